@@ -1,0 +1,65 @@
+"""The contract of headrace: jobs, events, topics, envelope and errors. No I/O, no environment."""
+
+from headrace_schemas.criteria import (
+    Bleu,
+    ChrF,
+    Contains,
+    Criterion,
+    ExactMatch,
+    JsonValid,
+    Length,
+    Regex,
+    Rubric,
+    TokenF1,
+)
+from headrace_schemas.envelope import Envelope
+from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
+from headrace_schemas.events import (
+    DeadLetter,
+    Finding,
+    JobCancelled,
+    JudgeVerdict,
+    Moderated,
+    ModerationVerdict,
+    Output,
+    Result,
+    Score,
+    StageRecord,
+    Usage,
+)
+from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Message, Sampling
+from headrace_schemas.topics import Topic
+
+__all__ = [
+    "Bleu",
+    "CancelJob",
+    "Category",
+    "ChrF",
+    "Contains",
+    "Criterion",
+    "DeadLetter",
+    "Envelope",
+    "EvaluationJob",
+    "ExactMatch",
+    "Finding",
+    "GenerationJob",
+    "HeadraceError",
+    "InvalidRecord",
+    "JobCancelled",
+    "JsonValid",
+    "JudgeVerdict",
+    "Length",
+    "Message",
+    "Moderated",
+    "ModerationVerdict",
+    "Output",
+    "Regex",
+    "Result",
+    "Rubric",
+    "Sampling",
+    "Score",
+    "StageRecord",
+    "TokenF1",
+    "Topic",
+    "Usage",
+]

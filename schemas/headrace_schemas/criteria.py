@@ -1,0 +1,87 @@
+"""What a judge may be asked for. A criterion is named by its `criterion` field and yields one score in [0, 1]."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from headrace_schemas.limits import Alias, ShortText
+from headrace_schemas.model import Value
+
+
+class ExactMatch(Value):
+    """1.0 when output and reference are the same after trimming white space, else 0.0. Needs a reference."""
+
+    criterion: Literal["exact_match"] = "exact_match"
+    ignore_case: bool = False
+
+
+class TokenF1(Value):
+    """F1 of the word bags of output and reference (SQuAD's measure). Needs a reference."""
+
+    criterion: Literal["f1"] = "f1"
+
+
+class ChrF(Value):
+    """chrF of the output against the reference (Popović 2015, sacrebleu), divided by 100. Needs a reference."""
+
+    criterion: Literal["chrf"] = "chrf"
+
+
+class Bleu(Value):
+    """Sentence BLEU with effective order (Papineni 2002, sacrebleu), divided by 100. Needs a reference."""
+
+    criterion: Literal["bleu"] = "bleu"
+
+
+class Contains(Value):
+    """1.0 when the output contains `text`, else 0.0."""
+
+    criterion: Literal["contains"] = "contains"
+    text: Annotated[ShortText, Field(min_length=1)]
+    ignore_case: bool = True
+
+
+class Regex(Value):
+    """1.0 when `pattern` (RE2 syntax, linear time) is found in the output, else 0.0."""
+
+    criterion: Literal["regex"] = "regex"
+    pattern: Annotated[ShortText, Field(min_length=1)]
+
+
+class JsonValid(Value):
+    """1.0 when the whole output is one JSON document, else 0.0."""
+
+    criterion: Literal["json_valid"] = "json_valid"
+
+
+class Length(Value):
+    """1.0 when the output has at least `min_words` and at most `max_words` words, else 0.0."""
+
+    criterion: Literal["length"] = "length"
+    min_words: Annotated[int, Field(ge=0)] = 0
+    max_words: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Length":
+        if self.max_words is not None and self.max_words < self.min_words:
+            raise ValueError(f"max_words ({self.max_words}) is below min_words ({self.min_words})")
+        return self
+
+
+class Rubric(Value):
+    """A question that a model answers about the output, scored from the logits of its first answer token.
+
+    `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1].
+    The probability mass that fell on the permitted answers is reported beside the score.
+    """
+
+    criterion: Literal["rubric"] = "rubric"
+    question: Annotated[ShortText, Field(min_length=1)]
+    scale: Literal["yes_no", "1-5"] = "yes_no"
+    model: Alias | None = None  # the judge's own default model when absent
+
+
+Criterion = Annotated[
+    ExactMatch | TokenF1 | ChrF | Bleu | Contains | Regex | JsonValid | Length | Rubric,
+    Field(discriminator="criterion"),
+]

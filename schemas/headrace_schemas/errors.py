@@ -1,0 +1,52 @@
+"""One root for every error of headrace. An error carries a category, and the category decides about a retry."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Category(StrEnum):
+    """Why something failed, and by that what happens next."""
+
+    INVALID = "invalid"  # the record itself is wrong: refused at the door, never run
+    EXPIRED = "expired"  # the deadline passed before an answer was there
+    PERMANENT = "permanent"  # running it again would fail again
+    TRANSIENT = "transient"  # running it again may help: retried with full jitter
+    REROUTABLE = "reroutable"  # another model may answer it
+    POISON = "poison"  # the worker died on it, alone, again and again
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same step may be run again in the hope of another outcome."""
+        return self in (Category.TRANSIENT, Category.REROUTABLE)
+
+
+class HeadraceError(Exception):
+    """Root of all errors that headrace raises on purpose. The message says what is wrong, where, and what to do."""
+
+    category: ClassVar[Category] = Category.PERMANENT
+
+
+class InvalidRecord(HeadraceError):
+    """A record on a topic that cannot be accepted: it is not what the contract says."""
+
+    category = Category.INVALID
+
+
+class PromptTooLong(HeadraceError):
+    """The prompt and the answer's smallest size do not fit into the model's context."""
+
+
+class UnknownModel(HeadraceError):
+    """A model alias that no folder under the models home answers to."""
+
+    category = Category.INVALID
+
+
+class Unavailable(HeadraceError):
+    """Something that is needed did not answer: worth another try later."""
+
+    category = Category.TRANSIENT
+
+
+class ConfigurationError(HeadraceError):
+    """A setting is missing or wrong; the message names it and says what it may be."""

@@ -1,0 +1,154 @@
+"""What headrace says about a job: its output, its moderation, its result; or why there is none."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from headrace_schemas.errors import Category
+from headrace_schemas.limits import MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
+from headrace_schemas.model import Value
+
+JobId = Annotated[str, Field(min_length=36, max_length=36)]
+Count = Annotated[int, Field(ge=0)]
+Milliseconds = Annotated[float, Field(ge=0)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+FinishReason = Literal["stop", "length"]
+
+
+class Usage(Value):
+    """Tokens read and written."""
+
+    prompt_tokens: Count
+    completion_tokens: Count
+
+
+class StageRecord(Value):
+    """What one stage did for one job: the attempt that counted, time spent ready and waiting, time running (ms).
+
+    `ran_ms` is the time of the group that the job ran in; `group_size` says how many shared it.
+    """
+
+    stage: Name
+    attempt: Annotated[int, Field(ge=1)]
+    waited_ms: Milliseconds
+    ran_ms: Milliseconds
+    group_size: Annotated[int, Field(ge=1)]
+
+
+class JobEvent(Value):
+    """What every event about an accepted job carries."""
+
+    job_id: JobId
+    tenant: Tenant
+    stages: tuple[StageRecord, ...] = ()
+
+
+class Output(JobEvent):
+    """What the model wrote, before moderation. Do not show it to anyone: read `moderated` or `results`."""
+
+    text: Text
+    finish_reason: FinishReason
+    model: Alias
+    quantization: Name
+    usage: Usage
+
+
+class Finding(Value):
+    """A span of the text that a detector objected to. Offsets are in characters of the unmoderated text."""
+
+    category: Name
+    detector: Name
+    score: Unit
+    start: Count
+    end: Count
+    action: Literal["allow", "redact", "block"]
+
+
+class ModerationVerdict(Value):
+    """What moderation decided: the strictest action of its findings."""
+
+    action: Literal["allow", "redact", "block"]
+    findings: Annotated[tuple[Finding, ...], Field(max_length=1000)] = ()
+
+
+class Moderated(JobEvent):
+    """An output after moderation. `text` is redacted where the policy says so, and absent when it was blocked."""
+
+    text: Text | None
+    finish_reason: FinishReason
+    model: Alias
+    quantization: Name
+    usage: Usage
+    moderation: ModerationVerdict
+
+    @model_validator(mode="after")
+    def _blocked_means_absent(self) -> "Moderated":
+        if (self.moderation.action == "block") != (self.text is None):
+            raise ValueError("text is absent exactly when the output was blocked")
+        return self
+
+
+class Score(Value):
+    """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
+
+    criterion: Name
+    value: Unit | None = None
+    mass: Unit | None = None  # rubric: probability that fell on the permitted answers
+    model: Alias | None = None  # rubric: who judged
+    reason: ShortText | None = None
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> "Score":
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("a score has either a value or a reason why there is none")
+        return self
+
+
+class JudgeVerdict(Value):
+    """One score for each criterion that the job asked for, in its order."""
+
+    scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
+
+
+class Result(JobEvent):
+    """The receipt: the end of a job that was answered. `blocked` means that moderation withheld the text.
+
+    A result of an evaluation job has no text, model, usage or moderation of its own: only the judge's verdict.
+    """
+
+    status: Literal["completed", "blocked"]
+    kind: Literal["generation", "evaluation"]
+    idempotency_key: str | None = None
+    metadata: dict[str, str] = {}
+    text: Text | None = None
+    finish_reason: FinishReason | None = None
+    model: Alias | None = None
+    quantization: Name | None = None
+    usage: Usage | None = None
+    moderation: ModerationVerdict | None = None
+    judge: JudgeVerdict = JudgeVerdict()
+    accepted_at: AwareDatetime
+    # From acceptance to this receipt: the sum of all waiting and running, and the ledger's own time.
+    total_ms: Milliseconds = 0.0
+
+
+class JobCancelled(JobEvent):
+    """The end of a job that was cancelled before it was answered."""
+
+    reason: ShortText = ""
+
+
+class DeadLetter(Value):
+    """What could not be done, why, and the record as it came, so that it can be replayed."""
+
+    job_id: JobId | None = None  # absent when the record could not be read that far
+    tenant: Tenant | None = None
+    category: Category
+    reason: ShortText
+    stage: Name  # "ingest" for records that were refused at the door
+    attempts: Count = 0
+    topic: str
+    size: Count  # bytes of the original value
+    original: str  # the value as text, or base64 where it is no UTF-8; cut to the first 64 KiB
+    encoding: Literal["utf-8", "base64"]
+    truncated: bool = False

@@ -1,0 +1,137 @@
+"""What a producer asks for: generation, evaluation, and the wish to cancel."""
+
+import uuid
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from headrace_schemas.criteria import Criterion, Rubric
+from headrace_schemas.limits import (
+    MAX_COMPLETION_TOKENS,
+    MAX_CRITERIA,
+    MAX_MESSAGES,
+    MAX_METADATA,
+    MAX_STOPS,
+    Alias,
+    Key,
+    NonEmptyText,
+    ShortText,
+    Tenant,
+    Text,
+)
+from headrace_schemas.model import Value
+
+# Job ids are UUIDv5 in this namespace, so that any language can compute them.
+JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
+
+
+def derive_job_id(tenant: str, key: str) -> str:
+    """The id of a job: UUIDv5 of `tenant`, a line feed, and the idempotency key (or the event's id without one).
+
+    The tenant is part of the name, so no tenant can collide with, or guess its way into, another's jobs.
+    """
+    return str(uuid.uuid5(JOB_NAMESPACE, f"{tenant}\n{key}"))
+
+
+class Lane(StrEnum):
+    """Interactive work is claimed before batch work; batch work has a floor, so that it never starves."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+class Message(Value):
+    """One turn of a conversation, as in OpenAI's chat format."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class Sampling(Value):
+    """How tokens are chosen. Temperature 0 is greedy and ignores top_p, top_k and seed."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: no bound
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)] = 256
+    stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS)] = ()
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+
+
+class Job(Value):
+    """What every job carries, whatever is asked for."""
+
+    tenant: Tenant = "default"
+    idempotency_key: Key | None = None
+    lane: Lane = Lane.INTERACTIVE
+    priority: Annotated[int, Field(ge=0, le=9)] = 5  # 9 is the most urgent
+    deadline: AwareDatetime | None = None
+    metadata: Annotated[dict[Key, ShortText], Field(max_length=MAX_METADATA)] = {}
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
+    reference: Text | None = None  # what a right answer looks like, for the criteria that compare
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Self:
+        # One judge step runs in one worker, and a worker holds one model.
+        if len(models := self.rubric_models) > 1:
+            raise ValueError(f"all rubric criteria of one job must name the same model, not {', '.join(sorted(models))}")
+        return self
+
+    @property
+    def rubric_models(self) -> frozenset[str]:
+        """The judge models that the rubric criteria name: none or one."""
+        return frozenset(c.model for c in self.criteria if isinstance(c, Rubric) and c.model)
+
+    @property
+    def wants_rubric(self) -> bool:
+        """Whether a model has to judge."""
+        return any(isinstance(c, Rubric) for c in self.criteria)
+
+    def job_id(self, event_id: str) -> str:
+        """This job's id, given the id of the event that brought it."""
+        return derive_job_id(self.tenant, self.idempotency_key or event_id)
+
+
+class GenerationJob(Job):
+    """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
+
+    model: Alias
+    prompt: NonEmptyText | None = None
+    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES)] = ()
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "GenerationJob":
+        if (self.prompt is None) == (not self.messages):
+            raise ValueError("give either prompt or messages, and not both")
+        return self
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages, or the prompt as one user message."""
+        return self.messages or (Message(role="user", content=self.prompt or ""),)
+
+    @property
+    def question(self) -> str:
+        """What was asked, as text for a judge to read: the last user turn."""
+        return next((m.content for m in reversed(self.conversation) if m.role == "user"), "")
+
+
+class EvaluationJob(Job):
+    """Ask the judge about an output that was made elsewhere."""
+
+    input: Text
+    output: Text
+    context: Text | None = None  # what the output should be grounded in
+    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA)]
+
+
+class CancelJob(Value):
+    """Ask for a job to be cancelled. It wins when it is taken before the job has ended; else nothing happens."""
+
+    job_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    tenant: Tenant = "default"
+    reason: ShortText = ""
+
+

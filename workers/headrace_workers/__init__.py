@@ -1,0 +1,1 @@
+"""All that runs: ledger, bridge, workers, steps, engines and the command line."""

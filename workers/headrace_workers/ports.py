@@ -1,0 +1,106 @@
+"""What steps may ask for. Adapters live in rooms of their own; a step never sees a library."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from headrace_schemas import Finding, HeadraceError, Message, Sampling
+from headrace_schemas.events import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to be answered."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer. `prompt_tokens` counts the rendered chat template."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Generator(Protocol):
+    """A loaded model. Thread-safe; built once a process, after any fork."""
+
+    @property
+    def alias(self) -> str:
+        """The name that jobs ask for it by."""
+
+    @property
+    def quantization(self) -> str:
+        """The number format that it computes in: `int8`, `float32`, …"""
+
+    @property
+    def context_length(self) -> int:
+        """Prompt and answer together, in tokens."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Answer all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        """For each prompt, the probability that the answer's first token is that of each choice.
+
+        Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
+        without a leading space, and in the cases given; ValueError when two choices share their first token.
+        """
+
+
+class Detector(Protocol):
+    """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
+
+    @property
+    def name(self) -> str:
+        """The detector's name in findings."""
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories that it may report."""
+
+    def detect(self, texts: Sequence[str]) -> list[list["Detection"]]:
+        """The detections of each text; the i-th list belongs to the i-th text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A span (in characters) with its category and the detector's confidence in [0, 1]."""
+
+    category: str
+    score: float
+    start: int
+    end: int
+
+
+class Moderator(Protocol):
+    """Detectors and a policy together."""
+
+    def moderate(self, texts: Sequence[str]) -> list["Moderation | HeadraceError"]:
+        """A verdict for each text; an error value means that this text must be held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moderation:
+    """What may be shown: `text` is redacted, or None when blocked."""
+
+    text: str | None
+    findings: tuple[Finding, ...]
+    action: Literal["allow", "redact", "block"]
+
+
+class Clock(Protocol):
+    """Time, handed in."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
