@@ -75,7 +75,7 @@ class Job(Value):
     def _one_judge(self) -> Self:
         # One judge step runs in one worker, and a worker holds one model.
         if len(models := self.rubric_models) > 1:
-            raise ValueError(f"all rubric criteria of one job must name the same model, not {', '.join(sorted(models))}")
+            raise ValueError(f"rubric criteria of one job must name one model, not {', '.join(sorted(models))}")
         return self
 
     @property

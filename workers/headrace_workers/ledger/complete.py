@@ -1,0 +1,105 @@
+"""The end of a claim: one transaction writes the outcomes, what follows from them, and the events to publish.
+
+Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
+Lock order everywhere: claims, jobs, steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from headrace_workers.ledger.claim import FIRST_BUDGET, next_budget
+from headrace_workers.ledger.database import insert, now_ms
+from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
+from headrace_workers.ledger.ingest import NewStep, step_row
+from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The step is done: publish `record`; `following` become ready; with none the job has ended."""
+
+    job_id: str
+    record: Outgoing
+    following: tuple[NewStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Not now: ready again after `delay_ms`."""
+
+    job_id: str
+    delay_ms: int
+    reason: str
+
+
+Settled = Advanced | Postponed | Burial
+
+
+def complete(
+    connection: Connection, claim_id: int, settled: Sequence[Settled], *, ran_ms: int, quantum_ms: int
+) -> bool:
+    """Write what came of a claim; False when the lease was lost, and nothing was changed."""
+    head = connection.execute(
+        delete(CLAIMS)
+        .where(CLAIMS.c.id == claim_id)
+        .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
+    ).first()
+    if head is None:
+        return False
+    group_key, full, started_at, size, now = head
+    _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
+    _postpone(connection, claim_id, [s for s in settled if isinstance(s, Postponed)], now)
+    bury(connection, [s for s in settled if isinstance(s, Burial)], now)
+    if len(settled) < size:  # the rest was cancelled between the claim and its start
+        connection.execute(
+            update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
+        )
+    if full:
+        _learn(connection, group_key, ran_ms / 1000, quantum_ms / 1000)
+    return True
+
+
+def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> None:
+    if not done:
+        return
+    last = {item.job_id: item.record for item in done if not item.following}
+    alive = active(connection, list(last))
+    held = set(
+        connection.execute(
+            update(STEPS)
+            .where(
+                STEPS.c.claim_id == claim_id,
+                STEPS.c.state == "leased",
+                STEPS.c.job_id.in_([i.job_id for i in done if i.following or i.job_id in alive]),
+            )
+            .values(state="done", claim_id=None, payload=None, started_at=started_at, ended_at=now)
+            .returning(STEPS.c.job_id)
+        ).scalars()
+    )
+    end_jobs(connection, "done", [(job_id, record) for job_id, record in last.items() if job_id in held], now)
+    onward = [item for item in done if item.following and item.job_id in held]
+    if onward:
+        connection.execute(STEPS.insert(), [step_row(step, now) for item in onward for step in item.following])
+        put(connection, [item.record for item in onward])
+
+
+def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> None:
+    if later:
+        connection.execute(
+            update(STEPS)
+            .where(STEPS.c.claim_id == claim_id, STEPS.c.job_id == bindparam("job"))
+            .values(state="waiting", claim_id=None, ready_at=bindparam("due"), reason=bindparam("why")),
+            [{"job": item.job_id, "due": now + item.delay_ms, "why": item.reason[:2_000]} for item in later],
+        )
+
+
+def _learn(connection: Connection, group_key: str, seconds: float, quantum: float) -> None:
+    known = connection.execute(select(BUDGETS.c.tokens).where(BUDGETS.c.group_key == group_key)).scalar()
+    tokens = next_budget(known or FIRST_BUDGET, seconds, quantum)
+    statement = insert(connection, BUDGETS).values(group_key=group_key, tokens=tokens)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["group_key"], set_={"tokens": statement.excluded.tokens})
+    )

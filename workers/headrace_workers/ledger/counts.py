@@ -1,0 +1,125 @@
+"""How the whole stands, and one job: for people, for backpressure and for benches."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from headrace_workers.ledger.database import now_ms
+from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, OUTBOX, STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """Steps of one queue and lane that wait (ready or delayed) and that are handed out."""
+
+    queue: str
+    stage: str
+    lane: int
+    waiting: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole. Rates count jobs that ended in the last minute; ages are in ms."""
+
+    active: int
+    done: int
+    dead: int
+    cancelled: int
+    dead_letters: int
+    outbox: int
+    claims: int
+    oldest_ms: int
+    ended_last_minute: int
+    queues: tuple[QueueCount, ...]
+
+
+def active_jobs(connection: Connection) -> int:
+    """How many jobs have not ended: what backpressure looks at."""
+    return int(connection.execute(select(func.count()).select_from(JOBS).where(IS_ACTIVE)).scalar_one())
+
+
+def outbox_size(connection: Connection) -> int:
+    """How many events wait to be published."""
+    return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
+
+
+def overview(connection: Connection) -> Overview:
+    """Everything that `headrace status` shows."""
+    states: dict[str, int] = {
+        row[0]: row[1] for row in connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state))
+    }
+    now = connection.execute(select(now_ms())).scalar_one()
+    oldest = connection.execute(select(func.min(JOBS.c.accepted_at)).where(IS_ACTIVE)).scalar()
+    recent = connection.execute(
+        select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000)
+    ).scalar_one()
+    letters = connection.execute(
+        select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
+    ).scalar_one()
+    return Overview(
+        active=states.get("active", 0),
+        done=states.get("done", 0),
+        dead=states.get("dead", 0),
+        cancelled=states.get("cancelled", 0),
+        dead_letters=letters,
+        outbox=outbox_size(connection),
+        claims=connection.execute(select(func.count()).select_from(CLAIMS)).scalar_one(),
+        oldest_ms=now - oldest if oldest else 0,
+        ended_last_minute=recent,
+        queues=_queues(connection),
+    )
+
+
+def _queues(connection: Connection) -> tuple[QueueCount, ...]:
+    rows = connection.execute(
+        select(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state, func.count().label("steps"))
+        .where(STEPS.c.state.in_(("ready", "waiting", "leased")))
+        .group_by(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state)
+    ).all()
+    found: dict[tuple[str, str, int], list[int]] = {}
+    for row in rows:
+        waiting, in_flight = found.setdefault((row.queue, row.stage, row.lane), [0, 0])
+        found[row.queue, row.stage, row.lane] = (
+            [waiting, in_flight + row.steps] if row.state == "leased" else [waiting + row.steps, in_flight]
+        )
+    return tuple(QueueCount(*key, *value) for key, value in sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job with its steps, in the order in which they came."""
+
+    job: Row[Any]
+    steps: tuple[Row[Any], ...]
+    now: int
+
+
+def job(connection: Connection, job_id: str) -> JobView | None:
+    """One job; None when the ledger does not know it."""
+    row = connection.execute(select(JOBS).where(JOBS.c.id == job_id)).first()
+    if row is None:
+        return None
+    steps = connection.execute(
+        select(STEPS).where(STEPS.c.job_id == job_id).order_by(STEPS.c.ready_at, STEPS.c.stage)
+    ).all()
+    return JobView(row, tuple(steps), connection.execute(select(now_ms())).scalar_one())
+
+
+def known(connection: Connection, job_ids: list[str]) -> frozenset[str]:
+    """Which of these jobs the ledger has accepted, or refused with a dead letter."""
+    accepted = connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(job_ids))).scalars()
+    refused = connection.execute(select(DEAD_LETTERS.c.job_id).where(DEAD_LETTERS.c.job_id.in_(job_ids))).scalars()
+    return frozenset(accepted) | frozenset(i for i in refused if i)
+
+
+def terminals(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
+    """The terminal event (its type and JSON) of each of these jobs that has ended."""
+    rows = connection.execute(
+        select(JOBS.c.id, JOBS.c.terminal_type, JOBS.c.terminal).where(
+            JOBS.c.id.in_(job_ids), JOBS.c.ended_at.is_not(None)
+        )
+    )
+    return {row.id: (row.terminal_type, row.terminal) for row in rows}

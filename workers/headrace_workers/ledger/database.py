@@ -1,0 +1,109 @@
+"""Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Engine, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+from headrace_schemas.errors import ConfigurationError, Unavailable
+
+BUSY_SECONDS = 30  # how long SQLite waits for another process's write
+
+
+class now_ms(FunctionElement[int]):
+    """The database's own clock in milliseconds since 1970. No other clock decides about leases and deadlines."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "postgresql")
+def _now_postgresql(_element: Any, _compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+
+
+@compiles(now_ms, "sqlite")
+def _now_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+
+
+def connect(url: str) -> Engine:
+    """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+        ) from error
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}))
+    if parsed.drivername == "postgresql+psycopg":
+        # Prepared statements stay per connection; pre-ping finds the connections that a restart has cut.
+        return create_engine(parsed, pool_pre_ping=True, pool_size=4, max_overflow=8, pool_recycle=1800)
+    raise ConfigurationError(f"HEADRACE_LEDGER names the database {parsed.drivername!r}; use sqlite or postgresql")
+
+
+def _sqlite(engine: Engine) -> Engine:
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that begins by reading and then writes may fail with "database is locked" at once.
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that may write. A lost connection or a lock that is not given is `Unavailable`."""
+    with _translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads."""
+    with _translated(), engine.connect().execution_options(reading=True) as connection:
+        yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise Unavailable(f"the ledger did not answer: {_brief(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable(f"the ledger's connection was lost: {_brief(error)}") from error
+        raise
+
+
+def _brief(error: DBAPIError) -> str:
+    """The driver's own words, without the statement and its parameters, which may hold users' texts."""
+    return str(error.orig).strip().splitlines()[0][:300] if error.orig else type(error).__name__
+
+
+def insert(connection: Connection, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT, in the connection's dialect."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def locks_rows(connection: Connection) -> bool:
+    """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead."""
+    return connection.dialect.name == "postgresql"

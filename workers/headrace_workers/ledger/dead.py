@@ -1,0 +1,178 @@
+"""Dead letters: what could not be done, kept with the record as it came so that it can be replayed."""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from headrace_schemas import Category, DeadLetter, Topic
+from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
+from headrace_workers.identity import event_id
+from headrace_workers.ledger.database import insert, locks_rows
+from headrace_workers.ledger.outbox import Outgoing, outgoing, put
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
+
+_MAX_REASON = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """One record's or job's end in `dead`. `job_id` is None when the record could not be read that far."""
+
+    id: str
+    job_id: str | None
+    tenant: str | None
+    category: Category
+    reason: str
+    stage: str
+    attempts: int
+    topic: Topic
+    value: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+
+
+def letter(burial: Burial) -> DeadLetter:
+    """The event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
+    shown = burial.value[:DEAD_PREVIEW_BYTES]
+    try:
+        original, encoding = shown.decode(), "utf-8"
+        if "\x00" in original:
+            raise UnicodeDecodeError("utf-8", shown, 0, 1, "NUL")
+    except UnicodeDecodeError:
+        original, encoding = base64.b64encode(shown).decode(), "base64"
+    return DeadLetter.model_validate(
+        {
+            "job_id": burial.job_id,
+            "tenant": burial.tenant,
+            "category": burial.category,
+            "reason": _clean(burial.reason),
+            "stage": burial.stage,
+            "attempts": burial.attempts,
+            "topic": str(burial.topic),
+            "size": len(burial.value),
+            "original": original,
+            "encoding": encoding,
+            "truncated": len(burial.value) > len(shown),
+        }
+    )
+
+
+def _clean(reason: str) -> str:
+    return reason.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_REASON]
+
+
+def _announce(burial: Burial, at_ms: int) -> Outgoing:
+    return outgoing(
+        letter(burial), event_id=burial.id, job_id=burial.job_id, traceparent=burial.traceparent, at_ms=at_ms
+    )
+
+
+def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
+    """Write dead letters of records that never became jobs; those that were written before are passed over."""
+    by_id = {burial.id: burial for burial in burials}
+    if not by_id:
+        return 0
+    new = (
+        connection.execute(
+            insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
+            [_row(burial, now) for burial in by_id.values()],
+        )
+        .scalars()
+        .all()
+    )
+    put(connection, [_announce(by_id[key], now) for key in new])
+    return len(new)
+
+
+def _row(burial: Burial, now: int) -> dict[str, object]:
+    return {
+        "id": burial.id,
+        "job_id": burial.job_id,
+        "tenant": burial.tenant,
+        "category": str(burial.category),
+        "reason": _clean(burial.reason),
+        "stage": burial.stage,
+        "attempts": burial.attempts,
+        "topic": str(burial.topic),
+        "headers": json.dumps(burial.headers),
+        "value": burial.value[:MAX_VALUE_BYTES],
+        "truncated": len(burial.value) > MAX_VALUE_BYTES,
+        "died_at": now,
+    }
+
+
+def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
+    """Which of these jobs have not ended, locked for this transaction. Lock order: claims, jobs, steps."""
+    if not job_ids:
+        return frozenset()
+    query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids), JOBS.c.state == "active").order_by(JOBS.c.id)
+    if locks_rows(connection):
+        query = query.with_for_update()
+    return frozenset(connection.execute(query).scalars())
+
+
+def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, Outgoing]], now: int) -> None:
+    """Write the one terminal record of each of these active jobs, and publish it."""
+    if not terminals:
+        return
+    connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id == bindparam("job"))
+        .values(state=state, ended_at=now, terminal=bindparam("event"), terminal_type=bindparam("event_type")),
+        [
+            {"job": job_id, "event": record.value, "event_type": record.headers["ce_type"]}
+            for job_id, record in terminals
+        ],
+    )
+    put(connection, [record for _, record in terminals])
+
+
+def bury(connection: Connection, burials: Sequence[Burial], now: int) -> int:
+    """End these jobs in `dead`, whatever step they are at. Those that have ended meanwhile are passed over."""
+    alive = active(connection, [b.job_id for b in burials if b.job_id])
+    due = [b for b in burials if b.job_id in alive]
+    if not due:
+        return 0
+    end_jobs(connection, "dead", [(b.job_id or "", _announce(b, now)) for b in due], now)
+    connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [_row(b, now) for b in due])
+    connection.execute(
+        update(STEPS)
+        .where(
+            STEPS.c.job_id == bindparam("job"),
+            STEPS.c.stage == bindparam("at"),
+        )
+        .values(state="dead", claim_id=None, ended_at=now, reason=bindparam("why")),
+        [{"job": b.job_id, "at": b.stage, "why": _clean(b.reason)} for b in due],
+    )
+    return len(due)
+
+
+def job_burial(
+    *,
+    job_id: str,
+    tenant: str,
+    kind: str,
+    payload: bytes,
+    replays: int,
+    traceparent: str | None,
+    stage: str,
+    attempts: int,
+    category: Category,
+    reason: str,
+) -> Burial:
+    """The burial of an accepted job at one of its steps."""
+    return Burial(
+        id=event_id(job_id, "headrace.dead.v1", replays),
+        job_id=job_id,
+        tenant=tenant,
+        category=category,
+        reason=reason,
+        stage=stage,
+        attempts=attempts,
+        topic=Topic.GENERATION if kind == "generation" else Topic.EVALUATION,
+        value=payload,
+        traceparent=traceparent,
+    )

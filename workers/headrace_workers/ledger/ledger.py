@@ -1,0 +1,184 @@
+"""The ledger: the memory of every accepted job. Each method is one transaction over the rooms beside this file.
+
+Errors: `Unavailable` when the database does not answer; everything may be tried again, since each transaction
+either happened whole or not at all, and repeating one that did happen changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row, select
+
+from headrace_workers.ledger import (
+    cancel,
+    claim,
+    complete,
+    counts,
+    dead,
+    duties,
+    ingest,
+    outbox,
+    recover,
+    replay,
+    start,
+)
+from headrace_workers.ledger.database import connect, now_ms, reading, writing
+
+
+class Ledger:
+    """All that is known of jobs. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def at(cls, url: str) -> "Ledger":
+        """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
+        return cls(connect(url))
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for migrations and for reading in tests."""
+        return self._engine
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def now(self) -> int:
+        """The database's clock, in ms since 1970."""
+        with reading(self._engine) as tx:
+            return int(tx.execute(select(now_ms())).scalar_one())
+
+    # -- the bridge
+
+    def ingest(
+        self,
+        jobs: Sequence[ingest.NewJob],
+        refused: Sequence[dead.Burial] = (),
+        cancellations: Sequence[cancel.Cancellation] = (),
+    ) -> int:
+        """Take in what one poll brought, in one transaction; the number of jobs that are new."""
+        with writing(self._engine) as tx:
+            new = ingest.ingest(tx, jobs)
+            if refused:
+                dead.refuse(tx, refused, int(tx.execute(select(now_ms())).scalar_one()))
+            for wish in cancellations:
+                cancel.cancel(tx, wish)
+        return len(new)
+
+    def claim(self, queue: str, lane: int, *, limit: int, lease_ms: int, bridge: str) -> claim.Claim | None:
+        """Hand out the most urgent group of a queue and lane."""
+        with writing(self._engine) as tx:
+            return claim.claim(tx, queue, lane, limit=limit, lease_ms=lease_ms, bridge=bridge)
+
+    def release_unstarted(self, bridge: str) -> int:
+        """Give back what this bridge sent out and nobody began; the number of steps."""
+        with writing(self._engine) as tx:
+            return claim.release(tx, claim.unstarted_of(tx, bridge))
+
+    def release(self, claim_ids: Sequence[int]) -> int:
+        """Give back claims; the number of steps."""
+        with writing(self._engine) as tx:
+            return claim.release(tx, claim_ids)
+
+    def outbox(self, limit: int) -> list[outbox.OutboxRow]:
+        """The oldest events that wait to be published."""
+        with reading(self._engine) as tx:
+            return outbox.peek(tx, limit)
+
+    def published(self, ids: Sequence[int]) -> None:
+        """Forget events that Kafka has acknowledged."""
+        with writing(self._engine) as tx:
+            outbox.remove(tx, ids)
+
+    def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
+        """Take or keep a duty that one bridge at a time does."""
+        with writing(self._engine) as tx:
+            return duties.hold(tx, duty, holder, lease_ms)
+
+    def lay_down(self, holder: str) -> None:
+        """Give up all duties."""
+        with writing(self._engine) as tx:
+            duties.lay_down(tx, holder)
+
+    def reap(self, max_crashes: int) -> recover.Reaped:
+        """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
+        with writing(self._engine) as tx:
+            recover.promote(tx)
+            recover.expire(tx)
+            return recover.reap(tx, max_crashes)
+
+    def extend_leases(self, by_ms: int) -> int:
+        """Put off every lease after a jump of the clock."""
+        with writing(self._engine) as tx:
+            return recover.extend_leases(tx, by_ms)
+
+    def prune(self, older_than_ms: int) -> int:
+        """Forget jobs that ended long ago; the number forgotten, bounded a call."""
+        with writing(self._engine) as tx:
+            return recover.prune(tx, older_than_ms)
+
+    # -- the worker
+
+    def start(self, claim_id: int, *, worker: str, lease_ms: int) -> start.Started | None:
+        """Begin a claim; None when there is nothing to do any more."""
+        with writing(self._engine) as tx:
+            return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
+
+    def renew(self, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
+        """Put off the end of leases; those that still are leases."""
+        with writing(self._engine) as tx:
+            return claim.renew(tx, claim_ids, lease_ms)
+
+    def complete(self, claim_id: int, settled: Sequence[complete.Settled], *, ran_ms: int, quantum_ms: int) -> bool:
+        """Write what came of a claim; False when the lease had been lost, and nothing was changed."""
+        with writing(self._engine) as tx:
+            return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms)
+
+    # -- people and clients
+
+    def cancel(self, wish: cancel.Cancellation) -> cancel.CancelOutcome:
+        """Cancel a job."""
+        with writing(self._engine) as tx:
+            return cancel.cancel(tx, wish)
+
+    def dead(self, wanted: replay.DeadFilter, limit: int = 100) -> list[Row[tuple[object, ...]]]:
+        """Dead letters, newest first."""
+        with reading(self._engine) as tx:
+            return replay.find(tx, wanted, limit)
+
+    def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
+        """Give the dead another chance: (replayed, impossible because the original was cut)."""
+        with writing(self._engine) as tx:
+            return replay.replay(tx, wanted, limit)
+
+    def active_jobs(self) -> int:
+        """How many jobs have not ended."""
+        with reading(self._engine) as tx:
+            return counts.active_jobs(tx)
+
+    def overview(self) -> counts.Overview:
+        """How the whole stands."""
+        with reading(self._engine) as tx:
+            return counts.overview(tx)
+
+    def job(self, job_id: str) -> counts.JobView | None:
+        """One job with its steps."""
+        with reading(self._engine) as tx:
+            return counts.job(tx, job_id)
+
+    def known(self, job_ids: list[str]) -> frozenset[str]:
+        """Which of these jobs have been accepted or refused."""
+        with reading(self._engine) as tx:
+            return counts.known(tx, job_ids)
+
+    def terminals(self, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
+        """The terminal events of those of these jobs that have ended."""
+        with reading(self._engine) as tx:
+            return counts.terminals(tx, job_ids)
+
+    def read(self, query: Any) -> list[Row[Any]]:
+        """The rows of a query of the caller's own: for checks and reports."""
+        with reading(self._engine) as tx:
+            return list(tx.execute(query).all())

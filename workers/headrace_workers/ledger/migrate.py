@@ -1,0 +1,52 @@
+"""Bringing a ledger's tables to the version that this code needs (Alembic)."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, text
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.ledger.database import locks_rows, reading, writing
+
+_LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def newest() -> str:
+    """The revision that this code needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(engine: Engine) -> str | None:
+    """The revision that the database has; None for an empty one."""
+    with reading(engine) as tx:
+        return MigrationContext.configure(tx).get_current_revision()
+
+
+def migrate(engine: Engine) -> str:
+    """Bring the tables up to date, whichever process comes first; the revision."""
+    config = _config()
+    with writing(engine) as tx:
+        if locks_rows(tx):
+            tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        config.attributes["connection"] = tx
+        command.upgrade(config, "head")
+    return newest()
+
+
+def require_current(engine: Engine) -> None:
+    """ConfigurationError unless the ledger's tables are those that this code needs."""
+    found = current(engine)
+    if found != newest():
+        raise ConfigurationError(
+            f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
+            "run `headrace ledger migrate`"
+        )

@@ -1,0 +1,141 @@
+"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed, records grown old."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, select, update
+
+from headrace_schemas import Category
+from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.dead import Burial, bury, job_burial
+from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison."""
+
+    unstarted: int = 0
+    crashed: int = 0
+    poison: int = 0
+
+
+def promote(connection: Connection) -> int:
+    """Make the steps ready whose delay has ended."""
+    return connection.execute(
+        update(STEPS).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).values(state="ready")
+    ).rowcount
+
+
+def extend_leases(connection: Connection, by_ms: int) -> int:
+    """Put off every lease, after the database's clock has jumped forward by this much."""
+    return connection.execute(update(CLAIMS).values(lease_until=CLAIMS.c.lease_until + by_ms)).rowcount
+
+
+def reap(connection: Connection, max_crashes: int) -> Reaped:
+    """Take back the steps of claims whose lease ran out.
+
+    A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
+    killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was.
+    """
+    query = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.size, CLAIMS.c.worker).where(
+        CLAIMS.c.lease_until < now_ms()
+    )
+    if locks_rows(connection):
+        query = query.with_for_update(skip_locked=True)
+    claims = connection.execute(query.limit(_AT_ONCE)).all()
+    if not claims:
+        return Reaped()
+    connection.execute(delete(CLAIMS).where(CLAIMS.c.id.in_([c.id for c in claims])))
+    fresh = [c.id for c in claims if c.started_at is None]
+    unstarted = 0
+    if fresh:
+        unstarted = connection.execute(
+            update(STEPS)
+            .where(STEPS.c.claim_id.in_(fresh))
+            .values(state="ready", claim_id=None, attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0))
+        ).rowcount
+    crashed = poison = 0
+    for claim in (c for c in claims if c.started_at is not None):
+        returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes)
+        crashed += returned
+        poison += dead
+    return Reaped(unstarted, crashed, poison)
+
+
+def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int) -> tuple[int, int]:
+    rows = connection.execute(
+        select(STEPS.c.job_id, STEPS.c.crashes)
+        .where(STEPS.c.claim_id == claim_id)
+        .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+    ).all()
+    why = f"the lease ran out while {worker} ran it: the worker died or hung"
+    if len(rows) == 1 and rows[0].crashes + 1 >= max_crashes:
+        reason = f"its worker died or hung {max_crashes} times while it ran this job alone"
+        burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
+        return 0, bury(connection, burials, _now(connection))
+    half = (len(rows) + 1) // 2
+    for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
+        if part:
+            connection.execute(
+                update(STEPS)
+                .where(STEPS.c.claim_id == claim_id, STEPS.c.job_id.in_([r.job_id for r in part]))
+                .values(
+                    state="ready",
+                    claim_id=None,
+                    reason=why,
+                    group_key=STEPS.c.group_key + suffix if len(rows) > 1 else STEPS.c.group_key,
+                    crashes=STEPS.c.crashes + (1 if len(rows) == 1 else 0),
+                )
+            )
+    return len(rows), 0
+
+
+def expire(connection: Connection) -> int:
+    """End the jobs whose deadline passed while they waited."""
+    where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
+    reason = "the deadline passed before a worker could take it"
+    return bury(connection, _burials(connection, where, Category.EXPIRED, reason), _now(connection))
+
+
+def prune(connection: Connection, older_than_ms: int) -> int:
+    """Forget jobs that ended long ago, with their steps and dead letters; the number of jobs."""
+    before = now_ms() - older_than_ms
+    old = list(connection.execute(select(JOBS.c.id).where(JOBS.c.ended_at < before).limit(_AT_ONCE)).scalars())
+    connection.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.died_at < before, DEAD_LETTERS.c.job_id.is_(None)))
+    if old:
+        for table, column in ((STEPS, STEPS.c.job_id), (DEAD_LETTERS, DEAD_LETTERS.c.job_id), (JOBS, JOBS.c.id)):
+            connection.execute(delete(table).where(column.in_(old)))
+    return len(old)
+
+
+def _burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
+    query = (
+        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
+               JOBS.c.replays, JOBS.c.traceparent)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(where)
+        .limit(_AT_ONCE)
+    )  # fmt: skip
+    rows = connection.execute(query).all()
+    return [
+        job_burial(
+            job_id=r.job_id,
+            tenant=r.tenant,
+            kind=r.kind,
+            payload=r.payload,
+            replays=r.replays,
+            traceparent=r.traceparent,
+            stage=r.stage,
+            attempts=r.attempts,
+            category=category,
+            reason=reason,
+        )
+        for r in rows
+    ]
+
+
+def _now(connection: Connection) -> int:
+    return int(connection.execute(select(now_ms())).scalar_one())

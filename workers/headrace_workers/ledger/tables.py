@@ -1,0 +1,180 @@
+"""The ledger's tables. Times are milliseconds since 1970 by the database's clock.
+
+Every index is partial, so that finished work costs the hot path nothing however much of it is kept.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
+
+METADATA: Final = MetaData()
+
+# "No deadline", so that `ORDER BY deadline` needs no NULLS LAST and stays on the index.
+NEVER: Final = 2**62
+
+# SQLite numbers rows by itself only for INTEGER.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+# The conditions of the partial indexes. Queries use these very texts: a condition with a bound parameter in it is one
+# that neither database can match with a partial index once the statement is prepared.
+IS_ACTIVE: Final = text("jobs.state = 'active'")
+IS_READY: Final = text("steps.state = 'ready'")
+IS_WAITING: Final = text("steps.state = 'waiting'")
+MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting')")
+
+_ACTIVE = text("state = 'active'")
+_READY = text("state = 'ready'")
+_WAITING = text("state = 'waiting'")
+_CLAIMED = text("claim_id IS NOT NULL")
+_EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting')")
+
+JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # generation | evaluation
+    Column("state", String(12), nullable=False),  # active | done | dead | cancelled
+    Column("payload", LargeBinary, nullable=False),  # the job as it came
+    Column("traceparent", String(64)),
+    Column("replays", SmallInteger, nullable=False, server_default=text("0")),
+    Column("accepted_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("terminal_type", String(64)),  # CloudEvents type of `terminal`
+    Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
+    Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+    Index(
+        "jobs_ended",
+        "ended_at",
+        postgresql_where=text("ended_at IS NOT NULL"),
+        sqlite_where=text("ended_at IS NOT NULL"),
+    ),
+)
+
+STEPS: Final = Table(
+    "steps",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("stage", String(32), primary_key=True),
+    Column("state", String(12), nullable=False),  # ready | waiting | leased | done | dead | cancelled
+    Column("queue", String(96), nullable=False),
+    Column("group_key", String(256), nullable=False),
+    Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
+    Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
+    Column("deadline", BigInteger, nullable=False),
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see ingest.py
+    Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # deaths of a worker that ran it alone
+    Column("ready_at", BigInteger, nullable=False),  # when it became, or will become, ready
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("claim_id", BigInteger),
+    Column("event_type", String(64), nullable=False),
+    Column("payload", LargeBinary),  # the event that the step reads; absent when it is the job itself, or done
+    Column("reason", Text),  # of the last Retry or Dead
+    Index(
+        "steps_ready",
+        "queue", "lane", "rank", "deadline", "turn", "job_id",
+        postgresql_where=_READY, sqlite_where=_READY,
+    ),
+    Index(
+        "steps_ready_group",
+        "queue", "group_key", "lane", "rank", "deadline", "turn", "job_id",
+        postgresql_where=_READY, sqlite_where=_READY,
+    ),
+    Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
+    Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
+    Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
+)  # fmt: skip
+
+# One row for each group that was handed out. Its id is the fencing token; deleting it ends the lease.
+CLAIMS: Final = Table(
+    "claims",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("queue", String(96), nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("group_key", String(256), nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("size", SmallInteger, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("full", Boolean, nullable=False, server_default=false()),  # its token budget was what ended it
+    Column("bridge", String(128), nullable=False),
+    Column("worker", String(128)),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("lease_until", BigInteger, nullable=False),
+    Index("claims_lease", "lease_until"),
+    sqlite_autoincrement=True,  # a fencing token is never given out twice
+)
+
+OUTBOX: Final = Table(
+    "outbox",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("topic", String(64), nullable=False),
+    Column("key", String(64)),
+    Column("headers", Text, nullable=False),  # JSON object
+    Column("value", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+DEAD_LETTERS: Final = Table(
+    "dead_letters",
+    METADATA,
+    Column("id", String(36), primary_key=True),  # of the DeadLetter event
+    Column("job_id", String(36)),
+    Column("tenant", String(64)),
+    Column("category", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("stage", String(32), nullable=False),
+    Column("attempts", SmallInteger, nullable=False),
+    Column("topic", String(64), nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("value", LargeBinary, nullable=False),  # of the original record
+    Column("truncated", Boolean, nullable=False, server_default=false()),
+    Column("died_at", BigInteger, nullable=False),
+    Column("replayed_at", BigInteger),
+    Index("dead_letters_died", "died_at"),
+    Index("dead_letters_job", "job_id"),
+)
+
+# Virtual time of each tenant, and of the whole (the row ""), for fair order: see ingest.py.
+TURNS: Final = Table(
+    "turns",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+)
+
+# How many tokens a group may have to fit the time quantum, learnt from the groups before: see claim.py.
+BUDGETS: Final = Table(
+    "budgets",
+    METADATA,
+    Column("group_key", String(256), primary_key=True),
+    Column("tokens", Integer, nullable=False),
+)
+
+# Duties that one bridge at a time does, such as the relay.
+DUTIES: Final = Table(
+    "duties",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+)
