@@ -35,6 +35,7 @@ class Started:
     """A claim in a worker's hands. `now` is the database's clock at the start, in ms."""
 
     claim_id: int
+    queue: str
     stage: str
     group_key: str
     full: bool
@@ -49,7 +50,9 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
         update(CLAIMS)
         .where(CLAIMS.c.id == claim_id, CLAIMS.c.started_at.is_(None))
         .values(started_at=now_ms(), worker=worker, lease_until=now_ms() + lease_ms)
-        .returning(CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at)
+        .returning(
+            CLAIMS.c.queue, CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at
+        )
     ).first()
     if head is None:
         return None
@@ -97,4 +100,4 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
         )
         for r in rows
     )
-    return Started(claim_id, head.stage, head.group_key, head.full, head.tokens, head.started_at, steps)
+    return Started(claim_id, head.queue, head.stage, head.group_key, head.full, head.tokens, head.started_at, steps)

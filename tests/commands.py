@@ -1,0 +1,13 @@
+"""The argument lists that deployments give to `headrace`: docker-compose.yml and the tests share this one list."""
+
+from typing import Final
+
+COMMANDS: Final[dict[str, list[str]]] = {
+    "init": ["init", "--pull", "smollm2-135m-instruct"],
+    "bridge": ["bridge"],
+    "worker-generate": ["worker", "--role", "generate", "--model", "smollm2-135m-instruct"],
+    "worker-moderate": ["worker", "--role", "moderate"],
+    "worker-judge": ["worker", "--role", "judge"],
+    "health-bridge": ["health", "bridge"],
+    "health-worker": ["health", "worker"],
+}

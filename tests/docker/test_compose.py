@@ -1,0 +1,217 @@
+"""docker-compose.yml: valid to Compose itself, and every service bounded, watched and locked down."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.commands import COMMANDS
+from tests.services.need import need
+
+Services = dict[str, dict[str, Any]]
+
+SERVICES = {
+    "kafka", "redis", "postgres",
+    "init", "bridge", "worker-generate", "worker-moderate", "worker-judge", "worker-generate-gpu",
+}  # fmt: skip
+OURS = SERVICES - {"kafka", "redis", "postgres"}
+ONE_SHOT = {"init"}
+# The Kafka image writes its configuration beneath /opt when it starts.
+WRITABLE_ROOT = {"kafka"}
+
+
+def find_compose() -> list[str] | None:
+    """The installed Compose, as Debian's command or as Docker's plugin."""
+    for command in (["docker-compose"], ["docker", "compose"]):
+        if shutil.which(command[0]) is None:
+            continue
+        if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            return command
+    return None
+
+
+def config(
+    root: Path, *arguments: str, password: str | None = "secret-of-this-test"
+) -> subprocess.CompletedProcess[str]:
+    """Run `config`, which needs no engine, with nothing in the environment but the PATH and the password."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    if password is not None:
+        environment["POSTGRES_PASSWORD"] = password
+    binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
+    command = [*binary, "--env-file", os.devnull, "--file", str(root / "docker-compose.yml"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_compose_accepts_the_file(root: Path) -> None:
+    """Compose itself reads the file, resolves every variable and finds all services, with and without a GPU."""
+    plain = config(root, "config", "--format", "json")
+    assert plain.returncode == 0, plain.stderr
+    assert set(json.loads(plain.stdout)["services"]) == SERVICES - {"worker-generate-gpu"}
+    gpu = config(root, "--profile", "gpu", "config", "--format", "json")
+    assert gpu.returncode == 0, gpu.stderr
+    assert set(json.loads(gpu.stdout)["services"]) == SERVICES
+    assert "WARN" not in gpu.stderr.upper()
+
+
+def test_compose_refuses_to_start_without_a_password(root: Path) -> None:
+    """There is no default password: Compose stops and names the variable."""
+    refused = config(root, "config", "--quiet", password=None)
+    assert refused.returncode != 0
+    assert "POSTGRES_PASSWORD" in refused.stderr
+
+
+def test_compose_accepts_the_documented_override(root: Path, tmp_path: Path) -> None:
+    """The override that docs/production.md shows for a secured Kafka merges: bridge and init get its settings."""
+    document = (root / "docs/production.md").read_text("utf-8")
+    shown = re.search(r"^( +)# docker-compose\.override\.yml\n(?:\1.*\n)+", document, re.MULTILINE)
+    assert shown is not None
+    override = tmp_path / "override.yml"
+    override.write_text(textwrap.dedent(shown[0]).replace("${HEADRACE_KAFKA_PASSWORD:?set it in .env}", "x"), "utf-8")
+    merged = config(root, "--file", str(override), "config", "--format", "json")
+    assert merged.returncode == 0, merged.stderr
+    for name in ("init", "bridge"):
+        service = json.loads(merged.stdout)["services"][name]
+        assert service["environment"]["HEADRACE_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+        assert service["environment"]["HEADRACE_REDIS"]
+        assert "edge" in service["networks"]
+
+
+def test_all_expected_services_are_there(services: Services) -> None:
+    """The services are exactly the known ones, so that the checks below leave none out."""
+    assert set(services) == SERVICES
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_service_is_watched_restarted_and_bounded(services: Services, name: str) -> None:
+    """Long-running services are checked, restarted, stopped in known time; all are bound in memory, CPU and pids."""
+    service = services[name]
+    if name in ONE_SHOT:
+        assert service["restart"] == "no"
+        assert service["healthcheck"] == {"disable": True}
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert {"test", "interval", "timeout", "start_period", "retries"} <= set(service["healthcheck"])
+        assert service["stop_grace_period"]
+    assert service["mem_limit"]
+    assert service["cpus"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_service_is_locked_down(services: Services, name: str) -> None:
+    """No service is privileged, keeps a capability, gains one, shares the host's namespaces or holds its socket."""
+    service = services[name]
+    assert not service.get("privileged")
+    assert service["cap_drop"] == ["ALL"]
+    assert not service.get("cap_add")
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"network_mode", "pid", "ipc", "userns_mode"} & set(service)
+    assert "docker.sock" not in json.dumps(service)
+    assert bool(service.get("read_only")) is (name not in WRITABLE_ROOT)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_commands_are_those_that_the_tests_run(services: Services, name: str) -> None:
+    """Each of our services runs the command of its name; the GPU worker runs the CPU worker's."""
+    expected = COMMANDS[name.removesuffix("-gpu")]
+    assert services[name]["command"] == expected
+    assert "entrypoint" not in services[name]
+    if name not in ONE_SHOT:
+        role = "bridge" if name == "bridge" else "worker"
+        assert services[name]["healthcheck"]["test"] == ["CMD", "headrace", *COMMANDS[f"health-{role}"]]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_services_find_their_parts_and_keep_the_password_out_of_the_address(services: Services, name: str) -> None:
+    """Every process is told of Kafka, Redis, ledger and home; the ledger's URL carries no password."""
+    environment = services[name]["environment"]
+    assert environment["HEADRACE_KAFKA"] == "kafka:19092"
+    assert environment["HEADRACE_REDIS"].startswith("redis://redis:")
+    assert re.fullmatch(r"postgresql\+psycopg://headrace@postgres:5432/headrace", environment["HEADRACE_LEDGER"])
+    assert environment["HEADRACE_LEDGER_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
+    assert environment["HEADRACE_HOME"] == "/var/lib/headrace"
+
+
+def test_everything_waits_for_what_it_needs(services: Services) -> None:
+    """Init waits for healthy services; all others of ours wait for a successful init as well."""
+    for name in OURS - ONE_SHOT:
+        conditions = {on: wait["condition"] for on, wait in services[name]["depends_on"].items()}
+        assert conditions.pop("init") == "service_completed_successfully"
+        assert conditions == dict.fromkeys(("kafka", "redis", "postgres"), "service_healthy")
+    assert set(services["init"]["depends_on"]) == {"kafka", "postgres"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_images_carry_an_exact_version(services: Services, name: str) -> None:
+    """No image floats: each tag names at least major, minor and patch."""
+    assert re.search(r":\d+\.\d+(\.\d+|-)", services[name]["image"]), services[name]["image"]
+
+
+def test_ours_are_built_from_the_repository(root: Path, services: Services) -> None:
+    """The Dockerfiles that the services name exist, and an image is built from one Dockerfile only."""
+    built = {(s["image"], s["build"]["dockerfile"]) for s in services.values() if "build" in s}
+    assert len(built) == len({image for image, _ in built}) == 2
+    for _, dockerfile in built:
+        assert (root / dockerfile).is_file()
+
+
+def test_only_kafka_is_published_and_only_on_loopback(services: Services) -> None:
+    """The host's own services may publish jobs; nothing is open to the network around it."""
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+    assert set(published) == {"kafka"}
+    assert all(port.startswith("127.0.0.1:") for port in published["kafka"])
+
+
+def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
+    """`core` is internal, and only Kafka (for its port) and init (for the model) are on another network."""
+    assert compose["networks"]["core"]["internal"] is True
+    assert {name for name, service in services.items() if service["networks"] != ["core"]} == {"kafka", "init"}
+
+
+def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
+    """Redis saves nothing, refuses when full, and its own bound leaves room beneath the container's."""
+    command = services["redis"]["command"]
+    settings = dict(zip(command[1::2], command[2::2], strict=True))
+    assert settings["--save"] == ""
+    assert settings["--appendonly"] == "no"
+    assert settings["--maxmemory-policy"] == "noeviction"
+    assert int(settings["--maxmemory"].removesuffix("mb")) < int(services["redis"]["mem_limit"].removesuffix("m"))
+    assert not services["redis"].get("volumes")
+
+
+def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], services: Services) -> None:
+    """Ledger, Kafka's log and the models outlive their containers; workers cannot change a model."""
+    assert set(compose["volumes"]) == {"kafka-log", "ledger", "models"}
+    assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
+    assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
+    assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
+    for name in OURS - ONE_SHOT - {"bridge"}:
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro"]
+
+
+def test_kafka_advertises_what_its_clients_use(services: Services) -> None:
+    """Inside, the advertised address is the one in HEADRACE_KAFKA; outside, it is the published port."""
+    kafka = services["kafka"]
+    advertised = dict(a.split("://", 1) for a in kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    listening = dict(a.split("://", 1) for a in kafka["environment"]["KAFKA_LISTENERS"].split(","))
+    assert advertised["INTERNAL"] == services["bridge"]["environment"]["HEADRACE_KAFKA"]
+    assert listening["INTERNAL"].split(":")[-1] == advertised["INTERNAL"].split(":")[-1]
+    bound, _, inside = kafka["ports"][0].removeprefix("127.0.0.1:").rpartition(":")
+    assert advertised["HOST"] == f"localhost:{bound}"
+    assert listening["HOST"] == f":{inside}"
+    assert kafka["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+def test_the_gpu_worker_is_opt_in_and_reserves_a_gpu(services: Services) -> None:
+    """Without the profile nobody needs a GPU; with it the worker asks for one."""
+    assert [name for name, service in services.items() if service.get("profiles")] == ["worker-generate-gpu"]
+    gpu = services["worker-generate-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}

@@ -1,0 +1,130 @@
+"""The bridge: the threads that carry work between Kafka, the ledger and Celery. Any number may share a ledger."""
+
+import logging
+import threading
+from enum import StrEnum
+
+from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.loop import AWAY, keep_going
+from headrace_workers.bridge.reap import Reap
+from headrace_workers.bridge.relay import Relay
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+from headrace_workers.wake import Bell, Ears
+
+_IDLE = 0.25  # seconds to the next look when nothing rings
+_REAP_EVERY = 1.0
+_JOIN_SECONDS = 10.0
+
+
+class Duty(StrEnum):
+    """What a bridge may do. Flags choose; by default it does all."""
+
+    INGEST = "ingest"
+    DISPATCH = "dispatch"
+    RELAY = "relay"
+    REAP = "reap"
+
+
+class Bridge:
+    """Runs its duties, a thread each, until told to stop; then leaves nothing of its own behind."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        duties: frozenset[Duty],
+        ledger: Ledger,
+        ears: Ears,
+        work: threading.Event,
+        events: threading.Event,
+        ingest: Ingest,
+        dispatch: Dispatch,
+        relay: Relay,
+        reap: Reap,
+        bell: Bell,
+    ) -> None:
+        self._name = name
+        self._duties = duties
+        self._ledger = ledger
+        self._ears = ears
+        self._work = work
+        self._events = events
+        self._ingest = ingest
+        self._dispatch = dispatch
+        self._relay = relay
+        self._reap = reap
+        self._bell = bell
+        self._stop = threading.Event()
+        self._stop_relay = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until `stop` is set, then drain: nothing more is taken, claims nobody began are given back, and what
+        the outbox holds is published."""
+        loops = {
+            Duty.INGEST: (self._ingest_once, self._stop),
+            Duty.DISPATCH: (self._dispatch_once, self._stop),
+            Duty.REAP: (self._reap_once, self._stop),
+            Duty.RELAY: (self._relay_once, self._stop_relay),
+        }
+        self._ears.start()
+        threads = {
+            duty: threading.Thread(target=keep_going, args=(str(duty), once, until), name=str(duty), daemon=True)
+            for duty, (once, until) in loops.items()
+            if duty in self._duties
+        }
+        for thread in threads.values():
+            thread.start()
+        log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
+        while not stop.wait(0.2):
+            pass
+        self._drain(threads)
+
+    def _drain(self, threads: dict[Duty, threading.Thread]) -> None:
+        self._stop.set()
+        self._work.set()
+        for duty, thread in threads.items():
+            if duty is not Duty.RELAY:
+                thread.join(_JOIN_SECONDS)
+        self._stop_relay.set()  # from here on this thread publishes what is left
+        self._events.set()
+        if relay := threads.get(Duty.RELAY):
+            relay.join(_JOIN_SECONDS)
+        try:
+            self._ingest.close()
+            given_back = self._ledger.release_unstarted(self._name)
+            if Duty.RELAY in self._duties:
+                while self._relay.once():
+                    pass
+            self._ledger.lay_down(self._name)
+        except AWAY as error:  # leases and the next bridge take care of what could not be put away
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {error}")
+        else:
+            log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=given_back)
+        self._relay.close()
+        self._ears.stop()
+        self._ledger.close()
+        log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
+
+    def _ingest_once(self) -> None:
+        if self._ingest.once():
+            self._ears.touch()
+            if not self._duties >= {Duty.DISPATCH, Duty.RELAY}:
+                self._bell.ring()
+
+    def _dispatch_once(self) -> None:
+        self._work.clear()
+        self._dispatch.once()
+        self._work.wait(_IDLE)
+
+    def _relay_once(self) -> None:
+        self._events.clear()
+        if not self._relay.once():
+            self._events.wait(_IDLE)
+
+    def _reap_once(self) -> None:
+        if self._reap.once():
+            self._bell.ring()
+            self._ears.touch()
+        self._stop.wait(_REAP_EVERY)

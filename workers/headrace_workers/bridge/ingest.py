@@ -1,0 +1,122 @@
+"""Kafka to ledger: poll, decide about each record, write all in one transaction, and only then commit the offsets."""
+
+import logging
+from typing import Any
+
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas.topics import INBOUND, topic_of
+from headrace_workers.bridge.accept import KnownModels, Record, Rules, accept
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+from headrace_workers.ports import Clock
+
+GROUP = "headrace-ingest"
+_POLL_MS = 100
+_BATCH = 500
+_COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
+_RESUME_AT = 0.9  # of the bound
+
+# A group's first join takes half the session timeout on some brokers; six seconds is also soon enough for a failover.
+_CONSUMER = {
+    "group_id": GROUP,
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "session_timeout_ms": 6_000,
+    "heartbeat_interval_ms": 1_500,
+    "max_poll_records": _BATCH,
+}
+
+
+class Ingest:
+    """One consumer and the ledger. Belongs to the thread that calls `once`."""
+
+    def __init__(
+        self,
+        *,
+        kafka: KafkaSettings,
+        ledger: Ledger,
+        models: KnownModels,
+        judge_model: str | None,
+        max_active: int,
+        clock: Clock,
+    ) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._models = models
+        self._judge_model = judge_model
+        self._max_active = max_active
+        self._clock = clock
+        self._consumer: Any = None
+        self._counted_at = float("-inf")
+        self._paused = False
+
+    def once(self) -> bool:
+        """Take in what one poll brings; True when a job or a cancellation was among it."""
+        consumer = self._open()
+        self._watch_fullness(consumer)
+        polled = consumer.poll(timeout_ms=_POLL_MS)
+        records = [self._record(raw) for batch in polled.values() for raw in batch]
+        if not records:
+            return False
+        try:
+            self._take(records)
+        except BaseException:
+            self._forget()  # polled but not written: read them again from the committed offset
+            raise
+        consumer.commit()
+        return True
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _take(self, records: list[Record]) -> None:
+        rules = Rules(self._models, self._judge_model, self._ledger.now())
+        decided = [accept(record, rules) for record in records]
+        jobs = [item for item in decided if isinstance(item, NewJob)]
+        refused = [item for item in decided if isinstance(item, Burial)]
+        cancellations = [item for item in decided if isinstance(item, Cancellation)]
+        new = self._ledger.ingest(jobs, refused, cancellations)
+        log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
+        if refused:
+            reasons = "; ".join(sorted({burial.reason[:120] for burial in refused})[:3])
+            log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
+
+    def _open(self) -> Any:
+        if self._consumer is None:
+            from kafka import KafkaConsumer
+
+            topics = [self._kafka.topic(topic) for topic in INBOUND]
+            self._consumer = KafkaConsumer(*topics, **self._kafka.client_options(), **_CONSUMER)
+            self._paused = False
+        return self._consumer
+
+    def _forget(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        consumer.close()
+
+    def _record(self, raw: Any) -> Record:
+        topic = topic_of(raw.topic, self._kafka.prefix)
+        return Record(topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value)
+
+    def _watch_fullness(self, consumer: Any) -> None:
+        """Pause while the ledger holds more than the bound; polling goes on, so that the group stays ours."""
+        now = self._clock.monotonic()
+        if now - self._counted_at < _COUNT_EVERY:
+            return
+        self._counted_at = now
+        active = self._ledger.active_jobs()
+        if active >= self._max_active:
+            consumer.pause(*consumer.assignment())  # again and again: partitions may have been assigned since
+            if not self._paused:
+                log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
+            self._paused = True
+        elif self._paused and active <= self._max_active * _RESUME_AT:
+            consumer.resume(*consumer.paused())
+            log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
+            self._paused = False

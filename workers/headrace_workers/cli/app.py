@@ -1,0 +1,40 @@
+"""All commands together."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import typer
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.cli import processes
+from headrace_workers.log import configure
+
+app = typer.Typer(
+    name="headrace",
+    help="Asynchronous LLM jobs: send a job, get back a moderated, judged, accounted-for answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+processes.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    configure()
+    try:
+        result: Any = app(args=list(arguments), standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except HeadraceError as error:
+        sys.stderr.write(f"headrace: {error}\n")
+        return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0

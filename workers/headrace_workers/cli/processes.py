@@ -1,0 +1,118 @@
+"""The commands that run or prepare long-lived processes: bridge, worker, health, init, ledger."""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from headrace_workers.settings import Settings, ledger_url
+
+_OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("bridge")(bridge)
+    app.command("worker")(worker)
+    app.command("health")(health)
+    app.command("init")(init)
+    ledger = typer.Typer(help="The ledger's database.", no_args_is_help=True)
+    ledger.command("migrate")(migrate)
+    app.add_typer(ledger, name="ledger")
+
+
+def bridge(only: _OnlyOption = None) -> None:
+    """Carry work between Kafka, the ledger and the workers, until SIGTERM. Any number may run.
+
+    Example: `headrace bridge`, or `headrace bridge --only ingest`
+    """
+    from headrace_schemas.errors import ConfigurationError
+    from headrace_workers.bridge.bridge import Duty
+    from headrace_workers.health import alive
+    from headrace_workers.ledger.database import connect
+    from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.main import build_bridge
+
+    unknown = sorted(set(only or ()) - set(Duty))
+    if unknown:
+        raise ConfigurationError(f"--only is {unknown[0]!r}; it may be {', '.join(Duty)}")
+    settings = Settings.from_env()
+    require_current(connect(settings.ledger))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with alive("bridge"):
+        build_bridge(settings, frozenset(Duty(name) for name in only) if only else frozenset(Duty)).run(stop)
+
+
+def worker(
+    role: Annotated[list[str], typer.Option("--role", help="generate, moderate, judge or all; may be repeated")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="alias of the model that a generate worker holds")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="groups run side by side")] = None,
+) -> None:
+    """Run steps, until SIGTERM.
+
+    Example: `headrace worker --role generate --model smollm2-135m-instruct`
+    """
+    from headrace_workers.health import alive
+    from headrace_workers.ledger.database import connect
+    from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.roles import queues_of, roles_of
+    from headrace_workers.worker import run_worker
+
+    settings, roles = Settings.from_env(), roles_of(role)
+    queues_of(roles, model)
+    require_current(connect(settings.ledger))
+    with alive("worker"):
+        code = run_worker(settings, roles, model, concurrency=concurrency)
+    raise typer.Exit(code)
+
+
+def health(process: Annotated[str, typer.Argument(help="bridge or worker")]) -> None:
+    """Exit 0 when a bridge or worker of this home is alive and its services answer, else 1.
+
+    Example: `headrace health worker`
+    """
+    from headrace_workers.health import check
+
+    check(Settings.from_env(), process)
+    typer.echo(f"{process}: healthy")
+
+
+def init(
+    pull: Annotated[list[str] | None, typer.Option("--pull", help="a model to pull; may be repeated")] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic")] = 8,
+    replication: Annotated[int, typer.Option(min=1, help="replicas of each topic")] = 1,
+) -> None:
+    """Prepare a deployment: topics, the ledger's tables, models. Safe to run again.
+
+    Example: `headrace init --pull smollm2-135m-instruct`
+    """
+    from headrace_producers.admin import ensure_topics
+    from headrace_workers.models.pull import pull as pull_model
+
+    settings = Settings.from_env()
+    ensure_topics(settings.kafka, partitions=partitions, replication=replication)
+    typer.echo("topics: there")
+    migrate()
+    for name in pull or ():
+        pull_model(name, settings.home, quantization="int8")
+        typer.echo(f"model {name}: there")
+
+
+def migrate() -> None:
+    """Bring the ledger's tables to the version that this program needs.
+
+    Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
+    """
+    from headrace_workers.ledger.database import connect
+    from headrace_workers.ledger.migrate import migrate as bring_up_to_date
+
+    engine = connect(ledger_url())
+    typer.echo(f"ledger: at revision {bring_up_to_date(engine)}")
+    engine.dispose()

@@ -1,0 +1,68 @@
+"""Logs: one line an action, for people on a terminal and as JSON for machines. Never users' texts, never secrets.
+
+`action` is one of this closed set, so that logs can be searched and counted.
+"""
+
+import json
+import logging
+import sys
+from enum import StrEnum
+from typing import Any
+
+
+class Action(StrEnum):
+    """What a log line tells of."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    TAKEN = "taken"  # jobs were taken in
+    REFUSED = "refused"  # records were refused at the door
+    PAUSED = "paused"  # ingest waits: the ledger holds too much
+    RESUMED = "resumed"
+    UNAVAILABLE = "unavailable"  # something did not answer; it is tried again
+    REAPED = "reaped"  # leases ran out
+    CLOCK_JUMPED = "clock_jumped"
+    LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
+    STEP_FAILED = "step_failed"  # a step raised something that it should not
+    MODEL_LOADED = "model_loaded"
+    GIVEN_BACK = "given_back"  # work was handed back at a stop
+    POISON = "poison"
+
+
+class _Lines(logging.Formatter):
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line: time, level, where, what, and the fields."""
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        action = getattr(record, "action", None)
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **({"action": str(action)} if action else {}),
+            "message": record.getMessage(),
+            **fields,
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        if self._as_json:
+            return json.dumps(line, default=str)
+        extra = " ".join(f"{name}={value}" for name, value in fields.items())
+        text = f"{line['time']} {record.levelname:<7} {record.name}: {line['message']} {extra}".rstrip()
+        return f"{text}\n{line['error']}" if "error" in line else text
+
+
+def configure(level: str = "INFO", as_json: bool = False) -> None:
+    """Send headrace's logs to standard error, and other libraries' warnings."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(_Lines(as_json))
+    logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
+    logging.getLogger("headrace").setLevel(level)
+
+
+def log(name: str, level: int, action: Action, message: str, **fields: Any) -> None:
+    """Write one line about an action. Fields are ids, counts and durations."""
+    logging.getLogger(f"headrace.{name}").log(level, message, extra={"action": action, "fields": fields})

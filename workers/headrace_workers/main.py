@@ -1,0 +1,107 @@
+"""The composition root: everything is built here, once a process, from the settings."""
+
+import os
+import socket
+import threading
+import uuid
+
+import redis
+
+from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.reap import Reap
+from headrace_workers.bridge.relay import Relay
+from headrace_workers.celery_app import create_app
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.models.registry import Registry
+from headrace_workers.ports import Generator, Moderator
+from headrace_workers.renew import Renewer
+from headrace_workers.roles import Role, steps_of
+from headrace_workers.run import Runner
+from headrace_workers.settings import Settings
+from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.wake import Bell, Ears
+
+
+def process_name(kind: str) -> str:
+    """A name for this process that no other has had: it holds claims and duties under it."""
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def redis_client(settings: Settings) -> redis.Redis:
+    """A client that gives up soon: Redis carries hints and claims, and the ledger has both."""
+    return redis.Redis.from_url(settings.redis, socket_connect_timeout=2, socket_timeout=5)
+
+
+def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
+    """A bridge with these duties."""
+    name = process_name("bridge")
+    ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings)
+    models = Registry(settings.home)
+    work, events = threading.Event(), threading.Event()
+    ears = Ears(redis_client(settings), [work, events])
+    return Bridge(
+        name=name,
+        duties=duties,
+        ledger=ledger,
+        ears=ears,
+        work=work,
+        events=events,
+        ingest=Ingest(
+            kafka=settings.kafka,
+            ledger=ledger,
+            models=models,
+            judge_model=settings.judge_model,
+            max_active=settings.max_active,
+            clock=clock,
+        ),
+        dispatch=Dispatch(
+            ledger=ledger,
+            tasks=TaskQueue(create_app(settings.redis), client),
+            aliases=models.aliases,
+            bridge=name,
+            lease_ms=settings.lease_ms,
+            group_size=settings.group_size,
+            depth=settings.queue_depth,
+        ),
+        relay=Relay(kafka=settings.kafka, ledger=ledger, bridge=name, clock=clock),
+        reap=Reap(ledger=ledger, clock=clock, max_crashes=settings.max_crashes, retention=settings.retention),
+        bell=Bell(client),
+    )
+
+
+def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) -> tuple[Runner, Renewer]:
+    """A worker's hands; call it after any fork, since models and connections do not survive one."""
+
+    def generator(alias: str) -> Generator:
+        from headrace_workers.engines.load import load_generator
+
+        return load_generator(
+            settings.home,
+            alias,
+            device=settings.device,
+            compute_type=settings.compute_type,
+            inter_threads=settings.inter_threads,
+        )
+
+    def moderator() -> Moderator:
+        from headrace_workers.moderation.moderator import build_moderator
+
+        return build_moderator(settings.policy)
+
+    steps = steps_of(roles, model, generator=generator, moderator=moderator)
+    ledger = Ledger.at(settings.ledger)
+    renewer = Renewer(ledger, settings.lease_ms)
+    renewer.start()
+    runner = Runner(
+        ledger=ledger,
+        steps=steps,
+        settings=settings,
+        renewer=renewer,
+        bell=Bell(redis_client(settings)),
+        clock=SystemClock(),
+        worker=process_name("+".join(sorted(roles))),
+    )
+    return runner, renewer

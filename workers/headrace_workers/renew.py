@@ -1,0 +1,56 @@
+"""Keeping the leases of what runs, in a thread of its own: a step may run long, but a dead worker's lease must end."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+
+
+class Renewer:
+    """Renews every claim that is in hand, three times a lease."""
+
+    def __init__(self, ledger: Ledger, lease_ms: int) -> None:
+        self._ledger = ledger
+        self._lease_ms = lease_ms
+        self._lock = threading.Lock()
+        self._held: set[int] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="renew", daemon=True)
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing."""
+        self._stop.set()
+
+    @contextmanager
+    def renewing(self, claim_id: int) -> Iterator[None]:
+        """Keep this claim's lease while the body runs."""
+        with self._lock:
+            self._held.add(claim_id)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.discard(claim_id)
+
+    def held(self) -> list[int]:
+        """The claims in hand."""
+        with self._lock:
+            return sorted(self._held)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(self._lease_ms / 3000):
+            held = self.held()
+            if not held:
+                continue
+            try:
+                self._ledger.renew(held, self._lease_ms)
+            except Unavailable as error:
+                log("renew", logging.WARNING, Action.UNAVAILABLE, f"{error}; trying again")

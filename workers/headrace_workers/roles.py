@@ -1,0 +1,70 @@
+"""What a worker can be asked to be, and what that means: its queues, and the steps it does on each."""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.grouping import JUDGE_QUEUE, MODERATE_QUEUE, model_queue
+from headrace_workers.isolate import Step
+from headrace_workers.ports import Generator, Moderator
+from headrace_workers.steps.generate import generate
+from headrace_workers.steps.judge import judge
+from headrace_workers.steps.moderate import moderate
+
+
+class Role(StrEnum):
+    """`generate` holds a model, and so also answers the rubrics that ask that model."""
+
+    GENERATE = "generate"
+    MODERATE = "moderate"
+    JUDGE = "judge"
+
+
+def roles_of(names: Sequence[str]) -> frozenset[Role]:
+    """The roles that these words name; `all` is every one."""
+    found: set[Role] = set()
+    for name in names:
+        if name == "all":
+            found |= set(Role)
+        elif name in set(Role):
+            found.add(Role(name))
+        else:
+            raise ConfigurationError(f"--role is {name!r}; it may be {', '.join(Role)} or all")
+    if not found:
+        raise ConfigurationError(f"a worker needs a --role: {', '.join(Role)} or all")
+    return frozenset(found)
+
+
+def queues_of(roles: frozenset[Role], model: str | None) -> list[str]:
+    """The queues that a worker of these roles listens to."""
+    names = []
+    if Role.GENERATE in roles:
+        if model is None:
+            raise ConfigurationError("a worker with the role generate needs a --model")
+        names.append(model_queue(model))
+    if Role.MODERATE in roles:
+        names.append(MODERATE_QUEUE)
+    if Role.JUDGE in roles:
+        names.append(JUDGE_QUEUE)
+    return names
+
+
+def steps_of(
+    roles: frozenset[Role],
+    model: str | None,
+    *,
+    generator: Callable[[str], Generator],
+    moderator: Callable[[], Moderator],
+) -> dict[tuple[str, str], Step]:
+    """The steps of these roles, by queue and stage. Only what the roles need is loaded."""
+    steps: dict[tuple[str, str], Step] = {}
+    if Role.GENERATE in roles and model is not None:
+        loaded = generator(model)
+        steps[model_queue(model), "generate"] = partial(generate, generator=loaded)
+        steps[model_queue(model), "judge"] = partial(judge, generator=loaded)
+    if Role.MODERATE in roles:
+        steps[MODERATE_QUEUE, "moderate"] = partial(moderate, moderator=moderator())
+    if Role.JUDGE in roles:
+        steps[JUDGE_QUEUE, "judge"] = partial(judge, generator=None)
+    return steps

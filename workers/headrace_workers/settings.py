@@ -1,0 +1,115 @@
+"""The only place of this package that reads the environment. `docs/configuration.md` lists what may be set."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
+from headrace_schemas.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a bridge or a worker is told from outside. Durations are in seconds. Secrets never show in `repr`."""
+
+    home: Path
+    kafka: KafkaSettings
+    redis: str = field(repr=False)
+    ledger: str = field(repr=False)
+    # How long a claim holds without a sign of life. Work of a dead worker is taken up again after this.
+    lease: float = 30.0
+    # How long a group of bulk work may keep a worker, so that an interactive job never waits longer.
+    quantum: float = 5.0
+    group_size: int = 32  # steps of one group at most
+    queue_depth: int = 2  # groups that wait in Redis, a queue and lane: enough to keep workers busy, too few to age
+    max_attempts: int = 8  # runs of one step, before a transient failure is final
+    max_crashes: int = 3  # deaths of a worker that ran one job alone, before the job is poison
+    max_active: int = 200_000  # jobs in the ledger, before ingest pauses
+    retention: float = 7 * 86_400.0  # how long ended jobs are remembered
+    judge_model: str | None = None  # answers rubrics that name no model
+    policy: Path | None = None  # moderation policy; absent: the one in the package
+    device: str = "auto"
+    compute_type: str | None = None
+    inter_threads: int | None = None
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease in milliseconds."""
+        return int(self.lease * 1000)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        """Read HEADRACE_*; addresses that are not set come from a running `headrace up`.
+
+        ConfigurationError names the variable that is missing or wrong, and what it may be.
+        """
+        env = os.environ if env is None else env
+        numbers: dict[str, Any] = {
+            name: _number(env, f"HEADRACE_{name.upper()}", kind)
+            for name, kind in _NUMBERS.items()
+            if env.get(f"HEADRACE_{name.upper()}")
+        }
+        policy = env.get("HEADRACE_POLICY")
+        return cls(
+            home=home_of(env),
+            kafka=KafkaSettings.from_env(env),
+            redis=env.get("HEADRACE_REDIS") or running_stack(env)["redis"],
+            ledger=ledger_url(env),
+            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
+            policy=Path(policy) if policy else None,
+            device=env.get("HEADRACE_DEVICE", "auto"),
+            compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
+            **numbers,
+        )
+
+
+_NUMBERS: Mapping[str, Callable[[str], float | int]] = {
+    "lease": float,
+    "quantum": float,
+    "group_size": int,
+    "queue_depth": int,
+    "max_attempts": int,
+    "max_crashes": int,
+    "max_active": int,
+    "retention": float,
+    "inter_threads": int,
+}
+
+
+def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int]) -> float | int:
+    try:
+        value = kind(env[name])
+    except ValueError:
+        raise ConfigurationError(f"{name} is {env[name]!r}, which is no {kind.__name__}") from None
+    if value <= 0:
+        raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0")
+    return value
+
+
+def home_of(env: Mapping[str, str] | None = None) -> Path:
+    """HEADRACE_HOME, or `.headrace` in the current folder."""
+    env = os.environ if env is None else env
+    return Path(env.get("HEADRACE_HOME") or DEFAULT_HOME)
+
+
+def ledger_url(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_LEDGER with the password from HEADRACE_LEDGER_PASSWORD or the file that …_PASSWORD_FILE names."""
+    env = os.environ if env is None else env
+    url = env.get("HEADRACE_LEDGER")
+    if not url:
+        return running_stack(env)["ledger"]
+    password = env.get("HEADRACE_LEDGER_PASSWORD")
+    if file := env.get("HEADRACE_LEDGER_PASSWORD_FILE"):
+        try:
+            password = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"HEADRACE_LEDGER_PASSWORD_FILE: cannot read {file}: {error.strerror}") from error
+    if not password:
+        return url
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).set(password=password).render_as_string(hide_password=False)

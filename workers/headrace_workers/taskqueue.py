@@ -1,0 +1,35 @@
+"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and nothing else."""
+
+from typing import Any
+
+import redis
+
+from headrace_workers.celery_app import PRIORITIES, TASK, redis_key, redis_queue
+from headrace_workers.ledger.claim import Claim
+
+
+class TaskQueue:
+    """Sends claims, and tells how many wait. Redis holds no truth: what it loses is sent again when its lease ends."""
+
+    def __init__(self, app: Any, client: redis.Redis) -> None:
+        self._app = app
+        self._redis = client
+
+    def waiting(self, queues: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """How many claims wait in each queue and lane."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for queue, lane in queues:
+            pipeline.llen(redis_key(queue, lane))
+        return dict(zip(queues, pipeline.execute(), strict=True))
+
+    def send(self, claim: Claim) -> None:
+        """Put a claim into its queue; interactive ones overtake."""
+        self._app.send_task(
+            TASK,
+            args=(claim.id,),
+            exchange="",
+            routing_key=redis_queue(claim.queue),
+            priority=PRIORITIES[claim.lane],
+            ignore_result=True,
+            retry=False,
+        )

@@ -1,0 +1,88 @@
+"""A worker process: Celery takes claims from its queues, and the runner does them.
+
+A model's worker uses a pool of threads, as many as the engine computes in parallel: they share one copy of the
+weights, and the engine releases the GIL. Other roles are Python work: one process, or several forked ones.
+"""
+
+import logging
+import threading
+from typing import Any
+
+from celery import signals
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.celery_app import TASK, create_app, queue_of
+from headrace_workers.log import Action, log
+from headrace_workers.main import build_runner, process_name
+from headrace_workers.roles import Role, queues_of
+from headrace_workers.run import Runner
+from headrace_workers.settings import Settings
+
+
+class _Hands:
+    """The runner of this process, built at its first use, which is after any fork."""
+
+    def __init__(self, settings: Settings, roles: frozenset[Role], model: str | None) -> None:
+        self._settings, self._roles, self._model = settings, roles, model
+        self._lock = threading.Lock()
+        self._runner: Runner | None = None
+
+    def get(self) -> Runner:
+        """Build or return it."""
+        with self._lock:
+            if self._runner is None:
+                self._runner, _ = build_runner(self._settings, self._roles, self._model)
+                log("worker", logging.INFO, Action.STARTED, "ready for work",
+                    roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
+            return self._runner
+
+    def put_away(self) -> None:
+        """Give unfinished work back."""
+        runner = self._runner
+        if runner is None:
+            return
+        try:
+            steps = runner.give_back()
+        except Unavailable as error:
+            log("worker", logging.WARNING, Action.UNAVAILABLE, f"could not give work back: {error}")
+        else:
+            if steps:
+                log("worker", logging.INFO, Action.GIVEN_BACK, "unfinished work was given back", steps=steps)
+
+
+def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *, concurrency: int | None = None) -> int:
+    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back."""
+    app: Any = create_app(settings.redis)
+    app.conf.task_queues = [queue_of(name) for name in queues_of(roles, model)]
+    hands = _Hands(settings, roles, model)
+
+    @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+    def run(claim_id: int) -> None:
+        hands.get().run(claim_id)
+
+    pool, count = _pool(settings, roles, concurrency)
+    signals.worker_process_init.connect(lambda **_: hands.get(), weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: hands.put_away(), weak=False)
+    if pool != "prefork":
+        hands.get()  # a model that cannot be loaded is an error now, not at the first job
+        signals.worker_shutdown.connect(lambda **_: hands.put_away(), weak=False)
+    name = process_name("-".join(sorted(roles))).replace(":", "-")
+    arguments = ["worker", "--pool", pool, "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
+                 "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
+    try:
+        app.worker_main(arguments)
+    except SystemExit as end:
+        hands.put_away()
+        return int(end.code or 0)
+    hands.put_away()
+    return 0
+
+
+def _pool(settings: Settings, roles: frozenset[Role], concurrency: int | None) -> tuple[str, int]:
+    if Role.GENERATE in roles:
+        from headrace_workers.engines.hardware import parallel_calls
+
+        return "threads", concurrency or settings.inter_threads or parallel_calls()
+    if concurrency is None or concurrency == 1:
+        return "solo", 1
+    return "prefork", concurrency
