@@ -1,0 +1,63 @@
+"""One ledger for each test, on each database."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from headrace_schemas import Topic
+
+from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.ingest import NewJob, NewStep
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.tables import NEVER
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    return request.getfixturevalue("postgres").create_database(f"ledger_{next(_numbers)}_{uuid4().hex[:6]}")
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """A migrated ledger."""
+    ledger = Ledger.at(ledger_url)
+    migrate(ledger.engine)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def job() -> Callable[..., NewJob]:
+    """Makes a job with one ready step."""
+
+    def make(
+        *, tenant: str = "a", lane: int = 1, rank: int = 4, deadline: int = NEVER, tokens: int = 10, group: str = "g",
+        queue: str = "q", job_id: str | None = None,
+    ) -> NewJob:  # fmt: skip
+        name = job_id or str(uuid4())
+        step = NewStep(
+            job_id=name, stage="generate", queue=queue, group_key=group, lane=lane, rank=rank, deadline=deadline,
+            turn=0, tokens=tokens, event_type="headrace.job.generation.v1",
+        )  # fmt: skip
+        payload = b'{"model":"m","prompt":"p"}'
+        return NewJob(name, tenant, "generation", Topic.GENERATION, payload, None, (step,))
+
+    return make
+
+
+@pytest.fixture
+def claim(ledger: Ledger) -> Callable[..., Claim | None]:
+    """Claims from the queue `q`."""
+
+    def take(*, lane: int = 1, limit: int = 32, lease_ms: int = 60_000, bridge: str = "b") -> Claim | None:
+        return ledger.claim("q", lane, limit=limit, lease_ms=lease_ms, bridge=bridge)
+
+    return take

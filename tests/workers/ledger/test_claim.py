@@ -1,0 +1,91 @@
+"""Handing out work."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_workers.ledger.claim import LARGEST_BUDGET, LEAST_BUDGET, next_budget, within_budget
+
+
+def test_urgent_work_goes_first(ledger, job, claim):
+    """Priority decides before deadline, and deadline before turn."""
+    soon, late = ledger.now() + 60_000, ledger.now() + 600_000
+    plain, due_late, due_soon, urgent = job(), job(deadline=late), job(deadline=soon), job(rank=0)
+    ledger.ingest([plain, due_late, due_soon, urgent])
+    order = [ledger.start(claim(limit=1).id, worker="w", lease_ms=60_000).steps[0].job_id for _ in range(4)]
+    assert order == [urgent.id, due_soon.id, due_late.id, plain.id]
+
+
+def test_a_group_is_of_one_kind(ledger, job, claim):
+    """Steps of another group wait for a claim of their own."""
+    ledger.ingest([job(group="g"), job(group="h"), job(group="g")])
+    assert [claim().size, claim().size, claim()] == [2, 1, None]
+
+
+def test_a_group_ends_at_its_token_budget(ledger, job, claim):
+    """Long jobs come in smaller groups, and at least one at a time."""
+    ledger.ingest([job(tokens=5_000) for _ in range(4)] + [job(tokens=100_000)])
+    assert [claim().size for _ in range(5)] == [1, 1, 1, 1, 1]
+
+
+def test_nothing_is_claimed_twice(ledger, job, claim):
+    """Two bridges that claim in turn share the work."""
+    ledger.ingest([job() for _ in range(10)])
+    first, second = claim(limit=6), claim(limit=6, bridge="other")
+    assert (first.size, second.size, claim()) == (6, 4, None)
+
+
+def test_lanes_are_claimed_apart(ledger, job, claim):
+    """A claim of the interactive lane does not bring batch work."""
+    ledger.ingest([job(lane=0), job(lane=1)])
+    assert claim(lane=0).size == 1
+    assert claim(lane=0) is None
+
+
+def test_a_claim_starts_once(ledger, job, claim):
+    """A message that is delivered twice is run once."""
+    ledger.ingest([job()])
+    taken = claim()
+    assert len(ledger.start(taken.id, worker="w", lease_ms=1000).steps) == 1
+    assert ledger.start(taken.id, worker="w2", lease_ms=1000) is None
+
+
+def test_release_undoes_the_attempt(ledger, job, claim):
+    """Work that is given back was never tried."""
+    ledger.ingest([job()])
+    claim()
+    assert ledger.release_unstarted("b") == 1
+    again = ledger.start(claim().id, worker="w", lease_ms=1000)
+    assert again.steps[0].attempts == 1
+
+
+def test_renew_tells_which_leases_still_are(ledger, job, claim):
+    """A claim that was given back cannot be renewed."""
+    ledger.ingest([job(), job()])
+    one, two = claim(limit=1), claim(limit=1)
+    ledger.release([one.id])
+    assert ledger.renew([one.id, two.id], 60_000) == {two.id}
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1), st.integers(1, 5000))
+def test_a_budget_is_kept_but_for_a_single_step(tokens, budget):
+    """What is taken fits, or is one step; and one more would not have fitted."""
+    count = within_budget(tokens, budget)
+    assert count == 1 or sum(tokens[:count]) <= budget
+    assert count == len(tokens) or sum(tokens[: count + 1]) > budget
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(1.0, 1250), (5.0, 1250), (6.25, 800), (50.0, 500)], ids=["fast", "just", "slow", "stuck"]
+)
+def test_budgets_follow_the_quantum(seconds, expected):
+    """A full group that was fast raises the budget, a slow one lowers it, by half at most."""
+    assert next_budget(1000, seconds, 5.0) == expected
+
+
+def test_budgets_stay_in_bounds():
+    """However often it is taught, a budget stays usable."""
+    low = high = 1000
+    for _ in range(100):
+        low, high = next_budget(low, 1e6, 1.0), next_budget(high, 0.0, 1.0)
+    assert (low, high) == (LEAST_BUDGET, LARGEST_BUDGET)

@@ -1,0 +1,81 @@
+"""Every query of the hot path uses an index, whatever lies in the tables."""
+
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event, text
+
+from headrace_workers.ledger.claim import claim as claim_in
+from headrace_workers.ledger.complete import Postponed, complete
+from headrace_workers.ledger.database import locks_rows, writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.outbox import peek
+from headrace_workers.ledger.recover import expire, promote, reap
+from headrace_workers.ledger.start import start
+
+SCANS = ("Seq Scan", "SCAN ")
+# One row a group or a tenant or a bridge: a scan of these is a page.
+SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW")
+
+
+@contextmanager
+def statements(connection):
+    """Collect what is executed, with its parameters."""
+    seen = []
+
+    def collect(_conn, _cursor, statement, parameters, _context, many):
+        if not many and statement.lstrip()[:6].upper() in ("SELECT", "UPDATE", "DELETE"):
+            seen.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", collect)
+    yield seen
+    event.remove(connection, "before_cursor_execute", collect)
+
+
+def plan_of(connection, statement, parameters):
+    """The database's plan, as text."""
+    explain = "EXPLAIN " if locks_rows(connection) else "EXPLAIN QUERY PLAN "
+    return "\n".join(" ".join(map(str, row)) for row in connection.exec_driver_sql(explain + statement, parameters))
+
+
+def scans(plan):
+    """The lines of a plan that read a whole large table."""
+    return [
+        line
+        for line in plan.splitlines()
+        if any(word in line for word in SCANS)
+        and "USING" not in line
+        and not any(name in line for name in SMALL)
+        and "outbox" not in line  # read from its beginning, on purpose
+    ]
+
+
+@pytest.fixture
+def grown(ledger: Ledger, job):
+    """A ledger with enough in it that a scan would cost."""
+    for _ in range(4):
+        ledger.ingest([job(tenant=f"t{n % 7}", group=f"g{n % 3}") for n in range(1_000)])
+    with writing(ledger.engine) as tx:
+        tx.execute(text("UPDATE steps SET state = 'done' WHERE turn % 10 <> 0 OR job_id < '8'"))
+        tx.execute(text("UPDATE jobs SET state = 'done', ended_at = 1 WHERE id < '8'"))
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        connection.commit()
+    return ledger
+
+
+def test_hot_path_uses_indexes(grown):
+    """Claim, start, complete, reap, expire, promote and the relay read no large table from end to end."""
+    with writing(grown.engine) as tx:
+        if locks_rows(tx):
+            tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        with statements(tx) as seen:
+            taken = claim_in(tx, "q", 1, limit=32, lease_ms=60_000, bridge="b")
+            begun = start(tx, taken.id, worker="w", lease_ms=60_000)
+            settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
+            promote(tx), expire(tx), reap(tx, 3), peek(tx, 500)
+            complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
+        assert len(seen) > 8
+        for statement, parameters in seen:
+            plan = plan_of(tx, statement, parameters)
+            assert scans(plan) == [], f"{statement}\n{plan}"

@@ -1,0 +1,30 @@
+"""Taking jobs in."""
+
+from sqlalchemy import select
+
+from headrace_workers.ledger.tables import STEPS
+
+
+def test_a_job_sent_twice_is_taken_once(ledger, job):
+    """The second of two equal jobs is passed over, in the same batch and in a later one."""
+    first = job()
+    assert ledger.ingest([first, first]) == 1
+    assert ledger.ingest([first, job()]) == 1
+    assert ledger.active_jobs() == 2
+
+
+def test_tenants_take_turns_in_proportion_to_tokens(ledger, job, claim):
+    """A tenant with 20 jobs does not keep one with 2 waiting behind them all."""
+    ledger.ingest([job(tenant="greedy") for _ in range(20)])
+    ledger.ingest([job(tenant="modest") for _ in range(2)])
+    started = ledger.start(claim(limit=4).id, worker="w", lease_ms=1000)
+    assert sorted(row.tenant for row in started.steps) == ["greedy", "greedy", "modest", "modest"]
+
+
+def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
+    """After 10 jobs of one tenant were served, a newcomer starts level with it, not 10 jobs ahead."""
+    ledger.ingest([job(tenant="old") for _ in range(10)])
+    ledger.start(claim(limit=10).id, worker="w", lease_ms=60_000)
+    ledger.ingest([job(tenant="new") for _ in range(4)] + [job(tenant="old") for _ in range(4)])
+    turns = [row.turn for row in ledger.read(select(STEPS.c.turn).where(STEPS.c.state == "ready"))]
+    assert sorted(turns) == [110, 110, 120, 120, 130, 130, 140, 140]

@@ -1,0 +1,116 @@
+"""What time brings about."""
+
+import time
+
+import pytest
+from sqlalchemy import select, update
+
+from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.complete import Postponed
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import CLAIMS, STEPS
+
+
+def run_out(ledger):
+    """Let every lease have run out."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(lease_until=0))
+
+
+def begin(ledger, taken: Claim, worker="w"):
+    """Start a claim."""
+    return ledger.start(taken.id, worker=worker, lease_ms=60_000)
+
+
+def test_a_lease_in_time_is_left_alone(ledger, job, claim):
+    """Nothing is taken from a worker that is alive."""
+    ledger.ingest([job()])
+    begin(ledger, claim())
+    assert ledger.reap(3).crashed == 0
+    assert claim() is None
+
+
+def test_a_claim_nobody_began_goes_back_as_it_was(ledger, job, claim):
+    """A message that Redis lost costs no attempt."""
+    ledger.ingest([job(), job()])
+    claim()
+    run_out(ledger)
+    assert ledger.reap(3).unstarted == 2
+    again = begin(ledger, claim())
+    assert [row.attempts for row in again.steps] == [1, 1]
+
+
+def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):
+    """A job that kills its worker is found by halving; the others are answered."""
+    jobs = [job() for _ in range(32)]
+    culprit = jobs[17].id
+    ledger.ingest(jobs)
+    answered = set()
+    for _ in range(200):
+        taken = claim()
+        if taken is None:
+            break
+        begun = begin(ledger, taken)
+        if any(row.job_id == culprit for row in begun.steps):
+            run_out(ledger)
+            ledger.reap(3)
+            continue
+        answered |= {row.job_id for row in begun.steps}
+        ledger.complete(begun.claim_id, [Postponed(r.job_id, 10**9, "answered") for r in begun.steps],
+                        ran_ms=1, quantum_ms=1)  # fmt: skip
+    assert answered == {item.id for item in jobs} - {culprit}
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (culprit, "poison")
+
+
+def test_an_expired_job_ends_in_dead(ledger, job):
+    """A deadline that passes in the queue is an end, with its reason."""
+    ledger.ingest([job(deadline=ledger.now() + 20), job()])
+    time.sleep(0.05)
+    ledger.reap(3)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.category, letter.stage) == ("expired", "generate")
+    assert ledger.active_jobs() == 1
+
+
+def test_a_delayed_step_becomes_ready(ledger, job, claim):
+    """A Retry is waited for, and then claimed again as the next attempt."""
+    ledger.ingest([job()])
+    begun = begin(ledger, claim())
+    ledger.complete(begun.claim_id, [Postponed(begun.steps[0].job_id, 30, "later")], ran_ms=1, quantum_ms=1)
+    assert claim() is None
+    time.sleep(0.05)
+    ledger.reap(3)
+    assert begin(ledger, claim()).steps[0].attempts == 2
+
+
+def test_extended_leases_hold(ledger, job, claim):
+    """After a jump of the clock, leases are put off by it."""
+    ledger.ingest([job()])
+    claim(lease_ms=1)
+    time.sleep(0.02)
+    ledger.extend_leases(60_000)
+    assert ledger.reap(3).unstarted == 0
+
+
+@pytest.mark.parametrize("older_than_ms", [10**9, -1000])
+def test_prune_forgets_only_what_is_old(ledger, job, claim, older_than_ms):
+    """Ended jobs go when they are old enough, active ones never."""
+    ledger.ingest([job(deadline=ledger.now() + 1), job()])
+    time.sleep(0.02)
+    ledger.reap(3)
+    pruned = ledger.prune(older_than_ms)
+    left = len(ledger.read(select(STEPS.c.job_id)))
+    assert (pruned, left) == ((1, 1) if older_than_ms < 0 else (0, 2))
+
+
+def test_replay_goes_on_where_the_job_died(ledger, job, claim):
+    """A dead job that is replayed is active again, with fresh attempts; its letter is marked."""
+    ledger.ingest([job(deadline=ledger.now() + 1)])
+    time.sleep(0.02)
+    ledger.reap(3)
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert ledger.dead(DeadFilter()) == []
+    assert ledger.active_jobs() == 1
+    assert claim().size == 1
