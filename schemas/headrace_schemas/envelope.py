@@ -96,4 +96,7 @@ def _parse_time(name: str, text: str) -> datetime:
         raise InvalidRecord(f"header {name} is {text!r}, which is no RFC 3339 timestamp") from error
     if time.tzinfo is None:
         raise InvalidRecord(f"header {name} is {text!r}, which has no time zone")
-    return time
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRecord(f"header {name} is {text!r}, which lies outside of the years 1 to 9999") from error

@@ -74,7 +74,7 @@ class ModerationVerdict(Value):
 class Moderated(JobEvent):
     """An output after moderation. `text` is redacted where the policy says so, and absent when it was blocked."""
 
-    text: Text | None
+    text: Text | None = None
     finish_reason: FinishReason
     model: Alias
     quantization: Name
@@ -96,6 +96,7 @@ class Score(Value):
     mass: Unit | None = None  # rubric: probability that fell on the permitted answers
     model: Alias | None = None  # rubric: who judged
     reason: ShortText | None = None
+    note: ShortText | None = None  # what to know about the value: that the judge saw a shortened text, say
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> "Score":

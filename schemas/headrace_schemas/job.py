@@ -133,5 +133,3 @@ class CancelJob(Value):
     job_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     tenant: Tenant = "default"
     reason: ShortText = ""
-
-

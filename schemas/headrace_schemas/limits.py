@@ -7,6 +7,7 @@ from pydantic.types import Strict
 
 MAX_VALUE_BYTES = 1_000_000  # one record's value; Apache Kafka's own default is 1 MiB for a whole batch
 MAX_TEXT = 200_000  # characters of one prompt, message, output, reference or context
+MAX_SHORT_TEXT = 2_000  # characters of a question, a pattern or a reason
 MAX_MESSAGES = 128
 MAX_STOPS = 8
 MAX_CRITERIA = 16
@@ -19,9 +20,8 @@ _NO_NUL = r"^[^\x00]*$"
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
-ShortText = Annotated[str, StringConstraints(max_length=2_000, pattern=_NO_NUL), Strict()]
+ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=_NO_NUL), Strict()]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$"), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Strict()]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"), Strict()]
-

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from headrace_schemas import Category
+from headrace_schemas import Category, HeadraceError
 from headrace_schemas.events import JobEvent
+from headrace_schemas.limits import MAX_SHORT_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +32,14 @@ class Dead:
 
 
 Outcome = Done | Retry | Dead
+
+
+def outcome_of(error: HeadraceError) -> Retry | Dead:
+    """What an error means for its task: its category decides."""
+    reason = reason_of(error)
+    return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)
+
+
+def reason_of(error: HeadraceError) -> str:
+    """The error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
+    return (str(error) or type(error).__name__).replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]

@@ -4,7 +4,7 @@ from typing import Any
 
 import redis
 
-from headrace_workers.celery_app import PRIORITIES, TASK, redis_key, redis_queue
+from headrace_workers.celery_app import PRIORITIES, TASK, queue_of, redis_key
 from headrace_workers.ledger.claim import Claim
 
 
@@ -27,8 +27,7 @@ class TaskQueue:
         self._app.send_task(
             TASK,
             args=(claim.id,),
-            exchange="",
-            routing_key=redis_queue(claim.queue),
+            queue=queue_of(claim.queue),
             priority=PRIORITIES[claim.lane],
             ignore_result=True,
             retry=False,

@@ -8,7 +8,8 @@ import click
 import typer
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.cli import processes
+from headrace_workers.cli import cancel, dead, models, processes, results, schema, status, submit, up
+from headrace_workers.cli import run as run_file
 from headrace_workers.log import configure
 
 app = typer.Typer(
@@ -19,7 +20,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-processes.register(app)
+for module in (up, run_file, submit, results, status, cancel, dead, models, schema, processes):
+    module.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

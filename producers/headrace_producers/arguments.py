@@ -1,0 +1,69 @@
+"""From a call's arguments to a job: pure, and the one place where they are checked."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from headrace_producers.errors import InvalidJob
+from headrace_schemas import Sampling
+from headrace_schemas.codec import describe
+from headrace_schemas.model import Value
+
+V = TypeVar("V", bound=Value)
+
+Deadline = datetime | timedelta | None
+
+# W3C Trace Context, level 1: version, trace id, parent id, flags.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_MAX_EVENT_ID = 256
+
+
+def validated(build: Callable[..., V], fields: Mapping[str, Any]) -> V:
+    """`build` with the fields that are not None; InvalidJob says what is wrong, never what was in it."""
+    try:
+        return build(**{name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise InvalidJob(f"{build.__name__}: {describe(error)}") from None
+
+
+def sampling_of(sampling: Sampling | None, keywords: Mapping[str, Any]) -> Sampling:
+    """Sampling as one value or as keywords: both at once is an error, as it hides one of them."""
+    given = {name: value for name, value in keywords.items() if value is not None}
+    if sampling is None:
+        return validated(Sampling, given)
+    if given:
+        raise InvalidJob(f"give either sampling or {', '.join(given)}, and not both")
+    return sampling
+
+
+def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """A list or tuple as the tuple that a job holds; a lone string is one value, not its characters."""
+    if values is None:
+        return None
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
+    """A deadline as a point in time in UTC. A duration counts from `now`."""
+    if isinstance(deadline, timedelta):
+        if deadline <= timedelta(0):
+            raise InvalidJob(f"deadline: {deadline} is not in the future")
+        return (now + deadline).astimezone(UTC)
+    return deadline
+
+
+def check_event_id(event_id: str) -> str:
+    """The event's id, where it can be a `ce_id` header."""
+    if not 0 < len(event_id) <= _MAX_EVENT_ID or not event_id.isprintable():
+        raise InvalidJob(f"event_id: must be 1 to {_MAX_EVENT_ID} printable characters")
+    return event_id
+
+
+def check_traceparent(traceparent: str | None) -> str | None:
+    """A W3C traceparent, or None."""
+    if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+        raise InvalidJob("traceparent: is not of the form 00-<32 hex>-<16 hex>-<2 hex>, see W3C Trace Context")
+    return traceparent

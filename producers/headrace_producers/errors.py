@@ -1,0 +1,55 @@
+"""What can go wrong while publishing. All are HeadraceError."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, Unavailable
+
+
+class InvalidJob(HeadraceError):
+    """What was asked for is no valid job: nothing was sent. The message names each wrong field."""
+
+    category = Category.INVALID
+
+
+class TopicMissing(ConfigurationError):
+    """The broker answers, but a topic of headrace is not there."""
+
+
+class BufferFull(Unavailable):
+    """Records come faster than the broker takes them: the job was not sent. Wait, and call again."""
+
+
+class ProducerClosed(HeadraceError):
+    """The producer was closed, or belongs to the process that forked this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One record that the broker did not confirm."""
+
+    job_id: str
+    reason: str
+
+
+class DeliveryFailed(Unavailable):
+    """Some records were not confirmed by the broker.
+
+    They may or may not be in the topic. Sending the same job again with the same idempotency key is safe.
+    `failures` holds at most the first 10,000; `count` is the number of all.
+    """
+
+    def __init__(self, failures: Sequence[Failure], count: int | None = None) -> None:
+        self.failures = tuple(failures)
+        self.count = len(self.failures) if count is None else count
+        shown = "; ".join(f"{failure.job_id}: {failure.reason}" for failure in self.failures[:5])
+        more = f" (and {self.count - 5} more)" if self.count > 5 else ""
+        super().__init__(
+            f"{self.count} records were not confirmed by the broker, send them again: {shown}{more}. "
+            "With an idempotency key that is safe."
+        )
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The jobs that the failures belong to, in order."""
+        return tuple(failure.job_id for failure in self.failures)

@@ -1,0 +1,68 @@
+"""The double: a producer that keeps what it would have sent. For your own tests, too."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import Lock
+
+from headrace_producers.errors import ProducerClosed
+from headrace_producers.producer import Producer, Record
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas import CancelJob, EvaluationJob, GenerationJob
+from headrace_schemas.codec import Event, decode
+
+
+class MemorySink:
+    """Keeps records in the order of `send`."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.closed = False
+        self._lock = Lock()
+
+    def send(self, record: Record) -> None:
+        """Keep it; ProducerClosed after `close`."""
+        with self._lock:
+            if self.closed:
+                raise ProducerClosed("the producer is closed: build a new one")
+            self.records.append(record)
+
+    def flush(self, timeout: float) -> None:
+        """Nothing is ever on its way."""
+
+    def close(self, timeout: float) -> None:
+        """Refuse what comes after."""
+        self.closed = True
+
+
+class MemoryProducer(Producer):
+    """A `Producer` whose records stay here: same checks, same ids, same bytes, no broker."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._memory = MemorySink()
+        super().__init__(self._memory, settings, now=now)
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records, in the order in which they were sent."""
+        return tuple(self._memory.records)
+
+    @property
+    def events(self) -> list[Event]:
+        """The events in the records, read back from their bytes."""
+        return [decode(record.headers, record.value)[1] for record in self.records]
+
+    @property
+    def jobs(self) -> list[tuple[str, GenerationJob | EvaluationJob]]:
+        """Id and job of each job that was sent, in order; a job that was sent twice is there twice."""
+        pairs = zip(self.records, self.events, strict=True)
+        return [(record.job_id, event) for record, event in pairs if isinstance(event, GenerationJob | EvaluationJob)]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """The ids of the jobs that were asked to be cancelled."""
+        return [event.job_id for event in self.events if isinstance(event, CancelJob)]

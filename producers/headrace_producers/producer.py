@@ -1,0 +1,266 @@
+"""Publish jobs. One producer for all transports: `Producer.from_env()` for Kafka, `MemoryProducer()` for tests."""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from headrace_producers.arguments import (
+    Deadline,
+    check_event_id,
+    check_traceparent,
+    deadline_at,
+    sampling_of,
+    sequence_of,
+    validated,
+)
+from headrace_producers.errors import InvalidJob
+from headrace_producers.settings import KafkaSettings, ProducerSettings
+from headrace_schemas import (
+    CancelJob,
+    Criterion,
+    EvaluationJob,
+    GenerationJob,
+    Message,
+    Sampling,
+    Topic,
+)
+from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.envelope import Envelope, Headers
+from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_VALUE_BYTES
+
+FLUSH_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, ready to be sent."""
+
+    topic: Topic
+    key: bytes  # the job's id: all records of one job go to one partition of a topic, in order
+    headers: Headers
+    value: bytes
+    job_id: str
+
+
+class RecordSink(Protocol):
+    """Where records go. Thread-safe."""
+
+    def send(self, record: Record) -> None:
+        """Take one record, in order; it may be on its way still when this returns."""
+
+    def flush(self, timeout: float) -> None:
+        """Wait for all that was sent before; DeliveryFailed for what was not confirmed."""
+
+    def close(self, timeout: float) -> None:
+        """Flush and let go. Closing twice does nothing."""
+
+
+class Producer:
+    """Sends jobs and returns their ids at once. Thread-safe: a web service shares one.
+
+    Build one a process, after any fork. A record that the broker does not confirm is raised by the next `flush`
+    or `close`; use it as a context manager, or call `close`, so that nothing is left in the buffer.
+    """
+
+    def __init__(
+        self,
+        sink: RecordSink,
+        settings: ProducerSettings | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._sink = sink
+        self._settings = settings or ProducerSettings()
+        self._now = now
+
+    @classmethod
+    def from_env(cls, **kafka: Any) -> "Producer":
+        """A producer for the Kafka that the environment names (see docs/producers.md).
+
+        `kafka` goes to `KafkaSink`, for example `on_delivery`. Raises ConfigurationError, or Unavailable when the
+        broker does not answer.
+        """
+        from headrace_producers.kafka import KafkaSink
+
+        return Producer(KafkaSink(KafkaSettings.from_env(), **kafka), ProducerSettings.from_env())
+
+    def generate(
+        self,
+        *,
+        model: str | None = None,
+        prompt: str | None = None,
+        messages: Sequence[Message | Mapping[str, str]] | None = None,
+        sampling: Sampling | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        seed: int | None = None,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        criteria: Sequence[Criterion] | None = None,
+        reference: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
+
+        `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
+        the same job. Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
+        """
+        keywords = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "max_tokens": max_tokens,
+            "stop": sequence_of(stop),
+            "seed": seed,
+        }
+        job = validated(
+            GenerationJob,
+            {
+                "model": model or self._settings.model,
+                "prompt": prompt,
+                "messages": sequence_of(messages),
+                "sampling": sampling_of(sampling, keywords),
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    criteria=criteria,
+                    reference=reference,
+                ),
+            },
+        )
+        return self.submit(job, traceparent=traceparent)
+
+    def evaluate(
+        self,
+        *,
+        input: str,
+        output: str,
+        criteria: Sequence[Criterion],
+        reference: str | None = None,
+        context: str | None = None,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Ask the judge about an output that was made elsewhere. Returns the job's id; raises as `generate` does."""
+        job = validated(
+            EvaluationJob,
+            {
+                "input": input,
+                "output": output,
+                "context": context,
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    criteria=criteria,
+                    reference=reference,
+                ),
+            },
+        )
+        return self.submit(job, traceparent=traceparent)
+
+    def submit(
+        self,
+        job: GenerationJob | EvaluationJob,
+        *,
+        event_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Send a job that is built already, under its own tenant. Returns its id.
+
+        To send again what may have been lost, give the same `event_id`: it is then the same event, and the same job.
+        """
+        event_id = check_event_id(event_id or str(uuid.uuid4()))
+        job_id = job.job_id(event_id)
+        self._send(job, job_id, event_id, job.deadline, traceparent)
+        return job_id
+
+    def cancel(self, job_id: str, *, tenant: str | None = None, reason: str = "") -> None:
+        """Ask for a job to be cancelled. It wins when it is taken before the job has ended."""
+        event = validated(CancelJob, {"job_id": job_id, "tenant": tenant or self._settings.tenant, "reason": reason})
+        self._send(event, job_id, str(uuid.uuid4()), None, None)
+
+    def flush(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Wait until the broker has confirmed all that was sent before; DeliveryFailed lists what it has not."""
+        self._sink.flush(timeout)
+
+    def close(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Flush, then let go of the connection; DeliveryFailed as in `flush`. Closing twice does nothing."""
+        self._sink.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _common(
+        self,
+        *,
+        lane: Lane | str | None,
+        priority: int | None,
+        deadline: Deadline,
+        idempotency_key: str | None,
+        tenant: str | None,
+        metadata: Mapping[str, str] | None,
+        criteria: Sequence[Criterion] | None,
+        reference: str | None,
+    ) -> dict[str, Any]:
+        return {
+            "lane": lane,
+            "priority": priority,
+            "deadline": deadline_at(deadline, self._now()),
+            "idempotency_key": idempotency_key,
+            "tenant": tenant or self._settings.tenant,
+            "metadata": metadata,
+            "criteria": sequence_of(criteria),
+            "reference": reference,
+        }
+
+    def _send(
+        self,
+        event: GenerationJob | EvaluationJob | CancelJob,
+        job_id: str,
+        event_id: str,
+        deadline: datetime | None,
+        traceparent: str | None,
+    ) -> None:
+        envelope = Envelope(
+            id=event_id,
+            type=type_of(event),
+            source=self._settings.source,
+            time=self._now(),
+            subject=job_id,
+            partitionkey=job_id,
+            traceparent=check_traceparent(traceparent),
+            expirytime=deadline,
+        )
+        headers, value = encode(event, envelope)
+        if len(value) > MAX_VALUE_BYTES:
+            raise InvalidJob(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
+        self._sink.send(Record(topic_for(event), job_id.encode(), headers, value, job_id))

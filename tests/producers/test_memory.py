@@ -1,0 +1,15 @@
+"""The double that users test with."""
+
+from headrace_producers import MemoryProducer
+from headrace_schemas import EvaluationJob, ExactMatch, GenerationJob
+
+
+def test_jobs_and_cancellations_can_be_listed():
+    """The double tells jobs with their ids, in order, and apart from cancellations."""
+    producer = MemoryProducer()
+    first = producer.generate(prompt="Hello")
+    second = producer.evaluate(input="a", output="b", criteria=[ExactMatch()])
+    producer.cancel(first)
+    assert [(job_id, type(job)) for job_id, job in producer.jobs] == [(first, GenerationJob), (second, EvaluationJob)]
+    assert producer.cancelled == [first]
+    assert [record.job_id for record in producer.records] == [first, second, first]

@@ -1,0 +1,190 @@
+"""The contract of a producer, on memory, the embedded broker and Apache Kafka alike."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from headrace_producers import InvalidJob, MemoryProducer, Producer, ProducerClosed
+from headrace_schemas import (
+    CancelJob,
+    EvaluationJob,
+    ExactMatch,
+    GenerationJob,
+    JsonValid,
+    Message,
+    Sampling,
+    Topic,
+)
+from headrace_schemas.codec import decode
+from headrace_schemas.job import JOB_NAMESPACE, Lane
+
+
+def test_generate_sends_one_record_that_says_what_was_asked(transport):
+    """All arguments of `generate` arrive in the event, its envelope and its key."""
+    deadline = datetime(2031, 5, 1, 12, 0, tzinfo=UTC)
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    job_id = transport.producer.generate(
+        messages=[{"role": "system", "content": "Be short."}, Message(role="user", content="Why?")],
+        temperature=0.5,
+        max_tokens=7,
+        stop=["\n"],
+        lane="batch",
+        priority=9,
+        deadline=deadline,
+        idempotency_key="k1",
+        metadata={"row": "1"},
+        criteria=[ExactMatch(), JsonValid()],
+        reference="Because.",
+        traceparent=trace,
+    )
+    transport.producer.flush()
+    [record] = transport.sent()
+    envelope, event = decode(record.headers, record.value)
+    assert event == GenerationJob(
+        model="tiny",
+        messages=(Message(role="system", content="Be short."), Message(role="user", content="Why?")),
+        sampling=Sampling(temperature=0.5, max_tokens=7, stop=("\n",)),
+        lane=Lane.BATCH,
+        priority=9,
+        deadline=deadline,
+        idempotency_key="k1",
+        tenant="acme",
+        metadata={"row": "1"},
+        criteria=(ExactMatch(), JsonValid()),
+        reference="Because.",
+    )
+    assert (record.topic, record.key) == (Topic.GENERATION, job_id.encode())
+    assert (envelope.subject, envelope.partitionkey, envelope.source) == (job_id, job_id, "/shop")
+    assert (envelope.traceparent, envelope.expirytime) == (trace, deadline)
+
+
+def test_evaluate_goes_to_its_own_topic(transport):
+    """An evaluation job carries input, output, context and criteria to the topic of evaluations."""
+    job_id = transport.producer.evaluate(
+        input="2+2?", output="4", context="sums", reference="4", criteria=[ExactMatch()], tenant="other"
+    )
+    transport.producer.flush()
+    [record] = transport.sent()
+    assert record.topic is Topic.EVALUATION
+    assert decode(record.headers, record.value)[1] == EvaluationJob(
+        input="2+2?", output="4", context="sums", reference="4", criteria=(ExactMatch(),), tenant="other"
+    )
+    assert record.key.decode() == job_id
+
+
+def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):
+    """A cancellation is keyed by the job that it concerns."""
+    job_id = transport.producer.generate(prompt="Hello")
+    transport.producer.cancel(job_id, reason="changed my mind")
+    transport.producer.flush()
+    [record] = [record for record in transport.sent() if record.topic is Topic.CANCELLATION]
+    assert decode(record.headers, record.value)[1] == CancelJob(job_id=job_id, tenant="acme", reason="changed my mind")
+    assert record.key == job_id.encode()
+
+
+def test_records_of_one_job_stay_in_order(transport):
+    """Events that share a key are read in the order in which they were sent."""
+    for number in range(200):
+        transport.producer.generate(prompt=f"{number}", idempotency_key=f"k{number % 3}")
+    transport.producer.flush()
+    seen: dict[bytes, list[int]] = {}
+    for record in transport.sent():
+        seen.setdefault(record.key, []).append(int(decode(record.headers, record.value)[1].prompt))
+    assert sorted(len(numbers) for numbers in seen.values()) == [66, 67, 67]
+    assert all(numbers == sorted(numbers) for numbers in seen.values())
+
+
+def test_the_same_key_and_tenant_give_the_same_job(transport):
+    """A job's id is the UUIDv5 of tenant and key: sending twice is one job, and tenants do not meet."""
+    first = transport.producer.generate(prompt="a", idempotency_key="order-7")
+    again = transport.producer.generate(prompt="a", idempotency_key="order-7")
+    other = transport.producer.generate(prompt="a", idempotency_key="order-7", tenant="rival")
+    assert first == again == str(uuid.uuid5(JOB_NAMESPACE, "acme\norder-7"))
+    assert other == str(uuid.uuid5(JOB_NAMESPACE, "rival\norder-7"))
+    assert transport.producer.generate(prompt="a") != transport.producer.generate(prompt="a")
+
+
+def test_submit_again_under_the_same_event_id_is_the_same_event(transport):
+    """A job without a key can be sent again safely by repeating its event's id."""
+    job = GenerationJob(model="tiny", prompt="again", tenant="acme")
+    first = transport.producer.submit(job, event_id="event-1")
+    assert transport.producer.submit(job, event_id="event-1") == first
+    transport.producer.flush()
+    assert {decode(record.headers, record.value)[0].id for record in transport.sent()} == {"event-1"}
+
+
+def test_threads_may_share_a_producer(transport):
+    """Eight threads send at once; every job arrives exactly once."""
+
+    def send(thread: int) -> list[str]:
+        return [transport.producer.generate(prompt=f"{thread}/{number}") for number in range(100)]
+
+    with ThreadPoolExecutor(8) as pool:
+        job_ids = [job_id for sent in pool.map(send, range(8)) for job_id in sent]
+    transport.producer.flush()
+    keys = [record.key.decode() for record in transport.sent()]
+    assert sorted(keys) == sorted(job_ids)
+    assert len(set(keys)) == 800
+
+
+def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
+    """Closing flushes; a closed producer says so; closing twice is harmless."""
+    with transport.producer as producer:
+        producer.generate(prompt="last words")
+    assert len(transport.sent()) == 1
+    with pytest.raises(ProducerClosed):
+        transport.producer.generate(prompt="too late")
+    transport.producer.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({}, "either prompt or messages"),
+        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "either prompt or messages"),
+        ({"prompt": "a", "temperature": 9}, "temperature"),
+        ({"prompt": "a", "sampling": Sampling(), "max_tokens": 3}, "max_tokens"),
+        ({"prompt": "a", "priority": 10}, "priority"),
+        ({"prompt": "a", "lane": "express"}, "lane"),
+        ({"prompt": "a", "deadline": datetime(2031, 1, 1)}, "deadline"),
+        ({"prompt": "a", "deadline": timedelta(seconds=-1)}, "deadline"),
+        ({"prompt": "a", "tenant": "no spaces"}, "tenant"),
+        ({"prompt": "nul \x00"}, "prompt"),
+        ({"prompt": "lone \ud800"}, "prompt"),
+        ({"prompt": "a", "reference": "x" * 200_001}, "reference"),
+        ({"prompt": "a", "traceparent": "00-zz"}, "traceparent"),
+        ({"messages": [{"role": "user", "content": "é" * 200_000}] * 3}, "bytes"),
+    ],
+)
+def test_bad_input_is_refused_at_the_call(arguments, named):
+    """What the contract does not allow raises InvalidJob that names the field and sends nothing."""
+    producer = MemoryProducer()
+    with pytest.raises(InvalidJob, match=named):
+        producer.generate(**arguments)
+    assert producer.records == ()
+
+
+def test_refusals_do_not_repeat_the_text():
+    """An error may be logged by the caller: it names the field, never what was in it."""
+    with pytest.raises(InvalidJob) as caught:
+        MemoryProducer().generate(prompt="my secret \x00")
+    assert "my secret" not in str(caught.value)
+
+
+def test_a_duration_counts_from_now():
+    """A deadline given as a duration becomes a point in time by the producer's clock."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    producer = MemoryProducer(now=lambda: now)
+    producer.generate(prompt="a", deadline=timedelta(minutes=5))
+    [(_, job)] = producer.jobs
+    assert job.deadline == now + timedelta(minutes=5)
+
+
+def test_from_env_speaks_to_the_broker_that_the_environment_names(kafka, monkeypatch):
+    """`Producer.from_env()` works with nothing but the environment."""
+    monkeypatch.setenv("HEADRACE_KAFKA", kafka.address)
+    monkeypatch.setenv("HEADRACE_TOPIC_PREFIX", kafka.prefix)
+    with Producer.from_env() as producer:
+        assert uuid.UUID(producer.generate(prompt="Hello"))

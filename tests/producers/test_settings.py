@@ -1,0 +1,78 @@
+"""Addresses and secrets from the environment."""
+
+import json
+import os
+
+import pytest
+
+from headrace_producers import KafkaSettings, ProducerSettings
+from headrace_schemas.errors import ConfigurationError
+
+
+def test_addresses_come_from_the_environment():
+    """The bootstrap list and the prefix are taken as given."""
+    settings = KafkaSettings.from_env({"HEADRACE_KAFKA": "a:1, b:2", "HEADRACE_TOPIC_PREFIX": "t."})
+    assert (settings.bootstrap, settings.prefix) == (("a:1", "b:2"), "t.")
+    assert settings.client_options() == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
+
+
+def test_credentials_reach_the_client_and_never_a_log():
+    """SASL and TLS become kafka-python's arguments; the password is not in the settings' repr."""
+    settings = KafkaSettings.from_env(
+        {
+            "HEADRACE_KAFKA": "broker:9093",
+            "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "HEADRACE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+            "HEADRACE_KAFKA_USERNAME": "shop",
+            "HEADRACE_KAFKA_PASSWORD": "hunter2",
+            "HEADRACE_KAFKA_CA_FILE": "/ca.pem",
+        }
+    )
+    assert settings.client_options() == {
+        "bootstrap_servers": ["broker:9093"],
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_plain_username": "shop",
+        "sasl_plain_password": "hunter2",
+        "ssl_cafile": "/ca.pem",
+    }
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"HEADRACE_KAFKA": "nowhere"}, "host:port"),
+        ({"HEADRACE_KAFKA": "a:99999"}, "host:port"),
+        ({"HEADRACE_KAFKA": ","}, "empty"),
+        ({"HEADRACE_KAFKA": "a:1", "HEADRACE_KAFKA_SECURITY_PROTOCOL": "TLS"}, "SECURITY_PROTOCOL"),
+        ({"HEADRACE_KAFKA": "a:1", "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "SASL_MECHANISM"),
+    ],
+)
+def test_a_wrong_setting_is_named(env, named):
+    """The error says which variable is wrong and what it may be."""
+    with pytest.raises(ConfigurationError, match=named):
+        KafkaSettings.from_env(env)
+
+
+def test_a_running_stack_is_found(tmp_path):
+    """Without HEADRACE_KAFKA the address is the one that `headrace up` wrote down."""
+    content = {"kafka": "127.0.0.1:4", "redis": "redis://x", "ledger": "sqlite://", "pid": os.getpid()}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    assert KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)}).address == "127.0.0.1:4"
+
+
+@pytest.mark.parametrize("content", [None, "{", json.dumps({"kafka": "a:1", "redis": "", "ledger": "", "pid": 2**22})])
+def test_without_a_running_stack_the_ways_are_named(tmp_path, content):
+    """No file, a broken one, and one whose stack is gone: each says how to go on."""
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"set HEADRACE_KAFKA=host:port, or start `headrace up`"):
+        KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)})
+
+
+def test_what_a_producer_fills_in_comes_from_the_environment():
+    """Tenant, source and model have defaults that the environment replaces."""
+    assert ProducerSettings.from_env({}) == ProducerSettings()
+    env = {"HEADRACE_TENANT": "acme", "HEADRACE_SOURCE": "/shop", "HEADRACE_MODEL": "tiny"}
+    assert ProducerSettings.from_env(env) == ProducerSettings(tenant="acme", source="/shop", model="tiny")

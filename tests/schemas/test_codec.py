@@ -1,0 +1,115 @@
+"""The codec: what is written can be read, and what is wrong is refused with a reason."""
+
+import contextlib
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.schemas.strategies import EVENTS
+
+from headrace_schemas import Envelope, GenerationJob, InvalidRecord
+from headrace_schemas.codec import TOPICS, TYPES, decode, decode_value, encode, encode_value, topic_for, type_of
+from headrace_schemas.limits import MAX_VALUE_BYTES
+
+GENERATION = "headrace.job.generation.v1"
+GOOD = {"model": "m", "prompt": "hello"}
+
+
+def headers(**changes: str | None) -> list[tuple[str, bytes]]:
+    found = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/test", "ce_type": GENERATION} | changes
+    return [(name, value.encode()) for name, value in found.items() if value is not None]
+
+
+def test_every_type_has_a_strategy_and_a_topic() -> None:
+    """No event type can be added without a topic, or without these tests covering it."""
+    assert set(EVENTS) == set(TYPES)
+    assert set(TOPICS) == set(TYPES.values())
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_round_trip(event_type: str, data: st.DataObject) -> None:
+    """Every event comes back equal from its own bytes, with its envelope."""
+    event = data.draw(EVENTS[event_type])
+    envelope = Envelope(id="1", type=type_of(event), source="/test", time=datetime(2026, 1, 2, tzinfo=UTC))
+    assert type_of(event) == event_type
+    assert decode(*encode(event, envelope)) == (envelope, event)
+    assert topic_for(event) is TOPICS[type(event)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(TYPES)))
+def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
+    """Whatever the bytes are, nothing but InvalidRecord is raised."""
+    with contextlib.suppress(InvalidRecord):
+        assert type_of(decode_value(event_type, value)) == event_type
+
+
+def test_absent_fields_are_left_out() -> None:
+    """A null is never written: absent is absent."""
+    assert b"null" not in encode_value(GenerationJob(model="m", prompt="hello"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "Invalid JSON"),
+        (b"hello", "Invalid JSON"),
+        (b"\xff\xfe{}", "Invalid JSON"),
+        (b'{"model": "m", "prompt": "\\ud800"}', "Invalid JSON"),
+        (b'{"model": "m", "prompt": "\xed\xa0\x80"}', "Invalid JSON"),
+        (b"[" * 100_000, "Invalid JSON"),
+        (b"[]", "value"),
+        (b"null", "value"),
+        (json.dumps(GOOD | {"prompt": "a\0b"}).encode(), "prompt"),
+        (json.dumps(GOOD | {"metadata": {"k": "\0"}}).encode(), "metadata"),
+        (json.dumps(GOOD | {"colour": "red"}).encode(), "colour"),
+        (json.dumps(GOOD | {"priority": "5"}).encode(), "priority"),
+        (json.dumps(GOOD | {"priority": 5.5}).encode(), "priority"),
+        (json.dumps(GOOD | {"priority": True}).encode(), "priority"),
+        (json.dumps(GOOD | {"prompt": 5}).encode(), "prompt"),
+        (json.dumps(GOOD | {"lane": "fast"}).encode(), "lane"),
+        (json.dumps(GOOD | {"deadline": 1_800_000_000}).encode(), "deadline"),
+        (json.dumps(GOOD | {"deadline": "2026-01-01T00:00:00"}).encode(), "deadline"),
+        (json.dumps(GOOD | {"criteria": [{"criterion": "taste"}]}).encode(), "criteria"),
+        (json.dumps(GOOD | {"criteria": [{"text": "x"}]}).encode(), "criteria"),
+        (b'{"model": "m", "prompt": "a", "sampling": {"temperature": NaN}}', "temperature"),
+        (json.dumps(GOOD | {"prompt": "x" * 200_001}).encode(), "prompt"),
+        (json.dumps(GOOD | {"prompt": "x" * 10_000_000}).encode(), str(MAX_VALUE_BYTES)),
+        (None, "no value"),
+    ],
+)
+def test_a_wrong_value_is_refused(value: bytes | None, reason: str) -> None:
+    """A value that is not what the contract says is refused, and the reason names the place."""
+    with pytest.raises(InvalidRecord, match=reason):
+        decode(headers(), value)
+
+
+def test_a_refusal_does_not_repeat_the_content() -> None:
+    """A reason may travel to logs: it never quotes what the user wrote."""
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(GENERATION, json.dumps({"model": "m", "prompt": "my secret\0"}).encode())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("event_type", ["headrace.job.generation.v2", "headrace.job.generation", "com.example.other"])
+def test_an_unknown_type_or_version_is_refused(event_type: str) -> None:
+    """A type or a version of a type that we do not know is never guessed at."""
+    with pytest.raises(InvalidRecord, match="unknown"):
+        decode(headers(ce_type=event_type), json.dumps(GOOD).encode())
+
+
+@pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source", "ce_type"])
+def test_a_missing_header_is_refused(name: str) -> None:
+    """Each required attribute of CloudEvents is required here too."""
+    with pytest.raises(InvalidRecord, match=name):
+        decode(headers(**{name: None}), json.dumps(GOOD).encode())
+
+
+def test_another_version_of_the_spec_is_refused() -> None:
+    """CloudEvents 0.3 is not 1.0."""
+    with pytest.raises(InvalidRecord, match=r"0\.3"):
+        decode(headers(ce_specversion="0.3"), json.dumps(GOOD).encode())

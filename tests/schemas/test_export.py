@@ -1,0 +1,127 @@
+"""The exported schemas: valid themselves, and valid for what the codec writes."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from tests.schemas.strategies import EVENTS
+
+from headrace_schemas.codec import TOPICS, TYPES, encode_value
+from headrace_schemas.export import export, schema_file
+from headrace_schemas.topics import Topic
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What export writes, by file name."""
+    written = export(tmp_path_factory.mktemp("export") / "new" / "folder")
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in written}
+
+
+def walk(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from walk(child)
+
+
+def resolve(document: dict[str, Any], reference: str) -> Any:
+    node: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        node = node[part]
+    return node
+
+
+def test_one_file_a_type(documents: dict[str, dict[str, Any]]) -> None:
+    """Every event type has its schema with an id, a title and a description; the AsyncAPI document is beside them."""
+    assert set(documents) == {schema_file(name) for name in TYPES} | {"asyncapi.json"}
+    for name, cls in TYPES.items():
+        schema = documents[schema_file(name)]
+        assert schema["$id"].endswith(name)
+        assert schema["title"] == cls.__name__
+        assert schema["description"]
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, Any]]) -> None:
+    """Each schema follows draft 2020-12."""
+    Draft202012Validator.check_schema(documents[schema_file(event_type)])
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_what_we_write_is_valid(event_type: str, documents: dict[str, dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever event the codec encodes, a reader that validates by our schema accepts it."""
+    event = data.draw(EVENTS[event_type])
+    Draft202012Validator(documents[schema_file(event_type)]).validate(json.loads(encode_value(event)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"model": "m"},
+        {"model": "m", "prompt": "p", "messages": [{"role": "user", "content": "c"}]},
+        {"model": "m", "prompt": "p", "colour": "red"},
+        {"model": "m", "prompt": "p", "priority": 10},
+        {"model": "M!", "prompt": "p"},
+        {"model": "m", "prompt": "p", "criteria": [{"text": "x"}]},
+        {"model": "m", "prompt": "p", "criteria": [{"criterion": "contains"}]},
+    ],
+)
+def test_what_ingest_refuses_the_schema_refuses(value: dict[str, Any], documents: dict[str, dict[str, Any]]) -> None:
+    """A publisher in another language learns of a wrong job from the schema, not from a dead letter."""
+    assert not Draft202012Validator(documents[schema_file("headrace.job.generation.v1")]).is_valid(value)
+
+
+def test_nothing_that_only_python_understands(documents: dict[str, dict[str, Any]]) -> None:
+    """No OpenAPI discriminator, and no pattern with syntax that ECMA-262 lacks."""
+    python_only = re.compile(r"\(\?P|\(\?[aiLmsux]+\)|\\[AZ]|\(\?#|\(\?\(|[+*?}]\+")
+    for document in documents.values():
+        for node in walk(document):
+            assert not isinstance(node.get("discriminator"), dict)
+            if isinstance(pattern := node.get("pattern"), str):
+                assert not python_only.search(pattern)
+
+
+def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]]) -> None:
+    """Each topic is a channel with an operation, and each event type a message on its own topic."""
+    document = documents["asyncapi.json"]
+    assert document["asyncapi"].startswith("3.")
+    channels = {channel["address"]: channel for channel in document["channels"].values()}
+    assert set(channels) == {topic.named() for topic in Topic}
+    assert {message["name"] for message in document["components"]["messages"].values()} == set(TYPES)
+    for cls, topic in TOPICS.items():
+        assert cls.__name__ in channels[topic.named()]["messages"]
+    operated = {
+        resolve(document, op["channel"]["$ref"])["address"]: op["action"] for op in document["operations"].values()
+    }
+    assert {address for address, action in operated.items() if action == "send"} == {
+        "headrace.jobs.generation",
+        "headrace.jobs.evaluation",
+        "headrace.jobs.cancellation",
+    }
+    assert set(operated) == set(channels)
+
+
+def test_asyncapi_has_no_dangling_reference(documents: dict[str, dict[str, Any]]) -> None:
+    """Every reference leads to something in the document itself."""
+    document = documents["asyncapi.json"]
+    references = [node["$ref"] for node in walk(document) if isinstance(node.get("$ref"), str)]
+    assert references
+    for reference in references:
+        assert resolve(document, reference)
+
+
+def test_headers_fix_the_type(documents: dict[str, dict[str, Any]]) -> None:
+    """Each message's headers require the CloudEvents attributes, with its own type."""
+    for message in documents["asyncapi.json"]["components"]["messages"].values():
+        assert message["headers"]["properties"]["ce_type"]["const"] == message["name"]
+        assert {"ce_specversion", "ce_id", "ce_type", "ce_source"} <= set(message["headers"]["required"])
+        assert message["contentType"] == "application/json"

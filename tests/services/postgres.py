@@ -1,0 +1,103 @@
+"""A PostgreSQL for tests: a fresh cluster on a free port, run by an ordinary user."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from tests.services.server import Server
+
+from headrace_workers.embedded.ports import LOOPBACK, free_ports
+from headrace_workers.embedded.processes import ChildFailed, ChildSpec
+
+_USER = "postgres"
+
+
+class PostgresServer(Server):
+    """A cluster in `folder`, which `_USER` owns. `url` is SQLAlchemy's, for psycopg 3."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._data = folder / "data"
+        self._binaries = binaries
+        self.port = free_ports(1)[0]
+        settings = {
+            "listen_addresses": LOOPBACK,
+            "port": str(self.port),
+            "unix_socket_directories": str(folder),
+            "fsync": "off",  # only a crash of the machine would lose anything
+            "max_connections": "200",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        argv = [*_as_user(), str(binaries / "postgres"), "-D", str(self._data), *options]
+        super().__init__(ChildSpec(name="postgres", argv=argv, prepare=self._init, ready=self._ready), folder)
+
+    @property
+    def url(self) -> str:
+        """The cluster's first database."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """A database by name."""
+        return f"postgresql+psycopg://{_USER}@{LOOPBACK}:{self.port}/{database}"
+
+    def create_database(self, name: str) -> str:
+        """A new, empty database; its URL."""
+        import psycopg
+
+        dsn = f"postgresql://{_USER}@{LOOPBACK}:{self.port}/postgres"
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url_of(name)
+
+    def start(self) -> "PostgresServer":
+        """Start it. After a kill the old backends need a moment to notice, and hold the data until then."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                super().start()
+                return self
+            except ChildFailed:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    def _init(self) -> None:
+        if self._data.exists():
+            return
+        command = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, "--auth=trust", "--no-sync"]
+        subprocess.run(
+            [*_as_user(), *command, "--encoding=UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, timeout=60
+        )
+
+    def _ready(self) -> bool:
+        command = [str(self._binaries / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]
+        return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+
+
+def find_postgres(folder: Path) -> PostgresServer | None:
+    """A cluster in `folder`; None without PostgreSQL's server programs, or as root without a user to run it."""
+    binaries = _binaries()
+    if binaries is None or (os.geteuid() == 0 and (not _user_exists() or shutil.which("setpriv") is None)):
+        return None
+    if os.geteuid() == 0:
+        shutil.chown(folder, _USER)
+    return PostgresServer(binaries, folder)
+
+
+def _binaries() -> Path | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    found = debian[-1:] or [Path(path) for path in (shutil.which("initdb"),) if path]
+    return found[0].parent if found else None
+
+
+def _user_exists() -> bool:
+    return any(entry.pw_name == _USER for entry in pwd.getpwall())
+
+
+def _as_user() -> list[str]:
+    # PostgreSQL refuses to run as root. Changing user forgets the signal of a dying parent: ask for it again.
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--init-groups", "--pdeathsig=KILL", "--"]

@@ -1,0 +1,27 @@
+"""A Redis for tests. Its memory is lost when it stops."""
+
+from pathlib import Path
+
+from tests.services.server import Server
+
+from headrace_schemas import HeadraceError
+from headrace_workers.embedded.ports import free_ports
+from headrace_workers.embedded.processes import ChildSpec
+from headrace_workers.embedded.redis import redis, redis_binary
+
+
+class RedisServer(Server):
+    """A redis-server. `url` is for clients."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        server = redis(binary, folder, free_ports(1)[0])
+        self.url = server.url
+        super().__init__(ChildSpec(name="redis", argv=server.argv, ready=server.ready), folder)
+
+
+def find_redis(folder: Path) -> RedisServer | None:
+    """A Redis that runs in `folder`; None without a redis-server."""
+    try:
+        return RedisServer(redis_binary(), folder)
+    except HeadraceError:
+        return None

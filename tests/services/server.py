@@ -1,0 +1,49 @@
+"""A real server for tests, which can be killed and started again on the same port and data."""
+
+import os
+import signal
+from pathlib import Path
+
+from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
+
+
+class Server:
+    """A process behind an address. `start` before use; `stop` at the end."""
+
+    def __init__(self, spec: ChildSpec, folder: Path) -> None:
+        self._spec = spec
+        self._folder = folder
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        assert self._child is not None
+        return self._child.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._child is not None and self._child.running
+
+    def start(self) -> "Server":
+        """Start it and wait until it answers."""
+        self._child = start(self._spec, self._folder / "log")
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group, as a power cut would."""
+        assert self._child is not None
+        os.killpg(self._child.process.pid, signal.SIGKILL)
+        self._child.process.wait()
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it again on the same port and data."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL. Stopping twice does nothing."""
+        if self._child is not None:
+            stop(self._child)
+            self._child = None

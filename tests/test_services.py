@@ -1,0 +1,39 @@
+"""The services of the tests themselves: killed, started again, and what they keep."""
+
+import psycopg
+import pytest
+import redis as client
+from tests.services.need import need
+
+
+def test_a_missing_service_skips_here_and_fails_in_ci(monkeypatch):
+    """A developer without a service can work; CI without one is broken."""
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no Kafka"):
+        need(None, "no Kafka")
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="no Kafka"):
+        need(None, "no Kafka")
+    assert need("there", "no Kafka") == "there"
+
+
+def test_postgres_keeps_its_data_when_it_is_killed(postgres):
+    """A row that was committed before SIGKILL is there after the restart, on the same port."""
+    url = postgres.create_database("kept").replace("+psycopg", "")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 7 AS n")
+    postgres.kill()
+    assert not postgres.running
+    postgres.restart()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT n FROM t").fetchone() == (7,)
+
+
+def test_redis_comes_back_empty_on_the_same_address(redis_server):
+    """A Redis that is killed has lost everything, and answers again where it did."""
+    with client.Redis.from_url(redis_server.url) as connection:
+        connection.set("a", "b")
+    redis_server.kill()
+    redis_server.restart()
+    with client.Redis.from_url(redis_server.url) as connection:
+        assert connection.get("a") is None

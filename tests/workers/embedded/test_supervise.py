@@ -1,0 +1,119 @@
+"""Crashed children are started again, with patience and without end-less tries."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from headrace_workers.embedded import supervise
+from headrace_workers.embedded.processes import ChildFailed, ChildSpec
+from headrace_workers.embedded.supervise import Supervisor, restart_delay
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
+CRASH = (sys.executable, "-c", "raise SystemExit(7)")
+
+
+class Time:
+    """A clock that the test moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def time():
+    """The supervisor's clock."""
+    return Time()
+
+
+@pytest.fixture
+def supervisor(tmp_path, time):
+    """A supervisor whose children are stopped at the end."""
+    supervisor = Supervisor(tmp_path, monotonic=time)
+    yield supervisor
+    supervisor.stop_all()
+
+
+def kill(child):
+    """SIGKILL, and wait for the end."""
+    os.kill(child.process.pid, signal.SIGKILL)
+    child.process.wait()
+
+
+def test_delays_double_up_to_a_bound():
+    """The first restart comes soon, the later ones at most every half minute."""
+    assert [restart_delay(crashes) for crashes in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+
+
+def test_a_killed_child_is_started_again_after_its_delay(supervisor, time):
+    """A crash is noted at once; the restart waits for its time, and runs what every start runs."""
+    started = []
+    first = supervisor.start(ChildSpec(name="a", argv=SLEEP, started=lambda: started.append(1)))
+    kill(first)
+    supervisor.check()
+    supervisor.check()
+    assert supervisor.children == [first]
+    time.now += restart_delay(1)
+    supervisor.check()
+    [second] = supervisor.children
+    assert second.running
+    assert second.process.pid != first.process.pid
+    assert started == [1, 1]
+
+
+def test_a_steady_child_starts_with_a_clean_record(supervisor, time):
+    """The delay after a long run is the first one again."""
+    kill(supervisor.start(ChildSpec(name="a", argv=SLEEP)))
+    supervisor.check()
+    time.now += restart_delay(1)
+    supervisor.check()
+    time.now += supervise.STEADY_SECONDS
+    kill(supervisor.children[0])
+    supervisor.check()
+    time.now += restart_delay(1)
+    supervisor.check()
+    assert supervisor.children[0].running
+
+
+def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
+    """After ten crashes in a row the supervisor gives up and says where the log is."""
+    supervisor.start(ChildSpec(name="broken", argv=CRASH))
+
+    def crash():
+        supervisor.children[0].process.wait()
+        supervisor.check()
+        time.now += supervise.LONGEST_DELAY
+        supervisor.check()
+
+    for _ in range(supervise.MAX_CRASHES - 1):
+        crash()
+    with pytest.raises(ChildFailed, match=r"broken ended 10 times, last with exit code 7; see .*broken\.log"):
+        crash()
+
+
+def test_a_restart_that_does_not_get_ready_counts_as_a_crash(supervisor, time):
+    """A child that comes back broken is tried again later, and others are looked after meanwhile."""
+    ready = iter([True, False, True])
+    first = supervisor.start(ChildSpec(name="a", argv=SLEEP, ready=lambda: next(ready), ready_seconds=0.0))
+    kill(first)
+    supervisor.check()
+    time.now += restart_delay(1)
+    supervisor.check()
+    assert not supervisor.children[0].running
+    time.now += restart_delay(2)
+    supervisor.check()
+    assert supervisor.children[0].running
+
+
+def test_children_are_stopped_in_the_reverse_order(supervisor):
+    """The last started is stopped first, and each change is told."""
+    seen = []
+    supervisor._changed = lambda children: seen.append([child.spec.name for child in children])
+    for name in ("broker", "bridge", "worker"):
+        supervisor.start(ChildSpec(name=name, argv=SLEEP))
+    supervisor.stop_all()
+    assert seen[-4:] == [["broker", "bridge", "worker"], ["broker", "bridge"], ["broker"], []]

@@ -1,0 +1,32 @@
+"""A judge model for tests: it answers what it is told to, and remembers what it was asked."""
+
+from collections.abc import Callable, Sequence
+
+from headrace_schemas import HeadraceError, Message
+from headrace_workers.ports import Completion, Request
+
+Answer = tuple[float, ...] | HeadraceError
+Prompt = tuple[Message, ...]
+
+
+class JudgeModel:
+    """A Generator that judges by a function from prompt and choices to probabilities."""
+
+    def __init__(self, answer: Callable[[Prompt, Sequence[str]], Answer], *, context_length: int = 2048) -> None:
+        self.alias = "judge"
+        self.quantization = "int8"
+        self.context_length = context_length
+        self.calls: list[tuple[list[Prompt], tuple[str, ...]]] = []
+        self._answer = answer
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        raise AssertionError("a judge does not generate")
+
+    def choice_probabilities(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[Answer]:
+        self.calls.append((list(prompts), tuple(choices)))
+        return [self._answer(prompt, choices) for prompt in prompts]
+
+
+def uniform(prompt: Prompt, choices: Sequence[str]) -> Answer:
+    """All choices alike, half of the mass elsewhere."""
+    return (0.5 / len(choices),) * len(choices)

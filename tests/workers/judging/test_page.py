@@ -1,0 +1,25 @@
+"""The page about judging: its examples are real."""
+
+import re
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from headrace_schemas import Criterion
+from headrace_workers.judging.rubric import MIN_MASS
+
+PAGE = (Path(__file__).parents[3] / "docs" / "judging.md").read_text(encoding="utf-8")
+
+
+def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
+    """Each JSON block is read by the contract, and no kind of criterion is left without an example."""
+    read = TypeAdapter(Criterion).validate_json
+    kinds = {read(block).criterion for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)}
+    assert kinds == {
+        "exact_match", "f1", "chrf", "bleu", "contains", "regex", "json_valid", "length", "rubric"
+    }  # fmt: skip
+
+
+def test_the_page_names_the_floor() -> None:
+    """The mass below which a score is refused is the one that the code has."""
+    assert f"Below {MIN_MASS} the score is" in " ".join(PAGE.split())

@@ -1,0 +1,78 @@
+"""Criteria that compare: SQuAD's rules, and sacrebleu's own figures."""
+
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace_workers.judging.reference import bleu, chrf, exact_match, token_f1
+
+PAIRS = [
+    ("The cat sat on the mat.", "The cat is sitting on the mat."),
+    ("It costs 3.50 euros, doesn't it?", "It costs 3.50 euros."),
+    ("hello", "hello world"),
+    ("Ein Haus am See", "Das Haus am See"),
+    ("entirely different words", "nothing shared here"),
+]
+
+
+@pytest.mark.parametrize(("output", "reference"), PAIRS)
+def test_chrf_and_bleu_are_sacrebleus(output: str, reference: str) -> None:
+    """Both figures are what sacrebleu's own functions say, divided by 100."""
+    assert chrf(output, reference) == pytest.approx(sacrebleu.sentence_chrf(output, [reference]).score / 100)
+    assert bleu(output, reference) == pytest.approx(sacrebleu.sentence_bleu(output, [reference]).score / 100)
+
+
+def test_chrf_of_one_sentence_is_that_of_its_corpus() -> None:
+    """For a corpus of one sentence, the corpus figure is the sentence's."""
+    output, reference = PAIRS[0]
+    assert chrf(output, reference) == pytest.approx(sacrebleu.corpus_chrf([output], [[reference]]).score / 100)
+    assert bleu(output, reference) == pytest.approx(sacrebleu.corpus_bleu([output], [[reference]]).score / 100)
+
+
+@settings(deadline=None)
+@given(output=st.text(max_size=60), reference=st.text(max_size=60))
+def test_every_figure_is_in_the_unit_interval(output: str, reference: str) -> None:
+    """No pair of texts makes a figure below 0, above 1, or NaN."""
+    for figure in (chrf, bleu, token_f1):
+        assert 0.0 <= figure(output, reference) <= 1.0
+
+
+def test_bleu_keeps_no_texts() -> None:
+    """sacrebleu's tokenizers would remember whole texts for ever: after a score they are empty."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
+
+    bleu("some text", "another text")
+    assert Tokenizer13a.__call__.cache_info().currsize == 0
+    assert TokenizerRegexp.__call__.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "expected"),
+    [
+        ("The Eiffel Tower!", "eiffel tower", 1.0),
+        ("in Paris, France", "Paris", 0.5),
+        ("Paris Paris", "Paris", 2 / 3),
+        ("London", "Paris", 0.0),
+        ("", "Paris", 0.0),
+        ("the", "a", 1.0),
+    ],
+)
+def test_token_f1(output: str, reference: str, expected: float) -> None:
+    """Case, punctuation and articles do not count, and a word counts as often as both have it."""
+    assert token_f1(output, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "ignore_case", "expected"),
+    [
+        (" Yes\n", "Yes", False, 1.0),
+        ("yes", "Yes", False, 0.0),
+        ("STRASSE", "straße", True, 1.0),
+        ("a b", "a  b", True, 0),
+    ],
+)
+def test_exact_match(output: str, reference: str, ignore_case: bool, expected: float) -> None:
+    """White space around the texts does not count, white space within does; case counts unless asked not to."""
+    assert exact_match(output, reference, ignore_case=ignore_case) == expected

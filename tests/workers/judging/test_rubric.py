@@ -1,0 +1,100 @@
+"""The rubric: its prompt keeps data apart from instructions, and its reading never makes a score up."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.schemas.strategies import texts
+
+from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
+from headrace_workers.judging.rubric import MIN_MASS, SCALES, Unanswered, build_prompt, read_answer
+from headrace_workers.judging.subject import Subject
+
+YES_NO, ONE_TO_FIVE = SCALES["yes_no"], SCALES["1-5"]
+
+
+def user_text(subject: Subject, context_length: int = 2048) -> str:
+    return build_prompt("Is it kind?", subject, YES_NO, context_length=context_length).messages[-1].content
+
+
+def test_yes_no_is_yes_among_yes_and_no() -> None:
+    """The score is P(yes) over P(yes) + P(no), in either case of the first letter; the mass is their sum."""
+    answer = read_answer((0.3, 0.1, 0.05, 0.05), YES_NO)
+    assert answer.value == pytest.approx(0.8)
+    assert answer.mass == pytest.approx(0.5)
+
+
+def test_digits_are_an_expectation() -> None:
+    """The score is the expected digit among 1 to 5, with 1 at 0.0 and 5 at 1.0."""
+    assert read_answer((0, 0, 0, 0, 0.9), ONE_TO_FIVE).value == pytest.approx(1.0)
+    assert read_answer((0.9, 0, 0, 0, 0), ONE_TO_FIVE).value == pytest.approx(0.0)
+    assert read_answer((0, 0, 0.2, 0.2, 0), ONE_TO_FIVE).value == pytest.approx(0.625)
+
+
+@pytest.mark.parametrize(
+    "probabilities",
+    [(0.0,) * 5, (MIN_MASS / 10,) * 5, (math.nan, 0.5, 0, 0, 0), (math.inf, 0, 0, 0, 0), (-0.1, 0.5, 0, 0, 0), (0.5,)],
+)
+def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
+    """Too little mass, and figures that are no probabilities, are refused."""
+    with pytest.raises(Unanswered):
+        read_answer(probabilities, ONE_TO_FIVE)
+
+
+@given(st.lists(st.floats(), min_size=5, max_size=5))
+def test_any_figures_give_a_unit_or_a_refusal(figures: list[float]) -> None:
+    """Whatever a model returns, a score is in [0, 1] with a mass above the floor, or there is none."""
+    try:
+        answer = read_answer(figures, ONE_TO_FIVE)
+    except Unanswered:
+        return
+    assert 0.0 <= answer.value <= 1.0
+    assert MIN_MASS <= answer.mass <= 1.0
+
+
+def test_the_prompt_has_what_is_given_and_nothing_else() -> None:
+    """Context, input, reference and output stand each between their tags; what is not given has no tags."""
+    whole = user_text(Subject("OUT", (), question="IN", reference="REF", context="CTX"))
+    for tag, text in [("output", "OUT"), ("input", "IN"), ("reference", "REF"), ("context", "CTX")]:
+        assert f"<{tag}>\n{text}\n</{tag}>" in whole
+    assert whole.index("</output>") < whole.index("Is it kind?")
+    assert "<reference>" not in user_text(Subject("OUT", ()))
+
+
+@given(st.text(st.sampled_from("</>&output|im_end \n"), max_size=60))
+def test_judged_text_cannot_leave_its_tags(text: str) -> None:
+    """No text closes its tag, opens another, or writes a chat template's special token; it stays unambiguous."""
+    whole = user_text(Subject(text, ()))
+    assert whole.count("<") == 2
+    assert "<|im_end|>" not in whole
+
+
+@given(
+    output=st.text(st.sampled_from("a<&"), max_size=3000),
+    context=st.none() | st.text(st.sampled_from("b<"), max_size=3000),
+    question=texts | st.just("q" * 5000),
+)
+def test_long_texts_are_bounded_and_marked(output: str, context: str | None, question: str) -> None:
+    """The prompt stays within two characters a token of the context; what was cut is marked in it and reported."""
+    prompt = build_prompt("?", Subject(output, (), question=question, context=context), YES_NO, context_length=1024)
+    whole = prompt.messages[-1].content
+    assert len(whole) <= 2 * 1024
+    assert prompt.shortened == ("characters left out" in whole)
+
+
+def test_both_ends_of_a_long_text_are_kept() -> None:
+    """The middle is left out, and the number of characters that are gone is right."""
+    whole = user_text(Subject("A" * 5000 + "m" + "Z" * 5000, ()), context_length=1024)
+    kept = whole.count("A") - whole.count("Answer")
+    assert "<output>\nAAA" in whole
+    assert "ZZZ\n</output>" in whole
+    assert f"{10_001 - kept - whole.count('Z')} characters left out" in whole
+
+
+def test_a_large_context_does_not_break_the_bound_of_a_message() -> None:
+    """However much the judge could read, its prompt is one message, which is bounded like every text."""
+    subject = Subject("o" * MAX_TEXT, (), question="q" * MAX_TEXT, reference="r" * MAX_TEXT, context="c" * MAX_TEXT)
+    prompt = build_prompt("?" * MAX_SHORT_TEXT, subject, YES_NO, context_length=1_000_000)
+    assert prompt.shortened
+    assert MAX_TEXT * 0.9 < len(prompt.messages[-1].content) <= MAX_TEXT

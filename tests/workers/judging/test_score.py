@@ -1,0 +1,138 @@
+"""Dispatch: one score for each criterion, in order, with a value or a reason."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.schemas.strategies import criteria, texts
+from tests.workers.judging.judge_model import JudgeModel, Prompt, uniform
+
+from headrace_schemas import Contains, ExactMatch, HeadraceError, Regex, Rubric, Score
+from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.judging.score import score_all
+from headrace_workers.judging.subject import Subject
+
+KIND, GOOD = Rubric(question="Is it kind?"), Rubric(question="How good?", scale="1-5")
+
+
+def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score, ...]:
+    (scores,) = score_all([subject], judge)
+    assert not isinstance(scores, HeadraceError)
+    return scores
+
+
+@settings(deadline=None)
+@given(
+    output=st.none() | texts,
+    wanted=st.lists(criteria, max_size=6).map(tuple),
+    reference=st.none() | texts,
+    question=texts,
+    figures=st.lists(st.floats(), min_size=5, max_size=5),
+    with_judge=st.booleans(),
+)
+def test_every_criterion_has_one_score(
+    output: str | None, wanted: tuple, reference: str | None, question: str, figures: list[float], with_judge: bool
+) -> None:
+    """For any texts, criteria and model, each criterion has one score in order: in [0, 1], or with a reason."""
+    judge = JudgeModel(lambda prompt, choices: tuple(figures[: len(choices)])) if with_judge else None
+    scores = scores_of(Subject(output, wanted, question=question, reference=reference), judge)
+    assert [s.criterion for s in scores] == [c.criterion for c in wanted]
+    for score in scores:
+        assert score.reason if score.value is None else 0.0 <= score.value <= 1.0
+        json.loads(score.model_dump_json())
+
+
+def test_no_reference_is_a_reason() -> None:
+    """A comparison without a reference is not a zero."""
+    (score,) = scores_of(Subject("text", (ExactMatch(),)))
+    assert score.value is None
+    assert "reference" in (score.reason or "")
+
+
+def test_a_broken_pattern_is_a_reason() -> None:
+    """A pattern that does not compile says so in its own score, and its neighbours are judged."""
+    broken, fine = scores_of(Subject("text", (Regex(pattern="("), Contains(text="tex"))))
+    assert "RE2" in (broken.reason or "")
+    assert fine.value == 1.0
+
+
+def test_a_blocked_output_is_not_judged() -> None:
+    """Nothing of a blocked output is judged, and the model is not asked."""
+    judge = JudgeModel(uniform)
+    scores = scores_of(Subject(None, (Contains(text="x"), KIND), question="q"), judge)
+    assert all("blocked" in (score.reason or "") for score in scores)
+    assert judge.calls == []
+
+
+def test_no_judge_is_a_reason() -> None:
+    """A rubric without a model says so."""
+    (score,) = scores_of(Subject("text", (KIND,)))
+    assert "no model" in (score.reason or "")
+
+
+def test_another_model_than_asked_for_does_not_judge() -> None:
+    """A rubric that names a model is judged by that model or not at all."""
+    judge = JudgeModel(uniform)
+    named, foreign = scores_of(
+        Subject("text", (Rubric(question="?", model="judge"), Rubric(question="?", model="other"))), judge
+    )
+    assert named.value == pytest.approx(0.5)
+    assert "other" in (foreign.reason or "")
+
+
+def test_a_rubric_reports_who_judged_and_the_mass() -> None:
+    """A rubric's score names the model, and the probability that fell on the permitted answers."""
+    (score,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: (0.3, 0.1, 0.1, 0.0)))
+    assert (score.model, score.note) == ("judge", None)
+    assert score.value == pytest.approx(0.8)
+    assert score.mass == pytest.approx(0.5)
+
+
+def test_one_call_a_scale_for_the_whole_group() -> None:
+    """All rubrics of all subjects go to the model in one call for each scale, and come back to their places."""
+
+    def by_text(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        place = int(prompt[-1].content.split("<output>\n")[1][0])
+        return tuple(0.9 if i == place else 0.0 for i in range(len(choices)))
+
+    judge = JudgeModel(by_text)
+    subjects = [Subject(str(i), (GOOD, Contains(text=str(i)), KIND)) for i in range(4)]
+    found = score_all(subjects, judge)
+    assert sorted(len(prompts) for prompts, _ in judge.calls) == [4, 4]
+    values = [[score.value for score in scores] for scores in found if not isinstance(scores, HeadraceError)]
+    assert values == [[0.0, 1.0, 1.0], [0.25, 1.0, 1.0], [0.5, 1.0, 0.0], [0.75, 1.0, 0.0]]
+
+
+def test_a_shortened_text_is_noted() -> None:
+    """When the judge could not see the whole, the score says so beside its value."""
+    (score,) = scores_of(Subject("long " * 5000, (KIND,)), JudgeModel(uniform, context_length=1024))
+    assert score.value is not None
+    assert "shortened" in (score.note or "")
+
+
+def test_lasting_trouble_is_a_reason_and_passing_trouble_an_error() -> None:
+    """A prompt that can never fit is a reason in its score; a model that did not answer is worth another try."""
+
+    def trouble(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...] | HeadraceError:
+        text = prompt[-1].content
+        if "long" in text:
+            return PromptTooLong("the prompt does not fit")
+        return Unavailable("not now") if "later" in text else uniform(prompt, choices)
+
+    long, later, fine = score_all([Subject(t, (KIND,)) for t in ("long", "later", "fine")], JudgeModel(trouble))
+    assert not isinstance(long, HeadraceError)
+    assert long[0].reason == "the prompt does not fit"
+    assert isinstance(later, Unavailable)
+    assert not isinstance(fine, HeadraceError)
+    assert fine[0].value is not None
+
+
+def test_a_model_that_cannot_tell_the_choices_apart() -> None:
+    """Choices that share their first token are a reason, not a crash."""
+
+    def refuse(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        raise ValueError("'1' and '2' begin with the same token")
+
+    (score,) = scores_of(Subject("text", (GOOD,)), JudgeModel(refuse))
+    assert "same token" in (score.reason or "")

@@ -1,0 +1,115 @@
+"""The folder of models and its registry."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.models.registry import Registry, list_cards, load_card, model_dir, read_card
+from headrace_workers.testing import make_echo_model
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_card_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    """Every entry of model.toml survives the way through the file."""
+    folder = make_echo_model(tmp_path, "echo-1")
+    card = read_card(folder)
+    assert card.alias == "echo-1"
+    assert card.engine == "echo"
+    assert load_card(tmp_path, "echo-1") == card
+    assert list_cards(tmp_path) == [card]
+
+
+def test_an_unknown_alias_names_those_that_are_there(tmp_path: Path) -> None:
+    """The message says what could have been meant."""
+    make_echo_model(tmp_path, "left")
+    make_echo_model(tmp_path, "right")
+    with pytest.raises(UnknownModel, match="left, right"):
+        load_card(tmp_path, "middle")
+    with pytest.raises(UnknownModel, match="left, right"):
+        Registry(tmp_path).get("middle")
+
+
+def test_an_empty_home_knows_nothing(tmp_path: Path) -> None:
+    """A home that does not exist is no error until a model is asked for."""
+    registry = Registry(tmp_path / "nowhere")
+    assert "echo" not in registry
+    with pytest.raises(UnknownModel, match="none"):
+        registry.get("echo")
+
+
+def test_a_new_model_is_found_after_the_pause_between_scans(tmp_path: Path) -> None:
+    """A miss looks at the disk again, but at most once a second."""
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    assert "echo" not in registry
+    make_echo_model(tmp_path)
+    assert "echo" not in registry
+    clock.seconds += 1.0
+    assert "echo" in registry
+    assert registry.get("echo").engine == "echo"
+
+
+def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge asks for every job: a known alias costs a dictionary lookup."""
+    make_echo_model(tmp_path)
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    assert "echo" in registry
+    clock.seconds += 60.0
+    monkeypatch.setattr("headrace_workers.models.registry.list_cards", lambda home: pytest.fail("looked at the disk"))
+    assert "echo" in registry
+    assert registry.get("echo").alias == "echo"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("alias = ", "cannot be read"),
+        ('alias = "bad"\n', "missing or unknown"),
+        (None, "size_bytes is 'big'"),
+    ],
+)
+def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, damage: str | None, says: str) -> None:
+    """One bad folder does not hide the good ones, and asking for it says what is wrong with it."""
+    make_echo_model(tmp_path, "good")
+    path = make_echo_model(tmp_path, "bad") / "model.toml"
+    path.write_text(path.read_text().replace("size_bytes = 0", 'size_bytes = "big"') if damage is None else damage)
+    assert [card.alias for card in list_cards(tmp_path)] == ["good"]
+    with pytest.raises(ConfigurationError, match=says):
+        load_card(tmp_path, "bad")
+
+
+def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:
+    """Names that begin with a dot are drafts."""
+    folder = make_echo_model(tmp_path, "echo")
+    folder.rename(folder.with_name(".echo-draft"))
+    assert list_cards(tmp_path) == []
+
+
+@pytest.mark.parametrize("alias", ["../etc", "", ".hidden", "A", "a/b", "a" * 65])
+def test_no_alias_leads_out_of_the_home(tmp_path: Path, alias: str) -> None:
+    """An alias is a name, never a path."""
+    with pytest.raises(ConfigurationError, match="cannot name a model"):
+        model_dir(tmp_path, alias)
+
+
+def test_the_registry_brings_no_engine() -> None:
+    """The bridge imports it, and must stay light."""
+    code = (
+        "import sys, headrace_workers.models.registry; "
+        "print([m for m in ('ctranslate2', 'numpy', 'tokenizers', 'torch', 'gguf') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

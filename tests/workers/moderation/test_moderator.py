@@ -1,0 +1,197 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_schemas import Category, HeadraceError
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
+from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
+from headrace_workers.moderation.policy import Policy, Rule
+from headrace_workers.ports import Detection, Moderation
+
+
+class Fake:
+    """A detector made of a function of one text."""
+
+    def __init__(self, find: Callable[[str], list[Detection]], *categories: str, name: str = "fake") -> None:
+        self.name = name
+        self.categories = frozenset(categories or ("email",))
+        self.calls: list[int] = []
+        self._find = find
+
+    def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        self.calls.append(len(texts))
+        return [self._find(text) for text in texts]
+
+
+def each(letter: str, category: str, score: float = 1.0) -> Callable[[str], list[Detection]]:
+    return lambda text: [Detection(category, score, i, i + 1) for i, c in enumerate(text) if c == letter]
+
+
+POLICY = Policy({"email": Rule("redact"), "phone": Rule("allow"), "profanity": Rule("block", 0.9)})
+
+
+def one(text: str, *detectors: Fake) -> Moderation:
+    (verdict,) = PolicyModerator(detectors, POLICY).moderate([text])
+    assert isinstance(verdict, Moderation)
+    return verdict
+
+
+def test_the_strictest_action_wins() -> None:
+    """Allow lists, redact replaces, block withholds; all findings are reported in the order of the text."""
+    detectors = (Fake(each("e", "email")), Fake(each("p", "phone"), "phone"), Fake(each("b", "profanity"), "profanity"))
+    assert one("xyz", *detectors) == Moderation("xyz", (), "allow")
+    assert (one("xp", *detectors).action, one("xp", *detectors).text) == ("allow", "xp")
+    assert (one("pxe", *detectors).action, one("pxe", *detectors).text) == ("redact", "px[EMAIL]")
+    blocked = one("bep", *detectors)
+    assert (blocked.action, blocked.text) == ("block", None)
+    assert [(f.category, f.action) for f in blocked.findings] == [
+        ("profanity", "block"),
+        ("email", "redact"),
+        ("phone", "allow"),
+    ]
+
+
+def test_findings_below_the_least_score_are_dropped() -> None:
+    """A detector that is less sure than the policy asks for changes nothing."""
+    assert one("b", Fake(each("b", "profanity", 0.89), "profanity")) == Moderation("b", (), "allow")
+    assert one("b", Fake(each("b", "profanity", 0.9), "profanity")).action == "block"
+
+
+def test_a_failing_text_is_held_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The others of its batch are decided, and neither error nor log repeats the text."""
+
+    def find(text: str) -> list[Detection]:
+        if "secret" in text:
+            raise RuntimeError(f"cannot read {text}")
+        return each("e", "email")(text)
+
+    verdicts = PolicyModerator([Fake(find)], POLICY).moderate(["e", "my secret", "x"])
+    assert verdicts[0] == one("e", Fake(find))
+    assert verdicts[2] == Moderation("x", (), "allow")
+    error = verdicts[1]
+    assert isinstance(error, HeadraceError)
+    assert error.category is Category.TRANSIENT
+    assert str(error) == "moderation detector fake failed (RuntimeError); the output is held"
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [Detection("email", 1.0, 0, 99)],
+        [Detection("email", 1.0, -1, 1)],
+        [Detection("email", 1.0, 1, 1)],
+        [Detection("email", float("nan"), 0, 1)],
+        [Detection("phone", 1.0, 0, 1)],
+        None,
+    ],
+)
+def test_a_nonsensical_answer_holds_the_text(answer: list[Detection]) -> None:
+    """Spans outside the text, scores outside [0, 1] and undeclared categories are failures, not findings."""
+    (verdict,) = PolicyModerator([Fake(lambda text: answer)], POLICY).moderate(["text"])
+    assert isinstance(verdict, HeadraceError)
+
+
+def test_too_few_answers_hold_every_text() -> None:
+    """A detector that answers for fewer texts than it was asked about is not believed."""
+
+    class Short(Fake):
+        def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+            return []
+
+    verdicts = PolicyModerator([Short(each("e", "email"))], POLICY).moderate(["a", "b"])
+    assert all(isinstance(verdict, HeadraceError) for verdict in verdicts)
+
+
+def test_more_findings_than_can_be_listed_block() -> None:
+    """A text that is full of personal data is withheld, and the list stays within the contract's bound."""
+    assert one("e" * MAX_FINDINGS, Fake(each("e", "email"))).action == "redact"
+    verdict = one("e" * (MAX_FINDINGS + 1), Fake(each("e", "email")))
+    assert (verdict.action, verdict.text, len(verdict.findings)) == ("block", None, MAX_FINDINGS)
+
+
+def test_allowed_findings_make_room_for_stricter_ones() -> None:
+    """Any number of allowed findings neither blocks nor hides the one that is redacted."""
+    detectors = Fake(each("p", "phone"), "phone"), Fake(each("e", "email"))
+    verdict = one("p" * (2 * MAX_FINDINGS) + "e", *detectors)
+    assert verdict.action == "redact"
+    assert len(verdict.findings) == MAX_FINDINGS
+    assert sum(f.category == "email" for f in verdict.findings) == 1
+
+
+def test_a_detector_that_stopped_early_blocks() -> None:
+    """Many findings of low score may hide the one that counts: the text is not shown."""
+    verdict = one("b" * MAX_DETECTIONS, Fake(each("b", "profanity", 0.6), "profanity"))
+    assert verdict.action == "block"
+
+
+def test_a_text_that_grows_too_long_is_blocked() -> None:
+    """Labels may be longer than what they replace; the contract's bound holds."""
+    text = "e" * 900 + "x" * (MAX_TEXT - 900)
+    assert (one(text, Fake(each("e", "email"))).action, one(text, Fake(each("e", "email"))).text) == ("block", None)
+
+
+def test_a_policy_without_a_rule_is_refused() -> None:
+    """No category is ever decided by omission."""
+    with pytest.raises(ConfigurationError, match="no rule for iban, which fake reports"):
+        PolicyModerator([Fake(each("e", "iban"), "iban")], POLICY)
+
+
+@given(text=st.text(st.sampled_from("epx 😀"), max_size=40))
+def test_redaction_leaves_nothing_of_a_span(text: str) -> None:
+    """Whatever the text, no redacted character is left, and all others are."""
+    verdict = one(text, Fake(each("e", "email")), Fake(each("p", "phone"), "phone"))
+    assert verdict.text is not None
+    assert verdict.text.replace("[EMAIL]", "") == text.replace("e", "")
+
+
+def test_one_call_a_detector() -> None:
+    """Texts are looked at together."""
+    detector = Fake(each("e", "email"))
+    PolicyModerator([detector], POLICY).moderate(["a", "b", "c"])
+    assert detector.calls == [3]
+
+
+def test_the_default_moderator(moderator: PolicyModerator) -> None:
+    """The shipped detectors and policy together, on one batch."""
+    texts = [
+        "Nothing to see here.",
+        "Write to jo@example.com; card 4111 1111 1111 1111.",
+        "You are an idiot.",
+        "Key AKIA" + "IOSFODNN7EXAMPLE leaked.",
+    ]
+    verdicts = [v for v in moderator.moderate(texts) if isinstance(v, Moderation)]
+    assert [v.text for v in verdicts] == [texts[0], "Write to [EMAIL]; card [CARD].", None, "Key [SECRET] leaked."]
+    assert [v.action for v in verdicts] == ["allow", "redact", "block", "redact"]
+    assert moderator.moderate([]) == []
+
+
+def test_build_moderator_reads_policy_and_blocklist(tmp_path: Path) -> None:
+    """A user's list takes part."""
+    (tmp_path / "list.txt").write_text("falcon\n")
+    (tmp_path / "policy.toml").write_text('blocklist = "list.txt"\n[categories]\nblocklist = "redact"\n')
+    (verdict,) = build_moderator(tmp_path / "policy.toml").moderate(["Project Falcon"])
+    assert isinstance(verdict, Moderation)
+    assert verdict.text == "Project [BLOCKLIST]"
+
+
+def test_a_missing_blocklist_is_refused_at_the_start(tmp_path: Path) -> None:
+    """A worker does not start without the list that its policy names."""
+    (tmp_path / "policy.toml").write_text('blocklist = "none.txt"\n')
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        build_moderator(tmp_path / "policy.toml")
+
+
+def test_warm_up_tells_what_does_not_work() -> None:
+    """A detector that cannot load is known before the first job."""
+
+    def find(text: str) -> list[Detection]:
+        raise ImportError("no module")
+
+    with pytest.raises(HeadraceError, match="fake failed"):
+        PolicyModerator([Fake(find)], POLICY).warm_up()

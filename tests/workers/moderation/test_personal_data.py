@@ -1,0 +1,124 @@
+import dataclasses
+import re
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace_workers.moderation import gates
+from headrace_workers.moderation.personal_data import PersonalDataDetector
+
+
+def found(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
+    return [(d.category, text[d.start : d.end]) for d in detector.detect([text])[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "span"),
+    [
+        ("Write to jane.doe+bills@mail.example.co.uk today.", "email", "jane.doe+bills@mail.example.co.uk"),
+        ("The relay is postmaster@mail.internal here.", "email", "postmaster@mail.internal"),
+        ("She paid with 4111 1111 1111 1111, valid to 12/27.", "card", "4111 1111 1111 1111"),
+        ("Amex 378282246310005 was refused.", "card", "378282246310005"),
+        ("Please pay to DE89 3704 0044 0532 0130 00 by Friday.", "iban", "DE89 3704 0044 0532 0130 00"),
+        ("The login came from 203.0.113.77 at night.", "ip_address", "203.0.113.77"),
+        ("Its address is fe80::1ff:fe23:4567:890a.", "ip_address", "fe80::1ff:fe23:4567:890a"),
+        ("Her number is 536-22-1234.", "ssn", "536-22-1234"),
+        ("His social security number: 536221234.", "ssn", "536221234"),
+        ("Tax id 912-78-1234 is his.", "ssn", "912-78-1234"),
+        ("National insurance AB123456C.", "nino", "AB123456C"),
+        ("Ring +44 20 7946 0958 before noon.", "phone", "+44 20 7946 0958"),
+        ("Ring (415) 555-2671 before noon.", "phone", "(415) 555-2671"),
+        ("Our line: 415-555-2671.", "phone", "415-555-2671"),
+        ("Please call 4155552671.", "phone", "4155552671"),
+        ("Büro: 089/1234567, Herr Maier.", "phone", "089/1234567"),
+        ("Portable : 06 12 34 56 78.", "phone", "06 12 34 56 78"),
+    ],
+)
+def test_finds_with_exact_span(personal_data: PersonalDataDetector, text: str, category: str, span: str) -> None:
+    """Each kind is found where it stands in a sentence, no character more or less."""
+    assert (category, span) in found(personal_data, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Revenue rose from 1,250,000 in 2021 to 2,500,000 in 2022, a gain of 100.0 %.",
+        "Order 4155552671 was shipped on 2024-05-12 at 10:30:15 and arrived on 12/05/2024.",
+        "Invoice 20240512-0042 over 1.234.567,89 EUR is due on 31.12.2024.",
+        "The population is 67 390 000; of them 3 100 200 live in the capital.",
+        "ISBN 978-3-16-148410-0, DOI 10.1000/182, part no. 7731-2204.",
+        "Upgrade from version 10.0.1.2 to version 10.0.1.3; lodash@4.17.21 stays.",
+        "Call std::vector<int>::size() at 12:30:45.",
+        "Card 4111 1111 1111 1112 fails the checksum, as DE89 3704 0044 0532 0130 01 does.",
+        "Ticket JIRA-12345, build 20251124.1, 1700000000000 ms since the epoch.",
+        "Ratings: 4 5 3 2 5 1 4 4; sizes 100 200 300 400.",
+        "Between 1998-2004 and 2005-2010 it grew 3.5x, from 120 to 420 units.",
+        "@app.route and me @ home",
+    ],
+)
+def test_figures_and_dates_are_no_personal_data(personal_data: PersonalDataDetector, text: str) -> None:
+    """Amounts, dates, order numbers, versions and failed checksums are left alone."""
+    assert found(personal_data, text) == []
+
+
+def test_answers_belong_to_their_texts(personal_data: PersonalDataDetector) -> None:
+    """The i-th list belongs to the i-th text."""
+    results = personal_data.detect(["nothing", "a@example.com", "", "203.0.113.77"])
+    assert [[d.category for d in result] for result in results] == [[], ["email"], [], ["ip_address"]]
+
+
+def test_offsets_count_characters(personal_data: PersonalDataDetector) -> None:
+    """Characters outside the basic plane count as one."""
+    assert found(personal_data, "😀😀 jo@example.com 😀") == [("email", "jo@example.com")]
+
+
+def test_finds_in_every_place_of_a_long_text(personal_data: PersonalDataDetector) -> None:
+    """What lies across a cut between two windows is found whole."""
+    filler = "lorem ipsum dolor "
+    for shift in range(0, 400, 7):
+        text = (filler * 200)[: 1_750 + shift] + " 4111 1111 1111 1111 or jo@example.com " + filler * 100
+        assert {("card", "4111 1111 1111 1111"), ("email", "jo@example.com")} <= set(found(personal_data, text))
+
+
+def test_overlong_address_is_not_let_through(personal_data: PersonalDataDetector) -> None:
+    """An address longer than a window's overlap is found at least in its last part."""
+    text = "x" * 5_000 + "@example.com"
+    assert any(span.endswith("@example.com") for _, span in found(personal_data, text))
+
+
+@pytest.mark.parametrize("unit", ["a@", "1", " ", "a.a@", "eyJa.", "AA11 ", "f:", "::", "[", "x" * 63 + "."])
+def test_long_hostile_text_comes_to_an_end(personal_data: PersonalDataDetector, unit: str) -> None:
+    """Texts on which a pattern would be quadratic are answered: a whole-text scan would take hours."""
+    assert len(personal_data.detect([(unit * 200_000)[:200_000]])) == 1
+
+
+TEXT_PIECES = (
+    "1 4 9 23 456 1234 4111 536 22 + ( ) - . / : :: @ a b.c example.com DE89 AB 0044 fe80 ffff 12345678 x # call"
+)
+SPACED = (" ", "\n", "AB123456C", "203.0.113.7", "jo@example.com", "\u00a0", "４", "536-22-1234", "912-78-1234", "::1")
+PIECES = st.sampled_from([*TEXT_PIECES.split(" "), *SPACED])
+
+
+@settings(max_examples=300, deadline=None)
+@given(pieces=st.lists(PIECES, min_size=4, max_size=24))
+def test_gates_never_change_a_verdict(pieces: list[str]) -> None:
+    """With every gate open the detector finds the same."""
+    text = "".join(pieces)
+    with patch("headrace_workers.moderation.personal_data.ANYTHING", ALWAYS):
+        assert OPEN.detect([text]) == GATED.detect([text])
+
+
+ALWAYS = re.compile("")
+GATED, OPEN = PersonalDataDetector(), PersonalDataDetector()
+OPEN.__dict__["_rules"] = [dataclasses.replace(rule, gate=ALWAYS) for rule in OPEN._rules]
+
+
+def test_punctuation_is_that_of_phonenumbers() -> None:
+    """The gate for telephone numbers knows the same punctuation as the library that finds them."""
+    from phonenumbers import phonenumberutil
+
+    theirs, ours = f"[{phonenumberutil._VALID_PUNCTUATION}]", f"[{gates.PUNCTUATION}]"
+    characters = [chr(c) for c in range(0x10000)]
+    assert [c for c in characters if re.match(theirs, c)] == [c for c in characters if re.match(ours, c)]

@@ -1,0 +1,76 @@
+import re
+
+import pytest
+
+from headrace_workers.moderation.profanity import WINDOW_WORDS, ProfanityDetector, plain_words
+
+
+def found(detector: ProfanityDetector, text: str, least: float = 0.9) -> list[str]:
+    return [text[d.start : d.end] for d in detector.detect([text])[0] if d.score >= least]
+
+
+@pytest.mark.parametrize("word", ["idiot", "moron", "bullshit", "stupid", "asshole", "Crap"])
+def test_an_insult_is_found_in_a_long_text(profanity: ProfanityDetector, word: str) -> None:
+    """A single word is found in the midst of a page, with its own span."""
+    filler = "The quarterly report shows that revenue grew in the north region. "
+    assert found(profanity, f"{filler * 20}You are such a {word}, honestly. {filler * 20}") == [word]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The meeting is on Tuesday, and the minutes follow on Wednesday.",
+        "Shut the valve, kill the process and let the old session die.",
+        "Die Rechnung ist fällig; die Ware kam an.",
+        "The clinic offers sexual health advice and breast cancer screening.",
+        "The gay community centre and the Jewish museum are open to Muslim visitors.",
+        "The pig farm sells fat cocks and hens. The dumb terminal hung.",
+        "Rubbish is collected on Monday, garbage on Thursday.",
+        "",
+        "…",
+    ],
+)
+def test_plain_prose_is_no_profanity(profanity: ProfanityDetector, text: str) -> None:
+    """Everyday words, groups of people and medicine do not reach the default policy's score."""
+    assert found(profanity, text) == []
+
+
+def test_scores_are_those_of_the_package(profanity: ProfanityDetector) -> None:
+    """For texts of one short sentence without plain words the numbers are `predict_prob`'s."""
+    from profanity_check import predict_prob
+
+    texts = ["You are an idiot", "what a damn shame", "stupid stupid rules", "screw that plate", "so pathetic a loser"]
+    for text, expected in zip(texts, predict_prob(texts), strict=True):
+        scores = [d.score for d in profanity.detect([text])[0]]
+        assert bool(scores) == (expected >= 0.5)
+        assert scores == pytest.approx([expected] * len(scores), abs=1e-9)
+    assert not plain_words() & {word for text in texts for word in re.findall(r"\w+", text)}
+
+
+def test_answers_belong_to_their_texts(profanity: ProfanityDetector) -> None:
+    """A batch gives what each text gives alone."""
+    texts = ["fine", "you idiot", "", "1 2 3", "a moron. An idiot!", "good day"]
+    assert profanity.detect(texts) == [profanity.detect([text])[0] for text in texts]
+    assert profanity.detect([]) == []
+
+
+def test_offsets_count_characters(profanity: ProfanityDetector) -> None:
+    """Characters outside the basic plane count as one."""
+    assert found(profanity, "😀😀 you idiot 😀") == ["idiot"]
+
+
+def test_a_sentence_without_end_is_cut(profanity: ProfanityDetector) -> None:
+    """A text without punctuation does not dilute an insult: it is read in windows of a few words."""
+    assert found(profanity, "report " * (5 * WINDOW_WORDS) + "idiot " + "report " * (5 * WINDOW_WORDS)) == ["idiot"]
+
+
+def test_a_long_sentence_does_not_hide_an_insult(profanity: ProfanityDetector) -> None:
+    """The classifier normalises by length, so a whole sentence would be too much of a good thing."""
+    text = "The committee noted that the regional manager behaved like an {} during the long talks with our suppliers."
+    for word in ("idiot", "moron", "bastard"):
+        assert found(profanity, text.format(word)) == [word]
+
+
+def test_plain_words_name_no_insult() -> None:
+    """The list of words that are not read does not hide the insults that policies are for."""
+    assert not plain_words() & {"idiot", "moron", "stupid", "asshole", "bitch", "fuck", "faggot", "crap", "ass"}

@@ -1,0 +1,39 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_workers.moderation.windows import OVERLAP, SIZE, windows
+
+TEXTS = st.builds(
+    lambda parts: "".join(unit * times for unit, times in parts),
+    st.lists(st.tuples(st.sampled_from(["a", " ", "ab ", "x\n", "😀"]), st.integers(1, 3_000)), max_size=6),
+)
+
+
+@given(text=TEXTS)
+def test_windows_are_slices_of_bounded_size(text: str) -> None:
+    """Each piece is the text at its offset, and none is larger than the bound."""
+    for offset, piece in windows(text):
+        assert 0 < len(piece) <= SIZE
+        assert text[offset : offset + len(piece)] == piece
+
+
+@given(text=TEXTS, data=st.data())
+def test_every_short_span_is_whole_in_some_window(text: str, data: st.DataObject) -> None:
+    """What is no longer than half of the overlap, and has no wide gap in it, is not cut everywhere."""
+    if not text:
+        return
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = min(len(text), start + data.draw(st.integers(1, OVERLAP // 2)))
+    if " " * 16 not in text[max(0, start - 16) : end + 16]:
+        assert any(offset <= start and end <= offset + len(piece) for offset, piece in windows(text))
+
+
+def test_a_short_text_is_one_window() -> None:
+    """Texts up to the bound are not cut."""
+    assert list(windows("a b")) == [(0, "a b")]
+    assert list(windows("")) == []
+
+
+def test_wide_gaps_separate_windows() -> None:
+    """A run of white space is left out: optional spaces in patterns are cubic in it."""
+    assert list(windows("a" + " " * 20 + "b")) == [(0, "a"), (21, "b")]

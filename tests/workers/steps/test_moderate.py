@@ -1,0 +1,106 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_schemas import Category, Finding, GenerationJob, HeadraceError, Moderated, Output, StageRecord, Usage
+from headrace_schemas.codec import encode_value
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.ports import Moderation
+from headrace_workers.steps.moderate import moderate
+from headrace_workers.task import Task
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = GenerationJob(model="m", prompt="hello")
+
+
+class Scripted:
+    """A moderator that answers from a list and remembers what it was asked."""
+
+    def __init__(self, *verdicts: Moderation | HeadraceError) -> None:
+        self.verdicts = list(verdicts)
+        self.asked: list[str] = []
+
+    def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
+        self.asked += texts
+        return self.verdicts
+
+
+def output(text: str, number: int = 1) -> Output:
+    return Output(
+        job_id=f"00000000-0000-0000-0000-{number:012d}",
+        tenant="acme",
+        stages=(StageRecord(stage="generate", attempt=1, waited_ms=1.5, ran_ms=20.0, group_size=2),),
+        text=text,
+        finish_reason="length",
+        model="m",
+        quantization="int8",
+        usage=Usage(prompt_tokens=3, completion_tokens=4),
+    )
+
+
+def task(event: Output | GenerationJob) -> Task:
+    return Task(job_id="x", job=JOB, event=event, accepted_at=NOW)
+
+
+FINDING = Finding(category="email", detector="d", score=1.0, start=0, end=1, action="redact")
+
+
+def test_carries_over_what_the_output_said() -> None:
+    """Only the text and the verdict are moderation's; the rest is the output's."""
+    given_ = output("jo@example.com")
+    (outcome,) = moderate([task(given_)], moderator=Scripted(Moderation("[EMAIL]", (FINDING,), "redact")))
+    assert isinstance(outcome, Done)
+    event = outcome.event
+    assert isinstance(event, Moderated)
+    assert event.text == "[EMAIL]"
+    assert event.moderation.action == "redact"
+    assert event.moderation.findings == (FINDING,)
+    same = {"job_id", "tenant", "stages", "finish_reason", "model", "quantization", "usage"}
+    assert event.model_dump(include=same) == given_.model_dump(include=same)
+
+
+@given(text=st.text(st.sampled_from("abcdefghij 😀"), min_size=12))
+def test_blocked_text_is_in_no_byte_of_the_event(text: str) -> None:
+    """A blocked answer does not leave, even when the moderator hands its text back."""
+    (outcome,) = moderate([task(output(text))], moderator=Scripted(Moderation(text, (), "block")))
+    assert isinstance(outcome, Done)
+    assert isinstance(outcome.event, Moderated)
+    assert outcome.event.text is None
+    assert text.encode() not in encode_value(outcome.event)
+
+
+@pytest.mark.parametrize("error", [Unavailable("detector x failed"), ConfigurationError("no model")])
+def test_an_undecided_text_is_held(error: HeadraceError) -> None:
+    """Whatever went wrong, the output waits for another try."""
+    assert moderate([task(output("text"))], moderator=Scripted(error)) == [Retry(str(error), 0.0, Category.TRANSIENT)]
+
+
+def test_outcomes_belong_to_their_tasks() -> None:
+    """The i-th outcome is about the i-th task, and the moderator is asked once about all."""
+    moderator = Scripted(Moderation("a", (), "allow"), Unavailable("x"), Moderation(None, (), "block"))
+    outcomes = moderate([task(output("a", 1)), task(output("b", 2)), task(output("c", 3))], moderator=moderator)
+    assert moderator.asked == ["a", "b", "c"]
+    assert [type(o) for o in outcomes] == [Done, Retry, Done]
+    assert [o.event.job_id[-1] for o in outcomes if isinstance(o, Done)] == ["1", "3"]
+
+
+def test_an_event_that_is_no_output_is_dead() -> None:
+    """A wrong event does not shift its neighbours."""
+    outcomes = moderate([task(JOB), task(output("a"))], moderator=Scripted(Moderation("a", (), "allow")))
+    assert outcomes[0] == Dead(Category.PERMANENT, "moderation takes outputs, not GenerationJob")
+    assert isinstance(outcomes[1], Done)
+
+
+def test_a_moderator_that_answers_too_few_is_an_error() -> None:
+    """No output passes because its verdict is missing."""
+    with pytest.raises(ValueError, match="zip"):
+        moderate([task(output("a")), task(output("b"))], moderator=Scripted(Moderation("a", (), "allow")))
+
+
+def test_no_tasks_no_outcomes() -> None:
+    """An empty group is answered at once."""
+    assert moderate([], moderator=Scripted()) == []

@@ -1,0 +1,33 @@
+"""From an error to an outcome: the category decides."""
+
+import pytest
+
+from headrace_schemas import Category, HeadraceError
+from headrace_schemas.errors import PromptTooLong, Unavailable, UnknownModel
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.outcome import Dead, Retry, outcome_of, reason_of
+
+
+class Rerouted(HeadraceError):
+    category = Category.REROUTABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Unavailable("later"), Retry("later", category=Category.TRANSIENT)),
+        (Rerouted("other"), Retry("other", category=Category.REROUTABLE)),
+        (PromptTooLong("long"), Dead(Category.PERMANENT, "long")),
+        (UnknownModel("who"), Dead(Category.INVALID, "who")),
+    ],
+)
+def test_the_category_decides(error: HeadraceError, outcome: Retry | Dead) -> None:
+    """What may pass is tried again, with its category; all else is the end."""
+    assert outcome_of(error) == outcome
+
+
+def test_a_reason_fits_its_field() -> None:
+    """A reason is never empty, has no NUL and is not longer than a dead letter can carry."""
+    assert reason_of(PromptTooLong()) == "PromptTooLong"
+    assert reason_of(PromptTooLong("a\0b")) == "a\ufffdb"
+    assert len(reason_of(PromptTooLong("x" * 5000))) == MAX_SHORT_TEXT

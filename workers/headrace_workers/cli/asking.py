@@ -1,0 +1,105 @@
+"""From a call's options to a file of jobs: the options that `submit` and `run` share."""
+
+import json
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.job import Lane
+from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.jobfile import Defaults, Job
+from headrace_workers.cli.output import say
+
+STDIN = "-"
+_MAX_NOTED = 3
+
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="for lines that name none [HEADRACE_MODEL]")]
+MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
+TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
+LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive work goes first")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are [HEADRACE_TENANT]")]
+PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="9 is the most urgent")]
+DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="give up after, e.g. 90s, 10m, 2h")]
+
+
+def defaults_of(
+    *,
+    model: str | None = None,
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+    lane: Lane | None = None,
+    tenant: str | None = None,
+    priority: int | None = None,
+    deadline: str | None = None,
+    now: datetime | None = None,
+) -> Defaults:
+    """What lines get that do not say: the options that were given, else the environment's."""
+    settings = ProducerSettings.from_env()
+    until = None
+    if deadline is not None:
+        until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
+    fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
+    sampling = {"max_tokens": max_tokens, "temperature": temperature}
+    return Defaults(model or settings.model, _given(fields), _given(sampling))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@contextmanager
+def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
+    """A file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages."""
+    if source == STDIN:
+        with tempfile.TemporaryFile() as spool:
+            while chunk := sys.stdin.buffer.read(1 << 20):
+                spool.write(chunk)
+            yield spool, "standard input"
+        return
+    try:
+        stream = Path(source).open("rb")  # noqa: SIM115 - closed below; opening alone is what may fail here
+    except OSError as error:
+        raise ConfigurationError(f"{source} cannot be read: {error.strerror}") from error
+    with stream:
+        if not stream.seekable():
+            raise ConfigurationError(f"{source} is a pipe: give it as standard input, with - for the file")
+        yield stream, source
+
+
+def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: str | None) -> BinaryIO:
+    """One prompt as the one line of a file."""
+    line: dict[str, Any] = {"prompt": prompt}
+    if key is not None:
+        line["idempotency_key"] = key
+    if sampling := _given({"stop": stop or None, "seed": seed}):
+        line["sampling"] = sampling
+    return BytesIO(json.dumps(line).encode())
+
+
+class Once:
+    """Names the jobs of one call: every line is a new job, and the same event when it is sent again in this call."""
+
+    def __init__(self) -> None:
+        self._call = uuid.uuid4()
+
+    def __call__(self, line: int, job: Job) -> tuple[Job, str]:
+        """The job as it is, and the id of its event."""
+        return job, str(uuid.uuid5(self._call, str(line)))
+
+
+def note_repeats(name: str, repeated: list[tuple[int, int]]) -> None:
+    """Say which lines are the same job as an earlier one, and so get no receipt of their own."""
+    for line, first in repeated[:_MAX_NOTED]:
+        say(f"{name}:{line}: the same job as line {first} (same idempotency key): it is answered once")
+    if len(repeated) > _MAX_NOTED:
+        say(f"and {len(repeated) - _MAX_NOTED} more such lines")

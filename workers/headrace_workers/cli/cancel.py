@@ -1,0 +1,67 @@
+"""`headrace cancel`: ask for a job to be cancelled, and say what came of it where the ledger can be reached."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.output import put_json, say
+
+if TYPE_CHECKING:
+    from headrace_workers.ledger.ledger import Ledger
+
+_WAIT_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("cancel")(cancel)
+
+
+def cancel(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="the job's id")],
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose job it is, where the ledger is away")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="is told in the job's receipt")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Cancel a job. It wins when it comes before the job has ended; exit code 1 when it came too late.
+
+    Example: `headrace cancel 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    from headrace_producers import Producer
+    from headrace_workers.cli.reach import find_ledger
+
+    ledger = find_ledger(live=True)
+    found = ledger.job(job_id) if ledger else None
+    state = found.job.state if found else None
+    if state in (None, "active"):
+        with Producer.from_env() as producer:
+            producer.cancel(job_id, tenant=tenant or (found.job.tenant if found else None), reason=reason)
+        state = _outcome(ledger, job_id) if ledger else "asked"
+    _tell(job_id, state, as_json)
+    raise typer.Exit(0 if state in ("cancelled", "asked") else 1)
+
+
+def _outcome(ledger: "Ledger", job_id: str) -> str:
+    """The state of the job once the wish has been taken; `asked` while it has not."""
+    until = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < until:
+        found = ledger.job(job_id)
+        if found is not None and found.job.state != "active":
+            return str(found.job.state)
+        time.sleep(_POLL_SECONDS)
+    return "asked"
+
+
+def _tell(job_id: str, state: str, as_json: bool) -> None:
+    if as_json:
+        put_json({"job_id": job_id, "state": state})
+        return
+    words = {
+        "cancelled": "cancelled",
+        "asked": "asked for; `headrace status` will show what came of it",
+        "done": "too late: it is done",
+        "dead": "too late: it is dead",
+    }
+    say(f"{job_id}: {words.get(state, state)}")

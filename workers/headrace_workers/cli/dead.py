@@ -1,0 +1,153 @@
+"""`headrace dead`: look at what failed, and give it another chance."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace_schemas.errors import Category, ConfigurationError
+from headrace_workers.cli.dead_views import COLUMNS, letter_dict, letter_row, original
+from headrace_workers.cli.durations import milliseconds, parse_time, show_time
+from headrace_workers.cli.output import console, printable, put, put_json, say, table
+from headrace_workers.cli.reach import need_ledger
+
+if TYPE_CHECKING:
+    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.replay import DeadFilter
+
+_CategoryOption = Annotated[Category | None, typer.Option("--category", help="only of this category")]
+_SinceOption = Annotated[str | None, typer.Option("--since", help="died since: 10m, 2h, 3d, or an ISO 8601 time")]
+_UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 10m, 2h, 3d, or an ISO 8601 time")]
+_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
+
+_BATCH = 1_000
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    dead = typer.Typer(help="What failed: look at it, replay it.", no_args_is_help=True)
+    dead.command("list")(list_letters)
+    dead.command("show")(show)
+    dead.command("replay")(replay)
+    app.add_typer(dead, name="dead")
+
+
+def list_letters(
+    category: _CategoryOption = None,
+    since: _SinceOption = None,
+    until: _UntilOption = None,
+    replayed: Annotated[bool, typer.Option("--replayed", help="also those that were replayed")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest so many")] = 100,
+    as_json: _JsonOption = False,
+) -> None:
+    """List what failed, newest first: reason, category, attempts.
+
+    Example: `headrace dead list --category poison --since 2h`
+    """
+    ledger = need_ledger()
+    letters = ledger.dead(_filter(ledger, category, since, until, replayed=replayed), limit + 1)
+    if as_json:
+        for letter in letters[:limit]:
+            put_json(letter_dict(letter))
+    elif letters:
+        rows = [letter_row(letter) for letter in letters[:limit]]
+        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",)))
+    else:
+        say("no dead letters")
+    if len(letters) > limit:
+        say(f"only the newest {limit} are shown: --limit shows more")
+
+
+def show(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="of the dead letter, or of its job")],
+    as_json: _JsonOption = False,
+) -> None:
+    """Show all about a dead letter, with the event as it came. Exit code 1: there is none.
+
+    Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    from headrace_workers.ledger.replay import DeadFilter
+
+    letters: list[Any] = need_ledger().dead(DeadFilter(id=letter_id, replayed=True), 10)
+    if not letters:
+        say(f"{letter_id}: no dead letter of this id")
+        raise typer.Exit(1)
+    for letter in letters:
+        if as_json:
+            put_json({**letter_dict(letter), **original(letter)})
+            continue
+        facts = letter_dict(letter) | {
+            "died_at": show_time(letter.died_at),
+            "replayed_at": show_time(letter.replayed_at),
+        }
+        console(data=True).print(
+            table(None, ("dead letter", ""), [(name, str(value)) for name, value in facts.items() if value is not None])
+        )
+        record = original(letter)
+        for name, value in record["headers"].items():
+            put(printable(f"{name}: {value}"))
+        put(printable(record["original"]))
+
+
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="dead letters or jobs")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
+    category: _CategoryOption = None,
+    since: _SinceOption = None,
+    until: _UntilOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Put the dead back to work: by id, by category, by time, or all. A job goes on at the step where it died.
+
+    What was refused at the door is published again as it came. Exit code 1: nothing was replayed, or not all could be.
+
+    Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
+    """
+    from headrace_workers.ledger.replay import DeadFilter
+
+    filtered = category is not None or since is not None or until is not None
+    if (bool(ids) + everything + filtered) != 1:
+        raise ConfigurationError("say which: ids, or --all, or one or more of --category, --since and --until")
+    ledger = need_ledger()
+    now = ledger.now()
+    done = cut = 0
+    if ids:
+        for letter_id in ids:
+            # Also one that was replayed before: it is named, so it is meant.
+            found, lost = ledger.replay(DeadFilter(id=letter_id, replayed=True), 1)
+            if not found + lost:
+                say(f"{letter_id}: no dead letter of this id")
+            done, cut = done + found, cut + lost
+    else:
+        # Those that die from now on are not meant: a job that fails at once would be replayed for ever.
+        wanted = _filter(ledger, category, since, until, now=now)
+        while True:
+            found, cut = ledger.replay(wanted, _BATCH)
+            done += found
+            if not found:
+                break
+    if as_json:
+        put_json({"replayed": done, "cut": cut})
+    say(f"{done} replayed" + (f"; {cut} cannot be: the original was too large to be kept whole" if cut else ""))
+    raise typer.Exit(0 if done and not cut and (not ids or done == len(ids)) else 1)
+
+
+def _filter(
+    ledger: "Ledger",
+    category: Category | None,
+    since: str | None,
+    until: str | None,
+    *,
+    replayed: bool = False,
+    now: int | None = None,
+) -> "DeadFilter":
+    """Times count from the ledger's clock, by which the dead letters are dated."""
+    from headrace_workers.ledger.replay import DeadFilter
+
+    present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
+    return DeadFilter(
+        category=category,
+        since_ms=milliseconds(parse_time(since, present)) if since else None,
+        until_ms=milliseconds(parse_time(until, present)) if until else now,
+        replayed=replayed,
+    )

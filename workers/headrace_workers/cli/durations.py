@@ -1,0 +1,68 @@
+"""Times as people write and read them. Pure: the present is handed in."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from headrace_schemas.errors import ConfigurationError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+
+
+def parse_duration(text: str) -> timedelta:
+    """A duration such as `90s`, `10m`, `1h30m` or `2d`; a bare number is seconds. ConfigurationError otherwise."""
+    cleaned = text.strip().lower()
+    if cleaned.replace(".", "", 1).isdecimal():
+        cleaned += "s"
+    if not _DURATION.fullmatch(cleaned):
+        raise ConfigurationError(f"{text!r} is no duration: write 90s, 10m, 1h30m or 2d")
+    try:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned)))
+    except OverflowError:
+        raise ConfigurationError(f"{text!r} is too long a duration") from None
+
+
+def parse_time(text: str, now: datetime) -> datetime:
+    """A point in time: a duration before `now` (`10m`), or ISO 8601, in local time where it names no zone."""
+    cleaned = text.strip()
+    try:
+        return now - parse_duration(cleaned)
+    except (ConfigurationError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(cleaned).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ConfigurationError(
+            f"{text!r} is neither a duration (10m, 2h, 3d) nor a time (2026-11-24T09:30, 2026-11-24)"
+        ) from None
+
+
+def milliseconds(time: datetime) -> int:
+    """Milliseconds since 1970: how the ledger counts."""
+    return int(time.timestamp() * 1000)
+
+
+def show_ms(value: float | None) -> str:
+    """A duration in ms, short: `3 ms`, `1.2 s`, `4 min 05 s`, `3 h 20 min`, `2 d 3 h`."""
+    if value is None:
+        return "–"
+    if value < 1_000:
+        return f"{value:.0f} ms"
+    if value < 60_000:
+        return f"{value / 1000:.1f} s"
+    minutes, seconds = divmod(round(value / 1000), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def show_time(ms: int | None) -> str:
+    """A point in time in local time, to the second."""
+    if ms is None:
+        return "–"
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

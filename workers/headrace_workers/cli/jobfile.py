@@ -1,0 +1,158 @@
+"""Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas.codec import describe, encode_value
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.limits import MAX_VALUE_BYTES
+
+Job = GenerationJob | EvaluationJob
+
+MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
+MAX_PROBLEMS = 20  # shown; the rest are counted
+_BOM = b"\xef\xbb\xbf"
+
+
+class WrongLine(HeadraceError):
+    """One line that is no job; the message is the reason alone."""
+
+    category = Category.INVALID
+
+
+class WrongLines(HeadraceError):
+    """A file with lines that are no jobs: nothing of it was sent. One `file:line: reason` a line of the message."""
+
+    category = Category.INVALID
+
+    def __init__(self, problems: list[str], count: int) -> None:
+        self.count = count
+        more = f"\nand {count - len(problems)} more" if count > len(problems) else ""
+        noun = "line is" if count == 1 else "lines are"
+        super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a line gets where it says nothing itself. `model` and `sampling` are for generation jobs only."""
+
+    model: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """The line with what it lacks."""
+        filled = {**self.fields, **line}
+        if "output" in line:  # an evaluation job
+            return filled
+        filled.setdefault("model", self.model)
+        own = line.get("sampling", {})
+        if self.sampling and isinstance(own, dict):
+            filled["sampling"] = {**self.sampling, **own}
+        return filled
+
+
+def parse_job(text: bytes, defaults: Defaults) -> Job:
+    """One line: an evaluation job when it has an `output`, else a generation job. WrongLine gives the reason."""
+    try:
+        line = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise WrongLine(f"it is no UTF-8 (byte {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise WrongLine(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError) as error:
+        raise WrongLine(f"it is no JSON that can be read: {type(error).__name__}") from None
+    if not isinstance(line, dict):
+        raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
+    cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
+    try:
+        job = cls.model_validate_json(json.dumps(defaults.fill(line)), strict=True)
+    except ValidationError as error:
+        raise WrongLine(describe(error)) from None
+    if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
+        raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
+    return job
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line that is a job: its number from 1, where it begins in the file, and the job's id."""
+
+    line: int
+    offset: int
+    job_id: str
+
+
+# From a line's number and job to the job as it will be sent, and the id of the event that brings it.
+Identify = Callable[[int, Job], tuple[Job, str]]
+
+
+class JobFile:
+    """A file of jobs, read as often as needed and never held in memory.
+
+    `stream` must be seekable and is left open. `identify` must give the same answer each time for a line.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, defaults: Defaults, identify: Identify) -> None:
+        self._stream = stream
+        self._defaults = defaults
+        self._identify = identify
+        self.name = name
+        self.models: dict[str, int] = {}  # every model that a job names, with the first line that does
+        self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
+
+    def check(self) -> list[Entry]:
+        """All jobs in order, each once; WrongLines when any line is none."""
+        entries: dict[str, Entry] = {}
+        problems: list[str] = []
+        count = 0
+        for line, offset, text in self._lines():
+            try:
+                job, event_id = self._identify(line, parse_job(text, self._defaults))
+            except WrongLine as error:
+                count += 1
+                if len(problems) < MAX_PROBLEMS:
+                    problems.append(f"{self.name}:{line}: {error}")
+                continue
+            entry = Entry(line, offset, job.job_id(event_id))
+            if (first := entries.setdefault(entry.job_id, entry)) is not entry:
+                self.repeated.append((line, first.line))
+            self._note_models(job, line)
+        if count:
+            raise WrongLines(problems, count)
+        return list(entries.values())
+
+    def read(self, entry: Entry) -> tuple[Job, str]:
+        """The job of an entry as it is to be sent, and its event's id; WrongLine when the file has changed since."""
+        self._stream.seek(entry.offset)
+        text = self._stream.readline(MAX_LINE_BYTES + 1)
+        job, event_id = self._identify(entry.line, parse_job(text.removeprefix(_BOM), self._defaults))
+        if job.job_id(event_id) != entry.job_id:
+            raise WrongLine(f"{self.name}:{entry.line}: the file was changed while it was read")
+        return job, event_id
+
+    def _note_models(self, job: Job, line: int) -> None:
+        own = {job.model} if isinstance(job, GenerationJob) else set()
+        for alias in sorted(own | job.rubric_models):
+            self.models.setdefault(alias, line)
+
+    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+        self._stream.seek(0)
+        line, offset = 0, 0
+        while text := self._stream.readline(MAX_LINE_BYTES + 1):
+            line += 1
+            start, offset = offset, offset + len(text)
+            if len(text) > MAX_LINE_BYTES:
+                raise WrongLines([f"{self.name}:{line}: it has more than {MAX_LINE_BYTES} bytes"], 1)
+            content = text.removeprefix(_BOM) if line == 1 else text
+            if content.strip():
+                yield line, start, content
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(type(value), "a number")

@@ -1,0 +1,88 @@
+"""What the ledger knows of many jobs: asked in chunks, answered as receipts."""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Protocol
+
+from sqlalchemy import select
+
+from headrace_schemas import Category, Topic
+from headrace_workers.cli.receipt import Receipt
+from headrace_workers.ledger.dead import Burial, letter
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS
+
+_CHUNK = 500  # ids of one query
+INGEST = "ingest"  # the stage of a record that was refused at the door
+
+
+class Jobs(Protocol):
+    """What the ledger says about jobs, by their ids."""
+
+    def accepted(self, job_ids: Collection[str]) -> set[str]:
+        """Which of them it has taken in."""
+
+    def ended(self, job_ids: Collection[str]) -> list[Receipt]:
+        """The ends of those that have ended."""
+
+    def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
+        """The dead letters of those that were refused at the door since then."""
+
+
+class LedgerJobs:
+    """`Jobs` from a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def accepted(self, job_ids: Collection[str]) -> set[str]:
+        """Which of them it has taken in."""
+        found: set[str] = set()
+        for chunk in _chunks(job_ids):
+            found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
+        return found
+
+    def ended(self, job_ids: Collection[str]) -> list[Receipt]:
+        """The ends of those that have ended."""
+        found: list[Receipt] = []
+        for chunk in _chunks(job_ids):
+            found += [Receipt.decode(kind, value) for kind, value in self._ledger.terminals(chunk).values()]
+        return found
+
+    def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
+        """The dead letters of those that were refused at the door since then, the newest of each job."""
+        found: dict[str, Receipt] = {}
+        for chunk in _chunks(job_ids):
+            query = (
+                select(DEAD_LETTERS)
+                .where(
+                    DEAD_LETTERS.c.job_id.in_(chunk),
+                    DEAD_LETTERS.c.stage == INGEST,
+                    DEAD_LETTERS.c.died_at >= since_ms,
+                    DEAD_LETTERS.c.replayed_at.is_(None),
+                )
+                .order_by(DEAD_LETTERS.c.died_at)
+            )
+            found |= {row.job_id: dead_receipt(row) for row in self._ledger.read(query)}
+        return list(found.values())
+
+
+def dead_receipt(row: Any) -> Receipt:
+    """The receipt of a row of the ledger's dead letters: what was published of it."""
+    burial = Burial(
+        id=row.id,
+        job_id=row.job_id,
+        tenant=row.tenant,
+        category=Category(row.category),
+        reason=row.reason,
+        stage=row.stage,
+        attempts=row.attempts,
+        topic=Topic(row.topic),
+        value=bytes(row.value),
+    )
+    return Receipt(letter(burial))
+
+
+def _chunks(job_ids: Collection[str]) -> Iterator[list[str]]:
+    ids = list(job_ids)
+    for start in range(0, len(ids), _CHUNK):
+        yield ids[start : start + _CHUNK]

@@ -1,0 +1,147 @@
+"""`headrace models`: which models are here, and getting more."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace_schemas.errors import UnknownModel
+from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.settings import home_of
+
+_QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
+_ElsewhereOption = Annotated[
+    bool, typer.Option("--for-elsewhere", help="also a format that only another machine computes in")
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
+_DEFAULT_QUANTIZATION = "int8"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    models = typer.Typer(help="The models of this machine.", no_args_is_help=True)
+    models.command("list")(list_models)
+    models.command("pull")(pull)
+    models.command("convert")(convert)
+    app.add_typer(models, name="models")
+
+
+def list_models(as_json: _JsonOption = False) -> None:
+    """List the models under HEADRACE_HOME.
+
+    Example: `headrace models list`
+    """
+    from headrace_workers.models.registry import list_cards
+
+    cards = list_cards(home_of())
+    if as_json:
+        for card in cards:
+            put_json(asdict(card))
+    elif cards:
+        rows = [
+            (card.alias, card.quantization, f"{card.context_length:,}", show_size(card.size_bytes), card.licence,
+             card.source.split("#")[0])
+            for card in cards
+        ]  # fmt: skip
+        columns = ("model", "quantization", "context", "size", "licence", "source")
+        console(data=True).print(table(None, columns, rows, right=("context", "size")))
+    else:
+        say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable()[0]}` gets one")
+
+
+def pull(
+    name: Annotated[str, typer.Argument(help="a model of the catalogue, e.g. smollm2-135m-instruct")],
+    quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
+    for_elsewhere: _ElsewhereOption = False,
+    as_json: _JsonOption = False,
+) -> None:
+    """Get a model, verify it and convert it. Does nothing when it is there already.
+
+    Example: `headrace models pull smollm2-135m-instruct`
+    """
+    from headrace_workers.models.pull import pull as get
+
+    with _progress(name) as show:
+        card = get(name, home_of(), quantization, for_elsewhere=for_elsewhere, progress=show)
+    _tell(card.alias, asdict(card), as_json)
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="a Transformers folder, a .gguf file, or a hub id (owner/name)")],
+    alias: Annotated[str | None, typer.Option("--alias", help="the name for it; by default made from SOURCE")] = None,
+    quantization: _QuantizationOption = _DEFAULT_QUANTIZATION,
+    for_elsewhere: _ElsewhereOption = False,
+    as_json: _JsonOption = False,
+) -> None:
+    """Convert a model of your own. A .gguf of the Llama architecture needs no torch; others need headrace[convert].
+
+    Example: `headrace models convert ./my-model --alias my-model --quantization int8`
+    """
+    from headrace_workers.models.convert import convert as make
+
+    name = alias or alias_of(source)
+    with console().status(f"converting {source} to {name} ({quantization})"):
+        card = make(source, name, home_of(), quantization, for_elsewhere=for_elsewhere)
+    _tell(card.alias, asdict(card), as_json)
+
+
+def alias_of(source: str) -> str:
+    """A name for a model, from the last part of where it comes from."""
+    last = Path(source.rstrip("/")).name.lower().removesuffix(".gguf")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:64] or "model"
+
+
+def show_size(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def ensure_models(home: Path, aliases: Sequence[str]) -> None:
+    """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise."""
+    from headrace_workers.models.registry import Registry
+
+    registry = Registry(home)
+    missing = [alias for alias in aliases if alias not in registry]
+    if strange := [alias for alias in missing if alias not in _pullable()]:
+        known = ", ".join(registry.aliases()) or "none"
+        raise UnknownModel(
+            f"no model is called {strange[0]!r}; here are: {known}. `headrace models pull` gets "
+            f"{', '.join(_pullable())}, and `headrace models convert SOURCE` any other"
+        )
+    from headrace_workers.models.pull import pull as get
+
+    for alias in missing:
+        with _progress(alias) as show:
+            get(alias, home, progress=show)
+
+
+def _pullable() -> list[str]:
+    from headrace_workers.models.pull import CATALOGUE
+
+    return list(CATALOGUE)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, a line for each part elsewhere."""
+    terminal = console()
+    if not terminal.is_terminal:
+        yield lambda doing, _done: say(f"{name}: {doing}")
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.fields[name]}: {task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal) as bar:
+        task = bar.add_task("", total=1.0, name=name)
+        yield lambda doing, done: bar.update(task, description=doing, completed=done)
+
+
+def _tell(alias: str, card: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        put_json(card)
+    else:
+        put(alias)
+        say(f"in {home_of() / 'models' / alias}")

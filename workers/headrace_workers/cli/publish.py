@@ -1,0 +1,43 @@
+"""Sends the jobs of a file; a producer that failed is replaced by a new one."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from headrace_producers import Producer, TopicMissing
+from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.cli.jobfile import Entry, JobFile
+
+_FLUSH_SECONDS = 15.0
+
+
+class Publisher:
+    """Publishes entries of a job file. The producer is made when it is first needed."""
+
+    def __init__(self, file: JobFile, make: Callable[[], Producer] = Producer.from_env) -> None:
+        self._file = file
+        self._make = make
+        self._producer: Producer | None = None
+
+    def send(self, entries: Sequence[Entry], timeout: float = _FLUSH_SECONDS) -> None:
+        """Send these and wait until the broker has confirmed them; Unavailable or TopicMissing when it does not."""
+        if self._producer is None:
+            self._producer = self._make()
+        try:
+            for entry in entries:
+                job, event_id = self._file.read(entry)
+                self._producer.submit(job, event_id=event_id)
+            self._producer.flush(timeout)
+        except (Unavailable, TopicMissing):
+            # A broker that came back may know neither its old topics nor this producer's sequence numbers.
+            self._drop()
+            raise
+
+    def close(self) -> None:
+        """Let go of the broker; what `send` returned from is confirmed already."""
+        self._drop()
+
+    def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with contextlib.suppress(HeadraceError):  # the failure was told by `send`
+                producer.close(0.5)

@@ -1,0 +1,101 @@
+"""What this command can reach: Kafka, and the ledger where its address is known."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace_producers.settings import RUN_FILE, running_stack
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.settings import home_of, ledger_url
+
+if TYPE_CHECKING:
+    from headrace_workers.ledger.ledger import Ledger
+
+LEDGER_FILE = "ledger.db"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """What a running `headrace up` has written down. `durable`: its broker's log outlives the broker."""
+
+    broker: str
+    durable: bool
+    kafka: str
+    redis: str
+    ledger: str
+    pid: int
+
+
+def running(env: Mapping[str, str] | None = None) -> RunningStack | None:
+    """The embedded stack of this home, where one runs."""
+    try:
+        addresses = running_stack(env)
+        content = json.loads((home_of(env) / RUN_FILE).read_text(encoding="utf-8"))
+    except (ConfigurationError, OSError, ValueError):
+        return None
+    return RunningStack(
+        # Not known counts as not durable: to be careful costs a moment, the opposite a job.
+        broker=str(content.get("broker", "unknown")),
+        durable=content.get("durable") is True,
+        kafka=addresses["kafka"],
+        redis=addresses["redis"],
+        ledger=addresses["ledger"],
+        pid=int(content["pid"]),
+    )
+
+
+def is_durable(env: Mapping[str, str] | None = None) -> bool:
+    """Whether a record that Kafka has confirmed is safe: taken to be so for a broker that the environment names."""
+    env = os.environ if env is None else env
+    if env.get("HEADRACE_KAFKA"):
+        stack = running(env)
+        return stack is None or stack.kafka != env["HEADRACE_KAFKA"] or stack.durable
+    stack = running(env)
+    return stack is not None and stack.durable
+
+
+def find_ledger_url(env: Mapping[str, str] | None = None, *, live: bool = False) -> str | None:
+    """HEADRACE_LEDGER, a running stack's ledger, or (not `live`) the one that a stopped stack left in this home."""
+    env = os.environ if env is None else env
+    if env.get("HEADRACE_LEDGER") or running(env) is not None:
+        return ledger_url(env)
+    left = None if live else left_behind(home_of(env))
+    return f"sqlite:///{left}" if left else None
+
+
+def left_behind(home: Path) -> Path | None:
+    """The ledger that the last embedded stack of this home wrote."""
+    path = (home / LEDGER_FILE).absolute()
+    return path if path.is_file() else None
+
+
+def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":
+    """The ledger, its tables checked; None when nothing says where it is. See `find_ledger_url`."""
+    url = find_ledger_url(env, live=live)
+    if url is None:
+        return None
+    return open_ledger(url)
+
+
+def open_ledger(url: str) -> "Ledger":
+    """The ledger at a URL; ConfigurationError when its tables are of another version."""
+    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.migrate import require_current
+
+    ledger = Ledger.at(url)
+    require_current(ledger.engine)
+    return ledger
+
+
+def need_ledger(env: Mapping[str, str] | None = None) -> "Ledger":
+    """The ledger; ConfigurationError names the ways to one."""
+    ledger = find_ledger(env)
+    if ledger is None:
+        raise ConfigurationError(
+            f"no ledger: HEADRACE_LEDGER is not set, and in {home_of(env)} no stack runs or has run; start "
+            "`headrace up` (HEADRACE_HOME names its folder), or set HEADRACE_LEDGER=postgresql+psycopg://USER@HOST/DB"
+        )
+    return ledger

@@ -1,0 +1,66 @@
+"""A receipt: the end of one job, as a line of JSON for programs and as fields for people. Pure."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from headrace_schemas import DeadLetter, JobCancelled, Result
+from headrace_schemas.codec import decode_value, encode_value, type_of
+from headrace_schemas.errors import InvalidRecord
+
+End = Result | JobCancelled | DeadLetter
+
+# Every line that we write begins so: by this a torn last line is known for ours.
+LINE_START = b'{"line": '
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The end of a job; `line` is the line of the input file that asked for it, where there was one."""
+
+    event: End
+    line: int | None = None
+
+    @classmethod
+    def decode(cls, event_type: str, value: bytes, line: int | None = None) -> Self:
+        """From the ledger or the wire; InvalidRecord when it is no end of a job."""
+        event = decode_value(event_type, value)
+        if not isinstance(event, End):
+            raise InvalidRecord(f"{event_type} is no end of a job")
+        return cls(event, line)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """From a line that `to_json` wrote; InvalidRecord says what is wrong with it."""
+        try:
+            fields = json.loads(text)
+            line, event_type = fields.pop("line", None), fields.pop("type")
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise InvalidRecord("it is no JSON object with a `type`") from None
+        if not isinstance(event_type, str) or not (line is None or isinstance(line, int)):
+            raise InvalidRecord("`type` must be a string and `line` a number")
+        return cls.decode(event_type, json.dumps(fields).encode(), line)
+
+    def to_json(self) -> bytes:
+        """One line without its line feed: the event as it is on the wire, with its type and the input's line."""
+        head: dict[str, Any] = {} if self.line is None else {"line": self.line}
+        head["type"] = type_of(self.event)
+        body = encode_value(self.event)
+        return json.dumps(head).encode()[:-1] + b"," + body[1:]
+
+    @property
+    def job_id(self) -> str | None:
+        """The job; None for a record that was refused before it had one."""
+        return self.event.job_id
+
+    @property
+    def status(self) -> str:
+        """completed, blocked, dead or cancelled."""
+        if isinstance(self.event, Result):
+            return self.event.status
+        return "dead" if isinstance(self.event, DeadLetter) else "cancelled"
+
+    @property
+    def answered(self) -> bool:
+        """Whether the job came to a result: one that moderation withheld is a result, too."""
+        return isinstance(self.event, Result)

@@ -1,0 +1,74 @@
+"""Draws what a run came to: a table of receipts and a summary."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from headrace_workers.cli.durations import show_ms
+from headrace_workers.cli.output import table
+from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.summary import Tally, rate
+from headrace_workers.cli.tables import COLUMNS, row
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+MAX_ROWS = 100
+
+
+def draw_receipts(receipts: Iterable[Receipt], total: int) -> "Table":
+    """The first receipts by their lines; the title says how many there are."""
+    shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
+    title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"
+    return table(title, COLUMNS, (row(receipt).cells for receipt in shown), right=("tokens", "ms"))
+
+
+def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
+    """Counts of the whole file, the speed of this run, and the time that each stage took."""
+    from rich.console import Group
+
+    counts = [f"{whole.statuses[name]:,} {name}" for name in ("completed", "blocked", "dead", "cancelled")
+              if whole.statuses[name]]  # fmt: skip
+    facts = [
+        ("jobs", f"{whole.jobs:,}" + (f" ({', '.join(counts)})" if counts else "")),
+        ("moderation", ", ".join(f"{n:,} {action}" for action, n in sorted(whole.moderated.items()))),
+        ("died of", "; ".join(f"{cause}: {n:,}" for cause, n in whole.causes.most_common(5))),
+        ("tokens", f"{whole.prompt_tokens:,} read, {whole.completion_tokens:,} written"),
+    ]
+    if this_run.jobs:
+        speed = f"{rate(this_run.completion_tokens, seconds):,.0f} tokens/s, {rate(this_run.jobs, seconds):,.1f} jobs/s"
+        part = "" if this_run.jobs == whole.jobs else f"{this_run.jobs:,} jobs in this run: "
+        facts.append(("time", f"{part}{seconds:.1f} s, {speed}"))
+    stages = table(
+        None,
+        ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+        [
+            (
+                s.stage,
+                f"{s.jobs:,}",
+                show_ms(s.waited_p50_ms),
+                show_ms(s.ran_p50_ms),
+                show_ms(s.busy_ms),
+                str(s.retried),
+            )
+            for s in whole.stages
+        ],
+        right=("jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+    )
+    summary = table(None, ("summary", ""), [fact for fact in facts if fact[1]])
+    return Group(summary, *([stages] if whole.stages else []))
+
+
+def summary_dict(whole: Tally, this_run: Tally, seconds: float, startup: float) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        **whole.as_dict(),
+        "this_run": {
+            "jobs": this_run.jobs,
+            "seconds": round(seconds, 3),
+            "startup_seconds": round(startup, 3),
+            "completion_tokens": this_run.completion_tokens,
+            "tokens_per_second": round(rate(this_run.completion_tokens, seconds), 1),
+            "jobs_per_second": round(rate(this_run.jobs, seconds), 2),
+        },
+    }

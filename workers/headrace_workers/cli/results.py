@@ -1,0 +1,67 @@
+"""`headrace results`: print receipts as they come."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_workers.cli.output import flush, printable, put, put_bytes, say
+from headrace_workers.cli.receipt import Receipt
+
+if TYPE_CHECKING:
+    from headrace_producers import Received, ResultReader
+
+_QUIET_SECONDS = 1.0  # without a new record: then this is all there is
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("results")(results)
+
+
+def results(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until Ctrl-C, from now on")] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="with --follow: show first what is there already")
+    ] = False,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only those of this tenant")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+) -> None:
+    """Print the ends of jobs: results, cancellations and dead letters. Without --follow, those that are there.
+
+    They are read from Kafka, which keeps them only so long; an embedded broker may keep them in memory.
+
+    Examples: `headrace results --follow`, `headrace results --json | jq -r .text`
+    """
+    from headrace_producers import KafkaSettings, ResultReader
+    from headrace_workers.cli.tables import one_line
+
+    shown = 0
+    with ResultReader(KafkaSettings.from_env(), from_beginning=from_beginning or not follow) as reader:
+        for received in reader.read() if follow else _present(reader):
+            if tenant is not None and received.event.tenant != tenant:
+                continue
+            receipt = Receipt(received.event)
+            if as_json:
+                put_bytes(receipt.to_json())
+            else:
+                put(printable(one_line(receipt)))
+            flush()
+            shown += 1
+            if shown == limit:
+                break
+        if reader.unreadable:
+            say(f"{reader.unreadable} records were passed over: they are not what the contract says")
+    if not shown and not follow:
+        say("no receipts")
+
+
+def _present(reader: "ResultReader") -> "Iterator[Received]":
+    """What is there: until the first quiet second."""
+    quiet = False
+    while not quiet:
+        quiet = True
+        for received in reader.read(timeout=_QUIET_SECONDS):
+            quiet = False
+            yield received

@@ -1,0 +1,39 @@
+"""`headrace schema`: the contract, for services in other languages."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.output import put, put_json, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    schema = typer.Typer(help="The contract, for services in other languages.", no_args_is_help=True)
+    schema.callback()(lambda: None)  # keeps `export` a command of its own
+    schema.command("export")(export)
+    app.add_typer(schema, name="schema")
+
+
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="is made where it is not there")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the paths as a JSON list")] = False,
+) -> None:
+    """Write a JSON Schema of each event and an AsyncAPI 3 document; print the paths.
+
+    Example: `headrace schema export contract/`
+    """
+    from headrace_schemas.export import export as write
+
+    try:
+        written = write(directory)
+    except OSError as error:
+        raise ConfigurationError(f"{directory} cannot be written: {error.strerror}") from error
+    if as_json:
+        put_json([str(path) for path in written])
+    else:
+        for path in written:
+            put(str(path))
+    say(f"{len(written)} files")

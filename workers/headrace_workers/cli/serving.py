@@ -1,0 +1,101 @@
+"""A stack to work with: the one that runs already, or one of our own for as long as it is needed."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.cli.children import children_of
+from headrace_workers.cli.output import say
+from headrace_workers.cli.reach import running
+from headrace_workers.embedded.stack import Stack
+
+
+class Serving(Protocol):
+    """Something that does the work while we wait."""
+
+    def check(self) -> None:
+        """Look after it; raises when it can work no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedStack:
+    """The stack of another process, known by its id."""
+
+    pid: int
+
+    def check(self) -> None:
+        """Unavailable when it was stopped."""
+        stack = running()
+        if stack is None or stack.pid != self.pid:
+            raise Unavailable("the stack that was used has stopped; run the same command again, and it goes on")
+
+
+class Elsewhere:
+    """A deployment that is not looked after from here."""
+
+    def check(self) -> None:
+        """Nothing can be said."""
+
+
+def embedded_stack(home: Path, models: Sequence[str], engine_threads: int | None = None) -> Stack:
+    """A stack of this home that serves these models, not started yet."""
+    judge_model = os.environ.get("HEADRACE_JUDGE_MODEL") or None
+    return Stack(
+        home,
+        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads),
+        _migrate,
+        progress=lambda name: say(f"starting {name}"),
+    )
+
+
+@contextmanager
+def serving(home: Path, models: Sequence[str], *, start: bool, engine_threads: int | None) -> Iterator[Serving]:
+    """The stack that runs in this home, else a new one that is stopped at the end.
+
+    With `start` false nothing is started: without a running stack the environment must name the deployment.
+    """
+    stack = running()
+    if stack is not None:
+        say(f"using the stack that runs already (process {stack.pid})")
+        yield JoinedStack(stack.pid)
+    elif not start:
+        if not (os.environ.get("HEADRACE_KAFKA") and os.environ.get("HEADRACE_LEDGER")):
+            raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
+        yield Elsewhere()
+    else:
+        from headrace_workers.cli.models import ensure_models
+
+        ensure_models(home, models)
+        with embedded_stack(home, models, engine_threads) as own:
+            yield own
+
+
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that what was started is stopped. Exit code 143."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _migrate(url: str) -> None:
+    from headrace_workers.ledger.database import connect
+    from headrace_workers.ledger.migrate import migrate
+
+    engine = connect(url)
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()

@@ -1,0 +1,152 @@
+"""`headrace status`: one job with its steps, or the whole."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace_workers.cli.durations import show_ms, show_time
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.reach import RunningStack, need_ledger, running
+from headrace_workers.cli.status_views import job_dict, overview_dict, queue_rows, step_rows
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from headrace_workers.ledger.counts import JobView, Overview
+    from headrace_workers.ledger.ledger import Ledger
+
+_REFRESH_SECONDS = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("status")(status)
+
+
+def status(
+    job_id: Annotated[str | None, typer.Argument(metavar="[JOB]", help="a job's id; without one, the whole")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Show a job with its steps, attempts and times; or queues, work in flight, ages, rates and the dead.
+
+    Reads the ledger. With no stack running it shows the ledger that the last one left. Exit code 1: no such job.
+
+    Examples: `headrace status`, `headrace status 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --json`
+    """
+    ledger = need_ledger()
+    try:
+        if watch and not as_json and console(data=True).is_terminal:
+            _watch(ledger, job_id)
+        while True:
+            _print(ledger, job_id, as_json)
+            if not watch:
+                return
+            time.sleep(_REFRESH_SECONDS)
+    finally:
+        ledger.close()
+
+
+def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
+    if job_id is None:
+        stack, found = running(), ledger.overview()
+        if as_json:
+            put_json(overview_dict(found, stack))
+        else:
+            console(data=True).print(draw_overview(found, stack))
+        return
+    view = _find(ledger, job_id)
+    if as_json:
+        put_json(job_dict(view))
+    else:
+        console(data=True).print(draw_job(view))
+
+
+def _watch(ledger: "Ledger", job_id: str | None) -> None:
+    from rich.live import Live
+
+    def draw() -> "Group":
+        return draw_overview(ledger.overview(), running()) if job_id is None else draw_job(_find(ledger, job_id))
+
+    with Live(draw(), console=console(data=True), auto_refresh=False) as live:
+        while True:
+            time.sleep(_REFRESH_SECONDS)
+            live.update(draw(), refresh=True)
+
+
+def _find(ledger: "Ledger", job_id: str) -> "JobView":
+    view = ledger.job(job_id)
+    if view is not None:
+        return view
+    from headrace_workers.ledger.replay import DeadFilter
+
+    letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), 1)
+    if letters:
+        say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {job_id}`")
+    else:
+        say(f"{job_id}: the ledger knows no such job")
+    raise typer.Exit(1)
+
+
+def draw_overview(found: "Overview", stack: RunningStack | None) -> "Group":
+    """The whole, as tables."""
+    from rich.console import Group
+
+    jobs = table(
+        "jobs",
+        ("active", "done", "dead", "cancelled", "ended in the last minute", "oldest active"),
+        [
+            (
+                *(f"{n:,}" for n in (found.active, found.done, found.dead, found.cancelled, found.ended_last_minute)),
+                show_ms(found.oldest_ms) if found.active else "–",
+            )
+        ],
+    )
+    queues = table(
+        "queues",
+        ("queue", "stage", "lane", "waiting", "in flight"),
+        queue_rows(found.queues),
+        right=("waiting", "in flight"),
+    )
+    rest = table(
+        "events",
+        ("groups handed out", "events to be published", "dead letters", "broker"),
+        [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
+    )
+    return Group(jobs, *([queues] if found.queues else []), rest)
+
+
+def _broker(stack: RunningStack | None) -> str:
+    if stack is None:
+        return "no embedded stack runs"
+    return f"{stack.broker} at {stack.kafka}" + ("" if stack.durable else " (log in memory)")
+
+
+def draw_job(view: "JobView") -> "Group":
+    """One job, as tables."""
+    from rich.console import Group
+    from rich.text import Text
+
+    job = view.job
+    age = (job.ended_at or view.now) - job.accepted_at
+    head = table(
+        None,
+        ("job", "tenant", "kind", "state", "accepted", "replays", "took" if job.ended_at else "age"),
+        [(job.id, job.tenant, job.kind, job.state, show_time(job.accepted_at), str(job.replays), show_ms(age))],
+    )
+    steps = table(
+        "steps",
+        ("stage", "state", "queue", "attempts", "waited", "ran", "reason"),
+        step_rows(view),
+        right=("attempts", "waited", "ran"),
+    )
+    parts: list[Any] = [head, steps]
+    if job.terminal is not None:
+        from headrace_workers.cli.receipt import Receipt
+        from headrace_workers.cli.tables import COLUMNS, row
+
+        receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
+        parts.append(table("receipt", COLUMNS[1:], [row(receipt, 100).cells[1:]]))
+        parts.append(Text("all of it: add --json", style="dim"))
+    return Group(*parts)

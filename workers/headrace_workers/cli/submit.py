@@ -1,0 +1,201 @@
+"""`headrace submit`: publish jobs, and wait for their receipts if asked to."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli import asking
+from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
+from headrace_workers.cli.output import flush, put, put_bytes, put_json, say
+from headrace_workers.cli.receipt import Receipt
+
+if TYPE_CHECKING:
+    from headrace_producers import ResultReader
+    from headrace_workers.cli.lookup import Jobs
+    from headrace_workers.cli.publish import Publisher
+
+_CONFIRM_SECONDS = 30.0
+_CHUNK = 1_000  # jobs between two waits for the broker
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("submit")(submit)
+
+
+def submit(
+    file: Annotated[str | None, typer.Argument(help="jobs as JSON lines, or - for standard input")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="one prompt instead of a file")] = None,
+    model: asking.ModelOption = None,
+    max_tokens: asking.MaxTokensOption = None,
+    temperature: asking.TemperatureOption = None,
+    stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
+    lane: asking.LaneOption = None,
+    priority: asking.PriorityOption = None,
+    tenant: asking.TenantOption = None,
+    deadline: asking.DeadlineOption = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="wait for the receipts and print them")] = False,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="wait no longer than these seconds")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+) -> None:
+    """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
+
+    A line with an `output` is an evaluation job, any other a generation job. Options count for lines that do not
+    say. Exit code 1: a job was refused, died, was cancelled, or did not end in time.
+
+    Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
+    """
+    if (file is None) == (prompt is None):
+        raise ConfigurationError("give either a file of jobs (- for standard input) or --prompt")
+    if prompt is None and (stop or seed is not None or key is not None):
+        raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
+    defaults = asking.defaults_of(
+        model=model, max_tokens=max_tokens, temperature=temperature, lane=lane, tenant=tenant, priority=priority,
+        deadline=deadline,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        if prompt is not None:
+            stream, name = asking.prompt_stream(prompt, stop, seed, key), "--prompt"
+        else:
+            stream, name = stack.enter_context(asking.opened(file or ""))
+        failed = _submit(stream, name, defaults, wait=wait, timeout=timeout, as_json=as_json, text=prompt is not None)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _submit(
+    stream: BinaryIO, name: str, defaults: Defaults, *, wait: bool, timeout: float | None, as_json: bool, text: bool
+) -> bool:
+    """Whether anything that was asked for failed."""
+    from headrace_producers import KafkaSettings, ResultReader
+    from headrace_workers.cli.publish import Publisher
+
+    jobs_file = JobFile(stream, name, defaults, asking.Once())
+    entries = jobs_file.check()
+    asking.note_repeats(name, jobs_file.repeated)
+    if not entries:
+        say(f"{name}: no jobs in it")
+        return False
+    settings = KafkaSettings.from_env()
+    with _ledger_jobs() as (jobs, since), closing(Publisher(jobs_file)) as publisher:
+        if not wait:
+            return _send(entries, publisher, jobs, since, as_json=as_json)
+        with ResultReader(settings) as reader:
+            for chunk in _chunks(entries):
+                publisher.send(chunk)
+            return _wait(entries, publisher, jobs, since, reader, timeout=timeout, as_json=as_json, text=text)
+
+
+def _send(entries: list[Entry], publisher: "Publisher", jobs: "Jobs | None", since: int, *, as_json: bool) -> bool:
+    """Publish, print the ids of what was accepted; whether anything was not."""
+    from headrace_workers.cli.reach import is_durable
+    from headrace_workers.cli.waiting import Waiting
+
+    if jobs is None or is_durable():
+        for chunk in _chunks(entries):
+            publisher.send(chunk)
+            _print_ids(chunk, as_json)
+        return False
+    refused, unknown = [], 0
+    # The broker's log is in memory: a job is accepted when the ledger holds it.
+    for chunk in _chunks(entries):
+        publisher.send(chunk)
+        waiting = Waiting(chunk, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since)
+        now_refused, now_unknown = waiting.confirm(_CONFIRM_SECONDS, time.sleep)
+        refused += now_refused
+        unknown += now_unknown
+        _print_ids([entry for entry in chunk if entry.job_id in waiting.open], as_json)
+    _tell_refused(refused)
+    if unknown:
+        say(f"{unknown} jobs were published, and the ledger has not taken them in yet: see `headrace status JOB`")
+    return bool(refused or unknown)
+
+
+def _wait(
+    entries: list[Entry],
+    publisher: "Publisher",
+    jobs: "Jobs | None",
+    since: int,
+    reader: "ResultReader",
+    *,
+    timeout: float | None,
+    as_json: bool,
+    text: bool,
+) -> bool:
+    """Print each receipt as it comes; whether any job is without an answer."""
+    from headrace_workers.cli.waiting import Waiting
+
+    waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since)
+    say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
+    failed = False
+    for receipt in waiting.ends(reader, timeout):
+        failed |= not receipt.answered
+        print_receipt(receipt, as_json=as_json, text=text)
+        flush()
+    if waiting.open:
+        say(f"{len(waiting.open)} of {len(entries)} have not ended after {timeout:g} s; they go on: `headrace results`")
+        for job_id in list(waiting.open)[:10]:
+            say(f"  {job_id}")
+    return failed or bool(waiting.open)
+
+
+def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
+    """A receipt as JSON, as one line, or (`text`) as the bare answer with the rest said aside."""
+    from headrace_workers.cli.output import printable
+    from headrace_workers.cli.tables import one_line, row
+
+    if as_json:
+        put_bytes(receipt.to_json())
+        return
+    answer = getattr(receipt.event, "text", None)
+    if not text or answer is None:
+        put(printable(one_line(receipt)))
+        return
+    shown = row(receipt)
+    put(printable(answer) if sys.stdout.isatty() else answer)
+    judged = f", judge {shown.judge}" if shown.judge else ""
+    say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
+
+
+@contextmanager
+def _ledger_jobs() -> "Iterator[tuple[Jobs | None, int]]":
+    """The ledger's word on jobs and its present time, where a ledger is named."""
+    from headrace_workers.cli.reach import find_ledger
+
+    ledger = find_ledger(live=True)
+    if ledger is None:
+        yield None, 0
+        return
+    from headrace_workers.cli.lookup import LedgerJobs
+
+    try:
+        yield LedgerJobs(ledger), ledger.now()
+    finally:
+        ledger.close()
+
+
+def _chunks(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), _CHUNK):
+        yield entries[start : start + _CHUNK]
+
+
+def _print_ids(entries: Sequence[Entry], as_json: bool) -> None:
+    for entry in entries:
+        if as_json:
+            put_json({"line": entry.line, "job_id": entry.job_id})
+        else:
+            put(entry.job_id)
+    flush()
+
+
+def _tell_refused(refused: Sequence[Receipt]) -> None:
+    for receipt in refused[:20]:
+        say(f"line {receipt.line}: refused: {getattr(receipt.event, 'reason', '')}")
+    if len(refused) > 20:
+        say(f"and {len(refused) - 20} more; see `headrace dead list`")

@@ -1,0 +1,122 @@
+"""What many receipts come to: counts, tokens and the time that each stage took. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from headrace_schemas import DeadLetter, Result, StageRecord
+from headrace_workers.cli.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """One stage over many jobs. Times in ms.
+
+    `busy_ms` is what the workers spent: the time of a group is shared among its jobs, so that it counts once.
+    """
+
+    stage: str
+    jobs: int
+    waited_p50_ms: float
+    ran_p50_ms: float
+    busy_ms: float
+    retried: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "stage": self.stage,
+            "jobs": self.jobs,
+            "waited_p50_ms": round(self.waited_p50_ms, 1),
+            "ran_p50_ms": round(self.ran_p50_ms, 1),
+            "busy_ms": round(self.busy_ms, 1),
+            "retried": self.retried,
+        }
+
+
+@dataclass
+class _Stage:
+    waited: list[float] = field(default_factory=list)
+    ran: list[float] = field(default_factory=list)
+    busy: float = 0.0
+    retried: int = 0
+
+    def add(self, record: StageRecord) -> None:
+        self.waited.append(record.waited_ms)
+        self.ran.append(record.ran_ms)
+        self.busy += record.ran_ms / record.group_size
+        self.retried += record.attempt > 1
+
+
+class Tally:
+    """Counts receipts one at a time: nothing but numbers is kept of each."""
+
+    def __init__(self, receipts: Iterable[Receipt] = ()) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter()  # why jobs died: category at stage
+        self.moderated: Counter[str] = Counter()  # what moderation decided
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self._stages: dict[str, _Stage] = {}
+        for receipt in receipts:
+            self.add(receipt)
+
+    def add(self, receipt: Receipt) -> None:
+        """Count one."""
+        self.statuses[receipt.status] += 1
+        event = receipt.event
+        if isinstance(event, DeadLetter):
+            self.causes[f"{event.category} at {event.stage}"] += 1
+            return
+        if isinstance(event, Result):
+            if event.usage:
+                self.prompt_tokens += event.usage.prompt_tokens
+                self.completion_tokens += event.usage.completion_tokens
+            if event.moderation:
+                self.moderated[event.moderation.action] += 1
+        for record in event.stages:
+            self._stages.setdefault(record.stage, _Stage()).add(record)
+
+    @property
+    def jobs(self) -> int:
+        """How many were counted."""
+        return self.statuses.total()
+
+    @property
+    def unanswered(self) -> int:
+        """How many died or were cancelled."""
+        return self.statuses["dead"] + self.statuses["cancelled"]
+
+    @property
+    def stages(self) -> list[StageTime]:
+        """The stages in the order in which jobs first went through them."""
+        return [
+            StageTime(
+                stage=name,
+                jobs=len(stage.waited),
+                waited_p50_ms=median(stage.waited),
+                ran_p50_ms=median(stage.ran),
+                busy_ms=stage.busy,
+                retried=stage.retried,
+            )
+            for name, stage in self._stages.items()
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "jobs": self.jobs,
+            "statuses": dict(self.statuses),
+            "died_of": dict(self.causes),
+            "moderation": dict(self.moderated),
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "stages": [stage.as_dict() for stage in self.stages],
+        }
+
+
+def rate(count: float, seconds: float) -> float:
+    """`count` a second; 0 when no time has passed."""
+    return count / seconds if seconds > 0 else 0.0

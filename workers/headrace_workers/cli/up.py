@@ -1,0 +1,99 @@
+"""`headrace up`: the embedded stack, until Ctrl-C."""
+
+import os
+import signal
+from collections.abc import Sequence
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
+from headrace_workers.cli.output import console, say, table
+from headrace_workers.settings import home_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from headrace_workers.embedded.stack import Stack
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("up")(up)
+
+
+def up(
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="a model to serve; may be repeated [HEADRACE_MODEL]")
+    ] = None,
+    engine_threads: Annotated[
+        int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
+    ] = None,
+) -> None:
+    """Run everything on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers.
+
+    Services that HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER name are used instead of started. The first model
+    also judges rubrics that name none, unless HEADRACE_JUDGE_MODEL says otherwise.
+
+    Example: `headrace up`, then in another shell `headrace submit --prompt "Name three rivers." --wait`
+    """
+    from headrace_workers.cli.children import children_of
+    from headrace_workers.cli.models import ensure_models
+    from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
+
+    home, models = home_of(), list(dict.fromkeys(model or [ProducerSettings.from_env().model]))
+    ensure_models(home, models)
+    stopped = Event()
+    with ends_on_sigterm(), embedded_stack(home, models, engine_threads) as stack:
+        console().print(draw(stack, [spec.name for spec in children_of(home, models)(stack.addresses)]))
+        _tell_next(stack)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        stack.watch(stopped)
+        say("stopping")
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends it at once
+    say("stopped")
+
+
+def draw(stack: "Stack", processes: Sequence[str]) -> "Table":
+    """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown."""
+    services, log = stack.services, stack.home / "log"
+    assert services is not None  # noqa: S101 - only drawn after the start
+    started = {child.name for child in services.children}
+    addresses = services.addresses
+    rows = [
+        ("kafka", services.broker, addresses.kafka, _log(log / "broker.log") if "broker" in started else ""),
+        (
+            "redis",
+            "started" if "redis" in started else "given",
+            addresses.redis if "redis" in started else "HEADRACE_REDIS",
+            _log(log / "redis.log") if "redis" in started else "",
+        ),
+        (
+            "ledger",
+            "given" if os.environ.get("HEADRACE_LEDGER") else "sqlite",
+            "HEADRACE_LEDGER" if os.environ.get("HEADRACE_LEDGER") else _log(stack.home / "ledger.db"),
+            "",
+        ),
+    ]
+    rows += [(name, "started", "", _log(log / f"{name}.log")) for name in processes]
+    return table(None, ("what", "kind", "where", "log"), rows)
+
+
+def _log(path: "os.PathLike[str]") -> str:
+    shown = os.path.relpath(path)
+    return os.fspath(path) if shown.startswith("..") else shown
+
+
+def _tell_next(stack: "Stack") -> None:
+    services = stack.services
+    if services is not None and not services.durable:
+        say("The broker keeps its log in memory: jobs are safe once the ledger has them, which `submit` waits for.")
+    home = os.environ.get("HEADRACE_HOME")
+    where = f"export HEADRACE_HOME={stack.home}; " if home and home != DEFAULT_HOME else ""
+    say("Ready. In another shell, from this folder:" if not where else f"Ready. In another shell: {where.rstrip('; ')}")
+    say('  headrace submit --prompt "Name three rivers." --wait')
+    say("  headrace results --follow")
+    say("  headrace status")
+    say("Ctrl-C stops everything.")

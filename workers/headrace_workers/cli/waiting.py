@@ -1,0 +1,116 @@
+"""Waits for the ends of jobs that were sent just now: by Kafka, and by the ledger where it can be reached."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from headrace_producers import Received
+from headrace_schemas.errors import Unavailable
+from headrace_workers.cli.jobfile import Entry
+from headrace_workers.cli.lookup import Jobs
+from headrace_workers.cli.output import say
+from headrace_workers.cli.receipt import Receipt
+
+_POLL_SECONDS = 0.5
+_ASK_SECONDS = 5.0  # without a word from Kafka the ledger is asked
+_CONFIRM_SECONDS = 0.1
+
+
+class Reader(Protocol):
+    """What is needed of a ResultReader that was opened before the jobs were sent."""
+
+    def read(self, *, timeout: float | None = None) -> Iterator[Received]:
+        """The ends of jobs that come within the time."""
+
+
+Resend = Callable[[Sequence[Entry]], None]
+
+
+class Waiting:
+    """Jobs that were sent, and have not ended.
+
+    What the ledger does not know after some seconds is sent again: the same event, so that it is safe.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        *,
+        resend: Resend,
+        monotonic: Callable[[], float],
+        jobs: Jobs | None,
+        since_ms: int = 0,
+    ) -> None:
+        self.open = {entry.job_id: entry for entry in entries}
+        self._unconfirmed = set(self.open)
+        self._resend = resend
+        self._monotonic = monotonic
+        self._jobs = jobs
+        self._since_ms = since_ms
+
+    def confirm(self, timeout: float, sleep: Callable[[float], None]) -> tuple[list[Receipt], int]:
+        """Wait until the ledger has taken in or refused every job: the refusals, and how many it does not know yet."""
+        until = self._monotonic() + timeout
+        resend_at = self._monotonic() + _ASK_SECONDS
+        refused: list[Receipt] = []
+        while self._jobs is not None:
+            refused += self._sort_out(self._jobs)
+            if not self._unconfirmed or self._monotonic() >= until:
+                break
+            if self._monotonic() >= resend_at:
+                resend_at = self._monotonic() + _ASK_SECONDS
+                self._send_again()
+            sleep(_CONFIRM_SECONDS)
+        return refused, len(self._unconfirmed)
+
+    def ends(self, reader: Reader, timeout: float | None) -> Iterator[Receipt]:
+        """The receipts as they come, until there is one of each job or the time is over."""
+        until = None if timeout is None else self._monotonic() + timeout
+        ask_at = self._monotonic() + _ASK_SECONDS
+        while self.open:
+            left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - self._monotonic())
+            if left <= 0:
+                return
+            for received in reader.read(timeout=left):
+                if entry := self._close(received.job_id):
+                    yield Receipt(received.event, entry.line)
+                    ask_at = self._monotonic() + _ASK_SECONDS
+                if not self.open:
+                    return
+            if self._jobs is not None and self._monotonic() >= ask_at:
+                ask_at = self._monotonic() + _ASK_SECONDS
+                yield from self._ask(self._jobs)
+
+    def _ask(self, jobs: Jobs) -> list[Receipt]:
+        """Ends that Kafka did not tell of; and what the ledger does not know is sent again."""
+        try:
+            found = self._sort_out(jobs)
+            for receipt in jobs.ended(set(self.open) - self._unconfirmed):
+                if entry := self._close(receipt.job_id):
+                    found.append(replace(receipt, line=entry.line))
+            self._send_again()
+        except Unavailable as error:
+            say(f"waiting: {error}")
+            return []
+        return found
+
+    def _sort_out(self, jobs: Jobs) -> list[Receipt]:
+        self._unconfirmed &= set(self.open)
+        self._unconfirmed -= jobs.accepted(self._unconfirmed)
+        refused = []
+        for receipt in jobs.refused(self._unconfirmed, self._since_ms):
+            if entry := self._close(receipt.job_id):
+                refused.append(replace(receipt, line=entry.line))
+        return refused
+
+    def _send_again(self) -> None:
+        entries = [self.open[job_id] for job_id in self._unconfirmed]
+        if entries:
+            try:
+                self._resend(entries)
+            except Unavailable as error:
+                say(f"{len(entries)} jobs are sent again later: {error}")
+
+    def _close(self, job_id: str | None) -> Entry | None:
+        self._unconfirmed.discard(job_id or "")
+        return self.open.pop(job_id or "", None)

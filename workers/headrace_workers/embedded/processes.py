@@ -1,0 +1,163 @@
+"""Child processes: started with a log of their own, tied to their parent's life, stopped for certain."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_schemas.errors import HeadraceError
+
+MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when its process starts
+_POLL_SECONDS = 0.02
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ChildFailed(HeadraceError):
+    """A process of the embedded stack ended, or did not become ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """A process to be kept running.
+
+    `ready` is asked until it says yes, at most `ready_seconds`. `prepare` runs before every start, `started` after
+    every start that became ready. `grace_seconds` is how long it may take to stop after SIGTERM.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] | None = None  # added to this process's environment
+    prepare: Callable[[], None] | None = None
+    ready: Callable[[], bool] | None = None
+    started: Callable[[], None] | None = None
+    ready_seconds: float = 60.0
+    grace_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A started process."""
+
+    spec: ChildSpec
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+
+def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = None) -> Child:
+    """Start it and wait until it is ready; ChildFailed says where its log is.
+
+    On Linux the kernel kills it when the *thread* that started it ends: start children from a thread that stays.
+    """
+    if spec.prepare:
+        spec.prepare()
+    log = log_folder / f"{spec.name}.log"
+    log_folder.mkdir(parents=True, exist_ok=True)
+    set_aside(log)
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                list(spec.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**(os.environ if env is None else env), **(spec.env or {})},
+                # A group of its own: Ctrl-C in the terminal reaches the parent alone, which stops them in order.
+                process_group=0,
+                preexec_fn=_die_with_parent(os.getpid()) if _LIBC else None,  # noqa: PLW1509 - one system call
+            )
+        except OSError as error:
+            raise ChildFailed(f"{spec.name} cannot be started: {spec.argv[0]}: {error.strerror}") from error
+    child = Child(spec, process, log)
+    try:
+        _wait_ready(child)
+        if spec.started:
+            spec.started()
+    except BaseException:
+        stop(child)
+        raise
+    return child
+
+
+def stop(child: Child) -> None:
+    """SIGTERM, then SIGKILL to its whole group after its grace period. A process that is gone is no error."""
+    child.process.send_signal(signal.SIGTERM)  # to the leader alone: it knows how to stop its own
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(child.spec.grace_seconds)
+    # What it has started itself goes too, whether or not it ended well.
+    _signal_group(child.process.pid, signal.SIGKILL)
+    child.process.wait()
+
+
+def set_aside(log: Path, limit: int = MAX_LOG_BYTES) -> None:
+    """Put a log that has grown over the limit aside as `<name>.log.1`, in place of the one before."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > limit:
+            log.replace(log.with_name(f"{log.name}.1"))
+
+
+def started_at(pid: int) -> str | None:
+    """When a process was started, in a form that only compares equal to itself; None when it is gone.
+
+    Process ids are used again: only id and start together name a process.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        fields = stat.rpartition(")")[2].split()
+        # Field 22 of proc(5): clock ticks since boot. A zombie (state Z) has ended.
+        return None if fields[0] == "Z" else fields[19]
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return None
+    except ProcessLookupError:
+        return None
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or None
+
+
+def kill_group(pid: int) -> bool:
+    """SIGKILL to a process and all that it has started; whether any of them was there."""
+    return _signal_group(pid, signal.SIGKILL)
+
+
+def _wait_ready(child: Child) -> None:
+    spec = child.spec
+    if spec.ready is None:
+        return
+    until = time.monotonic() + spec.ready_seconds
+    while not spec.ready():
+        if not child.running:
+            raise ChildFailed(f"{spec.name} ended with exit code {child.process.returncode}; see {child.log}")
+        if time.monotonic() > until:
+            raise ChildFailed(f"{spec.name} is not ready after {spec.ready_seconds:g} s; see {child.log}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def ask() -> None:
+        # Runs between fork and exec: nothing but system calls. SIGTERM would let a child linger: nobody waits for it.
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the call
+            os._exit(1)
+
+    return ask

@@ -1,0 +1,126 @@
+"""A model's own chat template, rendered as Transformers does it, in Jinja2's immutable sandbox.
+
+A template comes with the model, so it is code from strangers: it reaches no attribute that it should not, and what it
+writes is bounded.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import Environment, Template, TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from headrace_schemas import Message
+from headrace_schemas.errors import ConfigurationError, HeadraceError, PromptTooLong
+
+MAX_RENDERED = 4_000_000  # characters; no context of today's models holds so much
+
+
+class InvalidTemplate(HeadraceError):
+    """The model's chat template refuses these messages, or cannot be rendered."""
+
+
+class ChatTemplate:
+    """Renders messages into the text that the model was trained on. Thread-safe."""
+
+    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+        self._template = _compile(source)
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+
+    def render(self, messages: Sequence[Message], *, max_chars: int = MAX_RENDERED) -> str:
+        """The prompt, ready for the assistant's turn. PromptTooLong above `max_chars`, InvalidTemplate on refusal."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        parts: list[str] = []
+        size = 0
+        try:
+            for part in self._template.generate(messages=turns, add_generation_prompt=True, **self._tokens):
+                size += len(part)
+                if size > max_chars:
+                    raise PromptTooLong(f"the prompt has more than {max_chars} characters: shorten the messages")
+                parts.append(part)
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise InvalidTemplate(f"the model's chat template refuses these messages: {error}") from error
+        return "".join(parts)
+
+
+def load_chat_template(folder: Path) -> ChatTemplate:
+    """The template of a model folder: `chat_template.jinja`, else the entry in `tokenizer_config.json`.
+
+    Of several named templates the one called "default" counts. ConfigurationError when there is none.
+    """
+    config = read_tokenizer_config(folder)
+    beside = folder / "chat_template.jinja"
+    source = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
+    if isinstance(source, list):
+        source = next((entry["template"] for entry in source if entry["name"] == "default"), None)
+    if not isinstance(source, str):
+        raise ConfigurationError(
+            f"{folder} has no chat template: serve an instruct model, or put the template into {beside.name}"
+        )
+    return ChatTemplate(source, bos=token_text(config.get("bos_token")), eos=token_text(config.get("eos_token")))
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """The content of `tokenizer_config.json`; ConfigurationError when it cannot be read."""
+    path = folder / "tokenizer_config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} is no JSON object; pull or convert the model again")
+    return content
+
+
+def token_text(entry: Any) -> str:
+    """A special token as text. Transformers writes it as a string, as an object with `content`, or as null."""
+    return str(entry.get("content", "")) if isinstance(entry, dict) else (entry or "")
+
+
+@lru_cache(maxsize=32)
+def _compile(source: str) -> Template:
+    try:
+        return _environment().from_string(source)
+    except TemplateError as error:
+        raise ConfigurationError(f"the model's chat template is no valid Jinja2: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    # The same switches, filter and functions that Transformers gives to templates.
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationBlock]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+class _GenerationBlock(Extension):
+    """`{% generation %}` marks the assistant's words for training; for rendering it is only its content."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
+    # Jinja2's own filter escapes for HTML, which would change what the model reads.
+    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)

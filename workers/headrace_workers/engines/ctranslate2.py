@@ -1,0 +1,292 @@
+"""Text generation with CTranslate2: the adapter behind the port `Generator`, and the only one that serves with it.
+
+CTranslate2 is safe in threads and not across a fork: load after the fork, or in a spawned process.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+import ctranslate2
+import numpy as np
+from tokenizers import Tokenizer
+
+from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas.errors import ConfigurationError, PromptTooLong
+from headrace_workers.engines.batching import plan_batches
+from headrace_workers.engines.chat_template import (
+    ChatTemplate,
+    InvalidTemplate,
+    load_chat_template,
+    read_tokenizer_config,
+    token_text,
+)
+from headrace_workers.engines.choices import first_tokens, mass
+from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
+from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.models.registry import ModelCard, read_card
+from headrace_workers.ports import Completion, Request
+
+_log = logging.getLogger(__name__)
+
+# Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
+_LOGITS_BYTES = 64 * 1024 * 1024
+# The library's own mark for "seed from the system": it cannot stand for a user's seed.
+_NO_SEED = 2**32 - 1
+# One seed for the whole process: who sets it must be alone until the answer is there.
+_seeding = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A request that can run. `limit` is max_tokens, clipped to the room that the context leaves."""
+
+    index: int
+    tokens: list[str]
+    limit: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch that has been handed to the engine."""
+
+    prompts: list[_Prompt]
+    results: list[Any]
+
+
+class CTranslate2Generator:
+    """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
+
+    def __init__(
+        self, card: ModelCard, folder: Path, placement: Placement, tokenizer: Tokenizer, template: ChatTemplate
+    ) -> None:
+        self._card = card
+        self._folder = folder
+        self._placement = placement
+        self._tokenizer = tokenizer
+        self._template = template
+        self._end_ids = _end_ids(folder, tokenizer)
+        self._vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        # No prompt that fits has more characters than this: what is longer need not be tokenized to be refused.
+        self._max_chars = card.context_length * max(map(len, tokenizer.get_vocab()))
+        self._engine = self._load_engine(placement.inter_threads)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        inter_threads: int | None = None,
+        device: Device = "auto",
+        compute_type: str | None = None,
+    ) -> Self:
+        """Load the model in a folder with a `model.toml`; ConfigurationError when it, or the machine, cannot do it."""
+        card = read_card(folder)
+        machine = Machine(
+            cores=available_cores(),
+            cuda_devices=ctranslate2.get_cuda_device_count(),
+            compute_types=lambda kind: frozenset(ctranslate2.get_supported_compute_types(kind)),
+        )
+        placement = choose_placement(
+            card.quantization, machine, device=device, compute_type=compute_type, inter_threads=inter_threads
+        )
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            generator = cls(card, folder, placement, tokenizer, load_chat_template(folder))
+        except HeadraceError:
+            raise
+        except Exception as error:  # both libraries raise bare Exception and RuntimeError for files that they refuse
+            raise ConfigurationError(f"{folder} cannot be loaded: {error}; pull or convert the model again") from error
+        _log.info(
+            "model %s loaded on %s", card.alias, placement.reason, extra={"action": "model_loaded", "model": card.alias}
+        )
+        return generator
+
+    @property
+    def alias(self) -> str:
+        """The name that jobs ask for it by."""
+        return self._card.alias
+
+    @property
+    def quantization(self) -> str:
+        """The number format that it computes in, in CTranslate2's words: int8 on a CPU is `int8_float32`."""
+        return str(self._engine.compute_type)
+
+    @property
+    def context_length(self) -> int:
+        """Prompt and answer together, in tokens."""
+        return self._card.context_length
+
+    @property
+    def placement(self) -> Placement:
+        """Where it runs, and why."""
+        return self._placement
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        """Answer all. A request with a seed (and a temperature) runs alone, in a fresh copy of the engine."""
+        answers: dict[int, Completion | HeadraceError] = {}
+        plain: list[_Prompt] = []
+        seeded: list[_Prompt] = []
+        for index, request in enumerate(requests):
+            prompt = self._prepare(index, request.messages, request.sampling)
+            if isinstance(prompt, HeadraceError):
+                answers[index] = prompt
+            elif request.sampling.seed is not None and request.sampling.temperature > 0:
+                seeded.append(prompt)
+            else:
+                plain.append(prompt)
+        # Everything is handed over before the first answer is waited for, so that no thread of the engine idles.
+        running = [self._start(self._engine, batch) for batch in self._batches(plain)]
+        for batch in running:
+            answers.update(self._finish(batch))
+        for prompt in seeded:
+            answers.update(self._run_seeded(prompt))
+        return [answers[index] for index in range(len(requests))]
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        """Probability of each choice as the answer's first token, from the raw logits of that position.
+
+        Of a choice's two spellings (with a leading space and without) one whose first token is blank says nothing and
+        is left out. ValueError when two choices share their first token, or when none of a choice's tokens counts.
+        """
+        ids = first_tokens(
+            choices, lambda text: self._tokenizer.encode(text, add_special_tokens=False).ids, self._decode
+        )
+        found: dict[int, tuple[float, ...] | HeadraceError] = {}
+        ready: list[_Prompt] = []
+        for index, messages in enumerate(prompts):
+            prompt = self._prepare(index, messages, Sampling(max_tokens=1))
+            if isinstance(prompt, HeadraceError):
+                found[index] = prompt
+            else:
+                ready.append(prompt)
+        steps = max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
+        plan = self._plan(ready, max_steps=steps)
+        running = [self._start(self._engine, batch, return_logits_vocab=True) for batch in plan]
+        for batch in running:
+            for prompt, pending in zip(batch.prompts, batch.results, strict=True):
+                # The last entry: those before it are positions of the prompt, in a batch of mixed lengths.
+                logits = np.array(pending.result().logits[0][-1], dtype=np.float32)
+                found[prompt.index] = mass(logits, ids)
+            batch.results.clear()  # logits are large: let them go batch by batch
+        return [found[index] for index in range(len(prompts))]
+
+    def _prepare(self, index: int, messages: Sequence[Message], sampling: Sampling) -> _Prompt | HeadraceError:
+        try:
+            text = self._template.render(messages, max_chars=self._max_chars)
+        except (PromptTooLong, InvalidTemplate) as error:
+            return error
+        tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
+        if not tokens:
+            return InvalidTemplate(f"the chat template of {self.alias} makes nothing of these messages")
+        room = self.context_length - len(tokens)
+        if room < 1:
+            return PromptTooLong(
+                f"the prompt has {len(tokens)} tokens, and the context of {self.alias} holds {self.context_length} "
+                "with the answer: shorten the messages or choose another model"
+            )
+        return _Prompt(index, tokens, min(sampling.max_tokens, room), sampling)
+
+    def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
+        # Requests of one call mostly agree in how tokens are chosen; the engine takes one such choice a batch.
+        for _, group in groupby(
+            sorted(prompts, key=lambda p: _choice_key(p.sampling)), lambda p: _choice_key(p.sampling)
+        ):
+            yield from self._plan(list(group))
+
+    def _plan(self, prompts: Sequence[_Prompt], max_steps: int | None = None) -> list[list[_Prompt]]:
+        plan = plan_batches(
+            [len(prompt.tokens) for prompt in prompts],
+            max_tokens=self._placement.batch_tokens,
+            max_rows=self._placement.batch_rows,
+            workers=self._placement.inter_threads,
+            max_steps=max_steps,
+        )
+        return [[prompts[index] for index in batch] for batch in plan]
+
+    def _start(self, engine: Any, prompts: list[_Prompt], **options: Any) -> _Running:
+        rows = [Row(prompt.limit, prompt.sampling.stop) for prompt in prompts]
+        results = engine.generate_batch(
+            [prompt.tokens for prompt in prompts],
+            asynchronous=True,
+            include_prompt_in_result=False,  # else max_length would count the prompt
+            max_length=max(row.limit for row in rows),
+            end_token=self._end_ids,
+            callback=Stopper(rows, self._decode) if needs_stopper(rows) else None,
+            **_sampling_options(prompts[0].sampling),
+            **options,
+        )
+        return _Running(prompts, results)
+
+    def _finish(self, batch: _Running) -> dict[int, Completion]:
+        return {
+            prompt.index: self._complete(prompt, pending.result().sequences_ids[0])
+            for prompt, pending in zip(batch.prompts, batch.results, strict=True)
+        }
+
+    def _complete(self, prompt: _Prompt, ids: list[int]) -> Completion:
+        # The end token is not among the ids: an answer that has all the tokens it may have was cut off.
+        text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
+        ended = stopped or len(ids) < prompt.limit
+        return Completion(presentable(text), "stop" if ended else "length", len(prompt.tokens), len(ids))
+
+    def _run_seeded(self, prompt: _Prompt) -> dict[int, Completion]:
+        # A thread of the engine reads the seed when it draws its first number, and never again: only a fresh engine
+        # obeys a seed. It costs a load of the weights from the page cache (0.1 s for 135M).
+        with _seeding:
+            ctranslate2.set_random_seed((prompt.sampling.seed or 0) % _NO_SEED)
+            try:
+                return self._finish(self._start(self._load_engine(1), [prompt]))
+            finally:
+                ctranslate2.set_random_seed(_NO_SEED)
+
+    def _load_engine(self, inter_threads: int) -> Any:
+        return ctranslate2.Generator(
+            str(self._folder),
+            device=self._placement.device,
+            compute_type=self._placement.compute_type,
+            inter_threads=inter_threads,
+            intra_threads=self._placement.intra_threads,
+            max_queued_batches=-1,  # callers are bounded by the ledger's groups; a full queue would block them here
+        )
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _choice_key(sampling: Sampling) -> tuple[float, float, int]:
+    """Requests with the same key may share a batch. Greedy ones all do: top_p and top_k mean nothing to them."""
+    if sampling.temperature == 0:
+        return (0.0, 1.0, 1)
+    return (sampling.temperature, sampling.top_p, sampling.top_k)
+
+
+def _sampling_options(sampling: Sampling) -> dict[str, Any]:
+    if sampling.temperature == 0:
+        return {"sampling_topk": 1}
+    return {
+        "sampling_topk": sampling.top_k,  # 0: no bound, in the contract and in CTranslate2
+        "sampling_topp": sampling.top_p,
+        "sampling_temperature": sampling.temperature,
+    }
+
+
+def _end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:
+    """Every token that ends an answer: the tokenizer's, and those of `generation_config.json` (Llama 3 has three)."""
+    ids = {tokenizer.token_to_id(token_text(read_tokenizer_config(folder).get("eos_token")))}
+    beside = folder / "generation_config.json"
+    if beside.is_file():
+        listed = json.loads(beside.read_text(encoding="utf-8")).get("eos_token_id")
+        ids |= set(listed) if isinstance(listed, list) else {listed}
+    ends = sorted(index for index in ids if index is not None)
+    if not ends:
+        raise ConfigurationError(f"{folder} names no end token in tokenizer_config.json: answers would never end")
+    return ends

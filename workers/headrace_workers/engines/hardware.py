@@ -1,0 +1,114 @@
+"""Which device and number format a model runs in, and on how many threads: decided by what the machine has."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from headrace_schemas.errors import ConfigurationError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What there is: CPU cores that we may use, CUDA devices, and the number formats of each kind of device."""
+
+    cores: int
+    cuda_devices: int
+    compute_types: Callable[[str], frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The decision. `reason` is for the log; batches hold at most `batch_tokens` and `batch_rows`."""
+
+    device: Literal["cpu", "cuda"]
+    compute_type: str
+    inter_threads: int
+    intra_threads: int
+    batch_tokens: int
+    batch_rows: int
+    reason: str
+
+
+def choose_placement(
+    stored: str,
+    machine: Machine,
+    *,
+    device: Device = "auto",
+    compute_type: str | None = None,
+    inter_threads: int | None = None,
+) -> Placement:
+    """Place a model whose weights are stored as `stored`. ConfigurationError when the machine cannot do what is asked.
+
+    On CPU each generation takes one thread (`intra_threads` 1): OpenMP threads that contend for a core are many times
+    slower than none, while several generations side by side share the weights and scale with the cores.
+    """
+    if device == "cuda" and machine.cuda_devices == 0:
+        raise ConfigurationError("device 'cuda' is asked for, but no CUDA device is visible; use 'cpu' or 'auto'")
+    chosen: Literal["cpu", "cuda"] = "cpu" if device == "cpu" or machine.cuda_devices == 0 else "cuda"
+    supported = machine.compute_types(chosen)
+    if compute_type is not None and compute_type not in supported:
+        raise ConfigurationError(
+            f"compute type {compute_type!r} does not work on {chosen} here; possible: {', '.join(sorted(supported))}"
+        )
+    kind = compute_type or _best_type(stored, chosen, supported)
+    how = "asked for" if compute_type else f"best for weights stored as {stored}"
+    on_gpu = chosen == "cuda"
+    threads = inter_threads or (1 if on_gpu else machine.cores)
+    found = f"{machine.cuda_devices} CUDA device(s)" if on_gpu else f"{machine.cores} core(s), no CUDA device in use"
+    return Placement(
+        device=chosen,
+        compute_type=kind,
+        inter_threads=threads,
+        intra_threads=1,
+        # CPU: measured on 64 mixed prompts; above it speed falls again. A GPU wants far more rows before it is busy.
+        batch_tokens=16_384 if on_gpu else 2_048,
+        batch_rows=128 if on_gpu else 32,
+        reason=f"{chosen} ({found}), {kind} ({how}), {threads} generation(s) at once",
+    )
+
+
+def _best_type(stored: str, device: str, supported: frozenset[str]) -> str:
+    wanted: tuple[str, ...]
+    if device == "cpu":
+        wanted = ("int8", "int8_float32", "float32") if stored.startswith("int8") else ("float32",)
+    elif stored.startswith("int8"):
+        wanted = ("int8_float16", "int8", "float16", "float32")
+    else:
+        wanted = (*(("bfloat16",) if stored == "bfloat16" else ()), "float16", "float32")
+    for kind in wanted:
+        if kind in supported:
+            return kind
+    raise ConfigurationError(
+        f"weights stored as {stored} cannot be computed on {device}; possible: {', '.join(sorted(supported))}"
+    )
+
+
+def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores that this process may use: its CPU affinity, and its container's CPU limit (cgroup v2, `cpu.max`)."""
+    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quotas = [
+        quota for folder in _cgroups(cgroup_root, own_cgroup) if (quota := _quota(folder / "cpu.max")) is not None
+    ]
+    return max(1, int(min([affine, *quotas])))
+
+
+def _cgroups(root: Path, own: Path) -> list[Path]:
+    # The limit may stand at any level between our own group and the root.
+    try:
+        paths = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
+    except OSError:
+        paths = []
+    group = root / paths[0].strip("/") if paths else root
+    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
+
+
+def _quota(path: Path) -> float | None:
+    try:
+        quota, period = path.read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None  # no such limit here: an older kernel, or another system

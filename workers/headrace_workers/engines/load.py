@@ -1,0 +1,32 @@
+"""From an alias to a loaded model: the card says which engine."""
+
+from pathlib import Path
+
+from headrace_workers.engines.hardware import Device
+from headrace_workers.models.registry import load_card, model_dir
+from headrace_workers.ports import Generator
+
+
+def load_generator(
+    home: Path,
+    alias: str,
+    *,
+    inter_threads: int | None = None,
+    device: Device = "auto",
+    compute_type: str | None = None,
+) -> Generator:
+    """Load `<home>/models/<alias>`. UnknownModel when it is not there, ConfigurationError when it cannot be loaded.
+
+    `inter_threads` is how many batches run at once (all cores when absent); `compute_type` overrides the choice of
+    number format. The echo has neither.
+    """
+    card = load_card(home, alias)
+    if card.engine == "echo":
+        from headrace_workers.testing.echo import EchoGenerator
+
+        return EchoGenerator(alias, context_length=card.context_length)
+    from headrace_workers.engines.ctranslate2 import CTranslate2Generator
+
+    return CTranslate2Generator.load(
+        model_dir(home, alias), inter_threads=inter_threads, device=device, compute_type=compute_type
+    )

@@ -1,0 +1,67 @@
+"""Criteria that look at the output alone."""
+
+import json
+from functools import cache
+from typing import Any
+
+from headrace_schemas import HeadraceError
+
+
+class UnusablePattern(HeadraceError):
+    """A pattern that RE2 does not compile; the message says where it is wrong."""
+
+
+class TooDeep(HeadraceError):
+    """A JSON document that is nested deeper than can be checked."""
+
+
+def contains(output: str, text: str, *, ignore_case: bool) -> float:
+    """1.0 when the output contains the text, else 0.0."""
+    return float(text.casefold() in output.casefold() if ignore_case else text in output)
+
+
+def regex(output: str, pattern: str) -> float:
+    """1.0 when the pattern (RE2: linear time, no look-around, no back-references) is found in the output, else 0.0.
+
+    Raises UnusablePattern for a pattern that RE2 refuses.
+    """
+    import re2
+
+    try:
+        compiled = re2.compile(pattern, _re2_options())
+    except re2.error as error:
+        problem = error.args[0] if error.args else "unknown error"
+        detail = problem.decode(errors="replace") if isinstance(problem, bytes) else str(problem)
+        raise UnusablePattern(f"the pattern is no RE2 regular expression: {detail}") from error
+    return float(compiled.search(output) is not None)
+
+
+def json_valid(output: str) -> float:
+    """1.0 when the whole output is one JSON document (RFC 8259: no NaN, no Infinity), else 0.0. Raises TooDeep."""
+    try:
+        # Numbers are not converted: Python refuses integers of more than 4,300 digits, and JSON does not.
+        json.loads(output, parse_constant=_refuse, parse_int=len, parse_float=len)
+    except ValueError:
+        return 0.0
+    except RecursionError as error:
+        raise TooDeep("the output is nested too deeply to be checked as JSON") from error
+    return 1.0
+
+
+def length(output: str, *, min_words: int, max_words: int | None) -> float:
+    """1.0 when the number of words, which white space parts, is within the bounds, else 0.0."""
+    words = len(output.split())
+    return float(words >= min_words and (max_words is None or words <= max_words))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+@cache
+def _re2_options() -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False  # a user's pattern belongs in the user's score, not on stderr
+    return options

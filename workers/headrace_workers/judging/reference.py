@@ -1,0 +1,74 @@
+"""Criteria that compare an output with a reference. Pure: two texts in, a value in [0, 1] out."""
+
+import re
+import string
+from collections import Counter
+from functools import cache
+from typing import Any
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def exact_match(output: str, reference: str, *, ignore_case: bool) -> float:
+    """1.0 when both are the same after trimming white space, else 0.0."""
+    left, right = output.strip(), reference.strip()
+    return float(left.casefold() == right.casefold() if ignore_case else left == right)
+
+
+def token_f1(output: str, reference: str) -> float:
+    """F1 of the two bags of words, without case, ASCII punctuation and English articles.
+
+    As in the evaluation script of SQuAD 2.0 (Rajpurkar 2018): two empty bags are the same, and one empty bag
+    shares nothing.
+    """
+    ours, theirs = _words(output), _words(reference)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    shared = sum((Counter(ours) & Counter(theirs)).values())
+    return 2 * shared / (len(ours) + len(theirs))
+
+
+def chrf(output: str, reference: str) -> float:
+    """chrF2 as sacrebleu computes it (Popović 2015: characters 1 to 6, β = 2), divided by 100."""
+    return _as_unit(_chrf().sentence_score(output, [reference]).score)
+
+
+def bleu(output: str, reference: str) -> float:
+    """Sentence BLEU with effective order and exponential smoothing as sacrebleu computes it, divided by 100."""
+    metric = _bleu()
+    try:
+        return _as_unit(metric.sentence_score(output, [reference]).score)
+    finally:
+        # sacrebleu's tokenizers remember 65,536 whole texts, which for texts that never come again is a leak.
+        _forget(metric.tokenizer)
+
+
+def _words(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def _as_unit(percent: float) -> float:
+    """sacrebleu's sums go a few last digits over 100."""
+    return min(1.0, max(0.0, percent / 100))
+
+
+def _forget(tokenizer: Any) -> None:
+    for part in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)):
+        clear = getattr(vars(type(part)).get("__call__"), "cache_clear", None)
+        if clear is not None:
+            clear()
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+@cache
+def _bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU(effective_order=True)

@@ -1,0 +1,155 @@
+"""From criteria to scores: one score for each criterion, in the job's order."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from headrace_schemas import (
+    Bleu,
+    ChrF,
+    Contains,
+    Criterion,
+    ExactMatch,
+    HeadraceError,
+    JsonValid,
+    Length,
+    Regex,
+    Rubric,
+    Score,
+    TokenF1,
+)
+from headrace_workers.judging import checks, reference, rubric
+from headrace_workers.judging.subject import Subject
+from headrace_workers.outcome import reason_of
+from headrace_workers.ports import Generator
+
+_BLOCKED = "the output was blocked by moderation"
+_NO_REFERENCE = "the job gave no reference to compare with"
+_NO_JUDGE = "no model judges here: name one in the rubric, or set HEADRACE_JUDGE_MODEL"
+_SHORTENED = "the judge saw a shortened text: the whole did not fit into its context"
+
+_Place = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
+
+
+def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[tuple[Score, ...] | HeadraceError]:
+    """The scores of each subject; the i-th item belongs to the i-th subject.
+
+    An error value is a passing trouble of the judge's model: the subject is worth another try. Lasting trouble is a
+    score with a reason. The rubrics of the whole group are asked in one call for each scale.
+    """
+    asked = {
+        (i, j): criterion
+        for i, subject in enumerate(subjects)
+        for j, criterion in enumerate(subject.criteria)
+        if isinstance(criterion, Rubric) and subject.output is not None
+    }
+    answered = _score_rubrics(asked, subjects, generator)
+    return [_collect(i, subject, answered) for i, subject in enumerate(subjects)]
+
+
+def score_plain(criterion: Criterion, subject: Subject) -> Score:
+    """The score of a criterion that needs no model."""
+    if subject.output is None:
+        return _unscored(criterion, _BLOCKED)
+    try:
+        match criterion:
+            case ExactMatch() | TokenF1() | ChrF() | Bleu():
+                if subject.reference is None:
+                    return _unscored(criterion, _NO_REFERENCE)
+                value = _compared(criterion, subject.output, subject.reference)
+            case Contains() | Regex() | JsonValid() | Length():
+                value = _checked(criterion, subject.output)
+            case Rubric():
+                raise TypeError("a rubric needs a model: score_all asks it")
+    except HeadraceError as error:
+        return _unscored(criterion, reason_of(error))
+    return Score(criterion=criterion.criterion, value=value)
+
+
+def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu, output: str, expected: str) -> float:
+    match criterion:
+        case ExactMatch():
+            return reference.exact_match(output, expected, ignore_case=criterion.ignore_case)
+        case TokenF1():
+            return reference.token_f1(output, expected)
+        case ChrF():
+            return reference.chrf(output, expected)
+        case Bleu():
+            return reference.bleu(output, expected)
+
+
+def _checked(criterion: Contains | Regex | JsonValid | Length, output: str) -> float:
+    match criterion:
+        case Contains():
+            return checks.contains(output, criterion.text, ignore_case=criterion.ignore_case)
+        case Regex():
+            return checks.regex(output, criterion.pattern)
+        case JsonValid():
+            return checks.json_valid(output)
+        case Length():
+            return checks.length(output, min_words=criterion.min_words, max_words=criterion.max_words)
+
+
+def _collect(
+    i: int, subject: Subject, answered: dict[_Place, Score | HeadraceError]
+) -> tuple[Score, ...] | HeadraceError:
+    scores = []
+    for j, criterion in enumerate(subject.criteria):
+        score = answered[i, j] if (i, j) in answered else score_plain(criterion, subject)
+        if isinstance(score, HeadraceError):
+            return score
+        scores.append(score)
+    return tuple(scores)
+
+
+def _score_rubrics(
+    asked: dict[_Place, Rubric], subjects: Sequence[Subject], generator: Generator | None
+) -> dict[_Place, Score | HeadraceError]:
+    scores: dict[_Place, Score | HeadraceError] = {}
+    by_scale: dict[str, list[_Place]] = defaultdict(list)
+    for place, criterion in asked.items():
+        if generator is None:
+            scores[place] = _unscored(criterion, _NO_JUDGE)
+        elif criterion.model not in (None, generator.alias):
+            reason = f"the rubric asks for the model {criterion.model}, and {generator.alias} judges here"
+            scores[place] = _unscored(criterion, reason)
+        else:
+            by_scale[criterion.scale].append(place)
+    if generator is not None:
+        for name, places in by_scale.items():
+            scores |= _ask(generator, rubric.SCALES[name], {place: asked[place] for place in places}, subjects)
+    return scores
+
+
+def _ask(
+    generator: Generator, scale: rubric.Scale, asked: dict[_Place, Rubric], subjects: Sequence[Subject]
+) -> dict[_Place, Score | HeadraceError]:
+    prompts = [
+        rubric.build_prompt(criterion.question, subjects[i], scale, context_length=generator.context_length)
+        for (i, _), criterion in asked.items()
+    ]
+    try:
+        answers = generator.choice_probabilities([prompt.messages for prompt in prompts], tuple(scale.values))
+    except ValueError as error:  # the port's word for: the model's first tokens do not tell the choices apart
+        reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
+        return {place: _unscored(criterion, reason) for place, criterion in asked.items()}
+    return {
+        place: _read(answer, prompt, criterion, scale, generator.alias)
+        for (place, criterion), prompt, answer in zip(asked.items(), prompts, answers, strict=True)
+    }
+
+
+def _read(
+    answer: tuple[float, ...] | HeadraceError, prompt: rubric.Prompt, criterion: Rubric, scale: rubric.Scale, alias: str
+) -> Score | HeadraceError:
+    if isinstance(answer, HeadraceError):
+        return answer if answer.category.retryable else _unscored(criterion, reason_of(answer), alias)
+    try:
+        read = rubric.read_answer(answer, scale)
+    except rubric.Unanswered as error:
+        return _unscored(criterion, reason_of(error), alias)
+    note = _SHORTENED if prompt.shortened else None
+    return Score(criterion=criterion.criterion, value=read.value, mass=read.mass, model=alias, note=note)
+
+
+def _unscored(criterion: Criterion, reason: str, model: str | None = None) -> Score:
+    return Score(criterion=criterion.criterion, reason=reason.replace("\x00", "\ufffd"), model=model)

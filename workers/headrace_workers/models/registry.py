@@ -1,0 +1,159 @@
+"""The models that this machine has: one folder an alias under `<home>/models/`, each with a `model.toml`.
+
+Light on purpose (no engine is imported): the bridge asks `alias in registry` for every job that it takes in.
+"""
+
+import json
+import logging
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_schemas.limits import Alias
+
+Engine = Literal["ctranslate2", "echo"]
+
+CARD_FILE: Final = "model.toml"
+RESCAN_SECONDS: Final = 1.0  # a burst of unknown aliases costs one look at the disk a second
+
+_ALIAS: Final = TypeAdapter[str](Alias)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What is known about a model: the content of its `model.toml`.
+
+    `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
+    as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
+    prompt and answer together in tokens.
+    """
+
+    alias: str
+    engine: Engine
+    source: str
+    licence: str
+    sha256: str
+    quantization: str
+    size_bytes: int
+    context_length: int
+
+
+def models_dir(home: Path) -> Path:
+    """Where the folders of all models lie."""
+    return home / "models"
+
+
+def model_dir(home: Path, alias: str) -> Path:
+    """The folder of one model; ConfigurationError when the alias could not be one (so no path leaves the home)."""
+    try:
+        _ALIAS.validate_python(alias)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{alias!r} cannot name a model: use a-z, 0-9, '.', '_' and '-', at most 64, the first a letter or digit"
+        ) from error
+    return models_dir(home) / alias
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write `model.toml` into the folder, whole or not at all."""
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(card).items()]
+    draft = folder / f".{CARD_FILE}.{os.getpid()}"
+    draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draft.replace(folder / CARD_FILE)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card in a folder; ConfigurationError says what is wrong with the file."""
+    path = folder / CARD_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
+    expected = {field.name: field.type for field in fields(ModelCard)}
+    if content.keys() != expected.keys():
+        odd = ", ".join(sorted(content.keys() ^ expected.keys()))
+        raise ConfigurationError(f"{path} has missing or unknown entries: {odd}; pull or convert the model again")
+    for name, kind in expected.items():
+        if not isinstance(content[name], int if kind is int else str):
+            raise ConfigurationError(f"{path}: {name} is {content[name]!r}, which has the wrong type")
+    if content["engine"] not in get_args(Engine):
+        raise ConfigurationError(f"{path}: engine {content['engine']!r} is none of {', '.join(get_args(Engine))}")
+    return ModelCard(**content)
+
+
+def load_card(home: Path, alias: str) -> ModelCard:
+    """The card of one alias; UnknownModel names those that are there."""
+    folder = model_dir(home, alias)
+    if not (folder / CARD_FILE).is_file():
+        raise UnknownModel(_unknown(alias, sorted(card.alias for card in list_cards(home)), home))
+    return read_card(folder)
+
+
+def list_cards(home: Path) -> list[ModelCard]:
+    """All cards in order of alias. A folder with a broken card is logged and left out."""
+    return [card for folder in _folders(home) if (card := _card_or_none(folder)) is not None]
+
+
+class Registry:
+    """The cards in memory. A miss looks at the disk again, at most once a second; a hit never does."""
+
+    def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._home = home
+        self._monotonic = monotonic
+        self._cards: dict[str, ModelCard] = {}
+        self._scanned_at = float("-inf")
+
+    def __contains__(self, alias: str) -> bool:
+        return alias in self._cards or alias in self._fresh()
+
+    def get(self, alias: str) -> ModelCard:
+        """The card of an alias; UnknownModel names those that are there."""
+        card = self._cards.get(alias) or self._fresh().get(alias)
+        if card is None:
+            raise UnknownModel(_unknown(alias, self.aliases(), self._home))
+        return card
+
+    def aliases(self) -> list[str]:
+        """The known aliases in order, as of the last look at the disk."""
+        return sorted(self._cards)
+
+    def _fresh(self) -> dict[str, ModelCard]:
+        now = self._monotonic()
+        if now - self._scanned_at >= RESCAN_SECONDS:
+            self._scanned_at = now
+            self._cards = {card.alias: card for card in list_cards(self._home)}
+        return self._cards
+
+
+def _folders(home: Path) -> Iterator[Path]:
+    # A name that begins with a dot is a model that is still being made.
+    for path in sorted(models_dir(home).glob(f"[!.]*/{CARD_FILE}")):
+        yield path.parent
+
+
+def _card_or_none(folder: Path) -> ModelCard | None:
+    try:
+        card = read_card(folder)
+    except ConfigurationError as error:
+        _log.warning("model left out: %s", error, extra={"action": "model_card_broken"})
+        return None
+    if card.alias != folder.name:
+        _log.warning(
+            "model left out: %s names the alias %r, its folder another", folder / CARD_FILE, card.alias,
+            extra={"action": "model_card_broken"},
+        )  # fmt: skip
+        return None
+    return card
+
+
+def _unknown(alias: str, known: list[str], home: Path) -> str:
+    have = ", ".join(known) if known else "none"
+    return f"model {alias!r} is not in {models_dir(home)}; known there: {have}; `headrace models pull` gets one"

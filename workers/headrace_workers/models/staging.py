@@ -1,0 +1,43 @@
+"""A model folder appears whole or not at all: it is made beside its place and then renamed."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace_workers.models.registry import model_dir
+
+
+@contextmanager
+def staged_model(home: Path, alias: str) -> Iterator[Path]:
+    """A fresh folder that takes the place of the alias's folder when the block ends well, and vanishes otherwise."""
+    target = model_dir(home, alias)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The leading dot hides it from the registry; the same folder means the same file system, so renaming is atomic.
+    with tempfile.TemporaryDirectory(prefix=f".{alias}-", dir=target.parent, ignore_cleanup_errors=True) as scratch:
+        draft = Path(scratch) / "new"
+        draft.mkdir()
+        yield draft
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        draft.rename(target)
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in the folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def copy_present(names: tuple[str, ...], source: Path, folder: Path) -> None:
+    """Copy those of the named files that the source folder has."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

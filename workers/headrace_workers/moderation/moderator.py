@@ -1,0 +1,147 @@
+"""Detectors and a policy together: what of a text may be shown."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace_schemas import Finding, HeadraceError
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
+from headrace_workers.moderation.policy import ACTIONS, Action, Policy, load_policy
+from headrace_workers.moderation.redact import Span, redact
+from headrace_workers.ports import Detection, Detector, Moderation
+
+_log = logging.getLogger(__name__)
+
+_STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
+
+# Something for every detector to look at, so that all of them load what they need.
+_SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+
+
+class PolicyModerator:
+    """Runs every detector over all texts and does what the policy says. Thread-safe where the detectors are."""
+
+    def __init__(self, detectors: Sequence[Detector], policy: Policy) -> None:
+        """ConfigurationError when a detector may report a category that the policy has no rule for."""
+        for detector in detectors:
+            if missing := detector.categories - policy.rules.keys():
+                names = ", ".join(sorted(missing))
+                raise ConfigurationError(
+                    f"the moderation policy has no rule for {names}, which {detector.name} reports"
+                )
+        self._detectors = tuple(detectors)
+        self._policy = policy
+
+    def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
+        """A verdict for each text; an error value means that a detector failed on it, and that it must be held.
+
+        A text with more findings than a verdict can list, or that grows over the contract's bound when it is
+        redacted, is blocked: nothing is shown that was not looked at in full.
+        """
+        found: list[list[tuple[Detector, Detection]]] = [[] for _ in texts]
+        failed: dict[int, HeadraceError] = {}
+        for detector in self._detectors:
+            for i, result in enumerate(_run(detector, texts)):
+                if isinstance(result, HeadraceError):
+                    failed.setdefault(i, result)
+                else:
+                    found[i] += [(detector, detection) for detection in result]
+        return [failed[i] if i in failed else _decide(text, found[i], self._policy) for i, text in enumerate(texts)]
+
+    def warm_up(self) -> None:
+        """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""
+        for verdict in self.moderate([_SAMPLE]):
+            if isinstance(verdict, HeadraceError):
+                raise verdict
+
+
+def build_moderator(policy_path: Path | None = None) -> PolicyModerator:
+    """The moderator with every detector of headrace, for the policy in a file, or the default one.
+
+    Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
+    blocklist are wrong.
+    """
+    from headrace_workers.moderation.blocklist import BlocklistDetector
+    from headrace_workers.moderation.personal_data import PersonalDataDetector
+    from headrace_workers.moderation.profanity import ProfanityDetector
+    from headrace_workers.moderation.secrets import SecretsDetector
+
+    policy = load_policy(policy_path)
+    detectors: list[Detector] = [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
+    if policy.blocklist is not None:
+        detectors.append(BlocklistDetector.from_file(policy.blocklist))
+    return PolicyModerator(detectors, policy)
+
+
+def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:
+    """The detector's answer for all; when that fails, for each alone, so that only the culprit is held."""
+    try:
+        return [*_checked(detector, texts)]
+    except Exception:
+        _log.warning("moderation detector failed on a batch", extra={"action": "detector_failed"})
+        return [_run_one(detector, text) for text in texts]
+
+
+def _run_one(detector: Detector, text: str) -> list[Detection] | HeadraceError:
+    try:
+        return _checked(detector, [text])[0]
+    except Exception as error:
+        # Its message may quote the text: only the kind of error goes on.
+        kind = type(error).__name__
+        return Unavailable(f"moderation detector {detector.name} failed ({kind}); the output is held")
+
+
+def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:
+    """What the detector found; ValueError when it is no answer to the question."""
+    results = detector.detect(texts)
+    if len(results) != len(texts):
+        raise ValueError("a detector must answer once for each text")
+    for text, detections in zip(texts, results, strict=True):
+        for d in detections:
+            if d.category not in detector.categories or not 0 <= d.start < d.end <= len(text) or not 0 <= d.score <= 1:
+                raise ValueError("a detection is out of bounds")
+    return results
+
+
+def _decide(text: str, found: Sequence[tuple[Detector, Detection]], policy: Policy) -> Moderation:
+    findings = []
+    for detector, detection in found:
+        rule = policy.rules[detection.category]
+        if detection.score >= rule.min_score:
+            findings.append(_finding(detector, detection, rule.action))
+    action: Action = max((f.action for f in findings), key=_STRICTNESS.__getitem__, default="allow")
+    if _too_many(findings, found, policy):
+        action = "block"
+    # When not all can be listed, the strictest are; then in the order of the text.
+    findings.sort(key=lambda f: -_STRICTNESS[f.action])
+    listed = tuple(sorted(findings[:MAX_FINDINGS], key=lambda f: (f.start, f.end)))
+    if action == "allow":
+        return Moderation(text, listed, action)
+    redacted = redact(text, (Span(f.start, f.end, f.category) for f in findings if f.action == "redact"))
+    if action == "block" or len(redacted) > MAX_TEXT:
+        return Moderation(None, listed, "block")
+    return Moderation(redacted, listed, action)
+
+
+def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Detector, Detection]], policy: Policy) -> bool:
+    """Whether a finding that matters could not be listed, or a detector stopped before the end of the text."""
+    if len(found) <= MAX_FINDINGS:
+        return False
+    if sum(finding.action != "allow" for finding in findings) > MAX_FINDINGS:
+        return True
+    counts = Counter(detection.category for _, detection in found)
+    return any(n >= MAX_DETECTIONS and policy.rules[category].action != "allow" for category, n in counts.items())
+
+
+def _finding(detector: Detector, detection: Detection, action: Action) -> Finding:
+    return Finding(
+        category=detection.category,
+        detector=detector.name,
+        score=detection.score,
+        start=detection.start,
+        end=detection.end,
+        action=action,
+    )

@@ -1,0 +1,135 @@
+"""Keys, tokens and passwords in URLs: detect-secrets' patterns, used directly."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from headrace_workers.moderation.limits import MAX_DETECTIONS
+from headrace_workers.moderation.windows import windows
+from headrace_workers.ports import Detection
+
+_CATEGORY: Final = "secret"
+_SCORE: Final = 1.0
+
+# A key's header alone says nothing: what is secret follows it, up to the end line or the end of the text.
+_KEY_BEGIN = re.compile(r"(?:-{2,5} ?)?BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?|PuTTY-User-Key-File-\d")
+_KEY_END = re.compile(r"END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?(?: ?-{2,5})?|Private-MAC: ?[0-9a-f]+")
+# What a token goes on with where the pattern stops early, as the one for JWT does before the signature.
+_REST = re.compile(r"[A-Za-z0-9_\-+/=]*(?:\.[A-Za-z0-9_\-+/=]+)*")
+
+# Tokens that detect-secrets 1.5 does not know (formats as their issuers document them).
+_NEWER: Final = (
+    (("github_pat_",), r"github_pat_[A-Za-z0-9_]{22,}"),
+    (("aiza",), r"AIza[0-9A-Za-z_-]{35}"),
+    (("sk-",), r"\bsk-(?:ant-|proj-|svcacct-)?[A-Za-z0-9_-]{32,}"),
+    (("hf_",), r"\bhf_[A-Za-z0-9]{30,}"),
+)
+
+# Plugin, which group is the secret (0: the whole match), and what the text must contain (lower case) for it to match.
+# Left out: the entropy and keyword plugins, which object to prose, and IpPublic, which is personal data here.
+_PLUGINS: Final = (
+    ("artifactory", "ArtifactoryDetector", 0, ("akc", "ap")),
+    ("aws", "AWSKeyDetector", 1, ("akia", "a3t", "abia", "acca", "asia", "aws")),
+    ("azure_storage_key", "AzureStorageKeyDetector", 0, ("accountkey=",)),
+    ("basic_auth", "BasicAuthDetector", 1, ("://",)),
+    ("cloudant", "CloudantDetector", 1, ("cloudant", "clou", "cl")),
+    ("discord", "DiscordBotTokenDetector", 0, (".",)),
+    ("github_token", "GitHubTokenDetector", 0, ("gh",)),
+    ("gitlab_token", "GitLabTokenDetector", 0, ("gl", "gr1348941")),
+    ("ibm_cloud_iam", "IbmCloudIamDetector", 1, ("key", "pwd", "password", "pass", "token")),
+    ("ibm_cos_hmac", "IbmCosHmacDetector", 1, ("secret",)),
+    ("jwt", "JwtTokenDetector", 0, ("eyj",)),
+    ("mailchimp", "MailchimpDetector", 0, ("-us",)),
+    ("npm", "NpmDetector", 1, (":_authtoken=",)),
+    ("openai", "OpenAIDetector", 0, ("t3blbkfj",)),
+    ("pypi_token", "PypiTokenDetector", 0, ("pypi-",)),
+    ("sendgrid", "SendGridDetector", 0, ("sg.",)),
+    ("slack", "SlackDetector", 0, ("xox", "hooks.slack.com")),
+    ("softlayer", "SoftlayerDetector", 1, ("softlayer", "sl")),
+    ("square_oauth", "SquareOAuthDetector", 0, ("sq0csp-",)),
+    ("stripe", "StripeDetector", 0, ("k_live_",)),
+    ("telegram_token", "TelegramBotTokenDetector", 0, (":",)),
+    ("twilio", "TwilioKeyDetector", 0, ("ac", "sk")),
+)
+
+# Every pattern, but those of passwords in URLs and of key files, needs a run of eight such characters with a digit in
+# it: a test holds the gate against the patterns.
+_TOKEN = re.compile(r"(?=[A-Za-z_+/=.\-]{0,7}[0-9])[A-Za-z0-9_+/=.\-]{8}|://|:_auth")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One pattern: `group` is the secret's, `needs` are strings of which the case-folded text must hold one."""
+
+    pattern: re.Pattern[str]
+    group: int
+    needs: tuple[str, ...]
+    plugin: Any = None
+
+
+class SecretsDetector:
+    """Finds credentials by their published formats. Its score is always 1."""
+
+    name = "secrets"
+    categories = frozenset({_CATEGORY})
+
+    def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        """The secrets in each text. The plugins are loaded by the first call; no setting of the library is touched."""
+        return [self._detect(text) for text in texts]
+
+    @cached_property
+    def _rules(self) -> list[_Rule]:
+        return _load()
+
+    def _detect(self, text: str) -> list[Detection]:
+        spans = set(_private_keys(text))
+        if _TOKEN.search(text):
+            for offset, window in windows(text):
+                folded = window.casefold()
+                for rule in self._rules:
+                    if len(spans) >= MAX_DETECTIONS:
+                        break
+                    if any(need in folded for need in rule.needs):
+                        spans.update((offset + start, offset + end) for start, end in _matches(rule, window))
+        return [Detection(_CATEGORY, _SCORE, start, end) for start, end in sorted(spans)]
+
+
+def _matches(rule: _Rule, text: str) -> Iterator[tuple[int, int]]:
+    for match in rule.pattern.finditer(text):
+        start, end = match.span(rule.group)
+        value = text[start:end]
+        # Only a password in a URL may do without a digit; elsewhere a word of prose was met.
+        if start < 0 or ("://" not in rule.needs and not any(c.isdigit() for c in value)):
+            continue
+        if rule.plugin is not None and not rule.plugin.is_formally_valid(value.rstrip(".")):
+            continue
+        if rule.group == 0:
+            start += len(value) - len(value.lstrip(' \t\n=:"'))  # separators that a pattern takes in
+            end = start + len(text[start:end].rstrip(' \t\n"'))
+            rest = _REST.match(text, end)
+            end = rest.end() if rest else end
+        yield start, end
+
+
+def _private_keys(text: str) -> Iterator[tuple[int, int]]:
+    if "PRIVATE KEY" not in text and "PuTTY" not in text:
+        return
+    position = 0
+    while begin := _KEY_BEGIN.search(text, position):
+        end = _KEY_END.search(text, begin.end())
+        position = end.end() if end else len(text)
+        yield begin.start(), position
+
+
+def _load() -> list[_Rule]:
+    from importlib import import_module
+
+    rules = [_Rule(re.compile(pattern), 0, needs) for needs, pattern in _NEWER]
+    for module, name, group, needs in _PLUGINS:
+        plugin = getattr(import_module(f"detect_secrets.plugins.{module}"), name)
+        for pattern in plugin.denylist:
+            # `findall` in the library yields `ghp` for a GitHub token: the group, not the token. So spans, not values.
+            rules.append(_Rule(pattern, group if pattern.groups else 0, needs, plugin if module == "jwt" else None))
+    return rules

@@ -1,0 +1,42 @@
+"""The step that lets a model answer."""
+
+from collections.abc import Sequence
+
+from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.outcome import Dead, Done, Outcome, outcome_of
+from headrace_workers.ports import Completion, Generator, Request
+from headrace_workers.task import Task
+
+
+def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
+    """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task."""
+    jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
+    requests = [Request(job.conversation, job.sampling) for _, job in jobs]
+    answers = generator.generate(requests) if requests else []
+    outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
+    for (place, job), answer in zip(jobs, answers, strict=True):
+        outcomes[place] = _outcome(tasks[place].job_id, job.tenant, answer, generator)
+    return outcomes
+
+
+def _outcome(job_id: str, tenant: str, answer: Completion | HeadraceError, generator: Generator) -> Outcome:
+    if isinstance(answer, HeadraceError):
+        return outcome_of(answer)
+    # A byte-level model may write a NUL, which no event may carry.
+    text = answer.text.replace("\x00", "\ufffd")
+    return Done(
+        Output(
+            job_id=job_id,
+            tenant=tenant,
+            text=text[:MAX_TEXT],
+            finish_reason="length" if len(text) > MAX_TEXT else answer.finish_reason,
+            model=generator.alias,
+            quantization=generator.quantization,
+            usage=Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens),
+        )
+    )
+
+
+def _not_a_generation(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"generation takes generation jobs, not {type(task.job).__name__}")

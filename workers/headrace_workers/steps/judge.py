@@ -1,0 +1,87 @@
+"""The step that judges an answer and writes the receipt."""
+
+from collections.abc import Sequence
+
+from headrace_schemas import (
+    Category,
+    EvaluationJob,
+    GenerationJob,
+    HeadraceError,
+    JudgeVerdict,
+    Moderated,
+    Result,
+    Score,
+)
+from headrace_workers.judging.score import score_all
+from headrace_workers.judging.subject import Subject
+from headrace_workers.outcome import Dead, Done, Outcome, outcome_of
+from headrace_workers.ports import Generator
+from headrace_workers.task import Task
+
+
+def judge(tasks: Sequence[Task], *, generator: Generator | None) -> list[Outcome]:
+    """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
+
+    `generator` answers the rubrics; without one they get a reason instead of a value. Of a generation the judge sees
+    what moderation let through, never more.
+    """
+    subjects = {place: subject for place, task in enumerate(tasks) if (subject := _subject(task)) is not None}
+    verdicts = score_all(list(subjects.values()), generator)
+    outcomes: list[Outcome] = [_not_judgeable(task) for task in tasks]
+    for place, verdict in zip(subjects, verdicts, strict=True):
+        outcomes[place] = _outcome(tasks[place], verdict)
+    return outcomes
+
+
+def _subject(task: Task) -> Subject | None:
+    match task.job, task.event:
+        case GenerationJob() as job, Moderated() as event:
+            return Subject(event.text, job.criteria, question=job.question, reference=job.reference)
+        case EvaluationJob() as job, EvaluationJob():
+            return Subject(job.output, job.criteria, question=job.input, reference=job.reference, context=job.context)
+        case _:
+            return None
+
+
+def _outcome(task: Task, verdict: tuple[Score, ...] | HeadraceError) -> Outcome:
+    if isinstance(verdict, HeadraceError):
+        return outcome_of(verdict)
+    return Done(_result(task, JudgeVerdict(scores=verdict)))
+
+
+def _result(task: Task, verdict: JudgeVerdict) -> Result:
+    """The receipt, but for its total time, which the runner knows."""
+    if not isinstance(task.event, Moderated):
+        return Result(
+            job_id=task.job_id,
+            tenant=task.job.tenant,
+            status="completed",
+            kind="evaluation",
+            idempotency_key=task.job.idempotency_key,
+            metadata=task.job.metadata,
+            judge=verdict,
+            accepted_at=task.accepted_at,
+        )
+    event = task.event
+    return Result(
+        job_id=task.job_id,
+        tenant=task.job.tenant,
+        stages=event.stages,
+        status="blocked" if event.text is None else "completed",
+        kind="generation",
+        idempotency_key=task.job.idempotency_key,
+        metadata=task.job.metadata,
+        text=event.text,
+        finish_reason=event.finish_reason,
+        model=event.model,
+        quantization=event.quantization,
+        usage=event.usage,
+        moderation=event.moderation,
+        judge=verdict,
+        accepted_at=task.accepted_at,
+    )
+
+
+def _not_judgeable(task: Task) -> Outcome:
+    found = f"{type(task.event).__name__} of a {type(task.job).__name__}"
+    return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {found}")

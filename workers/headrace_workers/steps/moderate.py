@@ -1,0 +1,45 @@
+"""The step that decides what of an output may be shown."""
+
+from collections.abc import Sequence
+
+from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
+from headrace_workers.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.ports import Moderation, Moderator
+from headrace_workers.task import Task
+
+
+def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
+    """Moderate the output of each task; the i-th outcome belongs to the i-th task.
+
+    A text that the moderator cannot decide about is held: `Retry`, whatever the category of the error. It is never
+    passed on unmoderated.
+    """
+    places = [i for i, task in enumerate(tasks) if isinstance(task.event, Output)]
+    outputs = [task.event for task in tasks if isinstance(task.event, Output)]
+    verdicts = moderator.moderate([output.text for output in outputs])
+    outcomes: list[Outcome] = [_not_an_output(task) for task in tasks]
+    for place, output, verdict in zip(places, outputs, verdicts, strict=True):
+        outcomes[place] = _outcome(output, verdict)
+    return outcomes
+
+
+def _outcome(output: Output, verdict: Moderation | HeadraceError) -> Outcome:
+    if isinstance(verdict, HeadraceError):
+        return Retry(reason=str(verdict), category=Category.TRANSIENT)
+    return Done(
+        Moderated(
+            job_id=output.job_id,
+            tenant=output.tenant,
+            stages=output.stages,
+            text=None if verdict.action == "block" else verdict.text,
+            finish_reason=output.finish_reason,
+            model=output.model,
+            quantization=output.quantization,
+            usage=output.usage,
+            moderation=ModerationVerdict(action=verdict.action, findings=verdict.findings),
+        )
+    )
+
+
+def _not_an_output(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"moderation takes outputs, not {type(task.event).__name__}")
