@@ -60,6 +60,7 @@ def configure(level: str = "INFO", as_json: bool = False) -> None:
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(_Lines(as_json))
     logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of every rebalance, and retries by itself
     logging.getLogger("headrace").setLevel(level)
 
 

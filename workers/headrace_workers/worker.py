@@ -80,9 +80,9 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
 
 def _pool(settings: Settings, roles: frozenset[Role], concurrency: int | None) -> tuple[str, int]:
     if Role.GENERATE in roles:
-        from headrace_workers.engines.hardware import parallel_calls
+        from headrace_workers.engines.hardware import available_cores
 
-        return "threads", concurrency or settings.inter_threads or parallel_calls()
+        return "threads", concurrency or settings.inter_threads or available_cores()
     if concurrency is None or concurrency == 1:
         return "solo", 1
     return "prefork", concurrency

@@ -67,3 +67,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """A policy that was asked for and cannot be read never falls back to another."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_policy(tmp_path / "none.toml")
+
+
+def test_the_documented_policy_is_valid(tmp_path: Path) -> None:
+    """The example of docs/moderation.md can be copied."""
+    page = (Path(__file__).parents[3] / "docs" / "moderation.md").read_text(encoding="utf-8")
+    policy = load_policy(write(tmp_path, page.split("```toml\n")[1].split("```")[0]))
+    assert policy.rules["phone"] == Rule("redact", 0.6)
+    entries = page.split("```text\n")[1].split("```")[0].splitlines()
+    assert len(BlocklistDetector(entries).detect(["Project Falcon and falcon-12"])[0]) == 2

@@ -72,6 +72,8 @@ def accept(record: Record, rules: Rules) -> Accepted:
         return _new_job(record.topic, envelope, job, job_id, record.value or b"", rules)
     except HeadraceError as error:
         return _refusal(record, job, job_id, error)
+    except (ValueError, OverflowError) as error:  # such as a deadline in the year 1, which no clock can compare
+        return _refusal(record, job, job_id, InvalidRecord(f"a value cannot be used: {error}"))
 
 
 def _check(job: Job, envelope: Envelope, rules: Rules) -> None:

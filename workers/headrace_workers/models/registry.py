@@ -103,7 +103,7 @@ def list_cards(home: Path) -> list[ModelCard]:
 
 
 class Registry:
-    """The cards in memory. A miss looks at the disk again, at most once a second; a hit never does."""
+    """The cards in memory. A miss, or asking for all, looks at the disk again, at most once a second; a hit never does."""
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._home = home
@@ -122,8 +122,8 @@ class Registry:
         return card
 
     def aliases(self) -> list[str]:
-        """The known aliases in order, as of the last look at the disk."""
-        return sorted(self._cards)
+        """The known aliases in order, at most a second old."""
+        return sorted(self._fresh())
 
     def _fresh(self) -> dict[str, ModelCard]:
         now = self._monotonic()
