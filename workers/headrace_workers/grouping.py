@@ -17,6 +17,11 @@ def model_queue(alias: str) -> str:
     return f"{_MODEL_QUEUE}{alias}"
 
 
+def is_model_queue(queue: str) -> bool:
+    """Whether a model runs what waits in this queue."""
+    return queue.startswith(_MODEL_QUEUE)
+
+
 def queues(aliases: list[str]) -> list[str]:
     """Every queue that there is when these models are served."""
     return [MODERATE_QUEUE, JUDGE_QUEUE, *(model_queue(alias) for alias in aliases)]

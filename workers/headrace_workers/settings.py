@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
+
+from headrace_workers.engines.hardware import Device
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Settings:
     retention: float = 7 * 86_400.0  # how long ended jobs are remembered
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
-    device: str = "auto"
+    device: Device = "auto"
     compute_type: str | None = None
     inter_threads: int | None = None
 
@@ -61,7 +63,7 @@ class Settings:
             ledger=ledger_url(env),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
-            device=env.get("HEADRACE_DEVICE", "auto"),
+            device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
             **numbers,
         )
@@ -78,6 +80,13 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "retention": float,
     "inter_threads": int,
 }
+
+
+def _device(env: Mapping[str, str]) -> Device:
+    name = env.get("HEADRACE_DEVICE") or "auto"
+    if name not in get_args(Device):
+        raise ConfigurationError(f"HEADRACE_DEVICE is {name!r}; it may be {', '.join(get_args(Device))}")
+    return name  # type: ignore[return-value]
 
 
 def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int]) -> float | int:

@@ -6,6 +6,7 @@ import redis
 
 from headrace_workers.celery_app import PRIORITIES, TASK, queue_of, redis_key
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
 
 
 class TaskQueue:
@@ -22,13 +23,13 @@ class TaskQueue:
             pipeline.llen(redis_key(queue, lane))
         return dict(zip(queues, pipeline.execute(), strict=True))
 
-    def send(self, claim: Claim) -> None:
-        """Put a claim into its queue; interactive ones overtake."""
+    def send(self, claim: Claim, *, urgent: bool) -> None:
+        """Put a claim into its queue; urgent ones overtake."""
         self._app.send_task(
             TASK,
             args=(claim.id,),
             queue=queue_of(claim.queue),
-            priority=PRIORITIES[claim.lane],
+            priority=PRIORITIES[INTERACTIVE if urgent else BATCH],
             ignore_result=True,
             retry=False,
         )

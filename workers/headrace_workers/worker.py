@@ -60,14 +60,14 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     def run(claim_id: int) -> None:
         hands.get().run(claim_id)
 
-    pool, count = _pool(settings, roles, concurrency)
+    app.conf.worker_pool, count = _pool(settings, roles, concurrency)
     signals.worker_process_init.connect(lambda **_: hands.get(), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: hands.put_away(), weak=False)
-    if pool != "prefork":
+    if app.conf.worker_pool != "prefork":
         hands.get()  # a model that cannot be loaded is an error now, not at the first job
         signals.worker_shutdown.connect(lambda **_: hands.put_away(), weak=False)
     name = process_name("-".join(sorted(roles))).replace(":", "-")
-    arguments = ["worker", "--pool", pool, "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
+    arguments = ["worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     try:
         app.worker_main(arguments)
@@ -82,7 +82,7 @@ def _pool(settings: Settings, roles: frozenset[Role], concurrency: int | None) -
     if Role.GENERATE in roles:
         from headrace_workers.engines.hardware import available_cores
 
-        return "threads", concurrency or settings.inter_threads or available_cores()
+        return "headrace_workers.threads:WakingThreads", concurrency or settings.inter_threads or available_cores()
     if concurrency is None or concurrency == 1:
         return "solo", 1
     return "prefork", concurrency

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from headrace_schemas import Topic
 
-from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.claim import Claim, Want
 from headrace_workers.ledger.ingest import NewJob, NewStep
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
@@ -58,6 +58,6 @@ def claim(ledger: Ledger) -> Callable[..., Claim | None]:
     """Claims from the queue `q`."""
 
     def take(*, lane: int = 1, limit: int = 32, lease_ms: int = 60_000, bridge: str = "b") -> Claim | None:
-        return ledger.claim("q", lane, limit=limit, lease_ms=lease_ms, bridge=bridge)
+        return next(iter(ledger.claim([Want("q", lane, 1, limit)], lease_ms=lease_ms, bridge=bridge)), None)
 
     return take

@@ -24,7 +24,7 @@ def test_a_group_is_of_one_kind(ledger, job, claim):
 
 def test_a_group_ends_at_its_token_budget(ledger, job, claim):
     """Long jobs come in smaller groups, and at least one at a time."""
-    ledger.ingest([job(tokens=5_000) for _ in range(4)] + [job(tokens=100_000)])
+    ledger.ingest([job(tokens=10_000) for _ in range(4)] + [job(tokens=100_000)])
     assert [claim().size for _ in range(5)] == [1, 1, 1, 1, 1]
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
+from headrace_workers.ledger.claim import Want
 from headrace_workers.ledger.claim import claim as claim_in
 from headrace_workers.ledger.complete import Postponed, complete
 from headrace_workers.ledger.database import locks_rows, writing
@@ -15,7 +16,7 @@ from headrace_workers.ledger.start import start
 
 SCANS = ("Seq Scan", "SCAN ")
 # One row a group or a tenant or a bridge: a scan of these is a page.
-SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW")
+SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW", "anon_")
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def test_hot_path_uses_indexes(grown):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            taken = claim_in(tx, "q", 1, limit=32, lease_ms=60_000, bridge="b")
+            (taken, *_) = claim_in(tx, [Want("q", 1, 2, 32), Want("q", 0, 1, 32)], lease_ms=60_000, bridge="b")
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
             promote(tx), expire(tx), reap(tx, 3), peek(tx, 500)

@@ -54,7 +54,7 @@ def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_hom
     direct = logits_of(smollm2_float_home, SMOLLM2, texts)
     through = logits_of(tmp_path, "through-transformers", texts)
     for one, other in zip(direct, through, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)
+        np.testing.assert_allclose(one, other, atol=5e-4)
 
 
 def test_a_gguf_file_needs_no_torch(smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

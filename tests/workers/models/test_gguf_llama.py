@@ -43,13 +43,14 @@ def write_gguf(path: Path, *, architecture: str = "llama", without: str = "", ex
     return path
 
 
-def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantization", ["float32", "int8"])
+def test_a_small_llama_becomes_a_folder_that_loads(tmp_path: Path, quantization: str) -> None:
     """All files that serving reads are written, and the engine takes them."""
     import ctranslate2
 
     folder = tmp_path / "out"
     folder.mkdir()
-    facts = convert_gguf(write_gguf(tmp_path / "m.gguf"), folder, "float32")
+    facts = convert_gguf(write_gguf(tmp_path / "m.gguf"), folder, quantization)
     assert (facts.licence, facts.context_length) == ("unknown", 64)
     written = {path.name for path in folder.iterdir()}
     assert written == {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "tokenizer_config.json"}

@@ -19,8 +19,13 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     """A conversion that fails half-way changes nothing, and leaves no litter."""
     with staged_model(tmp_path, "m") as draft:
         (draft / "good").write_text("good")
-    with pytest.raises(RuntimeError), staged_model(tmp_path, "m") as draft:
-        (draft / "half").write_text("half")
-        raise RuntimeError("disk full")
+
+    def fail() -> None:
+        with staged_model(tmp_path, "m") as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["m"]
     assert [path.name for path in (tmp_path / "models" / "m").iterdir()] == ["good"]

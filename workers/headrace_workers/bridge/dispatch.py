@@ -1,19 +1,15 @@
 """Ledger to Celery: claim what is most urgent, and send its id to the queue; never more than workers soon run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from headrace_workers.grouping import queues
-from headrace_workers.ledger.claim import Claim
+from headrace_workers.grouping import is_model_queue, queues
+from headrace_workers.ledger.claim import Claim, Want
 from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.taskqueue import TaskQueue
 
-_FLOOR = 10  # every so many claims of a queue, batch work goes first, so that it never starves
-
-
-def lane_order(turn: int) -> tuple[int, int]:
-    """Which lane is asked first at the n-th claim of a queue."""
-    return (BATCH, INTERACTIVE) if turn % _FLOOR == _FLOOR - 1 else (INTERACTIVE, BATCH)
+_FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
+_LIGHT = 4  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
 
 
 class Dispatch:
@@ -37,37 +33,41 @@ class Dispatch:
         self._lease_ms = lease_ms
         self._group_size = group_size
         self._depth = depth
-        self._turns: dict[str, int] = {}
+        self._overtaken: dict[str, int] = {}  # interactive claims of a queue since batch work had its floor
 
     def once(self) -> int:
         """Send what there is room for; the number of groups sent."""
-        names = queues(sorted(self._aliases()))
-        waiting = self._tasks.waiting([(name, lane) for name in names for lane in (INTERACTIVE, BATCH)])
-        sent = 0
-        for name in names:
-            room = {lane: self._depth - waiting[name, lane] for lane in (INTERACTIVE, BATCH)}
-            while claim := self._claim(name, room):
-                room[claim.lane] -= 1
-                sent += 1
-        return sent
+        lanes = [(name, lane) for name in queues(sorted(self._aliases())) for lane in (INTERACTIVE, BATCH)]
+        wanted = self._wanted(self._tasks.waiting(lanes))
+        if not wanted:
+            return 0
+        claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, bridge=self._bridge)
+        for position, claim in enumerate(claims):
+            try:
+                self._tasks.send(claim, urgent=self._urgent(claim))
+            except BaseException:
+                self._ledger.release([unsent.id for unsent in claims[position:]])
+                raise
+        return len(claims)
 
-    def _claim(self, queue: str, room: dict[int, int]) -> Claim | None:
-        turn = self._turns.get(queue, 0)
-        for lane in lane_order(turn):
-            if room[lane] <= 0:
-                continue
-            claim = self._ledger.claim(
-                queue, lane, limit=self._group_size, lease_ms=self._lease_ms, bridge=self._bridge
-            )
-            if claim is not None:
-                self._turns[queue] = turn + 1
-                self._send(claim)
-                return claim
-        return None
+    def _wanted(self, waiting: Mapping[tuple[str, int], int]) -> list[Want]:
+        wanted = []
+        for (name, lane), count in waiting.items():
+            room = self._depth - count
+            if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
+                room = max(1, room)  # what waits there is being overtaken: one more, which will not be
+            if room > 0:
+                limit = self._group_size * (1 if is_model_queue(name) else _LIGHT)
+                wanted.append(Want(name, lane, room, limit))
+        return wanted
 
-    def _send(self, claim: Claim) -> None:
-        try:
-            self._tasks.send(claim)
-        except BaseException:
-            self._ledger.release([claim.id])
-            raise
+    def _urgent(self, claim: Claim) -> bool:
+        """Whether a claim goes ahead of the batch lane: interactive work, and the floor of batch work."""
+        overtaken = self._overtaken.get(claim.queue, 0)
+        if claim.lane == INTERACTIVE:
+            self._overtaken[claim.queue] = overtaken + 1
+            return True
+        if overtaken >= _FLOOR - 1:
+            self._overtaken[claim.queue] = 0
+            return True
+        return False

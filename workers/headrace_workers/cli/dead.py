@@ -51,7 +51,7 @@ def list_letters(
             put_json(letter_dict(letter))
     elif letters:
         rows = [letter_row(letter) for letter in letters[:limit]]
-        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",)))
+        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",), whole=("job",)))
     else:
         say("no dead letters")
     if len(letters) > limit:

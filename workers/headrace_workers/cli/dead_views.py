@@ -7,15 +7,14 @@ from typing import Any
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.tables import shorten
 
-COLUMNS = ("dead letter", "job", "category", "stage", "attempts", "died", "reason")
+COLUMNS = ("job", "category", "stage", "attempts", "died", "reason")
 _REASON_WIDTH = 120
 
 
 def letter_row(letter: Any) -> tuple[str, ...]:
     """A dead letter as the cells of `COLUMNS`."""
     return (
-        letter.id,
-        letter.job_id or "unknown",
+        letter.job_id or letter.id,  # either names it
         letter.category,
         letter.stage,
         str(letter.attempts),

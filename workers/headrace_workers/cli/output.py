@@ -50,16 +50,30 @@ def console(*, data: bool = False) -> "Console":
 
 
 def table(
-    title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    clip: Sequence[str] = (),
 ) -> "Table":
-    """A table whose cells are plain text, whatever is in them. `right` names the columns of numbers."""
+    """A table whose cells are plain text, whatever is in them.
+
+    `right` names the columns of numbers, `whole` those that are never broken (ids), `clip` those that are cut to fit.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        drawn.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="ellipsis" if name in clip else "fold",
+            no_wrap=name in whole or name in clip,
+        )
     for cells in rows:
         # Text, not markup: an answer with [brackets] is no instruction to the terminal; nor is a control character.
         drawn.add_row(*(Text(printable(cell)) for cell in cells))

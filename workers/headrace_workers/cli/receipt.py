@@ -11,7 +11,7 @@ from headrace_schemas.errors import InvalidRecord
 End = Result | JobCancelled | DeadLetter
 
 # Every line that we write begins so: by this a torn last line is known for ours.
-LINE_START = b'{"line": '
+LINE_START = b'{"line":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Receipt:
         head: dict[str, Any] = {} if self.line is None else {"line": self.line}
         head["type"] = type_of(self.event)
         body = encode_value(self.event)
-        return json.dumps(head).encode()[:-1] + b"," + body[1:]
+        return json.dumps(head, separators=(",", ":")).encode()[:-1] + b"," + body[1:]
 
     @property
     def job_id(self) -> str | None:

@@ -20,7 +20,7 @@ def draw_receipts(receipts: Iterable[Receipt], total: int) -> "Table":
     """The first receipts by their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
     title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"
-    return table(title, COLUMNS, (row(receipt).cells for receipt in shown), right=("tokens", "ms"))
+    return table(title, COLUMNS, (row(receipt).cells for receipt in shown), right=("tokens", "ms"), clip=("answer",))
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":

@@ -73,14 +73,14 @@ def run(
         todo = _todo(entries, receipts)
         this_run, startup, seconds = Tally(), 0.0, 0.0
         if todo:
-            began = time.monotonic()
             try:
-                startup = _answer(jobs, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads)
+                startup, seconds = _answer(
+                    jobs, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads
+                )
             except BaseException:
                 say(f"{len(receipts.job_ids & {e.job_id for e in entries}):,} of {len(entries):,} are in {output}; "
                     "the same command goes on from there")  # fmt: skip
                 raise
-            seconds = time.monotonic() - began - startup
     failed = _report(entries, output, this_run, seconds, startup, show_table=show_table, as_json=as_json)
     raise typer.Exit(1 if failed else 0)
 
@@ -121,8 +121,11 @@ def _answer(
     *,
     start: bool,
     engine_threads: int | None,
-) -> float:
-    """Bring these jobs to their ends and their receipts into the file; the seconds until all was ready."""
+) -> tuple[float, float]:
+    """Bring these jobs to their ends and their receipts into the file.
+
+    Returns seconds: until all was ready, and from then to the last receipt.
+    """
     from headrace_workers.cli.feed import Feed
     from headrace_workers.cli.lookup import LedgerJobs
     from headrace_workers.cli.publish import Publisher
@@ -146,9 +149,10 @@ def _answer(
         startup = time.monotonic() - began
         with progress.shown(len(entries), len(entries) - len(todo)) as show:
             _carry(feed, stack, receipts, tally, show)
+        seconds = time.monotonic() - began - startup
         if feed.resent:
             say(f"{feed.resent:,} were sent more than once, and answered once")
-    return startup
+    return startup, seconds
 
 
 def _carry(feed: "Feed", stack: "Serving", receipts: ReceiptFile, tally: Tally, show: progress.Show) -> None:

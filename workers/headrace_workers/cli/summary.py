@@ -42,8 +42,10 @@ class _Stage:
     ran: list[float] = field(default_factory=list)
     busy: float = 0.0
     retried: int = 0
+    place: int = 0  # in a job's way: an evaluation begins where a generation ends
 
-    def add(self, record: StageRecord) -> None:
+    def add(self, record: StageRecord, place: int) -> None:
+        self.place = max(self.place, place)
         self.waited.append(record.waited_ms)
         self.ran.append(record.ran_ms)
         self.busy += record.ran_ms / record.group_size
@@ -76,8 +78,8 @@ class Tally:
                 self.completion_tokens += event.usage.completion_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
-        for record in event.stages:
-            self._stages.setdefault(record.stage, _Stage()).add(record)
+        for place, record in enumerate(event.stages):
+            self._stages.setdefault(record.stage, _Stage()).add(record, place)
 
     @property
     def jobs(self) -> int:
@@ -91,7 +93,7 @@ class Tally:
 
     @property
     def stages(self) -> list[StageTime]:
-        """The stages in the order in which jobs first went through them."""
+        """The stages in the order in which jobs go through them."""
         return [
             StageTime(
                 stage=name,
@@ -101,7 +103,7 @@ class Tally:
                 busy_ms=stage.busy,
                 retried=stage.retried,
             )
-            for name, stage in self._stages.items()
+            for name, stage in sorted(self._stages.items(), key=lambda item: item[1].place)
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,8 +17,6 @@ def plan_batches(
     """
     if not lengths:
         return []
-    share = -(-sum(lengths) // workers)
-    budget = min(max_tokens, max(share, 1))
     rows = min(max_rows, -(-len(lengths) // workers))
     batches: list[list[int]] = []
     batch: list[int] = []
@@ -29,7 +27,7 @@ def plan_batches(
         grown = steps + len(batch) * (lengths[batch[-1]] - lengths[index]) + 1 if batch else 1
         if batch and (
             len(batch) == rows
-            or (len(batch) + 1) * lengths[batch[0]] > budget
+            or (len(batch) + 1) * lengths[batch[0]] > max_tokens
             or (max_steps is not None and grown > max_steps)
         ):
             batches.append(batch)

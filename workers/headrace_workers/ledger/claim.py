@@ -1,20 +1,21 @@
 """Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token.
 
 A group ends at `limit` steps or at its token budget. The budget is what fits the time quantum, and it is learnt:
-a full group that took less than the quantum raises it by a quarter, one that took more lowers it in proportion
-(additive increase would be slow to find a fast machine). Groups that were not full teach nothing.
+a group that the budget ended and that took less than the quantum raises it by a quarter; one that took more lowers it
+in proportion. Small groups teach nothing: that they were quick says nothing about large ones.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, select, update
+from sqlalchemy import Connection, case, delete, literal, select, union_all, update
 
-from headrace_workers.ledger.database import insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
 
-FIRST_BUDGET = 8_192  # tokens, before anything is known of a group
+FIRST_BUDGET = 16_384  # tokens, before anything is known of a group
 LEAST_BUDGET = 256
 LARGEST_BUDGET = 1_000_000
 
@@ -30,6 +31,16 @@ class Claim:
     stage: str
     lane: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How many groups are wanted of a queue and lane, and how many steps a group may have."""
+
+    queue: str
+    lane: int
+    groups: int
+    limit: int
 
 
 def within_budget(tokens: Sequence[int], budget: int) -> int:
@@ -48,38 +59,74 @@ def next_budget(budget: int, seconds: float, quantum: float) -> int:
     return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, grown)))
 
 
-def claim(connection: Connection, queue: str, lane: int, *, limit: int, lease_ms: int, bridge: str) -> Claim | None:
-    """Claim the most urgent group of one queue and lane; None when nothing is ready."""
-    ready = and_(IS_READY, STEPS.c.queue == queue, STEPS.c.lane == lane)
-    head = connection.execute(
-        select(STEPS.c.group_key, BUDGETS.c.tokens)
-        .select_from(STEPS.outerjoin(BUDGETS, BUDGETS.c.group_key == STEPS.c.group_key))
-        .where(ready)
+def claim(connection: Connection, wanted: Sequence[Want], *, lease_ms: int, bridge: str) -> list[Claim]:
+    """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass."""
+    claims: list[Claim] = []
+    turn = 0
+    for head in _heads(connection, wanted):
+        want = wanted[head.position]
+        group_key, budget = head.group_key, head.tokens
+        for left in reversed(range(want.groups)):
+            taken, reached = _take(
+                connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, bridge=bridge
+            )
+            if taken is None:
+                break
+            claims.append(taken)
+            turn = max(turn, reached)
+            following = _heads(connection, [want]) if left else []
+            if not following:
+                break
+            group_key, budget = following[0].group_key, following[0].tokens
+    if claims:
+        _advance(connection, turn)
+    return claims
+
+
+def _heads(connection: Connection, wanted: Sequence[Want]) -> Sequence[Any]:
+    """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
+    if not wanted:
+        return ()
+    heads = [
+        select(literal(position).label("position"), STEPS.c.group_key)
+        .where(IS_READY, STEPS.c.queue == want.queue, STEPS.c.lane == want.lane)
         .order_by(*_ORDER)
         .limit(1)
-    ).first()
-    if head is None:
-        return None
+        .subquery()
+        for position, want in enumerate(wanted)
+    ]
+    found = union_all(*(select(head) for head in heads)).subquery()
+    return connection.execute(
+        select(found.c.position, found.c.group_key, BUDGETS.c.tokens).select_from(
+            found.outerjoin(BUDGETS, BUDGETS.c.group_key == found.c.group_key)
+        )
+    ).all()
+
+
+def _take(
+    connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, bridge: str
+) -> tuple[Claim | None, int]:
+    """Claim one group; (None, 0) when another bridge is claiming it at this moment. The int is its last turn."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn)
-        .where(ready, STEPS.c.group_key == head.group_key)
+        .where(IS_READY, STEPS.c.queue == want.queue, STEPS.c.lane == want.lane, STEPS.c.group_key == group_key)
         .order_by(*_ORDER)
-        .limit(limit)
+        .limit(want.limit)
     )
     rows = connection.execute(query.with_for_update(skip_locked=True) if locks_rows(connection) else query).all()
-    if not rows:  # another bridge is claiming these at this moment
-        return None
-    size = within_budget([row.tokens for row in rows], head.tokens or FIRST_BUDGET)
-    full = size < len(rows) or size == limit
+    if not rows:
+        return None, 0
+    size = within_budget([row.tokens for row in rows], budget)
+    full = size < len(rows)
     rows = rows[:size]
     stage = rows[0].stage
     claim_id = connection.execute(
         CLAIMS.insert()
         .values(
-            queue=queue,
+            queue=want.queue,
             stage=stage,
-            group_key=head.group_key,
-            lane=lane,
+            group_key=group_key,
+            lane=want.lane,
             size=size,
             tokens=sum(row.tokens for row in rows),
             full=full,
@@ -91,11 +138,10 @@ def claim(connection: Connection, queue: str, lane: int, *, limit: int, lease_ms
     ).scalar_one()
     connection.execute(
         update(STEPS)
-        .where(STEPS.c.job_id.in_([row.job_id for row in rows]), STEPS.c.stage == stage)
+        .where(among(connection, STEPS.c.job_id, [row.job_id for row in rows]), STEPS.c.stage == stage)
         .values(state="leased", claim_id=claim_id, attempts=STEPS.c.attempts + 1)
     )
-    _advance(connection, max(row.turn for row in rows))
-    return Claim(claim_id, queue, stage, lane, size)
+    return Claim(claim_id, want.queue, stage, want.lane, size), max(row.turn for row in rows)
 
 
 def _advance(connection: Connection, turn: int) -> None:
@@ -115,7 +161,7 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
     return frozenset(
         connection.execute(
             update(CLAIMS)
-            .where(CLAIMS.c.id.in_(claim_ids))
+            .where(among(connection, CLAIMS.c.id, claim_ids))
             .values(lease_until=now_ms() + lease_ms)
             .returning(CLAIMS.c.id)
         ).scalars()
@@ -124,12 +170,16 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
 
 def release(connection: Connection, claim_ids: Sequence[int]) -> int:
     """Give back claims whose work was not done: their steps are ready again, and this attempt never was."""
-    gone = connection.execute(delete(CLAIMS).where(CLAIMS.c.id.in_(claim_ids)).returning(CLAIMS.c.id)).scalars().all()
+    gone = (
+        connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, claim_ids)).returning(CLAIMS.c.id))
+        .scalars()
+        .all()
+    )
     if not gone:
         return 0
     return connection.execute(
         update(STEPS)
-        .where(STEPS.c.claim_id.in_(gone), STEPS.c.state == "leased")
+        .where(among(connection, STEPS.c.claim_id, gone), STEPS.c.state == "leased")
         .values(
             state="ready",
             claim_id=None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from headrace_workers.ledger.claim import FIRST_BUDGET, next_budget
-from headrace_workers.ledger.database import insert, now_ms
+from headrace_workers.ledger.database import among, insert, now_ms
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
 from headrace_workers.ledger.ingest import NewStep, step_row
 from headrace_workers.ledger.outbox import Outgoing, put
@@ -57,7 +57,7 @@ def complete(
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
-    if full:
+    if full or ran_ms > quantum_ms:
         _learn(connection, group_key, ran_ms / 1000, quantum_ms / 1000)
     return True
 
@@ -73,7 +73,7 @@ def _advance(connection: Connection, claim_id: int, done: list[Advanced], starte
             .where(
                 STEPS.c.claim_id == claim_id,
                 STEPS.c.state == "leased",
-                STEPS.c.job_id.in_([i.job_id for i in done if i.following or i.job_id in alive]),
+                among(connection, STEPS.c.job_id, [i.job_id for i in done if i.following or i.job_id in alive]),
             )
             .values(state="done", claim_id=None, payload=None, started_at=started_at, ended_at=now)
             .returning(STEPS.c.job_id)

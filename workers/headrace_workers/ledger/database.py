@@ -1,10 +1,10 @@
 """Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, create_engine, event
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, any_, bindparam, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -12,6 +12,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
+
+# Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
+# next ANALYZE. Every query of the hot path has an index; the few that count all rows still may.
+_POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off"
 
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 
@@ -46,8 +50,13 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}))
     if parsed.drivername == "postgresql+psycopg":
-        # Prepared statements stay per connection; pre-ping finds the connections that a restart has cut.
-        return create_engine(parsed, pool_pre_ping=True, pool_size=4, max_overflow=8, pool_recycle=1800)
+        return create_engine(
+            parsed,
+            pool_size=4,
+            max_overflow=8,
+            pool_recycle=1800,
+            connect_args={"options": _POSTGRESQL_OPTIONS},
+        )
     raise ConfigurationError(f"HEADRACE_LEDGER names the database {parsed.drivername!r}; use sqlite or postgresql")
 
 
@@ -102,6 +111,13 @@ def _brief(error: DBAPIError) -> str:
 def insert(connection: Connection, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT, in the connection's dialect."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
+    """`column` is one of `values`: one array on PostgreSQL, so that the statement stays the same for any number."""
+    if connection.dialect.name != "postgresql":
+        return column.in_(values)  # type: ignore[no-any-return]
+    return column == any_(bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))  # type: ignore[no-any-return]
 
 
 def locks_rows(connection: Connection) -> bool:

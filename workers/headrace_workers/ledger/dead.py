@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import insert, locks_rows
+from headrace_workers.ledger.database import among, insert, locks_rows
 from headrace_workers.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -108,7 +108,7 @@ def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
     """Which of these jobs have not ended, locked for this transaction. Lock order: claims, jobs, steps."""
     if not job_ids:
         return frozenset()
-    query = select(JOBS.c.id).where(JOBS.c.id.in_(job_ids), JOBS.c.state == "active").order_by(JOBS.c.id)
+    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids), JOBS.c.state == "active").order_by(JOBS.c.id)
     if locks_rows(connection):
         query = query.with_for_update()
     return frozenset(connection.execute(query).scalars())

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.database import insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
@@ -74,8 +74,13 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
     if not unique:
         return frozenset()
     now = connection.execute(select(now_ms())).scalar_one()
-    taken = connection.execute(
-        insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id),
+    known = set(connection.execute(select(JOBS.c.id).where(among(connection, JOBS.c.id, list(unique)))).scalars())
+    new = [job for job in unique.values() if job.id not in known]
+    if not new:
+        return frozenset()
+    # Another bridge may take the same job in at this moment: then its row stands, and its steps do.
+    connection.execute(
+        insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]),
         [
             {
                 "id": job.id,
@@ -86,14 +91,13 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
                 "traceparent": job.traceparent,
                 "accepted_at": now,
             }
-            for job in unique.values()
+            for job in new
         ],
     )
-    new = frozenset(taken.scalars())
-    steps = _in_turn(connection, [job for job in unique.values() if job.id in new])
+    steps = [step_row(step, now) for step in _in_turn(connection, new)]
     if steps:
-        connection.execute(STEPS.insert(), [step_row(step, now) for step in steps])
-    return new
+        connection.execute(insert(connection, STEPS).on_conflict_do_nothing(), steps)
+    return frozenset(job.id for job in new)
 
 
 def _in_turn(connection: Connection, jobs: Sequence[NewJob]) -> list[NewStep]:
@@ -106,7 +110,9 @@ def _in_turn(connection: Connection, jobs: Sequence[NewJob]) -> list[NewStep]:
         [{"tenant": name, "turn": 0} for name in tenants],
     )
     clock = connection.execute(select(TURNS.c.turn).where(TURNS.c.tenant == CLOCK)).scalar() or 0
-    query = select(TURNS.c.tenant, TURNS.c.turn).where(TURNS.c.tenant.in_(tenants)).order_by(TURNS.c.tenant)
+    query = (
+        select(TURNS.c.tenant, TURNS.c.turn).where(among(connection, TURNS.c.tenant, tenants)).order_by(TURNS.c.tenant)
+    )
     if locks_rows(connection):
         query = query.with_for_update()  # in the order of their names, so that two bridges cannot deadlock
     turns = {row.tenant: max(row.turn, clock) for row in connection.execute(query)}

@@ -67,10 +67,10 @@ class Ledger:
                 cancel.cancel(tx, wish)
         return len(new)
 
-    def claim(self, queue: str, lane: int, *, limit: int, lease_ms: int, bridge: str) -> claim.Claim | None:
-        """Hand out the most urgent group of a queue and lane."""
+    def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, bridge: str) -> list[claim.Claim]:
+        """Hand out the most urgent groups of each wanted queue and lane."""
         with writing(self._engine) as tx:
-            return claim.claim(tx, queue, lane, limit=limit, lease_ms=lease_ms, bridge=bridge)
+            return claim.claim(tx, wanted, lease_ms=lease_ms, bridge=bridge)
 
     def release_unstarted(self, bridge: str) -> int:
         """Give back what this bridge sent out and nobody began; the number of steps."""

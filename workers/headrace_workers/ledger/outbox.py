@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, select
 
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import Event, encode, topic_for, type_of
+from headrace_workers.ledger.database import among
 from headrace_workers.ledger.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -67,4 +68,4 @@ def peek(connection: Connection, limit: int) -> list[OutboxRow]:
 def remove(connection: Connection, ids: Sequence[int]) -> None:
     """Forget records that Kafka has acknowledged."""
     if ids:
-        connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(ids)))
+        connection.execute(delete(OUTBOX).where(among(connection, OUTBOX.c.id, ids)))

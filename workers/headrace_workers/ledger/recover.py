@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.database import among, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
@@ -48,13 +48,13 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     claims = connection.execute(query.limit(_AT_ONCE)).all()
     if not claims:
         return Reaped()
-    connection.execute(delete(CLAIMS).where(CLAIMS.c.id.in_([c.id for c in claims])))
+    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [c.id for c in claims])))
     fresh = [c.id for c in claims if c.started_at is None]
     unstarted = 0
     if fresh:
         unstarted = connection.execute(
             update(STEPS)
-            .where(STEPS.c.claim_id.in_(fresh))
+            .where(among(connection, STEPS.c.claim_id, fresh))
             .values(state="ready", claim_id=None, attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0))
         ).rowcount
     crashed = poison = 0
@@ -81,7 +81,7 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int)
         if part:
             connection.execute(
                 update(STEPS)
-                .where(STEPS.c.claim_id == claim_id, STEPS.c.job_id.in_([r.job_id for r in part]))
+                .where(STEPS.c.claim_id == claim_id, among(connection, STEPS.c.job_id, [r.job_id for r in part]))
                 .values(
                     state="ready",
                     claim_id=None,
@@ -107,7 +107,7 @@ def prune(connection: Connection, older_than_ms: int) -> int:
     connection.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.died_at < before, DEAD_LETTERS.c.job_id.is_(None)))
     if old:
         for table, column in ((STEPS, STEPS.c.job_id), (DEAD_LETTERS, DEAD_LETTERS.c.job_id), (JOBS, JOBS.c.id)):
-            connection.execute(delete(table).where(column.in_(old)))
+            connection.execute(delete(table).where(among(connection, column, old)))
     return len(old)
 
 

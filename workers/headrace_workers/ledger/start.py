@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select, update
 
 from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, IS_ACTIVE, JOBS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
             STEPS.c.tokens,
         )
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(STEPS.c.claim_id == claim_id)
+        .where(STEPS.c.claim_id == claim_id, IS_ACTIVE)
         .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
     ).all()
     steps = tuple(

@@ -45,7 +45,9 @@ def convert_gguf(path: Path, folder: Path, quantization: str) -> GgufFacts:
 
     def tensor(name: str) -> Any:
         stored = tensors[name]
-        return dequantize(stored.data, stored.tensor_type)
+        weights = dequantize(stored.data, stored.tensor_type)
+        # Weights that the file holds in float32 are a read-only view of it, and quantizing works in place.
+        return weights if weights.flags.writeable else weights.copy()
 
     save_llama(folder, shape, tensor, vocabulary, quantization)
     save_tokenizer(tokenizer, folder)

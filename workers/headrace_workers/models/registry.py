@@ -103,7 +103,7 @@ def list_cards(home: Path) -> list[ModelCard]:
 
 
 class Registry:
-    """The cards in memory. A miss, or asking for all, looks at the disk again, at most once a second; a hit never does."""
+    """The cards in memory. A miss, or asking for all, looks at the disk, at most once a second; a hit never does."""
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._home = home

@@ -1,0 +1,81 @@
+"""Receipts to show, and a command line that can be called."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas import (
+    Category,
+    DeadLetter,
+    Finding,
+    JobCancelled,
+    JudgeVerdict,
+    ModerationVerdict,
+    Result,
+    Score,
+    StageRecord,
+    Usage,
+)
+from headrace_workers.cli.app import run
+from headrace_workers.cli.receipt import Receipt
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def job_id(number: int) -> str:
+    """A job's id."""
+    return f"00000000-0000-5000-8000-{number:012d}"
+
+
+def stage(name: str, *, ran_ms: float = 10.0, group: int = 1, attempt: int = 1) -> StageRecord:
+    """What a stage did."""
+    return StageRecord(stage=name, attempt=attempt, waited_ms=5.0, ran_ms=ran_ms, group_size=group)
+
+
+def result(number: int, line: int | None = None, text: str = "An answer.", **fields: object) -> Receipt:
+    """The receipt of a job that was answered."""
+    finding = Finding(category="email", detector="d", score=1.0, start=0, end=3, action="redact")
+    values: dict[str, object] = {
+        "job_id": job_id(number), "tenant": "default", "status": "completed", "kind": "generation", "text": text,
+        "finish_reason": "stop", "model": "tiny", "quantization": "int8",
+        "usage": Usage(prompt_tokens=7, completion_tokens=3),
+        "moderation": ModerationVerdict(action="redact", findings=(finding,)),
+        "judge": JudgeVerdict(scores=(Score(criterion="f1", value=0.5), Score(criterion="rubric", reason="no judge"))),
+        "stages": (stage("generate"), stage("moderate"), stage("judge")),
+        "accepted_at": NOW, "total_ms": 1234.5,
+    }  # fmt: skip
+    return Receipt(Result.model_validate(values | fields), line)
+
+
+def dead(number: int | None, line: int | None = None, reason: str = "too long") -> Receipt:
+    """The receipt of a job that died."""
+    letter = DeadLetter(
+        job_id=None if number is None else job_id(number), category=Category.PERMANENT, reason=reason,
+        stage="generate", attempts=1, topic="jobs.generation", size=2, original="{}", encoding="utf-8",
+    )  # fmt: skip
+    return Receipt(letter, line)
+
+
+def cancelled(number: int, line: int | None = None) -> Receipt:
+    """The receipt of a job that was cancelled."""
+    return Receipt(JobCancelled(job_id=job_id(number), tenant="default", reason="no need"), line)
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command in an empty folder without any stack: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("KAFKA", "REDIS", "LEDGER", "HOME", "MODEL", "TENANT"):
+        monkeypatch.delenv(f"HEADRACE_{name}", raising=False)
+
+    def invoke(*arguments: str) -> tuple[int, str, str]:
+        code = run(arguments)
+        written = capfd.readouterr()
+        return code, written.out, written.err
+
+    return invoke

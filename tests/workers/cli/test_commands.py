@@ -1,0 +1,189 @@
+"""The commands as they are called, without any stack: what is wrong, where, and what to do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from tests.workers.cli.conftest import Call, job_id
+
+from headrace_schemas import Category, Topic
+from headrace_workers.cli.app import app
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command, with its group."""
+    found: list[tuple[str, ...]] = []
+    root = typer.main.get_command(app)
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        found += [(name, each) for each in inner] if inner else [(name,)]
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_command_has_help_with_an_example(call: Call, command: tuple[str, ...]):
+    """`--help` says what it is for and shows a call."""
+    code, out, _ = call(*command, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"headrace {command[0]}" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("submit", "-p", "x"), ("results",), ("cancel", job_id(1)), ("submit", "-p", "x", "--wait")],
+    ids=lambda arguments: " ".join(arguments)[:20],
+)
+def test_without_kafka_the_ways_to_one_are_named(call: Call, arguments: tuple[str, ...]):
+    """A variable, or `headrace up`."""
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert "HEADRACE_KAFKA" in err
+    assert "headrace up" in err
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("dead", "list"), ("dead", "replay", "--all")])
+def test_without_a_ledger_the_ways_to_one_are_named(call: Call, arguments: tuple[str, ...]):
+    """And no empty database is made."""
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert "HEADRACE_LEDGER" in err
+    assert "headrace up" in err
+    assert list(Path().iterdir()) == []
+
+
+def test_a_wrong_line_is_told_before_anything_is_needed(call: Call, tmp_path: Path):
+    """File, line and reason; exit code 2; no broker is asked for."""
+    (tmp_path / "jobs.jsonl").write_text('{"prompt":"a"}\n{"prompt":7}\n')
+    for arguments in (("submit", "jobs.jsonl"), ("run", "jobs.jsonl", "-o", "out.jsonl")):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert "jobs.jsonl:2: prompt: " in err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_that_is_not_there_is_told(call: Call):
+    """By its name."""
+    code, _, err = call("submit", "nothing.jsonl")
+    assert code == 2
+    assert "nothing.jsonl cannot be read: No such file" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("submit",), ("submit", "a.jsonl", "-p", "x"), ("submit", "a.jsonl", "--seed", "1"),
+        ("submit", "-p", "x", "--deadline", "soon"), ("submit", "-p", "x", "--lane", "fast"),
+        ("submit", "-p", "x", "--max-tokens", "0"), ("submit", "-p", "x", "--model", "No Model"),
+        ("dead", "replay"), ("dead", "replay", "a", "--all"), ("dead", "list", "--category", "sad"), ("nothing",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_wrong_call_is_exit_code_2(call: Call, arguments: tuple[str, ...]):
+    """And standard output stays empty."""
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+
+
+def test_the_input_cannot_be_the_output(call: Call, tmp_path: Path):
+    """A slip does not eat the jobs."""
+    (tmp_path / "jobs.jsonl").write_text('{"prompt":"a"}\n')
+    code, _, err = call("run", "jobs.jsonl", "-o", "jobs.jsonl")
+    assert code == 2
+    assert "is the input" in err
+    assert (tmp_path / "jobs.jsonl").read_text() == '{"prompt":"a"}\n'
+
+
+def test_a_model_that_nobody_has_is_told_before_the_start(call: Call, tmp_path: Path):
+    """With what there is, and how to get more."""
+    (tmp_path / "jobs.jsonl").write_text('{"prompt":"a","model":"no-such"}\n')
+    for arguments in (("up", "--model", "no-such"), ("run", "jobs.jsonl", "-o", "out.jsonl")):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert "'no-such'" in err
+        assert "headrace models pull" in err
+
+
+def test_an_empty_file_is_done_at_once(call: Call, tmp_path: Path):
+    """Nothing is started for nothing."""
+    (tmp_path / "jobs.jsonl").write_text("\n\n")
+    assert call("run", "jobs.jsonl", "-o", "out.jsonl", "--json")[0] == 0
+    assert call("submit", "jobs.jsonl")[0] == 0
+
+
+def test_the_contract_is_written(call: Call, tmp_path: Path):
+    """The paths on standard output, one a line."""
+    code, out, _ = call("schema", "export", "contract")
+    assert code == 0
+    assert "contract/asyncapi.json" in out.splitlines()
+    assert all((tmp_path / line).is_file() for line in out.splitlines())
+
+
+def test_no_models_is_no_failure(call: Call):
+    """It says how to get one."""
+    code, out, err = call("models", "list")
+    assert (code, out) == (0, "")
+    assert "headrace models pull" in err
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """The ledger that a stopped stack left, with two dead letters."""
+    (tmp_path / ".headrace").mkdir()
+    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    migrate(found.engine)
+    burials = [
+        Burial(
+            id=job_id(90 + n), job_id=job_id(n), tenant="default", category=Category.INVALID, reason="no such model",
+            stage="ingest", attempts=0, topic=Topic.GENERATION, value=b'{"prompt":"a"}', headers={"ce_id": "x"},
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    found.ingest([], burials)
+    return found
+
+
+def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
+    """After `headrace run` has stopped its stack, what died is still to be seen."""
+    code, out, _ = call("dead", "list", "--json", "--since", "10m")
+    assert code == 0
+    assert {json.loads(line)["job_id"] for line in out.splitlines()} == {job_id(1), job_id(2)}
+    assert call("dead", "list", "--until", "1h")[2] == "no dead letters\n"
+    code, out, _ = call("dead", "show", job_id(1))
+    assert code == 0
+    assert '{"prompt":"a"}' in out
+    status = json.loads(call("status", "--json")[1])
+    assert (status["dead_letters"], status["embedded"]) == (2, None)
+
+
+def test_a_refused_job_has_a_status_too(call: Call, ledger: Ledger):
+    """It never became a job, but its id was printed."""
+    code, _, err = call("status", job_id(1))
+    assert code == 1
+    assert "no such model" in err
+    assert "knows no such job" in call("status", job_id(7))[2]
+
+
+def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
+    """Each once, unless it is named again; an unknown id is exit code 1."""
+    assert call("dead", "replay", job_id(1))[0] == 0
+    assert len(ledger.outbox(10)) == 1
+    code, out, _ = call("dead", "replay", "--category", "invalid", "--json")
+    assert (code, json.loads(out)) == (0, {"replayed": 1, "cut": 0})
+    assert call("dead", "replay", "--all")[0] == 1
+    assert call("dead", "replay", job_id(7))[0] == 1
+
+
+def test_the_command_line_starts_without_heavy_libraries():
+    """`--help` loads neither the database nor Kafka nor a model's engine."""
+    heavy = ("sqlalchemy", "kafka", "celery", "ctranslate2", "presidio_analyzer", "sklearn")
+    code = f"import sys, headrace_workers.cli.app; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

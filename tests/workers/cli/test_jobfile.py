@@ -1,0 +1,149 @@
+"""Jobs as JSON lines."""
+
+import json
+from io import BytesIO
+
+import pytest
+
+from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_workers.cli.asking import Once
+from headrace_workers.cli.jobfile import MAX_LINE_BYTES, Defaults, JobFile, WrongLine, WrongLines, parse_job
+from headrace_workers.cli.run import ByContent
+
+DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5})
+
+
+def job_file(text: bytes, identify=None) -> JobFile:
+    """A file of jobs in memory."""
+    return JobFile(BytesIO(text), "jobs.jsonl", DEFAULTS, identify or ByContent())
+
+
+def test_a_line_with_an_output_is_an_evaluation():
+    """Any other is a generation, and gets the model."""
+    evaluation = parse_job(b'{"input":"q","output":"a","criteria":[{"criterion":"json_valid"}]}', DEFAULTS)
+    generation = parse_job(b'{"prompt":"q"}', DEFAULTS)
+    assert isinstance(evaluation, EvaluationJob)
+    assert isinstance(generation, GenerationJob)
+    assert generation.model == "tiny"
+
+
+def test_a_line_that_says_it_wins_over_the_defaults():
+    """Field by field, in sampling too."""
+    line = {"prompt": "q", "model": "big", "tenant": "other", "sampling": {"temperature": 0.5}}
+    job = parse_job(json.dumps(line).encode(), DEFAULTS)
+    assert isinstance(job, GenerationJob)
+    assert (job.model, job.tenant, job.lane) == ("big", "other", "batch")
+    assert (job.sampling.temperature, job.sampling.max_tokens) == (0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"nonsense", "no JSON"),
+        (b'"text"', "not a string"),
+        (b"[1]", "not a list"),
+        (b"\xff{}", "no UTF-8"),
+        (b'{"prompt":"q","x":1}', "x: Extra inputs"),
+        (b'{"prompt":1}', "prompt: "),
+        (b'{"prompt":"q","sampling":7}', "sampling: "),
+        (b'{"prompt":"\\ud800"}', "surrogate"),
+        (b'{"prompt":"a\\u0000b"}', "prompt: "),
+        (b'{"prompt":"q","sampling":{"temperature":NaN}}', "NaN|JSON|number"),
+        (b"[" * 100_000, "no JSON"),
+        (b'{"prompt":"q","messages":[{"role":"user","content":"q"}]}', "either prompt or messages"),
+    ],
+)
+def test_a_wrong_line_is_refused_with_its_reason(text: bytes, reason: str):
+    """The reason names the field and never raises anything else."""
+    with pytest.raises(WrongLine, match=reason):
+        parse_job(text, DEFAULTS)
+
+
+def test_a_job_larger_than_a_record_is_refused_before_it_is_sent():
+    """What the broker would refuse is told by line."""
+    messages = [{"role": "user", "content": "x" * 190_000}] * 6
+    with pytest.raises(WrongLine, match="1000000"):
+        parse_job(json.dumps({"messages": messages}).encode(), DEFAULTS)
+
+
+def test_every_wrong_line_is_told_with_its_place():
+    """All at once, so that a file is mended in one go."""
+    with pytest.raises(WrongLines) as caught:
+        job_file(b'{"prompt":"a"}\n\nno\n{"prompt":2}\n').check()
+    assert caught.value.count == 2
+    assert "jobs.jsonl:3: it is no JSON" in str(caught.value)
+    assert "jobs.jsonl:4: prompt: " in str(caught.value)
+
+
+def test_many_wrong_lines_are_counted():
+    """A wholly wrong file does not flood the terminal."""
+    with pytest.raises(WrongLines, match="and 980 more"):
+        job_file(b"no\n" * 1000).check()
+
+
+def test_a_line_without_end_is_refused():
+    """A file that is no JSON lines at all is not read into memory."""
+    with pytest.raises(WrongLines, match="jobs.jsonl:1: it has more than"):
+        job_file(b"x" * (MAX_LINE_BYTES + 5)).check()
+
+
+def test_blank_lines_count_as_lines_and_a_bom_as_nothing():
+    """Numbers are those that an editor shows."""
+    entries = job_file(b'\xef\xbb\xbf{"prompt":"a"}\n  \n{"prompt":"b"}').check()
+    assert [entry.line for entry in entries] == [1, 3]
+
+
+@pytest.mark.parametrize("identify", [ByContent(), Once()])
+def test_an_entry_reads_back_as_the_same_job(identify):
+    """In any order, and as often as it must be sent again: same job, same event."""
+    jobs = job_file('\ufeff{"prompt":"ä"}\n\n{"prompt":"b"}\r\n'.encode(), identify)
+    first, second = jobs.check()
+    again = [jobs.read(second), jobs.read(first), jobs.read(second)]
+    assert [job.prompt for job, _ in again] == ["b", "ä", "b"]
+    assert again[0] == again[2]
+    assert again[1][0].job_id(again[1][1]) == first.job_id
+
+
+def test_a_file_that_changes_meanwhile_is_noticed():
+    """Another job would be sent under the receipt's line."""
+    stream = BytesIO(b'{"prompt":"a"}\n')
+    jobs = JobFile(stream, "jobs.jsonl", DEFAULTS, ByContent())
+    [entry] = jobs.check()
+    stream.getbuffer()[11:12] = b"z"
+    with pytest.raises(WrongLine, match="jobs.jsonl:1: the file was changed"):
+        jobs.read(entry)
+
+
+def test_the_same_key_twice_is_one_job():
+    """It is answered once, and the later line is told."""
+    jobs = job_file(b'{"prompt":"a","idempotency_key":"k"}\n{"prompt":"a","idempotency_key":"k"}\n')
+    assert [entry.line for entry in jobs.check()] == [1]
+    assert jobs.repeated == [(2, 1)]
+
+
+def test_the_models_of_a_file_are_known():
+    """Generating ones and judges, each with the first line that asks for it."""
+    rubric = {"criterion": "rubric", "question": "Good?", "model": "judge"}
+    lines = [{"prompt": "a"}, {"prompt": "a", "model": "big", "criteria": [rubric]}, {"prompt": "b", "model": "big"}]
+    jobs = job_file("\n".join(json.dumps(line) for line in lines).encode())
+    jobs.check()
+    assert jobs.models == {"tiny": 1, "big": 2, "judge": 2}
+
+
+def test_a_line_is_known_again_by_its_content_and_number():
+    """The same file gives the same jobs; another line, text, option or name gives others."""
+
+    def ids(text: bytes, name: str = "") -> list[str]:
+        return [entry.job_id for entry in job_file(text, ByContent(name)).check()]
+
+    same = ids(b'{"prompt":"a"}\n{"prompt":"a"}')
+    assert same == ids(b'{"prompt":"a"}\n{ "prompt" : "a" }\n')
+    assert same[0] != same[1]
+    assert same[0] != ids(b'{"prompt":"b"}')[0]
+    assert same[0] != ids(b'{"prompt":"a"}', "again")[0]
+
+
+def test_each_call_of_submit_asks_anew():
+    """Without a key of its own a line is a new job each time."""
+    text = b'{"prompt":"a"}'
+    assert job_file(text, Once()).check()[0].job_id != job_file(text, Once()).check()[0].job_id

@@ -1,0 +1,57 @@
+"""Whether the processes of a stack are ready."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from headrace_workers.cli.children import children_of
+from headrace_workers.cli.readiness import LogWatch, all_ready
+from headrace_workers.embedded.processes import ChildFailed
+from headrace_workers.embedded.stack import Addresses
+
+
+def test_only_what_was_written_since_counts(tmp_path: Path):
+    """The log of an earlier start says nothing about this one."""
+    log = tmp_path / "w.log"
+    log.write_text("ready for work\n")
+    watch = LogWatch(log, "ready for work")
+    watch.mark()
+    assert not watch.seen()
+    log.write_text(log.read_text() + "ready for work\n")
+    assert watch.seen()
+
+
+def test_a_log_that_was_put_aside_is_read_from_its_beginning(tmp_path: Path):
+    """It is shorter than it was."""
+    log = tmp_path / "w.log"
+    log.write_text("x" * 1000)
+    watch = LogWatch(log, "ready")
+    watch.mark()
+    log.unlink()
+    assert not watch.seen()
+    log.write_text("ready")
+    assert watch.seen()
+
+
+def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
+    """Nobody waits two minutes for a worker that is gone."""
+    rows = [{"name": "alive", "pid": os.getpid()}, {"name": "gone", "pid": 2**22 + 1}]
+    (tmp_path / "children.json").write_text(json.dumps(rows))
+    watches = {name: LogWatch(tmp_path / f"{name}.log", "ready") for name in ("alive", "gone")}
+    with pytest.raises(ChildFailed, match=r"gone ended.*gone\.log"):
+        all_ready(tmp_path, watches)
+    (tmp_path / "gone.log").write_text("ready")
+    assert not all_ready(tmp_path, watches)
+
+
+def test_children_are_told_everything(tmp_path: Path):
+    """Each model has its worker, and the environment leaves nothing to chance."""
+    specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(Addresses("k:1", "redis://r", "sqlite:///l"))
+    assert [spec.name for spec in specs] == ["generate-a", "generate-b", "moderate-judge", "bridge"]
+    assert list(specs[1].argv)[-5:] == ["worker", "--role", "generate", "--model", "b"]
+    assert specs[0].env == {
+        "HEADRACE_KAFKA": "k:1", "HEADRACE_REDIS": "redis://r", "HEADRACE_LEDGER": "sqlite:///l",
+        "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_INTER_THREADS": "3",
+    }  # fmt: skip

@@ -1,0 +1,98 @@
+"""Waiting for jobs that were sent just now."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.workers.cli.conftest import NOW, dead, job_id, result
+
+from headrace_producers import Received
+from headrace_schemas.envelope import Envelope
+from headrace_workers.cli.jobfile import Entry
+from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.waiting import Waiting
+
+ENTRIES = [Entry(line=n, offset=0, job_id=job_id(n)) for n in (1, 2)]
+
+
+class World:
+    """Kafka and ledger by hand; each read of Kafka takes the time that it may."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.coming: list[Receipt] = []
+        self.known: set[str] = set()
+        self.ends: dict[str, Receipt] = {}
+        self.refusals: list[Receipt] = []
+        self.resent: list[str] = []
+
+    def read(self, *, timeout: float | None = None) -> Iterator[Received]:
+        self.time += timeout or 0.0
+        coming, self.coming = self.coming, []
+        for receipt in coming:
+            yield Received(Envelope(id="x", type="t", source="/s", time=NOW), receipt.event)
+
+    def accepted(self, job_ids) -> set[str]:
+        return self.known & set(job_ids)
+
+    def ended(self, job_ids) -> list[Receipt]:
+        return [self.ends[i] for i in job_ids if i in self.ends]
+
+    def refused(self, job_ids, since_ms: int) -> list[Receipt]:
+        return [r for r in self.refusals if r.job_id in job_ids]
+
+    def resend(self, entries: Sequence[Entry]) -> None:
+        self.resent += [entry.job_id for entry in entries]
+        self.known |= set(self.resent)
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def waiting(self, *, ledger: bool = True) -> Waiting:
+        return Waiting(ENTRIES, resend=self.resend, monotonic=lambda: self.time, jobs=self if ledger else None)
+
+
+def test_receipts_of_our_jobs_come_with_their_lines():
+    """Those of others are passed over, and a second one of a job too."""
+    world = World()
+    world.coming = [result(9), result(2), result(2), result(1)]
+    found = list(world.waiting(ledger=False).ends(world, None))
+    assert [receipt.line for receipt in found] == [2, 1]
+
+
+def test_time_that_is_over_ends_the_wait():
+    """What has not ended stays open, for the caller to tell."""
+    world = World()
+    world.coming = [result(1)]
+    waiting = world.waiting(ledger=False)
+    assert [receipt.line for receipt in waiting.ends(world, 3.0)] == [1]
+    assert set(waiting.open) == {job_id(2)}
+    assert world.time == 3.0
+
+
+def test_an_end_that_kafka_lost_is_found_in_the_ledger():
+    """A broker in memory that died has told nobody."""
+    world = World()
+    world.known = {job_id(1), job_id(2)}
+    world.ends = {job_id(1): result(1), job_id(2): dead(2)}
+    assert sorted(r.line or 0 for r in world.waiting().ends(world, 60.0)) == [1, 2]
+    assert world.resent == []
+
+
+def test_a_job_that_the_ledger_never_saw_is_sent_again():
+    """Once it is known it is not sent a third time."""
+    world = World()
+    world.known = {job_id(1)}
+    list(world.waiting().ends(world, 30.0))
+    assert world.resent == [job_id(2)]
+
+
+def test_accepted_means_that_the_ledger_has_it():
+    """Refused ones come back with the reason; what is not known in time is counted."""
+    world = World()
+    world.known = {job_id(1)}
+    world.refusals = [dead(2, reason="no such model")]
+    refused, unknown = world.waiting().confirm(30.0, world.sleep)
+    assert ([r.line for r in refused], unknown) == ([2], 0)
+
+    silent = World()
+    silent.resend = lambda entries: None  # type: ignore[method-assign]
+    assert silent.waiting().confirm(7.0, silent.sleep) == ([], 2)

@@ -1,0 +1,247 @@
+"""The adapter over CTranslate2: on a tiny network for its rules, on SmolLM2 for real words."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas.errors import ConfigurationError, PromptTooLong
+from headrace_workers.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.ports import Completion, Request
+
+SMOLLM2 = "smollm2-135m-instruct"
+MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
+
+
+def ask(text: str, **sampling: object) -> Request:
+    """One user turn."""
+    return Request((Message(role="user", content=text),), Sampling.model_validate(sampling))
+
+
+def done(answers: list[Completion | HeadraceError]) -> list[Completion]:
+    """The answers, none of which may be an error."""
+    completions = [answer for answer in answers if isinstance(answer, Completion)]
+    assert len(completions) == len(answers), answers
+    return completions
+
+
+def one(generator: CTranslate2Generator, request: Request) -> Completion:
+    """The answer to a single request."""
+    return done(generator.generate([request]))[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_home: Path) -> CTranslate2Generator:
+    """Two layers of random weights."""
+    return CTranslate2Generator.load(tiny_home / "models" / "tiny", device="cpu", inter_threads=2)
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_float_home: Path) -> CTranslate2Generator:
+    """SmolLM2 in float32, whose answers do not hang on their batch."""
+    return CTranslate2Generator.load(smollm2_float_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
+
+
+def test_answers_come_in_the_order_of_their_requests(tiny: CTranslate2Generator) -> None:
+    """Batches are sorted by length inside; each answer is the one that its request gets alone."""
+    together = done(tiny.generate([ask(text, max_tokens=12) for text in MIXED]))
+    alone = [one(tiny, ask(text, max_tokens=12)) for text in MIXED]
+    assert together == alone
+    assert len({answer.text for answer in together}) > 1
+
+
+def test_each_request_keeps_its_own_limit(tiny: CTranslate2Generator) -> None:
+    """Also in a batch with others, and in prompts of mixed length."""
+    limits = (3, 9, 5, 1, 7)
+    answers = done(tiny.generate([ask(text, max_tokens=n) for text, n in zip(MIXED, limits, strict=True)]))
+    assert [answer.completion_tokens for answer in answers] == list(limits)
+    assert {answer.finish_reason for answer in answers} == {"length"}
+
+
+def test_prompt_tokens_count_the_rendered_template(tiny: CTranslate2Generator) -> None:
+    """A byte is a token here, and each ChatML mark is one."""
+    rendered = len("user\nabc\n") + len("assistant\n") + 3  # <|im_start|> twice, <|im_end|> once
+    assert one(tiny, ask("abc", max_tokens=1)).prompt_tokens == rendered
+
+
+def test_an_answer_ends_before_its_stop_string(tiny: CTranslate2Generator) -> None:
+    """The text is cut there, no more is generated, and the neighbours in the batch go on."""
+    free = one(tiny, ask("what is this?", max_tokens=40))
+    stop = next(letter for letter in free.text[5:] if letter.isascii() and letter.isprintable())
+    stopped, neighbour = done(
+        tiny.generate([ask("what is this?", max_tokens=40, stop=[stop]), ask("and that one?", max_tokens=40)])
+    )
+    assert stopped.text == free.text[: free.text.index(stop)]
+    assert stopped.finish_reason == "stop"
+    assert stopped.completion_tokens < free.completion_tokens
+    assert neighbour == one(tiny, ask("and that one?", max_tokens=40))
+
+
+def test_a_prompt_over_the_context_concerns_itself_alone(tiny: CTranslate2Generator) -> None:
+    """It is refused with its size and the bound; the others are answered."""
+    answers = tiny.generate([ask("a", max_tokens=2), ask("x" * 2030), ask("y" * 100_000), ask("b", max_tokens=2)])
+    assert [type(answer) for answer in answers] == [Completion, PromptTooLong, PromptTooLong, Completion]
+    assert "holds 2048" in str(answers[1])
+    assert not PromptTooLong.category.retryable
+
+
+def test_an_answer_is_clipped_to_the_room_that_the_prompt_leaves(tiny: CTranslate2Generator) -> None:
+    """A prompt that fits is answered with what is left of the context, down to one token."""
+    overhead = one(tiny, ask("x", max_tokens=1)).prompt_tokens - 1
+    for room in (1, 5):
+        answer = one(tiny, ask("x" * (2048 - overhead - room), max_tokens=50))
+        assert (answer.completion_tokens, answer.finish_reason) == (room, "length")
+
+
+def test_a_seed_repeats_an_answer(tiny: CTranslate2Generator) -> None:
+    """Whatever ran before and beside it; another seed gives another answer."""
+    seeded = ask("tell me", temperature=1.0, max_tokens=20, seed=7)
+    first = one(tiny, seeded)
+    done(tiny.generate([ask(text, temperature=1.3, max_tokens=8) for text in MIXED]))
+    assert done(tiny.generate([ask("a", max_tokens=4), seeded, seeded]))[1:] == [first, first]
+    assert one(tiny, ask("tell me", temperature=1.0, max_tokens=20, seed=8)).text != first.text
+
+
+def test_a_seed_does_not_fix_what_comes_after_it(tiny: CTranslate2Generator, tiny_home: Path) -> None:
+    """Requests without a seed stay random, also in an engine that draws its first number after a seeded request."""
+    one(tiny, ask("tell me", temperature=1.0, max_tokens=4, seed=7))
+    fresh = [CTranslate2Generator.load(tiny_home / "models" / "tiny", inter_threads=1) for _ in range(3)]
+    texts = {one(engine, ask("tell me", temperature=1.5, max_tokens=20)).text for engine in fresh}
+    assert len(texts) > 1
+
+
+def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:
+    """A greedy request in a call with random ones is still greedy."""
+    greedy = one(tiny, ask("what is this?", max_tokens=12))
+    mixed = [
+        ask("one", temperature=1.0, max_tokens=12),
+        ask("what is this?", max_tokens=12, top_p=0.5, top_k=7),
+        ask("two", temperature=0.5, top_p=0.9, top_k=3, max_tokens=12),
+    ]
+    assert done(tiny.generate(mixed))[1] == greedy
+
+
+def test_several_threads_may_ask_at_once(tiny: CTranslate2Generator) -> None:
+    """One instance serves all threads of a worker, with stop strings, limits and seeds among them."""
+    requests = [ask(text, max_tokens=6 + i, stop=["\x01"]) for i, text in enumerate(MIXED)]
+    requests.append(ask("seeded", temperature=1.0, seed=3, max_tokens=6))
+    expected = tiny.generate(requests)
+    with ThreadPoolExecutor(4) as threads:
+        for answers in threads.map(lambda _: tiny.generate(requests), range(12)):
+            assert answers == expected
+
+
+def test_no_requests_give_no_answers(tiny: CTranslate2Generator) -> None:
+    """Nothing in, nothing out."""
+    assert tiny.generate([]) == []
+    assert tiny.choice_probabilities([], ["a", "b"]) == []
+
+
+def test_choices_of_a_prompt_over_the_context_are_an_error_of_that_prompt(tiny: CTranslate2Generator) -> None:
+    """The others get their probabilities."""
+    long, short = (Message(role="user", content="x" * 3000),), (Message(role="user", content="x"),)
+    too_long, fine = tiny.choice_probabilities([long, short], ["a", "b"])
+    assert isinstance(too_long, PromptTooLong)
+    assert isinstance(fine, tuple)
+    assert 0 < sum(fine) < 1
+
+
+def test_choices_that_begin_alike_are_refused(tiny: CTranslate2Generator) -> None:
+    """A byte is a token here."""
+    with pytest.raises(ValueError, match="same token"):
+        tiny.choice_probabilities([(Message(role="user", content="x"),)], ["yes", "yellow"])
+
+
+def test_a_folder_that_cannot_be_loaded_says_so(tiny_home: Path, tmp_path: Path) -> None:
+    """Truncated weights are named, with what to do."""
+    for path in (tiny_home / "models" / "tiny").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: 100 if path.name == "model.bin" else None])
+    with pytest.raises(ConfigurationError, match="pull or convert the model again"):
+        CTranslate2Generator.load(tmp_path)
+
+
+def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None:
+    """Nor the converter and its specs: a worker stays small."""
+    code = (
+        "import sys, pathlib\n"
+        "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.engines.load import load_generator\n"
+        "from headrace_workers.ports import Request\n"
+        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny')\n"
+        "generator.generate([Request((Message(role='user', content='x'),), Sampling(max_tokens=2))])\n"
+        "heavy = ('torch', 'transformers', 'ctranslate2.converters', 'ctranslate2.specs', 'gguf', 'huggingface_hub')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(tiny_home)], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
+
+
+def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) -> None:
+    """The end token is a stop and no part of the answer; a limit is a length, to the very token."""
+    full, short = done(
+        smollm2.generate([ask("What is the capital of France?"), ask("Tell me of rivers.", max_tokens=5)])
+    )
+    assert "Paris" in full.text
+    assert (full.finish_reason, short.finish_reason, short.completion_tokens) == ("stop", "length", 5)
+    assert "<|im_end|>" not in full.text
+    exact = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens))
+    assert (exact.text, exact.finish_reason) == (full.text, "length")
+    with_end = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens + 1))
+    assert with_end == full
+
+
+def test_smollm2_stops_in_the_middle_of_words(smollm2: CTranslate2Generator) -> None:
+    """A stop string may begin and end within tokens."""
+    answer = one(smollm2, ask("What is the capital of France?", stop=["ital of Fr"]))
+    assert answer.text.endswith("cap")
+    assert answer.finish_reason == "stop"
+
+
+def test_smollm2_in_a_batch_answers_as_alone(smollm2: CTranslate2Generator) -> None:
+    """In float32 the company of a prompt changes nothing."""
+    questions = ["What is the capital of France?", "Say hello to Ada, please, in a short and friendly sentence.", "Hi"]
+    together = done(smollm2.generate([ask(text, max_tokens=16) for text in questions]))
+    assert together == [one(smollm2, ask(text, max_tokens=16)) for text in questions]
+
+
+def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
+    """The default format: no empty answers."""
+    generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
+    answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
+    assert all(answer.text.strip() for answer in answers)
+    assert generator.quantization.startswith("int8")
+
+
+def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_float_home: Path) -> None:
+    """An independent way: the log probability that the engine itself gives to the choice's token, prompt by prompt."""
+    import ctranslate2
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    folder = smollm2_float_home / "models" / SMOLLM2
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
+    questions = [
+        "Is the sky blue? Answer yes or no.",
+        "Is ice hot? Think about it first, and answer yes or no.",
+        "Yes?",
+    ]
+    prompts = [
+        (Message(role="system", content="Answer in one word."), Message(role="user", content=text))
+        for text in questions
+    ]
+    found = smollm2.choice_probabilities(prompts, ["Yes", "No"])
+    for text, probabilities in zip(questions, found, strict=True):
+        rendered = (
+            f"<|im_start|>system\nAnswer in one word.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        )
+        tokens = tokenizer.encode(rendered, add_special_tokens=False).tokens
+        expected = [
+            sum(np.exp(engine.score_batch([[*tokens, head]])[0].log_probs[-1]) for head in heads)
+            for heads in (("Yes", "ĠYes"), ("No", "ĠNo"))
+        ]
+        assert probabilities == pytest.approx(expected, rel=1e-2, abs=1e-6)

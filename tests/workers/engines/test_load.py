@@ -1,0 +1,25 @@
+"""From an alias to a loaded model."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas.errors import UnknownModel
+from headrace_workers.engines.load import load_generator
+from headrace_workers.testing import EchoGenerator, make_echo_model
+
+
+def test_the_card_chooses_the_engine(tiny_home: Path, tmp_path: Path) -> None:
+    """An echo card gives the echo, under its own alias; any other gives the real engine."""
+    make_echo_model(tmp_path, "parrot")
+    parrot = load_generator(tmp_path, "parrot")
+    assert isinstance(parrot, EchoGenerator)
+    assert parrot.alias == "parrot"
+    tiny = load_generator(tiny_home, "tiny", device="cpu", inter_threads=1, compute_type="float32")
+    assert (tiny.alias, tiny.quantization, tiny.context_length) == ("tiny", "float32", 2048)
+
+
+def test_an_unknown_alias_names_the_known(tiny_home: Path) -> None:
+    """As the registry does."""
+    with pytest.raises(UnknownModel, match="tiny"):
+        load_generator(tiny_home, "huge")

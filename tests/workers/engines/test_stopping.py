@@ -1,0 +1,68 @@
+"""Stop strings and limits."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token for a row."""
+
+    batch_id: int
+    token_id: int
+
+
+def spell(ids: list[int]) -> str:
+    """Each id is a character."""
+    return "".join(map(chr, ids))
+
+
+def written(rows: list[Row], row: int, text: str) -> str:
+    """What the row has written when the stopper ends it."""
+    stopper = Stopper(rows, spell)
+    for at, letter in enumerate(text):
+        if stopper(Step(row, ord(letter))):
+            return text[: at + 1]
+    return text
+
+
+def test_a_row_ends_at_its_own_limit() -> None:
+    """Rows of one batch may have different limits."""
+    rows = [Row(3, ()), Row(5, ())]
+    assert written(rows, 0, "abcdefgh") == "abc"
+    assert written(rows, 1, "abcdefgh") == "abcde"
+
+
+@pytest.mark.parametrize("stop", ["d", "cd", "bcd", "abcd"])
+def test_a_row_ends_with_the_token_that_completes_a_stop_string(stop: str) -> None:
+    """However many tokens the stop string is spread over."""
+    assert written([Row(100, ("zzz", stop))], 0, "xxxxxxxxxabcdefgh") == "xxxxxxxxxabcd"
+
+
+def test_a_stopper_is_needed_for_stops_and_mixed_limits_only() -> None:
+    """Else the engine's own limit does, which is cheaper."""
+    assert not needs_stopper([Row(5, ()), Row(5, ())])
+    assert needs_stopper([Row(5, ()), Row(6, ())])
+    assert needs_stopper([Row(5, ("x",))])
+
+
+@pytest.mark.parametrize(
+    ("stops", "expected"),
+    [
+        ((), ("one two", False)),
+        (("two",), ("one ", True)),
+        (("two", "ne"), ("o", True)),
+        (("three",), ("one two", False)),
+    ],
+)
+def test_text_is_cut_before_the_earliest_stop(stops: tuple[str, ...], expected: tuple[str, bool]) -> None:
+    """The stop string itself is not part of the answer."""
+    assert cut_at_stop("one two", stops) == expected
+
+
+def test_a_nul_is_replaced() -> None:
+    """The contract refuses NUL, and a model may write one."""
+    assert presentable("a\x00b") == "a\ufffdb"

@@ -1,0 +1,73 @@
+"""The generator without a model."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from headrace_schemas import Message, Sampling
+from headrace_schemas.errors import PromptTooLong
+from headrace_workers.ports import Completion, Request
+from headrace_workers.testing import EchoGenerator
+
+
+def ask(text: str, **sampling: object) -> Request:
+    """A system turn and a user turn."""
+    turns = (Message(role="system", content="be good"), Message(role="user", content=text))
+    return Request(turns, Sampling.model_validate(sampling))
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (ask("one two three"), Completion("one two three", "stop", 5, 3)),
+        (ask("one two three", max_tokens=2), Completion("one two", "length", 5, 2)),
+        (ask("one two three", max_tokens=3), Completion("one two three", "stop", 5, 3)),
+        (ask("one two three", stop=["two"]), Completion("one ", "stop", 5, 1)),
+    ],
+)
+def test_it_repeats_the_last_user_message(request_: Request, expected: Completion) -> None:
+    """Words are tokens; limits and stop strings are honoured, and the reason of the end is told."""
+    assert EchoGenerator().generate([request_]) == [expected]
+
+
+def test_a_prompt_over_its_context_is_refused() -> None:
+    """Like a real model, and only that prompt."""
+    too_long, fine = EchoGenerator(context_length=6).generate([ask("a b c d"), ask("a b c")])
+    assert isinstance(too_long, PromptTooLong)
+    assert fine == Completion("a", "length", 5, 1)
+
+
+def test_choice_probabilities_repeat_themselves() -> None:
+    """They hang on the prompt and the choices alone, and leave some mass to the rest."""
+    prompts = [(Message(role="user", content=text),) for text in ("a", "b")]
+    first, other = EchoGenerator().choice_probabilities(prompts, ["yes", "no"])
+    assert isinstance(first, tuple)
+    assert EchoGenerator().choice_probabilities(prompts[:1], ["yes", "no"]) == [first]
+    assert sum(first) == pytest.approx(0.9)
+    assert first != other
+
+
+def test_choices_must_differ() -> None:
+    """As the port says."""
+    with pytest.raises(ValueError, match="the same"):
+        EchoGenerator().choice_probabilities([], ["yes", "yes"])
+
+
+def test_it_sleeps_when_told_to() -> None:
+    """%%sleep:N%% holds the call, and the text is echoed like any other."""
+    slept: list[float] = []
+    EchoGenerator(sleep=slept.append).generate([ask("%%sleep:2.5%% please"), ask("100%% sure")])
+    assert slept == [2.5]
+
+
+def test_it_kills_its_process_when_told_to() -> None:
+    """%%crash%% is the death of a worker: SIGKILL, nothing is cleaned up."""
+    code = (
+        "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.ports import Request\n"
+        "from headrace_workers.testing import EchoGenerator\n"
+        "EchoGenerator().generate([Request((Message(role='user', content='now %%crash%%'),), Sampling())])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
