@@ -46,7 +46,7 @@ def test_a_line_that_says_it_wins_over_the_defaults():
         (b'{"prompt":"q","x":1}', "x: Extra inputs"),
         (b'{"prompt":1}', "prompt: "),
         (b'{"prompt":"q","sampling":7}', "sampling: "),
-        (b'{"prompt":"\\ud800"}', "surrogate"),
+        (b'{"prompt":"\\ud800"}', "hex escape"),
         (b'{"prompt":"a\\u0000b"}', "prompt: "),
         (b'{"prompt":"q","sampling":{"temperature":NaN}}', "NaN|JSON|number"),
         (b"[" * 100_000, "no JSON"),
@@ -83,7 +83,7 @@ def test_many_wrong_lines_are_counted():
 
 def test_a_line_without_end_is_refused():
     """A file that is no JSON lines at all is not read into memory."""
-    with pytest.raises(WrongLines, match="jobs.jsonl:1: it has more than"):
+    with pytest.raises(WrongLines, match=r"jobs.jsonl:1: it has more than"):
         job_file(b"x" * (MAX_LINE_BYTES + 5)).check()
 
 
@@ -110,7 +110,7 @@ def test_a_file_that_changes_meanwhile_is_noticed():
     jobs = JobFile(stream, "jobs.jsonl", DEFAULTS, ByContent())
     [entry] = jobs.check()
     stream.getbuffer()[11:12] = b"z"
-    with pytest.raises(WrongLine, match="jobs.jsonl:1: the file was changed"):
+    with pytest.raises(WrongLine, match=r"jobs.jsonl:1: the file was changed"):
         jobs.read(entry)
 
 

@@ -4,13 +4,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import click
 import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import cancel, dead, models, processes, results, schema, status, submit, up
 from headrace_workers.cli import run as run_file
 from headrace_workers.log import configure
+
+# Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="headrace",
@@ -29,9 +31,9 @@ def run(arguments: Sequence[str]) -> int:
     configure()
     try:
         result: Any = app(args=list(arguments), standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
-    except click.ClickException as error:
+    except _USAGE_ERROR as error:
         error.show()
         return 2
     except HeadraceError as error:

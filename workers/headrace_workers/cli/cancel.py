@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_workers.cli.output import put_json, say
+from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -32,6 +32,7 @@ def cancel(
     from headrace_producers import Producer
     from headrace_workers.cli.reach import find_ledger
 
+    hush_kafka()
     ledger = find_ledger(live=True)
     found = ledger.job(job_id) if ledger else None
     state = found.job.state if found else None

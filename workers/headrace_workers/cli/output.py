@@ -1,6 +1,7 @@
 """Where words go: data to standard output, words for people to standard error. Neither needs a terminal."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,11 @@ def say(message: str) -> None:
     """A word for people."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
+
+
+def hush_kafka() -> None:
+    """Leave out what kafka-python logs of a broker that is away: what matters is told by our own errors."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 def put(line: str) -> None:

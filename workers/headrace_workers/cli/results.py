@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_workers.cli.output import flush, printable, put, put_bytes, say
+from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
 from headrace_workers.cli.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def results(
     from headrace_producers import KafkaSettings, ResultReader
     from headrace_workers.cli.tables import one_line
 
+    hush_kafka()
     shown = 0
     with ResultReader(KafkaSettings.from_env(), from_beginning=from_beginning or not follow) as reader:
         for received in reader.read() if follow else _present(reader):

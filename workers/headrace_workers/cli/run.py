@@ -15,7 +15,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.cli import asking, progress
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
-from headrace_workers.cli.output import console, put_json, say
+from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally
 from headrace_workers.settings import home_of
@@ -59,6 +59,7 @@ def run(
     """
     from headrace_workers.cli.serving import ends_on_sigterm
 
+    hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
         raise ConfigurationError(f"{output} is the input: choose another file for the receipts")
     defaults = asking.defaults_of(
@@ -136,7 +137,7 @@ def _answer(
     with (
         serving(home_of(), list(jobs.models) or [""], start=start, engine_threads=engine_threads) as stack,
         closing(need_ledger()) as ledger,
-        closing(Publisher(jobs)) as publisher,
+        closing(Publisher(jobs, tend=stack.check)) as publisher,
     ):
 
         def publish(chunk: Sequence[Entry]) -> None:

@@ -11,7 +11,7 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
-from headrace_workers.cli.output import flush, put, put_bytes, put_json, say
+from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def submit(
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
     """
+    hush_kafka()
     if (file is None) == (prompt is None):
         raise ConfigurationError("give either a file of jobs (- for standard input) or --prompt")
     if prompt is None and (stop or seed is not None or key is not None):

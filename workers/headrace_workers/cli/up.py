@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
-from headrace_workers.cli.output import console, say, table
+from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.settings import home_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def up(
     from headrace_workers.cli.models import ensure_models
     from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
 
+    hush_kafka()
     home, models = home_of(), list(dict.fromkeys(model or [ProducerSettings.from_env().model]))
     ensure_models(home, models)
     stopped = Event()

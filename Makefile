@@ -1,0 +1,47 @@
+# Everything happens in .venv; the only things needed are Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+B ?=
+N ?= 5000
+
+.PHONY: help demo test lint bench chaos clean
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/made: pyproject.toml
+	@echo "making $(VENV): the first time takes a few minutes"
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "headrace needs Python 3.11 or newer, this is " + sys.version'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --progress-bar on --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/made-dev: $(VENV)/made
+	$(BIN)/python -m pip install --quiet --progress-bar on --group dev
+	@touch $@
+
+$(VENV)/made-bench: $(VENV)/made-dev
+	$(BIN)/python -m pip install --quiet --progress-bar on --group bench
+	@touch $@
+
+demo: $(VENV)/made ## real requests through the whole pipeline, on this machine
+	$(BIN)/headrace run examples/jobs.jsonl -o receipts.jsonl --table
+
+lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
+	$(BIN)/python -m bench $(B)
+
+chaos: $(VENV)/made-dev ## random kills while N jobs run, then the tally
+	$(BIN)/python -m tests.chaos --jobs $(N)
+
+clean: ## remove what make made
+	rm -rf $(VENV) .headrace dist receipts.jsonl
