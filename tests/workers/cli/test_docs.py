@@ -1,0 +1,47 @@
+"""What the pages in docs/ say about the command line and its settings."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import typer
+
+from headrace_workers.cli.app import app
+from headrace_workers.settings import Settings
+
+DOCS = Path(__file__).parents[3] / "docs"
+SOURCES = Path(__file__).parents[3]
+
+
+def test_every_command_stands_on_the_page():
+    """With an example, and no example calls a command that is not there."""
+    root = typer.main.get_command(app)
+    known = set()
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        known |= {f"{name} {each}" for each in inner} if inner else {name}
+    shown = set()
+    for line in re.findall(r"^    (?:.*\| )?headrace (.*)$", (DOCS / "cli.md").read_text(), re.MULTILINE):
+        words = line.split()
+        shown.add(f"{words[0]} {words[1]}" if f"{words[0]} {words[1] if len(words) > 1 else ''}" in known else words[0])
+    assert shown == known
+
+
+def test_every_variable_stands_in_the_table():
+    """Those that the two settings modules read, and no others."""
+    text = "".join(
+        (SOURCES / path).read_text()
+        for path in ("producers/headrace_producers/settings.py", "workers/headrace_workers/settings.py")
+    )
+    read = set(re.findall(r"HEADRACE_[A-Z_]+[A-Z]", text))
+    read |= {f"HEADRACE_{field.name.upper()}" for field in fields(Settings)}
+    read |= {f"HEADRACE_{name}" for name in ("TENANT", "SOURCE", "MODEL")}
+    assert set(re.findall(r"`(HEADRACE_[A-Z_]+)`", (DOCS / "configuration.md").read_text())) == read
+
+
+def test_the_defaults_in_the_table_are_those_in_the_code():
+    """A number that was changed in one place only is found here."""
+    page = (DOCS / "configuration.md").read_text()
+    for field in fields(Settings):
+        if isinstance(field.default, int | float):
+            assert f"| `HEADRACE_{field.name.upper()}` | {field.default:.0f} |" in page
