@@ -54,7 +54,7 @@ def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, condit
     record = StageRecord(
         stage=started.stage,
         attempt=max(1, row.attempts),
-        waited_ms=row.waited_ms,
+        waited_ms=max(0, started.now - row.ready_at),
         ran_ms=round(conditions.ran_ms, 1),
         group_size=len(started.steps),
     )

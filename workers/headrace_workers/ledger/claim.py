@@ -7,11 +7,25 @@ in proportion. Small groups teach nothing: that they were quick says nothing abo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, literal, select, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    Update,
+    bindparam,
+    case,
+    delete,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
-from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
 
@@ -87,33 +101,71 @@ def _heads(connection: Connection, wanted: Sequence[Want]) -> Sequence[Any]:
     """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()
+    parameters: dict[str, object] = {}
+    for position, want in enumerate(wanted):
+        parameters |= {f"queue_{position}": want.queue, f"lane_{position}": want.lane}
+    return connection.execute(_heads_of(len(wanted)), parameters).all()
+
+
+# Building a statement costs as much as running it: those of the hot path are built once.
+@lru_cache
+def _heads_of(count: int) -> Select[Any]:
     heads = [
         select(literal(position).label("position"), STEPS.c.group_key)
-        .where(IS_READY, STEPS.c.queue == want.queue, STEPS.c.lane == want.lane)
+        .where(IS_READY, STEPS.c.queue == bindparam(f"queue_{position}"), STEPS.c.lane == bindparam(f"lane_{position}"))
         .order_by(*_ORDER)
         .limit(1)
         .subquery()
-        for position, want in enumerate(wanted)
+        for position in range(count)
     ]
     found = union_all(*(select(head) for head in heads)).subquery()
-    return connection.execute(
-        select(found.c.position, found.c.group_key, BUDGETS.c.tokens).select_from(
-            found.outerjoin(BUDGETS, BUDGETS.c.group_key == found.c.group_key)
+    return select(found.c.position, found.c.group_key, BUDGETS.c.tokens).select_from(
+        found.outerjoin(BUDGETS, BUDGETS.c.group_key == found.c.group_key)
+    )
+
+
+_MEMBERS = (
+    select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn)
+    .where(
+        IS_READY,
+        STEPS.c.queue == bindparam("queue"),
+        STEPS.c.lane == bindparam("lane"),
+        STEPS.c.group_key == bindparam("group"),
+    )
+    .order_by(*_ORDER)
+    .limit(bindparam("most", type_=Integer))
+)
+_LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
+_NEW_CLAIM = (
+    CLAIMS.insert()
+    .values(
+        {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "bridge")}
+        | {"claimed_at": now_ms(), "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger)}
+    )
+    .returning(CLAIMS.c.id)
+)
+
+
+@lru_cache
+def _lease(dialect: str) -> Update:
+    return (
+        update(STEPS)
+        .where(
+            one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs")),
+            STEPS.c.stage == bindparam("at"),
         )
-    ).all()
+        .values(state="leased", claim_id=bindparam("claim"), attempts=STEPS.c.attempts + 1)
+    )
 
 
 def _take(
     connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, bridge: str
 ) -> tuple[Claim | None, int]:
     """Claim one group; (None, 0) when another bridge is claiming it at this moment. The int is its last turn."""
-    query = (
-        select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn)
-        .where(IS_READY, STEPS.c.queue == want.queue, STEPS.c.lane == want.lane, STEPS.c.group_key == group_key)
-        .order_by(*_ORDER)
-        .limit(want.limit)
-    )
-    rows = connection.execute(query.with_for_update(skip_locked=True) if locks_rows(connection) else query).all()
+    rows = connection.execute(
+        _LOCKED_MEMBERS if locks_rows(connection) else _MEMBERS,
+        {"queue": want.queue, "lane": want.lane, "group": group_key, "most": want.limit},
+    ).all()
     if not rows:
         return None, 0
     size = within_budget([row.tokens for row in rows], budget)
@@ -121,39 +173,38 @@ def _take(
     rows = rows[:size]
     stage = rows[0].stage
     claim_id = connection.execute(
-        CLAIMS.insert()
-        .values(
-            queue=want.queue,
-            stage=stage,
-            group_key=group_key,
-            lane=want.lane,
-            size=size,
-            tokens=sum(row.tokens for row in rows),
-            full=full,
-            bridge=bridge,
-            claimed_at=now_ms(),
-            lease_until=now_ms() + lease_ms,
-        )
-        .returning(CLAIMS.c.id)
+        _NEW_CLAIM,
+        {
+            "queue": want.queue,
+            "stage": stage,
+            "group_key": group_key,
+            "lane": want.lane,
+            "size": size,
+            "tokens": sum(row.tokens for row in rows),
+            "full": full,
+            "bridge": bridge,
+            "lease_ms": lease_ms,
+        },
     ).scalar_one()
     connection.execute(
-        update(STEPS)
-        .where(among(connection, STEPS.c.job_id, [row.job_id for row in rows]), STEPS.c.stage == stage)
-        .values(state="leased", claim_id=claim_id, attempts=STEPS.c.attempts + 1)
+        _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": stage, "claim": claim_id}
     )
     return Claim(claim_id, want.queue, stage, want.lane, size), max(row.turn for row in rows)
 
 
+@lru_cache
+def _clock_forward(dialect: str) -> Any:
+    statement = insert(dialect, TURNS).values(tenant=CLOCK, turn=bindparam("now"))
+    return statement.on_conflict_do_update(
+        index_elements=["tenant"],
+        set_={"turn": statement.excluded.turn},
+        where=TURNS.c.turn < statement.excluded.turn,
+    )
+
+
 def _advance(connection: Connection, turn: int) -> None:
     """Move the virtual time of the work in service forward; never back."""
-    statement = insert(connection, TURNS).values(tenant=CLOCK, turn=turn)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant"],
-            set_={"turn": statement.excluded.turn},
-            where=TURNS.c.turn < statement.excluded.turn,
-        )
-    )
+    connection.execute(_clock_forward(connection.dialect.name), {"now": turn})
 
 
 def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:

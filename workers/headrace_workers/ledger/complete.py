@@ -6,11 +6,13 @@ Lock order everywhere: claims, jobs, steps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from headrace_workers.ledger.claim import FIRST_BUDGET, next_budget
-from headrace_workers.ledger.database import among, insert, now_ms
+from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
 from headrace_workers.ledger.ingest import NewStep, step_row
 from headrace_workers.ledger.outbox import Outgoing, put
@@ -38,15 +40,35 @@ class Postponed:
 Settled = Advanced | Postponed | Burial
 
 
+_END = (
+    delete(CLAIMS)
+    .where(CLAIMS.c.id == bindparam("claim"))
+    .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
+)
+_NEW_STEPS = STEPS.insert()
+_POSTPONE = (
+    update(STEPS)
+    .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
+    .values(state="waiting", claim_id=None, ready_at=bindparam("due"), reason=bindparam("why"))
+)
+
+
+@lru_cache
+def _done(dialect: str) -> Any:
+    jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
+    return (
+        update(STEPS)
+        .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.state == "leased", one_of(dialect, STEPS.c.job_id, jobs))
+        .values(state="done", claim_id=None, payload=None, started_at=bindparam("began"), ended_at=bindparam("ended"))
+        .returning(STEPS.c.job_id)
+    )
+
+
 def complete(
     connection: Connection, claim_id: int, settled: Sequence[Settled], *, ran_ms: int, quantum_ms: int
 ) -> bool:
     """Write what came of a claim; False when the lease was lost, and nothing was changed."""
-    head = connection.execute(
-        delete(CLAIMS)
-        .where(CLAIMS.c.id == claim_id)
-        .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
-    ).first()
+    head = connection.execute(_END, {"claim": claim_id}).first()
     if head is None:
         return False
     group_key, full, started_at, size, now = head
@@ -67,32 +89,28 @@ def _advance(connection: Connection, claim_id: int, done: list[Advanced], starte
         return
     last = {item.job_id: item.record for item in done if not item.following}
     alive = active(connection, list(last))
-    held = set(
-        connection.execute(
-            update(STEPS)
-            .where(
-                STEPS.c.claim_id == claim_id,
-                STEPS.c.state == "leased",
-                among(connection, STEPS.c.job_id, [i.job_id for i in done if i.following or i.job_id in alive]),
-            )
-            .values(state="done", claim_id=None, payload=None, started_at=started_at, ended_at=now)
-            .returning(STEPS.c.job_id)
-        ).scalars()
-    )
+    parameters = {
+        "claim": claim_id,
+        "jobs": [item.job_id for item in done if item.following or item.job_id in alive],
+        "began": started_at,
+        "ended": now,
+    }
+    held = set(connection.execute(_done(connection.dialect.name), parameters).scalars())
     end_jobs(connection, "done", [(job_id, record) for job_id, record in last.items() if job_id in held], now)
     onward = [item for item in done if item.following and item.job_id in held]
     if onward:
-        connection.execute(STEPS.insert(), [step_row(step, now) for item in onward for step in item.following])
+        connection.execute(_NEW_STEPS, [step_row(step, now) for item in onward for step in item.following])
         put(connection, [item.record for item in onward])
 
 
 def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> None:
     if later:
         connection.execute(
-            update(STEPS)
-            .where(STEPS.c.claim_id == claim_id, STEPS.c.job_id == bindparam("job"))
-            .values(state="waiting", claim_id=None, ready_at=bindparam("due"), reason=bindparam("why")),
-            [{"job": item.job_id, "due": now + item.delay_ms, "why": item.reason[:2_000]} for item in later],
+            _POSTPONE,
+            [
+                {"claim": claim_id, "job": item.job_id, "due": now + item.delay_ms, "why": item.reason[:2_000]}
+                for item in later
+            ],
         )
 
 

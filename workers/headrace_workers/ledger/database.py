@@ -1,5 +1,7 @@
 """Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
 
+import sqlite3
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,9 +66,9 @@ def _sqlite(engine: Engine) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        _use_wal(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -75,6 +77,17 @@ def _sqlite(engine: Engine) -> Engine:
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch to the write-ahead log. The first switch of a new file does not wait for other processes by itself."""
+    for _ in range(100):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            time.sleep(0.05)
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 @contextmanager
@@ -108,16 +121,27 @@ def _brief(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:300] if error.orig else type(error).__name__
 
 
-def insert(connection: Connection, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, in the connection's dialect."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+def insert(where: Connection | str, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
+    name = where if isinstance(where, str) else where.dialect.name
+    return (postgresql if name == "postgresql" else sqlite).insert(table)
 
 
 def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:
-    """`column` is one of `values`: one array on PostgreSQL, so that the statement stays the same for any number."""
-    if connection.dialect.name != "postgresql":
-        return column.in_(values)  # type: ignore[no-any-return]
-    return column == any_(bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))  # type: ignore[no-any-return]
+    """`column` is one of `values`."""
+    return one_of(connection.dialect.name, column, bindparam_of(connection.dialect.name, column, list(values)))
+
+
+def one_of(dialect: str, column: Any, parameter: Any) -> ColumnElement[bool]:
+    """`column` is one of a parameter's values: an array on PostgreSQL, so that the statement is one for any number."""
+    return column == any_(parameter) if dialect == "postgresql" else column.in_(parameter)  # type: ignore[no-any-return]
+
+
+def bindparam_of(dialect: str, column: Any, values: list[Any] | None = None, name: str | None = None) -> Any:
+    """A parameter that holds many values of a column's type."""
+    if dialect == "postgresql":
+        return bindparam(name, values, type_=postgresql.ARRAY(column.type), required=values is None)
+    return bindparam(name, values, type_=column.type, expanding=True, required=values is None)
 
 
 def locks_rows(connection: Connection) -> bool:

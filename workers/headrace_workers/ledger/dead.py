@@ -4,13 +4,15 @@ import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import among, insert, locks_rows
+from headrace_workers.ledger.database import bindparam_of, insert, one_of
 from headrace_workers.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -104,14 +106,28 @@ def _row(burial: Burial, now: int) -> dict[str, object]:
     }
 
 
+@lru_cache
+def _active(dialect: str) -> Select[Any]:
+    jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
+    query = select(JOBS.c.id).where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active").order_by(JOBS.c.id)
+    return query.with_for_update() if dialect == "postgresql" else query
+
+
+_END_JOB = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("job"))
+    .values(
+        state=bindparam("how"), ended_at=bindparam("ended"), terminal=bindparam("event"),
+        terminal_type=bindparam("event_type"),
+    )
+)  # fmt: skip
+
+
 def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
     """Which of these jobs have not ended, locked for this transaction. Lock order: claims, jobs, steps."""
     if not job_ids:
         return frozenset()
-    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids), JOBS.c.state == "active").order_by(JOBS.c.id)
-    if locks_rows(connection):
-        query = query.with_for_update()
-    return frozenset(connection.execute(query).scalars())
+    return frozenset(connection.execute(_active(connection.dialect.name), {"jobs": list(job_ids)}).scalars())
 
 
 def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, Outgoing]], now: int) -> None:
@@ -119,11 +135,15 @@ def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, 
     if not terminals:
         return
     connection.execute(
-        update(JOBS)
-        .where(JOBS.c.id == bindparam("job"))
-        .values(state=state, ended_at=now, terminal=bindparam("event"), terminal_type=bindparam("event_type")),
+        _END_JOB,
         [
-            {"job": job_id, "event": record.value, "event_type": record.headers["ce_type"]}
+            {
+                "job": job_id,
+                "how": state,
+                "ended": now,
+                "event": record.value,
+                "event_type": record.headers["ce_type"],
+            }
             for job_id, record in terminals
         ],
     )

@@ -1,15 +1,15 @@
 """The worker's first act: take up a claim, once, and read what is to be done."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, select, update
 
 from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.tables import CLAIMS, IS_ACTIVE, JOBS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
+class StepRow(NamedTuple):
     """A claimed step with its job: everything that the worker needs to run it and to write what follows."""
 
     job_id: str
@@ -20,7 +20,7 @@ class StepRow:
     replays: int
     accepted_at: int
     attempts: int
-    waited_ms: int
+    ready_at: int
     event_type: str
     payload: bytes | None
     lane: int
@@ -44,60 +44,51 @@ class Started:
     steps: tuple[StepRow, ...]
 
 
+_BEGIN = (
+    update(CLAIMS)
+    .where(CLAIMS.c.id == bindparam("claim"), CLAIMS.c.started_at.is_(None))
+    .values(
+        started_at=now_ms(),
+        worker=bindparam("by"),
+        lease_until=now_ms() + bindparam("lease_ms", type_=BigInteger),
+    )
+    .returning(CLAIMS.c.queue, CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at)
+)
+# In the order of StepRow's fields. The state is looked at here, not in SQL: there it would tempt the planner to read
+# the index of all active jobs.
+_STEPS = (
+    select(
+        STEPS.c.job_id,
+        JOBS.c.tenant,
+        JOBS.c.kind,
+        JOBS.c.payload,
+        JOBS.c.traceparent,
+        JOBS.c.replays,
+        JOBS.c.accepted_at,
+        STEPS.c.attempts,
+        STEPS.c.ready_at,
+        STEPS.c.event_type,
+        STEPS.c.payload,
+        STEPS.c.lane,
+        STEPS.c.rank,
+        STEPS.c.deadline,
+        STEPS.c.turn,
+        STEPS.c.tokens,
+        JOBS.c.state,
+    )
+    .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+    .where(STEPS.c.claim_id == bindparam("claim"))
+    .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+)
+
+
 def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
     """Begin a claim; None when it was begun before, ran out or was given back: then there is nothing to do."""
-    head = connection.execute(
-        update(CLAIMS)
-        .where(CLAIMS.c.id == claim_id, CLAIMS.c.started_at.is_(None))
-        .values(started_at=now_ms(), worker=worker, lease_until=now_ms() + lease_ms)
-        .returning(
-            CLAIMS.c.queue, CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at
-        )
-    ).first()
+    head = connection.execute(_BEGIN, {"claim": claim_id, "by": worker, "lease_ms": lease_ms}).first()
     if head is None:
         return None
-    rows = connection.execute(
-        select(
-            STEPS.c.job_id,
-            JOBS.c.tenant,
-            JOBS.c.kind,
-            JOBS.c.payload.label("job_payload"),
-            JOBS.c.traceparent,
-            JOBS.c.replays,
-            JOBS.c.accepted_at,
-            STEPS.c.attempts,
-            STEPS.c.ready_at,
-            STEPS.c.event_type,
-            STEPS.c.payload,
-            STEPS.c.lane,
-            STEPS.c.rank,
-            STEPS.c.deadline,
-            STEPS.c.turn,
-            STEPS.c.tokens,
-        )
-        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(STEPS.c.claim_id == claim_id, IS_ACTIVE)
-        .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
-    ).all()
-    steps = tuple(
-        StepRow(
-            job_id=r.job_id,
-            tenant=r.tenant,
-            kind=r.kind,
-            job_payload=r.job_payload,
-            traceparent=r.traceparent,
-            replays=r.replays,
-            accepted_at=r.accepted_at,
-            attempts=r.attempts,
-            waited_ms=max(0, head.started_at - r.ready_at),
-            event_type=r.event_type,
-            payload=r.payload,
-            lane=r.lane,
-            rank=r.rank,
-            deadline=r.deadline,
-            turn=r.turn,
-            tokens=r.tokens,
-        )
-        for r in rows
-    )
-    return Started(claim_id, head.queue, head.stage, head.group_key, head.full, head.tokens, head.started_at, steps)
+    queue, stage, group_key, full, tokens, now = head
+    rows = connection.execute(_STEPS, {"claim": claim_id})
+    # The step of a job that was cancelled since is left out, and put away when the claim ends.
+    steps = tuple(StepRow._make(tuple(row)[:-1]) for row in rows if row[-1] == "active")
+    return Started(claim_id, queue, stage, group_key, full, tokens, now, steps)
