@@ -16,9 +16,12 @@ _USER = "postgres"
 
 
 class PostgresServer(Server):
-    """A cluster in `folder`, which `_USER` owns. `url` is SQLAlchemy's, for psycopg 3."""
+    """A cluster in `folder`, which `_USER` owns. `url` is SQLAlchemy's, for psycopg 3.
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    Tests need no `durable` cluster, which survives a crash of the machine; a bench must pay for it as production does.
+    """
+
+    def __init__(self, binaries: Path, folder: Path, *, durable: bool = False) -> None:
         self._data = folder / "data"
         self._binaries = binaries
         self.port = free_ports(1)[0]
@@ -26,7 +29,7 @@ class PostgresServer(Server):
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
             "unix_socket_directories": str(folder),
-            "fsync": "off",  # only a crash of the machine would lose anything
+            "fsync": "on" if durable else "off",
             "max_connections": "200",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -76,14 +79,14 @@ class PostgresServer(Server):
         return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
 
 
-def find_postgres(folder: Path) -> PostgresServer | None:
+def find_postgres(folder: Path, *, durable: bool = False) -> PostgresServer | None:
     """A cluster in `folder`; None without PostgreSQL's server programs, or as root without a user to run it."""
     binaries = _binaries()
     if binaries is None or (os.geteuid() == 0 and (not _user_exists() or shutil.which("setpriv") is None)):
         return None
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
-    return PostgresServer(binaries, folder)
+    return PostgresServer(binaries, folder, durable=durable)
 
 
 def _binaries() -> Path | None:

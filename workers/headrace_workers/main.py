@@ -89,7 +89,9 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
     def moderator() -> Moderator:
         from headrace_workers.moderation.moderator import build_moderator
 
-        return build_moderator(settings.policy)
+        moderator = build_moderator(settings.policy)
+        moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
+        return moderator
 
     steps = steps_of(roles, model, generator=generator, moderator=moderator)
     ledger = Ledger.at(settings.ledger)

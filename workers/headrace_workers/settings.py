@@ -8,7 +8,6 @@ from typing import Any, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
-
 from headrace_workers.engines.hardware import Device
 
 T = TypeVar("T")

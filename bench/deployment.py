@@ -1,0 +1,93 @@
+"""Processes of headrace under test: a bridge and workers by role, on given services."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_producers import KafkaSettings, Producer
+from headrace_producers.admin import ensure_topics
+from headrace_producers.kafka import KafkaSink
+from headrace_workers.cli.readiness import LogWatch
+from headrace_workers.embedded.processes import ChildSpec, start, stop
+
+from bench.services import Services
+
+_READY = {"bridge": "the bridge runs", "worker": "ready for work"}
+
+# Two worker processes, as many as the peers get: one holds the model, the other moderates and judges.
+TWO_WORKERS = {"generate": ["--role", "generate"], "moderate-judge": ["--role", "moderate", "--role", "judge"]}
+# One process a role, for what each of them costs.
+BY_ROLE = {"generate": ["--role", "generate"], "moderate": ["--role", "moderate"], "judge": ["--role", "judge"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A running pipeline. `pids` has one process a name: `bridge`, and each worker by its own."""
+
+    kafka: KafkaSettings
+    ledger: str
+    pids: Mapping[str, int]
+    log: Path
+
+    def producer(self) -> Producer:
+        """A producer with the defaults that a service has."""
+        return Producer(KafkaSink(self.kafka))
+
+
+@contextmanager
+def deployment(
+    services: Services, home: Path, models: list[str], workers: Mapping[str, list[str]], **env: str
+) -> Iterator[Deployment]:
+    """Start a bridge and these workers on a new ledger and new topics, and stop them in the end.
+
+    `home` holds the models. Each worker of the role generate is started once a model. `env` is added to the
+    processes' environment.
+    """
+    services.empty_redis()
+    kafka, ledger = KafkaSettings.at(services.kafka, services.new_prefix()), services.new_ledger()
+    ensure_topics(kafka)
+    full = _environment(services, kafka, ledger, home) | env
+    log = services.folder / "log" / kafka.prefix.rstrip(".")
+    with ExitStack() as stack:
+        pids = {}
+        for name, arguments in _commands(workers, models).items():
+            child = start(_spec(name, arguments, log), log, env=full)
+            stack.callback(stop, child)
+            pids[name] = child.process.pid
+        yield Deployment(kafka, ledger, pids, log)
+
+
+def _commands(workers: Mapping[str, list[str]], models: list[str]) -> dict[str, list[str]]:
+    commands: dict[str, list[str]] = {}
+    for name, roles in workers.items():
+        if "generate" in roles:
+            for model in models:
+                commands[f"{name}-{model}"] = ["worker", *roles, "--model", model]
+        else:
+            commands[name] = ["worker", *roles]
+    return {**commands, "bridge": ["bridge"]}
+
+
+def _spec(name: str, arguments: list[str], log: Path) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-m", "headrace_workers", *arguments),
+        ready=LogWatch(log / f"{name}.log", _READY[arguments[0]]).seen,
+        ready_seconds=180.0,
+        grace_seconds=30.0,
+    )
+
+
+def _environment(services: Services, kafka: KafkaSettings, ledger: str, home: Path) -> dict[str, str]:
+    # What the caller's shell says about headrace is none of the bench's business.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    return own | {
+        "HEADRACE_HOME": str(home),
+        "HEADRACE_KAFKA": kafka.address,
+        "HEADRACE_TOPIC_PREFIX": kafka.prefix,
+        "HEADRACE_REDIS": services.redis,
+        "HEADRACE_LEDGER": ledger,
+    }

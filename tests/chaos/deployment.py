@@ -1,0 +1,217 @@
+"""A small production: bridges and workers as processes of their own over real services, to be killed at will."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace_producers import KafkaSettings, Producer, ProducerSettings
+from headrace_producers.admin import ensure_topics
+from headrace_producers.kafka import KafkaSink
+from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.ledger.database import connect
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.testing import make_echo_model
+from tests.chaos.history import query
+
+MODEL = "echo"
+ROLES: dict[str, tuple[str, ...]] = {
+    "bridge": ("bridge",),
+    "generate": ("worker", "--role", "generate", "--model", MODEL),
+    "moderate": ("worker", "--role", "moderate"),
+    "judge": ("worker", "--role", "judge"),
+}
+
+_PENDING = "SELECT (SELECT count(*) FROM jobs WHERE state = 'active'), (SELECT count(*) FROM outbox)"
+_HELD = "SELECT (SELECT count(*) FROM claims), (SELECT count(*) FROM steps WHERE state = 'leased')"
+_KNOWN = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM dead_letters WHERE stage = 'ingest')"
+_ENDED = "SELECT count(*) FROM jobs WHERE state <> 'active'"
+
+
+class NotQuiet(AssertionError):
+    """Work is left after a time in which it should all have been done."""
+
+
+@dataclass(kw_only=True)
+class Deployment:
+    """Addresses, and the processes that run over them, by name. Use it from the thread that lives longest.
+
+    `lease` is in seconds: short, so that the work of the dead is soon taken up again.
+    """
+
+    kafka: str
+    prefix: str
+    redis: str
+    ledger: str
+    folder: Path
+    lease: float = 3.0
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Create the topics, the ledger's tables and the echo model."""
+        ensure_topics(self.settings)
+        engine = connect(self.ledger)
+        migrate(engine)
+        engine.dispose()
+        make_echo_model(self.folder)
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """For clients."""
+        return KafkaSettings.at(self.kafka, self.prefix)
+
+    def producer(self) -> Producer:
+        """A producer of jobs for the echo model."""
+        return Producer(KafkaSink(self.settings, linger_ms=5), ProducerSettings(model=MODEL))
+
+    # -- processes
+
+    def start(self, *names: str) -> None:
+        """Start these that do not run; a name is a role, or a role and a number: `bridge`, `bridge-2`."""
+        for name in names or ROLES:
+            if name not in self.children or not self.children[name].running:
+                spec = ChildSpec(
+                    name=name,
+                    argv=[sys.executable, "-m", "headrace_workers", *ROLES[name.partition("-")[0]]],
+                    env=self._environment(),
+                    grace_seconds=15,
+                )
+                self.children[name] = start(spec, self.folder / "log")
+
+    def revive(self) -> list[str]:
+        """Start again whoever has died; their names."""
+        dead = [name for name, child in self.children.items() if not child.running]
+        self.start(*dead) if dead else None
+        return dead
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process."""
+        self.children[name].process.send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, also to one that is stopped."""
+        self.signal(name, signal.SIGKILL)
+        self.children[name].process.wait()
+
+    def retire(self, name: str) -> None:
+        """Stop a process for good, and forget it."""
+        stop(self.children.pop(name))
+
+    def terminate(self, seconds: float = 20) -> dict[str, int]:
+        """SIGTERM to all at once; the exit code of each. AssertionError when one does not end in time."""
+        for child in self.children.values():
+            child.process.send_signal(signal.SIGTERM)
+        until = time.monotonic() + seconds
+        codes: dict[str, int] = {}
+        for name, child in self.children.items():
+            while child.running:
+                assert time.monotonic() < until, f"{name} has not ended {seconds:g} s after SIGTERM; see {child.log}"
+                time.sleep(0.05)
+            codes[name] = child.process.returncode
+        return codes
+
+    def close(self) -> None:
+        """Stop all, whatever state they are in."""
+        for child in reversed(self.children.values()):
+            if child.running:
+                child.process.send_signal(signal.SIGCONT)
+                child.process.kill()
+                child.process.wait()
+        self.children.clear()
+
+    def catch_at_work(self, name: str, seconds: float = 20) -> int:
+        """SIGSTOP a worker while it holds a claim that it has begun; the claim's id.
+
+        It is stopped first and looked at then, so that the claim cannot end in between.
+        """
+        pid = self.children[name].process.pid
+        statement = f"SELECT id FROM claims WHERE started_at IS NOT NULL AND worker LIKE '%:{pid}:%'"
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if query(self.ledger, statement)[0]:
+                os.kill(pid, signal.SIGSTOP)
+                if held := query(self.ledger, statement)[0]:
+                    return int(held[0][0])
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(0.002)
+        raise NotQuiet(f"{name} was never seen at work within {seconds:g} s")
+
+    # -- work
+
+    def publish(self, prompts: Iterable[str], key: str, **fields: object) -> list[str]:
+        """Publish one generation job a prompt, with idempotency keys `key`-0, `key`-1, …; their ids."""
+        with self.producer() as producer:
+            return [
+                producer.generate(prompt=prompt, idempotency_key=f"{key}-{number}", **fields)  # type: ignore[arg-type]
+                for number, prompt in enumerate(prompts)
+            ]
+
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        return int(query(self.ledger, _ENDED)[0][0][0])
+
+    def held(self) -> tuple[int, int]:
+        """How many claims there are, and how many steps are leased."""
+        row = query(self.ledger, _HELD)[0][0]
+        return int(row[0]), int(row[1])
+
+    def wait_until(self, true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Wait for something; NotQuiet names it when it does not come."""
+        until = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > until:
+                raise NotQuiet(f"not within {seconds:g} s: {what}")
+            time.sleep(0.02)
+
+    def known(self, job_ids: Iterable[str]) -> set[str]:
+        """Those of these jobs that the ledger has taken in or refused."""
+        rows = query(self.ledger, "SELECT id FROM jobs", "SELECT job_id FROM dead_letters")
+        return {row[0] for found in rows for row in found} & set(job_ids)
+
+    def wait_quiet(self, job_ids: Iterable[str], seconds: float = 90, *, revive: bool = True) -> None:
+        """Wait until the ledger knows these jobs, no job is active, nothing is held and the outbox is empty.
+
+        Whoever dies meanwhile is started again. NotQuiet says what is left when the time is up.
+        """
+        missing, until = set(job_ids), time.monotonic() + seconds
+        left = "nothing"
+        while True:
+            if revive:
+                self.revive()
+            with contextlib.suppress(*_AWAY):
+                missing -= self.known(missing) if missing else set()
+                pending, held = query(self.ledger, _PENDING, _HELD)
+                left = f"{len(missing)} unknown, {pending[0]} active and in the outbox, {held[0]} claims and leased"
+                if not missing and not any(pending[0]) and not any(held[0]):
+                    return
+            if time.monotonic() > until:
+                raise NotQuiet(f"after {seconds:g} s there is work left: {left}; logs in {self.folder / 'log'}")
+            time.sleep(0.05)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HEADRACE_KAFKA": self.kafka,
+            "HEADRACE_TOPIC_PREFIX": self.prefix,
+            "HEADRACE_REDIS": self.redis,
+            "HEADRACE_LEDGER": self.ledger,
+            "HEADRACE_HOME": str(self.folder),
+            "HEADRACE_LEASE": str(self.lease),
+            "HEADRACE_MAX_CRASHES": "2",
+            "TMPDIR": str(self.folder),  # where processes show that they live: of this deployment alone
+            "OMP_NUM_THREADS": "1",
+        }
+
+
+def _away() -> tuple[type[Exception], ...]:
+    import sqlite3
+
+    import psycopg
+
+    return psycopg.OperationalError, sqlite3.OperationalError
+
+
+_AWAY = _away()

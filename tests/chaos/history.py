@@ -1,0 +1,153 @@
+"""What a deployment did: every record on its topics and every row of its ledger, read with code of this file's own.
+
+Nothing of headrace's codec or ledger is used: a checker that shares code with what it checks shares its mistakes.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+TOPICS = ("outputs", "moderated", "results", "dead")
+
+_JOBS = "SELECT id, kind, state, terminal_type, terminal FROM jobs"
+_STEPS = "SELECT job_id, stage, state, claim_id FROM steps"
+_REFUSED = "SELECT job_id FROM dead_letters WHERE stage = 'ingest' AND job_id IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One record as it lies on a topic. `topic` is without the deployment's prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str
+    type: str
+    time: str  # RFC 3339 in UTC with milliseconds, so that text order is time order
+    job_id: str | None
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A row of the ledger's `jobs`."""
+
+    id: str
+    kind: str
+    state: str
+    terminal_type: str | None
+    terminal: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A row of the ledger's `steps`."""
+
+    job_id: str
+    stage: str
+    state: str
+    claim_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that can be known afterwards. `published` are the ids of the jobs that the broker confirmed to the test."""
+
+    published: frozenset[str] = frozenset()
+    events: tuple[Event, ...] = ()
+    jobs: tuple[JobRow, ...] = ()
+    steps: tuple[StepRow, ...] = ()
+    refused: frozenset[str] = frozenset()  # jobs that were turned away at the door
+    claims: int = 0
+    outbox: int = 0
+    forbidden: tuple[bytes, ...] = field(default=(), repr=False)  # texts that moderation must have stopped
+
+    def of(self, published: Iterable[str]) -> "History":
+        """The part that is about these jobs; outbox and claims stay those of the whole."""
+        ids = frozenset(published)
+        return replace(
+            self,
+            published=ids,
+            events=tuple(event for event in self.events if event.job_id in ids),
+            jobs=tuple(row for row in self.jobs if row.id in ids),
+            steps=tuple(row for row in self.steps if row.job_id in ids),
+            refused=self.refused & ids,
+        )
+
+
+def read_history(
+    *, bootstrap: str, prefix: str, ledger: str, published: Iterable[str], forbidden: Sequence[str] = ()
+) -> History:
+    """Read everything, once all is quiet. `ledger` is a SQLAlchemy URL, of which only the address is used."""
+    jobs, steps, refused, claims, outbox = query(
+        ledger, _JOBS, _STEPS, _REFUSED, "SELECT count(*) FROM claims", "SELECT count(*) FROM outbox"
+    )
+    return History(
+        published=frozenset(published),
+        events=read_events(bootstrap, prefix),
+        jobs=tuple(JobRow(*row[:4], None if row[4] is None else bytes(row[4])) for row in jobs),
+        steps=tuple(StepRow(*row) for row in steps),
+        refused=frozenset(row[0] for row in refused),
+        claims=int(claims[0][0]),
+        outbox=int(outbox[0][0]),
+        forbidden=tuple(text.encode() for text in forbidden),
+    )
+
+
+def query(ledger: str, *statements: str) -> list[list[tuple[Any, ...]]]:
+    """The rows of each statement, all of one moment."""
+    if ledger.startswith("sqlite"):
+        # Autocommit off and a deferred BEGIN: in WAL mode all reads of one transaction see the same state.
+        with closing(sqlite3.connect(ledger.partition(":///")[2], timeout=30, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            return [connection.execute(statement).fetchall() for statement in statements]
+    import psycopg
+
+    address = ledger.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(address, connect_timeout=5) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return [connection.execute(statement).fetchall() for statement in statements]
+
+
+def read_events(
+    bootstrap: str, prefix: str, topics: Sequence[str] = TOPICS, *, seconds: float = 60
+) -> tuple[Event, ...]:
+    """Every record on these topics from the beginning to the end that they have now; TimeoutError when it stalls."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    try:
+        names = [prefix + topic for topic in topics]
+        partitions = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name))]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        consumer.seek_to_beginning(*partitions)
+        events: list[Event] = []
+        until = time.monotonic() + seconds
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            if time.monotonic() > until:
+                raise TimeoutError(f"the topics of {prefix!r} cannot be read to their end within {seconds:g} s")
+            for partition, records in consumer.poll(timeout_ms=200).items():
+                events += [_event(partition.topic.removeprefix(prefix), record) for record in records]
+        return tuple(events)
+    finally:
+        consumer.close()
+
+
+def _event(topic: str, record: Any) -> Event:
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    body = json.loads(record.value)
+    return Event(
+        topic=topic,
+        partition=record.partition,
+        offset=record.offset,
+        id=headers["ce_id"],
+        type=headers["ce_type"],
+        time=headers["ce_time"],
+        job_id=body.get("job_id"),
+        value=record.value,
+    )

@@ -1,0 +1,69 @@
+"""Records as producers write them, good and bad."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob
+from headrace_schemas.codec import Event, encode, topic_for, type_of
+from headrace_workers.bridge.accept import Record, Rules
+
+NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
+
+
+class Models:
+    """The models there are: `echo` and `other`."""
+
+    def __contains__(self, alias: str) -> bool:
+        return alias in self.aliases()
+
+    def aliases(self) -> list[str]:
+        """All of them."""
+        return ["echo", "other"]
+
+
+RULES = Rules(Models(), None, NOW)
+
+
+def generation(**fields: Any) -> GenerationJob:
+    """A job that is accepted."""
+    return GenerationJob(**{"model": "echo", "prompt": "a b c", **fields})
+
+
+def evaluation(**fields: Any) -> EvaluationJob:
+    """A job for the judge alone."""
+    return EvaluationJob(**{"input": "a", "output": "b", "reference": "b", "criteria": (ExactMatch(),), **fields})
+
+
+def envelope_of(event: Event, **fields: Any) -> Envelope:
+    """An envelope with an id of its own."""
+    known = {"id": str(uuid4()), "type": type_of(event), "source": "/tests", "time": datetime.now(UTC)}
+    return Envelope(**(known | fields))
+
+
+def wire(event: Event, **fields: Any) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Headers and value of an event; fields go into the envelope."""
+    return encode(event, envelope_of(event, **fields))
+
+
+def record(event: Event | None = None, /, **changes: Any) -> Record:
+    """A consumed record of an event, with parts of it changed: `headers`, `value`, `topic`, `offset`."""
+    event = event or generation()
+    headers, value = wire(event)
+    known = {"topic": topic_for(event), "partition": 0, "offset": 0, "headers": tuple(headers), "value": value}
+    return Record(**(known | changes))
+
+
+def without(headers: tuple[tuple[str, Any], ...], name: str) -> tuple[tuple[str, Any], ...]:
+    """Headers without one."""
+    return tuple(pair for pair in headers if pair[0] != name)
+
+
+def replaced(headers: tuple[tuple[str, Any], ...], name: str, value: bytes | None) -> tuple[tuple[str, Any], ...]:
+    """Headers with one changed or added."""
+    return (*without(headers, name), (name, value))
+
+
+def cancel(job_id: str, **fields: Any) -> CancelJob:
+    """The wish to cancel a job."""
+    return CancelJob(job_id=job_id, **fields)

@@ -1,0 +1,220 @@
+"""Deciding about one record."""
+
+import json
+import random
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+from tests.schemas.strategies import EVENTS
+from tests.workers.bridge.mutate import mutate, valid_records
+from tests.workers.bridge.records import NOW, RULES, Models, cancel, evaluation, generation, record, replaced, without
+
+from headrace_schemas import Category, Rubric, Topic
+from headrace_schemas.codec import TOPICS
+from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.bridge.accept import INGEST, Record, Rules, accept
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.dead import Burial, letter
+from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+
+GOOD = record().headers
+
+
+def value(**changes):
+    """A generation job's JSON with fields changed; None drops one."""
+    fields = {"model": "echo", "prompt": "hello"} | changes
+    return json.dumps({name: field for name, field in fields.items() if field is not None}).encode()
+
+
+BAD_VALUES = {
+    "not JSON": (b"\x80\x04not json", "JSON"),
+    "empty": (b"", "JSON"),
+    "cut": (value()[:-4], "JSON"),
+    "no value": (None, "no value"),
+    "an array": (b"[]", "object"),
+    "not UTF-8": (b'{"model":"echo","prompt":"\xff"}', "value"),
+    "a lone surrogate": (b'{"model":"echo","prompt":"\\ud800"}', "surrogate"),
+    "a NUL": (b'{"model":"echo","prompt":"a\\u0000b"}', "prompt"),
+    "an unknown field": (value(surprise=1), "surprise"),
+    "a wrong type": (value(prompt=5), "prompt"),
+    "a number as text": (value(priority="5"), "priority"),
+    "a missing field": (value(model=None), "model"),
+    "no prompt": (value(prompt=None), "prompt or messages"),
+    "both inputs": (value(messages=[{"role": "user", "content": "a"}]), "prompt or messages"),
+    "out of range": (value(priority=10), "priority"),
+    "not a finite number": (b'{"model":"echo","prompt":"a","sampling":{"temperature":NaN}}', ""),
+    "an unknown model": (value(model="gpt-9"), "'gpt-9'.*echo, other"),
+    "an unknown judge": (value(criteria=[{"kind": "rubric", "question": "Kind?", "model": "gpt-9"}]), "gpt-9"),
+    "10 MB": (value(prompt="x" * 10_000_000), f"more than the {MAX_VALUE_BYTES}"),
+    "a long prompt": (value(prompt="x" * 200_001), "prompt"),
+    "a deadline in the past": (value(deadline="2001-01-01T00:00:00Z"), "2001-01-01.*passed"),
+    "a deadline in the year 1": (value(deadline="0001-01-01T00:00:00+23:00"), "passed|cannot be used"),
+    "a deadline without a zone": (value(deadline="2101-01-01T00:00:00"), "deadline"),
+    "deep nesting": (b"[" * 100_000, ""),
+}
+BAD_HEADERS = {
+    **{f"no {name}": (without(GOOD, name), name) for name in ("ce_specversion", "ce_id", "ce_type", "ce_source")},
+    "none at all": ((), "ce_specversion"),
+    "an unknown type": (replaced(GOOD, "ce_type", b"headrace.job.poem.v1"), "poem"),
+    "an unknown version": (replaced(GOOD, "ce_type", b"headrace.job.generation.v2"), r"generation\.v2.*known are"),
+    "CloudEvents 0.3": (replaced(GOOD, "ce_specversion", b"0.3"), "0.3"),
+    "a header without value": (replaced(GOOD, "ce_id", None), "ce_id"),
+    "a header that is no UTF-8": (replaced(GOOD, "ce_id", b"\xff"), "ce_id"),
+    "a header with a NUL": (replaced(GOOD, "ce_source", b"a\x00"), "ce_source"),
+    "a long header": (replaced(GOOD, "ce_id", b"x" * 1025), "ce_id"),
+    "a wrong time": (replaced(GOOD, "ce_time", b"yesterday"), "ce_time"),
+    "an expiry in the past": (replaced(GOOD, "ce_expirytime", b"2001-01-01T00:00:00Z"), "2001-01-01.*passed"),
+    "an expiry that is no time": (replaced(GOOD, "ce_expirytime", b"soon"), "ce_expirytime"),
+}
+
+
+def refused(found, reason=""):
+    """A refusal with this reason, which can be announced."""
+    assert isinstance(found, Burial)
+    assert (found.category, found.stage, found.attempts) == (Category.INVALID, INGEST, 0)
+    assert found.reason
+    assert re.search(reason, found.reason), found.reason
+    assert letter(found).size == len(found.value)
+    return found
+
+
+@pytest.mark.parametrize(("content", "reason"), BAD_VALUES.values(), ids=BAD_VALUES)
+def test_a_bad_value_is_refused_with_what_is_wrong(content, reason):
+    """Whatever is in the value, the answer is a burial whose reason names the trouble."""
+    found = refused(accept(record(value=content), RULES), reason)
+    assert found.value == (content or b"")
+
+
+@pytest.mark.parametrize(("headers", "reason"), BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
+    """A record whose attributes are missing or wrong is buried, and its headers are kept for people to see."""
+    found = refused(accept(record(headers=headers), RULES), reason)
+    assert set(found.headers) == {name for name, _ in headers}
+
+
+@pytest.mark.parametrize("event_type", EVENTS)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
+    """Each event has one topic; on any other it is refused, and what headrace itself says is no job anywhere."""
+    event = data.draw(EVENTS[event_type])
+    for topic in Topic:
+        if topic is not TOPICS[type(event)]:
+            refused(accept(record(event, topic=topic), RULES), "belong on")
+        elif topic not in (Topic.GENERATION, Topic.EVALUATION, Topic.CANCELLATION):
+            refused(accept(record(event), RULES), "is no job")
+
+
+@given(value=st.none() | st.binary(), headers=st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=9),
+       topic=st.sampled_from(Topic), typed=st.sampled_from([None, *EVENTS]))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_raise(value, headers, topic, typed):
+    """Any bytes at all come out as a refusal."""
+    named = replaced(GOOD, "ce_type", typed.encode()) if typed else ()
+    refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
+
+
+@given(event=EVENTS["headrace.job.generation.v1"] | EVENTS["headrace.job.evaluation.v1"])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_valid_job_is_taken_or_refused_for_its_model_or_deadline(event):
+    """A job that the contract allows has its one first step, unless its model or deadline forbids it."""
+    found = accept(record(event), RULES)
+    if isinstance(found, Burial):
+        refused(found, "no model is called|has passed")
+        return
+    assert isinstance(found, NewJob)
+    assert len(found.steps) == 1
+    assert found.steps[0].job_id == found.id
+    assert (found.steps[0].tokens > 0, found.steps[0].rank) == (True, 9 - event.priority)
+
+
+def test_a_job_comes_with_its_first_step():
+    """Lane, priority, deadline, route and trace are read once, here."""
+    soon = datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(minutes=5)
+    job = generation(priority=9, lane=Lane.BATCH, deadline=soon, tenant="shop", idempotency_key="k")
+    given_record = record(job)
+    headers = replaced(given_record.headers, "ce_traceparent", b"00-" + b"a" * 52)
+    found = accept(record(job, headers=headers), RULES)
+    assert isinstance(found, NewJob)
+    (step,) = found.steps
+    assert (found.id, found.tenant, found.kind) == (job.job_id("unused"), "shop", "generation")
+    assert (step.stage, step.queue, step.lane, step.rank) == ("generate", "model.echo", BATCH, 0)
+    assert step.deadline == NOW + 300_000
+    assert found.traceparent == "00-" + "a" * 52
+    assert found.payload == given_record.value
+
+
+def test_the_earlier_of_two_deadlines_counts():
+    """The envelope's expiry and the job's deadline both bound it."""
+    first, second = (datetime.fromtimestamp(NOW / 1000, UTC) + timedelta(hours=h) for h in (1, 2))
+    taken = [
+        accept(record(job, headers=replaced(GOOD, "ce_expirytime", expiry.isoformat().encode())), RULES)
+        for job, expiry in ((generation(deadline=first), second), (generation(deadline=second), first))
+    ]
+    assert [item.steps[0].deadline for item in taken] == [NOW + 3_600_000] * 2
+    assert accept(record(), RULES).steps[0].deadline == NEVER
+
+
+def test_an_evaluation_starts_at_the_judge():
+    """Where no model is asked for it waits for any judge, else for the worker that holds the judge's model."""
+    plain, rubric = evaluation(), evaluation(criteria=(Rubric(question="Kind?"),))
+    assert accept(record(plain), RULES).steps[0].queue == "judge"
+    with_judge = Rules(Models(), "other", NOW)
+    step = accept(record(rubric), with_judge).steps[0]
+    assert (step.stage, step.queue, step.lane) == ("judge", "model.other", INTERACTIVE)
+    refused(accept(record(rubric), Rules(Models(), "gone", NOW)), "gone")
+
+
+def test_a_wish_to_cancel_is_taken():
+    """A cancellation names job, tenant and reason."""
+    job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    wish = accept(record(cancel(job_id, tenant="shop", reason="late")), RULES)
+    assert wish == Cancellation(job_id, "shop", "late", None)
+
+
+def test_the_same_record_is_refused_under_the_same_id():
+    """Reading a log again adds no dead letter; another place in it is another one."""
+    ids = [accept(record(value=b"", offset=offset), RULES).id for offset in (1, 1, 2)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_refused_job_is_named():
+    """What could be read of the job is kept: who waits for it learns its end."""
+    job = generation(model="gone", tenant="shop", idempotency_key="k")
+    found = refused(accept(record(job), RULES), "gone")
+    assert (found.job_id, found.tenant) == (job.job_id("unused"), "shop")
+
+
+def test_ten_thousand_mutated_records_add_up(tmp_path):
+    """No mutation raises; in the ledger each refusal is one dead letter, each job accepted is there, nothing else."""
+    ledger = Ledger.at(f"sqlite:///{tmp_path / 'ledger.db'}")
+    migrate(ledger.engine)
+    chance, seeds = random.Random(20), valid_records()
+    decided = [accept(mutate(chance.choice(seeds), chance, offset), RULES) for offset in range(10_000)]
+    jobs = [item for item in decided if isinstance(item, NewJob)]
+    burials = [item for item in decided if isinstance(item, Burial)]
+    wishes = [item for item in decided if isinstance(item, Cancellation)]
+    assert len(jobs) + len(burials) + len(wishes) == 10_000
+    assert min(len(jobs), len(burials), len(wishes)) > 50  # the fuzz reaches every kind of end
+    new = 0
+    for start in range(0, 10_000, 500):  # as the bridge does it: a poll at a time
+        part = decided[start : start + 500]
+        new += ledger.ingest(*([i for i in part if isinstance(i, kind)] for kind in (NewJob, Burial, Cancellation)))
+    letters = ledger.read(select(DEAD_LETTERS.c.id, DEAD_LETTERS.c.reason))
+    assert {row.id for row in letters} == {burial.id for burial in burials}
+    assert (len(letters), all(row.reason for row in letters)) == (len(burials), True)
+    kinds = dict(ledger.read(select(JOBS.c.kind, func.count()).group_by(JOBS.c.kind)))
+    ids = {job.id for job in jobs}
+    assert new == len(ids) - len({w.job_id for w in wishes} & ids) or new <= len(ids)
+    assert sum(count for kind, count in kinds.items() if kind != "unknown") == new
+    announced = [row.topic for row in ledger.read(select(OUTBOX.c.topic))]
+    assert announced.count("dead") == len(burials)
+    ledger.close()
