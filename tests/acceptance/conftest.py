@@ -1,0 +1,97 @@
+"""headrace as a user runs it: commands in a folder of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.services.eventually import eventually
+
+from headrace_workers.models.pull import pull
+from headrace_workers.testing import make_echo_model
+
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+@dataclass
+class Shell:
+    """Runs `headrace …` in one folder, with an environment that holds nothing of the caller's settings."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command gets."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        return kept | self.env
+
+    def run(self, *arguments: str, code: int = 0, timeout: float = 180, stdin: str | None = None) -> str:
+        """Run a command to its end; its standard output. The exit code must be the one given."""
+        done = subprocess.run(
+            self.argv(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=timeout, check=False, input=stdin,
+        )  # fmt: skip
+        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command; its output goes to `<first argument>.log`."""
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                self.argv(*arguments), cwd=self.folder, env=self.environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @staticmethod
+    def argv(*arguments: str) -> list[str]:
+        """The whole argument list."""
+        return [sys.executable, "-m", "headrace_workers", *arguments]
+
+
+def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 60) -> int:
+    """Signal a process and wait; its exit code."""
+    process.send_signal(number)
+    return process.wait(timeout)
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    """JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """A folder with the echo model, and no stack."""
+    make_echo_model(tmp_path / ".headrace")
+    return Shell(tmp_path, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A running `headrace up` with the echo model, for a module's tests to share."""
+    folder = tmp_path_factory.mktemp("stack")
+    make_echo_model(folder / ".headrace")
+    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
+    process = shell.start("up")
+    try:
+        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 120)
+        assert process.poll() is None, (folder / "up.log").read_text()
+        yield shell
+    finally:
+        if process.poll() is None:
+            assert end(process) in (0, 143)
+    assert not (folder / ".headrace" / "run.json").exists()
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with SmolLM2 in int8, pulled as a user would."""
+    home = tmp_path_factory.mktemp("acceptance-smollm2")
+    pull(SMOLLM2, home, "int8")
+    return home

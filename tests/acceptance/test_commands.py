@@ -1,0 +1,61 @@
+"""The commands of docker-compose.yml, word for word, against Apache Kafka, Redis and PostgreSQL."""
+
+import itertools
+
+import pytest
+from sqlalchemy import select
+from tests.acceptance.conftest import SMOLLM2, Shell, end
+from tests.commands import COMMANDS
+from tests.services.eventually import eventually
+
+from headrace_producers import KafkaSettings, Producer, ResultReader
+from headrace_producers.kafka import KafkaSink
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import CLAIMS
+
+pytestmark = pytest.mark.acceptance
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def production(tmp_path, smollm2, apache_kafka, redis_server, postgres):
+    """A folder whose commands find production's services."""
+    name = f"acceptance{next(_numbers)}"
+    ledger = postgres.create_database(name)
+    return Shell(
+        tmp_path,
+        {
+            "HEADRACE_HOME": str(smollm2),
+            "HEADRACE_KAFKA": apache_kafka.address,
+            "HEADRACE_TOPIC_PREFIX": f"{name}.",
+            "HEADRACE_REDIS": redis_server.url,
+            "HEADRACE_LEDGER": ledger,
+            "HEADRACE_LEDGER_PASSWORD": "not asked for on loopback",
+        },
+    )
+
+
+def test_a_deployment_as_compose_runs_it(production):
+    """init, the bridge and a worker of each role start, are healthy, answer a real job, and stop with nothing leased."""
+    production.run(*COMMANDS["init"])
+    production.run(*COMMANDS["health-bridge"], code=1)
+    names = ("bridge", "worker-generate", "worker-moderate", "worker-judge")
+    processes = {name: production.start(*COMMANDS[name]) for name in names}
+    try:
+        settings = KafkaSettings.at(production.env["HEADRACE_KAFKA"], production.env["HEADRACE_TOPIC_PREFIX"])
+        with ResultReader(settings) as reader, Producer(KafkaSink(settings)) as producer:
+            reader.open()
+            job_id = producer.generate(model=SMOLLM2, prompt="Name a river.", max_tokens=8)
+            producer.flush()
+            (received,) = list(reader.read(job_ids=[job_id], timeout=90))
+        assert received.event.status == "completed"
+        assert received.event.usage.completion_tokens > 0
+        for name in ("health-bridge", "health-worker"):
+            production.run(*COMMANDS[name])
+    finally:
+        codes = {name: end(process) for name, process in processes.items()}
+    assert codes == dict.fromkeys(names, 0)
+    ledger = Ledger.at(production.env["HEADRACE_LEDGER"])
+    eventually(lambda: ledger.outbox(1) == [], 5)
+    assert ledger.read(select(CLAIMS.c.id)) == []
+    ledger.close()

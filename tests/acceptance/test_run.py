@@ -1,0 +1,59 @@
+"""`headrace run`: everything around one file, and going on after an interruption."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.acceptance.conftest import SMOLLM2, Shell, lines
+from tests.services.eventually import eventually
+
+pytestmark = pytest.mark.acceptance
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs.jsonl"
+
+
+def test_a_file_is_answered_whole(shell):
+    """Every line has its receipt, and nothing runs afterwards."""
+    jobs = [{"prompt": f"question {number}"} for number in range(200)]
+    (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    shell.run("run", "in.jsonl", "-o", "out.jsonl")
+    receipts = lines((shell.folder / "out.jsonl").read_text())
+    assert {receipt["line"]: receipt["text"] for receipt in receipts} == {
+        number + 1: f"question {number}" for number in range(200)
+    }
+    assert len(receipts) == 200
+    assert not (shell.folder / ".headrace" / "run.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["kill", "int", "term"])
+def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell, number):
+    """Stopped in the middle and run again, each line has one receipt, and those that were written stand."""
+    jobs = [{"prompt": f"%%sleep:0.02%% {number}"} for number in range(300)]
+    (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    out = shell.folder / "out.jsonl"
+    first = shell.start("run", "in.jsonl", "-o", "out.jsonl")
+    eventually(lambda: out.exists() and len(out.read_bytes().splitlines()) >= 20, 90)
+    os.kill(first.pid, number)
+    first.wait(60)
+    before = out.read_bytes().rsplit(b"\n", 1)[0].splitlines()
+    assert len(before) < 300
+    shell.run("run", "in.jsonl", "-o", "out.jsonl")
+    after = out.read_bytes().splitlines()
+    assert after[: len(before)] == before
+    assert sorted(json.loads(line)["line"] for line in after) == list(range(1, 301))
+
+
+def test_the_examples_through_a_real_model(tmp_path, smollm2):
+    """The demo: real requests, a real model, moderation that acts, criteria that were judged."""
+    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2), "HEADRACE_MODEL": SMOLLM2})
+    printed = shell.run("run", str(EXAMPLES), "-o", "receipts.jsonl", "--table", timeout=400)
+    receipts = lines((tmp_path / "receipts.jsonl").read_text())
+    results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]
+    assert len(results) == len(receipts) == len(EXAMPLES.read_text().splitlines())
+    assert all(result["usage"]["completion_tokens"] > 0 for result in results)
+    scores = [score for result in results for score in result["judge"]["scores"]]
+    assert all(("value" in score) != ("reason" in score) for score in scores)
+    assert any(result["moderation"]["action"] == "redact" for result in results)
+    assert "receipts.jsonl" in printed or (tmp_path / "receipts.jsonl").exists()

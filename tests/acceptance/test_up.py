@@ -1,0 +1,78 @@
+"""`headrace up` in one shell, and everything else in another."""
+
+import pytest
+from tests.acceptance.conftest import lines
+
+pytestmark = pytest.mark.acceptance
+
+UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
+
+
+def test_submit_and_wait_brings_the_answer(stack):
+    """A prompt goes in, and its receipt comes out: answered, moderated, and with every stage accounted for."""
+    (receipt,) = lines(stack.run("submit", "--prompt", "hello there", "--wait", "--json"))
+    assert (receipt["status"], receipt["text"], receipt["finish_reason"]) == ("completed", "hello there", "stop")
+    assert [stage["stage"] for stage in receipt["stages"]] == ["generate", "moderate", "judge"]
+    assert receipt["moderation"]["action"] == "allow"
+
+
+def test_a_blocked_and_a_redacted_answer(stack):
+    """An e-mail address is replaced, and what the policy blocks has no text."""
+    (redacted,) = lines(stack.run("submit", "--prompt", "write to ann@example.com", "--wait", "--json"))
+    assert redacted["text"] == "write to [EMAIL]"
+    (blocked,) = lines(stack.run("submit", "--prompt", "you are a fucking idiot", "--wait", "--json"))
+    assert (blocked["status"], "text" in blocked) == ("blocked", False)
+
+
+def test_a_file_is_submitted_whole_or_not_at_all(stack):
+    """A wrong line is named, nothing is published, and the exit code says that the call was wrong."""
+    file = stack.folder / "jobs.jsonl"
+    file.write_text('{"prompt": "one"}\n{"prompt": 2}\n')
+    stack.run("submit", "jobs.jsonl", code=2)
+    file.write_text('{"prompt": "one"}\n{"input": "q", "output": "a", "criteria": [{"criterion": "json_valid"}]}\n')
+    receipts = lines(stack.run("submit", "jobs.jsonl", "--wait", "--json"))
+    assert sorted(receipt["kind"] for receipt in receipts) == ["evaluation", "generation"]
+
+
+def test_status_of_a_job_and_of_the_whole(stack):
+    """A job shows its steps; the whole shows what was done."""
+    (receipt,) = lines(stack.run("submit", "--prompt", "status", "--wait", "--json"))
+    (job,) = lines(stack.run("status", receipt["job_id"], "--json"))
+    assert [step["state"] for step in job["steps"]] == ["done", "done", "done"]
+    (whole,) = lines(stack.run("status", "--json"))
+    assert whole["done"] >= 1
+    stack.run("status", UNKNOWN, code=1)
+
+
+def test_results_from_the_beginning(stack):
+    """Whoever comes late may still read every end."""
+    (receipt,) = lines(stack.run("submit", "--prompt", "results", "--wait", "--json"))
+    ends = lines(stack.run("results", "--from-beginning", "--json"))
+    assert receipt["job_id"] in {end["job_id"] for end in ends}
+
+
+def test_cancel_tells_what_happened(stack):
+    """A job that is delayed by a sleeping worker is cancelled; one that has ended is not."""
+    (sleeping,) = lines(stack.run("submit", "--prompt", "%%sleep:3%%", "--json"))
+    stack.run("cancel", sleeping["job_id"])
+    (job,) = lines(stack.run("status", sleeping["job_id"], "--json"))
+    assert job["state"] == "cancelled"
+    (done,) = lines(stack.run("submit", "--prompt", "done", "--wait", "--json"))
+    stack.run("cancel", done["job_id"], code=1)
+
+
+def test_the_dead_are_listed_shown_and_replayed(stack):
+    """An unknown model is refused with the known ones named; shown with its original; replayed, it is refused again."""
+    (dead,) = lines(stack.run("submit", "--prompt", "x", "--model", "nobody", "--wait", "--json", code=1))
+    assert dead["category"] == "invalid"
+    assert "echo" in dead["reason"]
+    listed = lines(stack.run("dead", "list", "--json"))
+    (letter,) = [entry for entry in listed if entry["job_id"] == dead["job_id"]]
+    assert "nobody" in stack.run("dead", "show", letter["id"])
+    stack.run("dead", "replay", letter["id"])
+    assert letter["id"] not in {entry["id"] for entry in lines(stack.run("dead", "list", "--json"))}
+
+
+def test_a_second_up_on_the_same_home_is_refused(stack):
+    """Two stacks would share one ledger file: the second says so."""
+    stack.run("up", code=2)
