@@ -7,13 +7,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.services import Services
 from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_workers.cli.readiness import LogWatch
 from headrace_workers.embedded.processes import ChildSpec, start, stop
-
-from bench.services import Services
 
 _READY = {"bridge": "the bridge runs", "worker": "ready for work"}
 

@@ -46,15 +46,15 @@ class Ends:
         for part, offset in self._client.end_offsets(parts).items():
             self._client.seek(part, offset)
 
-    def wait(self, job_ids: Collection[str], say: Say, *, keep: bool = False, stop: int = 0) -> Ended:
-        """Read until all but `stop` of these jobs have ended. Stalled when nothing moves, or one is a dead letter.
+    def wait(self, job_ids: Collection[str], say: Say, *, keep: bool = False) -> Ended:
+        """Read until all of these jobs have ended. Stalled when nothing moves, or anything is a dead letter.
 
         With `keep` the results are decoded and given back by job.
         """
         waiting = set(job_ids)
         found, total, begun = Ended(time.monotonic()), len(waiting), time.monotonic()
         said = begun
-        while len(waiting) > stop:
+        while waiting:
             for records in self._client.poll(timeout_ms=100).values():
                 for record in records:
                     job_id = record.key.decode() if record.key else ""

@@ -1,6 +1,7 @@
 """What a bench found: a table for people, JSON for `bench/results/`."""
 
 import json
+import math
 import operator
 import os
 import platform
@@ -80,7 +81,7 @@ def show(found: Report, console: Console) -> None:
         table.add_column(name, justify="right" if name == "value" else "left", no_wrap=True)
     table.add_column("holds")
     for each in found.rows:
-        value = "–" if each.value is None else f"{each.value:,}"
+        value = "–" if each.value is None else f"{each.value:,g}" if abs(each.value) < 1000 else f"{each.value:,.0f}"
         holds = "" if each.holds is None else "[green]yes[/]" if each.holds else "[red]no[/]"
         table.add_row(each.metric, value, each.unit, each.target or "", holds)
     console.print(table)
@@ -98,7 +99,7 @@ def machine() -> str:
 def percentile(values: list[float], percent: float) -> float:
     """The smallest value that at least `percent` of all do not exceed (nearest rank): no value is invented."""
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def _processor() -> str:

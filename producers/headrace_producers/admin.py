@@ -6,10 +6,12 @@ from typing import Any
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_schemas.topics import Topic
 
 # What a job's records need: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
+_HEADROOM = 64 * 1024  # headers and framing
 
 
 def ensure_topics(
@@ -25,7 +27,9 @@ def ensure_topics(
     if not missing:
         return []
     options = {"num_partitions": partitions, "replication_factor": replication}
-    names = {settings.topic(topic): options for topic in missing}
+    # An event may be larger than a job may be: what was accepted must never be too large to be answered.
+    configs = {"max.message.bytes": str(MAX_EVENT_BYTES + _HEADROOM)}
+    names = {settings.topic(topic): {**options, "configs": configs} for topic in missing}
     try:
         with _admin(settings, timeout) as admin:
             answer = admin.create_topics(names, raise_errors=False)

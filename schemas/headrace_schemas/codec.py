@@ -9,8 +9,8 @@ from headrace_schemas.envelope import Envelope, Headers
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.events import DeadLetter, JobCancelled, Moderated, Output, Result
 from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob
-from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_schemas.topics import Topic
+from headrace_schemas.limits import MAX_EVENT_BYTES, MAX_VALUE_BYTES
+from headrace_schemas.topics import INBOUND, Topic
 
 Event = GenerationJob | EvaluationJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
 
@@ -73,8 +73,9 @@ def decode_value(event_type: str, value: bytes | None) -> Event:
         raise InvalidRecord(f"ce_type {event_type!r} is unknown; known are {', '.join(TYPES)}")
     if value is None:
         raise InvalidRecord("the record has no value")
-    if len(value) > MAX_VALUE_BYTES:
-        raise InvalidRecord(f"the value has {len(value)} bytes, more than the {MAX_VALUE_BYTES} that are taken")
+    limit = MAX_VALUE_BYTES if TOPICS[cls] in INBOUND else MAX_EVENT_BYTES
+    if len(value) > limit:
+        raise InvalidRecord(f"the value has {len(value)} bytes, more than the {limit} that are taken")
     try:
         return cls.model_validate_json(value, strict=True)
     except ValidationError as error:

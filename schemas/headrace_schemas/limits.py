@@ -5,7 +5,9 @@ from typing import Annotated
 from pydantic import StringConstraints
 from pydantic.types import Strict
 
-MAX_VALUE_BYTES = 1_000_000  # one record's value; Apache Kafka's own default is 1 MiB for a whole batch
+MAX_VALUE_BYTES = 1_000_000  # a job as it comes in; Apache Kafka's own default is 1 MiB for a whole batch
+# An event that we write ourselves: the longest text, were each of its characters an escape of six bytes, and the rest.
+MAX_EVENT_BYTES = 4 * 1024 * 1024
 MAX_TEXT = 200_000  # characters of one prompt, message, output, reference or context
 MAX_SHORT_TEXT = 2_000  # characters of a question, a pattern or a reason
 MAX_MESSAGES = 128

@@ -36,7 +36,7 @@ def production(tmp_path, smollm2, apache_kafka, redis_server, postgres):
 
 
 def test_a_deployment_as_compose_runs_it(production):
-    """init, the bridge and a worker of each role start, are healthy, answer a real job, and stop with nothing leased."""
+    """init, the bridge and each role start, are healthy, answer a real job, and stop with nothing leased."""
     production.run(*COMMANDS["init"])
     production.run(*COMMANDS["health-bridge"], code=1)
     names = ("bridge", "worker-generate", "worker-moderate", "worker-judge")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.history import query
+
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
@@ -16,7 +18,6 @@ from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
 from headrace_workers.ledger.database import connect
 from headrace_workers.ledger.migrate import migrate
 from headrace_workers.testing import make_echo_model
-from tests.chaos.history import query
 
 MODEL = "echo"
 ROLES: dict[str, tuple[str, ...]] = {

@@ -6,9 +6,11 @@ weights, and the engine releases the GIL. Other roles are Python work: one proce
 
 import logging
 import threading
+import warnings
 from typing import Any
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
@@ -67,7 +69,8 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
         hands.get()  # a model that cannot be loaded is an error now, not at the first job
         signals.worker_shutdown.connect(lambda **_: hands.put_away(), weak=False)
     name = process_name("-".join(sorted(roles))).replace(":", "-")
-    arguments = ["worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
+    arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     try:
         app.worker_main(arguments)

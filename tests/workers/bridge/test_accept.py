@@ -41,7 +41,7 @@ BAD_VALUES = {
     "no value": (None, "no value"),
     "an array": (b"[]", "object"),
     "not UTF-8": (b'{"model":"echo","prompt":"\xff"}', "value"),
-    "a lone surrogate": (b'{"model":"echo","prompt":"\\ud800"}', "surrogate"),
+    "a lone surrogate": (b'{"model":"echo","prompt":"\\ud800"}', "hex escape"),
     "a NUL": (b'{"model":"echo","prompt":"a\\u0000b"}', "prompt"),
     "an unknown field": (value(surprise=1), "surprise"),
     "a wrong type": (value(prompt=5), "prompt"),
@@ -52,7 +52,7 @@ BAD_VALUES = {
     "out of range": (value(priority=10), "priority"),
     "not a finite number": (b'{"model":"echo","prompt":"a","sampling":{"temperature":NaN}}', ""),
     "an unknown model": (value(model="gpt-9"), "'gpt-9'.*echo, other"),
-    "an unknown judge": (value(criteria=[{"kind": "rubric", "question": "Kind?", "model": "gpt-9"}]), "gpt-9"),
+    "an unknown judge": (value(criteria=[{"criterion": "rubric", "question": "Kind?", "model": "gpt-9"}]), "gpt-9"),
     "10 MB": (value(prompt="x" * 10_000_000), f"more than the {MAX_VALUE_BYTES}"),
     "a long prompt": (value(prompt="x" * 200_001), "prompt"),
     "a deadline in the past": (value(deadline="2001-01-01T00:00:00Z"), "2001-01-01.*passed"),
@@ -212,8 +212,7 @@ def test_ten_thousand_mutated_records_add_up(tmp_path):
     assert {row.id for row in letters} == {burial.id for burial in burials}
     assert (len(letters), all(row.reason for row in letters)) == (len(burials), True)
     kinds = dict(ledger.read(select(JOBS.c.kind, func.count()).group_by(JOBS.c.kind)))
-    ids = {job.id for job in jobs}
-    assert new == len(ids) - len({w.job_id for w in wishes} & ids) or new <= len(ids)
+    assert new == len({job.id for job in jobs})
     assert sum(count for kind, count in kinds.items() if kind != "unknown") == new
     announced = [row.topic for row in ledger.read(select(OUTBOX.c.topic))]
     assert announced.count("dead") == len(burials)

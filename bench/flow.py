@@ -1,0 +1,78 @@
+"""Jobs through a running pipeline: published at once, then waited for."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.ends import Ends, Say
+from headrace_producers import Producer
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "jobs.jsonl"
+ECHO = "echo"
+ECHO_TOKENS = 16  # the answer of an echo job: moderation reads it, and this is about the plumbing
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How it went, in seconds since the first was sent: until all were published, and until the last had ended."""
+
+    count: int
+    published: float
+    ended: float
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Jobs a second, publishing included."""
+        return self.count / self.ended
+
+
+def requests(count: int) -> list[dict[str, Any]]:
+    """Real requests, no two alike: the examples again and again, each time about another case.
+
+    Each has a prompt, and the criteria that need no model, so that the pipeline asks the model nothing that a plain
+    script would not.
+    """
+    lines = [json.loads(line) for line in EXAMPLES.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in lines if "prompt" in line]
+    return [_vary(lines[number % len(lines)], number // len(lines)) for number in range(count)]
+
+
+def _vary(line: Mapping[str, Any], turn: int) -> dict[str, Any]:
+    criteria = [each for each in line.get("criteria", ()) if each["criterion"] != "rubric"]
+    prompt = f"Case {turn + 1}. {line['prompt']}" if turn else line["prompt"]
+    return {"prompt": prompt, "criteria": criteria, "reference": line.get("reference")}
+
+
+def run(producer: Producer, ends: Ends, jobs: Sequence[Mapping[str, Any]], say: Say, *, keep: bool = False) -> Flow:
+    """Publish all (arguments of `Producer.generate`), wait until all have ended."""
+    begun = time.monotonic()
+    job_ids = [producer.generate(**job) for job in jobs]
+    producer.flush(120)
+    published = time.monotonic() - begun
+    ended = ends.wait(job_ids, say, keep=keep)
+    return Flow(len(jobs), published, ended.last_at - begun, ended.values)
+
+
+def echo_jobs(count: int) -> Iterator[dict[str, Any]]:
+    """Batch jobs for the echo."""
+    for request in requests(count):
+        yield {"model": ECHO, "prompt": request["prompt"], "max_tokens": ECHO_TOKENS, "lane": "batch"}
+
+
+def make_home(folder: Path, *models: str) -> Path:
+    """A home with these models: the echo, or what `headrace models pull` knows, in int8."""
+    from headrace_workers.models.pull import pull
+    from headrace_workers.testing import make_echo_model
+
+    home = folder / "home"
+    for model in models:
+        if model == ECHO:
+            make_echo_model(home)
+        else:
+            pull(model, home, "int8")
+    return home

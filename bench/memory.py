@@ -1,0 +1,92 @@
+"""Memory and weight: what each role holds, and what a service pays that only publishes."""
+
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from statistics import median
+
+from bench.deployment import BY_ROLE, deployment
+from bench.ends import Ends, Say
+from bench.flow import SMOLLM2, make_home, requests, run
+from bench.report import Report, Row, report, row, skipped
+from bench.services import services
+
+NAME = "memory"
+_ROOT = Path(__file__).parents[1]
+_MAX_TOKENS = 32
+_RUNS = 7
+_PIP_SECONDS = 600
+_TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+# The package loads its names when they are first used: the bare import alone would say too little. The third is what
+# `Producer.from_env()` has loaded before it connects.
+_IMPORTS = {
+    "import headrace_producers": 150,
+    "from headrace_producers import Producer": 150,
+    "from headrace_producers import Producer; import headrace_producers.kafka": None,
+}
+
+
+def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
+    """Each role in a process of its own after 256 SmolLM2 jobs (32 when quick); then the base install."""
+    count = 32 if quick else 256
+    with services(embedded=embedded) as there:
+        say("the model is made ready")
+        home = make_home(there.folder, SMOLLM2)
+        with deployment(there, home, [SMOLLM2], BY_ROLE) as live, live.producer() as producer, Ends(live.kafka) as ends:
+            say(f"{count} SmolLM2 jobs")
+            jobs = [{**each, "model": SMOLLM2, "max_tokens": _MAX_TOKENS, "lane": "batch"} for each in requests(count)]
+            run(producer, ends, jobs, say)
+            rows = [found for name, pid in sorted(live.pids.items()) for found in _process(name, pid)]
+        rows += _base_install(say)
+        return report(NAME, there.stack, rows)
+
+
+def _process(name: str, pid: int) -> list[Row]:
+    import psutil
+
+    leader = psutil.Process(pid)
+    found = [each.memory_full_info() for each in (leader, *leader.children(recursive=True))]
+    rows = [row(f"{name}, resident", sum(each.rss for each in found) / 2**20, "MiB")]
+    if hasattr(found[0], "pss"):  # Linux: what is shared is divided among those who share it
+        rows.append(row(f"{name}, proportional", sum(each.pss for each in found) / 2**20, "MiB"))
+    return rows
+
+
+def _base_install(say: Say) -> list[Row]:
+    """The wheel without extras in an environment of its own: its size, and what importing the producer takes."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        folder = Path(name)
+        say("the wheel is built, and installed without extras")
+        venv.create(folder / "venv", with_pip=True)
+        python = folder / "venv" / "bin" / "python"
+        before = _size(folder / "venv")
+        try:
+            _pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(folder), str(_ROOT))
+            _pip(str(python), "install", str(next(folder.glob("headrace-*.whl"))))
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            return [skipped("base install and import", f"pip could not: {type(error).__name__}")]
+        size = (_size(folder / "venv") - before) / 1e6
+        imports = [_import(python, statement, bound) for statement, bound in _IMPORTS.items()]
+    return [row("base install, bytes on disk without the environment's own", size, "MB"), *imports]
+
+
+def _import(python: Path, statement: str, at_most: float | None) -> Row:
+    command = [str(python), "-I", "-c", _TIMED.format(statement)]
+    _seconds(command)  # fills the page cache
+    took = [1000 * _seconds(command) for _ in range(_RUNS)]
+    return row(f"{statement}, median of {_RUNS} processes", median(took), "ms", at_most=at_most)
+
+
+def _pip(python: str, *arguments: str) -> None:
+    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True, timeout=_PIP_SECONDS)
+
+
+def _seconds(command: list[str]) -> float:
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

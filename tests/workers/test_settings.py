@@ -1,0 +1,82 @@
+"""What the environment says."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.settings import Settings, home_of, ledger_url
+
+ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
+
+
+def test_defaults_need_three_addresses():
+    """Everything else has a default that works."""
+    settings = Settings.from_env(ENV)
+    assert (settings.redis, settings.ledger, settings.home) == (ENV["HEADRACE_REDIS"], "sqlite:///x.db", Path(".headrace"))
+    assert (settings.lease_ms, settings.group_size, settings.judge_model) == (30_000, 32, None)
+
+
+def test_everything_can_be_set(tmp_path):
+    """Each variable reaches its field, in the right type."""
+    given = {
+        "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8", "HEADRACE_QUEUE_DEPTH": "3",
+        "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6", "HEADRACE_RETENTION": "7",
+        "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
+        "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
+    }  # fmt: skip
+    settings = Settings.from_env(ENV | given)
+    for name, text in given.items():
+        value = getattr(settings, name.removeprefix("HEADRACE_").lower())
+        assert type(value)(text) == value
+    assert settings.lease_ms == 2_500
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("LEASE", "soon"), ("LEASE", "nan"), ("QUANTUM", "inf"), ("LEASE", "0"), ("GROUP_SIZE", "1.5"),
+     ("MAX_ACTIVE", "-1"), ("DEVICE", "tpu")],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_by_name(name, text):
+    """The message names the variable and what it holds."""
+    with pytest.raises(ConfigurationError, match=f"HEADRACE_{name} is '{text}'"):
+        Settings.from_env(ENV | {f"HEADRACE_{name}": text})
+
+
+def test_an_empty_variable_is_as_none():
+    """Compose files set variables to nothing."""
+    empty = dict.fromkeys(("HEADRACE_LEASE", "HEADRACE_JUDGE_MODEL", "HEADRACE_POLICY", "HEADRACE_DEVICE"), "")
+    assert Settings.from_env(ENV | empty) == Settings.from_env(ENV)
+    assert home_of({"HEADRACE_HOME": ""}) == Path(".headrace")
+
+
+def test_secrets_do_not_show():
+    """The password of neither service is in the repr, which ends up in logs."""
+    env = ENV | {"HEADRACE_LEDGER": "postgresql://u@h/d", "HEADRACE_LEDGER_PASSWORD": "hidden"}
+    settings = Settings.from_env(env)
+    assert "hidden" in settings.ledger
+    assert ("secret" in repr(settings), "hidden" in repr(settings)) == (False, False)
+
+
+def test_the_ledgers_password_may_lie_in_a_file(tmp_path):
+    """As Docker's secrets do; the file wins, and special characters are quoted."""
+    from sqlalchemy.engine import make_url
+
+    file = tmp_path / "password"
+    file.write_text("p@ss/word\n")
+    env = {"HEADRACE_LEDGER": "postgresql://u@h/d", "HEADRACE_LEDGER_PASSWORD_FILE": str(file)}
+    assert make_url(ledger_url(env)).password == "p@ss/word"
+    with pytest.raises(ConfigurationError, match="PASSWORD_FILE"):
+        ledger_url(env | {"HEADRACE_LEDGER_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+def test_a_ledger_that_is_no_url_is_refused_by_name():
+    """Also where a password has to be put into it."""
+    with pytest.raises(ConfigurationError, match="HEADRACE_LEDGER"):
+        ledger_url({"HEADRACE_LEDGER": "nonsense", "HEADRACE_LEDGER_PASSWORD": "x"})
+
+
+def test_nothing_set_and_nothing_running_says_what_to_do(tmp_path):
+    """The message names the variable and the command that would do."""
+    with pytest.raises(ConfigurationError, match="headrace up"):
+        Settings.from_env({"HEADRACE_HOME": str(tmp_path)})

@@ -1,0 +1,154 @@
+"""What becomes of one task."""
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.workers.bridge.records import evaluation, generation
+
+from headrace_schemas import Category, ExactMatch, Output, Result, Rubric, Topic, Usage
+from headrace_schemas.codec import decode_value, encode_value
+from headrace_workers.identity import event_id
+from headrace_workers.ledger.complete import Advanced, Postponed
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.start import Started, StepRow
+from headrace_workers.ledger.tables import NEVER
+from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.settle import Conditions, backoff, settle, task_of
+
+JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+NOW = 1_800_000_000_000
+
+
+def row(**changes):
+    """A claimed step of a generation job."""
+    known = {
+        "job_id": JOB_ID, "tenant": "shop", "kind": "generation", "job_payload": encode_value(generation(tenant="shop")),
+        "traceparent": "00-trace", "replays": 0, "accepted_at": NOW - 2_000, "attempts": 1, "waited_ms": 1_500,
+        "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
+        "turn": 77, "tokens": 12,
+    }  # fmt: skip
+    return StepRow(**(known | changes))
+
+
+def settled(outcome, stage="generate", judge_model=None, max_attempts=3, **changes):
+    """Settle one outcome of a group of one."""
+    given_row = row(**changes)
+    started = Started(1, "model.echo", stage, "g", False, 12, NOW, (given_row,))
+    conditions = Conditions(max_attempts=max_attempts, judge_model=judge_model, random=random.Random(1), ran_ms=250.04)
+    return settle(started, given_row, task_of(given_row), outcome, conditions)
+
+
+def output(**changes):
+    """What a generate step says."""
+    known = {"job_id": JOB_ID, "tenant": "shop", "text": "hello", "finish_reason": "stop", "model": "echo",
+             "quantization": "none", "usage": Usage(prompt_tokens=1, completion_tokens=1)}  # fmt: skip
+    return Output(**(known | changes))
+
+
+def result():
+    """What the last step says."""
+    return Result(job_id=JOB_ID, tenant="shop", status="completed", kind="generation", accepted_at=datetime.now(UTC))
+
+
+def test_a_step_that_is_done_makes_the_next_ready():
+    """The event is published, and is what the next step reads; lane, rank and place in the fair order stay."""
+    done = settled(Done(output()), lane=1, rank=2, turn=77)
+    assert isinstance(done, Advanced)
+    (following,) = done.following
+    assert (following.stage, following.queue, following.event_type) == ("moderate", "moderate", "headrace.output.v1")
+    assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 77, NEVER)
+    assert following.payload == done.record.value
+    assert (done.record.topic, done.record.key) == (Topic.OUTPUTS, JOB_ID)
+    assert done.record.headers["ce_traceparent"] == "00-trace"
+
+
+def test_the_record_of_a_stage_is_added_to_those_before():
+    """A receipt accounts for every stage, with the attempt that counted and the times."""
+    first = settled(Done(output()), attempts=2).record.value
+    event = decode_value("headrace.output.v1", first)
+    (record,) = event.stages
+    assert (record.stage, record.attempt, record.waited_ms, record.ran_ms, record.group_size) == (
+        "generate", 2, 1_500, 250.0, 1,
+    )  # fmt: skip
+    last = settled(Done(result().model_copy(update={"stages": event.stages})), stage="judge")
+    receipt = decode_value("headrace.result.v1", last.record.value)
+    assert [record.stage for record in receipt.stages] == ["generate", "judge"]
+    assert (receipt.total_ms, last.following) == (2_250.0, ())
+
+
+def test_an_events_id_is_the_same_however_often_it_is_made():
+    """A repeat can be recognised; only a replay by hand begins a new series."""
+    ids = [settled(Done(output(text=text)), attempts=n).record.headers["ce_id"] for text, n in (("a", 1), ("b", 2))]
+    assert ids == [event_id(JOB_ID, "headrace.output.v1")] * 2
+    assert settled(Done(output()), replays=1).record.headers["ce_id"] not in ids
+
+
+def test_the_judge_waits_where_its_model_is():
+    """A rubric goes to the queue of the judge's model, anything else to any judge."""
+    moderated_type = "headrace.output.v1"
+    for job, judge, queue in (
+        (generation(criteria=(ExactMatch(),), reference="r"), "big", "judge"),
+        (generation(criteria=(Rubric(question="Kind?"),)), "big", "model.big"),
+        (generation(criteria=(Rubric(question="Kind?"),)), None, "model.echo"),
+        (generation(criteria=(Rubric(question="Kind?", model="own"),)), "big", "model.own"),
+    ):
+        moderated = _moderated()
+        done = settled(Done(moderated), stage="moderate", judge_model=judge, job_payload=encode_value(job),
+                       payload=encode_value(output()), event_type=moderated_type)  # fmt: skip
+        assert done.following[0].queue == queue
+
+
+def _moderated():
+    from headrace_schemas import Moderated, ModerationVerdict
+
+    fields = {name: value for name, value in output() if name != "stages"}
+    return Moderated(**fields, moderation=ModerationVerdict(action="allow"))
+
+
+def test_retry_waits_at_least_as_long_as_was_asked():
+    """The step may ask for a delay; the ledger's own backoff comes where it is longer."""
+    later = settled(Retry("busy", after=300.0))
+    assert isinstance(later, Postponed)
+    assert (later.job_id, later.delay_ms, later.reason) == (JOB_ID, 300_000, "busy")
+
+
+def test_the_last_attempt_is_final():
+    """A transient failure that comes again and again ends in `dead`, with the attempts and the last reason."""
+    dead = settled(Retry("busy", category=Category.REROUTABLE), attempts=3)
+    assert isinstance(dead, Burial)
+    assert (dead.category, dead.attempts, dead.reason) == (Category.REROUTABLE, 3, "given up after 3 attempts: busy")
+
+
+def test_a_retry_after_the_deadline_is_none():
+    """Where the deadline leaves no time to try again, the job has expired now."""
+    dead = settled(Retry("busy", after=60.0), deadline=NOW + 59_000)
+    assert isinstance(dead, Burial)
+    assert (dead.category, "busy" in dead.reason) == (Category.EXPIRED, True)
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000), Postponed)
+
+
+@pytest.mark.parametrize("kind", ["generation", "evaluation"])
+def test_dead_keeps_the_job_as_it_came(kind):
+    """The dead letter holds what a replay needs: the original and its topic."""
+    payload = encode_value(generation() if kind == "generation" else evaluation())
+    dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload)
+    assert isinstance(dead, Burial)
+    assert (dead.id, dead.job_id, dead.stage) == (event_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
+    assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
+
+
+@given(attempts=st.integers(0, 10_000), seed=st.integers())
+def test_backoff_is_full_jitter_within_bounds(attempts, seed):
+    """Between nothing and a bound that doubles with each attempt, a minute at most."""
+    assert 0 <= backoff(attempts, random.Random(seed)) <= min(60.0, 2.0 ** max(0, min(attempts, 20) - 1))
+
+
+def test_backoff_spreads():
+    """Jobs that failed together do not come back together, and later attempts wait longer on average."""
+    chance = random.Random(3)
+    means = [sum(backoff(attempt, chance) for _ in range(500)) / 500 for attempt in (1, 4, 12)]
+    assert means == sorted(means)
+    assert len({backoff(1, chance) for _ in range(50)}) == 50
