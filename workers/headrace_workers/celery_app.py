@@ -43,8 +43,9 @@ def create_app(redis_url: str) -> Any:
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=20.0,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
+        # A worker that loses Redis starts afresh, see worker.py. Celery counts the first loss as one "on startup".
+        broker_connection_retry=False,
+        broker_connection_retry_on_startup=False,
         broker_transport_options={
             "priority_steps": sorted(set(PRIORITIES.values())),
             "queue_order_strategy": "priority",
@@ -59,4 +60,6 @@ def create_app(redis_url: str) -> Any:
 def queue_of(queue: str) -> Queue:
     """A queue on the default exchange: its binding needs no entry in Redis, so a wiped Redis still routes."""
     name = redis_queue(queue)
-    return Queue(name, Exchange(""), routing_key=name)
+    # Nothing is acknowledged: the lease is the receipt. A worker whose acknowledgement failed, because Redis had just
+    # died, would count that message as in hand for ever, and take no other.
+    return Queue(name, Exchange(""), routing_key=name, no_ack=True)

@@ -10,6 +10,9 @@ def event_id(job_id: str, event_type: str, replays: int = 0) -> str:
     return str(uuid.uuid5(_EVENTS, f"{job_id}\n{event_type}\n{replays}"))
 
 
-def refusal_id(topic: str, partition: int, offset: int, broker: str = "") -> str:
-    """The id of the dead letter of a record that was refused: the same when the record is read again."""
-    return str(uuid.uuid5(_EVENTS, f"{broker}\n{topic}\n{partition}\n{offset}"))
+def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
+    """The id of the dead letter of a record that was refused: the same when the record is read again.
+
+    The record's own time is part of it: a log that began anew gives out the same offsets for other records.
+    """
+    return str(uuid.uuid5(_EVENTS, f"{timestamp}\n{topic}\n{partition}\n{offset}"))

@@ -54,3 +54,5 @@ class Renewer:
                 self._ledger.renew(held, self._lease_ms)
             except Unavailable as error:
                 log("renew", logging.WARNING, Action.UNAVAILABLE, f"{error}; trying again")
+            except Exception:  # whatever it was: without this thread every lease of this process would end
+                logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})

@@ -51,11 +51,12 @@ class Runner:
         """Run a claim, once. One that is no longer ours, or was run before, is passed over in silence."""
         lease_ms = self._settings.lease_ms
         started = self._insist(lambda: self._ledger.start(claim_id, worker=self._worker, lease_ms=lease_ms))
-        self._bell.ring()  # there is room in the queue again
         if started is None:
+            self._bell.ring()  # there is room in the queue again
             return
         begun = self._clock.monotonic()
         with self._renewer.renewing(claim_id):
+            self._bell.ring()
             settled = self._settle(started)
             ran_ms = int((self._clock.monotonic() - begun) * 1000)
             quantum_ms = int(self._settings.quantum * 1000)

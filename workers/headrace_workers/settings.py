@@ -1,5 +1,6 @@
 """The only place of this package that reads the environment. `docs/configuration.md` lists what may be set."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
         value = kind(env[name])
     except ValueError:
         raise ConfigurationError(f"{name} is {env[name]!r}, which is no {kind.__name__}") from None
-    if value <= 0:
-        raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0")
+    if not 0 < value < math.inf:  # nan is neither
+        raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value
 
 
@@ -119,5 +120,11 @@ def ledger_url(env: Mapping[str, str] | None = None) -> str:
     if not password:
         return url
     from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    return make_url(url).set(password=password).render_as_string(hide_password=False)
+    try:
+        return make_url(url).set(password=password).render_as_string(hide_password=False)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+        ) from error

@@ -19,6 +19,7 @@ from headrace_workers.stages import stages_after
 from headrace_workers.task import Task
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0  # seconds
+_DOUBLINGS = 16  # more than reach the longest delay, and few enough for a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _retry(
 
 def backoff(attempts: int, chance: random.Random) -> float:
     """Seconds before the next attempt: full jitter (Brooker, "Exponential backoff and jitter", AWS 2015)."""
-    return chance.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** max(0, attempts - 1)))
+    return chance.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(_DOUBLINGS, max(0, attempts - 1))))
 
 
 def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:

@@ -5,20 +5,26 @@ weights, and the engine releases the GIL. Other roles are Python work: one proce
 """
 
 import logging
+import os
+import sys
 import threading
+import time
 import warnings
 from typing import Any
 
+import redis
 from celery import signals
 from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
 from headrace_workers.log import Action, log
-from headrace_workers.main import build_runner, process_name
+from headrace_workers.main import build_runner, process_name, redis_client
 from headrace_workers.roles import Role, queues_of
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
+
+_LOST_REDIS = 1  # Celery's exit code when it may not reconnect
 
 
 class _Hands:
@@ -72,13 +78,43 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
+    _wait_for_redis(settings)
+    code = 0
     try:
         app.worker_main(arguments)
     except SystemExit as end:
-        hands.put_away()
-        return int(end.code or 0)
+        code = int(end.code or 0)
     hands.put_away()
-    return 0
+    if code == _LOST_REDIS:
+        log("worker", logging.WARNING, Action.UNAVAILABLE, "the connection to Redis was lost: starting afresh")
+        _start_afresh()
+    return code
+
+
+def _wait_for_redis(settings: Settings) -> None:
+    """Return when Redis answers. Nothing is lost by waiting: what it held is sent again when its lease ends."""
+    client, pause = redis_client(settings), 0.1
+    while True:
+        try:
+            client.ping()
+        except redis.RedisError as error:
+            log("worker", logging.WARNING, Action.UNAVAILABLE, f"Redis does not answer: {error}; trying again")
+            time.sleep(pause)
+            pause = min(2.0, pause * 2)
+        else:
+            client.close()
+            return
+
+
+def _start_afresh() -> None:
+    """Become the same command anew, in the same process: supervisors see no death.
+
+    Celery's own reconnecting may leave a worker that is alive, connected, and silent (celery#8030 and many since).
+    What it was running has been completed by now: that needs the ledger, not Redis.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _pool(settings: Settings, roles: frozenset[Role], concurrency: int | None) -> tuple[str, int]:

@@ -33,14 +33,14 @@ class KnownModels(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it was consumed. `cluster` tells logs apart whose offsets may coincide."""
+    """One record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading."""
 
     topic: Topic
     partition: int
     offset: int
     headers: tuple[tuple[str, bytes | None], ...]
     value: bytes | None
-    cluster: str = ""
+    timestamp: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _new_job(topic: Topic, envelope: Envelope, job: Job, job_id: str, value: byt
 
 def _refusal(record: Record, job: Job | None, job_id: str | None, error: HeadraceError) -> Burial:
     return Burial(
-        id=refusal_id(str(record.topic), record.partition, record.offset, record.cluster),
+        id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
         job_id=job_id,
         tenant=job.tenant if job else None,
         category=Category.INVALID,

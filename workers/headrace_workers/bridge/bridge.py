@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from enum import StrEnum
 
+from headrace_schemas.errors import HeadraceError
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.loop import AWAY, keep_going
@@ -77,9 +79,12 @@ class Bridge:
         for thread in threads.values():
             thread.start()
         log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
-        while not stop.wait(0.2):
-            pass
+        broken: list[str] = []
+        while not stop.wait(0.2) and not broken:
+            broken = sorted(duty for duty, thread in threads.items() if not thread.is_alive())
         self._drain(threads)
+        if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
+            raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")
 
     def _drain(self, threads: dict[Duty, threading.Thread]) -> None:
         self._stop.set()
@@ -91,21 +96,33 @@ class Bridge:
         self._events.set()
         if relay := threads.get(Duty.RELAY):
             relay.join(_JOIN_SECONDS)
-        try:
-            self._ingest.close()
-            given_back = self._ledger.release_unstarted(self._name)
-            if Duty.RELAY in self._duties:
-                while self._relay.once():
-                    pass
-            self._ledger.lay_down(self._name)
-        except AWAY as error:  # leases and the next bridge take care of what could not be put away
-            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {error}")
-        else:
-            log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=given_back)
-        self._relay.close()
+        # One that hangs in a call still owns its consumer or producer: then the process's end puts them away.
+        done = {duty for duty, thread in threads.items() if not thread.is_alive()}
+        if Duty.INGEST in done:
+            self._put_away(self._ingest.close)
+        self._put_away(self._release)
+        if Duty.RELAY in done:
+            self._put_away(self._publish_rest)
+            self._put_away(self._relay.close)
+        self._put_away(lambda: self._ledger.lay_down(self._name))
         self._ears.stop()
         self._ledger.close()
         log("bridge", logging.INFO, Action.STOPPED, "the bridge stopped")
+
+    def _put_away(self, act: Callable[[], object]) -> None:
+        """Each by itself: a broker that is away must not keep claims from being given back."""
+        try:
+            act()
+        except AWAY as error:  # leases and the next bridge take care of what could not be put away
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {error}")
+
+    def _release(self) -> None:
+        steps = self._ledger.release_unstarted(self._name)
+        log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
+
+    def _publish_rest(self) -> None:
+        while self._relay.once():
+            pass
 
     def _ingest_once(self) -> None:
         if self._ingest.once():

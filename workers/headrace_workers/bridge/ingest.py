@@ -1,6 +1,7 @@
 """Kafka to ledger: poll, decide about each record, write all in one transaction, and only then commit the offsets."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace_producers.settings import KafkaSettings
@@ -27,6 +28,7 @@ _CONSUMER = {
     "session_timeout_ms": 6_000,
     "heartbeat_interval_ms": 1_500,
     "max_poll_records": _BATCH,
+    "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
 }
 
 
@@ -64,7 +66,7 @@ class Ingest:
         try:
             self._take(records)
         except BaseException:
-            self._forget()  # polled but not written: read them again from the committed offset
+            self._rewind(polled)
             raise
         consumer.commit()
         return True
@@ -96,13 +98,20 @@ class Ingest:
             self._paused = False
         return self._consumer
 
-    def _forget(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        consumer.close()
+    def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
+        """Polled but not written: read them again. Leaving the group would do it too, but joining again takes seconds."""
+        from kafka.errors import KafkaError
+
+        try:
+            for partition, batch in polled.items():
+                self._consumer.seek(partition, batch[0].offset)
+        except (KafkaError, AssertionError):  # no longer ours: its next owner begins at the committed offset
+            consumer, self._consumer = self._consumer, None
+            consumer.close()
 
     def _record(self, raw: Any) -> Record:
         topic = topic_of(raw.topic, self._kafka.prefix)
-        return Record(topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value)
+        return Record(topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value, raw.timestamp or 0)
 
     def _watch_fullness(self, consumer: Any) -> None:
         """Pause while the ledger holds more than the bound; polling goes on, so that the group stays ours."""

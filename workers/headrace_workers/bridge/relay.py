@@ -18,6 +18,8 @@ _PRODUCER = {
     "linger_ms": 2,
     "batch_size": 256 * 1024,
     "max_request_size": 8 * 1024**2,
+    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is away
+    "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back without events
 }
 
 

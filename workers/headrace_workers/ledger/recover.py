@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, locks_rows, now_ms
@@ -104,7 +104,10 @@ def prune(connection: Connection, older_than_ms: int) -> int:
     """Forget jobs that ended long ago, with their steps and dead letters; the number of jobs."""
     before = now_ms() - older_than_ms
     old = list(connection.execute(select(JOBS.c.id).where(JOBS.c.ended_at < before).limit(_AT_ONCE)).scalars())
-    connection.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.died_at < before, DEAD_LETTERS.c.job_id.is_(None)))
+    never_a_job = or_(
+        DEAD_LETTERS.c.job_id.is_(None), ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
+    )
+    connection.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.died_at < before, never_a_job))
     if old:
         for table, column in ((STEPS, STEPS.c.job_id), (DEAD_LETTERS, DEAD_LETTERS.c.job_id), (JOBS, JOBS.c.id)):
             connection.execute(delete(table).where(among(connection, column, old)))
