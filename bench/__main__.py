@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
             found = module.bench(lambda text: progress.print(f"  {text}", markup=False, highlight=False),
                                  quick=options.quick, embedded=options.embedded)  # fmt: skip
         except HeadraceError as error:
-            progress.print(f"  {name} could not be run: {error}", style="red", markup=False)
+            told = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            progress.print(f"  {name} could not be run: {told}", style="red", markup=False)
             failed.append(name)
             continue
         show(found, console)

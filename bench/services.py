@@ -75,7 +75,14 @@ def services(*, embedded: bool = False) -> Iterator[Services]:
             if server is not None:
                 server.start()
                 stack.callback(server.stop)
-        yield Services(folder, kafka.address, redis.url, postgres, _names(kafka, redis.url, postgres))
+        try:
+            yield Services(folder, kafka.address, redis.url, postgres, _names(kafka, redis.url, postgres))
+        except BaseException as error:
+            if (folder / "log").is_dir():
+                kept = tempfile.mkdtemp(prefix="headrace-bench-log-")
+                shutil.copytree(folder / "log", kept, dirs_exist_ok=True)
+                error.add_note(f"the logs of its processes are kept in {kept}")
+            raise
 
 
 def _sub(folder: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,9 +65,10 @@ class Deployment:
         """For clients."""
         return KafkaSettings.at(self.kafka, self.prefix)
 
-    def producer(self) -> Producer:
-        """A producer of jobs for the echo model."""
-        return Producer(KafkaSink(self.settings, linger_ms=5), ProducerSettings(model=MODEL))
+    def producer(self, patience: float = 30.0) -> Producer:
+        """A producer of jobs for the echo model, which waits so many seconds for a broker that is away."""
+        sink = KafkaSink(self.settings, linger_ms=5, max_block=patience, delivery_timeout=patience)
+        return Producer(sink, ProducerSettings(model=MODEL))
 
     # -- processes
 
@@ -83,11 +84,10 @@ class Deployment:
                 )
                 self.children[name] = start(spec, self.folder / "log")
 
-    def revive(self) -> list[str]:
-        """Start again whoever has died; their names."""
-        dead = [name for name, child in self.children.items() if not child.running]
-        self.start(*dead) if dead else None
-        return dead
+    def revive(self, but: Collection[str] = ()) -> None:
+        """Start again whoever has died, but for these."""
+        for name in [name for name, child in self.children.items() if not child.running and name not in but]:
+            self.start(name)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a process."""

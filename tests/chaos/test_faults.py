@@ -1,6 +1,7 @@
 """Processes and services die, stall and come back in mid-run; afterwards the history is held to the rules."""
 
 import signal
+import time
 from itertools import count
 
 import pytest
@@ -90,6 +91,25 @@ def test_redis_is_wiped_and_killed(stack, deployment):
         "somebody had to be restarted"
     )
     verdict(deployment, publish(deployment, 40))
+
+
+def test_redis_dies_with_a_message_on_its_way(stack, deployment):
+    """A worker that takes a message from a Redis that is gone serves again when there is one."""
+    verdict(deployment, publish(deployment, 10))  # the judge's worker is there and listens
+    deployment.signal("judge", signal.SIGSTOP)
+    ids = publish(deployment, 20)
+    judged = "SELECT count(*) FROM claims WHERE stage = 'judge'"
+    deployment.wait_until(lambda: query(deployment.ledger, judged)[0] != [(0,)], "the judge is sent work")
+    with redis_client.Redis.from_url(stack.redis.url) as client:  # what is not in the queue is in the worker's socket
+        deployment.wait_until(lambda: client.llen("headrace.judge") == 0, "the message has left the queue")
+    stack.redis.kill()
+    deployment.signal("judge", signal.SIGCONT)
+    time.sleep(0.5)
+    stack.redis.restart()
+    pid = deployment.children["judge"].process.pid
+    verdict(deployment, ids)
+    verdict(deployment, publish(deployment, 20))
+    assert deployment.children["judge"].process.pid == pid
 
 
 def test_the_broker_is_killed(stack, deployment):

@@ -38,7 +38,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_loaded(role):
 
     def moderator():
         loaded.append("moderator")
-        return None
+        return
 
     roles = frozenset({role})
     steps = steps_of(roles, "echo", generator=generator, moderator=moderator)

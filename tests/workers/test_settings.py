@@ -13,7 +13,11 @@ ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADR
 def test_defaults_need_three_addresses():
     """Everything else has a default that works."""
     settings = Settings.from_env(ENV)
-    assert (settings.redis, settings.ledger, settings.home) == (ENV["HEADRACE_REDIS"], "sqlite:///x.db", Path(".headrace"))
+    assert (settings.redis, settings.ledger, settings.home) == (
+        ENV["HEADRACE_REDIS"],
+        "sqlite:///x.db",
+        Path(".headrace"),
+    )
     assert (settings.lease_ms, settings.group_size, settings.judge_model) == (30_000, 32, None)
 
 
@@ -21,7 +25,8 @@ def test_everything_can_be_set(tmp_path):
     """Each variable reaches its field, in the right type."""
     given = {
         "HEADRACE_LEASE": "2.5", "HEADRACE_QUANTUM": "0.5", "HEADRACE_GROUP_SIZE": "8", "HEADRACE_QUEUE_DEPTH": "3",
-        "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6", "HEADRACE_RETENTION": "7",
+        "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6",
+        "HEADRACE_RETENTION": "7",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
         "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
     }  # fmt: skip

@@ -25,8 +25,9 @@ NOW = 1_800_000_000_000
 def row(**changes):
     """A claimed step of a generation job."""
     known = {
-        "job_id": JOB_ID, "tenant": "shop", "kind": "generation", "job_payload": encode_value(generation(tenant="shop")),
-        "traceparent": "00-trace", "replays": 0, "accepted_at": NOW - 2_000, "attempts": 1, "waited_ms": 1_500,
+        "job_id": JOB_ID, "tenant": "shop", "kind": "generation",
+        "job_payload": encode_value(generation(tenant="shop")),
+        "traceparent": "00-trace", "replays": 0, "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
         "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
         "turn": 77, "tokens": 12,
     }  # fmt: skip

@@ -24,8 +24,6 @@ from headrace_workers.roles import Role, queues_of
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 
-_LOST_REDIS = 1  # Celery's exit code when it may not reconnect
-
 
 class _Hands:
     """The runner of this process, built at its first use, which is after any fork."""
@@ -79,13 +77,14 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     _wait_for_redis(settings)
-    code = 0
+    told: list[str] = []  # the signals that asked for an end; without one, the end is Celery's own
+    signals.worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
     try:
-        app.worker_main(arguments)
+        code = int(app.start(argv=arguments) or 0)
     except SystemExit as end:
         code = int(end.code or 0)
     hands.put_away()
-    if code == _LOST_REDIS:
+    if not told:
         log("worker", logging.WARNING, Action.UNAVAILABLE, "the connection to Redis was lost: starting afresh")
         _start_afresh()
     return code

@@ -11,7 +11,8 @@ from headrace_schemas import Contains, Message, Rubric, Sampling
 from headrace_workers.bridge.accept import Record
 
 _ODD: tuple[Any, ...] = (
-    None, True, 0, -1, 10**30, 1.5, "", "\ud800", "a\x00b", [], {}, [[]], {"a": {}}, "9999-12-31T23:59:59-23:59", "x" * 5_000,
+    None, True, 0, -1, 10**30, 1.5, "", "\ud800", "a\x00b", [], {}, [[]], {"a": {}}, "9999-12-31T23:59:59-23:59",
+    "x" * 5_000,
 )  # fmt: skip
 
 

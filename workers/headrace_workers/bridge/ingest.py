@@ -14,7 +14,6 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 
-GROUP = "headrace-ingest"
 _POLL_MS = 100
 _BATCH = 500
 _COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
@@ -22,7 +21,6 @@ _RESUME_AT = 0.9  # of the bound
 
 # A group's first join takes half the session timeout on some brokers; six seconds is also soon enough for a failover.
 _CONSUMER = {
-    "group_id": GROUP,
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "session_timeout_ms": 6_000,
@@ -30,6 +28,11 @@ _CONSUMER = {
     "max_poll_records": _BATCH,
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
 }
+
+
+def group_of(kafka: KafkaSettings) -> str:
+    """The consumer group of all bridges of one deployment: it carries the prefix of its topics, as they do."""
+    return f"{kafka.prefix}ingest"
 
 
 class Ingest:
@@ -94,18 +97,20 @@ class Ingest:
             from kafka import KafkaConsumer
 
             topics = [self._kafka.topic(topic) for topic in INBOUND]
-            self._consumer = KafkaConsumer(*topics, **self._kafka.client_options(), **_CONSUMER)
+            self._consumer = KafkaConsumer(
+                *topics, group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER
+            )
             self._paused = False
         return self._consumer
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        """Polled but not written: read them again. Leaving the group would do it too, but joining again takes seconds."""
+        """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""
         from kafka.errors import KafkaError
 
         try:
             for partition, batch in polled.items():
                 self._consumer.seek(partition, batch[0].offset)
-        except (KafkaError, AssertionError):  # no longer ours: its next owner begins at the committed offset
+        except (KafkaError, KeyError, AssertionError):  # no longer ours: its next owner begins at the committed offset
             consumer, self._consumer = self._consumer, None
             consumer.close()
 

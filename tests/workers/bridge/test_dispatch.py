@@ -1,0 +1,156 @@
+"""Handing work to the task queue, over a real Redis."""
+
+import pytest
+import redis
+from sqlalchemy import select, update
+from tests.workers.bridge.records import generation
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas.job import Lane
+from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.loop import AWAY
+from headrace_workers.celery_app import create_app, redis_key
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
+from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.taskqueue import TaskQueue
+
+QUEUE = "model.echo"
+
+
+@pytest.fixture
+def client(redis_server):
+    """An empty Redis."""
+    client = redis.Redis.from_url(redis_server.url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def tasks(redis_server, client):
+    """The task queue over it."""
+    return TaskQueue(create_app(redis_server.url), client)
+
+
+def dispatch(ledger, tasks, **changes):
+    """A dispatch of one job a group."""
+    known = {"aliases": lambda: ["echo"], "bridge": "b", "lease_ms": 30_000, "group_size": 1, "depth": 2}
+    return Dispatch(ledger=ledger, tasks=tasks, **(known | changes))
+
+
+def jobs(count, lane=Lane.INTERACTIVE):
+    """So many jobs, in one lane."""
+    return [generation(lane=lane) for _ in range(count)]
+
+
+def waiting(client, lane):
+    """How many messages wait in a lane of the model's queue."""
+    return client.llen(redis_key(QUEUE, lane))
+
+
+def take(client):
+    """What a worker would take next: the lane of its claim is not in the message, so only whether there was one."""
+    for lane in (INTERACTIVE, BATCH):
+        if client.rpop(redis_key(QUEUE, lane)):
+            return lane
+    return None
+
+
+def leased(ledger):
+    """The lanes of all claims."""
+    return [row.lane for row in ledger.read(select(CLAIMS.c.lane).order_by(CLAIMS.c.id))]
+
+
+def test_never_more_than_depth_waits_in_a_lane(ledger, tasks, client):
+    """Order stays in the ledger: Redis gets no more than workers can soon run, however often it is asked."""
+    take_in(ledger, jobs(9) + jobs(9, Lane.BATCH))
+    sender = dispatch(ledger, tasks)
+    assert [sender.once() for _ in range(3)] == [4, 0, 0]
+    assert (waiting(client, INTERACTIVE), waiting(client, BATCH)) == (2, 2)
+    take(client)
+    assert sender.once() == 1
+    assert len(leased(ledger)) == 5
+
+
+def test_a_group_is_as_large_as_it_may_be(ledger, tasks):
+    """One message stands for a whole group; groups that no model runs may be larger."""
+    take_in(ledger, jobs(10))
+    assert dispatch(ledger, tasks, group_size=8).once() == 2
+    assert sorted(row.size for row in ledger.read(select(CLAIMS.c.size))) == [2, 8]
+
+
+def test_interactive_work_goes_ahead_of_batch_work_that_came_first(ledger, tasks, client):
+    """A worker looks at the interactive lane first."""
+    take_in(ledger, jobs(3, Lane.BATCH))
+    sender = dispatch(ledger, tasks)
+    sender.once()
+    take_in(ledger, jobs(1))
+    sender.once()
+    assert [take(client) for _ in range(4)] == [INTERACTIVE, BATCH, BATCH, None]
+
+
+def test_batch_work_has_a_floor(ledger, tasks, client):
+    """While interactive work never ends, one claim in ten is batch work and goes ahead of its lane."""
+    take_in(ledger, jobs(60) + jobs(60, Lane.BATCH))
+    sender = dispatch(ledger, tasks, depth=1)
+    most = 0
+    for _ in range(40):
+        sender.once()
+        most = max(most, waiting(client, INTERACTIVE))
+        assert take(client) == INTERACTIVE  # the worker is never idle, and the batch lane itself is never reached
+    lanes = leased(ledger)
+    overtaking = lanes.count(BATCH) - waiting(client, BATCH)
+    assert 3 <= overtaking <= 5
+    assert most == 2  # depth, and the one that the floor lets ahead
+
+
+def test_claims_that_redis_did_not_take_are_given_back(ledger, tasks, client, monkeypatch):
+    """What was sent stays claimed, the rest is ready at once and was never tried."""
+    take_in(ledger, jobs(4))
+    send, sent = tasks.send, []
+
+    def flaky(claim, **how):
+        if len(sent) == 1:
+            raise redis.ConnectionError("gone")
+        sent.append(claim.id)
+        send(claim, **how)
+
+    monkeypatch.setattr(tasks, "send", flaky)
+    with pytest.raises(redis.ConnectionError):
+        dispatch(ledger, tasks).once()
+    assert [row.id for row in ledger.read(select(CLAIMS.c.id))] == sent
+    attempts = ledger.read(select(STEPS.c.attempts).where(STEPS.c.state == "ready"))
+    assert [row.attempts for row in attempts] == [0, 0, 0]
+
+
+def test_a_redis_that_is_away_leaves_nothing_claimed(ledger, tasks, redis_server):
+    """Its failure is one that the loop waits out; afterwards work is sent as if nothing had been."""
+    take_in(ledger, jobs(2))
+    sender = dispatch(ledger, tasks)
+    redis_server.kill()
+    with pytest.raises(AWAY):
+        sender.once()
+    assert leased(ledger) == []
+    redis_server.restart()
+    assert sender.once() == 2
+
+
+def test_a_wiped_redis_gets_the_work_again(ledger, tasks, client):
+    """What FLUSHALL took was only a copy: when the leases end, the ledger sends it out again."""
+    take_in(ledger, jobs(2))
+    sender = dispatch(ledger, tasks)
+    assert sender.once() == 2
+    client.flushall()
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(lease_until=0))
+    assert ledger.reap(3).unstarted == 2
+    assert sender.once() == 2
+    assert waiting(client, INTERACTIVE) == 2
+
+
+def test_work_for_a_model_that_is_not_here_waits(ledger, tasks):
+    """A queue that no alias stands for is left alone, until its model is there."""
+    take_in(ledger, [generation(model="other")])
+    assert dispatch(ledger, tasks).once() == 0
+    assert dispatch(ledger, tasks, aliases=lambda: ["echo", "other"]).once() == 1

@@ -1,0 +1,139 @@
+"""Kafka to ledger, on each broker."""
+
+import pytest
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.workers.bridge.broker import committed, write
+from tests.workers.bridge.records import Models, cancel, evaluation, generation, record, replaced
+
+from headrace_producers.admin import ensure_topics
+from headrace_schemas import Topic
+from headrace_schemas.errors import Unavailable
+from headrace_workers.bridge.ingest import Ingest, group_of
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import JOBS, OUTBOX
+
+
+@pytest.fixture
+def ingests(ledger):
+    """Makes ingests, and closes them."""
+    made = []
+
+    def make(kafka, max_active=1_000):
+        made.append(Ingest(kafka=kafka, ledger=ledger, models=Models(), judge_model=None, max_active=max_active,
+                           clock=SystemClock()))  # fmt: skip
+        return made[-1]
+
+    yield make
+    for ingest in made:
+        ingest.close()
+
+
+def until(ingest, condition, seconds=30):
+    """Poll until the condition holds."""
+
+    def look():
+        ingest.once()
+        return condition()
+
+    return eventually(look, seconds)
+
+
+def states(ledger):
+    """The ledger's jobs, with their states."""
+    return {row.id: row.state for row in ledger.read(select(JOBS.c.id, JOBS.c.state))}
+
+
+def keyed(number):
+    """A job and its id."""
+    job = generation(idempotency_key=str(number))
+    return job, job.job_id("")
+
+
+def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
+    """Jobs are in the ledger, each refusal is one dead letter and one event, and what came after was taken too."""
+    jobs = [keyed(number) for number in range(6)]
+    judged = evaluation(idempotency_key="j")
+    bad = [record(value=b"\xff\x00"), record(value=b'{"model":"echo","prompt":5}'), record(generation(model="gone")),
+           record(headers=()), record(value=None), record(value=b"x" * 3_000_000),
+           record(headers=replaced(record().headers, "ce_type", b"headrace.job.generation.v9"))]  # fmt: skip
+    good = [record(job) for job, _ in jobs]
+    mixed = [item for pair in zip(bad[:6], good, strict=True) for item in pair] + bad[6:]
+    late = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    write(kafka, [*mixed, record(judged), record(cancel(late))])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) == 8 and len(ledger.dead(DeadFilter())) == 7)
+    assert states(ledger) == {i: "active" for _, i in jobs} | {judged.job_id(""): "active", late: "cancelled"}
+    announced = [row.topic for row in ledger.read(select(OUTBOX.c.topic))]
+    assert sorted(announced) == ["dead"] * 7 + ["results"]
+    assert {letter.category for letter in ledger.dead(DeadFilter())} == {"invalid"}
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 13
+
+
+def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):
+    """A ledger that fails once costs nothing: what was polled is read again, and nothing is there twice."""
+    jobs = [keyed(number) for number in range(5)]
+    write(kafka, [record(job) for job, _ in jobs] + [record(value=b"")])
+    ingest, write_all, failures = ingests(kafka), ledger.ingest, [Unavailable("away")]
+
+    def flaky(*args):
+        if failures:
+            assert committed(kafka, group_of(kafka), Topic.GENERATION) == 0
+            raise failures.pop()
+        return write_all(*args)
+
+    monkeypatch.setattr(ledger, "ingest", flaky)
+    with pytest.raises(Unavailable):
+        until(ingest, lambda: False)
+    assert states(ledger) == {}
+    until(ingest, lambda: len(states(ledger)) == 5 and len(ledger.dead(DeadFilter())) == 1)
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 6
+
+
+def test_duplicates_are_passed_over(ledger, kafka, ingests):
+    """The same job sent again, and the whole log read again by a group that lost its offsets, add nothing."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job), record(job), record(value=b"")])
+    ingest = ingests(kafka)
+    until(ingest, lambda: states(ledger) and ledger.dead(DeadFilter()))
+    for name, offset in [(p, 0) for p in ingest._consumer.assignment()]:
+        ingest._consumer.seek(name, offset)
+    last, last_id = keyed(2)
+    write(kafka, [record(last)])
+    until(ingest, lambda: last_id in states(ledger))
+    assert set(states(ledger)) == {job_id, last_id}
+    assert len(ledger.dead(DeadFilter())) == 1
+
+
+def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
+    """While it holds the bound nothing more is taken and the group stays ours; with room again it goes on."""
+    full = [True]
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10 if full[0] else 8)
+    jobs = [keyed(number) for number in range(4)]
+    write(kafka, [record(job) for job, _ in jobs])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: ingest._consumer.assignment() and ingest._consumer.paused())
+    taken = len(states(ledger))  # the first poll may have been quicker than the assignment
+    more = [keyed(number) for number in range(4, 8)]
+    write(kafka, [record(job) for job, _ in more])
+    for _ in range(15):
+        ingest.once()
+    assert len(states(ledger)) == taken
+    full[0] = False
+    until(ingest, lambda: len(states(ledger)) == 8)
+
+
+def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
+    """A broker in memory gives out the same offsets after a restart: another bad record is another dead letter."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    for expected in (1, 2):
+        ensure_topics(kafka)
+        write(kafka, [record(value=b"bad")])
+        ingest = ingests(kafka)
+        until(ingest, lambda expected=expected: len(ledger.dead(DeadFilter())) == expected)
+        ingest.close()
+        embedded_kafka.kill()
+        embedded_kafka.restart()

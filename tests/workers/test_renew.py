@@ -1,0 +1,81 @@
+"""Keeping the leases of what runs."""
+
+import time
+
+import pytest
+from sqlalchemy import select, update
+from tests.services.eventually import eventually
+from tests.workers.bridge.records import generation
+from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import CLAIMS
+from headrace_workers.renew import Renewer
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger with a job."""
+    with sqlite_ledger(tmp_path) as ledger:
+        take_in(ledger, [generation()])
+        yield ledger
+
+
+def lease_until(ledger):
+    """The end of the only lease."""
+    ((until,),) = ledger.read(select(CLAIMS.c.lease_until))
+    return until
+
+
+@pytest.fixture
+def renewing(ledger):
+    """A renewer of short leases, and a claim that was begun with one."""
+    renewer = Renewer(ledger, 600)
+    claim = claim_one(ledger)
+    ledger.start(claim.id, worker="w", lease_ms=600)
+    renewer.start()
+    yield renewer, claim
+    renewer.stop()
+
+
+def test_a_long_step_keeps_its_lease(ledger, renewing):
+    """After several leases' time nothing was taken from it; when it ends, renewing ends."""
+    renewer, claim = renewing
+    first = lease_until(ledger)
+    with renewer.renewing(claim.id):
+        assert renewer.held() == [claim.id]
+        eventually(lambda: lease_until(ledger) > first + 1_200)
+        assert ledger.reap(3).crashed == 0
+    assert renewer.held() == []
+    eventually(lambda: ledger.reap(3).crashed == 1)
+
+
+def test_one_that_was_paused_past_its_lease_cannot_renew_it(ledger):
+    """As after SIGSTOP: the claim is gone, renewing says so, and does not bring it back."""
+    claim = claim_one(ledger)
+    ledger.start(claim.id, worker="w", lease_ms=1)
+    time.sleep(0.02)
+    ledger.reap(3)
+    other = claim_one(ledger)
+    assert ledger.renew([claim.id, other.id], 60_000) == {other.id}
+    assert not ledger.complete(claim.id, [], ran_ms=1, quantum_ms=1)
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("odd")], ids=["away", "unforeseen"])
+def test_renewing_goes_on_after_an_error(ledger, renewing, monkeypatch, error):
+    """Whatever went wrong once, the next round renews: else every lease of the process would end."""
+    renewer, claim = renewing
+    renew, failures = ledger.renew, [error]
+
+    def flaky(*args):
+        if failures:
+            raise failures.pop()
+        return renew(*args)
+
+    monkeypatch.setattr(ledger, "renew", flaky)
+    with renewer.renewing(claim.id):
+        eventually(lambda: not failures)
+        with writing(ledger.engine) as tx:
+            tx.execute(update(CLAIMS).values(lease_until=5))
+        eventually(lambda: lease_until(ledger) > 5)

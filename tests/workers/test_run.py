@@ -1,0 +1,252 @@
+"""Running claims against a real ledger, with steps of the tests' own."""
+
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.bridge.records import generation
+from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+
+from headrace_producers import KafkaSettings
+from headrace_schemas import Category, Output, Usage
+from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.renew import Renewer
+from headrace_workers.run import Runner
+from headrace_workers.settings import Settings
+
+
+class Bell:
+    """Counts."""
+
+    rung = 0
+
+    def ring(self) -> None:
+        """Once more."""
+        self.rung += 1
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """An empty ledger."""
+    with sqlite_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+def runner(ledger, step, **settings):
+    """A runner whose generate step is this."""
+    settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="", ledger="", **settings)
+    return Runner(
+        ledger=ledger, steps={("model.echo", "generate"): step}, settings=settings, bell=Bell(), clock=SystemClock(),
+        renewer=Renewer(ledger, settings.lease_ms), worker="w",
+    )  # fmt: skip
+
+
+def answered(task):
+    """What a model said."""
+    return Done(Output(job_id=task.job_id, tenant="default", text="t", finish_reason="stop", model="echo",
+                       quantization="none", usage=Usage(prompt_tokens=1, completion_tokens=1)))  # fmt: skip
+
+
+def answer_all(tasks):
+    """A step that works."""
+    return [answered(task) for task in tasks]
+
+
+def states(ledger):
+    """Job, stage and state of each step."""
+    return {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
+
+
+def run_all(ledger, step, **settings):
+    """Claim once and run it."""
+    claim = claim_one(ledger)
+    runner(ledger, step, **settings).run(claim.id)
+    return claim
+
+
+def test_a_group_is_answered_and_goes_on(ledger):
+    """Each step is done, the next is ready, an event waits for each, nothing is leased."""
+    ids = take_in(ledger, [generation() for _ in range(5)])
+    run_all(ledger, answer_all)
+    assert states(ledger) == {(i, s): w for i in ids for s, w in (("generate", "done"), ("moderate", "ready"))}
+    assert sorted(row.record.key for row in ledger.outbox(99)) == sorted(ids)
+    assert ledger.overview().claims == 0
+
+
+def test_a_message_that_comes_twice_runs_once(ledger):
+    """The second is passed over in silence."""
+    take_in(ledger, [generation()])
+    calls = []
+    worker = runner(ledger, lambda tasks: calls.append(len(tasks)) or answer_all(tasks))
+    claim = claim_one(ledger)
+    for _ in range(2):
+        worker.run(claim.id)
+    worker.run(987_654)
+    assert calls == [1]
+    assert len(ledger.outbox(9)) == 1
+
+
+def test_retry_comes_back_until_the_attempts_are_used_up(ledger):
+    """Each run is one attempt; between them the step waits, and at last the job is dead with the reason."""
+    (job_id,) = take_in(ledger, [generation()])
+    seen = []
+
+    def busy(tasks):
+        seen.extend(task.attempt for task in tasks)
+        return [Retry("busy") for _ in tasks]
+
+    for attempt in range(1, 4):
+        run_all(ledger, busy, max_attempts=3)
+        if attempt < 3:
+            assert states(ledger) == {(job_id, "generate"): "waiting"}
+            with writing(ledger.engine) as tx:
+                tx.execute(update(STEPS).values(ready_at=0))
+            ledger.reap(3)
+    assert seen == [1, 2, 3]
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.attempts, letter.reason) == (job_id, 3, "given up after 3 attempts: busy")
+
+
+def test_dead_is_dead_at_once(ledger):
+    """A permanent failure is not tried again; its neighbour is not touched."""
+    take_in(ledger, [generation(), generation(prompt="bad")])
+    run_all(ledger, lambda tasks: [
+        Dead(Category.PERMANENT, "no") if t.job.prompt == "bad" else answered(t) for t in tasks
+    ])  # fmt: skip
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.category, letter.reason, letter.stage) == ("permanent", "no", "generate")
+    assert sorted(states(ledger).values()) == ["dead", "done", "ready"]
+
+
+def test_what_expired_before_its_run_is_not_run(ledger):
+    """The model's time is not spent on an answer that nobody waits for."""
+    late, _ = take_in(ledger, [generation(), generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == late).values(deadline=1))
+    ran = []
+    run_all(ledger, lambda tasks: ran.extend(t.job_id for t in tasks) or answer_all(tasks))
+    assert late not in ran
+    assert len(ran) == 1
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (late, "expired")
+
+
+def test_one_of_32_that_raises_fails_alone(ledger):
+    """Its 31 neighbours are answered in the same run."""
+    take_in(ledger, [generation(prompt=str(n)) for n in range(32)])
+
+    def step(tasks):
+        if any(task.job.prompt == "17" for task in tasks):
+            raise PromptTooLong("too long")
+        return answer_all(tasks)
+
+    run_all(ledger, step)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.reason, letter.stage) == ("too long", "generate")
+    assert sorted(states(ledger).values()) == ["dead"] + ["done"] * 31 + ["ready"] * 31
+
+
+def test_a_worker_that_lost_its_lease_changes_nothing(ledger):
+    """It was given up for dead while it ran, and another answered: only that one's events are there."""
+    (job_id,) = take_in(ledger, [generation()])
+
+    def slow(tasks):
+        time.sleep(0.01)
+        with writing(ledger.engine) as tx:
+            from headrace_workers.ledger.tables import CLAIMS
+
+            tx.execute(update(CLAIMS).values(lease_until=0))
+        ledger.reap(3)
+        run_all(ledger, answer_all)
+        return [Dead(Category.PERMANENT, "too late") for _ in tasks]
+
+    run_all(ledger, slow)
+    assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
+    assert ledger.dead(DeadFilter()) == []
+    assert len(ledger.outbox(9)) == 1
+
+
+def test_a_job_cancelled_while_it_runs_is_not_answered(ledger):
+    """Its neighbour is; the only event about it says that it was cancelled."""
+    gone, kept = take_in(ledger, [generation(), generation()])
+
+    def step(tasks):
+        assert ledger.cancel(Cancellation(gone, "default", "never mind")) == "cancelled"
+        return answer_all(tasks)
+
+    run_all(ledger, step)
+    kinds = {row.record.key: row.record.headers["ce_type"] for row in ledger.outbox(9)}
+    assert kinds == {gone: "headrace.job.cancelled.v1", kept: "headrace.output.v1"}
+    assert states(ledger) == {(gone, "generate"): "cancelled", (kept, "generate"): "done", (kept, "moderate"): "ready"}
+
+
+def test_a_group_that_was_cancelled_whole_runs_nothing(ledger):
+    """Between claim and start everything was let go of: no call, and the claim ends."""
+    (gone,) = take_in(ledger, [generation()])
+    claim = claim_one(ledger)
+    ledger.cancel(Cancellation(gone, "default", ""))
+    runner(ledger, lambda _tasks: pytest.fail("the step was called")).run(claim.id)
+    assert ledger.overview().claims == 0
+
+
+def test_a_record_that_cannot_be_read_dies_alone(ledger):
+    """A payload of another version is a dead letter that says so; its neighbour is answered."""
+    odd, _ = take_in(ledger, [generation(), generation()])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == odd).values(payload=b'{"model":"echo","new_field":1}'))
+    run_all(ledger, answer_all)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (odd, "permanent")
+    assert "cannot be read by this version" in letter.reason
+    assert "done" in states(ledger).values()
+
+
+def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):
+    """Completing is tried again while the lease may hold."""
+    take_in(ledger, [generation()])
+    complete, failures = ledger.complete, [Unavailable("away")] * 2
+
+    def flaky(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return complete(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "complete", flaky)
+    run_all(ledger, answer_all)
+    assert len(ledger.outbox(9)) == 1
+
+
+def test_a_ledger_that_stays_away_is_an_error(ledger, monkeypatch):
+    """Longer than a lease there is nothing to insist on: whoever holds the work then may do it."""
+
+    def away(*_args, **_kwargs):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(ledger, "start", away)
+    with pytest.raises(Unavailable):
+        runner(ledger, answer_all, lease=0.15).run(1)
+
+
+def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
+    """The steps are ready at once, and this attempt never was."""
+    take_in(ledger, [generation(), generation()])
+    given_back = []
+
+    def stopped(tasks):
+        given_back.append(worker.give_back())
+        return answer_all(tasks)
+
+    worker = runner(ledger, stopped)
+    worker.run(claim_one(ledger).id)
+    assert given_back == [2]
+    assert worker.give_back() == 0
+    assert set(states(ledger).values()) == {"ready"}
+    assert ledger.outbox(9) == []
+    assert [row.attempts for row in ledger.read(select(STEPS.c.attempts))] == [0, 0]

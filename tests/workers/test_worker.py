@@ -1,0 +1,154 @@
+"""A real worker process: what it does with its queues, and how it stops and comes back."""
+
+import os
+
+import pytest
+import redis
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.worker_process import worker
+
+from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.celery_app import TASK, create_app, queue_of, redis_key
+from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.taskqueue import TaskQueue
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """An empty ledger."""
+    with sqlite_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def tasks(redis_server):
+    """The task queue over an empty Redis."""
+    client = redis.Redis.from_url(redis_server.url)
+    client.flushall()
+    yield TaskQueue(create_app(redis_server.url), client)
+    client.close()
+
+
+def send(ledger, tasks, job, queue):
+    """Hand one job to the workers of a queue; its id."""
+    (job_id,) = take_in(ledger, [job])
+    tasks.send(claim_one(ledger, queue), urgent=True)
+    return job_id
+
+
+def is_done(ledger, job_id):
+    """A condition: the job's first step was done."""
+    query = select(STEPS.c.state).where(STEPS.c.job_id == job_id, STEPS.c.stage.in_(("generate", "judge")))
+    return lambda: "done" in [row.state for row in ledger.read(query)]
+
+
+class Evil:
+    """What runs a command wherever it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_server, tmp_path):
+    """Through generate, moderate and judge, each by a message that names a claim."""
+    ids = take_in(ledger, [generation(prompt=str(n)) for n in range(5)] + [evaluation()])
+    sender = Dispatch(ledger=ledger, tasks=tasks, aliases=lambda: ["echo"], bridge="bridge", lease_ms=30_000,
+                      group_size=4, depth=2)  # fmt: skip
+
+    def ended():
+        sender.once()
+        return ledger.active_jobs() == 0
+
+    with worker(tmp_path, redis_server, "all"):
+        eventually(ended, 60)
+    assert {r.id: r.terminal_type for r in ledger.read(select(JOBS.c.id, JOBS.c.terminal_type))} == dict.fromkeys(
+        ids, "headrace.result.v1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "queue", "job"),
+    [("generate", "model.echo", generation), ("judge", "judge", evaluation)],
+    ids=["threads", "solo"],
+)
+def test_a_worker_serves_again_after_redis_was_killed(role, queue, job, ledger, tasks, redis_server, tmp_path):
+    """It reconnects to a Redis that has forgotten everything, twice, and takes what is sent then."""
+    with worker(tmp_path, redis_server, role) as process:
+        eventually(is_done(ledger, send(ledger, tasks, job(), queue)), 60)
+        for _ in range(2):
+            redis_server.kill()
+            redis_server.restart()
+            job_id = eventually(lambda: _sent(ledger, tasks, job(), queue))
+            eventually(is_done(ledger, job_id), 60)
+        tasks._redis.flushall()
+        eventually(is_done(ledger, send(ledger, tasks, job(), queue)), 60)
+        assert process.running
+
+
+def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_server, tmp_path):
+    """What it was running is completed without Redis, and afterwards it is not silent."""
+    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
+        slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
+        eventually(lambda: started(ledger), 60)
+        redis_server.kill()
+        redis_server.restart()
+        eventually(is_done(ledger, slow), 60)
+        for _ in range(3):
+            job_id = eventually(lambda: _sent(ledger, tasks, generation(), "model.echo"))
+            eventually(is_done(ledger, job_id), 60)
+        assert process.running
+
+
+def _sent(ledger, tasks, job, queue):
+    # A connection of our own may be the dead one.
+    try:
+        return send(ledger, tasks, job, queue)
+    except redis.RedisError:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("role", "queue", "job"),
+    [("generate", "model.echo", generation), ("judge", "judge", evaluation)],
+    ids=["threads", "solo"],
+)
+def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_server, tmp_path):
+    """Whoever can write into Redis cannot run code: the message is dropped, and the worker goes on."""
+    trap = tmp_path / "trap"
+    app = create_app(redis_server.url)
+    app.send_task(TASK, args=(Evil(trap),), queue=queue_of(queue), serializer="pickle", priority=0)
+    assert tasks._redis.llen(redis_key(queue, 0)) == 1
+    with worker(tmp_path, redis_server, role) as process:
+        eventually(is_done(ledger, send(ledger, tasks, job(), queue)), 60)
+        assert process.running
+        assert (trap.exists(), tasks._redis.llen(redis_key(queue, 0))) == (False, 0)
+
+
+def started(ledger):
+    """Whether a worker has begun a claim."""
+    return any(row.started_at for row in ledger.read(select(CLAIMS.c.started_at)))
+
+
+def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path):
+    """SIGTERM during a run: the answer is written, nothing stays leased, and what waits is left for others."""
+    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
+        slow = send(ledger, tasks, generation(prompt="%%sleep:2%%"), "model.echo")
+        eventually(lambda: started(ledger), 60)
+        process.terminate()
+        assert process.wait(60) == 0
+    assert is_done(ledger, slow)()
+    assert ledger.overview().claims == 0
+
+
+def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp_path):
+    """The worker ends with a message that names the model, and does not take work that it cannot do."""
+    (tmp_path / "models").mkdir()
+    with worker(tmp_path, redis_server, "generate", HEADRACE_HOME=str(tmp_path / "elsewhere")) as process:
+        assert process.wait(60) != 0
+        assert "echo" in process.log

@@ -1,0 +1,55 @@
+"""A worker as a process of its own, over a real Redis and a ledger in a file."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.services.redis import RedisServer
+
+from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.testing import make_echo_model
+
+
+class Worker:
+    """`headrace worker` with these roles; it serves the model `echo`."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return self._child.log.read_text()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.running
+
+    def terminate(self) -> None:
+        """SIGTERM; returns at once."""
+        self._child.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code."""
+        return self._child.process.wait(seconds)
+
+
+@contextmanager
+def worker(folder: Path, redis: RedisServer, *roles: str, **env: str) -> Iterator[Worker]:
+    """Start it; it is gone at the end."""
+    make_echo_model(folder)
+    argv = [sys.executable, "-m", "headrace_workers", "worker", "--model", "echo"]
+    known = {
+        "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,
+        "HEADRACE_LEDGER": f"sqlite:///{folder / 'ledger.db'}", "HEADRACE_LEASE": "5", "TMPDIR": str(folder),
+    }  # fmt: skip
+    spec = ChildSpec(name="worker", argv=argv + [part for role in roles for part in ("--role", role)],
+                     env=known | env, grace_seconds=1)  # fmt: skip
+    child = start(spec, folder)
+    try:
+        yield Worker(child)
+    finally:
+        stop(child)
