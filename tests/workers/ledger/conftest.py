@@ -6,8 +6,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from headrace_schemas import Topic
 
+from headrace_schemas import Topic
 from headrace_workers.ledger.claim import Claim, Want
 from headrace_workers.ledger.ingest import NewJob, NewStep
 from headrace_workers.ledger.ledger import Ledger

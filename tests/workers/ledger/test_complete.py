@@ -1,9 +1,9 @@
 """The end of a claim."""
 
 import pytest
-from headrace_schemas import Category, Topic
 from sqlalchemy import select
 
+from headrace_schemas import Category, Topic
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.dead import job_burial
@@ -103,10 +103,10 @@ def test_full_groups_teach_the_budget(ledger, job, claim):
     small = ledger.start(claim(limit=8).id, worker="w", lease_ms=60_000)
     finish(ledger, small, [onward(row.job_id) for row in small.steps], ran_ms=10)
     assert ledger.read(select(BUDGETS.c.tokens)) == []
-    ledger.ingest([job(tokens=10_000) for _ in range(3)])
+    ledger.ingest([job(tokens=4_000) for _ in range(3)])
     full = ledger.start(claim().id, worker="w", lease_ms=60_000)
     finish(ledger, full, [onward(row.job_id) for row in full.steps], ran_ms=10_000)
-    assert [row.tokens for row in ledger.read(select(BUDGETS.c.tokens))] == [8192]
+    assert [row.tokens for row in ledger.read(select(BUDGETS.c.tokens))] == [1800]
 
 
 def test_a_done_step_keeps_no_payload(ledger, begun):

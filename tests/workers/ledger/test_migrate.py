@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from headrace_schemas.errors import ConfigurationError
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.ledger.database import connect, reading
 from headrace_workers.ledger.migrate import migrate, newest, require_current
 from headrace_workers.ledger.tables import METADATA

@@ -1,8 +1,8 @@
 """Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token.
 
-A group ends at `limit` steps or at its token budget. The budget is what fits the time quantum, and it is learnt:
-a group that the budget ended and that took less than the quantum raises it by a quarter; one that took more lowers it
-in proportion. Small groups teach nothing: that they were quick says nothing about large ones.
+A group ends at `limit` steps or at its token budget. The budget is what fits the time quantum, and it is learnt in
+proportion from each group that the budget ended or that took longer than the quantum. Small groups teach nothing: that
+they were quick says nothing about large ones.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,11 @@ from headrace_workers.ledger.database import among, bindparam_of, insert, locks_
 from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
 
-FIRST_BUDGET = 16_384  # tokens, before anything is known of a group
+FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
 LEAST_BUDGET = 256
 LARGEST_BUDGET = 1_000_000
+_AIM = 0.9  # of the quantum
+_SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
 
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
 
@@ -67,10 +69,10 @@ def within_budget(tokens: Sequence[int], budget: int) -> int:
     return len(tokens)
 
 
-def next_budget(budget: int, seconds: float, quantum: float) -> int:
-    """What a full group that took `seconds` teaches about the budget of the next."""
-    grown = budget * (1.25 if seconds <= quantum else max(0.5, quantum / seconds))
-    return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, grown)))
+def next_budget(tokens: int, seconds: float, quantum: float) -> int:
+    """What a group of so many tokens that took `seconds` teaches about the budget of the next."""
+    factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
+    return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))
 
 
 def claim(connection: Connection, wanted: Sequence[Want], *, lease_ms: int, bridge: str) -> list[Claim]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, update
 
-from headrace_workers.ledger.claim import FIRST_BUDGET, next_budget
+from headrace_workers.ledger.claim import next_budget
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
 from headrace_workers.ledger.ingest import NewStep, step_row
@@ -43,7 +43,7 @@ Settled = Advanced | Postponed | Burial
 _END = (
     delete(CLAIMS)
     .where(CLAIMS.c.id == bindparam("claim"))
-    .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
+    .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
 )
 _NEW_STEPS = STEPS.insert()
 _POSTPONE = (
@@ -71,7 +71,7 @@ def complete(
     head = connection.execute(_END, {"claim": claim_id}).first()
     if head is None:
         return False
-    group_key, full, started_at, size, now = head
+    group_key, full, tokens, started_at, size, now = head
     _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
     _postpone(connection, claim_id, [s for s in settled if isinstance(s, Postponed)], now)
     bury(connection, [s for s in settled if isinstance(s, Burial)], now)
@@ -80,7 +80,7 @@ def complete(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
     if full or ran_ms > quantum_ms:
-        _learn(connection, group_key, ran_ms / 1000, quantum_ms / 1000)
+        _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000))
     return True
 
 
@@ -114,9 +114,7 @@ def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now
         )
 
 
-def _learn(connection: Connection, group_key: str, seconds: float, quantum: float) -> None:
-    known = connection.execute(select(BUDGETS.c.tokens).where(BUDGETS.c.group_key == group_key)).scalar()
-    tokens = next_budget(known or FIRST_BUDGET, seconds, quantum)
+def _learn(connection: Connection, group_key: str, tokens: int) -> None:
     statement = insert(connection, BUDGETS).values(group_key=group_key, tokens=tokens)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["group_key"], set_={"tokens": statement.excluded.tokens})

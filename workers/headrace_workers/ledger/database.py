@@ -39,8 +39,12 @@ def _now_sqlite(_element: Any, _compiler: Any, **_: Any) -> str:
     return "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
 
 
-def connect(url: str) -> Engine:
-    """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use."""
+def connect(url: str, *, durable: bool = True) -> Engine:
+    """An engine for the ledger at this URL; ConfigurationError when the URL is none that we can use.
+
+    `durable=False` is for transactions whose loss in a crash of the database changes nothing that was promised: they
+    need not wait for its disk.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -57,7 +61,7 @@ def connect(url: str) -> Engine:
             pool_size=4,
             max_overflow=8,
             pool_recycle=1800,
-            connect_args={"options": _POSTGRESQL_OPTIONS},
+            connect_args={"options": _POSTGRESQL_OPTIONS + ("" if durable else " -c synchronous_commit=off")},
         )
     raise ConfigurationError(f"HEADRACE_LEDGER names the database {parsed.drivername!r}; use sqlite or postgresql")
 

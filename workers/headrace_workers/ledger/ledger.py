@@ -28,13 +28,17 @@ from headrace_workers.ledger.database import connect, now_ms, reading, writing
 class Ledger:
     """All that is known of jobs. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hasty: Engine | None = None) -> None:
         self._engine = engine
+        # For hand-outs, starts, renewals and duties: a crash of the database that forgets one of them looks like a
+        # lease that ran out, or makes an event be published again under the same id.
+        self._hasty = hasty or engine
 
     @classmethod
     def at(cls, url: str) -> "Ledger":
         """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
-        return cls(connect(url))
+        engine = connect(url)
+        return cls(engine, connect(url, durable=False) if engine.dialect.name == "postgresql" else None)
 
     @property
     def engine(self) -> Engine:
@@ -44,6 +48,7 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._hasty.dispose()
 
     def now(self) -> int:
         """The database's clock, in ms since 1970."""
@@ -69,17 +74,17 @@ class Ledger:
 
     def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, bridge: str) -> list[claim.Claim]:
         """Hand out the most urgent groups of each wanted queue and lane."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return claim.claim(tx, wanted, lease_ms=lease_ms, bridge=bridge)
 
     def release_unstarted(self, bridge: str) -> int:
         """Give back what this bridge sent out and nobody began; the number of steps."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return claim.release(tx, claim.unstarted_of(tx, bridge))
 
     def release(self, claim_ids: Sequence[int]) -> int:
         """Give back claims; the number of steps."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return claim.release(tx, claim_ids)
 
     def outbox(self, limit: int) -> list[outbox.OutboxRow]:
@@ -89,17 +94,17 @@ class Ledger:
 
     def published(self, ids: Sequence[int]) -> None:
         """Forget events that Kafka has acknowledged."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             outbox.remove(tx, ids)
 
     def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
         """Take or keep a duty that one bridge at a time does."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return duties.hold(tx, duty, holder, lease_ms)
 
     def lay_down(self, holder: str) -> None:
         """Give up all duties."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             duties.lay_down(tx, holder)
 
     def reap(self, max_crashes: int) -> recover.Reaped:
@@ -111,7 +116,7 @@ class Ledger:
 
     def extend_leases(self, by_ms: int) -> int:
         """Put off every lease after a jump of the clock."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return recover.extend_leases(tx, by_ms)
 
     def prune(self, older_than_ms: int) -> int:
@@ -123,12 +128,12 @@ class Ledger:
 
     def start(self, claim_id: int, *, worker: str, lease_ms: int) -> start.Started | None:
         """Begin a claim; None when there is nothing to do any more."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
 
     def renew(self, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
         """Put off the end of leases; those that still are leases."""
-        with writing(self._engine) as tx:
+        with writing(self._hasty) as tx:
             return claim.renew(tx, claim_ids, lease_ms)
 
     def complete(self, claim_id: int, settled: Sequence[complete.Settled], *, ran_ms: int, quantum_ms: int) -> bool:
