@@ -49,7 +49,7 @@ class Deployment:
     redis: str
     ledger: str
     folder: Path
-    lease: float = 3.0
+    lease: float = 2.0
     children: dict[str, Child] = field(default_factory=dict)
 
     def prepare(self) -> None:

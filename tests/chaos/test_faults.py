@@ -222,7 +222,7 @@ def test_two_bridges_share_the_work(deployment):
 
 def test_only_the_poison_job_dies(deployment):
     """A job that kills its worker stands among 31 others: it alone is dead as poison, and they are answered."""
-    texts = prompts(32, seconds=0.02)
+    texts = prompts(32, seconds=0.1)  # long enough for a neighbour to be under way beside the culprit
     texts[13] = "%%crash%%"
     ids = deployment.publish(texts, f"poison-{next(_keys)}")
     verdict(deployment, ids, dead=1)

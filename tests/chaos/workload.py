@@ -12,7 +12,7 @@ from headrace_schemas.job import derive_job_id
 
 AWAY = (psycopg.OperationalError, sqlite3.OperationalError)
 _CHUNK = 100
-_AHEAD = 600  # jobs under way at most, so that faults find work from the first to the last
+_AHEAD = 1_500  # jobs under way at most, so that faults find work from the first to the last
 _SECRET = "river.keeper@example.org"  # every tenth answer would show it, did moderation not stop it
 
 

@@ -9,7 +9,7 @@ from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_producers import KafkaSettings
-from headrace_schemas import Category, Output, Usage
+from headrace_schemas import Category, Output, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.cancel import Cancellation
@@ -140,7 +140,8 @@ def test_what_expired_before_its_run_is_not_run(ledger):
 
 def test_one_of_32_that_raises_fails_alone(ledger):
     """Its 31 neighbours are answered in the same run."""
-    take_in(ledger, [generation(prompt=str(n)) for n in range(32)])
+    short = Sampling(max_tokens=8)  # so that all of them fit one group
+    take_in(ledger, [generation(prompt=str(n), sampling=short) for n in range(32)])
 
     def step(tasks):
         if any(task.job.prompt == "17" for task in tasks):

@@ -64,6 +64,36 @@ def test_only_the_poison_dies_and_its_31_neighbours_do_not(ledger, job, claim):
     assert (letter.job_id, letter.category) == (culprit, "poison")
 
 
+def be_due(ledger):
+    """Let every delay have ended."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=0))
+    ledger.reap(3)
+
+
+def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
+    """A worker that runs two claims dies of one of them, more often than poison may; the other is still answered."""
+    culprit, innocent = job(), job()
+    ledger.ingest([culprit, innocent])
+    for number in range(5):
+        begun = [begin(ledger, claim(limit=1), worker=f"w{number}") for _ in range(2)]
+        with writing(ledger.engine) as tx:  # the lease of one runs out first
+            tx.execute(update(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id).values(lease_until=0))
+        assert ledger.reap(3).crashed == 2  # its worker is dead: the other is taken back too
+        assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"waiting"}  # each for its own time
+        be_due(ledger)
+    begun = {one.steps[0].job_id: one for one in (begin(ledger, claim(limit=1)) for _ in range(2))}
+    answer = [Postponed(innocent.id, 10**9, "answered")]
+    assert ledger.complete(begun[innocent.id].claim_id, answer, ran_ms=1, quantum_ms=1)
+    run_out(ledger)
+    ledger.reap(3)
+    begin(ledger, claim(limit=1))
+    run_out(ledger)
+    assert ledger.reap(3).poison == 1
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (culprit.id, "poison")
+
+
 def test_an_expired_job_ends_in_dead(ledger, job):
     """A deadline that passes in the queue is an end, with its reason."""
     ledger.ingest([job(deadline=ledger.now() + 20), job()])

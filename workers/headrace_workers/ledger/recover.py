@@ -1,5 +1,8 @@
 """What time alone brings about: leases that ran out, delays that ended, deadlines that passed, records grown old."""
 
+import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +14,12 @@ from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
+
+# A worker may run several claims side by side, and its death does not say which of them was the cause. So a death
+# counts this many times more against a step that was all that its worker ran; and steps that died in company come back
+# at different times, so that the innocent are not beside the culprit again and again.
+_ALONE = 4
+_FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +44,12 @@ def extend_leases(connection: Connection, by_ms: int) -> int:
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:
-    """Take back the steps of claims whose lease ran out.
+    """Take back the steps of claims whose lease ran out, and whatever else their workers had begun.
 
     A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
     killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was.
     """
-    query = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.size, CLAIMS.c.worker).where(
-        CLAIMS.c.lease_until < now_ms()
-    )
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
-    claims = connection.execute(query.limit(_AT_ONCE)).all()
+    claims = _lost(connection)
     if not claims:
         return Reaped()
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [c.id for c in claims])))
@@ -57,40 +61,66 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
             .where(among(connection, STEPS.c.claim_id, fresh))
             .values(state="ready", claim_id=None, attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0))
         ).rowcount
+    begun = [c for c in claims if c.started_at is not None]
+    company = Counter(claim.worker for claim in begun)
     crashed = poison = 0
-    for claim in (c for c in claims if c.started_at is not None):
-        returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes)
+    for claim in begun:
+        alone = company[claim.worker] == 1
+        returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
         crashed += returned
         poison += dead
     return Reaped(unstarted, crashed, poison)
 
 
-def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int) -> tuple[int, int]:
+def _lost(connection: Connection) -> list[Any]:
+    """The claims whose lease ran out, and those that the same workers, now taken for dead, have begun."""
+    columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker)
+    if locks_rows(connection):
+        columns = columns.with_for_update(skip_locked=True)
+    expired = list(connection.execute(columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)))
+    workers = {claim.worker for claim in expired if claim.worker is not None}
+    if not workers:
+        return expired
+    seen = {claim.id for claim in expired}
+    others = connection.execute(columns.where(among(connection, CLAIMS.c.worker, list(workers))))
+    return expired + [claim for claim in others if claim.id not in seen]
+
+
+def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool) -> tuple[int, int]:
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
         .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
     ).all()
     why = f"the lease ran out while {worker} ran it: the worker died or hung"
-    if len(rows) == 1 and rows[0].crashes + 1 >= max_crashes:
-        reason = f"its worker died or hung {max_crashes} times while it ran this job alone"
-        burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-        return 0, bury(connection, burials, _now(connection))
+    if len(rows) == 1:
+        crashes = rows[0].crashes + (_ALONE if alone else 1)
+        if crashes >= max_crashes * _ALONE:
+            reason = "its worker died or hung again and again while it ran this job"
+            burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
+            return 0, bury(connection, burials, _now(connection))
+        later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
+        _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
+        return 1, 0
     half = (len(rows) + 1) // 2
     for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
-        if part:
-            connection.execute(
-                update(STEPS)
-                .where(STEPS.c.claim_id == claim_id, among(connection, STEPS.c.job_id, [r.job_id for r in part]))
-                .values(
-                    state="ready",
-                    claim_id=None,
-                    reason=why,
-                    group_key=STEPS.c.group_key + suffix if len(rows) > 1 else STEPS.c.group_key,
-                    crashes=STEPS.c.crashes + (1 if len(rows) == 1 else 0),
-                )
-            )
+        _return(connection, claim_id, part, {"reason": why, "group_key": STEPS.c.group_key + suffix})
     return len(rows), 0
+
+
+def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: dict[str, Any]) -> None:
+    if rows:
+        connection.execute(
+            update(STEPS)
+            .where(STEPS.c.claim_id == claim_id, among(connection, STEPS.c.job_id, [row.job_id for row in rows]))
+            .values({"state": "ready", "claim_id": None, **values})
+        )
+
+
+def _apart(job_id: str, crashes: int) -> int:
+    """How many ms a step waits that died in company: another number for each job and each time."""
+    spread = min(_LONGEST_SPREAD, _FIRST_SPREAD << crashes)
+    return zlib.crc32(f"{job_id} {crashes}".encode()) % spread
 
 
 def expire(connection: Connection) -> int:

@@ -79,7 +79,7 @@ STEPS: Final = Table(
     Column("turn", BigInteger, nullable=False),  # fair order among tenants, see ingest.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
-    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # deaths of a worker that ran it alone
+    Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
     Column("ready_at", BigInteger, nullable=False),  # when it became, or will become, ready
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
