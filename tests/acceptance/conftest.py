@@ -44,14 +44,24 @@ class Shell:
         """Start a command; its output goes to `<first argument>.log`."""
         with (self.folder / f"{arguments[0]}.log").open("ab") as log:
             return subprocess.Popen(
-                self.argv(*arguments), cwd=self.folder, env=self.environment, stdout=log, stderr=log,
+                self.argv(*arguments),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+                preexec_fn=_hear_interrupts,
+            )
 
     @staticmethod
     def argv(*arguments: str) -> list[str]:
         """The whole argument list."""
         return [sys.executable, "-m", "headrace_workers", *arguments]
+
+
+def _hear_interrupts() -> None:
+    """As on a terminal: what runs in the background of a script ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 60) -> int:
