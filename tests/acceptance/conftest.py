@@ -50,7 +50,7 @@ class Shell:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_hear_interrupts,
+                preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
             )
 
     @staticmethod
