@@ -25,6 +25,8 @@ _CONSUMER = {
     "auto_offset_reset": "earliest",
     "session_timeout_ms": 6_000,
     "heartbeat_interval_ms": 1_500,
+    # A member that joins before it has seen the topics is given no partition until it looks again: soon, not in 5 min.
+    "metadata_max_age_ms": 5_000,
     "max_poll_records": _BATCH,
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
 }
