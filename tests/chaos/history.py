@@ -13,6 +13,8 @@ from typing import Any
 
 TOPICS = ("outputs", "moderated", "results", "dead")
 
+_QUIET_POLLS = 6  # of 100 ms each, in which nothing comes any more
+
 _JOBS = "SELECT id, kind, state, terminal_type, terminal FROM jobs"
 _STEPS = "SELECT job_id, stage, state, claim_id FROM steps"
 _REFUSED = "SELECT job_id FROM dead_letters WHERE stage = 'ingest' AND job_id IS NOT NULL"
@@ -113,27 +115,32 @@ def query(ledger: str, *statements: str) -> list[list[tuple[Any, ...]]]:
         return [connection.execute(statement).fetchall() for statement in statements]
 
 
-def read_events(
-    bootstrap: str, prefix: str, topics: Sequence[str] = TOPICS, *, seconds: float = 60
-) -> tuple[Event, ...]:
-    """Every record on these topics from the beginning to the end that they have now; TimeoutError when it stalls."""
+def read_events(bootstrap: str, prefix: str, topics: Sequence[str] = TOPICS) -> tuple[Event, ...]:
+    """Every record on these topics, decoded."""
+    records = read_records(bootstrap, [prefix + topic for topic in topics])
+    return tuple(_event(record.topic.removeprefix(prefix), record) for record in records)
+
+
+def read_records(bootstrap: str, topics: Sequence[str], *, seconds: float = 60) -> list[Any]:
+    """Every record on these topics from the beginning, as kafka-python gives it; TimeoutError when it stalls."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     try:
-        names = [prefix + topic for topic in topics]
-        partitions = [TopicPartition(name, p) for name in names for p in sorted(consumer.partitions_for_topic(name))]
+        partitions = [TopicPartition(name, p) for name in topics for p in sorted(consumer.partitions_for_topic(name))]
         consumer.assign(partitions)
         ends = consumer.end_offsets(partitions)
         consumer.seek_to_beginning(*partitions)
-        events: list[Event] = []
-        until = time.monotonic() + seconds
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
+        found: list[Any] = []
+        until, quiet = time.monotonic() + seconds, 0
+        # The embedded broker tells an end that leaves its last batch out: read on until nothing more comes.
+        while quiet < _QUIET_POLLS or any(consumer.position(partition) < end for partition, end in ends.items()):
             if time.monotonic() > until:
-                raise TimeoutError(f"the topics of {prefix!r} cannot be read to their end within {seconds:g} s")
-            for partition, records in consumer.poll(timeout_ms=200).items():
-                events += [_event(partition.topic.removeprefix(prefix), record) for record in records]
-        return tuple(events)
+                raise TimeoutError(f"{', '.join(topics)} cannot be read to their end within {seconds:g} s")
+            polled = consumer.poll(timeout_ms=100)
+            quiet = 0 if polled else quiet + 1
+            found += [record for records in polled.values() for record in records]
+        return found
     finally:
         consumer.close()
 

@@ -25,8 +25,6 @@ _CONSUMER = {
     "auto_offset_reset": "earliest",
     "session_timeout_ms": 6_000,
     "heartbeat_interval_ms": 1_500,
-    # A member that joins before it has seen the topics is given no partition until it looks again: soon, not in 5 min.
-    "metadata_max_age_ms": 5_000,
     "max_poll_records": _BATCH,
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
 }
@@ -99,9 +97,12 @@ class Ingest:
             from kafka import KafkaConsumer
 
             topics = [self._kafka.topic(topic) for topic in INBOUND]
-            self._consumer = KafkaConsumer(
-                *topics, group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER
-            )
+            consumer = KafkaConsumer(group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER)
+            # A member that joins before it has seen the topics is given no partition for minutes: see them first.
+            for topic in topics:
+                consumer.partitions_for_topic(topic)
+            consumer.subscribe(topics)
+            self._consumer = consumer
             self._paused = False
         return self._consumer
 
