@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 import redis as redis_client
-from tests.chaos.deployment import Deployment
+from tests.chaos.deployment import ROLES, Deployment
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -54,6 +54,9 @@ def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stac
 
 @pytest.fixture
 def deployment(stack: Stack) -> Deployment:
-    """The deployment, with all its processes running."""
+    """The deployment, with the processes that it began with running, and no others."""
+    stack.deployment.wake()
+    for extra in set(stack.deployment.children) - set(ROLES):
+        stack.deployment.retire(extra)
     stack.deployment.revive()
     return stack.deployment

@@ -84,6 +84,11 @@ class Deployment:
                 )
                 self.children[name] = start(spec, self.folder / "log")
 
+    def wake(self) -> None:
+        """SIGCONT to all: a test that failed may have left one stopped."""
+        for child in self.children.values():
+            child.process.send_signal(signal.SIGCONT)
+
     def revive(self, but: Collection[str] = ()) -> None:
         """Start again whoever has died, but for these."""
         for name in [name for name, child in self.children.items() if not child.running and name not in but]:

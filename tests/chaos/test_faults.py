@@ -95,13 +95,7 @@ def test_redis_is_wiped_and_killed(stack, deployment):
 
 def test_redis_dies_with_a_message_on_its_way(stack, deployment):
     """A worker that takes a message from a Redis that is gone serves again when there is one."""
-    verdict(deployment, publish(deployment, 10))  # the judge's worker is there and listens
-    deployment.signal("judge", signal.SIGSTOP)
-    ids = publish(deployment, 20)
-    judged = "SELECT count(*) FROM claims WHERE stage = 'judge'"
-    deployment.wait_until(lambda: query(deployment.ledger, judged)[0] != [(0,)], "the judge is sent work")
-    with redis_client.Redis.from_url(stack.redis.url) as client:  # what is not in the queue is in the worker's socket
-        deployment.wait_until(lambda: client.llen("headrace.judge") == 0, "the message has left the queue")
+    ids = catch_a_message(stack, deployment)
     stack.redis.kill()
     deployment.signal("judge", signal.SIGCONT)
     time.sleep(0.5)
@@ -110,6 +104,27 @@ def test_redis_dies_with_a_message_on_its_way(stack, deployment):
     verdict(deployment, ids)
     verdict(deployment, publish(deployment, 20))
     assert deployment.children["judge"].process.pid == pid
+
+
+def catch_a_message(stack: Stack, deployment: Deployment) -> list[str]:
+    """SIGSTOP the judge so that Redis has sent it a message that it has not read; the jobs published for that.
+
+    It asks Redis anew each second, and a message that comes after that second stays in the queue: then once more.
+    """
+    ids = publish(deployment, 10)
+    waiting = "SELECT count(*) FROM claims WHERE stage = 'judge' AND started_at IS NULL"
+    with deployment.producer() as producer, redis_client.Redis.from_url(stack.redis.url) as client:
+        for _ in range(10):
+            deployment.wait_quiet(ids)
+            deployment.signal("judge", signal.SIGSTOP)
+            ids.append(producer.evaluate(input="a river", output="water", criteria=JUDGED))
+            producer.flush()
+            deployment.wait_until(lambda: query(deployment.ledger, waiting)[0] != [(0,)], "the judge is sent work")
+            time.sleep(0.1)  # from the claim to the queue
+            if query(deployment.ledger, waiting)[0] != [(0,)] and client.llen("headrace.judge") == 0:
+                return ids
+            deployment.signal("judge", signal.SIGCONT)
+    raise AssertionError("no message was caught on its way")
 
 
 def test_the_broker_is_killed(stack, deployment):
