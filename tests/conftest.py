@@ -1,5 +1,6 @@
 """Real services for the whole run of the tests, each started when a test first asks for it."""
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
+
+from headrace_producers.admin import ensure_topics
+from headrace_producers.settings import KafkaSettings
+
+_PREFIXES = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +69,17 @@ def postgres(service_folder: Path) -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def fresh_prefix() -> str:
+    """A topic prefix that no other test uses."""
+    return f"fresh{next(_PREFIXES)}."
+
+
+@pytest.fixture(params=["embedded_kafka", "apache_kafka"])
+def kafka(request: pytest.FixtureRequest, fresh_prefix: str) -> KafkaSettings:
+    """Settings for a broker with fresh topics; each test runs on each broker."""
+    settings: KafkaSettings = request.getfixturevalue(request.param).settings(fresh_prefix)
+    ensure_topics(settings)
+    return settings

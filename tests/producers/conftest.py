@@ -1,6 +1,5 @@
 """One face over each transport, so that one suite of tests runs on all."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from headrace_producers.kafka import KafkaSink
 from headrace_producers.producer import Record
 from headrace_schemas import Topic
 from headrace_schemas.topics import topic_of
-
-_PREFIXES = itertools.count(1)
 
 
 @dataclass
@@ -41,20 +38,6 @@ def read_all(settings: KafkaSettings) -> list[Record]:
             records += [Record(topic, r.key, list(r.headers), r.value, r.key.decode()) for r in batch]
     consumer.close()
     return records
-
-
-@pytest.fixture
-def fresh_prefix() -> str:
-    """A topic prefix that no other test uses."""
-    return f"producers{next(_PREFIXES)}."
-
-
-@pytest.fixture(params=["embedded_kafka", "apache_kafka"])
-def kafka(request: pytest.FixtureRequest, fresh_prefix: str) -> KafkaSettings:
-    """Settings for a broker with fresh topics; each test runs on each broker."""
-    settings: KafkaSettings = request.getfixturevalue(request.param).settings(fresh_prefix)
-    ensure_topics(settings)
-    return settings
 
 
 @pytest.fixture(params=["memory", "embedded_kafka", "apache_kafka"])

@@ -25,6 +25,9 @@ class Action(StrEnum):
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
+    MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
+    DETECTOR_FAILED = "detector_failed"
+    CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
     POISON = "poison"
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headrace_workers.embedded.processes import Child, ChildFailed, ChildSpec, start, stop
-
-log = logging.getLogger(__name__)
+from headrace_workers.log import Action, log
 
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
@@ -86,13 +85,8 @@ class Supervisor:
             raise ChildFailed(f"{name} ended {MAX_CRASHES} times, last with exit code {code}; see {watched.child.log}")
         delay = restart_delay(watched.crashes)
         watched.due = now + delay
-        log.warning(
-            "%s ended with exit code %s, starting it again in %.1f s",
-            name,
-            code,
-            delay,
-            extra={"action": "child_crashed", "child": name, "exit_code": code, "crashes": watched.crashes},
-        )
+        log("stack", logging.WARNING, Action.CHILD_DIED, f"{name} ended with exit code {code}, starting it again soon",
+            seconds=delay, crashes=watched.crashes)  # fmt: skip
 
     def _restart(self, watched: _Watched) -> None:
         stop(watched.child)  # the rest of its group
@@ -103,6 +97,6 @@ class Supervisor:
         except ChildFailed as error:
             watched.due = None
             watched.since = self._monotonic()
-            log.warning("%s", error, extra={"action": "child_not_ready", "child": watched.child.spec.name})
+            log("stack", logging.WARNING, Action.CHILD_DIED, str(error), child=watched.child.spec.name)
             self._note_crash(watched, watched.since)
         self._changed(self.children)

@@ -29,10 +29,9 @@ from headrace_workers.engines.chat_template import (
 from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
+from headrace_workers.log import Action, log
 from headrace_workers.models.registry import ModelCard, read_card
 from headrace_workers.ports import Completion, Request
-
-_log = logging.getLogger(__name__)
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
@@ -103,9 +102,7 @@ class CTranslate2Generator:
             raise
         except Exception as error:  # both libraries raise bare Exception and RuntimeError for files that they refuse
             raise ConfigurationError(f"{folder} cannot be loaded: {error}; pull or convert the model again") from error
-        _log.info(
-            "model %s loaded on %s", card.alias, placement.reason, extra={"action": "model_loaded", "model": card.alias}
-        )
+        log("engine", logging.INFO, Action.MODEL_LOADED, f"loaded on {placement.reason}", model=card.alias)
         return generator
 
     @property

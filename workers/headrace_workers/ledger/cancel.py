@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, update
 
 from headrace_schemas import JobCancelled
 from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import insert, now_ms
+from headrace_workers.ledger.database import clock, insert
 from headrace_workers.ledger.dead import active, end_jobs
 from headrace_workers.ledger.outbox import outgoing
 from headrace_workers.ledger.tables import JOBS, STEPS
@@ -27,7 +27,7 @@ class Cancellation:
 
 def cancel(connection: Connection, wish: Cancellation) -> CancelOutcome:
     """Cancel a job. One that is not known yet is cancelled ahead: when it comes, it is passed over as known."""
-    now = connection.execute(select(now_ms())).scalar_one()
+    now = clock(connection)
     event = JobCancelled(job_id=wish.job_id, tenant=wish.tenant, reason=wish.reason)
     known = connection.execute(select(JOBS.c.tenant, JOBS.c.replays).where(JOBS.c.id == wish.job_id)).first()
     if known is None:

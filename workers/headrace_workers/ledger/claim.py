@@ -248,8 +248,3 @@ def unstarted_of(connection: Connection, bridge: str) -> list[int]:
             select(CLAIMS.c.id).where(CLAIMS.c.bridge == bridge, CLAIMS.c.started_at.is_(None))
         ).scalars()
     )
-
-
-def started_by(connection: Connection, worker: str) -> list[int]:
-    """The claims that this worker has begun and not completed."""
-    return list(connection.execute(select(CLAIMS.c.id).where(CLAIMS.c.worker == worker)).scalars())

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from headrace_workers.ledger.database import now_ms
+from headrace_workers.ledger.database import clock
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, OUTBOX, STEPS
 
 
@@ -51,7 +51,7 @@ def overview(connection: Connection) -> Overview:
     states: dict[str, int] = {
         row[0]: row[1] for row in connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state))
     }
-    now = connection.execute(select(now_ms())).scalar_one()
+    now = clock(connection)
     oldest = connection.execute(select(func.min(JOBS.c.accepted_at)).where(IS_ACTIVE)).scalar()
     recent = connection.execute(
         select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000)
@@ -105,7 +105,7 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     steps = connection.execute(
         select(STEPS).where(STEPS.c.job_id == job_id).order_by(STEPS.c.ready_at, STEPS.c.stage)
     ).all()
-    return JobView(row, tuple(steps), connection.execute(select(now_ms())).scalar_one())
+    return JobView(row, tuple(steps), clock(connection))
 
 
 def known(connection: Connection, job_ids: list[str]) -> frozenset[str]:

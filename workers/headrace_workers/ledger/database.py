@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, any_, bindparam, create_engine, event
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, any_, bindparam, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -123,6 +123,11 @@ def _translated() -> Iterator[None]:
 def _brief(error: DBAPIError) -> str:
     """The driver's own words, without the statement and its parameters, which may hold users' texts."""
     return str(error.orig).strip().splitlines()[0][:300] if error.orig else type(error).__name__
+
+
+def clock(connection: Connection) -> int:
+    """What the database's clock says, in ms since 1970."""
+    return int(connection.execute(select(now_ms())).scalar_one())
 
 
 def insert(where: Connection | str, table: Any) -> Any:

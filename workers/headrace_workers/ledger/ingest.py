@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, clock, insert, locks_rows
 from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
@@ -73,7 +73,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
     unique = {job.id: job for job in jobs}
     if not unique:
         return frozenset()
-    now = connection.execute(select(now_ms())).scalar_one()
+    now = clock(connection)
     known = set(connection.execute(select(JOBS.c.id).where(among(connection, JOBS.c.id, list(unique)))).scalars())
     new = [job for job in unique.values() if job.id not in known]
     if not new:

@@ -7,7 +7,7 @@ either happened whole or not at all, and repeating one that did happen changes n
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, select
+from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger import (
     cancel,
@@ -22,7 +22,7 @@ from headrace_workers.ledger import (
     replay,
     start,
 )
-from headrace_workers.ledger.database import connect, now_ms, reading, writing
+from headrace_workers.ledger.database import clock, connect, reading, writing
 
 
 class Ledger:
@@ -53,7 +53,7 @@ class Ledger:
     def now(self) -> int:
         """The database's clock, in ms since 1970."""
         with reading(self._engine) as tx:
-            return int(tx.execute(select(now_ms())).scalar_one())
+            return clock(tx)
 
     # -- the bridge
 
@@ -67,7 +67,7 @@ class Ledger:
         with writing(self._engine) as tx:
             new = ingest.ingest(tx, jobs)
             if refused:
-                dead.refuse(tx, refused, int(tx.execute(select(now_ms())).scalar_one()))
+                dead.refuse(tx, refused, clock(tx))
             for wish in cancellations:
                 cancel.cancel(tx, wish)
         return len(new)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger.database import among, locks_rows, now_ms
+from headrace_workers.ledger.claim import release
+from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
@@ -52,16 +53,9 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     claims = _lost(connection)
     if not claims:
         return Reaped()
-    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [c.id for c in claims])))
-    fresh = [c.id for c in claims if c.started_at is None]
-    unstarted = 0
-    if fresh:
-        unstarted = connection.execute(
-            update(STEPS)
-            .where(among(connection, STEPS.c.claim_id, fresh))
-            .values(state="ready", claim_id=None, attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0))
-        ).rowcount
+    unstarted = release(connection, [c.id for c in claims if c.started_at is None])
     begun = [c for c in claims if c.started_at is not None]
+    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [c.id for c in begun])))
     company = Counter(claim.worker for claim in begun)
     crashed = poison = 0
     for claim in begun:
@@ -98,7 +92,7 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int,
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
             burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-            return 0, bury(connection, burials, _now(connection))
+            return 0, bury(connection, burials, clock(connection))
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
         return 1, 0
@@ -127,7 +121,7 @@ def expire(connection: Connection) -> int:
     """End the jobs whose deadline passed while they waited."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
     reason = "the deadline passed before a worker could take it"
-    return bury(connection, _burials(connection, where, Category.EXPIRED, reason), _now(connection))
+    return bury(connection, _burials(connection, where, Category.EXPIRED, reason), clock(connection))
 
 
 def prune(connection: Connection, older_than_ms: int) -> int:
@@ -168,7 +162,3 @@ def _burials(connection: Connection, where: Any, category: Category, reason: str
         )
         for r in rows
     ]
-
-
-def _now(connection: Connection) -> int:
-    return int(connection.execute(select(now_ms())).scalar_one())

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
+from headrace_workers.log import Action, log
 
 Engine = Literal["ctranslate2", "echo"]
 
@@ -24,7 +25,6 @@ CARD_FILE: Final = "model.toml"
 RESCAN_SECONDS: Final = 1.0  # a burst of unknown aliases costs one look at the disk a second
 
 _ALIAS: Final = TypeAdapter[str](Alias)
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +143,11 @@ def _card_or_none(folder: Path) -> ModelCard | None:
     try:
         card = read_card(folder)
     except ConfigurationError as error:
-        _log.warning("model left out: %s", error, extra={"action": "model_card_broken"})
+        log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"model left out: {error}")
         return None
     if card.alias != folder.name:
-        _log.warning(
-            "model left out: %s names the alias %r, its folder another", folder / CARD_FILE, card.alias,
-            extra={"action": "model_card_broken"},
-        )  # fmt: skip
+        reason = f"{folder / CARD_FILE} names the alias {card.alias!r}, its folder another"
+        log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"model left out: {reason}")
         return None
     return card
 

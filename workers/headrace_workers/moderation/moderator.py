@@ -8,12 +8,12 @@ from pathlib import Path
 from headrace_schemas import Finding, HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.log import Action as LogAction
+from headrace_workers.log import log
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.moderation.policy import ACTIONS, Action, Policy, load_policy
 from headrace_workers.moderation.redact import Span, redact
 from headrace_workers.ports import Detection, Detector, Moderation
-
-_log = logging.getLogger(__name__)
 
 _STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
 
@@ -81,7 +81,8 @@ def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | Hea
     try:
         return [*_checked(detector, texts)]
     except Exception:
-        _log.warning("moderation detector failed on a batch", extra={"action": "detector_failed"})
+        log("moderation", logging.WARNING, LogAction.DETECTOR_FAILED, "a detector failed on a batch: now one by one",
+            detector=detector.name)  # fmt: skip
         return [_run_one(detector, text) for text in texts]
 
 
