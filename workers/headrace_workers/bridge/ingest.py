@@ -15,6 +15,9 @@ from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 
 _POLL_MS = 100
+# A poll that ends while the group still forms lets the client forget that it has joined, and it joins again. Brokers
+# take some seconds over a first join.
+_JOIN_MS = 8_000
 _BATCH = 500
 _COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
 _RESUME_AT = 0.9  # of the bound
@@ -62,7 +65,7 @@ class Ingest:
         """Take in what one poll brings; True when a job or a cancellation was among it."""
         consumer = self._open()
         self._watch_fullness(consumer)
-        polled = consumer.poll(timeout_ms=_POLL_MS)
+        polled = consumer.poll(timeout_ms=_POLL_MS if consumer.assignment() else _JOIN_MS)
         records = [self._record(raw) for batch in polled.values() for raw in batch]
         if not records:
             return False
