@@ -25,17 +25,18 @@ _RECORD_OVERHEAD = 128  # bytes: what the client holds for a record beside its k
 class KafkaSink:
     """A kafka-python producer with a bound on what it holds.
 
-    `linger_ms` and `batch_bytes`: a batch goes when it is full or that old. `max_block`: seconds that a call waits
-    for room in the buffer, or for the broker, before it raises. `delivery_timeout`: seconds until a record that the
-    broker does not confirm has failed. `on_delivery(job_id, error | None)` is called on the client's own thread for
-    each record: keep it short. Raises Unavailable when no broker answers.
+    `linger_ms` and `batch_bytes`: a batch goes when it is full or that old; while one is on its way the next fills, so
+    that waiting is not needed for speed. `max_block`: seconds that a call waits for room in the buffer, or for the
+    broker, before it raises. `delivery_timeout`: seconds until a record that the broker does not confirm has failed.
+    `on_delivery(job_id, error | None)` is called on the client's own thread for each record: keep it short. Raises
+    Unavailable when no broker answers.
     """
 
     def __init__(
         self,
         settings: KafkaSettings,
         *,
-        linger_ms: int = 5,
+        linger_ms: int = 0,
         batch_bytes: int = 262_144,
         buffer_bytes: int = 33_554_432,
         max_block: float = 10.0,

@@ -12,6 +12,7 @@ from headrace_producers import KafkaSettings
 from headrace_schemas import Category, Output, Sampling, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
+from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
@@ -23,13 +24,27 @@ from headrace_workers.settings import Settings
 
 
 class Bell:
-    """Counts."""
+    """Rings to nobody."""
 
-    rung = 0
+    def ring(self, *hints) -> None:
+        """Be silent."""
 
-    def ring(self) -> None:
-        """Once more."""
-        self.rung += 1
+
+class Tasks:
+    """A task queue in memory, which takes so many claims a queue and lane, or is away."""
+
+    def __init__(self, *, waiting=0, away=False):
+        self.sent, self._waiting, self._away = [], waiting, away
+
+    def waiting(self, queues):
+        """How many wait."""
+        return dict.fromkeys(queues, self._waiting)
+
+    def send(self, claim, *, urgent):
+        """Keep a claim."""
+        if self._away:
+            raise Unavailable("Redis is away")
+        self.sent.append((claim, urgent))
 
 
 @pytest.fixture
@@ -39,12 +54,13 @@ def ledger(tmp_path):
         yield ledger
 
 
-def runner(ledger, step, **settings):
+def runner(ledger, step, tasks=None, **settings):
     """A runner whose generate step is this."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="", ledger="", **settings)
     return Runner(
         ledger=ledger, steps={("model.echo", "generate"): step}, settings=settings, bell=Bell(), clock=SystemClock(),
         renewer=Renewer(ledger, settings.lease_ms), worker="w",
+        hand_over=HandOver(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000),
     )  # fmt: skip
 
 
@@ -251,3 +267,30 @@ def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
     assert set(states(ledger).values()) == {"ready"}
     assert ledger.outbox(9) == []
     assert [row.attempts for row in ledger.read(select(STEPS.c.attempts))] == [0, 0]
+
+
+def test_what_follows_is_sent_on_at_once(ledger):
+    """With room in the next queue its worker gets the claim from this one, ahead of the batch lane if it is urgent."""
+    tasks = Tasks()
+    take_in(ledger, [generation(lane="interactive")])
+    runner(ledger, answer_all, tasks).run(claim_one(ledger, lane=0).id)
+    ((claim, urgent),) = tasks.sent
+    assert (claim.queue, claim.size, urgent) == ("moderate", 1, True)
+    assert "leased" in states(ledger).values()
+
+
+@pytest.mark.parametrize("tasks", [Tasks(waiting=2), Tasks(away=True)], ids=["full", "away"])
+def test_what_cannot_be_sent_on_is_left_to_the_bridge(ledger, tasks):
+    """A full queue, and a Redis that is away, leave what follows ready."""
+    (job_id,) = take_in(ledger, [generation()])
+    runner(ledger, answer_all, tasks).run(claim_one(ledger).id)
+    assert (tasks.sent, states(ledger)) == ([], {(job_id, "generate"): "done", (job_id, "moderate"): "ready"})
+
+
+def test_a_stop_gives_back_what_was_sent_on_and_not_begun(ledger):
+    """Nothing of this worker's stays leased."""
+    (job_id,) = take_in(ledger, [generation()])
+    worker = runner(ledger, answer_all, Tasks())
+    worker.run(claim_one(ledger).id)
+    assert worker.give_back() == 1
+    assert states(ledger)[job_id, "moderate"] == "ready"

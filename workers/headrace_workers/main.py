@@ -14,6 +14,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.celery_app import create_app
 from headrace_workers.clock import SystemClock
+from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
 from headrace_workers.ports import Generator, Moderator
@@ -22,7 +23,7 @@ from headrace_workers.roles import Role, steps_of
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 from headrace_workers.taskqueue import TaskQueue
-from headrace_workers.wake import Bell, Ears
+from headrace_workers.wake import Bell, Ears, Hint
 
 
 def process_name(kind: str) -> str:
@@ -41,7 +42,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
     ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings)
     models = Registry(settings.home)
     work, events = threading.Event(), threading.Event()
-    ears = Ears(redis_client(settings), [work, events])
+    ears = Ears(redis_client(settings), {Hint.WORK: work, Hint.EVENTS: events})
     return Bridge(
         name=name,
         duties=duties,
@@ -97,13 +98,21 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
     ledger = Ledger.at(settings.ledger)
     renewer = Renewer(ledger, settings.lease_ms)
     renewer.start()
+    client, worker = redis_client(settings), process_name("+".join(sorted(roles)))
     runner = Runner(
         ledger=ledger,
         steps=steps,
         settings=settings,
         renewer=renewer,
-        bell=Bell(redis_client(settings)),
+        bell=Bell(client),
+        hand_over=HandOver(
+            ledger=ledger,
+            tasks=TaskQueue(create_app(settings.redis), client),
+            sender=worker,
+            depth=settings.queue_depth,
+            lease_ms=settings.lease_ms,
+        ),
         clock=SystemClock(),
-        worker=process_name("+".join(sorted(roles))),
+        worker=worker,
     )
     return runner, renewer

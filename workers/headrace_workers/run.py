@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord, Unavailable
+from headrace_workers.hand_over import HandOver
 from headrace_workers.isolate import Step, run_isolated, unreadable
 from headrace_workers.ledger.complete import Settled
 from headrace_workers.ledger.ledger import Ledger
@@ -19,7 +20,7 @@ from headrace_workers.renew import Renewer
 from headrace_workers.settings import Settings
 from headrace_workers.settle import Conditions, buried, settle, task_of
 from headrace_workers.task import Task
-from headrace_workers.wake import Bell
+from headrace_workers.wake import Bell, Hint
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class Runner:
         steps: Mapping[tuple[str, str], Step],
         settings: Settings,
         renewer: Renewer,
+        hand_over: HandOver,
         bell: Bell,
         clock: Clock,
         worker: str,
@@ -45,6 +47,7 @@ class Runner:
         self._bell = bell
         self._clock = clock
         self._worker = worker
+        self._hand_over = hand_over
         self._random = random.Random()
 
     def run(self, claim_id: int) -> None:
@@ -52,24 +55,29 @@ class Runner:
         lease_ms = self._settings.lease_ms
         started = self._insist(lambda: self._ledger.start(claim_id, worker=self._worker, lease_ms=lease_ms))
         if started is None:
-            self._bell.ring()  # there is room in the queue again
+            self._bell.ring(Hint.WORK)  # there is room in the queue again
             return
         begun = self._clock.monotonic()
         with self._renewer.renewing(claim_id):
-            self._bell.ring()
             settled = self._settle(started)
             ran_ms = int((self._clock.monotonic() - begun) * 1000)
             quantum_ms = int(self._settings.quantum * 1000)
-            done = self._insist(lambda: self._ledger.complete(claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms))
-        if not done:
+            onward = self._hand_over.onward(settled)
+            done = self._insist(
+                lambda: self._ledger.complete(claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
+            )
+        if done is None:
             log("run", logging.WARNING, Action.LEASE_LOST, "finished work whose lease was lost: nothing was written",
                 claim=claim_id, steps=len(settled))  # fmt: skip
-        self._bell.ring()
+        else:
+            self._hand_over.send(done.handed_on)
+        self._bell.ring(*Hint)
 
     def give_back(self) -> int:
-        """Hand back what is unfinished, at a stop; the number of steps."""
+        """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""
         held = self._renewer.held()
-        return self._ledger.release(held) if held else 0
+        steps = self._ledger.release(held) if held else 0
+        return steps + self._ledger.release_unstarted(self._worker)
 
     def _settle(self, started: Started) -> list[Settled]:
         expired = [row for row in started.steps if row.deadline < started.now]

@@ -34,7 +34,7 @@ def until(ingest, condition, seconds=30):
     """Poll until the condition holds."""
 
     def look():
-        ingest.once()
+        ingest.once(lambda hint: None)
         return condition()
 
     return eventually(look, seconds)
@@ -121,7 +121,7 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     more = [keyed(number) for number in range(4, 8)]
     write(kafka, [record(job) for job, _ in more])
     for _ in range(15):
-        ingest.once()
+        ingest.once(lambda hint: None)
     assert len(states(ledger)) == taken
     full[0] = False
     until(ingest, lambda: len(states(ledger)) == 8)

@@ -58,6 +58,6 @@ def claim(ledger: Ledger) -> Callable[..., Claim | None]:
     """Claims from the queue `q`."""
 
     def take(*, lane: int = 1, limit: int = 32, lease_ms: int = 60_000, bridge: str = "b") -> Claim | None:
-        return next(iter(ledger.claim([Want("q", lane, 1, limit)], lease_ms=lease_ms, bridge=bridge)), None)
+        return next(iter(ledger.claim([Want("q", lane, 1, limit)], lease_ms=lease_ms, sender=bridge)), None)
 
     return take

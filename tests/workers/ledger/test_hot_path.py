@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import event, text
 
-from headrace_workers.ledger.claim import Want
+from headrace_workers.ledger.claim import Want, heads
 from headrace_workers.ledger.claim import claim as claim_in
 from headrace_workers.ledger.complete import Postponed, complete
 from headrace_workers.ledger.database import locks_rows, writing
@@ -71,7 +71,8 @@ def test_hot_path_uses_indexes(grown):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            (taken, *_) = claim_in(tx, [Want("q", 1, 2, 32), Want("q", 0, 1, 32)], lease_ms=60_000, bridge="b")
+            wanted = [Want("q", 1, 2, 32), Want("q", 0, 1, 32)]
+            (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
             promote(tx), expire(tx), reap(tx, 3), peek(tx, 500)

@@ -2,6 +2,9 @@
 
 from sqlalchemy import select
 
+from headrace_schemas import Category, Topic
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import STEPS
 
 
@@ -28,3 +31,18 @@ def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
     ledger.ingest([job(tenant="new") for _ in range(4)] + [job(tenant="old") for _ in range(4)])
     turns = [row.turn for row in ledger.read(select(STEPS.c.turn).where(STEPS.c.state == "ready"))]
     assert sorted(turns) == [110, 110, 120, 120, 130, 130, 140, 140]
+
+
+def test_a_refusal_says_nothing_about_a_job_that_was_accepted(ledger, job):
+    """A job that is sent again, and refused now, has its own end alone; one never accepted has its letter."""
+    accepted, stranger = job(), job()
+    ledger.ingest([accepted])
+    ledger.ingest([], [refusal("1", accepted.id), refusal("2", stranger.id), refusal("3", None)])
+    assert {letter.id for letter in ledger.dead(DeadFilter())} == {"2", "3"}
+    assert ledger.job(accepted.id).job.state == "active"
+
+
+def refusal(number, job_id):
+    """A record that was refused."""
+    return Burial(id=number, job_id=job_id, tenant=None, category=Category.INVALID, reason="too late", stage="ingest",
+                  attempts=0, topic=Topic.GENERATION, value=b"{}")  # fmt: skip

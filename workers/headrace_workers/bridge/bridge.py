@@ -13,7 +13,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
-from headrace_workers.wake import Bell, Ears
+from headrace_workers.wake import Bell, Ears, Hint
 
 _IDLE = 0.25  # seconds to the next look when nothing rings
 _REAP_EVERY = 1.0
@@ -125,10 +125,13 @@ class Bridge:
             pass
 
     def _ingest_once(self) -> None:
-        if self._ingest.once():
-            self._ears.touch()
-            if not self._duties >= {Duty.DISPATCH, Duty.RELAY}:
-                self._bell.ring()
+        self._ingest.once(self._tell)
+
+    def _tell(self, hint: Hint) -> None:
+        """There is something to do: here, or for other bridges where it is not done here."""
+        self._ears.touch(hint)
+        if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
+            self._bell.ring(hint)
 
     def _dispatch_once(self) -> None:
         self._work.clear()
@@ -142,6 +145,6 @@ class Bridge:
 
     def _reap_once(self) -> None:
         if self._reap.once():
-            self._bell.ring()
-            self._ears.touch()
+            self._bell.ring(*Hint)
+            self._ears.touch(*Hint)
         self._stop.wait(_REAP_EVERY)

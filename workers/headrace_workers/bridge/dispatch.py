@@ -41,7 +41,7 @@ class Dispatch:
         wanted = self._wanted(self._tasks.waiting(lanes))
         if not wanted:
             return 0
-        claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, bridge=self._bridge)
+        claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
         for position, claim in enumerate(claims):
             try:
                 self._tasks.send(claim, urgent=self._urgent(claim))

@@ -1,7 +1,7 @@
-"""Kafka to ledger: poll, decide about each record, write all in one transaction, and only then commit the offsets."""
+"""Kafka to ledger: poll, decide about each record, write all in one transaction, and only later commit the offsets."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace_producers.settings import KafkaSettings
@@ -13,6 +13,7 @@ from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
+from headrace_workers.wake import Hint
 
 _POLL_MS = 100
 # A poll that ends while the group still forms lets the client forget that it has joined, and it joins again. Brokers
@@ -21,6 +22,8 @@ _JOIN_MS = 8_000
 _BATCH = 500
 _COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
 _RESUME_AT = 0.9  # of the bound
+# Seconds between commits while records keep coming. A successor reads again what was not committed, and passes it over.
+_COMMIT_EVERY = 1.0
 
 # A group's first join takes half the session timeout on some brokers; six seconds is also soon enough for a failover.
 _CONSUMER = {
@@ -60,30 +63,45 @@ class Ingest:
         self._consumer: Any = None
         self._counted_at = float("-inf")
         self._paused = False
+        self._uncommitted_since: float | None = None
 
-    def once(self) -> bool:
-        """Take in what one poll brings; True when a job or a cancellation was among it."""
+    def once(self, tell: Callable[[Hint], object]) -> None:
+        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull."""
         consumer = self._open()
         self._watch_fullness(consumer)
         polled = consumer.poll(timeout_ms=_POLL_MS if consumer.assignment() else _JOIN_MS)
         records = [self._record(raw) for batch in polled.values() for raw in batch]
         if not records:
-            return False
+            self._commit(consumer)
+            return
         try:
-            self._take(records)
+            hints = self._take(records)
         except BaseException:
             self._rewind(polled)
             raise
-        consumer.commit()
-        return True
+        for hint in hints:
+            tell(hint)
+        now = self._clock.monotonic()
+        if self._uncommitted_since is None:
+            self._uncommitted_since = now
+        elif now - self._uncommitted_since > _COMMIT_EVERY:
+            self._commit(consumer)
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
         if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+            consumer, self._consumer = self._consumer, None
+            try:
+                self._commit(consumer)
+            finally:
+                consumer.close()
 
-    def _take(self, records: list[Record]) -> None:
+    def _commit(self, consumer: Any) -> None:
+        if self._uncommitted_since is not None:
+            consumer.commit()
+            self._uncommitted_since = None
+
+    def _take(self, records: list[Record]) -> list[Hint]:
         rules = Rules(self._models, self._judge_model, self._ledger.now())
         decided = [accept(record, rules) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
@@ -94,6 +112,7 @@ class Ingest:
         if refused:
             reasons = "; ".join(sorted({burial.reason[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
+        return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations)
 
     def _open(self) -> Any:
         if self._consumer is None:
@@ -106,7 +125,7 @@ class Ingest:
                 consumer.partitions_for_topic(topic)
             consumer.subscribe(topics)
             self._consumer = consumer
-            self._paused = False
+            self._paused, self._uncommitted_since = False, None
         return self._consumer
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:

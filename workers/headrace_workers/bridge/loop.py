@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import redis
 from kafka.errors import KafkaError
-from kombu.exceptions import OperationalError
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.log import Action, log
@@ -14,7 +13,7 @@ from headrace_workers.log import Action, log
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 # What a service that is away looks like, in each library's words.
-AWAY = (Unavailable, KafkaError, redis.RedisError, OperationalError, ConnectionError, TimeoutError)
+AWAY = (Unavailable, KafkaError, redis.RedisError, ConnectionError, TimeoutError)
 
 
 def keep_going(name: str, once: Callable[[], None], stop: threading.Event) -> None:

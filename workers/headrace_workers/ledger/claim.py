@@ -75,22 +75,27 @@ def next_budget(tokens: int, seconds: float, quantum: float) -> int:
     return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))
 
 
-def claim(connection: Connection, wanted: Sequence[Want], *, lease_ms: int, bridge: str) -> list[Claim]:
-    """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass."""
+def claim(
+    connection: Connection, wanted: Sequence[Want], found: Sequence[Any], *, lease_ms: int, sender: str
+) -> list[Claim]:
+    """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
+
+    `found` is what `heads` saw a moment ago: what others have claimed since is passed over.
+    """
     claims: list[Claim] = []
     turn = 0
-    for head in _heads(connection, wanted):
+    for head in found:
         want = wanted[head.position]
         group_key, budget = head.group_key, head.tokens
         for left in reversed(range(want.groups)):
             taken, reached = _take(
-                connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, bridge=bridge
+                connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, sender=sender
             )
             if taken is None:
                 break
             claims.append(taken)
             turn = max(turn, reached)
-            following = _heads(connection, [want]) if left else []
+            following = heads(connection, [want]) if left else []
             if not following:
                 break
             group_key, budget = following[0].group_key, following[0].tokens
@@ -99,7 +104,7 @@ def claim(connection: Connection, wanted: Sequence[Want], *, lease_ms: int, brid
     return claims
 
 
-def _heads(connection: Connection, wanted: Sequence[Want]) -> Sequence[Any]:
+def heads(connection: Connection, wanted: Sequence[Want]) -> Sequence[Any]:
     """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()
@@ -138,10 +143,10 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
-_NEW_CLAIM = (
+NEW_CLAIM = (
     CLAIMS.insert()
     .values(
-        {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "bridge")}
+        {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender")}
         | {"claimed_at": now_ms(), "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger)}
     )
     .returning(CLAIMS.c.id)
@@ -161,7 +166,7 @@ def _lease(dialect: str) -> Update:
 
 
 def _take(
-    connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, bridge: str
+    connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, sender: str
 ) -> tuple[Claim | None, int]:
     """Claim one group; (None, 0) when another bridge is claiming it at this moment. The int is its last turn."""
     rows = connection.execute(
@@ -175,7 +180,7 @@ def _take(
     rows = rows[:size]
     stage = rows[0].stage
     claim_id = connection.execute(
-        _NEW_CLAIM,
+        NEW_CLAIM,
         {
             "queue": want.queue,
             "stage": stage,
@@ -184,7 +189,7 @@ def _take(
             "size": size,
             "tokens": sum(row.tokens for row in rows),
             "full": full,
-            "bridge": bridge,
+            "sender": sender,
             "lease_ms": lease_ms,
         },
     ).scalar_one()
@@ -241,10 +246,10 @@ def release(connection: Connection, claim_ids: Sequence[int]) -> int:
     ).rowcount
 
 
-def unstarted_of(connection: Connection, bridge: str) -> list[int]:
-    """The claims that this bridge sent out and no worker has started."""
+def unstarted_of(connection: Connection, sender: str) -> list[int]:
+    """The claims that this bridge or worker sent out and no worker has started."""
     return list(
         connection.execute(
-            select(CLAIMS.c.id).where(CLAIMS.c.bridge == bridge, CLAIMS.c.started_at.is_(None))
+            select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
         ).scalars()
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, update
 
-from headrace_workers.ledger.claim import next_budget
+from headrace_workers.ledger.claim import Claim, next_budget
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
-from headrace_workers.ledger.ingest import NewStep, step_row
+from headrace_workers.ledger.hand_on import Onward, hand_on
+from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
 
@@ -40,12 +41,18 @@ class Postponed:
 Settled = Advanced | Postponed | Burial
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A claim that was ended, and those of what follows that were handed out at once: they are to be sent."""
+
+    handed_on: tuple[Claim, ...] = ()
+
+
 _END = (
     delete(CLAIMS)
     .where(CLAIMS.c.id == bindparam("claim"))
     .returning(CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at, CLAIMS.c.size, now_ms())
 )
-_NEW_STEPS = STEPS.insert()
 _POSTPONE = (
     update(STEPS)
     .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
@@ -65,14 +72,21 @@ def _done(dialect: str) -> Any:
 
 
 def complete(
-    connection: Connection, claim_id: int, settled: Sequence[Settled], *, ran_ms: int, quantum_ms: int
-) -> bool:
-    """Write what came of a claim; False when the lease was lost, and nothing was changed."""
+    connection: Connection,
+    claim_id: int,
+    settled: Sequence[Settled],
+    *,
+    ran_ms: int,
+    quantum_ms: int,
+    onward: Onward | None = None,
+) -> Completed | None:
+    """Write what came of a claim; None when the lease was lost, and nothing was changed."""
     head = connection.execute(_END, {"claim": claim_id}).first()
     if head is None:
-        return False
+        return None
     group_key, full, tokens, started_at, size, now = head
-    _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
+    following = _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
+    claims = hand_on(connection, following, onward, now)
     _postpone(connection, claim_id, [s for s in settled if isinstance(s, Postponed)], now)
     bury(connection, [s for s in settled if isinstance(s, Burial)], now)
     if len(settled) < size:  # the rest was cancelled between the claim and its start
@@ -81,12 +95,13 @@ def complete(
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000))
-    return True
+    return Completed(tuple(claims))
 
 
-def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> None:
+def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[NewStep]:
+    """Write the steps that are done, and what is to be published; the steps that follow."""
     if not done:
-        return
+        return []
     last = {item.job_id: item.record for item in done if not item.following}
     alive = active(connection, list(last))
     parameters = {
@@ -98,9 +113,8 @@ def _advance(connection: Connection, claim_id: int, done: list[Advanced], starte
     held = set(connection.execute(_done(connection.dialect.name), parameters).scalars())
     end_jobs(connection, "done", [(job_id, record) for job_id, record in last.items() if job_id in held], now)
     onward = [item for item in done if item.following and item.job_id in held]
-    if onward:
-        connection.execute(_NEW_STEPS, [step_row(step, now) for item in onward for step in item.following])
-        put(connection, [item.record for item in onward])
+    put(connection, [item.record for item in onward])
+    return [step for item in onward for step in item.following]
 
 
 def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> None:

@@ -103,8 +103,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that only reads."""
-    with _translated(), engine.connect().execution_options(reading=True) as connection:
+    """Only reads: each statement sees what was committed before it; on SQLite all see the same."""
+    # BEGIN and COMMIT would be two more round trips, and PostgreSQL gives each statement a snapshot of its own anyway.
+    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {"reading": True}
+    with _translated(), engine.connect().execution_options(**options) as connection:
         yield connection
 
 

@@ -5,14 +5,16 @@ its jobs, and never lags behind the virtual time of the work in service. Orderin
 tenants in turn, in proportion to tokens, without looking at the queue.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, literal_column, select
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.database import among, clock, insert, locks_rows
+from headrace_workers.ledger.database import among, insert, now_ms
 from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
@@ -49,12 +51,12 @@ class NewJob:
     steps: tuple[NewStep, ...]
 
 
-def step_row(step: NewStep, now: int) -> dict[str, Any]:
-    """The row of a step that is ready from now on."""
+def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
+    """The row of a step that is ready from now on, or that this claim has taken at once."""
     return {
         "job_id": step.job_id,
         "stage": step.stage,
-        "state": "ready",
+        "state": "ready" if claim_id is None else "leased",
         "queue": step.queue,
         "group_key": step.group_key,
         "lane": step.lane,
@@ -62,10 +64,20 @@ def step_row(step: NewStep, now: int) -> dict[str, Any]:
         "deadline": step.deadline,
         "turn": step.turn,
         "tokens": step.tokens,
+        "attempts": 0 if claim_id is None else 1,
         "ready_at": now,
+        "claim_id": claim_id,
         "event_type": step.event_type,
         "payload": step.payload,
     }
+
+
+@lru_cache
+def _new_jobs(dialect: str) -> Any:
+    columns = ("id", "tenant", "kind", "payload", "traceparent")
+    row: dict[str, Any] = {name: bindparam(name) for name in columns} | {"state": "active", "accepted_at": now_ms()}
+    statement = insert(dialect, JOBS).values(row).on_conflict_do_nothing(index_elements=["id"])
+    return statement.returning(JOBS.c.id, JOBS.c.accepted_at)
 
 
 def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
@@ -73,56 +85,56 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
     unique = {job.id: job for job in jobs}
     if not unique:
         return frozenset()
-    now = clock(connection)
-    known = set(connection.execute(select(JOBS.c.id).where(among(connection, JOBS.c.id, list(unique)))).scalars())
-    new = [job for job in unique.values() if job.id not in known]
-    if not new:
-        return frozenset()
-    # Another bridge may take the same job in at this moment: then its row stands, and its steps do.
-    connection.execute(
-        insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]),
-        [
-            {
-                "id": job.id,
-                "tenant": job.tenant,
-                "kind": job.kind,
-                "state": "active",
-                "payload": job.payload,
-                "traceparent": job.traceparent,
-                "accepted_at": now,
-            }
-            for job in new
-        ],
-    )
-    steps = [step_row(step, now) for step in _in_turn(connection, new)]
+    # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
+    # waits for the other in a circle.
+    rows = [
+        {"id": job.id, "tenant": job.tenant, "kind": job.kind, "payload": job.payload, "traceparent": job.traceparent}
+        for job in sorted(unique.values(), key=lambda job: job.id)
+    ]
+    accepted_at = {row.id: row.accepted_at for row in connection.execute(_new_jobs(connection.dialect.name), rows)}
+    steps = _in_turn(connection, [job for job in unique.values() if job.id in accepted_at])
     if steps:
-        connection.execute(insert(connection, STEPS).on_conflict_do_nothing(), steps)
-    return frozenset(job.id for job in new)
+        connection.execute(STEPS.insert(), [step_row(step, accepted_at[step.job_id]) for step in steps])
+    return frozenset(accepted_at)
+
+
+def known(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
+    """Which of these jobs have been accepted, now or before."""
+    if not job_ids:
+        return frozenset()
+    return frozenset(connection.execute(select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids))).scalars())
+
+
+# The turn of CLOCK, as text: a statement for many rows may have no parameter that is not one of a row's.
+_SERVICE = literal_column("coalesce((SELECT s.turn FROM turns AS s WHERE s.tenant = ''), 0)", BigInteger)
+
+
+@lru_cache
+def _charge(dialect: str) -> Any:
+    """Add to a tenant's virtual time, which never lags behind the clock."""
+    statement = insert(dialect, TURNS).values(
+        tenant=bindparam("name"), turn=_SERVICE + bindparam("cost", type_=BigInteger)
+    )
+    ahead = case((TURNS.c.turn > _SERVICE, TURNS.c.turn - _SERVICE), else_=literal_column("0"))
+    return statement.on_conflict_do_update(
+        index_elements=["tenant"], set_={"turn": statement.excluded.turn + ahead}
+    ).returning(TURNS.c.tenant, TURNS.c.turn)
 
 
 def _in_turn(connection: Connection, jobs: Sequence[NewJob]) -> list[NewStep]:
     """The first steps of these jobs, each with its virtual finishing time."""
-    tenants = sorted({job.tenant for job in jobs})
-    if not tenants:
+    costs: Counter[str] = Counter()
+    for job in jobs:
+        costs[job.tenant] += sum(step.tokens for step in job.steps)
+    if not costs:
         return []
-    connection.execute(
-        insert(connection, TURNS).on_conflict_do_nothing(index_elements=["tenant"]),
-        [{"tenant": name, "turn": 0} for name in tenants],
-    )
-    clock = connection.execute(select(TURNS.c.turn).where(TURNS.c.tenant == CLOCK)).scalar() or 0
-    query = (
-        select(TURNS.c.tenant, TURNS.c.turn).where(among(connection, TURNS.c.tenant, tenants)).order_by(TURNS.c.tenant)
-    )
-    if locks_rows(connection):
-        query = query.with_for_update()  # in the order of their names, so that two bridges cannot deadlock
-    turns = {row.tenant: max(row.turn, clock) for row in connection.execute(query)}
+    # In the order of their names, so that two bridges cannot deadlock.
+    rows = [{"name": tenant, "cost": cost} for tenant, cost in sorted(costs.items())]
+    ends = connection.execute(_charge(connection.dialect.name), rows)
+    turns = {row.tenant: row.turn - costs[row.tenant] for row in ends}
     steps = []
     for job in jobs:
         for step in job.steps:
             turns[job.tenant] += step.tokens
             steps.append(replace(step, turn=turns[job.tenant]))
-    connection.execute(
-        update(TURNS).where(TURNS.c.tenant == bindparam("name")).values(turn=bindparam("value")),
-        [{"name": name, "value": turns[name]} for name in tenants],
-    )
     return steps

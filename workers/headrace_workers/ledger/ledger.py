@@ -16,6 +16,7 @@ from headrace_workers.ledger import (
     counts,
     dead,
     duties,
+    hand_on,
     ingest,
     outbox,
     recover,
@@ -63,24 +64,33 @@ class Ledger:
         refused: Sequence[dead.Burial] = (),
         cancellations: Sequence[cancel.Cancellation] = (),
     ) -> int:
-        """Take in what one poll brought, in one transaction; the number of jobs that are new."""
+        """Take in what one poll brought, in one transaction; the number of jobs that are new.
+
+        A record that is refused although its job was accepted before, such as one sent again after its deadline, says
+        nothing about that job, whose end is its own: it is passed over.
+        """
         with writing(self._engine) as tx:
             new = ingest.ingest(tx, jobs)
             if refused:
-                dead.refuse(tx, refused, clock(tx))
+                known = ingest.known(tx, [burial.job_id for burial in refused if burial.job_id])
+                dead.refuse(tx, [burial for burial in refused if burial.job_id not in known], clock(tx))
             for wish in cancellations:
                 cancel.cancel(tx, wish)
         return len(new)
 
-    def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, bridge: str) -> list[claim.Claim]:
+    def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, sender: str) -> list[claim.Claim]:
         """Hand out the most urgent groups of each wanted queue and lane."""
+        with reading(self._hasty) as tx:
+            heads = claim.heads(tx, wanted)
+        if not heads:
+            return []  # mostly there is nothing, and no lock was needed to see that
         with writing(self._hasty) as tx:
-            return claim.claim(tx, wanted, lease_ms=lease_ms, bridge=bridge)
+            return claim.claim(tx, wanted, heads, lease_ms=lease_ms, sender=sender)
 
-    def release_unstarted(self, bridge: str) -> int:
-        """Give back what this bridge sent out and nobody began; the number of steps."""
+    def release_unstarted(self, sender: str) -> int:
+        """Give back what this bridge or worker sent out and nobody began; the number of steps."""
         with writing(self._hasty) as tx:
-            return claim.release(tx, claim.unstarted_of(tx, bridge))
+            return claim.release(tx, claim.unstarted_of(tx, sender))
 
     def release(self, claim_ids: Sequence[int]) -> int:
         """Give back claims; the number of steps."""
@@ -136,10 +146,21 @@ class Ledger:
         with writing(self._hasty) as tx:
             return claim.renew(tx, claim_ids, lease_ms)
 
-    def complete(self, claim_id: int, settled: Sequence[complete.Settled], *, ran_ms: int, quantum_ms: int) -> bool:
-        """Write what came of a claim; False when the lease had been lost, and nothing was changed."""
+    def complete(
+        self,
+        claim_id: int,
+        settled: Sequence[complete.Settled],
+        *,
+        ran_ms: int,
+        quantum_ms: int,
+        onward: hand_on.Onward | None = None,
+    ) -> complete.Completed | None:
+        """Write what came of a claim; None when the lease had been lost, and nothing was changed.
+
+        With `onward`, steps that follow are handed out at once where there is room: the caller sends them.
+        """
         with writing(self._engine) as tx:
-            return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms)
+            return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
 
     # -- people and clients
 

@@ -114,7 +114,7 @@ CLAIMS: Final = Table(
     Column("size", SmallInteger, nullable=False),
     Column("tokens", Integer, nullable=False),
     Column("full", Boolean, nullable=False, server_default=false()),  # its token budget was what ended it
-    Column("bridge", String(128), nullable=False),
+    Column("sender", String(128), nullable=False),  # the bridge or worker that handed it out
     Column("worker", String(128)),
     Column("claimed_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),

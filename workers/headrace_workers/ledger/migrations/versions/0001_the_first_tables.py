@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("size", sa.SmallInteger(), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=False),
         sa.Column("full", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.Column("bridge", sa.String(length=128), nullable=False),
+        sa.Column("sender", sa.String(length=128), nullable=False),
         sa.Column("worker", sa.String(length=128), nullable=True),
         sa.Column("claimed_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),

@@ -1,0 +1,65 @@
+"""The steps that follow from others, written in the transaction that made them: ready, or handed out at once.
+
+What is handed out here need not wait until a bridge has looked. It is no more than the bridge would hand out: groups
+that no model runs, as many as there is room for in their queue.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from sqlalchemy import Connection
+
+from headrace_workers.ledger.claim import NEW_CLAIM, Claim
+from headrace_workers.ledger.ingest import NewStep, step_row
+from headrace_workers.ledger.tables import STEPS
+
+_NEW_STEPS = STEPS.insert()
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """How many groups there is room for by queue and lane, under which name they go out, and for how long (ms)."""
+
+    room: Mapping[tuple[str, int], int]
+    sender: str
+    lease_ms: int
+
+
+def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | None, now: int) -> list[Claim]:
+    """Write these new steps; the claims of those that were handed out at once."""
+    room = dict(onward.room) if onward else {}
+    rows, claims = [], []
+    for (queue, lane, _stage, _key), members in groupby(sorted(steps, key=_group), key=_group):
+        claim, part = None, list(members)
+        if onward and room.get((queue, lane), 0) > 0:
+            room[queue, lane] -= 1
+            claim = _claim(connection, part, onward)
+            claims.append(claim)
+        rows += [step_row(step, now, claim.id if claim else None) for step in part]
+    if rows:
+        connection.execute(_NEW_STEPS, rows)
+    return claims
+
+
+def _group(step: NewStep) -> tuple[str, int, str, str]:
+    return step.queue, step.lane, step.stage, step.group_key
+
+
+def _claim(connection: Connection, steps: Sequence[NewStep], onward: Onward) -> Claim:
+    first = steps[0]
+    claim_id = connection.execute(
+        NEW_CLAIM,
+        {
+            "queue": first.queue,
+            "stage": first.stage,
+            "group_key": first.group_key,
+            "lane": first.lane,
+            "size": len(steps),
+            "tokens": sum(step.tokens for step in steps),
+            "full": False,
+            "sender": onward.sender,
+            "lease_ms": onward.lease_ms,
+        },
+    ).scalar_one()
+    return Claim(claim_id, first.queue, first.stage, first.lane, len(steps))
