@@ -240,6 +240,38 @@ def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch)
     assert len(ledger.outbox(9)) == 1
 
 
+def test_an_answer_that_was_lost_on_its_way_costs_nothing(ledger, monkeypatch):
+    """The ledger began the claim and could not say so: the same worker asks again, and runs it."""
+    (job_id,) = take_in(ledger, [generation()])
+    start, failures = ledger.start, [Unavailable("away")]
+
+    def lost(*args, **kwargs):
+        started = start(*args, **kwargs)
+        if failures:
+            raise failures.pop()
+        return started
+
+    monkeypatch.setattr(ledger, "start", lost)
+    run_all(ledger, answer_all)
+    assert states(ledger)[job_id, "generate"] == "done"
+
+
+def test_a_message_that_comes_again_while_its_claim_runs_is_passed_over(ledger):
+    """The claim runs once, though its worker may begin it again."""
+    take_in(ledger, [generation()])
+    claim, calls = claim_one(ledger), []
+
+    def twice(tasks):
+        calls.append(len(tasks))
+        if len(calls) == 1:
+            worker.run(claim.id)
+        return answer_all(tasks)
+
+    worker = runner(ledger, twice)
+    worker.run(claim.id)
+    assert calls == [1]
+
+
 def test_a_ledger_that_stays_away_is_an_error(ledger, monkeypatch):
     """Longer than a lease there is nothing to insist on: whoever holds the work then may do it."""
 

@@ -68,7 +68,13 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
             depth=settings.queue_depth,
         ),
         relay=Relay(kafka=settings.kafka, ledger=ledger, bridge=name, clock=clock),
-        reap=Reap(ledger=ledger, clock=clock, max_crashes=settings.max_crashes, retention=settings.retention),
+        reap=Reap(
+            ledger=ledger,
+            clock=clock,
+            lease_ms=settings.lease_ms,
+            max_crashes=settings.max_crashes,
+            retention=settings.retention,
+        ),
         bell=Bell(client),
     )
 

@@ -30,15 +30,17 @@ class Renewer:
         self._stop.set()
 
     @contextmanager
-    def renewing(self, claim_id: int) -> Iterator[None]:
-        """Keep this claim's lease while the body runs."""
+    def renewing(self, claim_id: int) -> Iterator[bool]:
+        """Keep this claim's lease while the body runs; False when that is done already: then it is another's."""
         with self._lock:
+            mine = claim_id not in self._held
             self._held.add(claim_id)
         try:
-            yield
+            yield mine
         finally:
-            with self._lock:
-                self._held.discard(claim_id)
+            if mine:
+                with self._lock:
+                    self._held.discard(claim_id)
 
     def held(self) -> list[int]:
         """The claims in hand."""

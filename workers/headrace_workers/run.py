@@ -10,7 +10,7 @@ from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord, Unavailable
 from headrace_workers.hand_over import HandOver
 from headrace_workers.isolate import Step, run_isolated, unreadable
-from headrace_workers.ledger.complete import Settled
+from headrace_workers.ledger.complete import Completed, Settled
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.log import Action, log
@@ -51,27 +51,34 @@ class Runner:
         self._random = random.Random()
 
     def run(self, claim_id: int) -> None:
-        """Run a claim, once. One that is no longer ours, or was run before, is passed over in silence."""
-        lease_ms = self._settings.lease_ms
-        started = self._insist(lambda: self._ledger.start(claim_id, worker=self._worker, lease_ms=lease_ms))
-        if started is None:
-            self._bell.ring(Hint.WORK)  # there is room in the queue again
-            return
-        begun = self._clock.monotonic()
-        with self._renewer.renewing(claim_id):
-            settled = self._settle(started)
-            ran_ms = int((self._clock.monotonic() - begun) * 1000)
-            quantum_ms = int(self._settings.quantum * 1000)
-            onward = self._hand_over.onward(settled)
-            done = self._insist(
-                lambda: self._ledger.complete(claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
-            )
+        """Run a claim, once. One that is no longer ours, or that runs here already, is passed over in silence."""
+        with self._renewer.renewing(claim_id) as mine:
+            if not mine:
+                return
+            lease_ms = self._settings.lease_ms
+            started = self._insist(lambda: self._ledger.start(claim_id, worker=self._worker, lease_ms=lease_ms))
+            if started is None:
+                self._bell.ring(Hint.WORK)  # there is room in the queue again
+                return
+            done = self._run(started)
         if done is None:
             log("run", logging.WARNING, Action.LEASE_LOST, "finished work whose lease was lost: nothing was written",
-                claim=claim_id, steps=len(settled))  # fmt: skip
+                claim=claim_id, steps=len(started.steps))  # fmt: skip
         else:
             self._hand_over.send(done.handed_on)
         self._bell.ring(*Hint)
+
+    def _run(self, started: Started) -> Completed | None:
+        begun = self._clock.monotonic()
+        settled = self._settle(started)
+        ran_ms = int((self._clock.monotonic() - begun) * 1000)
+        quantum_ms = int(self._settings.quantum * 1000)
+        onward = self._hand_over.onward(settled)
+        return self._insist(
+            lambda: self._ledger.complete(
+                started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward
+            )
+        )
 
     def give_back(self) -> int:
         """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""

@@ -36,7 +36,7 @@ class Time:
         """Our clock, s."""
         return self.ours
 
-    def extend_leases(self, by_ms: int) -> int:
+    def extend_leases(self, by_ms: int, _lease_ms: int) -> int:
         """Put off all."""
         self.leases = {name: until + by_ms for name, until in self.leases.items()}
         return len(self.leases)
@@ -62,7 +62,7 @@ def fake():
 
 def reaper(fake):
     """A reaper that has looked once."""
-    reap = Reap(ledger=fake, clock=fake, max_crashes=3, retention=60.0)
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
     assert reap.once() == 0
     return reap
 
@@ -130,7 +130,7 @@ def test_a_silent_workers_job_is_ready_again_on_a_real_ledger(tmp_path):
         claim = claim_one(ledger)
         ledger.start(claim.id, worker="w", lease_ms=1)
         time.sleep(0.02)
-        assert Reap(ledger=ledger, clock=Time(), max_crashes=3, retention=60.0).once() == 1
+        assert Reap(ledger=ledger, clock=Time(), lease_ms=30_000, max_crashes=3, retention=60.0).once() == 1
         assert claim_one(ledger).size == 1
 
 

@@ -19,9 +19,10 @@ def jump(database_ms: int, monotonic_s: float, tolerance_s: float = _JUMP) -> in
 class Reap:
     """Takes back lost work, ends what expired, forgets what is old."""
 
-    def __init__(self, *, ledger: Ledger, clock: Clock, max_crashes: int, retention: float) -> None:
+    def __init__(self, *, ledger: Ledger, clock: Clock, lease_ms: int, max_crashes: int, retention: float) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._lease_ms = lease_ms
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
         self._seen: tuple[int, float] | None = None
@@ -45,5 +46,5 @@ class Reap:
         before, seen = self._seen, (self._ledger.now(), self._clock.monotonic())
         self._seen = seen
         if before and (ahead := jump(seen[0] - before[0], seen[1] - before[1])):
-            self._ledger.extend_leases(ahead)
+            self._ledger.extend_leases(ahead, self._lease_ms)
             log("reap", logging.WARNING, Action.CLOCK_JUMPED, "the database's clock jumped: leases put off", ms=ahead)

@@ -9,7 +9,7 @@ from headrace_workers.ports import Clock
 
 DUTY = "relay"
 _BATCH = 1_000
-_DUTY_LEASE = 10.0  # seconds
+_DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _PUBLISH_SECONDS = 30.0
 
 _PRODUCER = {

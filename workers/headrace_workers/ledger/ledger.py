@@ -124,10 +124,10 @@ class Ledger:
             recover.expire(tx)
             return recover.reap(tx, max_crashes)
 
-    def extend_leases(self, by_ms: int) -> int:
+    def extend_leases(self, by_ms: int, lease_ms: int) -> int:
         """Put off every lease after a jump of the clock."""
         with writing(self._hasty) as tx:
-            return recover.extend_leases(tx, by_ms)
+            return recover.extend_leases(tx, by_ms, lease_ms)
 
     def prune(self, older_than_ms: int) -> int:
         """Forget jobs that ended long ago; the number forgotten, bounded a call."""

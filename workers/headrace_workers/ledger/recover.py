@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger.claim import release
@@ -39,9 +39,17 @@ def promote(connection: Connection) -> int:
     ).rowcount
 
 
-def extend_leases(connection: Connection, by_ms: int) -> int:
-    """Put off every lease, after the database's clock has jumped forward by this much."""
-    return connection.execute(update(CLAIMS).values(lease_until=CLAIMS.c.lease_until + by_ms)).rowcount
+def extend_leases(connection: Connection, by_ms: int, lease_ms: int) -> int:
+    """Put off every lease, after the database's clock has jumped forward by this much.
+
+    None ends later than one that begins now: each of many bridges may see the same jump.
+    """
+    put_off, fresh = CLAIMS.c.lease_until + by_ms, now_ms() + lease_ms
+    return connection.execute(
+        update(CLAIMS)
+        .where(CLAIMS.c.lease_until < fresh)
+        .values(lease_until=case((put_off < fresh, put_off), else_=fresh))
+    ).rowcount
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import now_ms
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
@@ -46,7 +46,7 @@ class Started:
 
 _BEGIN = (
     update(CLAIMS)
-    .where(CLAIMS.c.id == bindparam("claim"), CLAIMS.c.started_at.is_(None))
+    .where(CLAIMS.c.id == bindparam("claim"), or_(CLAIMS.c.started_at.is_(None), CLAIMS.c.worker == bindparam("by")))
     .values(
         started_at=now_ms(),
         worker=bindparam("by"),
@@ -83,7 +83,10 @@ _STEPS = (
 
 
 def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) -> Started | None:
-    """Begin a claim; None when it was begun before, ran out or was given back: then there is nothing to do."""
+    """Begin a claim; None when another began it, or it ran out or was given back: then there is nothing to do.
+
+    The same worker may ask again, because it never got the answer: whether it runs the claim already, it knows itself.
+    """
     head = connection.execute(_BEGIN, {"claim": claim_id, "by": worker, "lease_ms": lease_ms}).first()
     if head is None:
         return None
