@@ -69,8 +69,11 @@ class ResultReader:
         if self._client is None:
             from kafka.errors import KafkaError
 
+            from headrace_producers.header_names import read_any_header_name
+
             client = self._connect()
             try:
+                read_any_header_name(client)
                 self._check_topics()
                 self._position(client)
             except KafkaError as error:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from kafka import KafkaProducer
+from tests.services.header_names import OddName
 
 from headrace_producers import KafkaSettings, ResultReader, TopicMissing, results
 from headrace_producers.seen import SeenIds
@@ -70,6 +71,17 @@ def test_records_that_are_no_events_are_passed_over(kafka, publish):
     """A record that breaks the contract is counted, and the next one is read."""
     client = KafkaProducer(**kafka.client_options())
     client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(30)
+    client.close()
+    publish(("1", result(A)))
+    with ResultReader(kafka, from_beginning=True) as reader:
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=30)] == ["1"]
+        assert reader.unreadable == 1
+
+
+def test_header_names_that_are_no_utf8_hide_nothing(kafka, publish):
+    """A record with such a header is passed over or read by what else is in it, and so are its neighbours."""
+    client = KafkaProducer(**kafka.client_options())
+    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"", headers=[(OddName(b"\xff"), b"")]).get(30)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
