@@ -10,6 +10,7 @@ from headrace_producers.admin import missing_topics
 from headrace_producers.errors import TopicMissing
 from headrace_producers.seen import SeenIds
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.topic_end import assign_at_end
 from headrace_schemas.codec import Event, decode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import ConfigurationError, InvalidRecord, Unavailable
@@ -167,10 +168,12 @@ class ResultReader:
         partitions = [
             TopicPartition(name, number) for name in names for number in client.partitions_for_topic(name) or ()
         ]
+        # Sought here: the library's seek_to_… would look only at the first poll, after the caller has published.
+        if not self._from_beginning:
+            assign_at_end(client, partitions, timeout=self._connect_timeout)
+            return
         client.assign(partitions)
-        # Asked for and sought here: seek_to_end would look only at the first poll, after the caller has published.
-        find = client.beginning_offsets if self._from_beginning else client.end_offsets
-        for partition, offset in find(partitions).items():
+        for partition, offset in client.beginning_offsets(partitions).items():
             client.seek(partition, offset)
 
     def _poll(self, seconds: float) -> Iterator[Received]:

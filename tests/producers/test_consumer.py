@@ -34,7 +34,8 @@ def dead(job_id):
 @pytest.fixture
 def publish(kafka):
     """Publishes events as the bridge does, each under an id; waits until they are there."""
-    client = KafkaProducer(**kafka.client_options(), allow_auto_create_topics=False)
+    # It lingers so that what is sent at once is one batch; the flush ends the wait.
+    client = KafkaProducer(**kafka.client_options(), allow_auto_create_topics=False, linger_ms=1_000)
 
     def send(*pairs):
         for event_id, event in pairs:
@@ -55,6 +56,15 @@ def test_what_is_published_after_open_is_never_missed(kafka, publish):
         publish(("1", result(A)), ("2", dead(B)))
         received = list(reader.read(job_ids={A, B}, timeout=30))
     assert {(each.job_id, each.envelope.id) for each in received} == {(A, "1"), (B, "2")}
+
+
+def test_what_was_there_before_open_is_not_read(kafka, publish):
+    """A reader that begins at the end shows no answer from before, however many were published together."""
+    publish(*[(str(number), result(A)) for number in range(5)], ("5", dead(B)), ("6", dead(B)))
+    with ResultReader(kafka) as reader:
+        publish(("7", result(A)), ("8", dead(B)))
+        rows = reader.read(timeout=30)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["7", "8"]
 
 
 def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):

@@ -1,7 +1,6 @@
-"""Writing to and reading from a broker with kafka-python alone."""
+"""Writing to a broker with kafka-python alone, and asking how far a group is."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
@@ -22,24 +21,6 @@ def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
     for future in futures:
         future.get(30)
     producer.close()
-
-
-def read(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[Any]:
-    """All that is on these topics now, in order per partition."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
-    names = [kafka.topic(topic) for topic in topics]
-    partitions = [TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name)]
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions)
-    consumer.seek_to_beginning(*partitions)
-    found: list[Any] = []
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for batch in consumer.poll(timeout_ms=200).values():
-            found += batch
-    consumer.close()
-    return found
 
 
 def committed(kafka: KafkaSettings, group: str, topic: Topic) -> int:
