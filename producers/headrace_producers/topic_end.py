@@ -1,6 +1,7 @@
 """Where topics end: asked so that every broker tells the truth."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,24 @@ def assign_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float 
     for partition, end in ends.items():
         consumer.seek(partition, end)
     return ends
+
+
+def begin_group_at_end(consumer: Any, partitions: Collection[Any], *, timeout: float = 10.0) -> None:
+    """Note the ends of these partitions as the position of the consumer's group, where it has none yet.
+
+    For a fresh KafkaConsumer that will subscribe. Left to itself, a new group begins where the topics end when it has
+    formed, seconds later. Raises as `assign_at_end` does.
+    """
+    from kafka.errors import CommitFailedError, UnknownMemberIdError
+    from kafka.structs import OffsetAndMetadata
+
+    unknown = [partition for partition in partitions if consumer.committed(partition) is None]
+    if not unknown:
+        return
+    ends = assign_at_end(consumer, unknown, timeout=timeout)
+    with suppress(CommitFailedError, UnknownMemberIdError):  # the group is at work: its position is its members' own
+        consumer.commit({partition: OffsetAndMetadata(end) for partition, end in ends.items()})
+    consumer.unsubscribe()
 
 
 def _fetched_ends(consumer: Any, partitions: Collection[Any], until: float) -> dict[Any, int]:

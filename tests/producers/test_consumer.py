@@ -119,6 +119,45 @@ def test_a_group_goes_on_where_it_was(kafka, publish):
         assert next(reader.read(timeout=30)).envelope.id == "3"
 
 
+def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
+    """What came before is not read; what comes while the group forms is, and so is what comes between two readers."""
+    publish(*[(str(number), result(A)) for number in range(5)])
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, group=group) as reader:
+        publish(("5", result(A)), ("6", dead(B)))
+        rows = reader.read(timeout=60)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["5", "6"]
+        reader.commit()
+    publish(("7", result(A)))
+    with ResultReader(kafka, group=group) as reader:
+        assert next(reader.read(timeout=60)).envelope.id == "7"
+
+
+def test_a_reader_that_joins_a_group_at_work_changes_nothing_for_it(kafka, publish):
+    """A second reader's end is not the group's: what the first has not read yet is still to be read."""
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, group=group) as first:
+        publish(("1", result(A)), ("2", dead(B)))
+        with ResultReader(kafka, group=group):
+            pass
+        rows = first.read(timeout=60)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["1", "2"]
+
+
+def test_a_reader_cannot_move_a_group_that_reads_from_the_beginning(kafka, publish):
+    """Where members are at work but have noted no position yet, a newcomer that would begin at the end notes none."""
+    publish(*[(str(number), result(A)) for number in range(3)])
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, from_beginning=True, group=group) as first:
+        rows = first.read(timeout=60)
+        assert next(rows).envelope.id == "0"
+        with ResultReader(kafka, group=group):
+            pass
+        assert [next(rows).envelope.id for _ in range(2)] == ["1", "2"]
+    with ResultReader(kafka, from_beginning=True, group=group) as again:  # nothing was committed
+        assert next(again.read(timeout=60)).envelope.id == "0"
+
+
 def test_a_group_cannot_wait_for_jobs_of_ones_own(kafka):
     """With a group, others could get the answers that one waits for: refused."""
     with pytest.raises(ConfigurationError, match="group or job_ids"):
