@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace_producers import KafkaSettings
+from headrace_producers.topic_end import assign_at_end
 from headrace_schemas import HeadraceError, Topic
 from headrace_schemas.codec import decode
 
@@ -42,9 +43,7 @@ class Ends:
         )
         names = (kafka.topic(Topic.RESULTS), self._dead)
         parts = [TopicPartition(name, part) for name in names for part in self._client.partitions_for_topic(name) or ()]
-        self._client.assign(parts)
-        for part, offset in self._client.end_offsets(parts).items():
-            self._client.seek(part, offset)
+        assign_at_end(self._client, parts)
 
     def wait(self, job_ids: Collection[str], say: Say, *, keep: bool = False) -> Ended:
         """Read until all of these jobs have ended. Stalled when nothing moves, or anything is a dead letter.

@@ -3,7 +3,11 @@
 import psycopg
 import pytest
 import redis as client
+from kafka import KafkaProducer
 from tests.services.need import need
+from tests.services.records import read
+
+from headrace_schemas import Topic
 
 
 def test_a_missing_service_skips_here_and_fails_in_ci(monkeypatch):
@@ -37,3 +41,12 @@ def test_redis_comes_back_empty_on_the_same_address(redis_server):
     redis_server.restart()
     with client.Redis.from_url(redis_server.url) as connection:
         assert connection.get("a") is None
+
+
+def test_all_that_lies_on_a_topic_is_read(kafka):
+    """Also of a batch that is larger than a poll, which the embedded broker leaves out of the end that it tells."""
+    producer = KafkaProducer(**kafka.client_options(), linger_ms=1_000)  # one batch; closing it ends the wait
+    for number in range(1_200):
+        producer.send(kafka.topic(Topic.OUTPUTS), value=b"%d" % number, partition=1)
+    producer.close()
+    assert [int(record.value) for record in read(kafka, [Topic.OUTPUTS, Topic.DEAD])] == list(range(1_200))

@@ -10,6 +10,7 @@ from headrace_producers.admin import missing_topics
 from headrace_producers.errors import TopicMissing
 from headrace_producers.seen import SeenIds
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.topic_end import assign_at_end, begin_group_at_end
 from headrace_schemas.codec import Event, decode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import ConfigurationError, InvalidRecord, Unavailable
@@ -69,8 +70,11 @@ class ResultReader:
         if self._client is None:
             from kafka.errors import KafkaError
 
+            from headrace_producers.header_names import read_any_header_name
+
             client = self._connect()
             try:
+                read_any_header_name(client)
                 self._check_topics()
                 self._position(client)
             except KafkaError as error:
@@ -158,16 +162,20 @@ class ResultReader:
         from kafka import TopicPartition
 
         names = [self._settings.topic(topic) for topic in _TOPICS]
-        if self._group is not None:
-            client.subscribe(names)
-            return
         partitions = [
             TopicPartition(name, number) for name in names for number in client.partitions_for_topic(name) or ()
         ]
+        if self._group is not None:
+            if not self._from_beginning:
+                begin_group_at_end(client, partitions, timeout=self._connect_timeout)
+            client.subscribe(names)
+            return
+        # Sought here: the library's seek_to_… would look only at the first poll, after the caller has published.
+        if not self._from_beginning:
+            assign_at_end(client, partitions, timeout=self._connect_timeout)
+            return
         client.assign(partitions)
-        # Asked for and sought here: seek_to_end would look only at the first poll, after the caller has published.
-        find = client.beginning_offsets if self._from_beginning else client.end_offsets
-        for partition, offset in find(partitions).items():
+        for partition, offset in client.beginning_offsets(partitions).items():
             client.seek(partition, offset)
 
     def _poll(self, seconds: float) -> Iterator[Received]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.services.records import read
 
 from headrace_producers import KafkaSettings, MemoryProducer, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
@@ -23,21 +24,10 @@ class Transport:
 
 def read_all(settings: KafkaSettings) -> list[Record]:
     """All records in all topics, read with kafka-python alone."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(**settings.client_options(), auto_offset_reset="earliest", enable_auto_commit=False)
-    names = [settings.topic(topic) for topic in Topic]
-    partitions = [TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name)]
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions)
-    consumer.seek_to_beginning(*partitions)
-    records: list[Record] = []
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for partition, batch in consumer.poll(timeout_ms=500).items():
-            topic = topic_of(partition.topic, settings.prefix)
-            records += [Record(topic, r.key, list(r.headers), r.value, r.key.decode()) for r in batch]
-    consumer.close()
-    return records
+    return [
+        Record(topic_of(each.topic, settings.prefix), each.key, list(each.headers), each.value, each.key.decode())
+        for each in read(settings, Topic)
+    ]
 
 
 @pytest.fixture(params=["memory", "embedded_kafka", "apache_kafka"])

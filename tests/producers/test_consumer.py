@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from kafka import KafkaProducer
+from tests.services.header_names import OddName
 
 from headrace_producers import KafkaSettings, ResultReader, TopicMissing, results
 from headrace_producers.seen import SeenIds
@@ -33,7 +34,8 @@ def dead(job_id):
 @pytest.fixture
 def publish(kafka):
     """Publishes events as the bridge does, each under an id; waits until they are there."""
-    client = KafkaProducer(**kafka.client_options(), allow_auto_create_topics=False)
+    # It lingers so that what is sent at once is one batch; the flush ends the wait.
+    client = KafkaProducer(**kafka.client_options(), allow_auto_create_topics=False, linger_ms=1_000)
 
     def send(*pairs):
         for event_id, event in pairs:
@@ -56,6 +58,15 @@ def test_what_is_published_after_open_is_never_missed(kafka, publish):
     assert {(each.job_id, each.envelope.id) for each in received} == {(A, "1"), (B, "2")}
 
 
+def test_what_was_there_before_open_is_not_read(kafka, publish):
+    """A reader that begins at the end shows no answer from before, however many were published together."""
+    publish(*[(str(number), result(A)) for number in range(5)], ("5", dead(B)), ("6", dead(B)))
+    with ResultReader(kafka) as reader:
+        publish(("7", result(A)), ("8", dead(B)))
+        rows = reader.read(timeout=30)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["7", "8"]
+
+
 def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
     """Results, cancellations and dead letters come from the beginning; a second copy of an event does not."""
     cancelled = JobCancelled(job_id=B, tenant="default", reason="enough")
@@ -70,6 +81,17 @@ def test_records_that_are_no_events_are_passed_over(kafka, publish):
     """A record that breaks the contract is counted, and the next one is read."""
     client = KafkaProducer(**kafka.client_options())
     client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(30)
+    client.close()
+    publish(("1", result(A)))
+    with ResultReader(kafka, from_beginning=True) as reader:
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=30)] == ["1"]
+        assert reader.unreadable == 1
+
+
+def test_header_names_that_are_no_utf8_hide_nothing(kafka, publish):
+    """A record with such a header is passed over or read by what else is in it, and so are its neighbours."""
+    client = KafkaProducer(**kafka.client_options())
+    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"", headers=[(OddName(b"\xff"), b"")]).get(30)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -95,6 +117,45 @@ def test_a_group_goes_on_where_it_was(kafka, publish):
     publish(("3", result(C)))
     with ResultReader(kafka, from_beginning=True, group=f"g.{kafka.prefix}") as reader:
         assert next(reader.read(timeout=30)).envelope.id == "3"
+
+
+def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
+    """What came before is not read; what comes while the group forms is, and so is what comes between two readers."""
+    publish(*[(str(number), result(A)) for number in range(5)])
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, group=group) as reader:
+        publish(("5", result(A)), ("6", dead(B)))
+        rows = reader.read(timeout=60)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["5", "6"]
+        reader.commit()
+    publish(("7", result(A)))
+    with ResultReader(kafka, group=group) as reader:
+        assert next(reader.read(timeout=60)).envelope.id == "7"
+
+
+def test_a_reader_that_joins_a_group_at_work_changes_nothing_for_it(kafka, publish):
+    """A second reader's end is not the group's: what the first has not read yet is still to be read."""
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, group=group) as first:
+        publish(("1", result(A)), ("2", dead(B)))
+        with ResultReader(kafka, group=group):
+            pass
+        rows = first.read(timeout=60)
+        assert sorted(next(rows).envelope.id for _ in range(2)) == ["1", "2"]
+
+
+def test_a_reader_cannot_move_a_group_that_reads_from_the_beginning(kafka, publish):
+    """Where members are at work but have noted no position yet, a newcomer that would begin at the end notes none."""
+    publish(*[(str(number), result(A)) for number in range(3)])
+    group = f"g.{kafka.prefix}"
+    with ResultReader(kafka, from_beginning=True, group=group) as first:
+        rows = first.read(timeout=60)
+        assert next(rows).envelope.id == "0"
+        with ResultReader(kafka, group=group):
+            pass
+        assert [next(rows).envelope.id for _ in range(2)] == ["1", "2"]
+    with ResultReader(kafka, from_beginning=True, group=group) as again:  # nothing was committed
+        assert next(again.read(timeout=60)).envelope.id == "0"
 
 
 def test_a_group_cannot_wait_for_jobs_of_ones_own(kafka):

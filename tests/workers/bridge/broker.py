@@ -1,7 +1,6 @@
-"""Writing to and reading from a broker with kafka-python alone."""
+"""Writing to a broker with kafka-python alone, and asking how far a group is."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
@@ -12,7 +11,8 @@ def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
     """Put records on their topics, each into its partition."""
     from kafka import KafkaProducer
 
-    producer = KafkaProducer(**kafka.client_options(), acks="all", max_request_size=20_000_000)
+    # It lingers so that what is small goes as one batch; the flush ends the wait.
+    producer = KafkaProducer(**kafka.client_options(), acks="all", max_request_size=20_000_000, linger_ms=1_000)
     futures = [
         producer.send(kafka.topic(r.topic), key=b"k", value=r.value, headers=list(r.headers), partition=r.partition)
         for r in records
@@ -21,24 +21,6 @@ def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
     for future in futures:
         future.get(30)
     producer.close()
-
-
-def read(kafka: KafkaSettings, topics: Iterable[Topic]) -> list[Any]:
-    """All that is on these topics now, in order per partition."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
-    names = [kafka.topic(topic) for topic in topics]
-    partitions = [TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name)]
-    consumer.assign(partitions)
-    ends = consumer.end_offsets(partitions)
-    consumer.seek_to_beginning(*partitions)
-    found: list[Any] = []
-    while any(consumer.position(partition) < ends[partition] for partition in partitions):
-        for batch in consumer.poll(timeout_ms=200).values():
-            found += batch
-    consumer.close()
-    return found
 
 
 def committed(kafka: KafkaSettings, group: str, topic: Topic) -> int:

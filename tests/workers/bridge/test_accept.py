@@ -193,6 +193,13 @@ def test_a_refused_job_is_named():
     assert (found.job_id, found.tenant) == (job.job_id("unused"), "shop")
 
 
+def test_a_refusal_keeps_a_bounded_part_of_its_headers():
+    """However long and many names and values are, the dead letter stays small."""
+    found = refused(accept(record(headers=[(f"{n}" + "n" * 5_000, b"v" * 5_000) for n in range(99)]), RULES))
+    assert len(found.headers) == 64
+    assert {(len(name), len(value)) for name, value in found.headers.items()} == {(1024, 1024)}
+
+
 def test_ten_thousand_mutated_records_add_up(tmp_path):
     """No mutation raises; in the ledger each refusal is one dead letter, each job accepted is there, nothing else.
 

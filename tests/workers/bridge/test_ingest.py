@@ -1,8 +1,11 @@
 """Kafka to ledger, on each broker."""
 
+import json
+
 import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
+from tests.services.header_names import OddName
 from tests.workers.bridge.broker import committed, write
 from tests.workers.bridge.records import Models, cancel, evaluation, generation, record, replaced
 
@@ -70,6 +73,22 @@ def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, inges
     assert {letter.category for letter in ledger.dead(DeadFilter())} == {"invalid"}
     ingest.close()
     assert committed(kafka, group_of(kafka), Topic.GENERATION) == 13
+
+
+def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
+    """Such a header is passed over as any that is not ours: its job is taken, its batch is read, a refusal shows it."""
+    odd = (OddName(b"trace\xff\x00"), b"1")
+    jobs = [keyed(number) for number in range(4)]
+    first, *rest = [record(job) for job, _ in jobs]
+    marked = record(jobs[1][0], headers=(odd, *rest[0].headers, (OddName(b"ce_\xfe"), b"2")))
+    write(kafka, [first, marked, record(value=b"bad", headers=(*first.headers, odd)), *rest[1:]])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) == 4 and len(ledger.dead(DeadFilter())) == 1)
+    assert states(ledger) == {job_id: "active" for _, job_id in jobs}
+    [refused] = ledger.dead(DeadFilter())
+    assert json.loads(refused.headers)["trace\\xff\x00"] == "1"
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 5
 
 
 def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from kafka.errors import KafkaError
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
-from tests.workers.bridge.broker import read
+from tests.services.records import read
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic

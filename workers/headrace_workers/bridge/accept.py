@@ -19,6 +19,9 @@ from headrace_workers.stages import models_of, stages_after
 
 INGEST = "ingest"  # the "stage" of a refusal
 _TRACEPARENT_LENGTH = 64
+# What a dead letter keeps of a record's headers.
+_KEPT_HEADERS = 64
+_KEPT_CHARACTERS = 1024  # of a name, and of a value
 
 
 class KnownModels(Protocol):
@@ -121,8 +124,12 @@ def _refusal(record: Record, job: Job | None, job_id: str | None, error: Headrac
         attempts=0,
         topic=record.topic,
         value=record.value or b"",
-        headers={name: (text or b"").decode("utf-8", "replace")[:1024] for name, text in record.headers[:64]},
+        headers=dict(_shown(name, value) for name, value in record.headers[:_KEPT_HEADERS]),
     )
+
+
+def _shown(name: str, value: bytes | None) -> tuple[str, str]:
+    return name[:_KEPT_CHARACTERS], (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
 
 
 def _trace(envelope: Envelope) -> str | None:

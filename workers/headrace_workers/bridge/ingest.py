@@ -118,8 +118,11 @@ class Ingest:
         if self._consumer is None:
             from kafka import KafkaConsumer
 
+            from headrace_producers.header_names import read_any_header_name
+
             topics = [self._kafka.topic(topic) for topic in INBOUND]
             consumer = KafkaConsumer(group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER)
+            read_any_header_name(consumer)
             # A member that joins before it has seen the topics is given no partition for minutes: see them first.
             for topic in topics:
                 consumer.partitions_for_topic(topic)
