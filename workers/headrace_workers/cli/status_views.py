@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.cli.durations import show_ms
+from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.reach import RunningStack
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def step_rows(view: "JobView") -> list[tuple[str, ...]]:
     return [
         (
             step.stage,
-            step.state,
+            state_of(step),
             f"{step.queue} ({LANES[step.lane]})",
             str(step.attempts),
             show_ms(waited_ms(step, view.now)),
@@ -46,17 +46,33 @@ def step_rows(view: "JobView") -> list[tuple[str, ...]]:
     ]
 
 
+def state_of(step: Any) -> str:
+    """A step's state in words; of one in hand also who runs it, and since when."""
+    if step.state != "leased":
+        return str(step.state)
+    if step.begun_at is None:
+        return "handed out, not begun"
+    return f"running since {show_time(step.begun_at)} by {step.worker}"
+
+
+def began_at(step: Any) -> int | None:
+    """When its last run began, ms since 1970; None when it has not begun."""
+    began: int | None = step.begun_at if step.state == "leased" else step.started_at
+    return began
+
+
 def waited_ms(step: Any, now: int) -> int:
     """How long a step was ready before it ran; for one that has not begun, until now."""
-    until = step.started_at or step.ended_at or now
+    until = began_at(step) or step.ended_at or now
     return max(0, int(until - step.ready_at))
 
 
 def ran_ms(step: Any, now: int) -> int | None:
     """How long it ran, or runs; None when it has not begun."""
-    if step.started_at is None:
+    began = began_at(step)
+    if began is None:
         return None
-    return max(0, int((step.ended_at or now) - step.started_at))
+    return max(0, int((step.ended_at or now) - began))
 
 
 def job_dict(view: "JobView") -> dict[str, Any]:
@@ -77,6 +93,9 @@ def job_dict(view: "JobView") -> dict[str, Any]:
                 "queue": step.queue,
                 "lane": LANES[step.lane],
                 "attempts": step.attempts,
+                "started_at": began_at(step),
+                "ended_at": step.ended_at,
+                "worker": step.worker,  # whose hands it is in; of a step that is not leased nobody's
                 "waited_ms": waited_ms(step, view.now),
                 "ran_ms": ran_ms(step, view.now),
                 "reason": step.reason,
