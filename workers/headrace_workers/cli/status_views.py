@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.reach import RunningStack
+from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.counts import JobView, Overview, QueueCount
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
 LANES = ("interactive", "batch")
 
 
-def overview_dict(found: "Overview", stack: RunningStack | None) -> dict[str, Any]:
-    """The whole, for `--json`. Ages in ms."""
+Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
+
+
+def overview_dict(found: "Overview", stack: RunningStack | None, served: Served) -> dict[str, Any]:
+    """The whole, for `--json`. Ages in ms; a queue's `served` is null when it is not known."""
     whole = asdict(found)
-    whole["queues"] = [{**asdict(queue), "lane": LANES[queue.lane]} for queue in found.queues]
+    whole["queues"] = [
+        {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
+        for queue in found.queues
+    ]
     # Addresses may hold passwords; only the broker's kind and place are told.
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
@@ -25,9 +32,21 @@ def overview_dict(found: "Overview", stack: RunningStack | None) -> dict[str, An
     return whole
 
 
-def queue_rows(queues: Iterable["QueueCount"]) -> list[tuple[str, ...]]:
+def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str, ...]]:
     """A row a queue, stage and lane."""
-    return [(q.queue, q.stage, LANES[q.lane], f"{q.waiting:,}", f"{q.in_flight:,}") for q in queues]
+
+    def listens(queue: str) -> str:
+        return "unknown" if served is None else "listens" if queue in served else "none"
+
+    return [(q.queue, q.stage, LANES[q.lane], f"{q.waiting:,}", f"{q.in_flight:,}", listens(q.queue)) for q in queues]
+
+
+def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
+    """What to start, a line for each queue that holds work and has no worker."""
+    return [
+        f"no worker listens to {queue}, where work waits: start one with `{start_command(queue)}`"
+        for queue in unserved((q.queue for q in queues), served)
+    ]
 
 
 def step_rows(view: "JobView") -> list[tuple[str, ...]]:
