@@ -10,6 +10,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.events import DeadLetter, JobCancelled, Moderated, Output, Result
 from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob
 from headrace_schemas.limits import MAX_EVENT_BYTES, MAX_VALUE_BYTES
+from headrace_schemas.surrogates import ADVICE, lone_surrogates
 from headrace_schemas.topics import INBOUND, Topic
 
 Event = GenerationJob | EvaluationJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
@@ -79,14 +80,21 @@ def decode_value(event_type: str, value: bytes | None) -> Event:
     try:
         return cls.model_validate_json(value, strict=True)
     except ValidationError as error:
-        raise InvalidRecord(describe(error)) from error
+        raise InvalidRecord(describe(error, value)) from error
 
 
-def describe(error: ValidationError) -> str:
-    """A validation error as one line for people: each field and what is wrong with it, never its content."""
-    problems = [
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+def describe(error: ValidationError, document: bytes = b"") -> str:
+    """A validation error as one line for people: each field and what is wrong with it, never its content.
+
+    `document` is the JSON that was read, if any was: what its parser cannot name, such as a lone surrogate's field,
+    is looked up there.
+    """
+    items = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = lone_surrogates(document) if items[0]["type"] == "json_invalid" else []
+    problems = problems or [
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: "
+        + (f"it holds {ADVICE}" if item["type"] == "string_unicode" else item["msg"])
+        for item in items
     ]
     more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
     return "; ".join(problems[:5])[:1_500] + more

@@ -59,8 +59,6 @@ def test_absent_fields_are_left_out() -> None:
         (b"", "Invalid JSON"),
         (b"hello", "Invalid JSON"),
         (b"\xff\xfe{}", "Invalid JSON"),
-        (b'{"model": "m", "prompt": "\\ud800"}', "Invalid JSON"),
-        (b'{"model": "m", "prompt": "\xed\xa0\x80"}', "Invalid JSON"),
         (b"[" * 100_000, "Invalid JSON"),
         (b"[]", "value"),
         (b"null", "value"),
@@ -86,6 +84,45 @@ def test_a_wrong_value_is_refused(value: bytes | None, reason: str) -> None:
     """A value that is not what the contract says is refused, and the reason names the place."""
     with pytest.raises(InvalidRecord, match=reason):
         decode(headers(), value)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (b'{"model": "m", "prompt": "\\ud800"}', "prompt: character 1 "),
+        (b'{"model": "m", "prompt": "\xed\xa0\x80"}', "prompt: character 1 "),
+        (b'{"model": "m", "prompt": "ok \\ud83d\\ude00 \\uD83D cut"}', "prompt: character 6 "),
+        (b'{"model": "m", "prompt": "\\udc00", "prompt": "the second counts"}', "prompt: character 1 "),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "a\\ud800"}]}', "messages.0.content: character 2 "),
+        (b'{"model": "m", "prompt": "p", "metadata": {"k": "\\udfff"}}', "metadata.k: character 1 "),
+        (b'{"model": "m", "prompt": "p", "metadata": {"\\udfff": "v"}}', "metadata.(a field's name): character 1 "),
+    ],
+)
+def test_half_a_character_is_named_with_its_field(value: bytes, place: str) -> None:
+    """A lone surrogate is refused with the field, the character in it, and what to do; never with the text."""
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(GENERATION, value)
+    reason = str(caught.value)
+    assert reason.startswith(place)
+    assert "Cut between characters" in reason
+    assert 'cut"' not in reason
+    reason.encode()  # it goes into a dead letter
+
+
+def test_a_document_that_is_wrong_elsewhere_is_refused_for_that() -> None:
+    """What looks like a surrogate changes no other reason, however deep it is nested; a whole pair is a character."""
+    for value in (b'{"prompt": "\\ud800"', b"[" * 100_000 + b'"\\ud800"', b'{"prompt": "\\ud83d\\ude00", }'):
+        with pytest.raises(InvalidRecord, match="Invalid JSON"):
+            decode_value(GENERATION, value)
+    job = decode_value(GENERATION, b'{"model": "m", "prompt": "\\ud83d\\ude00"}')
+    assert isinstance(job, GenerationJob)
+    assert job.prompt == "\N{GRINNING FACE}"
+
+
+def test_a_deeply_nested_surrogate_is_found() -> None:
+    """As deep as JSON is read at all."""
+    with pytest.raises(InvalidRecord, match=r"^(0\.)+0: character 1 "):
+        decode_value(GENERATION, b"[" * 150 + b'"\\ud800"' + b"]" * 150)
 
 
 def test_a_refusal_does_not_repeat_the_content() -> None:

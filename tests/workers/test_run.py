@@ -1,15 +1,18 @@
 """Running claims against a real ledger, with steps of the tests' own."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.bridge.records import generation
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.judging.judge_model import JudgeModel
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_producers import KafkaSettings
-from headrace_schemas import Category, Output, Sampling, Usage
+from headrace_schemas import Category, ExactMatch, Output, Rubric, Sampling, Usage
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
 from headrace_workers.hand_over import HandOver
@@ -21,6 +24,7 @@ from headrace_workers.outcome import Dead, Done, Retry
 from headrace_workers.renew import Renewer
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
+from headrace_workers.steps.judge import judge
 
 
 class Bell:
@@ -55,11 +59,11 @@ def ledger(tmp_path):
 
 
 def runner(ledger, step, tasks=None, **settings):
-    """A runner whose generate step is this."""
+    """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="", ledger="", **settings)
     return Runner(
-        ledger=ledger, steps={("model.echo", "generate"): step}, settings=settings, bell=Bell(), clock=SystemClock(),
-        renewer=Renewer(ledger, settings.lease_ms), worker="w",
+        ledger=ledger, steps={("model.echo", stage): step for stage in ("generate", "judge")}, settings=settings,
+        bell=Bell(), clock=SystemClock(), renewer=Renewer(ledger, settings.lease_ms), worker="w",
         hand_over=HandOver(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000),
     )  # fmt: skip
 
@@ -128,6 +132,18 @@ def test_retry_comes_back_until_the_attempts_are_used_up(ledger):
     assert seen == [1, 2, 3]
     (letter,) = ledger.dead(DeadFilter())
     assert (letter.job_id, letter.attempts, letter.reason) == (job_id, 3, "given up after 3 attempts: busy")
+
+
+def test_an_answer_does_not_die_of_a_judge_that_is_away(ledger):
+    """After the last attempt the job is done, and its receipt says what could not be judged and why."""
+    rubric = Rubric(question="Is it kind?", model="echo")
+    (job_id,) = take_in(ledger, [evaluation(criteria=(ExactMatch(), rubric))])
+    away = JudgeModel(lambda prompt, choices: Unavailable("away"), alias="echo")
+    run_all(ledger, partial(judge, generator=away), max_attempts=1)
+    assert ledger.dead(DeadFilter()) == []
+    ((kind, value),) = ledger.terminals([job_id]).values()
+    exact, judged = decode_value(kind, value).judge.scores
+    assert (exact.value, judged.value, judged.reason) == (1.0, None, "given up: away")
 
 
 def test_dead_is_dead_at_once(ledger):

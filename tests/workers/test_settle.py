@@ -131,6 +131,21 @@ def test_a_retry_after_the_deadline_is_none():
     assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000), Postponed)
 
 
+@pytest.mark.parametrize(
+    "end", [{"attempts": 3}, {"deadline": NOW + 59_000}], ids=["no attempt is left", "no time is left"]
+)
+def test_what_is_known_without_the_step_is_sent_in_the_end(end):
+    """A step that said so ends in a receipt rather than in `dead`, with its own record in it; before, it is tried."""
+    retry = Retry("busy", after=60.0, otherwise=result())
+    assert isinstance(settled(retry, stage="judge", attempts=2), Postponed)
+    last = settled(retry, stage="judge", **end)
+    assert isinstance(last, Advanced)
+    assert (last.record.topic, last.following) == (Topic.RESULTS, ())
+    receipt = decode_value("headrace.result.v1", last.record.value)
+    assert [(record.stage, record.attempt) for record in receipt.stages] == [("judge", end.get("attempts", 1))]
+    assert receipt.total_ms == 2_250.0
+
+
 @pytest.mark.parametrize("kind", ["generation", "evaluation"])
 def test_dead_keeps_the_job_as_it_came(kind):
     """The dead letter holds what a replay needs: the original and its topic."""

@@ -15,6 +15,7 @@ from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.loop import AWAY
 from headrace_workers.celery_app import TASK, create_app, queue_of, redis_key
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.presence import served as listened_to
 from headrace_workers.taskqueue import TaskQueue
 
 
@@ -142,6 +143,14 @@ def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_
 def started(ledger):
     """Whether a worker has begun a claim."""
     return any(row.started_at for row in ledger.read(select(CLAIMS.c.started_at)))
+
+
+def test_a_worker_shows_which_queues_it_listens_to(ledger, tasks, redis_server, tmp_path):
+    """So that whoever looks can tell what nobody does; several processes of one worker are one sign of life."""
+    with worker(tmp_path, redis_server, "moderate", "judge", concurrency=2) as process:
+        eventually(lambda: listened_to(tasks._redis, ["model.echo", "moderate", "judge"]) == {"moderate", "judge"}, 60)
+        eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")), 60)
+        assert process.running
 
 
 def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path):

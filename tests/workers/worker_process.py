@@ -38,10 +38,13 @@ class Worker:
 
 
 @contextmanager
-def worker(folder: Path, redis: RedisServer, *roles: str, **env: str) -> Iterator[Worker]:
+def worker(
+    folder: Path, redis: RedisServer, *roles: str, concurrency: int | None = None, **env: str
+) -> Iterator[Worker]:
     """Start it; it is gone at the end."""
     make_echo_model(folder)
     argv = [sys.executable, "-m", "headrace_workers", "worker", "--model", "echo"]
+    argv += ["--concurrency", str(concurrency)] if concurrency else []
     known = {
         "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,
         "HEADRACE_LEDGER": f"sqlite:///{folder / 'ledger.db'}", "HEADRACE_LEASE": "5", "TMPDIR": str(folder),

@@ -22,6 +22,11 @@ def is_model_queue(queue: str) -> bool:
     return queue.startswith(_MODEL_QUEUE)
 
 
+def model_of(queue: str) -> str | None:
+    """The model that runs what waits in this queue; None when no model does."""
+    return queue.removeprefix(_MODEL_QUEUE) if is_model_queue(queue) else None
+
+
 def queues(aliases: list[str]) -> list[str]:
     """Every queue that there is when these models are served."""
     return [MODERATE_QUEUE, JUDGE_QUEUE, *(model_queue(alias) for alias in aliases)]

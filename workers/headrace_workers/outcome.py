@@ -16,11 +16,16 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: worth another try. `after` is the least delay in seconds; the ledger adds its own backoff."""
+    """Not now: worth another try. `after` is the least delay in seconds; the ledger adds its own backoff.
+
+    `otherwise` is what the job goes on with when no attempt is left, or no time before its deadline: what is known
+    without this step. Without it the job is then dead.
+    """
 
     reason: str
     after: float = 0.0
     category: Category = Category.TRANSIENT
+    otherwise: JobEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def settle(started: Started, row: StepRow, task: Task, outcome: Outcome, conditi
     match outcome:
         case Done(event):
             return _advance(started, row, task, event, conditions)
-        case Retry(reason, after, category):
-            return _retry(started, row, reason, after, category, conditions)
+        case Retry():
+            return _retry(started, row, task, outcome, conditions)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
 
@@ -90,16 +90,18 @@ def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, condit
     return Advanced(row.job_id, out, following)
 
 
-def _retry(
-    started: Started, row: StepRow, reason: str, after: float, category: Category, conditions: Conditions
-) -> Postponed | Burial:
-    if row.attempts >= conditions.max_attempts:
-        return buried(started.stage, row, category, f"given up after {row.attempts} attempts: {reason}")
-    delay = max(after, backoff(row.attempts, conditions.random))
+def _retry(started: Started, row: StepRow, task: Task, retry: Retry, conditions: Conditions) -> Settled:
+    delay = max(retry.after, backoff(row.attempts, conditions.random))
     due = started.now + int(conditions.ran_ms) + int(delay * 1000)
-    if row.deadline < NEVER and due >= row.deadline:
-        return buried(started.stage, row, Category.EXPIRED, f"the deadline leaves no time to try again: {reason}")
-    return Postponed(row.job_id, int(delay * 1000), reason)
+    last = row.attempts >= conditions.max_attempts
+    if not last and (row.deadline >= NEVER or due < row.deadline):
+        return Postponed(row.job_id, int(delay * 1000), retry.reason)
+    if retry.otherwise is not None:
+        return _advance(started, row, task, retry.otherwise, conditions)
+    if last:
+        reason = f"given up after {row.attempts} attempts: {retry.reason}"
+        return buried(started.stage, row, retry.category, reason)
+    return buried(started.stage, row, Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
 
 
 def backoff(attempts: int, chance: random.Random) -> float:

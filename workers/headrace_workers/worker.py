@@ -20,6 +20,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
 from headrace_workers.log import Action, log
 from headrace_workers.main import build_runner, process_name, redis_client
+from headrace_workers.presence import Presence
 from headrace_workers.roles import Role, queues_of
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
@@ -59,7 +60,8 @@ class _Hands:
 def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *, concurrency: int | None = None) -> int:
     """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back."""
     app: Any = create_app(settings.redis)
-    app.conf.task_queues = [queue_of(name) for name in queues_of(roles, model)]
+    queues = queues_of(roles, model)
+    app.conf.task_queues = [queue_of(name) for name in queues]
     hands = _Hands(settings, roles, model)
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
@@ -80,7 +82,8 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     told: list[str] = []  # the signals that asked for an end; without one, the end is Celery's own
     signals.worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
     try:
-        code = int(app.start(argv=arguments) or 0)
+        with Presence(redis_client(settings), queues):
+            code = int(app.start(argv=arguments) or 0)
     except SystemExit as end:
         code = int(end.code or 0)
     hands.put_away()

@@ -46,7 +46,7 @@ def test_a_line_that_says_it_wins_over_the_defaults():
         (b'{"prompt":"q","x":1}', "x: Extra inputs"),
         (b'{"prompt":1}', "prompt: "),
         (b'{"prompt":"q","sampling":7}', "sampling: "),
-        (b'{"prompt":"\\ud800"}', "hex escape"),
+        (b'{"prompt":"\\ud800"}', "prompt: character 1 .*Cut between"),
         (b'{"prompt":"a\\u0000b"}', "prompt: "),
         (b'{"prompt":"q","sampling":{"temperature":NaN}}', "NaN|JSON|number"),
         (b"[" * 100_000, "no JSON"),

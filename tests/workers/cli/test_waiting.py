@@ -6,6 +6,7 @@ from tests.workers.cli.conftest import NOW, dead, job_id, result
 
 from headrace_producers import Received
 from headrace_schemas.envelope import Envelope
+from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import Entry
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.waiting import Waiting
@@ -23,6 +24,8 @@ class World:
         self.ends: dict[str, Receipt] = {}
         self.refusals: list[Receipt] = []
         self.resent: list[str] = []
+        self.looked: list[list[str]] = []
+        self.away = False
 
     def read(self, *, timeout: float | None = None) -> Iterator[Received]:
         self.time += timeout or 0.0
@@ -46,8 +49,14 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.time += seconds
 
+    def look(self, job_ids) -> None:
+        self.looked.append(sorted(job_ids))
+        if self.away:
+            raise Unavailable("away")
+
     def waiting(self, *, ledger: bool = True) -> Waiting:
-        return Waiting(ENTRIES, resend=self.resend, monotonic=lambda: self.time, jobs=self if ledger else None)
+        jobs = self if ledger else None
+        return Waiting(ENTRIES, resend=self.resend, monotonic=lambda: self.time, jobs=jobs, look=self.look)
 
 
 def test_receipts_of_our_jobs_come_with_their_lines():
@@ -83,6 +92,20 @@ def test_a_job_that_the_ledger_never_saw_is_sent_again():
     world.known = {job_id(1)}
     list(world.waiting().ends(world, 30.0))
     assert world.resent == [job_id(2)]
+
+
+def test_what_the_ledger_has_and_does_not_end_is_looked_at():
+    """After some seconds of silence, and never what the ledger does not know; its trouble loses no end."""
+    world = World()
+    world.known, world.ends, world.away = {job_id(1), job_id(2)}, {job_id(2): result(2)}, True
+    found = list(world.waiting().ends(world, 6.0))
+    assert [receipt.line for receipt in found] == [2]
+    assert world.looked == [[job_id(1)]]
+
+    unknown = World()
+    unknown.resend = lambda entries: None  # type: ignore[method-assign]
+    list(unknown.waiting().ends(unknown, 6.0))
+    assert unknown.looked == [[]]
 
 
 def test_accepted_means_that_the_ledger_has_it():

@@ -44,6 +44,39 @@ def kill(child):
     child.process.wait()
 
 
+def warnings(caplog):
+    """What was told so far."""
+    return [record.getMessage() for record in caplog.records if record.name == "headrace.stack"]
+
+
+def test_a_crash_is_told_with_its_log_and_what_comes_next(supervisor, time, caplog):
+    """Once for each: who, how, where to look, and when it is started again."""
+    exits = supervisor.start(ChildSpec(name="exits", argv=CRASH))
+    exits.process.wait()
+    killed = supervisor.start(ChildSpec(name="killed", argv=SLEEP))
+    kill(killed)
+    for _ in range(2):
+        supervisor.check()
+    first, second = warnings(caplog)
+    assert first.startswith(
+        f"exits ended with exit code 7; see {exits.log}; it is started again in 0.5 s, after crash 1"
+    )
+    assert second.startswith(f"killed was killed by SIGKILL (for want of memory?); see {killed.log}; ")
+
+
+def test_a_restart_that_fails_is_told_once_with_its_log(supervisor, time, caplog):
+    """By what went wrong now, not by how the process before it ended."""
+    ready = iter([True, False])
+    first = supervisor.start(ChildSpec(name="a", argv=SLEEP, ready=lambda: next(ready), ready_seconds=0.0))
+    kill(first)
+    supervisor.check()
+    time.now += restart_delay(1)
+    supervisor.check()
+    assert warnings(caplog)[1:] == [
+        f"a is not ready after 0 s; see {first.log}; it is started again in 1 s, after crash 2 of at most 10"
+    ]
+
+
 def test_delays_double_up_to_a_bound():
     """The first restart comes soon, the later ones at most every half minute."""
     assert [restart_delay(crashes) for crashes in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
@@ -91,7 +124,7 @@ def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
 
     for _ in range(supervise.MAX_CRASHES - 1):
         crash()
-    with pytest.raises(ChildFailed, match=r"broken ended 10 times, last with exit code 7; see .*broken\.log"):
+    with pytest.raises(ChildFailed, match=r"broken ended with exit code 7; see .*broken\.log; that was crash 10"):
         crash()
 
 

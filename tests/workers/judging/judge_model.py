@@ -12,8 +12,14 @@ Prompt = tuple[Message, ...]
 class JudgeModel:
     """A Generator that judges by a function from prompt and choices to probabilities."""
 
-    def __init__(self, answer: Callable[[Prompt, Sequence[str]], Answer], *, context_length: int = 2048) -> None:
-        self.alias = "judge"
+    def __init__(
+        self,
+        answer: Callable[[Prompt, Sequence[str]], Answer],
+        *,
+        alias: str = "judge",
+        context_length: int = 2048,
+    ) -> None:
+        self.alias = alias
         self.quantization = "int8"
         self.context_length = context_length
         self.calls: list[tuple[list[Prompt], tuple[str, ...]]] = []

@@ -34,7 +34,15 @@ def test_digits_are_an_expectation() -> None:
 
 @pytest.mark.parametrize(
     "probabilities",
-    [(0.0,) * 5, (MIN_MASS / 10,) * 5, (math.nan, 0.5, 0, 0, 0), (math.inf, 0, 0, 0, 0), (-0.1, 0.5, 0, 0, 0), (0.5,)],
+    [
+        (0.0,) * 5,
+        (MIN_MASS / 10,) * 5,
+        (math.nan, 0.5, 0, 0, 0),
+        (math.inf, 0, 0, 0, 0),
+        (-0.1, 0.5, 0, 0, 0),
+        (0, 0, 0, 9e307, 9e307),
+        (0.5,),
+    ],
 )
 def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
     """Too little mass, and figures that are no probabilities, are refused."""

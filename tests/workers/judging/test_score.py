@@ -10,6 +10,7 @@ from tests.workers.judging.judge_model import JudgeModel, Prompt, uniform
 
 from headrace_schemas import Contains, ExactMatch, HeadraceError, Regex, Rubric, Score
 from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.judging.score import score_all
 from headrace_workers.judging.subject import Subject
 
@@ -17,9 +18,9 @@ KIND, GOOD = Rubric(question="Is it kind?"), Rubric(question="How good?", scale=
 
 
 def scores_of(subject: Subject, judge: JudgeModel | None = None) -> tuple[Score, ...]:
-    (scores,) = score_all([subject], judge)
-    assert not isinstance(scores, HeadraceError)
-    return scores
+    (scored,) = score_all([subject], judge)
+    assert scored.trouble is None
+    return scored.scores
 
 
 @settings(deadline=None)
@@ -100,7 +101,7 @@ def test_one_call_a_scale_for_the_whole_group() -> None:
     subjects = [Subject(str(i), (GOOD, Contains(text=str(i)), KIND)) for i in range(4)]
     found = score_all(subjects, judge)
     assert sorted(len(prompts) for prompts, _ in judge.calls) == [4, 4]
-    values = [[score.value for score in scores] for scores in found if not isinstance(scores, HeadraceError)]
+    values = [[score.value for score in scored.scores] for scored in found]
     assert values == [[0.0, 1.0, 1.0], [0.25, 1.0, 1.0], [0.5, 1.0, 0.0], [0.75, 1.0, 0.0]]
 
 
@@ -111,8 +112,8 @@ def test_a_shortened_text_is_noted() -> None:
     assert "shortened" in (score.note or "")
 
 
-def test_lasting_trouble_is_a_reason_and_passing_trouble_an_error() -> None:
-    """A prompt that can never fit is a reason in its score; a model that did not answer is worth another try."""
+def test_lasting_trouble_is_a_reason_and_passing_trouble_is_worth_another_try() -> None:
+    """A prompt that can never fit is a reason in its score; a model that did not answer is told of, too."""
 
     def trouble(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...] | HeadraceError:
         text = prompt[-1].content
@@ -121,11 +122,48 @@ def test_lasting_trouble_is_a_reason_and_passing_trouble_an_error() -> None:
         return Unavailable("not now") if "later" in text else uniform(prompt, choices)
 
     long, later, fine = score_all([Subject(t, (KIND,)) for t in ("long", "later", "fine")], JudgeModel(trouble))
-    assert not isinstance(long, HeadraceError)
-    assert long[0].reason == "the prompt does not fit"
-    assert isinstance(later, Unavailable)
-    assert not isinstance(fine, HeadraceError)
-    assert fine[0].value is not None
+    assert (long.trouble, long.scores[0].reason) == (None, "the prompt does not fit")
+    assert isinstance(later.trouble, Unavailable)
+    assert (later.scores[0].value, later.scores[0].reason) == (None, "given up: not now")
+    assert (fine.trouble, fine.scores[0].value) == (None, 0.5)
+
+
+def test_what_needs_no_model_is_scored_beside_passing_trouble() -> None:
+    """A model that does not answer costs the scores that it was asked for, and no other; a long reason is cut."""
+    model = JudgeModel(lambda prompt, choices: Unavailable("x" * 3_000))
+    (scored,) = score_all([Subject("text", (Contains(text="tex"), KIND, GOOD))], model)
+    assert scored.scores[0].value == 1.0
+    assert [score.value for score in scored.scores[1:]] == [None, None]
+    assert [len(score.reason or "") for score in scored.scores[1:]] == [MAX_SHORT_TEXT] * 2
+
+
+@pytest.mark.parametrize(("error", "passing"), [(RuntimeError("my secret"), True), (PromptTooLong("no"), False)])
+def test_a_model_that_raises(error: Exception, passing: bool) -> None:
+    """Over a group the error comes through, so that the group is halved; alone it is this subject's trouble."""
+
+    def fail(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        raise error
+
+    with pytest.raises(type(error)):
+        score_all([Subject("a", (KIND,)), Subject("b", (KIND,))], JudgeModel(fail))
+    (scored,) = score_all([Subject("text", (Contains(text="tex"), KIND))], JudgeModel(fail))
+    assert (scored.trouble is not None) is passing
+    assert scored.scores[0].value == 1.0
+    assert scored.scores[1].value is None
+    assert type(error).__name__ in (scored.scores[1].reason or "") if passing else scored.scores[1].reason == "no"
+    assert "secret" not in (scored.scores[1].reason or "")
+
+
+def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own in one criterion does not lose the scores of the others."""
+
+    def fail(*_arguments: object) -> float:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("headrace_workers.judging.checks.regex", fail)
+    (scored,) = score_all([Subject("text", (Contains(text="tex"), Regex(pattern="t")))], None)
+    assert isinstance(scored.trouble, Unavailable)
+    assert [score.value for score in scored.scores] == [1.0, None]
 
 
 def test_a_model_that_cannot_tell_the_choices_apart() -> None:

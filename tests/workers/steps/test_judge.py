@@ -132,9 +132,22 @@ def test_trouble_of_the_model() -> None:
 
     tasks = [moderated_task(generation(KIND), text) for text in ("LATER", "LONG", "fine")]
     later, long, fine = judge(tasks, generator=JudgeModel(answer))
-    assert later == Retry("later")
+    assert isinstance(later, Retry)
+    assert later == Retry("later", otherwise=later.otherwise)
     assert receipt(long).judge.scores[0].reason == "too long"
     assert receipt(fine).judge.scores[0].value == 0.5
+
+
+def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
+    """What is to be sent in the end is the whole receipt, in which the rubric alone has a reason for its value."""
+    job = generation(Contains(text="email"), KIND, idempotency_key="k")
+    (outcome,) = judge([moderated_task(job)], generator=JudgeModel(lambda *_: Unavailable("later")))
+    assert isinstance(outcome, Retry)
+    assert isinstance(outcome.otherwise, Result)
+    judged = outcome.otherwise
+    assert (judged.status, judged.text, judged.idempotency_key) == ("completed", "Write [EMAIL]", "k")
+    contains, rubric = judged.judge.scores
+    assert (contains.value, rubric.value, rubric.reason) == (1.0, None, "given up: later")
 
 
 def test_an_unmoderated_output_is_never_judged() -> None:

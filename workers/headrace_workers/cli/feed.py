@@ -4,7 +4,7 @@ Sending twice is safe, since a job's id does not change. So what the ledger does
 sent again: a broker whose log is in memory may have died with it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -60,6 +60,11 @@ class Feed:
     def done(self) -> bool:
         """Whether every entry has ended and been handed out."""
         return self._exhausted and not (self._admitted or self._sent or self._accepted or self._ended)
+
+    @property
+    def accepted(self) -> Collection[str]:
+        """The ids of those that the ledger has and that have not ended, the longest there first."""
+        return self._accepted.keys()
 
     def turn(self) -> list[Receipt]:
         """Send what there is room for, and collect what has ended."""

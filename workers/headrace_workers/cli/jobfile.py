@@ -70,10 +70,11 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
     if not isinstance(line, dict):
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
+    filled = json.dumps(defaults.fill(line)).encode()
     try:
-        job = cls.model_validate_json(json.dumps(defaults.fill(line)), strict=True)
+        job = cls.model_validate_json(filled, strict=True)
     except ValidationError as error:
-        raise WrongLine(describe(error)) from None
+        raise WrongLine(describe(error, filled)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
         raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job

@@ -9,7 +9,7 @@ from headrace_schemas import Category, Topic
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.ledger.dead import Burial, letter
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 _CHUNK = 500  # ids of one query
 INGEST = "ingest"  # the stage of a record that was refused at the door
@@ -39,6 +39,15 @@ class LedgerJobs:
         found: set[str] = set()
         for chunk in _chunks(job_ids):
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
+        return found
+
+    def queues(self, job_ids: Collection[str]) -> set[str]:
+        """The queues in which steps of them stand, or out of which they run."""
+        unfinished = STEPS.c.state.in_(("ready", "waiting", "leased"))
+        found: set[str] = set()
+        for chunk in _chunks(job_ids):
+            query = select(STEPS.c.queue).where(STEPS.c.job_id.in_(chunk), unfinished).distinct()
+            found.update(row.queue for row in self._ledger.read(query))
         return found
 
     def ended(self, job_ids: Collection[str]) -> list[Receipt]:

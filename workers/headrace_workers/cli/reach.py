@@ -1,8 +1,8 @@
-"""What this command can reach: Kafka, and the ledger where its address is known."""
+"""What this command can reach: Kafka, and the ledger and Redis where their addresses are known."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
 
 LEDGER_FILE = "ledger.db"
+_REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,34 @@ def left_behind(home: Path) -> Path | None:
     """The ledger that the last embedded stack of this home wrote."""
     path = (home / LEDGER_FILE).absolute()
     return path if path.is_file() else None
+
+
+def find_redis_url(env: Mapping[str, str] | None = None) -> str | None:
+    """HEADRACE_REDIS, or a running stack's, if its ledger is the one in use; None when nothing says where it is."""
+    env = os.environ if env is None else env
+    if url := env.get("HEADRACE_REDIS"):
+        return url
+    stack = running(env)
+    if stack is None or (env.get("HEADRACE_LEDGER") or stack.ledger) != stack.ledger:
+        return None
+    return stack.redis
+
+
+def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None) -> frozenset[str] | None:
+    """Those of these queues that a worker listens to; None when it is not known, which is no error."""
+    url = find_redis_url(env)
+    if url is None:
+        return None
+    import redis
+
+    from headrace_workers.presence import served
+
+    try:
+        client = redis.Redis.from_url(url, socket_connect_timeout=_REDIS_SECONDS, socket_timeout=_REDIS_SECONDS)
+    except ValueError:  # no URL
+        return None
+    with client:
+        return served(client, queues)
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":

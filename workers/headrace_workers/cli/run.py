@@ -23,8 +23,10 @@ from headrace_workers.settings import home_of
 if TYPE_CHECKING:
     from headrace_workers.cli.feed import Feed
     from headrace_workers.cli.serving import Serving
+    from headrace_workers.cli.unserved import UnservedWarning
 
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
 
 
 def register(app: typer.Typer) -> None:
@@ -132,8 +134,9 @@ def _answer(
     from headrace_workers.cli.feed import Feed
     from headrace_workers.cli.lookup import LedgerJobs
     from headrace_workers.cli.publish import Publisher
-    from headrace_workers.cli.reach import need_ledger
+    from headrace_workers.cli.reach import need_ledger, served_queues
     from headrace_workers.cli.serving import serving
+    from headrace_workers.cli.unserved import UnservedWarning
 
     began = time.monotonic()
     with (
@@ -148,21 +151,34 @@ def _answer(
             except (Unavailable, TopicMissing) as error:
                 say(f"{len(chunk)} jobs will be sent again: {error}")
 
-        feed = Feed(todo, LedgerJobs(ledger), publish, started_ms=ledger.now(), monotonic=time.monotonic)
+        jobs_there = LedgerJobs(ledger)
+        feed = Feed(todo, jobs_there, publish, started_ms=ledger.now(), monotonic=time.monotonic)
+        unserved = UnservedWarning(jobs_there.queues, served_queues, say)
         startup = time.monotonic() - began
         with progress.shown(len(entries), len(entries) - len(todo)) as show:
-            _carry(feed, stack, receipts, tally, show)
+            _carry(feed, stack, receipts, tally, show, unserved)
         seconds = time.monotonic() - began - startup
         if feed.resent:
             say(f"{feed.resent:,} were sent more than once, and answered once")
     return startup, seconds
 
 
-def _carry(feed: "Feed", stack: "Serving", receipts: ReceiptFile, tally: Tally, show: progress.Show) -> None:
+def _carry(
+    feed: "Feed",
+    stack: "Serving",
+    receipts: ReceiptFile,
+    tally: Tally,
+    show: progress.Show,
+    unserved: "UnservedWarning",
+) -> None:
+    look_at = time.monotonic() + _LOOK_SECONDS
     while not feed.done:
         stack.check()
         try:
-            ended = feed.turn()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _LOOK_SECONDS
+                unserved.look(feed.accepted)
+            ended = feed.turn()  # last, since what it hands out is handed out once
         except Unavailable as error:  # whatever it was, it is asked again
             say(f"waiting: {error}")
             ended = []

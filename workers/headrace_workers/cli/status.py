@@ -7,8 +7,8 @@ import typer
 
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.cli.reach import RunningStack, need_ledger, running
-from headrace_workers.cli.status_views import job_dict, overview_dict, queue_rows, step_rows
+from headrace_workers.cli.reach import RunningStack, need_ledger, running, served_queues
+from headrace_workers.cli.status_views import Served, job_dict, overview_dict, queue_rows, step_rows, unserved_lines
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -31,7 +31,8 @@ def status(
 ) -> None:
     """Show a job with its steps, attempts and times; or queues, work in flight, ages, rates and the dead.
 
-    Reads the ledger. With no stack running it shows the ledger that the last one left. Exit code 1: no such job.
+    Reads the ledger. With no stack running it shows the ledger that the last one left. Which queues have a worker is
+    asked of Redis, and unknown when it does not answer. Exit code 1: no such job.
 
     Examples: `headrace status`, `headrace status 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --json`
     """
@@ -51,10 +52,11 @@ def status(
 def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
     if job_id is None:
         stack, found = running(), ledger.overview()
+        served = _served(found)
         if as_json:
-            put_json(overview_dict(found, stack))
+            put_json(overview_dict(found, stack, served))
         else:
-            console(data=True).print(draw_overview(found, stack))
+            console(data=True).print(draw_overview(found, stack, served))
         return
     view = _find(ledger, job_id)
     if as_json:
@@ -67,7 +69,10 @@ def _watch(ledger: "Ledger", job_id: str | None) -> None:
     from rich.live import Live
 
     def draw() -> "Group":
-        return draw_overview(ledger.overview(), running()) if job_id is None else draw_job(_find(ledger, job_id))
+        if job_id is not None:
+            return draw_job(_find(ledger, job_id))
+        found = ledger.overview()
+        return draw_overview(found, running(), _served(found))
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:
@@ -89,9 +94,14 @@ def _find(ledger: "Ledger", job_id: str) -> "JobView":
     raise typer.Exit(1)
 
 
-def draw_overview(found: "Overview", stack: RunningStack | None) -> "Group":
+def _served(found: "Overview") -> Served:
+    return served_queues({queue.queue for queue in found.queues})
+
+
+def draw_overview(found: "Overview", stack: RunningStack | None, served: Served) -> "Group":
     """The whole, as tables."""
     from rich.console import Group
+    from rich.text import Text
 
     jobs = table(
         "jobs",
@@ -105,8 +115,8 @@ def draw_overview(found: "Overview", stack: RunningStack | None) -> "Group":
     )
     queues = table(
         "queues",
-        ("queue", "stage", "lane", "waiting", "in flight"),
-        queue_rows(found.queues),
+        ("queue", "stage", "lane", "waiting", "in flight", "worker"),
+        queue_rows(found.queues, served),
         right=("waiting", "in flight"),
     )
     rest = table(
@@ -114,7 +124,8 @@ def draw_overview(found: "Overview", stack: RunningStack | None) -> "Group":
         ("groups handed out", "events to be published", "dead letters", "broker"),
         [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
     )
-    return Group(jobs, *([queues] if found.queues else []), rest)
+    lacking = [Text(line, style="bold") for line in unserved_lines(found.queues, served)]
+    return Group(jobs, *([queues] if found.queues else []), *lacking, rest)
 
 
 def _broker(stack: RunningStack | None) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.cli.durations import show_ms
+from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.reach import RunningStack
+from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.counts import JobView, Overview, QueueCount
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
 LANES = ("interactive", "batch")
 
 
-def overview_dict(found: "Overview", stack: RunningStack | None) -> dict[str, Any]:
-    """The whole, for `--json`. Ages in ms."""
+Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
+
+
+def overview_dict(found: "Overview", stack: RunningStack | None, served: Served) -> dict[str, Any]:
+    """The whole, for `--json`. Ages in ms; a queue's `served` is null when it is not known."""
     whole = asdict(found)
-    whole["queues"] = [{**asdict(queue), "lane": LANES[queue.lane]} for queue in found.queues]
+    whole["queues"] = [
+        {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
+        for queue in found.queues
+    ]
     # Addresses may hold passwords; only the broker's kind and place are told.
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
@@ -25,9 +32,21 @@ def overview_dict(found: "Overview", stack: RunningStack | None) -> dict[str, An
     return whole
 
 
-def queue_rows(queues: Iterable["QueueCount"]) -> list[tuple[str, ...]]:
+def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str, ...]]:
     """A row a queue, stage and lane."""
-    return [(q.queue, q.stage, LANES[q.lane], f"{q.waiting:,}", f"{q.in_flight:,}") for q in queues]
+
+    def listens(queue: str) -> str:
+        return "unknown" if served is None else "listens" if queue in served else "none"
+
+    return [(q.queue, q.stage, LANES[q.lane], f"{q.waiting:,}", f"{q.in_flight:,}", listens(q.queue)) for q in queues]
+
+
+def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
+    """What to start, a line for each queue that holds work and has no worker."""
+    return [
+        f"no worker listens to {queue}, where work waits: start one with `{start_command(queue)}`"
+        for queue in unserved((q.queue for q in queues), served)
+    ]
 
 
 def step_rows(view: "JobView") -> list[tuple[str, ...]]:
@@ -35,7 +54,7 @@ def step_rows(view: "JobView") -> list[tuple[str, ...]]:
     return [
         (
             step.stage,
-            step.state,
+            state_of(step),
             f"{step.queue} ({LANES[step.lane]})",
             str(step.attempts),
             show_ms(waited_ms(step, view.now)),
@@ -46,17 +65,33 @@ def step_rows(view: "JobView") -> list[tuple[str, ...]]:
     ]
 
 
+def state_of(step: Any) -> str:
+    """A step's state in words; of one in hand also who runs it, and since when."""
+    if step.state != "leased":
+        return str(step.state)
+    if step.begun_at is None:
+        return "handed out, not begun"
+    return f"running since {show_time(step.begun_at)} by {step.worker}"
+
+
+def began_at(step: Any) -> int | None:
+    """When its last run began, ms since 1970; None when it has not begun."""
+    began: int | None = step.begun_at if step.state == "leased" else step.started_at
+    return began
+
+
 def waited_ms(step: Any, now: int) -> int:
     """How long a step was ready before it ran; for one that has not begun, until now."""
-    until = step.started_at or step.ended_at or now
+    until = began_at(step) or step.ended_at or now
     return max(0, int(until - step.ready_at))
 
 
 def ran_ms(step: Any, now: int) -> int | None:
     """How long it ran, or runs; None when it has not begun."""
-    if step.started_at is None:
+    began = began_at(step)
+    if began is None:
         return None
-    return max(0, int((step.ended_at or now) - step.started_at))
+    return max(0, int((step.ended_at or now) - began))
 
 
 def job_dict(view: "JobView") -> dict[str, Any]:
@@ -77,6 +112,9 @@ def job_dict(view: "JobView") -> dict[str, Any]:
                 "queue": step.queue,
                 "lane": LANES[step.lane],
                 "attempts": step.attempts,
+                "started_at": began_at(step),
+                "ended_at": step.ended_at,
+                "worker": step.worker,  # whose hands it is in; of a step that is not leased nobody's
                 "waited_ms": waited_ms(step, view.now),
                 "ran_ms": ran_ms(step, view.now),
                 "reason": step.reason,

@@ -16,7 +16,7 @@ from headrace_workers.cli.receipt import Receipt
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
-    from headrace_workers.cli.lookup import Jobs
+    from headrace_workers.cli.lookup import Jobs, LedgerJobs
     from headrace_workers.cli.publish import Publisher
 
 _CONFIRM_SECONDS = 30.0
@@ -121,7 +121,7 @@ def _send(entries: list[Entry], publisher: "Publisher", jobs: "Jobs | None", sin
 def _wait(
     entries: list[Entry],
     publisher: "Publisher",
-    jobs: "Jobs | None",
+    jobs: "LedgerJobs | None",
     since: int,
     reader: "ResultReader",
     *,
@@ -130,9 +130,12 @@ def _wait(
     text: bool,
 ) -> bool:
     """Print each receipt as it comes; whether any job is without an answer."""
+    from headrace_workers.cli.reach import served_queues
+    from headrace_workers.cli.unserved import UnservedWarning
     from headrace_workers.cli.waiting import Waiting
 
-    waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since)
+    look = UnservedWarning(jobs.queues, served_queues, say).look if jobs else None
+    waiting = Waiting(entries, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since, look=look)
     say(f"{len(entries)} published, waiting for the receipts" if len(entries) > 1 else entries[0].job_id)
     failed = False
     for receipt in waiting.ends(reader, timeout):
@@ -143,6 +146,8 @@ def _wait(
         say(f"{len(waiting.open)} of {len(entries)} have not ended after {timeout:g} s; they go on: `headrace results`")
         for job_id in list(waiting.open)[:10]:
             say(f"  {job_id}")
+        if look is not None:
+            look(waiting.open)
     return failed or bool(waiting.open)
 
 
@@ -165,7 +170,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
 
 
 @contextmanager
-def _ledger_jobs() -> "Iterator[tuple[Jobs | None, int]]":
+def _ledger_jobs() -> "Iterator[tuple[LedgerJobs | None, int]]":
     """The ledger's word on jobs and its present time, where a ledger is named."""
     from headrace_workers.cli.reach import find_ledger
 

@@ -1,6 +1,6 @@
 """Waits for the ends of jobs that were sent just now: by Kafka, and by the ledger where it can be reached."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,12 +24,14 @@ class Reader(Protocol):
 
 
 Resend = Callable[[Sequence[Entry]], None]
+Look = Callable[[Iterable[str]], None]
 
 
 class Waiting:
     """Jobs that were sent, and have not ended.
 
-    What the ledger does not know after some seconds is sent again: the same event, so that it is safe.
+    What the ledger does not know after some seconds is sent again: the same event, so that it is safe. `look` is then
+    called with the ids of those that it does know: whatever keeps them can be told.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Waiting:
         monotonic: Callable[[], float],
         jobs: Jobs | None,
         since_ms: int = 0,
+        look: Look | None = None,
     ) -> None:
         self.open = {entry.job_id: entry for entry in entries}
         self._unconfirmed = set(self.open)
@@ -47,6 +50,7 @@ class Waiting:
         self._monotonic = monotonic
         self._jobs = jobs
         self._since_ms = since_ms
+        self._look = look
 
     def confirm(self, timeout: float, sleep: Callable[[float], None]) -> tuple[list[Receipt], int]:
         """Wait until the ledger has taken in or refused every job: the refusals, and how many it does not know yet."""
@@ -83,15 +87,17 @@ class Waiting:
 
     def _ask(self, jobs: Jobs) -> list[Receipt]:
         """Ends that Kafka did not tell of; and what the ledger does not know is sent again."""
+        found: list[Receipt] = []
         try:
-            found = self._sort_out(jobs)
+            found += self._sort_out(jobs)
             for receipt in jobs.ended(set(self.open) - self._unconfirmed):
                 if entry := self._close(receipt.job_id):
                     found.append(replace(receipt, line=entry.line))
             self._send_again()
+            if self._look is not None:
+                self._look(job_id for job_id in self.open if job_id not in self._unconfirmed)
         except Unavailable as error:
             say(f"waiting: {error}")
-            return []
         return found
 
     def _sort_out(self, jobs: Jobs) -> list[Receipt]:

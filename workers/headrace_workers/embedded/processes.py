@@ -54,6 +54,19 @@ class Child:
         """Whether it has not ended."""
         return self.process.poll() is None
 
+    @property
+    def ending(self) -> str:
+        """How it ended, in words that follow its name; only after its end."""
+        code = self.process.returncode
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        # The log of a process that the kernel killed has no word about it.
+        return f"was killed by {name}" + (" (for want of memory?)" if -code == signal.SIGKILL else "")
+
 
 def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = None) -> Child:
     """Start it and wait until it is ready; ChildFailed says where its log is.
@@ -138,7 +151,7 @@ def _wait_ready(child: Child) -> None:
     until = time.monotonic() + spec.ready_seconds
     while not spec.ready():
         if not child.running:
-            raise ChildFailed(f"{spec.name} ended with exit code {child.process.returncode}; see {child.log}")
+            raise ChildFailed(f"{spec.name} {child.ending}; see {child.log}")
         if time.monotonic() > until:
             raise ChildFailed(f"{spec.name} is not ready after {spec.ready_seconds:g} s; see {child.log}")
         time.sleep(_POLL_SECONDS)

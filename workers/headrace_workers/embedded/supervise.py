@@ -68,7 +68,8 @@ class Supervisor:
         now = self._monotonic()
         for watched in self._watched:
             if watched.due is None and not watched.child.running:
-                self._note_crash(watched, now)
+                child = watched.child
+                self._note_crash(watched, now, f"{child.spec.name} {child.ending}; see {child.log}")
             if watched.due is not None and now >= watched.due:
                 self._restart(watched)
 
@@ -78,15 +79,17 @@ class Supervisor:
             stop(self._watched.pop().child)
             self._changed(self.children)
 
-    def _note_crash(self, watched: _Watched, now: float) -> None:
+    def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
+        """`what` says who crashed how, and which log to look into."""
         watched.crashes = 1 if now - watched.since >= STEADY_SECONDS else watched.crashes + 1
-        name, code = watched.child.spec.name, watched.child.process.returncode
         if watched.crashes >= MAX_CRASHES:
-            raise ChildFailed(f"{name} ended {MAX_CRASHES} times, last with exit code {code}; see {watched.child.log}")
+            advice = "there is no other try: mend what the log shows, and start again"
+            raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row, and {advice}")
         delay = restart_delay(watched.crashes)
         watched.due = now + delay
-        log("stack", logging.WARNING, Action.CHILD_DIED, f"{name} ended with exit code {code}, starting it again soon",
-            seconds=delay, crashes=watched.crashes)  # fmt: skip
+        log("stack", logging.WARNING, Action.CHILD_DIED,
+            f"{what}; it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}",
+            child=watched.child.spec.name)  # fmt: skip
 
     def _restart(self, watched: _Watched) -> None:
         stop(watched.child)  # the rest of its group
@@ -97,6 +100,5 @@ class Supervisor:
         except ChildFailed as error:
             watched.due = None
             watched.since = self._monotonic()
-            log("stack", logging.WARNING, Action.CHILD_DIED, str(error), child=watched.child.spec.name)
-            self._note_crash(watched, watched.since)
+            self._note_crash(watched, watched.since, str(error))
         self._changed(self.children)

@@ -12,6 +12,7 @@ from headrace_workers.judging.subject import Subject
 
 # Below this mass the model did not answer in the permitted words, and what is left of it is noise.
 MIN_MASS = 0.05
+_MOST = 1.01  # a probability of 1 as a sum in half precision may give it
 
 _RESERVED_TOKENS = 256  # of the judge's context, for the instructions and the chat template
 _CHARACTERS_PER_TOKEN = 2  # fewer than most tokenizers need; texts that are denser still are refused by the engine
@@ -98,7 +99,7 @@ def read_answer(probabilities: Sequence[float], scale: Scale) -> Answer:
     Raises Unanswered when the mass is below MIN_MASS or the figures are no probabilities.
     """
     values = tuple(scale.values.values())
-    if len(probabilities) != len(values) or not all(math.isfinite(p) and p >= 0 for p in probabilities):
+    if len(probabilities) != len(values) or not all(0 <= p <= _MOST for p in probabilities):  # NaN is neither
         raise Unanswered("the judge's model returned figures that are no probabilities")
     mass = math.fsum(probabilities)
     if mass < MIN_MASS:

@@ -1,7 +1,9 @@
 """From criteria to scores: one score for each criterion, in the job's order."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from headrace_schemas import (
     Bleu,
@@ -17,8 +19,11 @@ from headrace_schemas import (
     Score,
     TokenF1,
 )
+from headrace_schemas.errors import Unavailable
+from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.judging import checks, reference, rubric
 from headrace_workers.judging.subject import Subject
+from headrace_workers.log import Action
 from headrace_workers.outcome import reason_of
 from headrace_workers.ports import Generator
 
@@ -30,11 +35,22 @@ _SHORTENED = "the judge saw a shortened text: the whole did not fit into its con
 _Place = tuple[int, int]  # of a subject in its group, and of a criterion in its subject
 
 
-def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[tuple[Score, ...] | HeadraceError]:
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A subject's scores. `trouble` is a passing one of the judge's model: the subject is worth another try.
+
+    The scores stand also then, for when there is no other try: a criterion that the trouble hit has it as its reason.
+    """
+
+    scores: tuple[Score, ...]
+    trouble: HeadraceError | None = None
+
+
+def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[Scored]:
     """The scores of each subject; the i-th item belongs to the i-th subject.
 
-    An error value is a passing trouble of the judge's model: the subject is worth another try. Lasting trouble is a
-    score with a reason. The rubrics of the whole group are asked in one call for each scale.
+    The rubrics of the whole group are asked in one call for each scale. Raises what the model raises, as long as
+    there are others in the call: then only a smaller group can tell who was hit.
     """
     asked = {
         (i, j): criterion
@@ -89,16 +105,23 @@ def _checked(criterion: Contains | Regex | JsonValid | Length, output: str) -> f
             return checks.length(output, min_words=criterion.min_words, max_words=criterion.max_words)
 
 
-def _collect(
-    i: int, subject: Subject, answered: dict[_Place, Score | HeadraceError]
-) -> tuple[Score, ...] | HeadraceError:
-    scores = []
+def _collect(i: int, subject: Subject, answered: dict[_Place, Score | HeadraceError]) -> Scored:
+    scores: list[Score] = []
+    trouble: HeadraceError | None = None
     for j, criterion in enumerate(subject.criteria):
-        score = answered[i, j] if (i, j) in answered else score_plain(criterion, subject)
+        score = answered[i, j] if (i, j) in answered else _score_plain(criterion, subject)
         if isinstance(score, HeadraceError):
-            return score
+            trouble = trouble or score
+            score = _unscored(criterion, f"given up: {reason_of(score)}")
         scores.append(score)
-    return tuple(scores)
+    return Scored(tuple(scores), trouble)
+
+
+def _score_plain(criterion: Criterion, subject: Subject) -> Score | HeadraceError:
+    try:
+        return score_plain(criterion, subject)
+    except Exception as error:
+        return _trouble(error)
 
 
 def _score_rubrics(
@@ -132,17 +155,36 @@ def _ask(
     except ValueError as error:  # the port's word for: the model's first tokens do not tell the choices apart
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
         return {place: _unscored(criterion, reason) for place, criterion in asked.items()}
+    except Exception as error:
+        if len({i for i, _ in asked}) > 1:
+            raise
+        # One subject alone was hit: its other criteria have their scores all the same.
+        trouble = _trouble(error)
+        return {place: _lasting(trouble, criterion, generator.alias) for place, criterion in asked.items()}
     return {
         place: _read(answer, prompt, criterion, scale, generator.alias)
         for (place, criterion), prompt, answer in zip(asked.items(), prompts, answers, strict=True)
     }
 
 
+def _trouble(error: Exception) -> HeadraceError:
+    """An unknown error as one that may pass. Its text may hold users' words: that stays in this machine's log."""
+    if isinstance(error, HeadraceError):
+        return error
+    logging.getLogger("headrace.judge").error("judging failed", exc_info=error, extra={"action": Action.STEP_FAILED})
+    return Unavailable(f"judging failed with {type(error).__name__}; see the worker's log")
+
+
+def _lasting(error: HeadraceError, criterion: Rubric, alias: str) -> Score | HeadraceError:
+    """The error itself when it may pass, else the score that it is the reason of."""
+    return error if error.category.retryable else _unscored(criterion, reason_of(error), alias)
+
+
 def _read(
     answer: tuple[float, ...] | HeadraceError, prompt: rubric.Prompt, criterion: Rubric, scale: rubric.Scale, alias: str
 ) -> Score | HeadraceError:
     if isinstance(answer, HeadraceError):
-        return answer if answer.category.retryable else _unscored(criterion, reason_of(answer), alias)
+        return _lasting(answer, criterion, alias)
     try:
         read = rubric.read_answer(answer, scale)
     except rubric.Unanswered as error:
@@ -152,4 +194,5 @@ def _read(
 
 
 def _unscored(criterion: Criterion, reason: str, model: str | None = None) -> Score:
-    return Score(criterion=criterion.criterion, reason=reason.replace("\x00", "\ufffd"), model=model)
+    reason = reason.replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]
+    return Score(criterion=criterion.criterion, reason=reason, model=model)

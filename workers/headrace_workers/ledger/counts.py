@@ -90,7 +90,11 @@ def _queues(connection: Connection) -> tuple[QueueCount, ...]:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job with its steps, in the order in which they came."""
+    """One job with its steps, in the order in which they came.
+
+    A step that is in hand has, beside its own columns, its claim's: `begun_at` (absent when it was handed out and
+    nobody has begun it) and `worker`.
+    """
 
     job: Row[Any]
     steps: tuple[Row[Any], ...]
@@ -103,7 +107,10 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     if row is None:
         return None
     steps = connection.execute(
-        select(STEPS).where(STEPS.c.job_id == job_id).order_by(STEPS.c.ready_at, STEPS.c.stage)
+        select(STEPS, CLAIMS.c.started_at.label("begun_at"), CLAIMS.c.worker)
+        .outerjoin(CLAIMS, CLAIMS.c.id == STEPS.c.claim_id)
+        .where(STEPS.c.job_id == job_id)
+        .order_by(STEPS.c.ready_at, STEPS.c.stage)
     ).all()
     return JobView(row, tuple(steps), clock(connection))
 

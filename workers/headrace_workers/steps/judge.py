@@ -6,15 +6,13 @@ from headrace_schemas import (
     Category,
     EvaluationJob,
     GenerationJob,
-    HeadraceError,
     JudgeVerdict,
     Moderated,
     Result,
-    Score,
 )
-from headrace_workers.judging.score import score_all
+from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
-from headrace_workers.outcome import Dead, Done, Outcome, outcome_of
+from headrace_workers.outcome import Dead, Done, Outcome, Retry, reason_of
 from headrace_workers.ports import Generator
 from headrace_workers.task import Task
 
@@ -26,10 +24,10 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None) -> list[Outcome
     what moderation let through, never more.
     """
     subjects = {place: subject for place, task in enumerate(tasks) if (subject := _subject(task)) is not None}
-    verdicts = score_all(list(subjects.values()), generator)
+    found = score_all(list(subjects.values()), generator)
     outcomes: list[Outcome] = [_not_judgeable(task) for task in tasks]
-    for place, verdict in zip(subjects, verdicts, strict=True):
-        outcomes[place] = _outcome(tasks[place], verdict)
+    for place, scored in zip(subjects, found, strict=True):
+        outcomes[place] = _outcome(tasks[place], scored)
     return outcomes
 
 
@@ -43,10 +41,12 @@ def _subject(task: Task) -> Subject | None:
             return None
 
 
-def _outcome(task: Task, verdict: tuple[Score, ...] | HeadraceError) -> Outcome:
-    if isinstance(verdict, HeadraceError):
-        return outcome_of(verdict)
-    return Done(_result(task, JudgeVerdict(scores=verdict)))
+def _outcome(task: Task, scored: Scored) -> Outcome:
+    result = _result(task, JudgeVerdict(scores=scored.scores))
+    if scored.trouble is None:
+        return Done(result)
+    # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
+    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=result)
 
 
 def _result(task: Task, verdict: JudgeVerdict) -> Result:

@@ -1,0 +1,106 @@
+"""Queues that hold work and that nobody serves: what is said about them."""
+
+import json
+import os
+
+import pytest
+import redis
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.cli.conftest import Call
+from tests.workers.ledger_jobs import claim_one, take_in
+
+from headrace_workers.cli.lookup import LedgerJobs
+from headrace_workers.cli.reach import find_redis_url
+from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.presence import presence_key
+
+COMMAND = "headrace worker --role generate --model echo"
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """The ledger of this folder's home."""
+    (tmp_path / ".headrace").mkdir()
+    ledger = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    migrate(ledger.engine)
+    yield ledger
+    ledger.close()
+
+
+def queues(status: str) -> dict[str, object]:
+    """Whether each queue is served, by `status --json`."""
+    return {queue["queue"]: queue["served"] for queue in json.loads(status)["queues"]}
+
+
+def test_status_names_the_queue_and_the_command(call: Call, ledger, redis_server, monkeypatch):
+    """Also when the work has been handed out already: it lies in Redis, and nobody takes it."""
+    take_in(ledger, [generation(), evaluation()])
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.set(presence_key("judge"), b"")
+    monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
+    for _ in range(2):
+        assert queues(call("status", "--json")[1]) == {"model.echo": False, "judge": True}
+        shown = call("status")[1]
+        assert COMMAND in shown
+        assert "--role judge" not in shown
+        claim_one(ledger)
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url", None])
+def test_a_redis_that_does_not_answer_is_no_error(call: Call, ledger, monkeypatch, url):
+    """Then it is not known, and nobody is told to start anything."""
+    take_in(ledger, [generation()])
+    if url:
+        monkeypatch.setenv("HEADRACE_REDIS", url)
+    code, out, err = call("status", "--json")
+    assert (code, queues(out), err) == (0, {"model.echo": None}, "")
+    code, out, _ = call("status")
+    assert code == 0
+    assert "unknown" in out
+    assert COMMAND not in out
+
+
+def test_the_redis_of_another_ledgers_stack_is_not_asked(tmp_path):
+    """A stack that runs here says nothing about a deployment elsewhere."""
+    stack = {"kafka": "k:1", "redis": "redis://r", "ledger": "sqlite:///l", "pid": os.getpid()}
+    (tmp_path / "run.json").write_text(json.dumps(stack))
+    home = {"HEADRACE_HOME": str(tmp_path)}
+    assert find_redis_url(home) == "redis://r"
+    assert find_redis_url(home | {"HEADRACE_LEDGER": "sqlite:///l"}) == "redis://r"
+    assert find_redis_url(home | {"HEADRACE_LEDGER": "sqlite:///other"}) is None
+    assert find_redis_url(home | {"HEADRACE_LEDGER": "sqlite:///other", "HEADRACE_REDIS": "redis://o"}) == "redis://o"
+
+
+@pytest.mark.parametrize(
+    ("queue", "arguments"),
+    [("model.a.b", "generate --model a.b"), ("moderate", "moderate"), ("judge", "judge")],
+)
+def test_each_queue_has_its_command(queue, arguments):
+    """Word for word what `headrace worker` takes."""
+    assert start_command(queue) == f"headrace worker --role {arguments}"
+
+
+def test_what_is_not_known_is_not_said():
+    """No Redis, no claim; each queue once."""
+    assert unserved(["a", "b", "a"], None) == []
+    assert unserved(["a", "b", "a"], frozenset("b")) == ["a"]
+
+
+def test_a_warning_comes_once_a_queue(ledger):
+    """Of those in which these very jobs stand; when a worker is lost later, that is said then."""
+    ids = take_in(ledger, [generation(), evaluation()])
+    take_in(ledger, [generation(model="other")])
+    said: list[str] = []
+    served: set[str] = {"judge"}
+    warning = UnservedWarning(LedgerJobs(ledger).queues, lambda _queues: frozenset(served), said.append)
+    for _ in range(2):
+        warning.look(ids)
+    assert len(said) == 1
+    assert COMMAND in said[0]
+    served.clear()
+    warning.look(ids)
+    assert len(said) == 2
+    assert "--role judge" in said[1]

@@ -1,0 +1,44 @@
+"""Queues that hold work and have no worker: which they are, and what to start. Redis says it, as a hint."""
+
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+
+from headrace_workers.grouping import model_of
+
+_LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
+
+Served = Callable[[Collection[str]], frozenset[str] | None]  # which of these queues are; None when nobody knows
+
+
+def start_command(queue: str) -> str:
+    """The command that starts a worker for a queue."""
+    model = model_of(queue)
+    return f"headrace worker --role generate --model {model}" if model else f"headrace worker --role {queue}"
+
+
+def unserved(queues: Iterable[str], served: frozenset[str] | None) -> list[str]:
+    """Those of these queues that are known to have no worker, in order, each once."""
+    return [] if served is None else [queue for queue in dict.fromkeys(queues) if queue not in served]
+
+
+class UnservedWarning:
+    """Says once of each queue that jobs wait in it and no worker listens.
+
+    `queues_of` tells in which queues the steps of jobs stand.
+    """
+
+    def __init__(
+        self, queues_of: Callable[[Collection[str]], set[str]], served: Served, say: Callable[[str], None]
+    ) -> None:
+        self._queues_of = queues_of
+        self._served = served
+        self._say = say
+        self._said: set[str] = set()
+
+    def look(self, job_ids: Iterable[str]) -> None:
+        """Look at the first of these jobs. Unavailable comes through when the ledger does not answer."""
+        standing = self._queues_of(list(islice(job_ids, _LOOK_AT))) - self._said
+        for queue in unserved(sorted(standing), self._served(standing)):
+            self._said.add(queue)
+            self._say(f"warning: jobs wait in the queue {queue}, and no worker listens to it: start one with "
+                      f"`{start_command(queue)}`")  # fmt: skip
