@@ -17,7 +17,7 @@ from headrace_workers.ledger.database import reading
 from headrace_workers.ledger.ledger import Ledger
 
 NAME = "latency"
-QUANTUM = 5.0  # seconds: the default of HEADRACE_QUANTUM, which the processes get from here
+QUANTUM = 15.0  # seconds: the default of HEADRACE_QUANTUM, which the processes get from here
 _SHORT = 16  # max_tokens of an interactive job
 _LONG = 64  # and of one of the batch lane
 _WARM_UP = 20

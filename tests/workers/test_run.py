@@ -44,11 +44,11 @@ class Tasks:
         """How many wait."""
         return dict.fromkeys(queues, self._waiting)
 
-    def send(self, claim, *, urgent):
+    def send(self, claim):
         """Keep a claim."""
         if self._away:
             raise Unavailable("Redis is away")
-        self.sent.append((claim, urgent))
+        self.sent.append(claim)
 
 
 @pytest.fixture
@@ -318,12 +318,12 @@ def test_what_is_in_hand_is_given_back_at_a_stop(ledger):
 
 
 def test_what_follows_is_sent_on_at_once(ledger):
-    """With room in the next queue its worker gets the claim from this one, ahead of the batch lane if it is urgent."""
+    """With room in the next queue its worker gets the claim from this one."""
     tasks = Tasks()
     take_in(ledger, [generation(lane="interactive")])
     runner(ledger, answer_all, tasks).run(claim_one(ledger, lane=0).id)
-    ((claim, urgent),) = tasks.sent
-    assert (claim.queue, claim.size, urgent) == ("moderate", 1, True)
+    (claim,) = tasks.sent
+    assert (claim.queue, claim.lane, claim.size) == ("moderate", 0, 1)
     assert "leased" in states(ledger).values()
 
 

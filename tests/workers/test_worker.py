@@ -11,9 +11,10 @@ from tests.workers.bridge.records import evaluation, generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.worker_process import worker
 
+from headrace_schemas.job import Lane
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.loop import AWAY
-from headrace_workers.celery_app import TASK, create_app, queue_of, redis_key
+from headrace_workers.celery_app import PRIORITIES, TASK, create_app, queue_of, redis_key
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 from headrace_workers.presence import served as listened_to
 from headrace_workers.taskqueue import TaskQueue
@@ -38,7 +39,7 @@ def tasks(redis_server):
 def send(ledger, tasks, job, queue):
     """Hand one job to the workers of a queue; its id."""
     (job_id,) = take_in(ledger, [job])
-    tasks.send(claim_one(ledger, queue), urgent=True)
+    tasks.send(claim_one(ledger, queue))
     return job_id
 
 
@@ -132,12 +133,14 @@ def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_
     """Whoever can write into Redis cannot run code: the message is dropped, and the worker goes on."""
     trap = tmp_path / "trap"
     app = create_app(redis_server.url)
-    app.send_task(TASK, args=(Evil(trap),), queue=queue_of(queue), serializer="pickle", priority=0)
-    assert tasks._redis.llen(redis_key(queue, 0)) == 1
+    for line, priority in PRIORITIES.items():
+        app.send_task(TASK, args=(Evil(trap),), queue=queue_of(queue), serializer="pickle", priority=priority)
+        assert tasks._redis.llen(redis_key(queue, line)) == 1
     with worker(tmp_path, redis_server, role) as process:
         eventually(is_done(ledger, send(ledger, tasks, job(), queue)), 60)
         assert process.running
-        assert (trap.exists(), tasks._redis.llen(redis_key(queue, 0))) == (False, 0)
+        eventually(lambda: not any(tasks._redis.llen(redis_key(queue, line)) for line in PRIORITIES), 60)
+        assert not trap.exists()
 
 
 def started(ledger):
@@ -162,6 +165,17 @@ def test_a_stop_finishes_the_group_in_hand(ledger, tasks, redis_server, tmp_path
         assert process.wait(60) == 0
     assert is_done(ledger, slow)()
     assert ledger.overview().claims == 0
+
+
+def test_interactive_work_does_not_wait_for_a_batch_that_runs(ledger, tasks, redis_server, tmp_path):
+    """A worker whose every slot is taken by batch work has one more for what cannot wait."""
+    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1"):
+        (slow,) = take_in(ledger, [generation(prompt="%%sleep:30%%", lane=Lane.BATCH)])
+        tasks.send(claim_one(ledger, "model.echo", lane=1))
+        eventually(lambda: started(ledger), 60)
+        for _ in range(3):
+            eventually(is_done(ledger, send(ledger, tasks, generation(), "model.echo")), 20)
+        assert not is_done(ledger, slow)()
 
 
 def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp_path):

@@ -1,6 +1,6 @@
 """The Celery application: JSON only, no results, no retries of its own. The ledger alone decides about those."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -8,8 +8,12 @@ from kombu.entity import Exchange, Queue
 TASK: Final = "headrace.run"
 PREFIX: Final = "headrace."
 
-# Priority 0 is the highest on Redis. Each step has a Redis list of its own, and workers look at them in order.
-PRIORITIES: Final = {0: 0, 1: 9}  # lane: priority
+# Each has a Redis list of its own, by its priority, and workers look at them in this order. `ahead` is batch work that
+# was overtaken long enough.
+Line = Literal["ahead", "interactive", "batch"]
+PRIORITIES: Final[dict[Line, int]] = {"ahead": 0, "interactive": 3, "batch": 9}
+# Transport options of a reader that takes nothing of the batch lane.
+INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}
 _SEPARATOR = "\x06\x16"  # kombu's, between a queue's name and its priority
 
 
@@ -18,9 +22,9 @@ def redis_queue(queue: str) -> str:
     return f"{PREFIX}{queue}"
 
 
-def redis_key(queue: str, lane: int) -> str:
-    """The Redis list that holds one lane of a queue."""
-    priority = PRIORITIES[lane]
+def redis_key(queue: str, line: Line) -> str:
+    """The Redis list that holds one line of a queue."""
+    priority = PRIORITIES[line]
     return f"{redis_queue(queue)}{_SEPARATOR}{priority}" if priority else redis_queue(queue)
 
 
@@ -47,7 +51,7 @@ def create_app(redis_url: str) -> Any:
         broker_connection_retry=False,
         broker_connection_retry_on_startup=False,
         broker_transport_options={
-            "priority_steps": sorted(set(PRIORITIES.values())),
+            "priority_steps": sorted(PRIORITIES.values()),
             "queue_order_strategy": "priority",
             "socket_keepalive": True,
             "socket_connect_timeout": 5,

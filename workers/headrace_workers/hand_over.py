@@ -8,7 +8,6 @@ from headrace_workers.grouping import is_model_queue
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
 from headrace_workers.ledger.hand_on import Onward
-from headrace_workers.ledger.ingest import INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.taskqueue import TaskQueue
@@ -42,7 +41,7 @@ class HandOver:
         unsent = list(claims)
         try:
             while unsent:
-                self._tasks.send(unsent[0], urgent=unsent[0].lane == INTERACTIVE)
+                self._tasks.send(unsent[0])
                 unsent.pop(0)
         except Unavailable as error:
             log("run", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {error}")

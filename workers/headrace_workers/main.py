@@ -79,19 +79,26 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
     )
 
 
-def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) -> tuple[Runner, Renewer]:
-    """A worker's hands; call it after any fork, since models and connections do not survive one."""
+def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) -> tuple[Runner, int]:
+    """A worker's hands, and how many claims they can do side by side.
+
+    Call it after any fork, since models and connections do not survive one.
+    """
+    parallel = 1
 
     def generator(alias: str) -> Generator:
         from headrace_workers.engines.load import load_generator
 
-        return load_generator(
+        nonlocal parallel
+        loaded = load_generator(
             settings.home,
             alias,
             device=settings.device,
             compute_type=settings.compute_type,
             inter_threads=settings.inter_threads,
         )
+        parallel = loaded.parallel
+        return loaded
 
     def moderator() -> Moderator:
         from headrace_workers.moderation.moderator import build_moderator
@@ -121,4 +128,4 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
         clock=SystemClock(),
         worker=worker,
     )
-    return runner, renewer
+    return runner, parallel

@@ -42,6 +42,14 @@ class Generator(Protocol):
     def context_length(self) -> int:
         """Prompt and answer together, in tokens."""
 
+    @property
+    def parallel(self) -> int:
+        """How many calls it computes side by side; an urgent one may be one more."""
+
+    @property
+    def urgent(self) -> "Generator":
+        """The same model for work that must not wait until what runs already has ended."""
+
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all; the i-th item belongs to the i-th request. An error value concerns that request alone."""
 

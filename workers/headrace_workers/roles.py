@@ -5,12 +5,15 @@ from enum import StrEnum
 from functools import partial
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.job import Lane
 from headrace_workers.grouping import JUDGE_QUEUE, MODERATE_QUEUE, model_queue
 from headrace_workers.isolate import Step
+from headrace_workers.outcome import Outcome
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
+from headrace_workers.task import Task
 
 
 class Role(StrEnum):
@@ -61,10 +64,20 @@ def steps_of(
     steps: dict[tuple[str, str], Step] = {}
     if Role.GENERATE in roles and model is not None:
         loaded = generator(model)
-        steps[model_queue(model), "generate"] = partial(generate, generator=loaded)
-        steps[model_queue(model), "judge"] = partial(judge, generator=loaded)
+        steps[model_queue(model), "generate"] = _with_model(generate, loaded)
+        steps[model_queue(model), "judge"] = _with_model(judge, loaded)
     if Role.MODERATE in roles:
         steps[MODERATE_QUEUE, "moderate"] = partial(moderate, moderator=moderator())
     if Role.JUDGE in roles:
         steps[JUDGE_QUEUE, "judge"] = partial(judge, generator=None)
     return steps
+
+
+def _with_model(step: Callable[..., list[Outcome]], generator: Generator) -> Step:
+    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane."""
+
+    def run(tasks: Sequence[Task]) -> list[Outcome]:
+        urgent = bool(tasks) and tasks[0].job.lane is Lane.INTERACTIVE
+        return step(tasks, generator=generator.urgent if urgent else generator)
+
+    return run

@@ -25,7 +25,7 @@ class Settings:
     # How long a claim holds without a sign of life. Work of a dead worker is taken up again after this.
     lease: float = 30.0
     # How long a group of bulk work may keep a worker, so that an interactive job never waits longer.
-    quantum: float = 5.0
+    quantum: float = 15.0
     group_size: int = 32  # steps of one group at most
     queue_depth: int = 2  # groups that wait in Redis, a queue and lane: enough to keep workers busy, too few to age
     max_attempts: int = 8  # runs of one step, before a transient failure is final

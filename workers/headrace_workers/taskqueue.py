@@ -8,9 +8,9 @@ import redis
 from kombu.exceptions import OperationalError
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.celery_app import PRIORITIES, TASK, queue_of, redis_key
+from headrace_workers.celery_app import PRIORITIES, TASK, Line, queue_of, redis_key
 from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
+from headrace_workers.ledger.ingest import INTERACTIVE
 
 
 class TaskQueue:
@@ -25,23 +25,33 @@ class TaskQueue:
 
     def waiting(self, queues: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """How many claims wait in each queue and lane."""
+        lists = [(place, redis_key(place[0], line)) for place in queues for line in _lines(place[1])]
         pipeline = self._redis.pipeline(transaction=False)
-        for queue, lane in queues:
-            pipeline.llen(redis_key(queue, lane))
+        for _, key in lists:
+            pipeline.llen(key)
+        counts = dict.fromkeys(queues, 0)
         with _translated():
-            return dict(zip(queues, pipeline.execute(), strict=True))
+            for (place, _), count in zip(lists, pipeline.execute(), strict=True):
+                counts[place] += count
+        return counts
 
-    def send(self, claim: Claim, *, urgent: bool) -> None:
-        """Put a claim into its queue; urgent ones overtake."""
+    def send(self, claim: Claim, *, ahead: bool = False) -> None:
+        """Put a claim into its queue: into its lane, or ahead of both."""
+        line = "ahead" if ahead else _lines(claim.lane)[0]
         with _translated():
             self._app.send_task(
                 TASK,
                 args=(claim.id,),
                 queue=queue_of(claim.queue),
-                priority=PRIORITIES[INTERACTIVE if urgent else BATCH],
+                priority=PRIORITIES[line],
                 ignore_result=True,
                 retry=False,
             )
+
+
+def _lines(lane: int) -> tuple[Line, ...]:
+    """Where a lane's claims may wait; its own first."""
+    return ("interactive",) if lane == INTERACTIVE else ("batch", "ahead")
 
 
 @contextmanager

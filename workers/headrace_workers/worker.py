@@ -1,7 +1,8 @@
 """A worker process: Celery takes claims from its queues, and the runner does them.
 
-A model's worker uses a pool of threads, as many as the engine computes in parallel: they share one copy of the
-weights, and the engine releases the GIL. Other roles are Python work: one process, or several forked ones.
+A model's worker uses a pool of threads, as many as the engine computes in parallel, and one for interactive work
+beside them: they share one copy of the weights, and the engine releases the GIL. Other roles are Python work: one
+process, or several forked ones.
 """
 
 import logging
@@ -18,12 +19,16 @@ from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
+from headrace_workers.express import Express
+from headrace_workers.grouping import model_queue
 from headrace_workers.log import Action, log
 from headrace_workers.main import build_runner, process_name, redis_client
 from headrace_workers.presence import Presence
 from headrace_workers.roles import Role, queues_of
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
+
+_LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads has had its own
 
 
 class _Hands:
@@ -33,18 +38,22 @@ class _Hands:
         self._settings, self._roles, self._model = settings, roles, model
         self._lock = threading.Lock()
         self._runner: Runner | None = None
+        self.parallel = 1
+        self.express: Express | None = None
 
     def get(self) -> Runner:
         """Build or return it."""
         with self._lock:
             if self._runner is None:
-                self._runner, _ = build_runner(self._settings, self._roles, self._model)
+                self._runner, self.parallel = build_runner(self._settings, self._roles, self._model)
                 log("worker", logging.INFO, Action.STARTED, "ready for work",
                     roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
             return self._runner
 
     def put_away(self) -> None:
-        """Give unfinished work back."""
+        """Give unfinished work back, when what is about to end has had its time."""
+        if self.express is not None:
+            self.express.stop(_LAST_SECONDS)
         runner = self._runner
         if runner is None:
             return
@@ -68,19 +77,25 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     def run(claim_id: int) -> None:
         hands.get().run(claim_id)
 
-    app.conf.worker_pool, count = _pool(settings, roles, concurrency)
-    signals.worker_process_init.connect(lambda **_: hands.get(), weak=False)
-    signals.worker_process_shutdown.connect(lambda **_: hands.put_away(), weak=False)
-    if app.conf.worker_pool != "prefork":
+    app.conf.worker_pool = _pool(roles, concurrency)
+    if app.conf.worker_pool == "prefork":
+        signals.worker_process_init.connect(lambda **_: hands.get(), weak=False)
+        signals.worker_process_shutdown.connect(lambda **_: hands.put_away(), weak=False)
+    else:
         hands.get()  # a model that cannot be loaded is an error now, not at the first job
         signals.worker_shutdown.connect(lambda **_: hands.put_away(), weak=False)
     name = process_name("-".join(sorted(roles))).replace(":", "-")
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
+    count = concurrency or settings.inter_threads or hands.parallel
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     _wait_for_redis(settings)
     told: list[str] = []  # the signals that asked for an end; without one, the end is Celery's own
     signals.worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
+    if model is not None:
+        express = hands.express = Express(app, model_queue(model), hands.get().run)
+        signals.worker_ready.connect(lambda **_: express.start(), weak=False)  # Celery minds signals from then on
+        signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
     try:
         with Presence(redis_client(settings), queues):
             code = int(app.start(argv=arguments) or 0)
@@ -119,11 +134,7 @@ def _start_afresh() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
-def _pool(settings: Settings, roles: frozenset[Role], concurrency: int | None) -> tuple[str, int]:
+def _pool(roles: frozenset[Role], concurrency: int | None) -> str:
     if Role.GENERATE in roles:
-        from headrace_workers.engines.hardware import available_cores
-
-        return "headrace_workers.threads:WakingThreads", concurrency or settings.inter_threads or available_cores()
-    if concurrency is None or concurrency == 1:
-        return "solo", 1
-    return "prefork", concurrency
+        return "headrace_workers.threads:WakingThreads"
+    return "solo" if concurrency is None or concurrency == 1 else "prefork"

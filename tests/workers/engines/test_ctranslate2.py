@@ -113,6 +113,13 @@ def test_a_seed_does_not_fix_what_comes_after_it(tiny: CTranslate2Generator, tin
     assert len(texts) > 1
 
 
+def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:
+    """It is the same model, of which no second copy was loaded."""
+    asked = [ask(text, max_tokens=8) for text in MIXED]
+    assert done(tiny.urgent.generate(asked)) == done(tiny.generate(asked))
+    assert tiny.urgent._engine is tiny._engine
+
+
 def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:
     """A greedy request in a call with random ones is still greedy."""
     greedy = one(tiny, ask("what is this?", max_tokens=12))

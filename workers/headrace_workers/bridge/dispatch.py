@@ -44,7 +44,7 @@ class Dispatch:
         claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
         for position, claim in enumerate(claims):
             try:
-                self._tasks.send(claim, urgent=self._urgent(claim))
+                self._tasks.send(claim, ahead=self._goes_ahead(claim))
             except BaseException:
                 self._ledger.release([unsent.id for unsent in claims[position:]])
                 raise
@@ -61,12 +61,12 @@ class Dispatch:
                 wanted.append(Want(name, lane, room, limit))
         return wanted
 
-    def _urgent(self, claim: Claim) -> bool:
-        """Whether a claim goes ahead of the batch lane: interactive work, and the floor of batch work."""
+    def _goes_ahead(self, claim: Claim) -> bool:
+        """Whether a claim is the floor of batch work, which goes ahead of interactive work."""
         overtaken = self._overtaken.get(claim.queue, 0)
         if claim.lane == INTERACTIVE:
             self._overtaken[claim.queue] = overtaken + 1
-            return True
+            return False
         if overtaken >= _FLOOR - 1:
             self._overtaken[claim.queue] = 0
             return True

@@ -7,7 +7,9 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +30,7 @@ from headrace_workers.engines.chat_template import (
 )
 from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
+from headrace_workers.engines.slots import Slots
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import ModelCard, read_card
@@ -51,14 +54,6 @@ class _Prompt:
     sampling: Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A batch that has been handed to the engine."""
-
-    prompts: list[_Prompt]
-    results: list[Any]
-
-
 class CTranslate2Generator:
     """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
 
@@ -74,7 +69,9 @@ class CTranslate2Generator:
         self._vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
         # No prompt that fits has more characters than this: what is longer need not be tokenized to be refused.
         self._max_chars = card.context_length * max(map(len, tokenizer.get_vocab()))
-        self._engine = self._load_engine(placement.inter_threads)
+        self._urgent = False
+        self._slots = Slots(placement.inter_threads)
+        self._engine = self._load_engine(placement.inter_threads + 1)  # one for what is urgent
 
     @classmethod
     def load(
@@ -121,9 +118,21 @@ class CTranslate2Generator:
         return self._card.context_length
 
     @property
+    def parallel(self) -> int:
+        """How many calls it computes side by side; an urgent one may be one more."""
+        return self._placement.inter_threads
+
+    @property
     def placement(self) -> Placement:
         """Where it runs, and why."""
         return self._placement
+
+    @property
+    def urgent(self) -> Self:
+        """The same model, whose calls run beside what runs already when all slots are taken."""
+        view = copy(self)
+        view._urgent = True
+        return view
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Answer all. A request with a seed (and a temperature) runs alone, in a fresh copy of the engine."""
@@ -138,10 +147,13 @@ class CTranslate2Generator:
                 seeded.append(prompt)
             else:
                 plain.append(prompt)
-        # Everything is handed over before the first answer is waited for, so that no thread of the engine idles.
-        running = [self._start(self._engine, batch) for batch in self._batches(plain)]
+        # Everything is handed over before the first answer is waited for, so that no slot idles.
+        running = [
+            self._slots.submit(partial(self._answer, self._engine, batch), urgent=self._urgent)
+            for batch in self._batches(plain)
+        ]
         for batch in running:
-            answers.update(self._finish(batch))
+            answers.update(batch.result())
         for prompt in seeded:
             answers.update(self._run_seeded(prompt))
         return [answers[index] for index in range(len(requests))]
@@ -167,13 +179,9 @@ class CTranslate2Generator:
                 ready.append(prompt)
         steps = max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
         plan = self._plan(ready, max_steps=steps)
-        running = [self._start(self._engine, batch, return_logits_vocab=True) for batch in plan]
+        running = [self._slots.submit(partial(self._masses, batch, ids), urgent=self._urgent) for batch in plan]
         for batch in running:
-            for prompt, pending in zip(batch.prompts, batch.results, strict=True):
-                # The last entry: those before it are positions of the prompt, in a batch of mixed lengths.
-                logits = np.array(pending.result().logits[0][-1], dtype=np.float32)
-                found[prompt.index] = mass(logits, ids)
-            batch.results.clear()  # logits are large: let them go batch by batch
+            found.update(batch.result())
         return [found[index] for index in range(len(prompts))]
 
     def _prepare(self, index: int, messages: Sequence[Message], sampling: Sampling) -> _Prompt | HeadraceError:
@@ -204,16 +212,16 @@ class CTranslate2Generator:
             [len(prompt.tokens) for prompt in prompts],
             max_tokens=self._placement.batch_tokens,
             max_rows=self._placement.batch_rows,
-            workers=self._placement.inter_threads,
+            workers=max(1, self._slots.free),
             max_steps=max_steps,
         )
         return [[prompts[index] for index in batch] for batch in plan]
 
-    def _start(self, engine: Any, prompts: list[_Prompt], **options: Any) -> _Running:
+    def _run(self, engine: Any, prompts: list[_Prompt], **options: Any) -> list[Any]:
+        """One batch through the engine, now."""
         rows = [Row(prompt.limit, prompt.sampling.stop) for prompt in prompts]
-        results = engine.generate_batch(
+        results: list[Any] = engine.generate_batch(
             [prompt.tokens for prompt in prompts],
-            asynchronous=True,
             include_prompt_in_result=False,  # else max_length would count the prompt
             max_length=max(row.limit for row in rows),
             end_token=self._end_ids,
@@ -221,12 +229,22 @@ class CTranslate2Generator:
             **_sampling_options(prompts[0].sampling),
             **options,
         )
-        return _Running(prompts, results)
+        return results
 
-    def _finish(self, batch: _Running) -> dict[int, Completion]:
+    def _answer(self, engine: Any, prompts: list[_Prompt]) -> dict[int, Completion]:
+        results = self._run(engine, prompts)
         return {
-            prompt.index: self._complete(prompt, pending.result().sequences_ids[0])
-            for prompt, pending in zip(batch.prompts, batch.results, strict=True)
+            prompt.index: self._complete(prompt, result.sequences_ids[0])
+            for prompt, result in zip(prompts, results, strict=True)
+        }
+
+    def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> dict[int, tuple[float, ...]]:
+        # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
+        # and go with the batch.
+        results = self._run(self._engine, prompts, return_logits_vocab=True)
+        return {
+            prompt.index: mass(np.array(result.logits[0][-1], dtype=np.float32), ids)
+            for prompt, result in zip(prompts, results, strict=True)
         }
 
     def _complete(self, prompt: _Prompt, ids: list[int]) -> Completion:
@@ -241,7 +259,7 @@ class CTranslate2Generator:
         with _seeding:
             ctranslate2.set_random_seed((prompt.sampling.seed or 0) % _NO_SEED)
             try:
-                return self._finish(self._start(self._load_engine(1), [prompt]))
+                return self._answer(self._load_engine(1), [prompt])
             finally:
                 ctranslate2.set_random_seed(_NO_SEED)
 
@@ -252,7 +270,7 @@ class CTranslate2Generator:
             compute_type=self._placement.compute_type,
             inter_threads=inter_threads,
             intra_threads=self._placement.intra_threads,
-            max_queued_batches=-1,  # callers are bounded by the ledger's groups; a full queue would block them here
+            max_queued_batches=-1,  # the slots bound what comes
         )
 
     def _decode(self, ids: list[int]) -> str:

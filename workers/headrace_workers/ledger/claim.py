@@ -29,7 +29,7 @@ from headrace_workers.ledger.database import among, bindparam_of, insert, locks_
 from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
 
-FIRST_BUDGET = 1_024  # tokens, before anything is known of a group
+FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
 LEAST_BUDGET = 256
 LARGEST_BUDGET = 1_000_000
 _AIM = 0.9  # of the quantum

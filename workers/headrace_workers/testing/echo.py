@@ -15,6 +15,7 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import PromptTooLong
+from headrace_workers.engines.hardware import available_cores
 from headrace_workers.engines.stopping import cut_at_stop
 from headrace_workers.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.ports import Completion, Request
@@ -54,6 +55,16 @@ class EchoGenerator:
     def context_length(self) -> int:
         """Prompt and answer together, in words."""
         return self._context_length
+
+    @property
+    def parallel(self) -> int:
+        """It computes nothing: as many as there are cores."""
+        return available_cores()
+
+    @property
+    def urgent(self) -> "EchoGenerator":
+        """The same: nothing waits here."""
+        return self
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         """Echo all; only a prompt that leaves no room for one word is refused."""

@@ -1,0 +1,63 @@
+"""A model's spare pair of hands: interactive work is begun at once, and not only when a batch has ended."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from kombu.exceptions import OperationalError
+
+from headrace_workers.celery_app import INTERACTIVE_ONLY, queue_of
+from headrace_workers.log import Action
+
+_PAUSE = 1.0  # seconds before listening again when Redis does not answer
+_WAIT = 1.0  # and to the next look whether to stop
+
+
+class Express:
+    """Takes claims of the interactive lane from one queue, beside Celery, and runs them in a thread of its own."""
+
+    def __init__(self, app: Any, name: str, run: Callable[[int], None]) -> None:
+        self._app = app
+        self._name = name
+        self._run = run
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="express", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def stop(self, wait: float = 0.0) -> None:
+        """Take nothing more; wait so many seconds for what runs."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(wait)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._listen()
+            except (redis.RedisError, OperationalError, OSError):
+                self._stop.wait(_PAUSE)
+
+    def _listen(self) -> None:
+        with (
+            self._app.connection_for_read(transport_options=INTERACTIVE_ONLY) as connection,
+            connection.SimpleQueue(queue_of(self._name), no_ack=True, accept=["json"]) as messages,
+        ):
+            while not self._stop.is_set():
+                try:
+                    message = messages.get(timeout=_WAIT)
+                except queue.Empty:
+                    continue
+                self._take(message)
+
+    def _take(self, message: Any) -> None:
+        try:
+            (claim_id,), *_ = message.payload  # raises for what is not JSON
+            self._run(claim_id)
+        except Exception:  # whatever it was, it concerns this message alone
+            logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})
