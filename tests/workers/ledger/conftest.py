@@ -57,7 +57,10 @@ def job() -> Callable[..., NewJob]:
 def claim(ledger: Ledger) -> Callable[..., Claim | None]:
     """Claims from the queue `q`."""
 
-    def take(*, lane: int = 1, limit: int = 32, lease_ms: int = 60_000, bridge: str = "b") -> Claim | None:
-        return next(iter(ledger.claim([Want("q", lane, 1, limit)], lease_ms=lease_ms, sender=bridge)), None)
+    def take(
+        *, lane: int = 1, limit: int = 32, window: int = 0, lease_ms: int = 60_000, bridge: str = "b"
+    ) -> Claim | None:
+        wanted = Want("q", lane, 1, limit, window)
+        return next(iter(ledger.claim([wanted], lease_ms=lease_ms, sender=bridge)), None)
 
     return take

@@ -89,3 +89,18 @@ def test_budgets_stay_in_bounds():
     for _ in range(100):
         low, high = next_budget(low, 1e6, 1.0), next_budget(high, 0.0, 1.0)
     assert (low, high) == (LEAST_BUDGET, LARGEST_BUDGET)
+
+
+def test_a_group_is_chosen_for_likeness_among_equals(ledger, job, claim):
+    """The most urgent step is always in it; those of its rank that are nearest in size come with it; all come."""
+    ledger.ingest([job(tokens=size) for size in (10, 90, 12, 95, 11, 99)] + [job(tokens=10, rank=5)])
+    groups = []
+    while taken := claim(limit=3, window=6):
+        groups.append([row.tokens for row in ledger.start(taken.id, worker="w", lease_ms=60_000).steps])
+    assert [sorted(group) for group in groups] == [[10, 11, 12], [90, 95, 99], [10]]
+
+
+def test_a_group_is_filled_with_what_is_less_urgent(ledger, job, claim):
+    """Likeness never leaves room unused."""
+    ledger.ingest([job(tokens=10), job(tokens=500), job(tokens=10, rank=5), job(tokens=10, rank=5)])
+    assert [claim(limit=3, window=24).size, claim(limit=3, window=24).size] == [3, 1]

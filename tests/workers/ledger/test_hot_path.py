@@ -71,7 +71,7 @@ def test_hot_path_uses_indexes(grown):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            wanted = [Want("q", 1, 2, 32), Want("q", 0, 1, 32)]
+            wanted = [Want("q", 1, 2, 32, 256), Want("q", 0, 1, 32)]
             (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]

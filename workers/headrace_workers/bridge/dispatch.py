@@ -9,6 +9,7 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
+_WINDOW = 8  # of so many groups' steps, those of a model's batch work are chosen that are alike in length
 _LIGHT = 4  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
 
 
@@ -57,9 +58,13 @@ class Dispatch:
             if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
                 room = max(1, room)  # what waits there is being overtaken: one more, which will not be
             if room > 0:
-                limit = self._group_size * (1 if is_model_queue(name) else _LIGHT)
-                wanted.append(Want(name, lane, room, limit))
+                wanted.append(self._want(name, lane, room))
         return wanted
+
+    def _want(self, queue: str, lane: int, room: int) -> Want:
+        if not is_model_queue(queue):
+            return Want(queue, lane, room, self._group_size * _LIGHT)
+        return Want(queue, lane, room, self._group_size, self._group_size * _WINDOW if lane == BATCH else 0)
 
     def _goes_ahead(self, claim: Claim) -> bool:
         """Whether a claim is the floor of batch work, which goes ahead of interactive work."""

@@ -51,12 +51,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """How many groups are wanted of a queue and lane, and how many steps a group may have."""
+    """How many groups are wanted of a queue and lane, and how many steps a group may have.
+
+    A group's members are chosen among the first `window` of its steps: see `alike`.
+    """
 
     queue: str
     lane: int
     groups: int
     limit: int
+    window: int = 0
 
 
 def within_budget(tokens: Sequence[int], budget: int) -> int:
@@ -67,6 +71,20 @@ def within_budget(tokens: Sequence[int], budget: int) -> int:
         if spent > budget and count > 0:
             return count
     return len(tokens)
+
+
+def alike(rows: Sequence[Any], limit: int) -> list[Any]:
+    """The first of these steps, in their order of urgency, and up to `limit` that go best with it: of the same rank and
+    deadline before others, the nearest in size before those.
+
+    A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
+    prompts of like length made 1.2 times the tokens a second of those that came together.
+    """
+    first, *others = rows
+    urgency, size = (first.rank, first.deadline), first.tokens
+    peers = [row for row in others if (row.rank, row.deadline) == urgency]
+    peers.sort(key=lambda row: abs(row.tokens - size))
+    return [first, *peers, *others[len(peers) :]][:limit]
 
 
 def next_budget(tokens: int, seconds: float, quantum: float) -> int:
@@ -132,7 +150,7 @@ def _heads_of(count: int) -> Select[Any]:
 
 
 _MEMBERS = (
-    select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn)
+    select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn, STEPS.c.rank, STEPS.c.deadline)
     .where(
         IS_READY,
         STEPS.c.queue == bindparam("queue"),
@@ -165,16 +183,25 @@ def _lease(dialect: str) -> Update:
     )
 
 
+@lru_cache
+def _lock(dialect: str) -> Select[Any]:
+    jobs = one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs"))
+    query = select(STEPS.c.job_id).where(jobs, STEPS.c.stage == bindparam("at"), STEPS.c.state == "ready")
+    return query.with_for_update(skip_locked=True)
+
+
 def _take(
     connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, sender: str
 ) -> tuple[Claim | None, int]:
     """Claim one group; (None, 0) when another bridge is claiming it at this moment. The int is its last turn."""
-    rows = connection.execute(
-        _LOCKED_MEMBERS if locks_rows(connection) else _MEMBERS,
-        {"queue": want.queue, "lane": want.lane, "group": group_key, "most": want.limit},
-    ).all()
+    rows = _members(connection, want, group_key)
     if not rows:
         return None, 0
+    turns = sorted(row.turn for row in rows)
+    if want.window > want.limit:
+        rows = _locked(connection, alike(rows, want.limit))
+        if not rows:
+            return None, 0
     size = within_budget([row.tokens for row in rows], budget)
     full = size < len(rows)
     rows = rows[:size]
@@ -196,7 +223,26 @@ def _take(
     connection.execute(
         _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": stage, "claim": claim_id}
     )
-    return Claim(claim_id, want.queue, stage, want.lane, size), max(row.turn for row in rows)
+    # Virtual time goes as far as if the steps had been taken in their order.
+    return Claim(claim_id, want.queue, stage, want.lane, size), turns[size - 1]
+
+
+def _members(connection: Connection, want: Want, group_key: str) -> Sequence[Any]:
+    """The first steps of a group, locked where all of them will be taken."""
+    windowed = want.window > want.limit
+    return connection.execute(
+        _LOCKED_MEMBERS if locks_rows(connection) and not windowed else _MEMBERS,
+        {"queue": want.queue, "lane": want.lane, "group": group_key, "most": max(want.limit, want.window)},
+    ).all()
+
+
+def _locked(connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
+    """Those of these steps that nobody else is claiming at this moment."""
+    if not locks_rows(connection):
+        return rows
+    jobs = [row.job_id for row in rows]
+    free = set(connection.execute(_lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage}).scalars())
+    return [row for row in rows if row.job_id in free]
 
 
 @lru_cache
