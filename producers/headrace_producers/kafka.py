@@ -12,8 +12,8 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from headrace_producers.admin import missing_topics
 from headrace_producers.errors import DeliveryFailed, ProducerClosed, TopicMissing
 from headrace_producers.pending import PendingRecords
-from headrace_producers.producer import Record
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.sink import Record
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 

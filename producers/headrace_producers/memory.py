@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from threading import Lock
 
 from headrace_producers.errors import ProducerClosed
-from headrace_producers.producer import Producer, Record
+from headrace_producers.producer import Producer
 from headrace_producers.settings import ProducerSettings
+from headrace_producers.sink import Record
 from headrace_schemas import CancelJob, EvaluationJob, GenerationJob
 from headrace_schemas.codec import Event, decode
 

@@ -2,10 +2,9 @@
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from headrace_producers.arguments import (
     Deadline,
@@ -18,6 +17,7 @@ from headrace_producers.arguments import (
 )
 from headrace_producers.errors import InvalidJob
 from headrace_producers.settings import KafkaSettings, ProducerSettings
+from headrace_producers.sink import Record, RecordSink
 from headrace_schemas import (
     CancelJob,
     Criterion,
@@ -25,38 +25,13 @@ from headrace_schemas import (
     GenerationJob,
     Message,
     Sampling,
-    Topic,
 )
 from headrace_schemas.codec import encode, topic_for, type_of
-from headrace_schemas.envelope import Envelope, Headers
+from headrace_schemas.envelope import Envelope
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 
 FLUSH_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record, ready to be sent."""
-
-    topic: Topic
-    key: bytes  # the job's id: all records of one job go to one partition of a topic, in order
-    headers: Headers
-    value: bytes
-    job_id: str
-
-
-class RecordSink(Protocol):
-    """Where records go. Thread-safe."""
-
-    def send(self, record: Record) -> None:
-        """Take one record, in order; it may be on its way still when this returns."""
-
-    def flush(self, timeout: float) -> None:
-        """Wait for all that was sent before; DeliveryFailed for what was not confirmed."""
-
-    def close(self, timeout: float) -> None:
-        """Flush and let go. Closing twice does nothing."""
 
 
 class Producer:

@@ -9,7 +9,7 @@ from tests.services.records import read
 from headrace_producers import KafkaSettings, MemoryProducer, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
-from headrace_producers.producer import Record
+from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.topics import topic_of
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.ledger.claim import LARGEST_BUDGET, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.ledger.sizing import LARGEST_BUDGET, LEAST_BUDGET, next_budget, within_budget
 
 
 def test_urgent_work_goes_first(ledger, job, claim):

@@ -1,9 +1,4 @@
-"""Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token.
-
-A group ends at `limit` steps or at its token budget. The budget is what fits the time quantum, and it is learnt in
-proportion from each group that the budget ended or that took longer than the quantum. Small groups teach nothing: that
-they were quick says nothing about large ones.
-"""
+"""Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +12,16 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
-    case,
-    delete,
     literal,
     select,
     union_all,
     update,
 )
 
-from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.database import bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.ingest import CLOCK
+from headrace_workers.ledger.sizing import FIRST_BUDGET, alike, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
-
-FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
-LEAST_BUDGET = 256
-LARGEST_BUDGET = 1_000_000
-_AIM = 0.9  # of the quantum
-_SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
 
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
 
@@ -61,36 +49,6 @@ class Want:
     groups: int
     limit: int
     window: int = 0
-
-
-def within_budget(tokens: Sequence[int], budget: int) -> int:
-    """How many of these, in order, fit the budget: always at least the first."""
-    spent = 0
-    for count, cost in enumerate(tokens):
-        spent += cost
-        if spent > budget and count > 0:
-            return count
-    return len(tokens)
-
-
-def alike(rows: Sequence[Any], limit: int) -> list[Any]:
-    """The first of these steps, in their order of urgency, and up to `limit` that go best with it: of the same rank and
-    deadline before others, the nearest in size before those.
-
-    A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
-    prompts of like length made 1.2 times the tokens a second of those that came together.
-    """
-    first, *others = rows
-    urgency, size = (first.rank, first.deadline), first.tokens
-    peers = [row for row in others if (row.rank, row.deadline) == urgency]
-    peers.sort(key=lambda row: abs(row.tokens - size))
-    return [first, *peers, *others[len(peers) :]][:limit]
-
-
-def next_budget(tokens: int, seconds: float, quantum: float) -> int:
-    """What a group of so many tokens that took `seconds` teaches about the budget of the next."""
-    factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
-    return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))
 
 
 def claim(
@@ -258,44 +216,3 @@ def _clock_forward(dialect: str) -> Any:
 def _advance(connection: Connection, turn: int) -> None:
     """Move the virtual time of the work in service forward; never back."""
     connection.execute(_clock_forward(connection.dialect.name), {"now": turn})
-
-
-def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
-    """Put off the end of these leases; the ids that still are leases."""
-    return frozenset(
-        connection.execute(
-            update(CLAIMS)
-            .where(among(connection, CLAIMS.c.id, claim_ids))
-            .values(lease_until=now_ms() + lease_ms)
-            .returning(CLAIMS.c.id)
-        ).scalars()
-    )
-
-
-def release(connection: Connection, claim_ids: Sequence[int]) -> int:
-    """Give back claims whose work was not done: their steps are ready again, and this attempt never was."""
-    gone = (
-        connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, claim_ids)).returning(CLAIMS.c.id))
-        .scalars()
-        .all()
-    )
-    if not gone:
-        return 0
-    return connection.execute(
-        update(STEPS)
-        .where(among(connection, STEPS.c.claim_id, gone), STEPS.c.state == "leased")
-        .values(
-            state="ready",
-            claim_id=None,
-            attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0),
-        )
-    ).rowcount
-
-
-def unstarted_of(connection: Connection, sender: str) -> list[int]:
-    """The claims that this bridge or worker sent out and no worker has started."""
-    return list(
-        connection.execute(
-            select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
-        ).scalars()
-    )

@@ -11,12 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, update
 
-from headrace_workers.ledger.claim import Claim, next_budget
+from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
 from headrace_workers.ledger.hand_on import Onward, hand_on
 from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.sizing import next_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
 
 

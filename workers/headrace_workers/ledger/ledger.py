@@ -18,6 +18,7 @@ from headrace_workers.ledger import (
     duties,
     hand_on,
     ingest,
+    leases,
     outbox,
     recover,
     replay,
@@ -90,12 +91,12 @@ class Ledger:
     def release_unstarted(self, sender: str) -> int:
         """Give back what this bridge or worker sent out and nobody began; the number of steps."""
         with writing(self._hasty) as tx:
-            return claim.release(tx, claim.unstarted_of(tx, sender))
+            return leases.release(tx, leases.unstarted_of(tx, sender))
 
     def release(self, claim_ids: Sequence[int]) -> int:
         """Give back claims; the number of steps."""
         with writing(self._hasty) as tx:
-            return claim.release(tx, claim_ids)
+            return leases.release(tx, claim_ids)
 
     def outbox(self, limit: int) -> list[outbox.OutboxRow]:
         """The oldest events that wait to be published."""
@@ -144,7 +145,7 @@ class Ledger:
     def renew(self, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
         """Put off the end of leases; those that still are leases."""
         with writing(self._hasty) as tx:
-            return claim.renew(tx, claim_ids, lease_ms)
+            return leases.renew(tx, claim_ids, lease_ms)
 
     def complete(
         self,

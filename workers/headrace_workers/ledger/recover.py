@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, or_, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger.claim import release
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
+from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500

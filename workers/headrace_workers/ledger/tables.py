@@ -162,7 +162,7 @@ TURNS: Final = Table(
     Column("turn", BigInteger, nullable=False),
 )
 
-# How many tokens a group may have to fit the time quantum, learnt from the groups before: see claim.py.
+# How many tokens a group may have to fit the time quantum, learnt from the groups before: see sizing.py.
 BUDGETS: Final = Table(
     "budgets",
     METADATA,

@@ -1,0 +1,31 @@
+"""What a producer hands on, and to whom: the port between jobs and a transport."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_schemas import Topic
+from headrace_schemas.envelope import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, ready to be sent."""
+
+    topic: Topic
+    key: bytes  # the job's id: all records of one job go to one partition of a topic, in order
+    headers: Headers
+    value: bytes
+    job_id: str
+
+
+class RecordSink(Protocol):
+    """Where records go. Thread-safe."""
+
+    def send(self, record: Record) -> None:
+        """Take one record, in order; it may be on its way still when this returns."""
+
+    def flush(self, timeout: float) -> None:
+        """Wait for all that was sent before; DeliveryFailed for what was not confirmed."""
+
+    def close(self, timeout: float) -> None:
+        """Flush and let go. Closing twice does nothing."""

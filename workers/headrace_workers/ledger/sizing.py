@@ -1,0 +1,45 @@
+"""How large a group is, and of what. Pure.
+
+A group ends at its number of steps or at its token budget. The budget is what fits the time quantum, and it is learnt
+in proportion from each group that the budget ended or that took longer than the quantum. Small groups teach nothing:
+that they were quick says nothing about large ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
+LEAST_BUDGET = 256
+LARGEST_BUDGET = 1_000_000
+_AIM = 0.9  # of the quantum
+_SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
+
+
+def within_budget(tokens: Sequence[int], budget: int) -> int:
+    """How many of these, in order, fit the budget: always at least the first."""
+    spent = 0
+    for count, cost in enumerate(tokens):
+        spent += cost
+        if spent > budget and count > 0:
+            return count
+    return len(tokens)
+
+
+def alike(rows: Sequence[Any], limit: int) -> list[Any]:
+    """The first of these steps, in their order of urgency, and up to `limit` that go best with it: of the same rank and
+    deadline before others, the nearest in size before those.
+
+    A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
+    prompts of like length made 1.2 times the tokens a second of those that came together.
+    """
+    first, *others = rows
+    urgency, size = (first.rank, first.deadline), first.tokens
+    peers = [row for row in others if (row.rank, row.deadline) == urgency]
+    peers.sort(key=lambda row: abs(row.tokens - size))
+    return [first, *peers, *others[len(peers) :]][:limit]
+
+
+def next_budget(tokens: int, seconds: float, quantum: float) -> int:
+    """What a group of so many tokens that took `seconds` teaches about the budget of the next."""
+    factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))
+    return int(min(LARGEST_BUDGET, max(LEAST_BUDGET, tokens * factor)))
