@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.history import query
+from tests.chaos.history import may_be_written, query
 
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
@@ -132,7 +132,8 @@ class Deployment:
     def catch_at_work(self, name: str, seconds: float = 20) -> int:
         """SIGSTOP a worker while it holds a claim that it has begun; the claim's id.
 
-        It is stopped first and looked at then, so that the claim cannot end in between.
+        It is stopped first and looked at then, so that the claim cannot end in between. One that was stopped while it
+        wrote to SQLite, whose lock is the whole file's, would stop all the others: it goes on and is caught again.
         """
         pid = self.children[name].process.pid
         statement = f"SELECT id FROM claims WHERE started_at IS NOT NULL AND worker LIKE '%:{pid}:%'"
@@ -140,7 +141,7 @@ class Deployment:
         while time.monotonic() < until:
             if query(self.ledger, statement)[0]:
                 os.kill(pid, signal.SIGSTOP)
-                if held := query(self.ledger, statement)[0]:
+                if (held := query(self.ledger, statement)[0]) and may_be_written(self.ledger):
                     return int(held[0][0])
                 os.kill(pid, signal.SIGCONT)
             time.sleep(0.002)

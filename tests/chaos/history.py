@@ -115,6 +115,18 @@ def query(ledger: str, *statements: str) -> list[list[tuple[Any, ...]]]:
         return [connection.execute(statement).fetchall() for statement in statements]
 
 
+def may_be_written(ledger: str) -> bool:
+    """Whether nobody keeps an SQLite ledger locked. PostgreSQL locks rows, and ends what idles with them."""
+    if not ledger.startswith("sqlite"):
+        return True
+    with closing(sqlite3.connect(ledger.partition(":///")[2], timeout=1, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
 def read_events(bootstrap: str, prefix: str, topics: Sequence[str] = TOPICS) -> tuple[Event, ...]:
     """Every record on these topics, decoded."""
     records = read_records(bootstrap, [prefix + topic for topic in topics])

@@ -40,16 +40,19 @@ def roles_of(names: Sequence[str]) -> frozenset[Role]:
 
 
 def queues_of(roles: frozenset[Role], model: str | None) -> list[str]:
-    """The queues that a worker of these roles listens to."""
+    """The queues that a worker of these roles listens to, in the order in which it looks at them.
+
+    What is nearest to its end comes first: a job that was begun is finished before another is.
+    """
+    if Role.GENERATE in roles and model is None:
+        raise ConfigurationError("a worker with the role generate needs a --model")
     names = []
-    if Role.GENERATE in roles:
-        if model is None:
-            raise ConfigurationError("a worker with the role generate needs a --model")
-        names.append(model_queue(model))
-    if Role.MODERATE in roles:
-        names.append(MODERATE_QUEUE)
     if Role.JUDGE in roles:
         names.append(JUDGE_QUEUE)
+    if Role.MODERATE in roles:
+        names.append(MODERATE_QUEUE)
+    if Role.GENERATE in roles and model is not None:
+        names.append(model_queue(model))
     return names
 
 

@@ -92,7 +92,7 @@ def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *,
     _wait_for_redis(settings)
     told: list[str] = []  # the signals that asked for an end; without one, the end is Celery's own
     signals.worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
-    if model is not None:
+    if Role.GENERATE in roles and model is not None:
         express = hands.express = Express(app, model_queue(model), hands.get().run)
         signals.worker_ready.connect(lambda **_: express.start(), weak=False)  # Celery minds signals from then on
         signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)

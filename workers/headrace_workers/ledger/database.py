@@ -17,7 +17,8 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
 # next ANALYZE. Every query of the hot path has an index; the few that count all rows still may.
-_POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off"
+# A process that was frozen in a transaction must not keep its rows from the others for ever.
+_POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off -c idle_in_transaction_session_timeout=30s"
 
 BUSY_SECONDS = 30  # how long SQLite waits for another process's write
 
