@@ -119,7 +119,7 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
-NEW_CLAIM = (
+_NEW_CLAIM = (
     CLAIMS.insert()
     .values(
         {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender")}
@@ -163,26 +163,46 @@ def _take(
     size = within_budget([row.tokens for row in rows], budget)
     full = size < len(rows)
     rows = rows[:size]
-    stage = rows[0].stage
+    taken = new_claim(
+        connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
+        tokens=[row.tokens for row in rows], full=full, sender=sender, lease_ms=lease_ms,
+    )  # fmt: skip
+    connection.execute(
+        _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": taken.stage, "claim": taken.id}
+    )
+    # Virtual time goes as far as if the steps had been taken in their order.
+    return taken, turns[size - 1]
+
+
+def new_claim(
+    connection: Connection,
+    *,
+    queue: str,
+    stage: str,
+    group_key: str,
+    lane: int,
+    tokens: Sequence[int],
+    full: bool,
+    sender: str,
+    lease_ms: int,
+) -> Claim:
+    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease."""
+    size = len(tokens)
     claim_id = connection.execute(
-        NEW_CLAIM,
+        _NEW_CLAIM,
         {
-            "queue": want.queue,
+            "queue": queue,
             "stage": stage,
             "group_key": group_key,
-            "lane": want.lane,
+            "lane": lane,
             "size": size,
-            "tokens": sum(row.tokens for row in rows),
+            "tokens": sum(tokens),
             "full": full,
             "sender": sender,
             "lease_ms": lease_ms,
         },
     ).scalar_one()
-    connection.execute(
-        _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": stage, "claim": claim_id}
-    )
-    # Virtual time goes as far as if the steps had been taken in their order.
-    return Claim(claim_id, want.queue, stage, want.lane, size), turns[size - 1]
+    return Claim(claim_id, queue, stage, lane, size)
 
 
 def _members(connection: Connection, want: Want, group_key: str) -> Sequence[Any]:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
-from headrace_workers.ledger.claim import NEW_CLAIM, Claim
+from headrace_workers.ledger.claim import Claim, new_claim
 from headrace_workers.ledger.ingest import NewStep, step_row
 from headrace_workers.ledger.tables import STEPS
 
@@ -48,18 +48,7 @@ def _group(step: NewStep) -> tuple[str, int, str, str]:
 
 def _claim(connection: Connection, steps: Sequence[NewStep], onward: Onward) -> Claim:
     first = steps[0]
-    claim_id = connection.execute(
-        NEW_CLAIM,
-        {
-            "queue": first.queue,
-            "stage": first.stage,
-            "group_key": first.group_key,
-            "lane": first.lane,
-            "size": len(steps),
-            "tokens": sum(step.tokens for step in steps),
-            "full": False,
-            "sender": onward.sender,
-            "lease_ms": onward.lease_ms,
-        },
-    ).scalar_one()
-    return Claim(claim_id, first.queue, first.stage, first.lane, len(steps))
+    return new_claim(
+        connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,
+        tokens=[step.tokens for step in steps], full=False, sender=onward.sender, lease_ms=onward.lease_ms,
+    )  # fmt: skip
