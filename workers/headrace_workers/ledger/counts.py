@@ -115,13 +115,6 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     return JobView(row, tuple(steps), clock(connection))
 
 
-def known(connection: Connection, job_ids: list[str]) -> frozenset[str]:
-    """Which of these jobs the ledger has accepted, or refused with a dead letter."""
-    accepted = connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(job_ids))).scalars()
-    refused = connection.execute(select(DEAD_LETTERS.c.job_id).where(DEAD_LETTERS.c.job_id.in_(job_ids))).scalars()
-    return frozenset(accepted) | frozenset(i for i in refused if i)
-
-
 def terminals(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
     """The terminal event (its type and JSON) of each of these jobs that has ended."""
     rows = connection.execute(

@@ -195,11 +195,6 @@ class Ledger:
         with reading(self._engine) as tx:
             return counts.job(tx, job_id)
 
-    def known(self, job_ids: list[str]) -> frozenset[str]:
-        """Which of these jobs have been accepted or refused."""
-        with reading(self._engine) as tx:
-            return counts.known(tx, job_ids)
-
     def terminals(self, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
         """The terminal events of those of these jobs that have ended."""
         with reading(self._engine) as tx:
