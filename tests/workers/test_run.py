@@ -11,7 +11,16 @@ from tests.workers.judging.judge_model import JudgeModel
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_producers import KafkaSettings
-from headrace_schemas import Category, ExactMatch, Output, Rubric, Sampling, Usage
+from headrace_schemas import (
+    Category,
+    ExactMatch,
+    Moderated,
+    ModerationVerdict,
+    Output,
+    Rubric,
+    Sampling,
+    Usage,
+)
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
@@ -58,13 +67,16 @@ def ledger(tmp_path):
         yield ledger
 
 
-def runner(ledger, step, tasks=None, **settings):
-    """A runner whose steps on the model's queue are this one."""
+def runner(ledger, step, tasks=None, others=None, **settings):
+    """A runner whose steps on the model's queue are this one, and beside them `others`."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="", ledger="", **settings)
+    steps = {("model.echo", stage): step for stage in ("generate", "judge")} | (others or {})
     return Runner(
-        ledger=ledger, steps={("model.echo", stage): step for stage in ("generate", "judge")}, settings=settings,
+        ledger=ledger, steps=steps, settings=settings,
         bell=Bell(), clock=SystemClock(), renewer=Renewer(ledger, settings.lease_ms), worker="w",
-        hand_over=HandOver(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000),
+        hand_over=HandOver(
+            ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", does=steps, depth=2, lease_ms=60_000
+        ),
     )  # fmt: skip
 
 
@@ -77,6 +89,12 @@ def answered(task):
 def answer_all(tasks):
     """A step that works."""
     return [answered(task) for task in tasks]
+
+
+def pass_all(tasks):
+    """Moderation that lets everything through."""
+    verdict = ModerationVerdict(action="allow", findings=())
+    return [Done(Moderated(**dict(task.event), moderation=verdict)) for task in tasks]
 
 
 def states(ledger):
@@ -333,6 +351,23 @@ def test_what_cannot_be_sent_on_is_left_to_the_bridge(ledger, tasks):
     (job_id,) = take_in(ledger, [generation()])
     runner(ledger, answer_all, tasks).run(claim_one(ledger).id)
     assert (tasks.sent, states(ledger)) == ([], {(job_id, "generate"): "done", (job_id, "moderate"): "ready"})
+
+
+def test_a_worker_goes_on_with_what_it_does_itself(ledger):
+    """One message takes a job to its end; what a model must run is left to the bridge all the same."""
+    tasks = Tasks()
+    asked = Rubric(question="Is it kind?", model="echo")
+    plain, rubric = take_in(ledger, [generation(), generation(criteria=(asked,))])
+    others = {("moderate", "moderate"): pass_all, ("judge", "judge"): partial(judge, generator=None)}
+    runner(ledger, answer_all, tasks, others).run(claim_one(ledger).id)
+    assert tasks.sent == []
+    assert states(ledger) == {
+        (plain, "generate"): "done", (plain, "moderate"): "done", (plain, "judge"): "done",
+        (rubric, "generate"): "done", (rubric, "moderate"): "done", (rubric, "judge"): "ready",
+    }  # fmt: skip
+    assert ledger.overview().claims == 0
+    ((kind, value),) = ledger.terminals([plain, rubric]).values()
+    assert [stage.stage for stage in decode_value(kind, value).stages] == ["generate", "moderate", "judge"]
 
 
 def test_a_stop_gives_back_what_was_sent_on_and_not_begun(ledger):

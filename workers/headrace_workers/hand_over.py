@@ -1,25 +1,37 @@
 """What follows from finished work, sent on at once where its queue has room, so that no bridge need look first."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.grouping import is_model_queue
-from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
-from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.hand_on import Group, Onward
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.taskqueue import TaskQueue
 
 
 class HandOver:
-    """A worker's way to the next one. Thread-safe. What it cannot send, a bridge hands out."""
+    """A worker's way to the next one. Thread-safe. What it cannot send, a bridge hands out.
 
-    def __init__(self, *, ledger: Ledger, tasks: TaskQueue, sender: str, depth: int, lease_ms: int) -> None:
+    `does` names the queues and stages of the worker itself: what of that no model runs, it keeps.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        tasks: TaskQueue,
+        sender: str,
+        does: Iterable[tuple[str, str]],
+        depth: int,
+        lease_ms: int,
+    ) -> None:
         self._ledger = ledger
         self._tasks = tasks
         self._sender = sender
+        self._own = frozenset(place for place in does if not is_model_queue(place[0]))
         self._depth = depth
         self._lease_ms = lease_ms
 
@@ -28,17 +40,22 @@ class HandOver:
 
         None that a model runs: the bridge forms those, so that they fit the time quantum.
         """
-        following = {(step.queue, step.lane) for s in settled if isinstance(s, Advanced) for step in s.following}
-        lanes = sorted(lane for lane in following if not is_model_queue(lane[0]))
+        following = [step for s in settled if isinstance(s, Advanced) for step in s.following]
+        lanes = {
+            (step.queue, step.lane)
+            for step in following
+            if not is_model_queue(step.queue) and (step.queue, step.stage) not in self._own
+        }
         try:
-            waiting = self._tasks.waiting(lanes) if lanes else {}
+            waiting = self._tasks.waiting(sorted(lanes)) if lanes else {}
         except Unavailable:
             waiting = {}
-        return Onward({lane: self._depth - count for lane, count in waiting.items()}, self._sender, self._lease_ms)
+        room = {lane: self._depth - count for lane, count in waiting.items()}
+        return Onward(room, self._sender, self._lease_ms, self._own)
 
-    def send(self, claims: Sequence[Claim]) -> None:
+    def send(self, groups: Sequence[Group]) -> None:
         """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""
-        unsent = list(claims)
+        unsent = [group.claim for group in groups]
         try:
             while unsent:
                 self._tasks.send(unsent[0])

@@ -122,6 +122,7 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
             ledger=ledger,
             tasks=TaskQueue(create_app(settings.redis), client),
             sender=worker,
+            does=steps,
             depth=settings.queue_depth,
             lease_ms=settings.lease_ms,
         ),

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TypeVar
 
 from headrace_schemas import Category
@@ -12,7 +13,7 @@ from headrace_workers.hand_over import HandOver
 from headrace_workers.isolate import Step, run_isolated, unreadable
 from headrace_workers.ledger.complete import Completed, Settled
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.start import Started, StepRow
+from headrace_workers.ledger.start import Started, StepRow, continued
 from headrace_workers.log import Action, log
 from headrace_workers.outcome import Outcome
 from headrace_workers.ports import Clock
@@ -52,23 +53,34 @@ class Runner:
 
     def run(self, claim_id: int) -> None:
         """Run a claim, once. One that is no longer ours, or that runs here already, is passed over in silence."""
-        with self._renewer.renewing(claim_id) as mine:
-            if not mine:
+        with ExitStack() as leases:
+            if not leases.enter_context(self._renewer.renewing(claim_id)):
                 return
             lease_ms = self._settings.lease_ms
             started = self._insist(lambda: self._ledger.start(claim_id, worker=self._worker, lease_ms=lease_ms))
             if started is None:
                 self._bell.ring(Hint.WORK)  # there is room in the queue again
                 return
-            done = self._run(started)
+            begun = [started]
+            for each in begun:  # it grows by what follows
+                for kept in self._finish(each):
+                    leases.enter_context(self._renewer.renewing(kept.claim_id))
+                    begun.append(kept)
+
+    def _finish(self, started: Started) -> list[Started]:
+        """Run what was begun and write what came of it; what follows from it and was kept, begun already."""
+        done = self._complete(started)
+        kept: list[Started] = []
         if done is None:
             log("run", logging.WARNING, Action.LEASE_LOST, "finished work whose lease was lost: nothing was written",
-                claim=claim_id, steps=len(started.steps))  # fmt: skip
+                claim=started.claim_id, steps=len(started.steps))  # fmt: skip
         else:
-            self._hand_over.send(done.handed_on)
-        self._bell.ring(*Hint)
+            self._hand_over.send(done.handed_on.sent)
+            kept = [continued(started, group, done.now) for group in done.handed_on.kept]
+        self._bell.ring(*([Hint.EVENTS] if kept else Hint))
+        return kept
 
-    def _run(self, started: Started) -> Completed | None:
+    def _complete(self, started: Started) -> Completed | None:
         begun = self._clock.monotonic()
         settled = self._settle(started)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)

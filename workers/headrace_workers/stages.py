@@ -5,6 +5,7 @@ To add a stage: write its step in `steps/`, build it in `main.py`, and add its l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from headrace_schemas import EvaluationJob, GenerationJob, Topic
@@ -49,6 +50,7 @@ STAGES: Final = (
 )
 
 
+@cache
 def stages_after(topic: Topic) -> tuple[Stage, ...]:
     """The stages that an event on this topic starts; none when the topic ends a job."""
     return tuple(stage for stage in STAGES if topic in stage.consumes)

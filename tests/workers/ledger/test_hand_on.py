@@ -1,21 +1,36 @@
 """What follows is handed out in the transaction that made it."""
 
-from sqlalchemy import select
-from tests.workers.ledger.test_complete import onward
+from dataclasses import replace
 
+from sqlalchemy import select, update
+from tests.workers.ledger.test_complete import onward, record
+
+from headrace_workers.ledger.complete import Advanced
+from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.hand_on import Onward
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.start import continued
+from headrace_workers.ledger.tables import JOBS, STEPS
 
 
-def finish(ledger, job, claim, room, jobs=3):
-    """Run jobs whose next step waits in the queue "m", with so much room there; (their ids, what was handed on)."""
+def begin(ledger, job, claim, jobs=3):
+    """Jobs in the hands of the worker "w"."""
     ledger.ingest([job() for _ in range(jobs)])
-    begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
-    done = ledger.complete(
-        begun.claim_id, [onward(row.job_id) for row in begun.steps], ran_ms=1, quantum_ms=5_000,
-        onward=Onward({("m", 1): room}, "w", 60_000),
-    )  # fmt: skip
-    return [row.job_id for row in begun.steps], done.handed_on
+    return ledger.start(claim().id, worker="w", lease_ms=60_000)
+
+
+def finish(ledger, begun, room=0, own=frozenset()):
+    """Run these jobs, whose next step waits in the queue "m", with so much room there."""
+    settled = [onward(row.job_id) for row in begun.steps]
+    handing = Onward({("m", 1): room}, "w", 60_000, own)
+    return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
+
+
+def keep(ledger, begun):
+    """The group that follows, kept by a worker that does it itself."""
+    done = finish(ledger, begun, room=1, own=frozenset({("m", "moderate")}))
+    assert done.handed_on.sent == ()
+    (group,) = done.handed_on.kept
+    return continued(begun, group, done.now)
 
 
 def states(ledger):
@@ -26,22 +41,48 @@ def states(ledger):
 
 def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
     """The next worker starts it without a bridge; it completes like any other claim."""
-    jobs, (handed,) = finish(ledger, job, claim, room=1)
+    before = begin(ledger, job, claim)
+    (handed,) = (group.claim for group in finish(ledger, before, room=1).handed_on.sent)
     assert (handed.queue, handed.stage, handed.size) == ("m", "moderate", 3)
     assert states(ledger) == [("leased", 1)] * 3
     begun = ledger.start(handed.id, worker="v", lease_ms=60_000)
-    assert sorted(row.job_id for row in begun.steps) == sorted(jobs)
+    assert sorted(row.job_id for row in begun.steps) == sorted(row.job_id for row in before.steps)
     assert ledger.complete(handed.id, [], ran_ms=1, quantum_ms=5_000)
 
 
 def test_without_room_it_is_ready_for_a_bridge(ledger, job, claim):
     """A full queue takes nothing more, and nothing is lost."""
-    _, handed = finish(ledger, job, claim, room=0)
-    assert (handed, states(ledger)) == ((), [("ready", 0)] * 3)
+    done = finish(ledger, begin(ledger, job, claim), room=0)
+    assert (done.handed_on.sent, states(ledger)) == ((), [("ready", 0)] * 3)
 
 
 def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
     """A worker that stops leaves nothing leased, and this attempt never was."""
-    finish(ledger, job, claim, room=1)
+    finish(ledger, begin(ledger, job, claim), room=1)
     assert ledger.release_unstarted("w") == 3
     assert states(ledger) == [("ready", 0)] * 3
+
+
+def test_what_a_worker_keeps_it_has_begun(ledger, job, claim):
+    """It knows of it all that the ledger would tell; nobody else can begin it, and nobody gives it back as unbegun."""
+    kept = keep(ledger, begin(ledger, job, claim))
+    assert ledger.start(kept.claim_id, worker="v", lease_ms=60_000) is None
+    assert ledger.release_unstarted("w") == 0
+    told = ledger.start(kept.claim_id, worker="w", lease_ms=60_000)
+    assert replace(told, now=0, steps=()) == replace(kept, now=0, steps=())
+    assert sorted(told.steps) == sorted(kept.steps)
+    settled = [Advanced(row.job_id, record(row.job_id, "headrace.result.v1")) for row in kept.steps]
+    assert ledger.complete(kept.claim_id, settled, ran_ms=1, quantum_ms=5_000)
+    assert (states(ledger), ledger.overview().done, ledger.overview().claims) == ([("done", 1)] * 3, 3, 0)
+
+
+def test_a_kept_step_whose_job_was_cancelled_as_it_was_made_is_put_away(ledger, job, claim):
+    """Cancelling cannot see a step that is not yet written: its end finds the job ended, and leaves nothing leased."""
+    kept = keep(ledger, begin(ledger, job, claim))
+    gone, *others = (row.job_id for row in kept.steps)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == gone).values(state="cancelled"))
+    settled = [Advanced(row.job_id, record(row.job_id, "headrace.result.v1")) for row in kept.steps]
+    assert ledger.complete(kept.claim_id, settled, ran_ms=1, quantum_ms=5_000)
+    assert states(ledger) == [("cancelled", 1), ("done", 1), ("done", 1)]
+    assert sorted(ledger.terminals([gone, *others])) == sorted(others)

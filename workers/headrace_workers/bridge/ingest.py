@@ -22,6 +22,7 @@ _JOIN_MS = 8_000
 _BATCH = 500
 _COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
 _RESUME_AT = 0.9  # of the bound
+_ASK_CLOCK_EVERY = 1.0
 # Seconds between commits while records keep coming. A successor reads again what was not committed, and passes it over.
 _COMMIT_EVERY = 1.0
 
@@ -64,6 +65,7 @@ class Ingest:
         self._counted_at = float("-inf")
         self._paused = False
         self._uncommitted_since: float | None = None
+        self._asked_clock: tuple[int, float] | None = None  # what the ledger's clock said (ms), and when on ours
 
     def once(self, tell: Callable[[Hint], object]) -> None:
         """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull."""
@@ -102,7 +104,7 @@ class Ingest:
             self._uncommitted_since = None
 
     def _take(self, records: list[Record]) -> list[Hint]:
-        rules = Rules(self._models, self._judge_model, self._ledger.now())
+        rules = Rules(self._models, self._judge_model, self._ledger_time())
         decided = [accept(record, rules) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
@@ -113,6 +115,14 @@ class Ingest:
             reasons = "; ".join(sorted({burial.reason[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations)
+
+    def _ledger_time(self) -> int:
+        """The ledger's clock (ms), asked at most once a second: deadlines are no finer than that."""
+        now = self._clock.monotonic()
+        if self._asked_clock is None or now - self._asked_clock[1] > _ASK_CLOCK_EVERY:
+            self._asked_clock = self._ledger.now(), now
+        told, at = self._asked_clock
+        return told + int((now - at) * 1000)
 
     def _open(self) -> Any:
         if self._consumer is None:

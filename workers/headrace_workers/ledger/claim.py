@@ -127,6 +127,7 @@ _NEW_CLAIM = (
     )
     .returning(CLAIMS.c.id)
 )
+_BEGUN_CLAIM = _NEW_CLAIM.values({"started_at": now_ms(), "worker": bindparam("worker")})
 
 
 @lru_cache
@@ -185,23 +186,28 @@ def new_claim(
     full: bool,
     sender: str,
     lease_ms: int,
+    worker: str | None = None,
 ) -> Claim:
-    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease."""
+    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease.
+
+    With `worker` it is begun, by this one.
+    """
     size = len(tokens)
-    claim_id = connection.execute(
-        _NEW_CLAIM,
-        {
-            "queue": queue,
-            "stage": stage,
-            "group_key": group_key,
-            "lane": lane,
-            "size": size,
-            "tokens": sum(tokens),
-            "full": full,
-            "sender": sender,
-            "lease_ms": lease_ms,
-        },
-    ).scalar_one()
+    parameters: dict[str, object] = {
+        "queue": queue,
+        "stage": stage,
+        "group_key": group_key,
+        "lane": lane,
+        "size": size,
+        "tokens": sum(tokens),
+        "full": full,
+        "sender": sender,
+        "lease_ms": lease_ms,
+    }
+    if worker is None:
+        claim_id = connection.execute(_NEW_CLAIM, parameters).scalar_one()
+    else:
+        claim_id = connection.execute(_BEGUN_CLAIM, parameters | {"worker": worker}).scalar_one()
     return Claim(claim_id, queue, stage, lane, size)
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, update
 
-from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
-from headrace_workers.ledger.hand_on import Onward, hand_on
+from headrace_workers.ledger.hand_on import HandedOn, Onward, hand_on
 from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.sizing import next_budget
@@ -44,9 +43,10 @@ Settled = Advanced | Postponed | Burial
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A claim that was ended, and those of what follows that were handed out at once: they are to be sent."""
+    """A claim that was ended, when by the database's clock (ms), and what of that which follows was handed out."""
 
-    handed_on: tuple[Claim, ...] = ()
+    now: int
+    handed_on: HandedOn = HandedOn()
 
 
 _END = (
@@ -86,21 +86,22 @@ def complete(
     if head is None:
         return None
     group_key, full, tokens, started_at, size, now = head
-    following = _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
-    claims = hand_on(connection, following, onward, now)
-    _postpone(connection, claim_id, [s for s in settled if isinstance(s, Postponed)], now)
-    bury(connection, [s for s in settled if isinstance(s, Burial)], now)
-    if len(settled) < size:  # the rest was cancelled between the claim and its start
+    done = _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
+    handed_on = hand_on(connection, [step for item in done for step in item.following], onward, now)
+    later = [s for s in settled if isinstance(s, Postponed)]
+    _postpone(connection, claim_id, later, now)
+    dead = bury(connection, [s for s in settled if isinstance(s, Burial)], now)
+    if len(done) + len(later) + dead < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000))
-    return Completed(tuple(claims))
+    return Completed(now, handed_on)
 
 
-def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[NewStep]:
-    """Write the steps that are done, and what is to be published; the steps that follow."""
+def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[Advanced]:
+    """Write the steps that are done, and what is to be published; those that were still ours."""
     if not done:
         return []
     last = {item.job_id: item.record for item in done if not item.following}
@@ -113,9 +114,8 @@ def _advance(connection: Connection, claim_id: int, done: list[Advanced], starte
     }
     held = set(connection.execute(_done(connection.dialect.name), parameters).scalars())
     end_jobs(connection, "done", [(job_id, record) for job_id, record in last.items() if job_id in held], now)
-    onward = [item for item in done if item.following and item.job_id in held]
-    put(connection, [item.record for item in onward])
-    return [step for item in onward for step in item.following]
+    put(connection, [item.record for item in done if item.following and item.job_id in held])
+    return [item for item in done if item.job_id in held]
 
 
 def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> None:

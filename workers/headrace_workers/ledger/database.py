@@ -2,11 +2,23 @@
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, any_, bindparam, create_engine, event, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -137,6 +149,28 @@ def insert(where: Connection | str, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT, in the dialect of a connection or of this name."""
     name = where if isinstance(where, str) else where.dialect.name
     return (postgresql if name == "postgresql" else sqlite).insert(table)
+
+
+def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Mapping[str, Any]) -> Any:
+    """An INSERT of many rows that may say what it did; `many` makes its parameters. `constants` are every row's.
+
+    On PostgreSQL each column comes as an array: a statement that grew by the row would be parsed anew each time, which
+    costs more than running it.
+    """
+    if dialect != "postgresql":
+        return insert(dialect, table).values({column.name: bindparam(column.name) for column in columns} | constants)
+    rows = (
+        func.unnest(*(bindparam_of(dialect, column, name=column.name) for column in columns))
+        .table_valued(*(sql_column(column.name, column.type) for column in columns))
+        .render_derived()
+    )
+    names = [*(column.name for column in columns), *constants]
+    return insert(dialect, table).from_select(names, select(*rows.c, *constants.values()))
+
+
+def many(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows, at least one, as `insert_many` takes them."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if dialect == "postgresql" else rows
 
 
 def among(connection: Connection, column: Any, values: Collection[Any]) -> ColumnElement[bool]:

@@ -1,7 +1,8 @@
 """The steps that follow from others, written in the transaction that made them: ready, or handed out at once.
 
 What is handed out here need not wait until a bridge has looked. It is no more than the bridge would hand out: groups
-that no model runs, as many as there is room for in their queue.
+that no model runs, as many as there is room for in their queue. What the worker that made them does itself, it keeps:
+that is begun with its making, and needs no message.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,36 +20,61 @@ _NEW_STEPS = STEPS.insert()
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """How many groups there is room for by queue and lane, under which name they go out, and for how long (ms)."""
+    """How many groups there is room for by queue and lane, under which name they go out, and for how long (ms).
+
+    `own` names the queues and stages that the sender does itself, at once.
+    """
 
     room: Mapping[tuple[str, int], int]
     sender: str
     lease_ms: int
+    own: frozenset[tuple[str, str]] = frozenset()
 
 
-def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | None, now: int) -> list[Claim]:
-    """Write these new steps; the claims of those that were handed out at once."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A claim of steps that were just made."""
+
+    claim: Claim
+    steps: tuple[NewStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """Groups that are to be sent, and groups that the sender has begun."""
+
+    sent: tuple[Group, ...] = ()
+    kept: tuple[Group, ...] = ()
+
+
+def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | None, now: int) -> HandedOn:
+    """Write these new steps; the groups that were handed out at once."""
     room = dict(onward.room) if onward else {}
-    rows, claims = [], []
-    for (queue, lane, _stage, _key), members in groupby(sorted(steps, key=_group), key=_group):
-        claim, part = None, list(members)
-        if onward and room.get((queue, lane), 0) > 0:
+    rows: list[dict[str, object]] = []
+    sent, kept = [], []
+    for (queue, lane, stage, _key), members in groupby(sorted(steps, key=_group), key=_group):
+        claim, part = None, tuple(members)
+        if onward and (queue, stage) in onward.own:
+            claim = _claim(connection, part, onward, worker=onward.sender)
+            kept.append(Group(claim, part))
+        elif onward and room.get((queue, lane), 0) > 0:
             room[queue, lane] -= 1
             claim = _claim(connection, part, onward)
-            claims.append(claim)
+            sent.append(Group(claim, part))
         rows += [step_row(step, now, claim.id if claim else None) for step in part]
     if rows:
         connection.execute(_NEW_STEPS, rows)
-    return claims
+    return HandedOn(tuple(sent), tuple(kept))
 
 
 def _group(step: NewStep) -> tuple[str, int, str, str]:
     return step.queue, step.lane, step.stage, step.group_key
 
 
-def _claim(connection: Connection, steps: Sequence[NewStep], onward: Onward) -> Claim:
+def _claim(connection: Connection, steps: Sequence[NewStep], onward: Onward, worker: str | None = None) -> Claim:
     first = steps[0]
     return new_claim(
         connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,
         tokens=[step.tokens for step in steps], full=False, sender=onward.sender, lease_ms=onward.lease_ms,
+        worker=worker,
     )  # fmt: skip

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, literal_column, select
+from sqlalchemy import BigInteger, Connection, bindparam, case, literal, literal_column, select
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.database import among, insert, now_ms
+from headrace_workers.ledger.database import among, insert, insert_many, many, now_ms
 from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
@@ -74,10 +74,9 @@ def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, 
 
 @lru_cache
 def _new_jobs(dialect: str) -> Any:
-    columns = ("id", "tenant", "kind", "payload", "traceparent")
-    row: dict[str, Any] = {name: bindparam(name) for name in columns} | {"state": "active", "accepted_at": now_ms()}
-    statement = insert(dialect, JOBS).values(row).on_conflict_do_nothing(index_elements=["id"])
-    return statement.returning(JOBS.c.id, JOBS.c.accepted_at)
+    columns = [JOBS.c[name] for name in ("id", "tenant", "kind", "payload", "traceparent")]
+    statement = insert_many(dialect, JOBS, columns, {"state": literal("active"), "accepted_at": now_ms()})
+    return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
 
 
 def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
@@ -91,7 +90,9 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
         {"id": job.id, "tenant": job.tenant, "kind": job.kind, "payload": job.payload, "traceparent": job.traceparent}
         for job in sorted(unique.values(), key=lambda job: job.id)
     ]
-    accepted_at = {row.id: row.accepted_at for row in connection.execute(_new_jobs(connection.dialect.name), rows)}
+    dialect = connection.dialect.name
+    written = connection.execute(_new_jobs(dialect), many(dialect, rows))
+    accepted_at = {row.id: row.accepted_at for row in written}
     steps = _in_turn(connection, [job for job in unique.values() if job.id in accepted_at])
     if steps:
         connection.execute(STEPS.insert(), [step_row(step, accepted_at[step.job_id]) for step in steps])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import now_ms
+from headrace_workers.ledger.hand_on import Group
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 
 
@@ -95,3 +96,24 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
     # The step of a job that was cancelled since is left out, and put away when the claim ends.
     steps = tuple(StepRow._make(tuple(row)[:-1]) for row in rows if row[-1] == "active")
     return Started(claim_id, queue, stage, group_key, full, tokens, now, steps)
+
+
+def continued(before: Started, kept: Group, now: int) -> Started:
+    """A group that its worker kept, begun at `now`: all that would be read is known from the steps that it follows."""
+    parents = {row.job_id: row for row in before.steps}
+    steps = tuple(
+        parents[step.job_id]._replace(
+            attempts=1,
+            ready_at=now,
+            event_type=step.event_type,
+            payload=step.payload,
+            lane=step.lane,
+            rank=step.rank,
+            deadline=step.deadline,
+            turn=step.turn,
+            tokens=step.tokens,
+        )
+        for step in kept.steps
+    )
+    claim, tokens = kept.claim, sum(step.tokens for step in kept.steps)
+    return Started(claim.id, claim.queue, claim.stage, kept.steps[0].group_key, False, tokens, now, steps)
