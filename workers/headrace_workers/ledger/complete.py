@@ -46,7 +46,7 @@ class Completed:
     """A claim that was ended, when by the database's clock (ms), and what of that which follows was handed out."""
 
     now: int
-    handed_on: HandedOn = HandedOn()
+    handed_on: HandedOn
 
 
 _END = (
