@@ -158,7 +158,9 @@ def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Map
     costs more than running it.
     """
     if dialect != "postgresql":
-        return insert(dialect, table).values({column.name: bindparam(column.name) for column in columns} | dict(constants))
+        return insert(dialect, table).values(
+            {column.name: bindparam(column.name) for column in columns} | dict(constants)
+        )
     rows = (
         func.unnest(*(bindparam_of(dialect, column, name=column.name) for column in columns))
         .table_valued(*(sql_column(column.name, column.type) for column in columns))
