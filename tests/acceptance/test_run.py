@@ -30,7 +30,7 @@ def test_a_file_is_answered_whole(shell):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=["kill", "int", "term"])
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell, number):
     """Stopped in the middle and run again, each line has one receipt, and those that were written stand."""
-    jobs = [{"prompt": f"%%sleep:0.02%% {number}"} for number in range(300)]
+    jobs = [{"prompt": f"%%sleep:0.01%% {number}"} for number in range(300)]
     (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
     out = shell.folder / "out.jsonl"
     first = shell.start("run", "in.jsonl", "-o", "out.jsonl")

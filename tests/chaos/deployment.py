@@ -133,7 +133,7 @@ class Deployment:
         """SIGSTOP a worker while it holds a claim that it has begun; the claim's id.
 
         It is stopped first and looked at then, so that the claim cannot end in between. One that was stopped while it
-        wrote to SQLite, whose lock is the whole file's, would stop all the others: it goes on and is caught again.
+        wrote would keep its locks, on SQLite the whole file's: it goes on and is caught again.
         """
         pid = self.children[name].process.pid
         statement = f"SELECT id FROM claims WHERE started_at IS NOT NULL AND worker LIKE '%:{pid}:%'"
@@ -141,6 +141,7 @@ class Deployment:
         while time.monotonic() < until:
             if query(self.ledger, statement)[0]:
                 os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.03)  # whoever else was writing has ended
                 if (held := query(self.ledger, statement)[0]) and may_be_written(self.ledger):
                     return int(held[0][0])
                 os.kill(pid, signal.SIGCONT)
@@ -208,6 +209,7 @@ class Deployment:
             "HEADRACE_HOME": str(self.folder),
             "HEADRACE_LEASE": str(self.lease),
             "HEADRACE_MAX_CRASHES": "2",
+            "HEADRACE_GROUP_SIZE": "32",  # smaller groups: more of them are under way when something dies
             "TMPDIR": str(self.folder),  # where processes show that they live: of this deployment alone
             "OMP_NUM_THREADS": "1",
         }

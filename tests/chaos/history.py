@@ -115,10 +115,16 @@ def query(ledger: str, *statements: str) -> list[list[tuple[Any, ...]]]:
         return [connection.execute(statement).fetchall() for statement in statements]
 
 
+_IDLE_IN_TRANSACTION = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '20 ms'
+"""
+
+
 def may_be_written(ledger: str) -> bool:
-    """Whether nobody keeps an SQLite ledger locked. PostgreSQL locks rows, and ends what idles with them."""
+    """Whether nobody keeps the ledger locked: an SQLite file, or rows of a PostgreSQL (which ends that in 30 s)."""
     if not ledger.startswith("sqlite"):
-        return True
+        return query(ledger, _IDLE_IN_TRANSACTION)[0] == [(0,)]
     with closing(sqlite3.connect(ledger.partition(":///")[2], timeout=1, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -1,9 +1,10 @@
 """Which steps may share one call."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.schemas.strategies import evaluations, generations
-from tests.workers.bridge.records import generation
+from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Sampling
 from headrace_workers.grouping import estimate_tokens, generate_group, is_model_queue, model_queue, queues
@@ -50,6 +51,15 @@ def test_a_group_fits_its_column_after_it_was_split(job):
 def test_every_job_costs_something(job):
     """A job of no cost would overtake for ever in the fair order."""
     assert estimate_tokens(job) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("Name three rivers.", 4), ("12 May 2031", 7), ("naïve", 3), ("江の水", 3), ("a" * 30, 3), (" \n\t ", 0)],
+)
+def test_tokens_are_guessed_by_words_digits_and_signs(text, tokens):
+    """Words, each digit and each other sign; a long word is several."""
+    assert estimate_tokens(evaluation(input=text, output="")) == tokens + 1
 
 
 def test_queues_are_those_of_roles_and_models():

@@ -18,7 +18,7 @@ def test_defaults_need_three_addresses():
         "sqlite:///x.db",
         Path(".headrace"),
     )
-    assert (settings.lease_ms, settings.group_size, settings.judge_model) == (30_000, 32, None)
+    assert (settings.lease_ms, settings.group_size, settings.judge_model) == (30_000, 64, None)
 
 
 def test_everything_can_be_set(tmp_path):

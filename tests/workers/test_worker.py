@@ -53,8 +53,16 @@ def served(ledger, tasks, job):
     """A condition: this new job was done. Meanwhile work goes out as a bridge sends it: again when its lease ends,
     since a message may die with Redis, or on its way to a worker whose connection has just died."""
     (job_id,) = take_in(ledger, [job])
-    sender = Dispatch(ledger=ledger, tasks=tasks, aliases=lambda: ["echo"], bridge="bridge", lease_ms=2_000,
-                      group_size=1, depth=2)  # fmt: skip
+    sender = Dispatch(
+        ledger=ledger,
+        tasks=tasks,
+        aliases=lambda: ["echo"],
+        bridge="bridge",
+        lease_ms=2_000,
+        linger_ms=0,
+        group_size=1,
+        depth=2,
+    )
     done = is_done(ledger, job_id)
 
     def look():
@@ -79,8 +87,16 @@ class Evil:
 def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_server, tmp_path):
     """Through generate, moderate and judge, each by a message that names a claim."""
     ids = take_in(ledger, [generation(prompt=str(n)) for n in range(5)] + [evaluation()])
-    sender = Dispatch(ledger=ledger, tasks=tasks, aliases=lambda: ["echo"], bridge="bridge", lease_ms=30_000,
-                      group_size=4, depth=2)  # fmt: skip
+    sender = Dispatch(
+        ledger=ledger,
+        tasks=tasks,
+        aliases=lambda: ["echo"],
+        bridge="bridge",
+        lease_ms=30_000,
+        linger_ms=0,
+        group_size=4,
+        depth=2,
+    )
 
     def ended():
         sender.once()

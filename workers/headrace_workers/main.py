@@ -66,6 +66,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
             lease_ms=settings.lease_ms,
             group_size=settings.group_size,
             depth=settings.queue_depth,
+            linger_ms=int(settings.linger * 1000),
         ),
         relay=Relay(kafka=settings.kafka, ledger=ledger, bridge=name, clock=clock),
         reap=Reap(

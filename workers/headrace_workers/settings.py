@@ -26,7 +26,8 @@ class Settings:
     lease: float = 30.0
     # How long a group of bulk work may keep a worker, so that an interactive job never waits longer.
     quantum: float = 15.0
-    group_size: int = 32  # steps of one group at most
+    group_size: int = 64  # steps of one group at most
+    linger: float = 0.3  # how long a model's batch work waits for company, when it makes no full group
     queue_depth: int = 2  # groups that wait in Redis, a queue and lane: enough to keep workers busy, too few to age
     max_attempts: int = 8  # runs of one step, before a transient failure is final
     max_crashes: int = 3  # deaths of a worker that ran one job alone, before the job is poison
@@ -73,6 +74,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "lease": float,
     "quantum": float,
     "group_size": int,
+    "linger": float,
     "queue_depth": int,
     "max_attempts": int,
     "max_crashes": int,

@@ -34,7 +34,14 @@ def tasks(redis_server, client):
 
 def dispatch(ledger, tasks, **changes):
     """A dispatch of one job a group."""
-    known = {"aliases": lambda: ["echo"], "bridge": "b", "lease_ms": 30_000, "group_size": 1, "depth": 2}
+    known = {
+        "aliases": lambda: ["echo"],
+        "bridge": "b",
+        "lease_ms": 30_000,
+        "group_size": 1,
+        "depth": 2,
+        "linger_ms": 0,
+    }
     return Dispatch(ledger=ledger, tasks=tasks, **(known | changes))
 
 

@@ -58,9 +58,9 @@ def claim(ledger: Ledger) -> Callable[..., Claim | None]:
     """Claims from the queue `q`."""
 
     def take(
-        *, lane: int = 1, limit: int = 32, window: int = 0, lease_ms: int = 60_000, bridge: str = "b"
+        *, lane: int = 1, limit: int = 32, window: int = 0, linger: int = 0, lease_ms: int = 60_000, bridge: str = "b"
     ) -> Claim | None:
-        wanted = Want("q", lane, 1, limit, window)
+        wanted = Want("q", lane, 1, limit, window, linger)
         return next(iter(ledger.claim([wanted], lease_ms=lease_ms, sender=bridge)), None)
 
     return take

@@ -3,8 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
+from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.sizing import LARGEST_BUDGET, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.ledger.tables import STEPS
 
 
 def test_urgent_work_goes_first(ledger, job, claim):
@@ -104,3 +107,16 @@ def test_a_group_is_filled_with_what_is_less_urgent(ledger, job, claim):
     """Likeness never leaves room unused."""
     ledger.ingest([job(tokens=10), job(tokens=500), job(tokens=10, rank=5), job(tokens=10, rank=5)])
     assert [claim(limit=3, window=24).size, claim(limit=3, window=24).size] == [3, 1]
+
+
+def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
+    """It goes when it is full, or when its first step has waited long enough."""
+    ledger.ingest([job(), job()])
+    assert claim(limit=3, linger=60_000) is None
+    ledger.ingest([job(), job()])
+    assert claim(limit=3, linger=60_000).size == 3
+    assert claim(limit=3, linger=60_000) is None
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 60_000))
+    ledger.ingest([job()])
+    assert claim(limit=3, linger=60_000).size == 2

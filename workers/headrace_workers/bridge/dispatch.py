@@ -10,11 +10,15 @@ from headrace_workers.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
 _WINDOW = 8  # of so many groups' steps, those of a model's batch work are chosen that are alike in length
-_LIGHT = 4  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
+_LIGHT = 2  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
 
 
 class Dispatch:
-    """Fills the task queue up to `depth` groups a queue and lane."""
+    """Fills the task queue up to `depth` groups a queue and lane.
+
+    A model's batch work that makes no full group waits for company, `linger_ms` at most: groups of one and three, as
+    the first lines of a file made them, take a model as long as full ones.
+    """
 
     def __init__(
         self,
@@ -26,6 +30,7 @@ class Dispatch:
         lease_ms: int,
         group_size: int,
         depth: int,
+        linger_ms: int,
     ) -> None:
         self._ledger = ledger
         self._tasks = tasks
@@ -34,6 +39,7 @@ class Dispatch:
         self._lease_ms = lease_ms
         self._group_size = group_size
         self._depth = depth
+        self._linger_ms = linger_ms
         self._overtaken: dict[str, int] = {}  # interactive claims of a queue since batch work had its floor
 
     def once(self) -> int:
@@ -64,7 +70,9 @@ class Dispatch:
     def _want(self, queue: str, lane: int, room: int) -> Want:
         if not is_model_queue(queue):
             return Want(queue, lane, room, self._group_size * _LIGHT)
-        return Want(queue, lane, room, self._group_size, self._group_size * _WINDOW if lane == BATCH else 0)
+        if lane == INTERACTIVE:
+            return Want(queue, lane, room, self._group_size)
+        return Want(queue, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
         """Whether a claim is the floor of batch work, which goes ahead of interactive work."""

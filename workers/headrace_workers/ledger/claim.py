@@ -41,7 +41,8 @@ class Claim:
 class Want:
     """How many groups are wanted of a queue and lane, and how many steps a group may have.
 
-    A group's members are chosen among the first `window` of its steps: see `alike`.
+    A group's members are chosen among the first `window` of its steps: see `alike`. One that is not full waits for
+    company until its first step has been ready for `linger_ms`.
     """
 
     queue: str
@@ -49,6 +50,7 @@ class Want:
     groups: int
     limit: int
     window: int = 0
+    linger_ms: int = 0
 
 
 def claim(
@@ -108,7 +110,15 @@ def _heads_of(count: int) -> Select[Any]:
 
 
 _MEMBERS = (
-    select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.tokens, STEPS.c.turn, STEPS.c.rank, STEPS.c.deadline)
+    select(
+        STEPS.c.job_id,
+        STEPS.c.stage,
+        STEPS.c.tokens,
+        STEPS.c.turn,
+        STEPS.c.rank,
+        STEPS.c.deadline,
+        (now_ms() - STEPS.c.ready_at).label("waited"),
+    )
     .where(
         IS_READY,
         STEPS.c.queue == bindparam("queue"),
@@ -152,9 +162,12 @@ def _lock(dialect: str) -> Select[Any]:
 def _take(
     connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, sender: str
 ) -> tuple[Claim | None, int]:
-    """Claim one group; (None, 0) when another bridge is claiming it at this moment. The int is its last turn."""
+    """Claim one group; (None, 0) when it waits for company, or another bridge is claiming it at this moment.
+
+    The int is its last turn.
+    """
     rows = _members(connection, want, group_key)
-    if not rows:
+    if not rows or (len(rows) < want.limit and max(row.waited for row in rows) < want.linger_ms):
         return None, 0
     turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
