@@ -18,7 +18,7 @@ NAME = "efficiency"
 MAX_TOKENS = 64
 _WARM_UP = 32
 _TURNS = 2  # of the pipeline, each between two runs of the plain script: the machine's speed moves meanwhile
-_SAMPLE = 128  # prompts that the batch size is chosen with
+_SAMPLE = 256  # prompts that the batch size is chosen with
 _PLAIN_SECONDS = 1_800.0
 
 
