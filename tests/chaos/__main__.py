@@ -25,12 +25,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two faults")
     parser.add_argument("--seed", type=int, default=None, help="which random faults; printed when it is not given")
     parser.add_argument("--quiet-seconds", type=float, default=180.0, help="how long the rest may take without faults")
+    parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
     return parser.parse_args()
 
 
 def run(options: argparse.Namespace, folder: Path) -> Tally:
     """Faults while jobs run, then the rest in peace, then the tally."""
-    with Servers.found(folder) as servers:
+    with Servers.found(folder, embedded=options.embedded) as servers:
         print(f"stack: {servers.name}; seed {options.seed}", flush=True)
         deployment = servers.deployment(folder)
         try:

