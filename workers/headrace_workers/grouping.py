@@ -44,7 +44,7 @@ def estimate_tokens(job: Job) -> int:
 
 
 def _pieces(text: str) -> int:
-    return sum(1 for _ in _PIECE.finditer(text))
+    return len(_PIECE.findall(text))
 
 
 def generate_group(job: GenerationJob, job_id: str) -> str:
