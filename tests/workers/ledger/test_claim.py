@@ -110,7 +110,7 @@ def test_a_group_is_filled_with_what_is_less_urgent(ledger, job, claim):
 
 
 def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
-    """It goes when it is full, or when its first step has waited long enough."""
+    """It goes when it is full, or when its first step has waited long enough, or the clock went back."""
     ledger.ingest([job(), job()])
     assert claim(limit=3, linger=60_000) is None
     ledger.ingest([job(), job()])
@@ -120,3 +120,8 @@ def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
         tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 60_000))
     ledger.ingest([job()])
     assert claim(limit=3, linger=60_000).size == 2
+    ledger.ingest([job(tokens=3_000), job(tokens=3_000)])
+    assert claim(limit=3, linger=60_000).size == 1  # the budget made it full
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at + 3_600_000))
+    assert claim(limit=3, linger=60_000).size == 1

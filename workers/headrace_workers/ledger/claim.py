@@ -167,7 +167,7 @@ def _take(
     The int is its last turn.
     """
     rows = _members(connection, want, group_key)
-    if not rows or (len(rows) < want.limit and max(row.waited for row in rows) < want.linger_ms):
+    if not rows or _waits_for_company(rows, want, budget):
         return None, 0
     turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
@@ -186,6 +186,12 @@ def _take(
     )
     # Virtual time goes as far as if the steps had been taken in their order.
     return taken, turns[size - 1]
+
+
+def _waits_for_company(rows: Sequence[Any], want: Want, budget: int) -> bool:
+    """Whether a group that could be larger is too fresh to go. A clock that went back lets it go."""
+    full = len(rows) >= want.limit or sum(row.tokens for row in rows) >= budget
+    return not full and 0 <= max(row.waited for row in rows) < want.linger_ms
 
 
 def new_claim(
