@@ -37,7 +37,8 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
-	$(BIN)/python -m pytest
+	@# Most of it waits for processes and services; each of the two has services of its own.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)

@@ -31,6 +31,7 @@ def production(tmp_path, smollm2, apache_kafka, redis_server, postgres):
             "HEADRACE_REDIS": redis_server.url,
             "HEADRACE_LEDGER": ledger,
             "HEADRACE_LEDGER_PASSWORD": "not asked for on loopback",
+            "TMPDIR": str(tmp_path),  # where processes show that they live: of this deployment alone
         },
     )
 
