@@ -60,11 +60,11 @@ def _pipeline(there: Services, home: Path, asked: list[dict[str, Any]], say: Say
 def _rows(count: int, plain: list[dict[str, Any]], flows: list[Flow]) -> list[Row]:
     # int8 answers move a little with their neighbours, and so does their number of tokens
     tokens = [sum(result.usage.completion_tokens for result in flow.results.values()) for flow in flows]
-    rates = [count_of / flow.ended for count_of, flow in zip(tokens, flows, strict=True)]
+    rates = [written / flow.ended for written, flow in zip(tokens, flows, strict=True)]
     size, sweep = plain[0]["batch_size"], plain[0]["sweep"]
     seconds = mean(each["seconds"] for each in plain)
     return [
-        *(row(f"plain script, sample in batches of {size}", rate, "tokens/s") for size, rate in sweep.items()),
+        *(row(f"plain script, sample in batches of {tried}", rate, "tokens/s") for tried, rate in sweep.items()),
         *(
             row(f"plain script, {count} prompts in batches of {size}, run {number}", _rate(each), "tokens/s")
             for number, each in enumerate(plain, 1)

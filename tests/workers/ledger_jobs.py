@@ -8,10 +8,12 @@ from tests.workers.bridge.records import RULES, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.bridge.accept import accept
+from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.ledger.claim import Claim, Want
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
+from headrace_workers.taskqueue import TaskQueue
 
 
 @contextmanager
@@ -37,3 +39,16 @@ def claim_one(
 ) -> Claim | None:
     """The most urgent group of a queue, if there is one."""
     return next(iter(ledger.claim([Want(queue, lane, 1, limit)], lease_ms=lease_ms, sender="bridge")), None)
+
+
+def dispatch(ledger: Ledger, tasks: TaskQueue, **changes: object) -> Dispatch:
+    """A bridge's dispatch for the model `echo`, of one job a group, which waits for no company."""
+    known = {
+        "aliases": lambda: ["echo"],
+        "bridge": "b",
+        "lease_ms": 30_000,
+        "group_size": 1,
+        "depth": 2,
+        "linger_ms": 0,
+    }
+    return Dispatch(ledger=ledger, tasks=tasks, **(known | changes))  # type: ignore[arg-type]

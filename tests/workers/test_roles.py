@@ -22,10 +22,8 @@ def test_other_words_are_refused_with_those_that_are_known(names):
 
 def test_a_generate_worker_needs_a_model():
     """Other roles need none."""
-    assert queues_of(frozenset({Role.MODERATE, Role.JUDGE}), None) == [
-        "judge",
-        "moderate",
-    ]  # what was begun is finished first
+    # What was begun is finished first.
+    assert queues_of(frozenset({Role.MODERATE, Role.JUDGE}), None) == ["judge", "moderate"]
     with pytest.raises(ConfigurationError, match="--model"):
         queues_of(frozenset({Role.GENERATE}), None)
 

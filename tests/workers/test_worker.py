@@ -8,11 +8,10 @@ import redis
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation, generation
-from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.ledger_jobs import claim_one, dispatch, sqlite_ledger, take_in
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
-from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.loop import AWAY
 from headrace_workers.celery_app import PRIORITIES, TASK, create_app, queue_of, redis_key
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
@@ -53,16 +52,7 @@ def served(ledger, tasks, job):
     """A condition: this new job was done. Meanwhile work goes out as a bridge sends it: again when its lease ends,
     since a message may die with Redis, or on its way to a worker whose connection has just died."""
     (job_id,) = take_in(ledger, [job])
-    sender = Dispatch(
-        ledger=ledger,
-        tasks=tasks,
-        aliases=lambda: ["echo"],
-        bridge="bridge",
-        lease_ms=2_000,
-        linger_ms=0,
-        group_size=1,
-        depth=2,
-    )
+    sender = dispatch(ledger, tasks, lease_ms=2_000)
     done = is_done(ledger, job_id)
 
     def look():
@@ -85,18 +75,9 @@ class Evil:
 
 
 def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_server, tmp_path):
-    """Through generate, moderate and judge, each by a message that names a claim."""
+    """Each message names a claim; what follows from it and needs no model is done without another."""
     ids = take_in(ledger, [generation(prompt=str(n)) for n in range(5)] + [evaluation()])
-    sender = Dispatch(
-        ledger=ledger,
-        tasks=tasks,
-        aliases=lambda: ["echo"],
-        bridge="bridge",
-        lease_ms=30_000,
-        linger_ms=0,
-        group_size=4,
-        depth=2,
-    )
+    sender = dispatch(ledger, tasks, group_size=4)
 
     def ended():
         sender.once()

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.grouping import is_model_queue
+from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
-from headrace_workers.ledger.hand_on import Group, Onward
+from headrace_workers.ledger.hand_on import Onward
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.taskqueue import TaskQueue
@@ -53,9 +54,9 @@ class HandOver:
         room = {lane: self._depth - count for lane, count in waiting.items()}
         return Onward(room, self._sender, self._lease_ms, self._own)
 
-    def send(self, groups: Sequence[Group]) -> None:
+    def send(self, claims: Sequence[Claim]) -> None:
         """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""
-        unsent = [group.claim for group in groups]
+        unsent = list(claims)
         try:
             while unsent:
                 self._tasks.send(unsent[0])

@@ -76,7 +76,7 @@ class Runner:
                 claim=started.claim_id, steps=len(started.steps))  # fmt: skip
         else:
             self._hand_over.send(done.handed_on.sent)
-            kept = [continued(started, group, done.now) for group in done.handed_on.kept]
+            kept = [continued(started, each, done.now) for each in done.handed_on.kept]
         self._bell.ring(*([Hint.EVENTS] if kept else Hint))
         return kept
 

@@ -4,10 +4,9 @@ import pytest
 import redis
 from sqlalchemy import select, update
 from tests.workers.bridge.records import generation
-from tests.workers.ledger_jobs import take_in
+from tests.workers.ledger_jobs import dispatch, take_in
 
 from headrace_schemas.job import Lane
-from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.loop import AWAY
 from headrace_workers.celery_app import PRIORITIES, create_app, redis_key
 from headrace_workers.ledger.database import writing
@@ -30,19 +29,6 @@ def client(redis_server):
 def tasks(redis_server, client):
     """The task queue over it."""
     return TaskQueue(create_app(redis_server.url), client)
-
-
-def dispatch(ledger, tasks, **changes):
-    """A dispatch of one job a group."""
-    known = {
-        "aliases": lambda: ["echo"],
-        "bridge": "b",
-        "lease_ms": 30_000,
-        "group_size": 1,
-        "depth": 2,
-        "linger_ms": 0,
-    }
-    return Dispatch(ledger=ledger, tasks=tasks, **(known | changes))
 
 
 def jobs(count, lane=Lane.INTERACTIVE):

@@ -29,8 +29,8 @@ def keep(ledger, begun):
     """The group that follows, kept by a worker that does it itself."""
     done = finish(ledger, begun, room=1, own=frozenset({("m", "moderate")}))
     assert done.handed_on.sent == ()
-    (group,) = done.handed_on.kept
-    return continued(begun, group, done.now)
+    (kept,) = done.handed_on.kept
+    return continued(begun, kept, done.now)
 
 
 def states(ledger):
@@ -42,7 +42,7 @@ def states(ledger):
 def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
     """The next worker starts it without a bridge; it completes like any other claim."""
     before = begin(ledger, job, claim)
-    (handed,) = (group.claim for group in finish(ledger, before, room=1).handed_on.sent)
+    (handed,) = finish(ledger, before, room=1).handed_on.sent
     assert (handed.queue, handed.stage, handed.size) == ("m", "moderate", 3)
     assert states(ledger) == [("leased", 1)] * 3
     begun = ledger.start(handed.id, worker="v", lease_ms=60_000)

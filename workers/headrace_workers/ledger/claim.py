@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
+    case,
     literal,
     select,
     union_all,
@@ -129,15 +130,20 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
+_BY = bindparam("by", type_=CLAIMS.c.worker.type)  # who has begun it; None: nobody
 _NEW_CLAIM = (
     CLAIMS.insert()
     .values(
         {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender")}
-        | {"claimed_at": now_ms(), "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger)}
+        | {
+            "worker": _BY,
+            "claimed_at": now_ms(),
+            "started_at": case((_BY.is_not(None), now_ms())),
+            "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger),
+        }
     )
     .returning(CLAIMS.c.id)
 )
-_BEGUN_CLAIM = _NEW_CLAIM.values({"started_at": now_ms(), "worker": bindparam("worker")})
 
 
 @lru_cache
@@ -212,21 +218,21 @@ def new_claim(
     With `worker` it is begun, by this one.
     """
     size = len(tokens)
-    parameters: dict[str, object] = {
-        "queue": queue,
-        "stage": stage,
-        "group_key": group_key,
-        "lane": lane,
-        "size": size,
-        "tokens": sum(tokens),
-        "full": full,
-        "sender": sender,
-        "lease_ms": lease_ms,
-    }
-    if worker is None:
-        claim_id = connection.execute(_NEW_CLAIM, parameters).scalar_one()
-    else:
-        claim_id = connection.execute(_BEGUN_CLAIM, parameters | {"worker": worker}).scalar_one()
+    claim_id = connection.execute(
+        _NEW_CLAIM,
+        {
+            "queue": queue,
+            "stage": stage,
+            "group_key": group_key,
+            "lane": lane,
+            "size": size,
+            "tokens": sum(tokens),
+            "full": full,
+            "sender": sender,
+            "lease_ms": lease_ms,
+            "by": worker,
+        },
+    ).scalar_one()
     return Claim(claim_id, queue, stage, lane, size)
 
 

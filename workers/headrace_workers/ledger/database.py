@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy import column as sql_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -163,7 +162,7 @@ def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Map
         )
     rows = (
         func.unnest(*(bindparam_of(dialect, column, name=column.name) for column in columns))
-        .table_valued(*(sql_column(column.name, column.type) for column in columns))
+        .table_valued(*(column.name for column in columns))
         .render_derived()
     )
     names = [*(column.name for column in columns), *constants]

@@ -32,8 +32,8 @@ class Onward:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A claim of steps that were just made."""
+class Kept:
+    """A claim that the worker that made its steps has begun."""
 
     claim: Claim
     steps: tuple[NewStep, ...]
@@ -41,14 +41,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class HandedOn:
-    """Groups that are to be sent, and groups that the sender has begun."""
+    """Claims that are to be sent, and those that the sender keeps."""
 
-    sent: tuple[Group, ...] = ()
-    kept: tuple[Group, ...] = ()
+    sent: tuple[Claim, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | None, now: int) -> HandedOn:
-    """Write these new steps; the groups that were handed out at once."""
+    """Write these new steps; what was handed out at once."""
     room = dict(onward.room) if onward else {}
     rows: list[dict[str, object]] = []
     sent, kept = [], []
@@ -56,11 +56,11 @@ def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | N
         claim, part = None, tuple(members)
         if onward and (queue, stage) in onward.own:
             claim = _claim(connection, part, onward, worker=onward.sender)
-            kept.append(Group(claim, part))
+            kept.append(Kept(claim, part))
         elif onward and room.get((queue, lane), 0) > 0:
             room[queue, lane] -= 1
             claim = _claim(connection, part, onward)
-            sent.append(Group(claim, part))
+            sent.append(claim)
         rows += [step_row(step, now, claim.id if claim else None) for step in part]
     if rows:
         connection.execute(_NEW_STEPS, rows)

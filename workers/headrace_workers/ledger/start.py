@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.hand_on import Group
+from headrace_workers.ledger.hand_on import Kept
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 
 
@@ -98,7 +98,7 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
     return Started(claim_id, queue, stage, group_key, full, tokens, now, steps)
 
 
-def continued(before: Started, kept: Group, now: int) -> Started:
+def continued(before: Started, kept: Kept, now: int) -> Started:
     """A group that its worker kept, begun at `now`: all that would be read is known from the steps that it follows."""
     parents = {row.job_id: row for row in before.steps}
     steps = tuple(
