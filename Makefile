@@ -11,7 +11,7 @@ help: ## what there is to make
 
 $(VENV)/made: pyproject.toml
 	@echo "making $(VENV): the first time takes a few minutes"
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "headrace needs Python 3.11 or newer, this is " + sys.version'
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "headrace needs Python 3.11 or newer, this is " + sys.version'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --progress-bar on --editable '.[embedded]'

@@ -48,6 +48,13 @@ def test_a_wrong_value_is_refused_by_name(name, text):
         Settings.from_env(ENV | {f"HEADRACE_{name}": text})
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("LINGER", "a number"), ("GROUP_SIZE", "a whole number")])
+def test_what_a_number_must_be_is_said_in_words(name, wanted):
+    """Not in the names of Python's types."""
+    with pytest.raises(ConfigurationError, match=f"it must be {wanted}$"):
+        Settings.from_env(ENV | {f"HEADRACE_{name}": "some"})
+
+
 def test_an_empty_variable_is_as_none():
     """Compose files set variables to nothing."""
     empty = dict.fromkeys(("HEADRACE_LEASE", "HEADRACE_JUDGE_MODEL", "HEADRACE_POLICY", "HEADRACE_DEVICE"), "")

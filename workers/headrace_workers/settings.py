@@ -95,7 +95,8 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
     try:
         value = kind(env[name])
     except ValueError:
-        raise ConfigurationError(f"{name} is {env[name]!r}, which is no {kind.__name__}") from None
+        wanted = "a whole number" if kind is int else "a number"
+        raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}") from None
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value
