@@ -67,7 +67,7 @@ def test_flush_that_takes_too_long_keeps_the_records(own_broker):
     producer = Producer(KafkaSink(own_broker.settings()))
     producer.generate(prompt="before")
     producer.flush()
-    os.kill(own_broker.pid, signal.SIGSTOP)
+    own_broker.freeze()
     producer.generate(prompt="meanwhile")
     with pytest.raises(Unavailable, match="1 records are not confirmed"):
         producer.flush(timeout=0.2)
@@ -81,7 +81,7 @@ def test_close_counts_what_is_not_confirmed_as_failed(own_broker):
     producer = Producer(KafkaSink(own_broker.settings()))
     producer.generate(prompt="before")
     producer.flush()
-    os.kill(own_broker.pid, signal.SIGSTOP)
+    own_broker.freeze()
     job_id = producer.generate(prompt="meanwhile")
     with pytest.raises(DeliveryFailed) as caught:
         producer.close(timeout=0.2)
@@ -95,7 +95,7 @@ def test_a_full_buffer_blocks_a_while_and_then_refuses(own_broker):
     producer = Producer(KafkaSink(own_broker.settings(), buffer_bytes=20_000, max_block=0.3))
     producer.generate(prompt="before")
     producer.flush()
-    os.kill(own_broker.pid, signal.SIGSTOP)
+    own_broker.freeze()
     for _ in range(8):
         producer.generate(prompt="x" * 1_000)
     with pytest.raises(BufferFull, match="buffer of 20000 bytes"):

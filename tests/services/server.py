@@ -21,6 +21,11 @@ class Server:
         assert self._child is not None
         return self._child.process.pid
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until it has stopped: the signal is on its way for a moment, in which it still answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
     @property
     def running(self) -> bool:
         """Whether the process is there."""
