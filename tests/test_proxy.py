@@ -1,0 +1,122 @@
+"""The proxy that makes grey faults does what it says."""
+
+import socket
+import threading
+
+import pytest
+from tests.services.eventually import eventually
+from tests.services.proxy import proxied
+
+
+@pytest.fixture
+def echo():
+    """The port of a service that says everything back."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer(connection):
+        with connection:
+            while data := connection.recv(4096):
+                connection.sendall(data)
+
+    def serve():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield server.getsockname()[1]
+    server.close()
+
+
+@pytest.fixture
+def proxy(echo):
+    """A proxy before it."""
+    with proxied(echo) as proxy:
+        yield proxy
+
+
+def connect(proxy):
+    """A client."""
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+
+
+def ask(client, said=b"hello"):
+    """What is said back to a word."""
+    client.sendall(said)
+    return client.recv(4096)
+
+
+def silent(client):
+    """Whether nothing comes, and nothing ends."""
+    client.settimeout(0.3)
+    try:
+        return client.recv(4096) == "never"
+    except TimeoutError:
+        return True
+    finally:
+        client.settimeout(5)
+
+
+def ended(client):
+    """Whether the other side is gone."""
+    try:
+        return not ask(client)
+    except OSError:
+        return True
+
+
+def test_everything_is_passed_on(proxy):
+    """Both ways, for several clients."""
+    with connect(proxy) as one, connect(proxy) as two:
+        assert ask(one, b"1") == b"1"
+        assert ask(two, b"2") == b"2"
+        assert proxy.connections == 2
+    eventually(lambda: proxy.connections == 0)
+
+
+@pytest.mark.parametrize("direction", ["both", "up", "down"])
+def test_what_is_swallowed_is_acknowledged_and_gone(proxy, direction):
+    """Also for who connects meanwhile. Healed, the old connection stays half-open, and a new one is whole."""
+    with connect(proxy) as old:
+        assert ask(old) == b"hello"
+        proxy.swallow(direction)
+        with connect(proxy) as young:
+            for client in (old, young):
+                client.sendall(b"lost")
+                assert silent(client)
+        proxy.heal()
+        old.sendall(b"lost too")
+        assert silent(old)
+    with connect(proxy) as whole:
+        assert ask(whole) == b"hello"
+
+
+@pytest.mark.parametrize("direction", ["both", "up", "down"])
+def test_what_is_held_comes_when_it_heals(proxy, direction):
+    """In order, and on the same connection."""
+    with connect(proxy) as client:
+        proxy.hold(direction)
+        client.sendall(b"late")
+        assert silent(client)
+        proxy.heal()
+        assert client.recv(4) == b"late"
+
+
+def test_a_cut_ends_what_is_open_and_lets_others_in(proxy):
+    """As a service that died and is there again."""
+    with connect(proxy) as client, connect(proxy) as whole:
+        assert ask(client) == ask(whole) == b"hello"
+        proxy.cut()
+        eventually(lambda: ended(client) and ended(whole))
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+
+
+def test_what_is_delayed_comes(proxy):
+    """Later, but whole."""
+    proxy.delay(0.05)
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
