@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 B ?=
 N ?= 5000
+SEED ?=
 
-.PHONY: help demo test lint bench chaos clean
+.PHONY: help demo test lint bench chaos mutate clean
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -42,6 +43,13 @@ test: lint ## lint, and every test; what is missing on this machine is skipped w
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)
+
+$(VENV)/made-mutate: $(VENV)/made-dev
+	$(BIN)/python -m pip install --quiet --progress-bar on --group mutate
+	@touch $@
+
+mutate: $(VENV)/made-mutate ## a sample of small defects put into the code: which of them the tests miss
+	$(BIN)/python -m tests.mutation $(if $(SEED),--seed $(SEED))
 
 chaos: $(VENV)/made-dev ## random kills while N jobs run, then the tally
 	$(BIN)/python -m tests.chaos --jobs $(N)

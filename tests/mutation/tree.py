@@ -1,0 +1,59 @@
+"""The tree as mutmut wants it: the packages under `src`, the tests beside it, and its settings in pyproject.toml."""
+
+import json
+import shutil
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = ("schemas/headrace_schemas", "producers/headrace_producers", "workers/headrace_workers")
+_BESIDE = ("tests", "bench", "examples", "docs", "README.md")
+
+# What is mutated.
+_MUTATED = (
+    "src/headrace_workers/ledger/*.py",
+    "src/headrace_workers/settle.py",
+    "src/headrace_workers/bridge/relay.py",
+    "src/headrace_workers/moderation/*.py",
+    "src/headrace_workers/judging/*.py",
+)
+# What is to notice: the tests that are quick enough to be run for each.
+_TESTS = (
+    "tests/workers/ledger",
+    "tests/workers/test_settle.py",
+    "tests/workers/test_run.py",
+    "tests/workers/bridge",
+    "tests/workers/moderation",
+    "tests/workers/judging",
+    "tests/workers/steps",
+)
+_SETTINGS: dict[str, object] = {
+    "source_paths": ["src"],
+    "only_mutate": list(_MUTATED),
+    # The ledger's face has methods with the names of the modules behind it: its copies would not find those.
+    "do_not_mutate": ["*/migrations/*", "*/ledger/ledger.py"],
+    # What a log line says is for people, and no test's business.
+    "do_not_mutate_patterns": [r"^\s*log\(", r"logging\.getLogger"],
+    "also_copy": [name for name in _BESIDE if name != "tests"],
+    "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not acceptance and not chaos"],
+    "pytest_add_cli_args_test_selection": list(_TESTS),
+    "process_isolation": "forkserver",  # a child must not inherit another's servers and connections
+    "timeout_multiplier": 4.0,
+    "timeout_constant": 15.0,  # seconds: each child starts services of its own
+    "use_git_change_detection": False,
+}
+
+
+def make_tree(folder: Path) -> None:
+    """Copy what is needed into an empty folder."""
+    leave_out = shutil.ignore_patterns("__pycache__")
+    for package in _PACKAGES:
+        shutil.copytree(_ROOT / package, folder / "src" / Path(package).name, ignore=leave_out)
+    for name in _BESIDE:
+        if (_ROOT / name).is_dir():
+            shutil.copytree(_ROOT / name, folder / name, ignore=leave_out)
+        else:
+            shutil.copy2(_ROOT / name, folder / name)
+    project = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    # JSON's strings, lists, numbers and booleans are TOML's too.
+    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in _SETTINGS.items())
+    (folder / "pyproject.toml").write_text(f"{project}\n[tool.mutmut]\n{settings}", encoding="utf-8")
