@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from headrace_schemas.codec import TOPICS, TYPES, Event
+from headrace_schemas.envelope import schema_id
 from headrace_schemas.job import JOB_NAMESPACE
 from headrace_schemas.jsonschema import build_json_schema
 from headrace_schemas.topics import INBOUND, Topic
@@ -117,6 +118,11 @@ def _headers(event_type: str) -> dict[str, Any]:
             },
             "ce_type": {"type": "string", "const": event_type},
             "ce_source": {"type": "string", "minLength": 1, "description": "Who sent it, as a URI reference."},
+            "ce_dataschema": {
+                "type": "string",
+                "format": "uri",
+                "description": f"The `$id` of the JSON Schema of the value: {schema_id(event_type)}.",
+            },
             "content-type": {"type": "string", "const": CONTENT_TYPE},
             **_EXTENSIONS,
         },

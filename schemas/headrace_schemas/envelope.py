@@ -18,7 +18,10 @@ _MAX_ATTRIBUTE = 1024  # bytes of one header's value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """The CloudEvents attributes of one record. `subject` is the job's id wherever one is known."""
+    """The CloudEvents attributes of one record. `subject` is the job's id wherever one is known.
+
+    `dataschema` follows from the type: it is written, and not looked at in what comes.
+    """
 
     id: str
     type: str
@@ -37,6 +40,7 @@ class Envelope:
             ("ce_id", self.id),
             ("ce_type", self.type),
             ("ce_source", self.source),
+            ("ce_dataschema", schema_id(self.type)),
             ("ce_time", _timestamp(self.time)),
             ("content-type", "application/json"),
         ]
@@ -71,6 +75,11 @@ class Envelope:
             correlationid=found.get("correlationid"),
             expirytime=_parse_time("ce_expirytime", expiry) if expiry else None,
         )
+
+
+def schema_id(event_type: str) -> str:
+    """The URN of the JSON Schema of an event type's data: `dataschema`. It names, and cannot be fetched."""
+    return f"urn:headrace:schema:{event_type}"
 
 
 def _timestamp(time: datetime) -> str:

@@ -8,6 +8,7 @@ class Category(StrEnum):
     """Why something failed, and by that what happens next."""
 
     INVALID = "invalid"  # the record itself is wrong: refused at the door, never run
+    CONFLICT = "conflict"  # another record under the same key, or another tenant's job: what was there first holds
     EXPIRED = "expired"  # the deadline passed before an answer was there
     PERMANENT = "permanent"  # running it again would fail again
     TRANSIENT = "transient"  # running it again may help: retried with full jitter
@@ -30,6 +31,12 @@ class InvalidRecord(HeadraceError):
     """A record on a topic that cannot be accepted: it is not what the contract says."""
 
     category = Category.INVALID
+
+
+class DeadlinePassed(InvalidRecord):
+    """A job that came after its own deadline."""
+
+    category = Category.EXPIRED
 
 
 class PromptTooLong(HeadraceError):

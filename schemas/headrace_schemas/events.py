@@ -140,15 +140,28 @@ class JobCancelled(JobEvent):
 
 
 class DeadLetter(Value):
-    """What could not be done, why, and the record as it came, so that it can be replayed."""
+    """What could not be done, why, and the record as it came, so that it can be replayed.
 
-    job_id: JobId | None = None  # absent when the record could not be read that far
+    With a `job_id` it is the end of that job. Without one it tells of a record that never became a job, and ends none:
+    `refers_to` is then the id that the job has or would have had, where that can be told, and what the record said of
+    itself stands beside it, so that its sender finds it. A corrected record under the same key is a new chance.
+    """
+
+    job_id: JobId | None = None
+    refers_to: JobId | None = None
     tenant: Tenant | None = None
     category: Category
     reason: ShortText
     stage: Name  # "ingest" for records that were refused at the door
     attempts: Count = 0
     topic: str
+    partition: Count | None = None  # this and what follows: of a record that was refused, as far as it could be read
+    offset: Count | None = None
+    key: str | None = None
+    ce_id: str | None = None
+    ce_subject: str | None = None
+    correlationid: str | None = None
+    traceparent: str | None = None
     size: Count  # bytes of the original value
     original: str  # the value as text, or base64 where it is no UTF-8; cut to the first 64 KiB
     encoding: Literal["utf-8", "base64"]

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from headrace_schemas.codec import TYPES, Event
+from headrace_schemas.codec import Event
+from headrace_schemas.envelope import schema_id
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -50,13 +51,6 @@ def build_json_schema(event_type: str, cls: type[Event], *, references: str = "#
     parts = {name: _plain(name, part) for name, part in raw.pop("$defs", {}).items()}
     schema = {"$schema": DIALECT, "$id": schema_id(event_type), **_plain(cls.__name__, raw)}
     return {**schema, "$defs": parts} if parts else schema
-
-
-def schema_id(event_type: str) -> str:
-    """The URN of an event type's schema. It names, and cannot be fetched."""
-    if event_type not in TYPES:
-        raise ValueError(f"{event_type!r} is no event type; known are {', '.join(TYPES)}")
-    return f"urn:headrace:schema:{event_type}"
 
 
 def _plain(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _QUIET_POLLS = 6  # of 100 ms each, in which nothing comes any more
 
 _JOBS = "SELECT id, kind, state, terminal_type, terminal FROM jobs"
 _STEPS = "SELECT job_id, stage, state, claim_id FROM steps"
-_REFUSED = "SELECT job_id FROM dead_letters WHERE stage = 'ingest' AND job_id IS NOT NULL"
+_REFUSED = "SELECT refers_to FROM dead_letters WHERE stage = 'ingest' AND refers_to IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ def row(**changes):
     known = {
         "job_id": JOB_ID, "tenant": "shop", "kind": "generation",
         "job_payload": encode_value(generation(tenant="shop")),
-        "traceparent": "00-trace", "replays": 0, "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
+        "traceparent": "00-trace", "correlationid": "corr", "replays": 0,
+        "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
         "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
         "turn": 77, "tokens": 12,
     }  # fmt: skip
@@ -64,6 +65,8 @@ def test_a_step_that_is_done_makes_the_next_ready():
     assert following.payload == done.record.value
     assert (done.record.topic, done.record.key) == (Topic.OUTPUTS, JOB_ID)
     assert done.record.headers["ce_traceparent"] == "00-trace"
+    assert done.record.headers["ce_correlationid"] == "corr"
+    assert done.record.headers["ce_dataschema"] == "urn:headrace:schema:headrace.output.v1"
 
 
 def test_the_record_of_a_stage_is_added_to_those_before():

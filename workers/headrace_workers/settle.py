@@ -69,6 +69,7 @@ def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, condit
         event_id=event_id(row.job_id, event_type, row.replays),
         job_id=row.job_id,
         traceparent=row.traceparent,
+        correlationid=row.correlationid,
         at_ms=int(started.now + conditions.ran_ms),
     )
     following = tuple(
@@ -118,6 +119,7 @@ def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
         payload=row.job_payload,
         replays=row.replays,
         traceparent=row.traceparent,
+        correlationid=row.correlationid,
         stage=stage,
         attempts=row.attempts,
         category=category,

@@ -8,7 +8,7 @@ from typing import Any
 from tests.workers.bridge.records import cancel, evaluation, generation, record
 
 from headrace_schemas import Contains, Message, Rubric, Sampling
-from headrace_workers.bridge.accept import Record
+from headrace_workers.ledger.records import Record
 
 _ODD: tuple[Any, ...] = (
     None, True, 0, -1, 10**30, 1.5, "", "\ud800", "a\x00b", [], {}, [[]], {"a": {}}, "9999-12-31T23:59:59-23:59",

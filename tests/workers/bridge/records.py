@@ -6,7 +6,8 @@ from uuid import uuid4
 
 from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob
 from headrace_schemas.codec import Event, encode, topic_for, type_of
-from headrace_workers.bridge.accept import Record, Rules
+from headrace_workers.bridge.accept import Rules
+from headrace_workers.ledger.records import Record
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 

@@ -141,8 +141,9 @@ def ledger(tmp_path: Path) -> Ledger:
     migrate(found.engine)
     burials = [
         Burial(
-            id=job_id(90 + n), job_id=job_id(n), tenant="default", category=Category.INVALID, reason="no such model",
-            stage="ingest", attempts=0, topic=Topic.GENERATION, value=b'{"prompt":"a"}', headers={"ce_id": "x"},
+            id=job_id(90 + n), job_id=None, refers_to=job_id(n), tenant="default",
+            category=Category.INVALID, reason="no such model", stage="ingest",
+            attempts=0, topic=Topic.GENERATION, value=b'{"prompt":"a"}', headers={"ce_id": "x"},
         )
         for n in (1, 2)
     ]  # fmt: skip
@@ -154,7 +155,7 @@ def test_the_ledger_of_a_stopped_stack_can_be_read(call: Call, ledger: Ledger):
     """After `headrace run` has stopped its stack, what died is still to be seen."""
     code, out, _ = call("dead", "list", "--json", "--since", "10m")
     assert code == 0
-    assert {json.loads(line)["job_id"] for line in out.splitlines()} == {job_id(1), job_id(2)}
+    assert {json.loads(line)["refers_to"] for line in out.splitlines()} == {job_id(1), job_id(2)}
     assert call("dead", "list", "--until", "1h")[2] == "no dead letters\n"
     code, out, _ = call("dead", "show", job_id(1))
     assert code == 0

@@ -12,6 +12,7 @@ from headrace_workers.ledger.claim import Claim, Want
 from headrace_workers.ledger.ingest import NewJob, NewStep
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.tables import NEVER
 
 _numbers = itertools.count()
@@ -48,7 +49,8 @@ def job() -> Callable[..., NewJob]:
             turn=0, tokens=tokens, event_type="headrace.job.generation.v1",
         )  # fmt: skip
         payload = b'{"model":"m","prompt":"p"}'
-        return NewJob(name, tenant, "generation", Topic.GENERATION, payload, None, (step,))
+        record = Record(Topic.GENERATION, 0, next(_numbers), (), payload)
+        return NewJob(name, tenant, "generation", payload, record, (step,))
 
     return make
 

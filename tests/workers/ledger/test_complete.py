@@ -26,8 +26,8 @@ def onward(job_id):
 def burial(job_id, stage="generate"):
     """The end of a job in `dead`."""
     return job_burial(
-        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, traceparent=None, stage=stage,
-        attempts=1, category=Category.PERMANENT, reason="because",
+        job_id=job_id, tenant="a", kind="generation", payload=b"{}", replays=0, traceparent=None, correlationid=None,
+        stage=stage, attempts=1, category=Category.PERMANENT, reason="because",
     )  # fmt: skip
 
 

@@ -33,16 +33,19 @@ def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
     assert sorted(turns) == [110, 110, 120, 120, 130, 130, 140, 140]
 
 
-def test_a_refusal_says_nothing_about_a_job_that_was_accepted(ledger, job):
-    """A job that is sent again, and refused now, has its own end alone; one never accepted has its letter."""
+def test_what_was_accepted_before_is_not_refused_when_it_comes_again(ledger, job):
+    """The same job may come too late at its second reading: no letter. Anything else under its id has one."""
     accepted, stranger = job(), job()
     ledger.ingest([accepted])
-    ledger.ingest([], [refusal("1", accepted.id), refusal("2", stranger.id), refusal("3", None)])
-    assert {letter.id for letter in ledger.dead(DeadFilter())} == {"2", "3"}
+    same = refusal("1", accepted.id, accepted.payload)
+    ledger.ingest(
+        [], [same, refusal("2", stranger.id, accepted.payload), refusal("3", None), refusal("4", accepted.id)]
+    )
+    assert {letter.id for letter in ledger.dead(DeadFilter())} == {"2", "3", "4"}
     assert ledger.job(accepted.id).job.state == "active"
 
 
-def refusal(number, job_id):
+def refusal(number, job_id, value=b"{}"):
     """A record that was refused."""
-    return Burial(id=number, job_id=job_id, tenant=None, category=Category.INVALID, reason="too late", stage="ingest",
-                  attempts=0, topic=Topic.GENERATION, value=b"{}")  # fmt: skip
+    return Burial(id=number, job_id=None, refers_to=job_id, tenant=None, category=Category.INVALID, reason="too late",
+                  stage="ingest", attempts=0, topic=Topic.GENERATION, value=value)  # fmt: skip

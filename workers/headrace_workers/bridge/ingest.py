@@ -6,11 +6,12 @@ from typing import Any
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND, topic_of
-from headrace_workers.bridge.accept import KnownModels, Record, Rules, accept
+from headrace_workers.bridge.accept import KnownModels, Rules, accept
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.records import Record
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.wake import Hint
@@ -154,7 +155,9 @@ class Ingest:
 
     def _record(self, raw: Any) -> Record:
         topic = topic_of(raw.topic, self._kafka.prefix)
-        return Record(topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value, raw.timestamp or 0)
+        return Record(
+            topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value, raw.timestamp or 0, raw.key
+        )
 
     def _watch_fullness(self, consumer: Any) -> None:
         """Pause while the ledger holds more than the bound; polling goes on, so that the group stays ours."""

@@ -28,6 +28,7 @@ def letter_dict(letter: Any) -> dict[str, Any]:
     return {
         "id": letter.id,
         "job_id": letter.job_id,
+        "refers_to": letter.refers_to,
         "tenant": letter.tenant,
         "category": letter.category,
         "reason": letter.reason,

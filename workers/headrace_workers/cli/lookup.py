@@ -7,12 +7,12 @@ from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.ledger.dead import Burial, letter
+from headrace_workers.ledger.dead import Burial, Origin, letter
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.refusals import INGEST
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 _CHUNK = 500  # ids of one query
-INGEST = "ingest"  # the stage of a record that was refused at the door
 
 
 class Jobs(Protocol):
@@ -64,14 +64,14 @@ class LedgerJobs:
             query = (
                 select(DEAD_LETTERS)
                 .where(
-                    DEAD_LETTERS.c.job_id.in_(chunk),
+                    DEAD_LETTERS.c.refers_to.in_(chunk),
                     DEAD_LETTERS.c.stage == INGEST,
                     DEAD_LETTERS.c.died_at >= since_ms,
                     DEAD_LETTERS.c.replayed_at.is_(None),
                 )
                 .order_by(DEAD_LETTERS.c.died_at)
             )
-            found |= {row.job_id: dead_receipt(row) for row in self._ledger.read(query)}
+            found |= {row.refers_to: dead_receipt(row) for row in self._ledger.read(query)}
         return list(found.values())
 
 
@@ -80,6 +80,7 @@ def dead_receipt(row: Any) -> Receipt:
     burial = Burial(
         id=row.id,
         job_id=row.job_id,
+        refers_to=row.refers_to,
         tenant=row.tenant,
         category=Category(row.category),
         reason=row.reason,
@@ -87,6 +88,15 @@ def dead_receipt(row: Any) -> Receipt:
         attempts=row.attempts,
         topic=Topic(row.topic),
         value=bytes(row.value),
+        origin=Origin(
+            partition=row.partition,
+            offset=row.offset,
+            key=row.key,
+            ce_id=row.ce_id,
+            ce_subject=row.ce_subject,
+            traceparent=row.traceparent,
+            correlationid=row.correlationid,
+        ),
     )
     return Receipt(letter(burial))
 

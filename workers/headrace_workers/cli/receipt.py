@@ -51,6 +51,8 @@ class Receipt:
     @property
     def job_id(self) -> str | None:
         """The job; None for a record that was refused before it had one."""
+        if isinstance(self.event, DeadLetter):
+            return self.event.job_id or self.event.refers_to
         return self.event.job_id
 
     @property

@@ -76,8 +76,9 @@ class Waiting:
             if left <= 0:
                 return
             for received in reader.read(timeout=left):
-                if entry := self._close(received.job_id):
-                    yield Receipt(received.event, entry.line)
+                receipt = Receipt(received.event)
+                if entry := self._close(receipt.job_id):
+                    yield replace(receipt, line=entry.line)
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
                     return

@@ -10,6 +10,7 @@ from headrace_workers.identity import event_id
 from headrace_workers.ledger.database import clock, insert
 from headrace_workers.ledger.dead import active, end_jobs
 from headrace_workers.ledger.outbox import outgoing
+from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.tables import JOBS, STEPS
 
 CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
@@ -23,13 +24,17 @@ class Cancellation:
     tenant: str
     reason: str
     traceparent: str | None = None
+    correlationid: str | None = None
+    record: Record | None = None  # that brought it, if one did
 
 
 def cancel(connection: Connection, wish: Cancellation) -> CancelOutcome:
     """Cancel a job. One that is not known yet is cancelled ahead: when it comes, it is passed over as known."""
     now = clock(connection)
     event = JobCancelled(job_id=wish.job_id, tenant=wish.tenant, reason=wish.reason)
-    known = connection.execute(select(JOBS.c.tenant, JOBS.c.replays).where(JOBS.c.id == wish.job_id)).first()
+    known = connection.execute(
+        select(JOBS.c.tenant, JOBS.c.replays, JOBS.c.correlationid).where(JOBS.c.id == wish.job_id)
+    ).first()
     if known is None:
         added = connection.execute(
             insert(connection, JOBS)
@@ -49,6 +54,7 @@ def cancel(connection: Connection, wish: Cancellation) -> CancelOutcome:
         event_id=event_id(wish.job_id, "headrace.job.cancelled.v1", replays),
         job_id=wish.job_id,
         traceparent=wish.traceparent,
+        correlationid=(known.correlationid if known else None) or wish.correlationid,
         at_ms=now,
     )
     end_jobs(connection, "cancelled", [(wish.job_id, record)], now)

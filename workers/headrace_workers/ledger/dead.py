@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -19,9 +19,22 @@ from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 _MAX_REASON = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a refused record lay, and what it said of itself, as far as that could be read."""
+
+    partition: int | None = None
+    offset: int | None = None
+    key: str | None = None
+    ce_id: str | None = None
+    ce_subject: str | None = None
+    traceparent: str | None = None
+    correlationid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Burial:
-    """One record's or job's end in `dead`. `job_id` is None when the record could not be read that far."""
+    """A job's end in `dead`, or a record's that was refused: then `job_id` is None, and it ends no job."""
 
     id: str
     job_id: str | None
@@ -33,7 +46,10 @@ class Burial:
     topic: Topic
     value: bytes
     headers: dict[str, str] = field(default_factory=dict)
-    traceparent: str | None = None
+    traceparent: str | None = None  # this and the next: handed through
+    correlationid: str | None = None
+    refers_to: str | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 def letter(burial: Burial) -> DeadLetter:
@@ -48,12 +64,14 @@ def letter(burial: Burial) -> DeadLetter:
     return DeadLetter.model_validate(
         {
             "job_id": burial.job_id,
+            "refers_to": burial.refers_to,
             "tenant": burial.tenant,
             "category": burial.category,
             "reason": _clean(burial.reason),
             "stage": burial.stage,
             "attempts": burial.attempts,
             "topic": str(burial.topic),
+            **asdict(burial.origin),
             "size": len(burial.value),
             "original": original,
             "encoding": encoding,
@@ -66,39 +84,32 @@ def _clean(reason: str) -> str:
     return reason.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()[:_MAX_REASON]
 
 
-def _announce(burial: Burial, at_ms: int) -> Outgoing:
+def announce(burial: Burial, at_ms: int) -> Outgoing:
+    """The record that tells of it. What refers to one job lies in one partition."""
     return outgoing(
-        letter(burial), event_id=burial.id, job_id=burial.job_id, traceparent=burial.traceparent, at_ms=at_ms
+        letter(burial),
+        event_id=burial.id,
+        job_id=burial.job_id,
+        key=burial.job_id or burial.refers_to,
+        traceparent=burial.traceparent,
+        correlationid=burial.correlationid,
+        at_ms=at_ms,
     )
 
 
-def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
-    """Write dead letters of records that never became jobs; those that were written before are passed over."""
-    by_id = {burial.id: burial for burial in burials}
-    if not by_id:
-        return 0
-    new = (
-        connection.execute(
-            insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
-            [_row(burial, now) for burial in by_id.values()],
-        )
-        .scalars()
-        .all()
-    )
-    put(connection, [_announce(by_id[key], now) for key in new])
-    return len(new)
-
-
-def _row(burial: Burial, now: int) -> dict[str, object]:
+def letter_row(burial: Burial, now: int) -> dict[str, object]:
+    """The row of a dead letter."""
     return {
         "id": burial.id,
         "job_id": burial.job_id,
+        "refers_to": burial.refers_to,
         "tenant": burial.tenant,
         "category": str(burial.category),
         "reason": _clean(burial.reason),
         "stage": burial.stage,
         "attempts": burial.attempts,
         "topic": str(burial.topic),
+        **asdict(burial.origin),
         "headers": json.dumps(burial.headers),
         "value": burial.value[:MAX_VALUE_BYTES],
         "truncated": len(burial.value) > MAX_VALUE_BYTES,
@@ -156,8 +167,8 @@ def bury(connection: Connection, burials: Sequence[Burial], now: int) -> int:
     due = [b for b in burials if b.job_id in alive]
     if not due:
         return 0
-    end_jobs(connection, "dead", [(b.job_id or "", _announce(b, now)) for b in due], now)
-    connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [_row(b, now) for b in due])
+    end_jobs(connection, "dead", [(b.job_id or "", announce(b, now)) for b in due], now)
+    connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [letter_row(b, now) for b in due])
     connection.execute(
         update(STEPS)
         .where(
@@ -178,6 +189,7 @@ def job_burial(
     payload: bytes,
     replays: int,
     traceparent: str | None,
+    correlationid: str | None,
     stage: str,
     attempts: int,
     category: Category,
@@ -195,4 +207,6 @@ def job_burial(
         topic=Topic.GENERATION if kind == "generation" else Topic.EVALUATION,
         value=payload,
         traceparent=traceparent,
+        correlationid=correlationid,
+        origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )

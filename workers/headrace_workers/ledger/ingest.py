@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, case, literal, literal_column, select
+from sqlalchemy import BigInteger, Connection, bindparam, case, literal, literal_column
 
-from headrace_schemas import Topic
-from headrace_workers.ledger.database import among, insert, insert_many, many, now_ms
+from headrace_workers.ledger.database import insert, insert_many, many, now_ms
+from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
@@ -45,10 +45,11 @@ class NewJob:
     id: str
     tenant: str
     kind: str
-    topic: Topic
     payload: bytes
-    traceparent: str | None
+    record: Record  # as it came
     steps: tuple[NewStep, ...]
+    traceparent: str | None = None
+    correlationid: str | None = None
 
 
 def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
@@ -72,24 +73,26 @@ def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, 
     }
 
 
+_COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
+
+
 @lru_cache
 def _new_jobs(dialect: str) -> Any:
-    columns = [JOBS.c[name] for name in ("id", "tenant", "kind", "payload", "traceparent")]
+    columns = [JOBS.c[name] for name in _COLUMNS]
     statement = insert_many(dialect, JOBS, columns, {"state": literal("active"), "accepted_at": now_ms()})
     return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
 
 
 def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
     """Write the jobs that are new, with their first steps; the ids of those. Known ones are passed over."""
-    unique = {job.id: job for job in jobs}
+    unique: dict[str, NewJob] = {}
+    for job in jobs:
+        unique.setdefault(job.id, job)  # within one poll, too, the first wins
     if not unique:
         return frozenset()
     # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
     # waits for the other in a circle.
-    rows = [
-        {"id": job.id, "tenant": job.tenant, "kind": job.kind, "payload": job.payload, "traceparent": job.traceparent}
-        for job in sorted(unique.values(), key=lambda job: job.id)
-    ]
+    rows = [{name: getattr(job, name) for name in _COLUMNS} for job in sorted(unique.values(), key=lambda job: job.id)]
     dialect = connection.dialect.name
     written = connection.execute(_new_jobs(dialect), many(dialect, rows))
     accepted_at = {row.id: row.accepted_at for row in written}
@@ -97,13 +100,6 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
     if steps:
         connection.execute(STEPS.insert(), [step_row(step, accepted_at[step.job_id]) for step in steps])
     return frozenset(accepted_at)
-
-
-def known(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
-    """Which of these jobs have been accepted, now or before."""
-    if not job_ids:
-        return frozenset()
-    return frozenset(connection.execute(select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids))).scalars())
 
 
 # The turn of CLOCK, as text: a statement for many rows may have no parameter that is not one of a row's.

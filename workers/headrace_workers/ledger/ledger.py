@@ -21,6 +21,8 @@ from headrace_workers.ledger import (
     leases,
     outbox,
     recover,
+    refusals,
+    repetitions,
     replay,
     start,
 )
@@ -67,14 +69,14 @@ class Ledger:
     ) -> int:
         """Take in what one poll brought, in one transaction; the number of jobs that are new.
 
-        A record that is refused although its job was accepted before, such as one sent again after its deadline, says
-        nothing about that job, whose end is its own: it is passed over.
+        A record that is refused although it was accepted before, such as one that is read again after its deadline,
+        is passed over.
         """
         with writing(self._engine) as tx:
             new = ingest.ingest(tx, jobs)
             if refused:
-                known = ingest.known(tx, [burial.job_id for burial in refused if burial.job_id])
-                dead.refuse(tx, [burial for burial in refused if burial.job_id not in known], clock(tx))
+                again = repetitions.same(tx, [(burial.refers_to or "", burial.value) for burial in refused])
+                refusals.refuse(tx, [burial for n, burial in enumerate(refused) if n not in again], clock(tx))
             for wish in cancellations:
                 cancel.cancel(tx, wish)
         return len(new)

@@ -33,19 +33,30 @@ class OutboxRow:
     record: Outgoing
 
 
-def outgoing(event: Event, *, event_id: str, job_id: str | None, traceparent: str | None, at_ms: int) -> Outgoing:
-    """The record that tells of this event, keyed by job so that a job's events stay in order."""
+def outgoing(
+    event: Event,
+    *,
+    event_id: str,
+    job_id: str | None,
+    traceparent: str | None,
+    correlationid: str | None,
+    at_ms: int,
+    key: str | None = None,
+) -> Outgoing:
+    """The record that tells of this event, keyed by job (or else by `key`) so that a job's events stay in order."""
+    key = job_id or key
     envelope = Envelope(
         id=event_id,
         type=type_of(event),
         source=SOURCE,
         time=datetime.fromtimestamp(at_ms / 1000, UTC),
         subject=job_id,
-        partitionkey=job_id,
+        partitionkey=key,
         traceparent=traceparent,
+        correlationid=correlationid,
     )
     headers, value = encode(event, envelope)
-    return Outgoing(topic_for(event), job_id, {name: text.decode() for name, text in headers}, value)
+    return Outgoing(topic_for(event), key, {name: text.decode() for name, text in headers}, value)
 
 
 def put(connection: Connection, records: Iterable[Outgoing]) -> None:

@@ -149,7 +149,7 @@ def prune(connection: Connection, older_than_ms: int) -> int:
 def _burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
-               JOBS.c.replays, JOBS.c.traceparent)
+               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
         .limit(_AT_ONCE)
@@ -163,6 +163,7 @@ def _burials(connection: Connection, where: Any, category: Category, reason: str
             payload=r.payload,
             replays=r.replays,
             traceparent=r.traceparent,
+            correlationid=r.correlationid,
             stage=r.stage,
             attempts=r.attempts,
             category=category,

@@ -3,19 +3,24 @@
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, or_, select, update
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.database import now_ms
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
+# Whoever looks for a letter knows its own id, its job's, or what the refused record said of itself.
+_NAMES = tuple(
+    DEAD_LETTERS.c[name] for name in ("id", "job_id", "refers_to", "key", "ce_id", "ce_subject", "correlationid")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class DeadFilter:
     """Which dead letters are meant. Absent conditions hold for all; replayed ones are left out unless asked for."""
 
-    id: str | None = None  # of the dead letter, or of the job
+    id: str | None = None  # any of the names that a letter goes by, see _NAMES
     category: Category | None = None
     since_ms: int | None = None
     until_ms: int | None = None
@@ -30,7 +35,7 @@ def find(connection: Connection, wanted: DeadFilter, limit: int) -> list[Row[tup
 def _select(wanted: DeadFilter) -> Select[tuple[object, ...]]:
     query = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.died_at.desc(), DEAD_LETTERS.c.id)
     if wanted.id is not None:
-        query = query.where((DEAD_LETTERS.c.id == wanted.id) | (DEAD_LETTERS.c.job_id == wanted.id))
+        query = query.where(or_(*(column == wanted.id for column in _NAMES)))
     if wanted.category is not None:
         query = query.where(DEAD_LETTERS.c.category == str(wanted.category))
     if wanted.since_ms is not None:
@@ -67,7 +72,7 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000) -> tu
     put(
         connection,
         [
-            Outgoing(Topic(row.topic), row.job_id, json.loads(row.headers), row.value)
+            Outgoing(Topic(row.topic), row.key or row.refers_to, json.loads(row.headers), row.value)
             for row in whole
             if row.stage == "ingest"
         ],

@@ -18,6 +18,7 @@ class StepRow(NamedTuple):
     kind: str
     job_payload: bytes
     traceparent: str | None
+    correlationid: str | None
     replays: int
     accepted_at: int
     attempts: int
@@ -64,6 +65,7 @@ _STEPS = (
         JOBS.c.kind,
         JOBS.c.payload,
         JOBS.c.traceparent,
+        JOBS.c.correlationid,
         JOBS.c.replays,
         JOBS.c.accepted_at,
         STEPS.c.attempts,

@@ -36,11 +36,19 @@ IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting')")
 
+_CORRELATED = text("correlationid IS NOT NULL")
 _ACTIVE = text("state = 'active'")
 _READY = text("state = 'ready'")
 _WAITING = text("state = 'waiting'")
 _CLAIMED = text("claim_id IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting')")
+
+
+def _index_of_refused(name: str) -> Index:
+    """Of a column by which the sender of a refused record finds it."""
+    there = text(f'"{name}" IS NOT NULL')
+    return Index(f"dead_letters_{name}", name, postgresql_where=there, sqlite_where=there)
+
 
 JOBS: Final = Table(
     "jobs",
@@ -51,6 +59,7 @@ JOBS: Final = Table(
     Column("state", String(12), nullable=False),  # active | done | dead | cancelled
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
+    Column("correlationid", Text),  # of who sent it, handed through to every event
     Column("replays", SmallInteger, nullable=False, server_default=text("0")),
     Column("accepted_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
@@ -63,6 +72,7 @@ JOBS: Final = Table(
         postgresql_where=text("ended_at IS NOT NULL"),
         sqlite_where=text("ended_at IS NOT NULL"),
     ),
+    Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
 )
 
 STEPS: Final = Table(
@@ -138,13 +148,22 @@ DEAD_LETTERS: Final = Table(
     "dead_letters",
     METADATA,
     Column("id", String(36), primary_key=True),  # of the DeadLetter event
-    Column("job_id", String(36)),
+    Column("job_id", String(36)),  # of the job that it ended; absent for a record that was refused
+    Column("refers_to", String(36)),  # a refused record's: the id that its job has, or would have had
     Column("tenant", String(64)),
     Column("category", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("stage", String(32), nullable=False),
     Column("attempts", SmallInteger, nullable=False),
     Column("topic", String(64), nullable=False),
+    # What a refused record said of itself, as far as it could be read, at most 1,024 bytes each.
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Column("key", Text),
+    Column("ce_id", Text),
+    Column("ce_subject", Text),
+    Column("correlationid", Text),
+    Column("traceparent", Text),
     Column("headers", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),  # of the original record
     Column("truncated", Boolean, nullable=False, server_default=false()),
@@ -152,6 +171,7 @@ DEAD_LETTERS: Final = Table(
     Column("replayed_at", BigInteger),
     Index("dead_letters_died", "died_at"),
     Index("dead_letters_job", "job_id"),
+    *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
 # Virtual time of each tenant, and of the whole (the row ""), for fair order: see ingest.py.

@@ -1,0 +1,43 @@
+"""Refusals that their senders find, and correlation ids"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_LOOKED_UP = ("refers_to", "key", "ce_id", "ce_subject", "correlationid")
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("correlationid", sa.Text(), nullable=True))
+    op.create_index("jobs_correlation", "jobs", ["correlationid"], **_where_there("correlationid"))
+
+    op.add_column("dead_letters", sa.Column("refers_to", sa.String(length=36), nullable=True))
+    op.add_column("dead_letters", sa.Column("partition", sa.Integer(), nullable=True))
+    op.add_column("dead_letters", sa.Column("offset", sa.BigInteger(), nullable=True))
+    for name in ("key", "ce_id", "ce_subject", "correlationid", "traceparent"):
+        op.add_column("dead_letters", sa.Column(name, sa.Text(), nullable=True))
+    # A refusal ends no job any more: it refers to one.
+    op.execute("UPDATE dead_letters SET refers_to = job_id, job_id = NULL WHERE stage = 'ingest'")
+    for name in _LOOKED_UP:
+        op.create_index(f"dead_letters_{name}", "dead_letters", [name], **_where_there(name))
+
+
+def downgrade() -> None:
+    for name in _LOOKED_UP:
+        op.drop_index(f"dead_letters_{name}", "dead_letters")
+    op.execute("UPDATE dead_letters SET job_id = refers_to WHERE stage = 'ingest'")
+    for name in ("traceparent", "correlationid", "ce_subject", "ce_id", "key", "offset", "partition", "refers_to"):
+        op.drop_column("dead_letters", name)
+    op.drop_index("jobs_correlation", "jobs")
+    op.drop_column("jobs", "correlationid")
+
+
+def _where_there(name: str) -> dict[str, Any]:
+    there = sa.text(f'"{name}" IS NOT NULL')
+    return {"postgresql_where": there, "sqlite_where": there}

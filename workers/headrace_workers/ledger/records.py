@@ -1,0 +1,44 @@
+"""A record as it was consumed, and what can be read of it when it is refused. Pure."""
+
+from dataclasses import dataclass
+
+from headrace_schemas import Topic
+
+_KEPT_HEADERS = 64
+_KEPT_CHARACTERS = 1024  # of a header's name, and of its value
+_KEPT_BYTES = 1024  # of what a letter is looked up by: more than an index of PostgreSQL takes would stop ingest
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading."""
+
+    topic: Topic
+    partition: int
+    offset: int
+    headers: tuple[tuple[str, bytes | None], ...]
+    value: bytes | None
+    timestamp: int = 0
+    key: bytes | None = None
+
+    def header(self, name: str) -> str | None:
+        """A header as text, the last of its name, cut and with what is no text replaced; None when it is not there."""
+        found = [value for header, value in self.headers if header == name]
+        return _legible(found[-1]) if found and found[-1] is not None else None
+
+    @property
+    def key_text(self) -> str | None:
+        """The key as text, as `header` gives it."""
+        return None if self.key is None else _legible(self.key)
+
+    def shown_headers(self) -> dict[str, str]:
+        """A bounded part of the headers, for people to see and for a replay."""
+        return {
+            name[:_KEPT_CHARACTERS]: (value or b"").decode("utf-8", "replace")[:_KEPT_CHARACTERS]
+            for name, value in self.headers[:_KEPT_HEADERS]
+        }
+
+
+def _legible(value: bytes) -> str:
+    text = value[:_KEPT_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    return text.encode()[:_KEPT_BYTES].decode("utf-8", "ignore")

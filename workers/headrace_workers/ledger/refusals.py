@@ -1,0 +1,72 @@
+"""Records that are turned away at the door: told with all by which their senders find them. No job's end."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from headrace_schemas import Category
+from headrace_workers.identity import refusal_id
+from headrace_workers.ledger.database import insert
+from headrace_workers.ledger.dead import Burial, Origin, announce, letter_row
+from headrace_workers.ledger.outbox import put
+from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.tables import DEAD_LETTERS
+
+INGEST = "ingest"  # the "stage" of a refusal
+
+
+def refusal(
+    record: Record,
+    category: Category,
+    reason: str,
+    *,
+    refers_to: str | None,
+    tenant: str | None,
+    traceparent: str | None = None,
+    correlationid: str | None = None,
+) -> Burial:
+    """The letter about a record: the same one however often the record is read.
+
+    `traceparent` and `correlationid` are those of an envelope that was found good: only such are handed through.
+    """
+    return Burial(
+        id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
+        job_id=None,
+        refers_to=refers_to,
+        tenant=tenant,
+        category=category,
+        reason=reason,
+        stage=INGEST,
+        attempts=0,
+        topic=record.topic,
+        value=record.value or b"",
+        headers=record.shown_headers(),
+        traceparent=traceparent,
+        correlationid=correlationid,
+        origin=Origin(
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key_text,
+            ce_id=record.header("ce_id"),
+            ce_subject=record.header("ce_subject"),
+            traceparent=record.header("ce_traceparent"),
+            correlationid=record.header("ce_correlationid"),
+        ),
+    )
+
+
+def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
+    """Write dead letters of records that never became jobs; those that were written before are passed over."""
+    by_id = {burial.id: burial for burial in burials}
+    if not by_id:
+        return 0
+    new = (
+        connection.execute(
+            insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
+            [letter_row(burial, now) for burial in by_id.values()],
+        )
+        .scalars()
+        .all()
+    )
+    put(connection, [announce(by_id[key], now) for key in new])
+    return len(new)
