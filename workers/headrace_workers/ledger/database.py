@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     ColumnElement,
     Connection,
@@ -19,19 +20,40 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
+
+# Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
+# says otherwise.
+STATEMENT_SECONDS = 10.0
+# What the server is given beyond that to end the statement itself, before we take it for gone.
+_GRACE_SECONDS = 2.0
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
 # next ANALYZE. Every query of the hot path has an index; the few that count all rows still may.
 # A process that was frozen in a transaction must not keep its rows from the others for ever.
-_POSTGRESQL_OPTIONS = "-c enable_seqscan=off -c jit=off -c idle_in_transaction_session_timeout=30s"
+_POSTGRESQL_OPTIONS = (
+    "-c enable_seqscan=off -c jit=off -c statement_timeout={limit}ms -c idle_in_transaction_session_timeout={limit}ms"
+)
+# The parameters of libpq that bound a way to the server that is half open. The URL may say otherwise.
+_POSTGRESQL_DEFAULTS = {
+    "connect_timeout": "5",  # s, for each address
+    "tcp_user_timeout": "10000",  # ms that what was sent may stay unacknowledged
+    "keepalives_idle": "10",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+}
 
-BUSY_SECONDS = 30  # how long SQLite waits for another process's write
+# SQLSTATE classes and codes that say "not now": https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, rollback, resources, operator, system
+_NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
+# After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
+_ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
 
 
 class now_ms(FunctionElement[int]):
@@ -66,24 +88,67 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite(create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}))
+        return _sqlite(parsed, durable)
     if parsed.drivername == "postgresql+psycopg":
-        return create_engine(
-            parsed,
-            pool_size=4,
-            max_overflow=8,
-            pool_recycle=1800,
-            connect_args={"options": _POSTGRESQL_OPTIONS + ("" if durable else " -c synchronous_commit=off")},
-        )
+        return _postgresql(parsed, durable)
     raise ConfigurationError(f"HEADRACE_LEDGER names the database {parsed.drivername!r}; use sqlite or postgresql")
 
 
-def _sqlite(engine: Engine) -> Engine:
+def _limit_of(url: URL) -> float:
+    """Seconds that a statement may take, by the URL's `timeout`."""
+    wanted = url.query.get("timeout", str(STATEMENT_SECONDS))
+    try:
+        limit = float(wanted)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        limit = 0.0
+    if not 0 < limit < 86_400:
+        raise ConfigurationError(f"HEADRACE_LEDGER: timeout is {wanted!r}; it must be seconds, above 0 and below a day")
+    return limit
+
+
+def _postgresql(url: URL, durable: bool) -> Engine:
+    from headrace_workers.ledger.patience import BoundedConnection
+
+    limit = _limit_of(url)
+    url = url.difference_update_query(["timeout"])
+    options = _POSTGRESQL_OPTIONS.format(limit=int(limit * 1000)) + ("" if durable else " -c synchronous_commit=off")
+    theirs = url.query.get("options", "")
+    engine = create_engine(
+        url,
+        pool_size=4,
+        max_overflow=8,
+        pool_recycle=1800,
+        pool_timeout=limit,
+        hide_parameters=True,  # they are users' texts
+        connect_args={
+            **{name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in url.query},
+            "options": f"{options} {theirs}",
+        },
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, args: Any, parameters: Any) -> Any:
+        connection = BoundedConnection.connect(*args, **parameters)
+        connection.patience = limit + min(limit, _GRACE_SECONDS)
+        return connection
+
+    @event.listens_for(engine, "handle_error")
+    def _leave(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) in _ELSEWHERE:
+            context.is_disconnect = True
+
+    return engine
+
+
+def _sqlite(url: URL, durable: bool) -> Engine:
+    limit = _limit_of(url)
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": limit, "check_same_thread": False})
+
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # In the write-ahead log NORMAL may forget the last transactions at a power cut.
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         _use_wal(connection)
 
     @event.listens_for(engine, "begin")
@@ -108,9 +173,24 @@ def _use_wal(connection: Any) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write. A lost connection or a lock that is not given is `Unavailable`."""
+    """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`."""
     with _translated(), engine.begin() as connection:
         yield connection
+
+
+@contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """The body may take as long as it does, for migrations: whoever starts those is there to stop them."""
+    if not locks_rows(connection):
+        yield
+        return
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver: Any = connection.connection.driver_connection
+    patience, driver.patience = driver.patience, float("inf")
+    try:
+        yield
+    finally:
+        driver.patience = patience
 
 
 @contextmanager
@@ -126,17 +206,36 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"the ledger did not answer: {_brief(error)}") from error
+    except PoolExhausted as error:
+        raise Unavailable("the ledger's connections are all in use") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unavailable(f"the ledger's connection was lost: {_brief(error)}") from error
-        raise
+        if _not_now(error):
+            raise Unavailable(f"the ledger did not answer: {_brief(error)}") from None
+        # The driver's own error may quote a row, and a row holds users' texts: it goes into no log.
+        refused = LedgerRefused(f"the ledger refused a statement, which is a fault in headrace: {_brief(error)}")
+        raise refused.with_traceback(error.__traceback__) from None
+
+
+class LedgerRefused(HeadraceError):
+    """The database will never do what it was told: a fault in this program or in its tables."""
+
+
+def _not_now(error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed later."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return (
+        isinstance(error, OperationalError | InterfaceError)
+        or error.connection_invalidated
+        or state[:2] in _NOT_NOW_CLASSES
+        or state in _NOT_NOW
+    )
 
 
 def _brief(error: DBAPIError) -> str:
-    """The driver's own words, without the statement and its parameters, which may hold users' texts."""
-    return str(error.orig).strip().splitlines()[0][:300] if error.orig else type(error).__name__
+    """The driver's own words, without the statement, its parameters, and the row, which may hold users' texts."""
+    primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+    words = primary or str(error.orig or "").strip()
+    return words.splitlines()[0][:300] if words else type(error).__name__
 
 
 def clock(connection: Connection) -> int:

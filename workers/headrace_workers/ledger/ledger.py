@@ -41,8 +41,7 @@ class Ledger:
     @classmethod
     def at(cls, url: str) -> "Ledger":
         """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
-        engine = connect(url)
-        return cls(engine, connect(url, durable=False) if engine.dialect.name == "postgresql" else None)
+        return cls(connect(url), connect(url, durable=False))
 
     @property
     def engine(self) -> Engine:

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.database import locks_rows, reading, writing
+from headrace_workers.ledger.database import locks_rows, reading, unhurried, writing
 
 _LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
 
@@ -34,7 +34,7 @@ def current(engine: Engine) -> str | None:
 def migrate(engine: Engine) -> str:
     """Bring the tables up to date, whichever process comes first; the revision."""
     config = _config()
-    with writing(engine) as tx:
+    with writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):
             tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config.attributes["connection"] = tx

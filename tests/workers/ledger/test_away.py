@@ -1,0 +1,250 @@
+"""What "not now" looks like on each database: always `Unavailable`, within a bound, and then it goes on."""
+
+import itertools
+import os
+import signal
+import sqlite3
+import time
+import traceback
+from contextlib import closing, contextmanager
+from uuid import uuid4
+
+import psutil
+import pytest
+from sqlalchemy import make_url, text
+from tests.services.proxy import proxied
+
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.ledger.database import LedgerRefused, connect, writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+
+NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]
+_names = itertools.count()
+
+
+@pytest.fixture
+def database(postgres):
+    """The URL of an empty database with tables, whose statements have half a second."""
+    url = postgres.create_database(f"away_{next(_names)}_{uuid4().hex[:6]}")
+    ledger = Ledger.at(url)
+    migrate(ledger.engine)
+    ledger.close()
+    return f"{url}?timeout=0.5&connect_timeout=2"
+
+
+@pytest.fixture
+def at():
+    """Opens ledgers, and closes them at the end."""
+    opened = []
+
+    def open_at(url):
+        opened.append(Ledger.at(url))
+        return opened[-1]
+
+    yield open_at
+    for ledger in opened:
+        ledger.close()
+
+
+def nothing_answers(ledger, job):
+    """A connection from before does not hang, and neither does a new one, whatever it is for."""
+    for call in (ledger.now, lambda: ledger.ingest([job()])):
+        with pytest.raises(Unavailable):
+            call()
+
+
+@contextmanager
+def frozen(server):
+    """The whole server stopped, as by a hypervisor: the kernel still acknowledges what comes."""
+    main = psutil.Process(server.pid)
+    stopped = [main, *main.children(recursive=True)]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in stopped:
+            os.kill(process.pid, signal.SIGCONT)
+
+
+def test_a_frozen_database_is_away_and_then_goes_on(postgres, database, at, job):
+    """Neither a connection that is open nor a new one waits for ever."""
+    ledger = at(database)
+    assert ledger.ingest([job()]) == 1
+    with frozen(postgres):
+        nothing_answers(ledger, job)
+    assert ledger.ingest([job()]) == 1
+
+
+@pytest.mark.parametrize("direction", ["both", "down"])
+def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, database, at, job, direction):
+    """Behind a proxy that acknowledges everything only our own clock can tell."""
+    with proxied(postgres.port) as proxy:
+        ledger = at(make_url(database).set(port=proxy.port).render_as_string())
+        assert ledger.ingest([job()]) == 1
+        proxy.swallow(direction)
+        nothing_answers(ledger, job)
+        proxy.heal()
+        assert ledger.ingest([job()]) == 1
+
+
+def test_a_statement_that_takes_too_long_is_not_now(database, at):
+    """The server ends it by itself, and the connection stays."""
+    ledger = at(database)
+    with pytest.raises(Unavailable, match="statement timeout"):
+        ledger.read(text("SELECT pg_sleep(30)"))
+    with writing(ledger.engine) as tx:
+        before = tx.execute(text("SELECT pg_backend_pid()")).scalar()
+    with writing(ledger.engine) as tx:
+        assert tx.execute(text("SELECT pg_backend_pid()")).scalar() == before
+
+
+def test_a_pool_that_is_used_up_is_not_now(database, at):
+    """A thread does not wait for a connection for ever."""
+    ledger = at(database)
+    taken = [ledger.engine.connect() for _ in range(12)]
+    with pytest.raises(Unavailable, match="in use"):
+        ledger.now()
+    for connection in taken:
+        connection.close()
+    assert ledger.now()
+
+
+@pytest.mark.parametrize("code", NOT_NOW)
+def test_what_may_pass_is_not_now(database, at, job, code):
+    """Read-only, deadlock, serialization, full disk, memory, connections, locks, cancelled, shut down, input/output."""
+    ledger = at(database)
+    with writing(ledger.engine) as tx:
+        tx.execute(text(
+            f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END $$"
+        ))  # fmt: skip
+        tx.execute(text("CREATE TRIGGER fail BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION fail()"))
+    with pytest.raises(Unavailable, match="not now"):
+        ledger.ingest([job()])
+    with writing(ledger.engine) as tx:
+        tx.execute(text("DROP TRIGGER fail ON jobs"))
+    assert ledger.ingest([job()]) == 1
+
+
+def test_a_failover_is_waited_for(database, at, job):
+    """The server that we knew has become read-only: its connections are left, so that the next finds the new one."""
+    ledger, name = at(database), make_url(database).database
+    with writing(ledger.engine) as tx:
+        tx.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+    ledger.close()  # the next connections are of a standby
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="read-only"):
+            ledger.ingest([job()])
+    with at(make_url(database).set(database="postgres").render_as_string()).engine.connect() as other:
+        other.execution_options(isolation_level="AUTOCOMMIT")
+        other.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off'))
+    assert ledger.ingest([job()]) == 1
+
+
+def test_an_admins_shutdown_costs_one_try(database, at, job):
+    """The connection is ended, and the pool makes new ones."""
+    ledger = at(database)
+    with pytest.raises(Unavailable, match="administrator"), writing(ledger.engine) as tx:
+        tx.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"))
+    assert ledger.ingest([job()]) == 1
+
+
+def test_a_role_that_may_have_no_more_connections_is_not_now(database, at):
+    """Too many connections end by themselves."""
+    url, role = make_url(database), f"few_{uuid4().hex[:8]}"
+    with writing(at(database).engine) as tx:
+        tx.execute(text(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0"))
+    with pytest.raises(Unavailable, match="too many connections"):
+        at(url.set(username=role).render_as_string()).now()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A SQLite ledger's path, and a ledger there that waits a quarter of a second for others."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger.at(f"sqlite:///{path}?timeout=0.25")
+    migrate(ledger.engine)
+    yield path, ledger
+    ledger.close()
+
+
+def test_a_file_that_another_process_writes_is_not_now(file, job):
+    """`database is locked` after the time for it; then it goes on."""
+    path, ledger = file
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            ledger.ingest([job()])
+    assert ledger.ingest([job()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "end", "words"),
+    [
+        ("PRAGMA query_only = 1", "PRAGMA query_only = 0", "readonly"),
+        ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 1000000", "full"),
+    ],
+)
+def test_a_file_that_is_read_only_or_full_is_not_now(file, job, trouble, end, words):
+    """The administrator's doing, or the disk's: it may pass."""
+    _, ledger = file
+    many = [job(job_id=f"{n:036}") for n in range(500)]
+    with closing(ledger.engine.raw_connection()) as connection:
+        connection.driver_connection.execute(trouble)
+    with pytest.raises(Unavailable, match=words):
+        ledger.ingest(many)
+    with closing(ledger.engine.raw_connection()) as connection:
+        connection.driver_connection.execute(end)
+    assert ledger.ingest(many) == 500
+
+
+def test_an_id_that_was_printed_survives_a_power_cut(file):
+    """What must last waits for the disk; what need not, does not."""
+    path, ledger = file
+    hasty = connect(f"sqlite:///{path}", durable=False)
+    found = []
+    for engine in (ledger.engine, hasty):
+        with writing(engine) as tx:
+            found.append(tx.exec_driver_sql("PRAGMA synchronous").scalar())
+    assert found == [2, 1]  # FULL, NORMAL
+    hasty.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_users_texts_are_in_no_error(request, tmp_path, at, caplog, kind):
+    """A row that the database refuses is quoted neither by SQLAlchemy nor by the driver: the log gets the trace."""
+    ledger = at(f"sqlite:///{tmp_path / 'l.db'}" if kind == "sqlite" else request.getfixturevalue("database"))
+    migrate(ledger.engine)
+    caplog.set_level("DEBUG")
+    diary = "".join(("sec", "ret"))  # so that this line, which the trace quotes, does not hold it
+    statement = text("INSERT INTO steps (job_id, stage, reason) VALUES (:job, 'generate', :words)")
+    with pytest.raises(LedgerRefused) as caught, writing(ledger.engine) as tx:
+        tx.execute(statement, {"job": "1", "words": diary})
+    told = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "secret" not in told
+    assert "test_away" in told  # where it happened is told
+
+
+def test_a_time_limit_that_is_none_is_refused(tmp_path):
+    """In words, with the variable."""
+    for wrong in ("0", "-1", "soon", "nan", "inf"):
+        with pytest.raises(ConfigurationError, match="HEADRACE_LEDGER: timeout"):
+            connect(f"sqlite:///{tmp_path / 'l.db'}?timeout={wrong}")
+        with pytest.raises(ConfigurationError, match="HEADRACE_LEDGER: timeout"):
+            connect(f"postgresql://nobody@localhost/x?timeout={wrong}")
+
+
+def test_a_migration_may_take_longer(database):
+    """Whoever runs it is there to stop it."""
+    from headrace_workers.ledger.database import unhurried
+
+    engine = connect(database)
+    begun = time.monotonic()
+    with writing(engine) as tx, unhurried(tx):
+        tx.execute(text("SELECT pg_sleep(3)"))  # longer than the server's limit, and than our own
+    assert time.monotonic() - begun >= 3
+    with pytest.raises(Unavailable), writing(engine) as tx:
+        tx.execute(text("SELECT pg_sleep(3)"))
+    engine.dispose()
