@@ -70,11 +70,11 @@ class ResultReader:
         if self._client is None:
             from kafka.errors import KafkaError
 
-            from headrace_producers.header_names import read_any_header_name
+            from headrace_producers.any_record import read_any_record
 
             client = self._connect()
             try:
-                read_any_header_name(client)
+                read_any_record(client)
                 self._check_topics()
                 self._position(client)
             except KafkaError as error:

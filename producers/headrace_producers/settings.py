@@ -36,6 +36,7 @@ class KafkaSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    groups: bool = True  # whether the broker's consumer groups are to be used: see docs/configuration.md
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
@@ -67,6 +68,7 @@ class KafkaSettings:
             username=env.get("HEADRACE_KAFKA_USERNAME"),
             password=env.get("HEADRACE_KAFKA_PASSWORD"),
             ca_file=env.get("HEADRACE_KAFKA_CA_FILE"),
+            groups=_groups(env, address),
         )
 
     @property
@@ -112,13 +114,14 @@ class ProducerSettings:
 
 
 def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The addresses in `$HEADRACE_HOME/run.json`; ConfigurationError when no stack runs there."""
+    """What `$HEADRACE_HOME/run.json` says: addresses, and `groups`; ConfigurationError when no stack runs there."""
     env = os.environ if env is None else env
     path = Path(env.get("HEADRACE_HOME") or DEFAULT_HOME) / RUN_FILE
     ways = "set HEADRACE_KAFKA=host:port, or start `headrace up` (HEADRACE_HOME names its folder)"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {name: str(content[name]) for name in ("kafka", "redis", "ledger")}
+        found["groups"] = str(content.get("groups", "on"))
         pid = int(content["pid"])
     except FileNotFoundError:
         raise ConfigurationError(
@@ -129,6 +132,20 @@ def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:
     if not _alive(pid):
         raise ConfigurationError(f"the stack that wrote {path} (process {pid}) runs no more; {ways}")
     return found
+
+
+def _groups(env: Mapping[str, str], address: str) -> bool:
+    """HEADRACE_KAFKA_GROUPS; unset, what a running stack says of its own broker, and yes of any other."""
+    told = env.get("HEADRACE_KAFKA_GROUPS")
+    if not told:
+        try:
+            stack = running_stack(env)
+        except ConfigurationError:
+            return True
+        return stack["kafka"] != address or stack["groups"] != "off"
+    if told not in ("on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_GROUPS is {told!r}; it may be on or off")
+    return told == "on"
 
 
 def _alive(pid: int) -> bool:

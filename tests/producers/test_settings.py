@@ -46,6 +46,7 @@ def test_credentials_reach_the_client_and_never_a_log():
         ({"HEADRACE_KAFKA": "a:99999"}, "host:port"),
         ({"HEADRACE_KAFKA": ","}, "empty"),
         ({"HEADRACE_KAFKA": "a:1", "HEADRACE_KAFKA_SECURITY_PROTOCOL": "TLS"}, "SECURITY_PROTOCOL"),
+        ({"HEADRACE_KAFKA": "a:1", "HEADRACE_KAFKA_GROUPS": "no"}, "HEADRACE_KAFKA_GROUPS"),
         ({"HEADRACE_KAFKA": "a:1", "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "SASL_MECHANISM"),
     ],
 )
@@ -60,6 +61,20 @@ def test_a_running_stack_is_found(tmp_path):
     content = {"kafka": "127.0.0.1:4", "redis": "redis://x", "ledger": "sqlite://", "pid": os.getpid()}
     (tmp_path / "run.json").write_text(json.dumps(content))
     assert KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)}).address == "127.0.0.1:4"
+
+
+@pytest.mark.parametrize(
+    ("told", "address", "groups"),
+    [(None, "127.0.0.1:4", False), (None, "other:9092", True), ("on", "127.0.0.1:4", True), ("off", "other:1", False)],
+)
+def test_whether_groups_are_used_is_told_by_the_stack_or_by_hand(tmp_path, told, address, groups):
+    """The stack says it of its own broker, however that is found; a variable says it of any."""
+    content = {"kafka": "127.0.0.1:4", "redis": "redis://x", "ledger": "sqlite://", "pid": os.getpid(), "groups": "off"}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    env = {"HEADRACE_HOME": str(tmp_path), "HEADRACE_KAFKA": address, "HEADRACE_KAFKA_GROUPS": told or ""}
+    assert KafkaSettings.from_env(env).groups is groups
+    if address == "127.0.0.1:4":
+        assert KafkaSettings.from_env({**env, "HEADRACE_KAFKA": ""}).groups is groups
 
 
 @pytest.mark.parametrize("content", [None, "{", json.dumps({"kafka": "a:1", "redis": "", "ledger": "", "pid": 2**22})])

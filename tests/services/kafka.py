@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from tests.services.server import Server
@@ -27,7 +28,7 @@ class KafkaServer(Server):
 
     def settings(self, prefix: str = "headrace.") -> KafkaSettings:
         """Settings for clients; give each test a prefix of its own and it has topics of its own."""
-        return KafkaSettings.at(self.address, prefix)
+        return replace(KafkaSettings.at(self.address, prefix), groups=self.broker.groups)
 
 
 def find_apache(folder: Path) -> KafkaServer | None:

@@ -16,6 +16,11 @@ class Server:
         self._child: Child | None = None
 
     @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._folder
+
+    @property
     def pid(self) -> int:
         """The process that serves."""
         assert self._child is not None

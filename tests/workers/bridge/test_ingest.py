@@ -1,11 +1,14 @@
 """Kafka to ledger, on each broker."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
+from tests.services.need import need
 from tests.workers.bridge.broker import committed, write
 from tests.workers.bridge.records import Models, cancel, evaluation, generation, record, replaced
 
@@ -89,6 +92,43 @@ def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
     assert json.loads(refused.headers)["trace\\xff\x00"] == "1"
     ingest.close()
     assert committed(kafka, group_of(kafka), Topic.GENERATION) == 5
+
+
+@pytest.mark.parametrize("codec", ["lz4", "snappy", "zstd"])
+def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_path, codec):
+    """One record that kafka-python cannot unpack by itself once stopped every partition."""
+    kcat = need(shutil.which("kcat"), "kcat is needed (Debian: kcat)")
+    job, other = generation(prompt="ab " * 60_000, idempotency_key="1"), generation(idempotency_key="2")
+    packed = record(job)
+    (tmp_path / "value").write_bytes(packed.value)
+    headers = [part for name, text in packed.headers for part in ("-H", f"{name}={text.decode()}")]
+    command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.GENERATION), "-p", "0", "-z", codec, "-P"]
+    subprocess.run([*command, *headers, str(tmp_path / "value")], check=True, timeout=60)
+    write(kafka, [record(other, partition=1), record(other, partition=0)])
+    until(ingests(kafka), lambda: len(states(ledger)) == 2)
+    assert set(states(ledger)) == {job.job_id(""), other.job_id("")}
+    assert ledger.dead(DeadFilter()) == []
+
+
+def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
+    """It is told with its offsets and kept as it lies in the log; what lies behind it is taken."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(3)]
+    for job, _ in jobs:
+        write(kafka, [record(job)])
+    apache_kafka.stop()
+    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.GENERATION)}-0/*.log")
+    segment.write_bytes(segment.read_bytes().replace(b'"idempotency_key":"1"', b'"idempotency_key":"7"'))
+    apache_kafka.start()
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) == 2 and ledger.dead(DeadFilter()))
+    assert set(states(ledger)) == {jobs[0][1], jobs[2][1]}
+    [refused] = ledger.dead(DeadFilter())
+    assert "offsets 1 to 1 cannot be read: its checksum is wrong" in refused.reason
+    assert b'"idempotency_key":"7"' in bytes(refused.value)
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 3
 
 
 def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):

@@ -48,6 +48,8 @@ def accept(record: Record, rules: Rules) -> Accepted:
     """Decide about one record. Whatever is in it, this returns: a bad record is a `Burial`."""
     envelope: Envelope | None = None
     try:
+        if record.unreadable is not None:
+            raise InvalidRecord(record.unreadable)
         envelope = Envelope.from_headers(record.headers)
         event = decode_value(envelope.type, record.value)
         if TOPICS[type(event)] is not record.topic:

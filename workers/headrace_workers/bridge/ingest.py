@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headrace_producers.any_record import Unreadable
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND, topic_of
 from headrace_workers.bridge.accept import KnownModels, Rules, accept
@@ -129,11 +130,11 @@ class Ingest:
         if self._consumer is None:
             from kafka import KafkaConsumer
 
-            from headrace_producers.header_names import read_any_header_name
+            from headrace_producers.any_record import read_any_record
 
             topics = [self._kafka.topic(topic) for topic in INBOUND]
             consumer = KafkaConsumer(group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER)
-            read_any_header_name(consumer)
+            read_any_record(consumer)
             # A member that joins before it has seen the topics is given no partition for minutes: see them first.
             for topic in topics:
                 consumer.partitions_for_topic(topic)
@@ -155,9 +156,9 @@ class Ingest:
 
     def _record(self, raw: Any) -> Record:
         topic = topic_of(raw.topic, self._kafka.prefix)
-        return Record(
-            topic, raw.partition, raw.offset, tuple(raw.headers or ()), raw.value, raw.timestamp or 0, raw.key
-        )
+        unreadable = raw.headers.reason if isinstance(raw.headers, Unreadable) else None
+        headers, timestamp = tuple(raw.headers or ()), raw.timestamp or 0
+        return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
     def _watch_fullness(self, consumer: Any) -> None:
         """Pause while the ledger holds more than the bound; polling goes on, so that the group stays ours."""

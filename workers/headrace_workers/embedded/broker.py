@@ -23,13 +23,15 @@ def _nothing() -> None:
 class Broker:
     """A broker that can be started: its command line and where it will answer.
 
-    `durable`: its log outlives the process. `prepare` must be called before the start, every time.
+    `durable`: its log outlives the process. `groups`: its consumer groups can be relied on. `prepare` must be called
+    before the start, every time.
     """
 
     kind: str
     argv: tuple[str, ...]
     port: int
     durable: bool
+    groups: bool = True
     prepare: Callable[[], None] = _nothing
 
     @property
@@ -69,7 +71,10 @@ def apache_kafka(kafka_home: Path, folder: Path, ports: tuple[int, int]) -> Brok
 
 
 def tansu(binary: str, port: int) -> Broker:
-    """Tansu, which keeps its log in memory only."""
+    """Tansu, which keeps its log in memory only.
+
+    A group whose leader leaves while the group re-forms is stuck there for good, so groups are not used.
+    """
     url = f"tcp://{LOOPBACK}:{port}"
     return Broker(
         kind="tansu",
@@ -83,6 +88,7 @@ def tansu(binary: str, port: int) -> Broker:
         ),
         port=port,
         durable=False,
+        groups=False,
     )
 
 

@@ -25,15 +25,21 @@ _PULL_SECONDS = 900.0  # the first time Docker fetches the image
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services of a stack are: host:port, URL, URL."""
+    """Where the services of a stack are: host:port, URL, URL; and whether consumer groups are "on" there or "off"."""
 
     kafka: str
     redis: str
     ledger: str
+    groups: str = "on"
 
     def env(self) -> dict[str, str]:
         """As the environment that children and other shells read."""
-        return {"HEADRACE_KAFKA": self.kafka, "HEADRACE_REDIS": self.redis, "HEADRACE_LEDGER": self.ledger}
+        return {
+            "HEADRACE_KAFKA": self.kafka,
+            "HEADRACE_KAFKA_GROUPS": self.groups,
+            "HEADRACE_REDIS": self.redis,
+            "HEADRACE_LEDGER": self.ledger,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,9 @@ def plan(home: Path, env: Mapping[str, str]) -> Services:
             )
         )
     ledger = env.get("HEADRACE_LEDGER") or f"sqlite:///{(home / 'ledger.db').resolve()}"
+    groups = env.get("HEADRACE_KAFKA_GROUPS") or ("on" if broker is None or broker.groups else "off")
     return Services(
-        addresses=Addresses(kafka, redis_url, ledger),
+        addresses=Addresses(kafka, redis_url, ledger, groups),
         children=tuple(children),
         broker=broker.kind if broker else "given",
         durable=broker.durable if broker else True,

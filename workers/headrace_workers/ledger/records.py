@@ -11,7 +11,10 @@ _KEPT_BYTES = 1024  # of what a letter is looked up by: more than an index of Po
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading."""
+    """One record as it was consumed. `timestamp` (ms) is the one that its log keeps, the same at every reading.
+
+    `unreadable` says why the consumer could not read it: then `value` is the batch that it is in.
+    """
 
     topic: Topic
     partition: int
@@ -20,6 +23,7 @@ class Record:
     value: bytes | None
     timestamp: int = 0
     key: bytes | None = None
+    unreadable: str | None = None
 
     def header(self, name: str) -> str | None:
         """A header as text, the last of its name, cut and with what is no text replaced; None when it is not there."""
