@@ -52,6 +52,18 @@ def test_a_retryable_error_is_a_retry():
     assert run_isolated(raising_on({0}, Unavailable("away")), tasks(1)) == [Retry("away")]
 
 
+def test_a_retryable_error_of_a_group_retries_the_group():
+    """It names no culprit: to look for one would call what is away once more for each task."""
+    calls = []
+
+    def away(group):
+        calls.append(len(group))
+        raise Unavailable("away")
+
+    assert run_isolated(away, tasks(64)) == [Retry("away")] * 64
+    assert calls == [64]
+
+
 def test_an_unknown_error_is_tried_again_and_tells_no_text(caplog):
     """What it says may be a user's words: the reason, which goes on a topic, names only its kind."""
     with caplog.at_level(logging.WARNING):

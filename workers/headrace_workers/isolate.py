@@ -12,7 +12,10 @@ Step = Callable[[Sequence[Task]], Sequence[Outcome]]
 
 
 def run_isolated(step: Step, tasks: Sequence[Task]) -> list[Outcome]:
-    """One outcome a task. When the step raises, the group is halved until the culprit stands alone."""
+    """One outcome a task. When the step raises, the group is halved until the culprit stands alone.
+
+    An error that may pass (a service that is away) says nothing about any of the tasks: the group is tried again whole.
+    """
     if not tasks:
         return []
     try:
@@ -21,8 +24,8 @@ def run_isolated(step: Step, tasks: Sequence[Task]) -> list[Outcome]:
             raise RuntimeError(f"the step returned {len(outcomes)} outcomes for {len(tasks)} tasks")
         return outcomes
     except HeadraceError as error:
-        if len(tasks) == 1:
-            return [outcome_of(error)]
+        if len(tasks) == 1 or error.category.retryable:
+            return [outcome_of(error) for _ in tasks]
     except Exception as error:
         if len(tasks) == 1:
             logging.getLogger("headrace.run").exception("a step failed", extra={"action": Action.STEP_FAILED})

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_schemas.errors import ConfigurationError, PromptTooLong
+from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 from headrace_workers.ports import Completion, Request
 
@@ -105,12 +107,101 @@ def test_a_seed_repeats_an_answer(tiny: CTranslate2Generator) -> None:
     assert one(tiny, ask("tell me", temperature=1.0, max_tokens=20, seed=8)).text != first.text
 
 
-def test_a_seed_does_not_fix_what_comes_after_it(tiny: CTranslate2Generator, tiny_home: Path) -> None:
-    """Requests without a seed stay random, also in an engine that draws its first number after a seeded request."""
-    one(tiny, ask("tell me", temperature=1.0, max_tokens=4, seed=7))
-    fresh = [CTranslate2Generator.load(tiny_home / "models" / "tiny", inter_threads=1) for _ in range(3)]
-    texts = {one(engine, ask("tell me", temperature=1.5, max_tokens=20)).text for engine in fresh}
-    assert len(texts) > 1
+def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny_home: Path) -> None:
+    """Also in one that has answered others before."""
+    code = (
+        "import sys, pathlib\n"
+        "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.engines.load import load_generator\n"
+        "from headrace_workers.ports import Request\n"
+        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', inter_threads=1)\n"
+        "def ask(text, **sampling): return Request((Message(role='user', content=text),), Sampling(**sampling))\n"
+        "generator.generate([ask('other', temperature=1.5, max_tokens=9), ask('and', max_tokens=5)])\n"
+        "print(ascii(generator.generate([ask('tell me', temperature=1.0, top_p=0.95, max_tokens=40, seed=7)])[0].text))"
+    )
+    there = subprocess.run([sys.executable, "-c", code, str(tiny_home)], capture_output=True, text=True, check=True)
+    here = one(tiny, ask("tell me", temperature=1.0, top_p=0.95, max_tokens=40, seed=7))
+    assert there.stdout.strip() == ascii(here.text)
+
+
+def test_seeded_work_shares_slots_and_weights_with_others(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside callers that keep every slot busy it is answered, and no weights are loaded for it."""
+    monkeypatch.setattr("ctranslate2.Generator", None)  # nobody loads anything from here on
+    seeded = ask("tell me", temperature=1.0, max_tokens=20, seed=7)
+    alone, others = one(tiny, seeded), [ask(f"what is {n}?", max_tokens=8) for n in range(64)]
+    finished = threading.Event()
+
+    def keep_busy() -> None:
+        while not finished.is_set():
+            done(tiny.generate(others))
+
+    with ThreadPoolExecutor(3) as threads:
+        busy = [threads.submit(keep_busy) for _ in range(3)]
+        try:
+            assert one(tiny, seeded) == alone
+            assert done(tiny.generate([*others, seeded]))[-1] == alone
+        finally:
+            finished.set()
+        for each in busy:
+            each.result()
+
+
+def test_a_seeded_answer_keeps_its_limit_its_stops_and_its_end(tiny: CTranslate2Generator) -> None:
+    """As every other answer."""
+    free = one(tiny, ask("tell me", temperature=1.0, max_tokens=60, seed=7))
+    limited = one(tiny, ask("tell me", temperature=1.0, max_tokens=9, seed=7))
+    assert (limited.completion_tokens, limited.finish_reason) == (9, "length")
+    stop = next(letter for letter in free.text[5:] if letter.isascii() and letter.isprintable())
+    stopped = one(tiny, ask("tell me", temperature=1.0, max_tokens=60, seed=7, stop=[stop]))
+    assert (stopped.text, stopped.finish_reason) == (free.text[: free.text.index(stop)], "stop")
+    assert stopped.completion_tokens < free.completion_tokens
+
+
+def test_a_seeded_answer_is_not_bounded_by_what_logits_may_hold(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are cut where they would keep too many."""
+    seeded = ask("tell me", temperature=0.3, max_tokens=40, seed=7)
+    whole = one(tiny, seeded)
+    monkeypatch.setattr("headrace_workers.engines.ctranslate2._LOGITS_BYTES", 3 * 4 * 259)
+    assert one(tiny, seeded) == whole
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+@pytest.mark.parametrize("narrow", [{"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_temperature_top_k_and_top_p_reach_the_model(
+    tiny: CTranslate2Generator, narrow: dict[str, float], seed: int | None
+) -> None:
+    """Each, at its narrowest, makes a wild sample the greedy answer; without, it is another."""
+    greedy = one(tiny, ask("what is this?", max_tokens=20))
+    wild = {"temperature": 2.0, "max_tokens": 20, "seed": seed}
+    assert one(tiny, ask("what is this?", **wild)).text != greedy.text
+    assert one(tiny, ask("what is this?", **{**wild, **narrow})) == greedy
+
+
+def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own rows have an error, one that may pass; all others in the call are answered."""
+    asked = [ask(text, max_tokens=6) for text in (*MIXED, "culprit")]
+    expected = tiny.generate(asked)
+    run = CTranslate2Generator._run
+
+    def failing(self: CTranslate2Generator, prompts: list[Any], **options: Any) -> list[Any]:
+        if any(prompt.index == len(MIXED) for prompt in prompts):
+            raise RuntimeError("CUDA out of memory")
+        return run(self, prompts, **options)
+
+    monkeypatch.setattr(CTranslate2Generator, "_run", failing)
+    answers = tiny.generate(asked)
+    assert answers[:-1] == expected[:-1]
+    assert isinstance(answers[-1], Unavailable)
+    messages = [request.messages for request in asked]
+    *fine, failed = tiny.choice_probabilities(messages, ["a", "b"])
+    assert isinstance(failed, Unavailable)
+    assert all(isinstance(each, tuple) for each in fine)
 
 
 def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:

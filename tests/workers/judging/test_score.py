@@ -154,6 +154,20 @@ def test_a_model_that_raises(error: Exception, passing: bool) -> None:
     assert "secret" not in (scored.scores[1].reason or "")
 
 
+def test_a_model_that_is_away_is_asked_once_for_a_group() -> None:
+    """That it is away says nothing about any subject: all are worth another try, with the scores they have so far."""
+    calls = []
+
+    def away(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        calls.append(prompt)
+        raise Unavailable("away")
+
+    found = score_all([Subject(text, (Contains(text="a"), KIND)) for text in "ab"], JudgeModel(away))
+    assert len(calls) == 1
+    assert all(isinstance(scored.trouble, Unavailable) for scored in found)
+    assert [[score.value for score in scored.scores] for scored in found] == [[1.0, None], [0.0, None]]
+
+
 def test_a_check_that_raises_is_passing_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of our own in one criterion does not lose the scores of the others."""
 

@@ -5,31 +5,27 @@ CTranslate2 is safe in threads and not across a fork: load after the fork, or in
 
 import json
 import logging
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ctranslate2
 import numpy as np
 from tokenizers import Tokenizer
 
 from headrace_schemas import HeadraceError, Message, Sampling
-from headrace_schemas.errors import ConfigurationError, PromptTooLong
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.engines.batching import plan_batches
-from headrace_workers.engines.chat_template import (
-    ChatTemplate,
-    InvalidTemplate,
-    load_chat_template,
-    read_tokenizer_config,
-    token_text,
-)
+from headrace_workers.engines.chat_template import read_tokenizer_config, token_text
 from headrace_workers.engines.choices import first_tokens, mass
+from headrace_workers.engines.each import each
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
+from headrace_workers.engines.prompts import Prompts
+from headrace_workers.engines.seeded import SeededRow
 from headrace_workers.engines.slots import Slots
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 from headrace_workers.log import Action, log
@@ -38,10 +34,8 @@ from headrace_workers.ports import Completion, Request
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
-# The library's own mark for "seed from the system": it cannot stand for a user's seed.
-_NO_SEED = 2**32 - 1
-# One seed for the whole process: who sets it must be alone until the answer is there.
-_seeding = threading.Lock()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +51,23 @@ class _Prompt:
 class CTranslate2Generator:
     """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
 
-    def __init__(
-        self, card: ModelCard, folder: Path, placement: Placement, tokenizer: Tokenizer, template: ChatTemplate
-    ) -> None:
+    def __init__(self, card: ModelCard, folder: Path, placement: Placement, prompts: Prompts) -> None:
         self._card = card
-        self._folder = folder
         self._placement = placement
-        self._tokenizer = tokenizer
-        self._template = template
-        self._end_ids = _end_ids(folder, tokenizer)
-        self._vocabulary_size = tokenizer.get_vocab_size(with_added_tokens=True)
-        # No prompt that fits has more characters than this: what is longer need not be tokenized to be refused.
-        self._max_chars = card.context_length * max(map(len, tokenizer.get_vocab()))
+        self._prompts = prompts
+        self._tokenizer = prompts.tokenizer
+        self._end_ids = _end_ids(folder, prompts.tokenizer)
+        self._vocabulary_size = prompts.tokenizer.get_vocab_size(with_added_tokens=True)
         self._urgent = False
         self._slots = Slots(placement.inter_threads)
-        self._engine = self._load_engine(placement.inter_threads + 1)  # one for what is urgent
+        self._engine = ctranslate2.Generator(
+            str(folder),
+            device=placement.device,
+            compute_type=placement.compute_type,
+            inter_threads=placement.inter_threads + 1,  # one for what is urgent
+            intra_threads=placement.intra_threads,
+            max_queued_batches=-1,  # the slots bound what comes
+        )
 
     @classmethod
     def load(
@@ -93,11 +89,10 @@ class CTranslate2Generator:
             card.quantization, machine, device=device, compute_type=compute_type, inter_threads=inter_threads
         )
         try:
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            generator = cls(card, folder, placement, tokenizer, load_chat_template(folder))
+            generator = cls(card, folder, placement, Prompts.load(folder, card))
         except HeadraceError:
             raise
-        except Exception as error:  # both libraries raise bare Exception and RuntimeError for files that they refuse
+        except Exception as error:  # the library raises RuntimeError for files that it refuses
             raise ConfigurationError(f"{folder} cannot be loaded: {error}; pull or convert the model again") from error
         log("engine", logging.INFO, Action.MODEL_LOADED, f"loaded on {placement.reason}", model=card.alias)
         return generator
@@ -135,7 +130,10 @@ class CTranslate2Generator:
         return view
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all. A request with a seed (and a temperature) runs alone, in a fresh copy of the engine."""
+        """Answer all. A request with a seed (and a temperature) runs alone: see `seeded`.
+
+        A batch that cannot be computed is an error of its own rows; the others have their answers.
+        """
         answers: dict[int, Completion | HeadraceError] = {}
         plain: list[_Prompt] = []
         seeded: list[_Prompt] = []
@@ -147,15 +145,10 @@ class CTranslate2Generator:
                 seeded.append(prompt)
             else:
                 plain.append(prompt)
-        # Everything is handed over before the first answer is waited for, so that no slot idles.
-        running = [
-            self._slots.submit(partial(self._answer, self._engine, batch), urgent=self._urgent)
-            for batch in self._batches(plain)
-        ]
-        for batch in running:
-            answers.update(batch.result())
-        for prompt in seeded:
-            answers.update(self._run_seeded(prompt))
+        answered = self._run_all(
+            [(self._answer, batch) for batch in self._batches(plain)] + [(self._draw, [one]) for one in seeded]
+        )
+        answers.update(answered)
         return [answers[index] for index in range(len(requests))]
 
     def choice_probabilities(
@@ -177,28 +170,16 @@ class CTranslate2Generator:
                 found[index] = prompt
             else:
                 ready.append(prompt)
-        steps = max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
-        plan = self._plan(ready, max_steps=steps)
-        running = [self._slots.submit(partial(self._masses, batch, ids), urgent=self._urgent) for batch in plan]
-        for batch in running:
-            found.update(batch.result())
+        plan = self._plan(ready, max_steps=self._kept_steps)
+        weighed = self._run_all([(partial(self._masses, ids=ids), batch) for batch in plan])
+        found.update(weighed)
         return [found[index] for index in range(len(prompts))]
 
     def _prepare(self, index: int, messages: Sequence[Message], sampling: Sampling) -> _Prompt | HeadraceError:
-        try:
-            text = self._template.render(messages, max_chars=self._max_chars)
-        except (PromptTooLong, InvalidTemplate) as error:
-            return error
-        tokens: list[str] = self._tokenizer.encode(text, add_special_tokens=False).tokens
-        if not tokens:
-            return InvalidTemplate(f"the chat template of {self.alias} makes nothing of these messages")
-        room = self.context_length - len(tokens)
-        if room < 1:
-            return PromptTooLong(
-                f"the prompt has {len(tokens)} tokens, and the context of {self.alias} holds {self.context_length} "
-                "with the answer: shorten the messages or choose another model"
-            )
-        return _Prompt(index, tokens, min(sampling.max_tokens, room), sampling)
+        tokens = self._prompts.encode(messages)
+        if isinstance(tokens, HeadraceError):
+            return tokens
+        return _Prompt(index, tokens, min(sampling.max_tokens, self._prompts.room(len(tokens))), sampling)
 
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen; the engine takes one such choice a batch.
@@ -217,10 +198,21 @@ class CTranslate2Generator:
         )
         return [[prompts[index] for index in batch] for batch in plan]
 
-    def _run(self, engine: Any, prompts: list[_Prompt], **options: Any) -> list[Any]:
+    def _run_all(
+        self, work: Sequence[tuple[Callable[[list[_Prompt]], list[T]], list[_Prompt]]]
+    ) -> dict[int, T | HeadraceError]:
+        # Everything is handed over before the first answer is waited for, so that no slot idles.
+        running = [self._slots.submit(partial(each, run, batch), urgent=self._urgent) for run, batch in work]
+        return {
+            prompt.index: answer
+            for future, (_, batch) in zip(running, work, strict=True)
+            for prompt, answer in zip(batch, future.result(), strict=True)
+        }
+
+    def _run(self, prompts: list[_Prompt], **options: Any) -> list[Any]:
         """One batch through the engine, now."""
         rows = [Row(prompt.limit, prompt.sampling.stop) for prompt in prompts]
-        results: list[Any] = engine.generate_batch(
+        results: list[Any] = self._engine.generate_batch(
             [prompt.tokens for prompt in prompts],
             include_prompt_in_result=False,  # else max_length would count the prompt
             max_length=max(row.limit for row in rows),
@@ -231,21 +223,39 @@ class CTranslate2Generator:
         )
         return results
 
-    def _answer(self, engine: Any, prompts: list[_Prompt]) -> dict[int, Completion]:
-        results = self._run(engine, prompts)
-        return {
-            prompt.index: self._complete(prompt, result.sequences_ids[0])
-            for prompt, result in zip(prompts, results, strict=True)
-        }
+    def _answer(self, prompts: list[_Prompt]) -> list[Completion]:
+        results = self._run(prompts)
+        return [
+            self._complete(prompt, result.sequences_ids[0]) for prompt, result in zip(prompts, results, strict=True)
+        ]
 
-    def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> dict[int, tuple[float, ...]]:
+    def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
         # and go with the batch.
-        results = self._run(self._engine, prompts, return_logits_vocab=True)
-        return {
-            prompt.index: mass(np.array(result.logits[0][-1], dtype=np.float32), ids)
-            for prompt, result in zip(prompts, results, strict=True)
-        }
+        results = self._run(prompts, return_logits_vocab=True)
+        return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
+
+    def _draw(self, prompts: list[_Prompt]) -> list[Completion]:
+        """The answer that the seed of this one prompt decides."""
+        (prompt,) = prompts
+        row = SeededRow(
+            Row(prompt.limit, prompt.sampling.stop),
+            prompt.sampling,
+            vocabulary_size=self._vocabulary_size,
+            end_ids=self._end_ids,
+            decode=self._decode,
+        )
+        while not row.ended:
+            self._engine.generate_batch(
+                [prompt.tokens + [str(self._tokenizer.id_to_token(index)) for index in row.ids]],
+                include_prompt_in_result=False,
+                max_length=min(row.left, self._kept_steps),
+                end_token=self._end_ids,
+                sampling_topk=1,
+                return_logits_vocab=True,
+                callback=row,
+            )
+        return [self._complete(prompt, row.ids)]
 
     def _complete(self, prompt: _Prompt, ids: list[int]) -> Completion:
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off.
@@ -253,25 +263,10 @@ class CTranslate2Generator:
         ended = stopped or len(ids) < prompt.limit
         return Completion(presentable(text), "stop" if ended else "length", len(prompt.tokens), len(ids))
 
-    def _run_seeded(self, prompt: _Prompt) -> dict[int, Completion]:
-        # A thread of the engine reads the seed when it draws its first number, and never again: only a fresh engine
-        # obeys a seed. It costs a load of the weights from the page cache (0.1 s for 135M).
-        with _seeding:
-            ctranslate2.set_random_seed((prompt.sampling.seed or 0) % _NO_SEED)
-            try:
-                return self._answer(self._load_engine(1), [prompt])
-            finally:
-                ctranslate2.set_random_seed(_NO_SEED)
-
-    def _load_engine(self, inter_threads: int) -> Any:
-        return ctranslate2.Generator(
-            str(self._folder),
-            device=self._placement.device,
-            compute_type=self._placement.compute_type,
-            inter_threads=inter_threads,
-            intra_threads=self._placement.intra_threads,
-            max_queued_batches=-1,  # the slots bound what comes
-        )
+    @property
+    def _kept_steps(self) -> int:
+        """Over how many steps a run may keep its logits."""
+        return max(1, _LOGITS_BYTES // (4 * self._vocabulary_size))
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))

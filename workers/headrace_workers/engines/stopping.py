@@ -43,8 +43,12 @@ class Stopper:
         self._decode = decode
 
     def __call__(self, step: Step) -> bool:
-        row = self._rows[step.batch_id]
-        row.ids.append(step.token_id)
+        return self.add(step.batch_id, step.token_id)
+
+    def add(self, place: int, token: int) -> bool:
+        """Give a row its next token; whether the row ends with it."""
+        row = self._rows[place]
+        row.ids.append(token)
         if len(row.ids) >= row.limit:
             return True
         if not row.stops:

@@ -50,7 +50,7 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
     """The scores of each subject; the i-th item belongs to the i-th subject.
 
     The rubrics of the whole group are asked in one call for each scale. Raises what the model raises, as long as
-    there are others in the call: then only a smaller group can tell who was hit.
+    there are others in the call: then only a smaller group can tell who was hit. An error that may pass hits all.
     """
     asked = {
         (i, j): criterion
@@ -156,7 +156,8 @@ def _ask(
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
         return {place: _unscored(criterion, reason) for place, criterion in asked.items()}
     except Exception as error:
-        if len({i for i, _ in asked}) > 1:
+        passing = isinstance(error, HeadraceError) and error.category.retryable
+        if not passing and len({i for i, _ in asked}) > 1:
             raise
         # One subject alone was hit: its other criteria have their scores all the same.
         trouble = _trouble(error)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
-from headrace_workers.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.outcome import Dead, Done, Outcome, Retry, reason_of
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.task import Task
 
@@ -25,7 +25,7 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
 
 def _outcome(output: Output, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(verdict, HeadraceError):
-        return Retry(reason=str(verdict), category=Category.TRANSIENT)
+        return Retry(reason=reason_of(verdict), category=Category.TRANSIENT)
     return Done(
         Moderated(
             job_id=output.job_id,
