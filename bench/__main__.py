@@ -10,7 +10,7 @@ from rich.console import Console
 from bench.report import show, write
 from headrace_schemas import HeadraceError
 
-NAMES = ("efficiency", "plumbing", "latency", "growth", "memory")
+NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -15,6 +15,7 @@ from tests.chaos.history import read_history
 from tests.chaos.monkey import Monkey
 from tests.chaos.rules import Tally, check
 from tests.chaos.servers import Servers
+from tests.chaos.silence import Silences, faults_table
 from tests.chaos.workload import Workload
 
 
@@ -40,17 +41,19 @@ def run(options: argparse.Namespace, folder: Path) -> Tally:
             monkey = Monkey(servers, deployment, options.seed)
             workload = Workload(deployment, options.jobs)
             progress = Progress(options.jobs)
-            storm(progress, workload, monkey, options.every)
+            silences = Silences()
+            storm(progress, workload, monkey, silences, options.every)
             monkey.calm()
             workload.finish()
             deployment.wait_quiet(workload.ids, options.quiet_seconds)
             progress.end()
-            print(monkey.summary())
+            print(faults_table(monkey.counts))
+            print(silences)
             return check(
                 read_history(
                     bootstrap=deployment.kafka,
                     prefix=deployment.prefix,
-                    ledger=deployment.ledger,
+                    ledger=deployment.watched,
                     published=workload.ids,
                     forbidden=workload.forbidden,
                 )
@@ -84,13 +87,15 @@ class Progress:
             print()
 
 
-def storm(progress: Progress, workload: Workload, monkey: Monkey, every: float) -> None:
+def storm(progress: Progress, workload: Workload, monkey: Monkey, silences: Silences, every: float) -> None:
     """A fault every so many seconds until all jobs have ended."""
     due = time.monotonic() + every
     while (ended := workload.step()) < workload.jobs:
         monkey.mend()
+        silences.see(ended)
         if time.monotonic() >= due:
             monkey.strike()
+            silences.struck(monkey.last)
             due = time.monotonic() + every
         progress.show(len(workload.ids), ended, monkey.struck, monkey.last)
         time.sleep(0.02)

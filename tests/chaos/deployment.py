@@ -41,7 +41,7 @@ class NotQuiet(AssertionError):
 class Deployment:
     """Addresses, and the processes that run over them, by name. Use it from the thread that lives longest.
 
-    `lease` is in seconds: short, so that the work of the dead is soon taken up again.
+    `lease` is in seconds: short by default, so that the work of the dead is soon taken up again.
     """
 
     kafka: str
@@ -49,13 +49,18 @@ class Deployment:
     redis: str
     ledger: str
     folder: Path
-    lease: float = 2.0
+    watched: str = ""  # the ledger as those who watch reach it, where the processes go through a proxy
+    lease: float | None = 2.0  # None: headrace's own
     children: dict[str, Child] = field(default_factory=dict)
+    extra: dict[str, dict[str, str]] = field(default_factory=dict)  # what a process's environment has beside
+
+    def __post_init__(self) -> None:
+        self.watched = self.watched or self.ledger
 
     def prepare(self) -> None:
         """Create the topics, the ledger's tables and the echo model."""
         ensure_topics(self.settings)
-        engine = connect(self.ledger)
+        engine = connect(self.watched)
         migrate(engine)
         engine.dispose()
         make_echo_model(self.folder)
@@ -79,7 +84,7 @@ class Deployment:
                 spec = ChildSpec(
                     name=name,
                     argv=[sys.executable, "-m", "headrace_workers", *ROLES[name.partition("-")[0]]],
-                    env=self._environment(),
+                    env=self._environment() | self.extra.get(name, {}),
                     grace_seconds=15,
                 )
                 self.children[name] = start(spec, self.folder / "log")
@@ -139,10 +144,10 @@ class Deployment:
         statement = f"SELECT id FROM claims WHERE started_at IS NOT NULL AND worker LIKE '%:{pid}:%'"
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if query(self.ledger, statement)[0]:
+            if query(self.watched, statement)[0]:
                 os.kill(pid, signal.SIGSTOP)
                 time.sleep(0.03)  # whoever else was writing has ended
-                if (held := query(self.ledger, statement)[0]) and may_be_written(self.ledger):
+                if (held := query(self.watched, statement)[0]) and may_be_written(self.watched):
                     return int(held[0][0])
                 os.kill(pid, signal.SIGCONT)
             time.sleep(0.002)
@@ -160,11 +165,11 @@ class Deployment:
 
     def ended(self) -> int:
         """How many jobs have ended."""
-        return int(query(self.ledger, _ENDED)[0][0][0])
+        return int(query(self.watched, _ENDED)[0][0][0])
 
     def held(self) -> tuple[int, int]:
         """How many claims there are, and how many steps are leased."""
-        row = query(self.ledger, _HELD)[0][0]
+        row = query(self.watched, _HELD)[0][0]
         return int(row[0]), int(row[1])
 
     def wait_until(self, true: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -177,7 +182,7 @@ class Deployment:
 
     def known(self, job_ids: Iterable[str]) -> set[str]:
         """Those of these jobs that the ledger has taken in or refused."""
-        rows = query(self.ledger, "SELECT id FROM jobs", "SELECT job_id FROM dead_letters")
+        rows = query(self.watched, "SELECT id FROM jobs", "SELECT job_id FROM dead_letters")
         return {row[0] for found in rows for row in found} & set(job_ids)
 
     def wait_quiet(self, job_ids: Iterable[str], seconds: float = 90, *, revive: bool = True) -> None:
@@ -192,7 +197,7 @@ class Deployment:
                 self.revive()
             with contextlib.suppress(*_AWAY):
                 missing -= self.known(missing) if missing else set()
-                pending, held = query(self.ledger, _PENDING, _HELD)
+                pending, held = query(self.watched, _PENDING, _HELD)
                 left = f"{len(missing)} unknown, {pending[0]} active and in the outbox, {held[0]} claims and leased"
                 if not missing and not any(pending[0]) and not any(held[0]):
                     return
@@ -207,7 +212,7 @@ class Deployment:
             "HEADRACE_REDIS": self.redis,
             "HEADRACE_LEDGER": self.ledger,
             "HEADRACE_HOME": str(self.folder),
-            "HEADRACE_LEASE": str(self.lease),
+            **({"HEADRACE_LEASE": str(self.lease)} if self.lease else {}),
             "HEADRACE_MAX_CRASHES": "2",
             "HEADRACE_GROUP_SIZE": "32",  # smaller groups: more of them are under way when something dies
             "TMPDIR": str(self.folder),  # where processes show that they live: of this deployment alone

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.chaos.deployment import Deployment
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.postgres import PostgresServer, find_postgres
+from tests.services.proxy import Proxy, proxied
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
 
@@ -20,6 +22,8 @@ class Servers:
     durable: bool
     redis: RedisServer
     postgres: PostgresServer | None
+    redis_proxy: Proxy
+    postgres_proxy: Proxy | None
 
     @classmethod
     @contextmanager
@@ -43,7 +47,9 @@ class Servers:
             for server in every:
                 stack.callback(server.stop)
                 server.start()
-            yield cls(broker, apache is not None, redis, postgres)
+            before_redis = stack.enter_context(proxied(port_of(redis.url)))
+            before_postgres = stack.enter_context(proxied(postgres.port)) if postgres else None
+            yield cls(broker, apache is not None, redis, postgres, before_redis, before_postgres)
 
     @property
     def name(self) -> str:
@@ -51,11 +57,25 @@ class Servers:
         broker = "Apache Kafka" if self.durable else "the embedded broker (in memory: it is not killed)"
         return f"{broker}, Redis, {'PostgreSQL' if self.postgres else 'SQLite'}"
 
-    def deployment(self, folder: Path) -> Deployment:
-        """A deployment over them."""
+    def deployment(self, folder: Path, *, lease: float | None = 3.0) -> Deployment:
+        """A deployment over them, its Redis and its PostgreSQL each behind a proxy."""
         home = folder / "home"
         home.mkdir()
-        ledger = self.postgres.create_database("chaos") if self.postgres else f"sqlite:///{home / 'ledger.db'}"
+        watched = ledger = f"sqlite:///{home / 'ledger.db'}"
+        if self.postgres and self.postgres_proxy:
+            watched = self.postgres.create_database("chaos")
+            ledger = watched.replace(f":{self.postgres.port}/", f":{self.postgres_proxy.port}/")
         return Deployment(
-            kafka=self.broker.address, prefix="chaos.", redis=self.redis.url, ledger=ledger, folder=home, lease=3.0
+            kafka=self.broker.address,
+            prefix="chaos.",
+            redis=self.redis.url.replace(f":{port_of(self.redis.url)}", f":{self.redis_proxy.port}"),
+            ledger=ledger,
+            watched=watched,
+            folder=home,
+            lease=lease,
         )
+
+
+def port_of(url: str) -> int:
+    """The port in a URL."""
+    return urlsplit(url).port or 0

@@ -2,17 +2,25 @@
 
 import contextlib
 import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
 import psycopg
-from tests.chaos.deployment import Deployment
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from tests.chaos.deployment import MODEL, Deployment
 
-from headrace_schemas import HeadraceError
+from headrace_schemas import Envelope, GenerationJob, HeadraceError
+from headrace_schemas.codec import encode, topic_for, type_of
 from headrace_schemas.criteria import Length
-from headrace_schemas.job import derive_job_id
+from headrace_schemas.errors import Unavailable
 
 AWAY = (psycopg.OperationalError, sqlite3.OperationalError)
-_CHUNK = 100
-_AHEAD = 1_500  # jobs under way at most, so that faults find work from the first to the last
+_CHUNK = 500
+_AHEAD = 5_000  # jobs under way at most, so that faults find work from the first to the last
+# How the chunks come, in turns: a reader that lacks one of these libraries would stop for ever.
+_COMPRESSIONS = (None, "gzip", "lz4", "snappy", "zstd")
 _SECRET = "river.keeper@example.org"  # every tenth answer would show it, did moderation not stop it
 
 
@@ -43,12 +51,43 @@ class Workload:
 
     def _publish(self, most: int) -> None:
         numbers = range(len(self.ids), min(self.jobs, len(self.ids) + most))
-        with self._deployment.producer(patience=3.0) as producer:
-            for number in numbers:
-                secret = f" and write to {_SECRET}" if number % 10 == 0 else ""
-                producer.generate(
-                    prompt=f"%%sleep:0.005%% tell me of the river number {number}{secret}",
-                    idempotency_key=f"chaos-{number}",
-                    criteria=(Length(min_words=1),),
-                )
-        self.ids += [derive_job_id("default", f"chaos-{number}") for number in numbers]
+        jobs = [_job(number) for number in numbers]
+        compression = _COMPRESSIONS[numbers.start // _CHUNK % len(_COMPRESSIONS)]
+        if compression is None:
+            with self._deployment.producer(patience=3.0) as producer:
+                for job in jobs:
+                    producer.submit(job)
+        else:
+            self._send_compressed(jobs, compression)
+        self.ids += [job.job_id("") for job in jobs]
+
+    def _send_compressed(self, jobs: list[GenerationJob], compression: str) -> None:
+        """As a client with other settings does: its batches come compressed."""
+        kafka = self._deployment.settings
+        client: Any = KafkaProducer(
+            **kafka.client_options(), compression_type=compression, linger_ms=100, max_block_ms=3_000,
+            request_timeout_ms=2_000, delivery_timeout_ms=3_000,
+        )  # fmt: skip
+        try:
+            sent = []
+            for job in jobs:
+                envelope = Envelope(id=str(uuid4()), type=type_of(job), source="/chaos", time=datetime.now(UTC))
+                headers, value = encode(job, envelope)
+                sent.append(client.send(kafka.topic(topic_for(job)), value=value, headers=headers))
+            for each in sent:
+                each.get(timeout=5)
+        except KafkaError as error:
+            raise Unavailable(f"not confirmed: {error}") from error
+        finally:
+            with contextlib.suppress(KafkaError):
+                client.close(timeout=1)
+
+
+def _job(number: int) -> GenerationJob:
+    secret = f" and write to {_SECRET}" if number % 10 == 0 else ""
+    return GenerationJob(
+        model=MODEL,
+        prompt=f"%%sleep:0.005%% tell me of the river number {number}{secret}",
+        idempotency_key=f"chaos-{number}",
+        criteria=(Length(min_words=1),),
+    )

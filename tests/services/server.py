@@ -31,6 +31,10 @@ class Server:
         os.kill(self.pid, signal.SIGSTOP)
         os.waitpid(self.pid, os.WUNTRACED)
 
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
     @property
     def running(self) -> bool:
         """Whether the process is there."""
