@@ -62,7 +62,7 @@ class KafkaSettings:
         address = env.get("HEADRACE_KAFKA") or running_stack(env)["kafka"]
         return cls(
             bootstrap=_split(address),
-            prefix=env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX),
+            prefix=topic_prefix(env),
             security_protocol=env.get("HEADRACE_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT"),
             sasl_mechanism=env.get("HEADRACE_KAFKA_SASL_MECHANISM"),
             username=env.get("HEADRACE_KAFKA_USERNAME"),
@@ -111,6 +111,12 @@ class ProducerSettings:
         env = os.environ if env is None else env
         found = {name: env.get(f"HEADRACE_{name.upper()}") for name in ("tenant", "source", "model")}
         return replace(cls(), **{name: value for name, value in found.items() if value})
+
+
+def topic_prefix(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_TOPIC_PREFIX: what the names of a deployment begin with, in Kafka and in Redis."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX)
 
 
 def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -5,7 +5,11 @@ import redis
 from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
 
-from headrace_workers.presence import KEEP_SECONDS, Presence, presence_key, served
+from headrace_workers.presence import KEEP_SECONDS, Presence, served
+from headrace_workers.progress import Progress
+from headrace_workers.redis_names import RedisNames
+
+NAMES = RedisNames("test.")
 
 
 @pytest.fixture
@@ -19,44 +23,44 @@ def client(redis_server: RedisServer):
 def worker(redis_server: RedisServer, *queues: str) -> Presence:
     """A worker's sign of life, with a fast pulse."""
     client = redis.Redis.from_url(redis_server.url, socket_connect_timeout=1, socket_timeout=1)
-    return Presence(client, queues, beat=0.05, keep=1.0)
+    return Presence(client, NAMES, queues, Progress().loop("presence"), beat=0.05, keep=1.0)
 
 
 def test_what_a_worker_listens_to_is_served(redis_server, client):
     """Each of its queues, and no other; when it is gone, and nobody put off the end, none."""
     with worker(redis_server, "model.a", "judge"):
-        eventually(lambda: served(client, ["model.a", "judge", "moderate"]) == {"model.a", "judge"}, 10)
-    eventually(lambda: served(client, ["model.a", "judge"]) == frozenset(), 10)
+        eventually(lambda: served(client, NAMES, ["model.a", "judge", "moderate"]) == {"model.a", "judge"}, 10)
+    eventually(lambda: served(client, NAMES, ["model.a", "judge"]) == frozenset(), 10)
 
 
 def test_one_of_two_workers_is_enough(redis_server, client):
     """The end of one does not hide the other."""
     with worker(redis_server, "judge"):
         with worker(redis_server, "judge"):
-            eventually(lambda: served(client, ["judge"]) == {"judge"}, 10)
-        client.delete(presence_key("judge"))  # whatever the first one wrote
-        eventually(lambda: served(client, ["judge"]) == {"judge"}, 10)
+            eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 10)
+        client.delete(NAMES.listens("judge"))  # whatever the first one wrote
+        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 10)
 
 
 def test_a_redis_that_forgot_or_died_is_told_again(redis_server, client):
     """While it is away nothing is known, which is no error; afterwards the sign of life comes back."""
     with worker(redis_server, "judge"):
-        eventually(lambda: served(client, ["judge"]) == {"judge"}, 10)
+        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 10)
         client.flushall()
-        eventually(lambda: served(client, ["judge"]) == {"judge"}, 10)
+        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 10)
         redis_server.kill()
-        assert served(client, ["judge"]) is None
+        assert served(client, NAMES, ["judge"]) is None
         redis_server.restart()
-        eventually(lambda: served(client, ["judge"]) == {"judge"}, 20)
+        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 20)
 
 
 def test_the_sign_of_life_ends_by_itself(redis_server, client):
     """Without anybody's doing: that is what makes it right after SIGKILL."""
-    with Presence(redis.Redis.from_url(redis_server.url), ["judge"]):
-        eventually(lambda: served(client, ["judge"]) == {"judge"}, 10)
-        assert 0 < client.pttl(presence_key("judge")) <= KEEP_SECONDS * 1000
+    with Presence(redis.Redis.from_url(redis_server.url), NAMES, ["judge"], Progress().loop("presence")):
+        eventually(lambda: served(client, NAMES, ["judge"]) == {"judge"}, 10)
+        assert 0 < client.pttl(NAMES.listens("judge")) <= KEEP_SECONDS * 1000
 
 
 def test_no_queue_needs_no_redis():
     """Nothing is asked for nothing."""
-    assert served(redis.Redis(port=1), []) == frozenset()
+    assert served(redis.Redis(port=1), NAMES, []) == frozenset()

@@ -11,6 +11,7 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS
+from headrace_workers.progress import Progress
 from headrace_workers.renew import Renewer
 
 
@@ -31,7 +32,7 @@ def lease_until(ledger):
 @pytest.fixture
 def renewing(ledger):
     """A renewer of short leases, and a claim that was begun with one."""
-    renewer = Renewer(ledger, 600)
+    renewer = Renewer(ledger, 600, Progress().loop("renew"))
     claim = claim_one(ledger)
     ledger.start(claim.id, worker="w", lease_ms=600)
     renewer.start()

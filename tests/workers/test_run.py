@@ -30,6 +30,7 @@ from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.progress import Progress
 from headrace_workers.renew import Renewer
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
@@ -73,7 +74,8 @@ def runner(ledger, step, tasks=None, others=None, **settings):
     steps = {("model.echo", stage): step for stage in ("generate", "judge")} | (others or {})
     return Runner(
         ledger=ledger, steps=steps, settings=settings,
-        bell=Bell(), clock=SystemClock(), renewer=Renewer(ledger, settings.lease_ms), worker="w",
+        bell=Bell(), clock=SystemClock(), worker="w",
+        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
         hand_over=HandOver(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", does=steps, depth=2, lease_ms=60_000
         ),

@@ -12,11 +12,14 @@ from tests.workers.ledger_jobs import claim_one, dispatch, sqlite_ledger, take_i
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
-from headrace_workers.bridge.loop import AWAY
-from headrace_workers.celery_app import PRIORITIES, TASK, create_app, queue_of, redis_key
+from headrace_workers.away import AWAY
+from headrace_workers.celery_app import TASK, create_app, queue_of
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 from headrace_workers.presence import served as listened_to
+from headrace_workers.redis_names import PRIORITIES, RedisNames
 from headrace_workers.taskqueue import TaskQueue
+
+NAMES = RedisNames("headrace.")
 
 
 @pytest.fixture
@@ -27,11 +30,11 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def tasks(redis_server):
+def tasks(redis_server, ledger):
     """The task queue over an empty Redis."""
     client = redis.Redis.from_url(redis_server.url)
     client.flushall()
-    yield TaskQueue(create_app(redis_server.url), client)
+    yield TaskQueue(create_app(redis_server.url), client, NAMES, ledger.identity)
     client.close()
 
 
@@ -131,12 +134,12 @@ def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_
     trap = tmp_path / "trap"
     app = create_app(redis_server.url)
     for line, priority in PRIORITIES.items():
-        app.send_task(TASK, args=(Evil(trap),), queue=queue_of(queue), serializer="pickle", priority=priority)
-        assert tasks._redis.llen(redis_key(queue, line)) == 1
+        app.send_task(TASK, args=(Evil(trap),), queue=queue_of(NAMES, queue), serializer="pickle", priority=priority)
+        assert tasks._redis.llen(NAMES.line(queue, line)) == 1
     with worker(tmp_path, redis_server, role) as process:
         eventually(is_done(ledger, send(ledger, tasks, job(), queue)), 60)
         assert process.running
-        eventually(lambda: not any(tasks._redis.llen(redis_key(queue, line)) for line in PRIORITIES), 60)
+        eventually(lambda: not any(tasks._redis.llen(NAMES.line(queue, line)) for line in PRIORITIES), 60)
         assert not trap.exists()
 
 
@@ -148,7 +151,9 @@ def started(ledger):
 def test_a_worker_shows_which_queues_it_listens_to(ledger, tasks, redis_server, tmp_path):
     """So that whoever looks can tell what nobody does; several processes of one worker are one sign of life."""
     with worker(tmp_path, redis_server, "moderate", "judge", concurrency=2) as process:
-        eventually(lambda: listened_to(tasks._redis, ["model.echo", "moderate", "judge"]) == {"moderate", "judge"}, 60)
+        eventually(
+            lambda: listened_to(tasks._redis, NAMES, ["model.echo", "moderate", "judge"]) == {"moderate", "judge"}, 60
+        )
         eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")), 60)
         assert process.running
 

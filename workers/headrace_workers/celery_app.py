@@ -1,31 +1,17 @@
 """The Celery application: JSON only, no results, no retries of its own. The ledger alone decides about those."""
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-TASK: Final = "headrace.run"
-PREFIX: Final = "headrace."
+from headrace_workers.redis_client import ANSWER_SECONDS
+from headrace_workers.redis_names import PRIORITIES, RedisNames
 
-# Each has a Redis list of its own, by its priority, and workers look at them in this order. `ahead` is batch work that
-# was overtaken long enough.
-Line = Literal["ahead", "interactive", "batch"]
-PRIORITIES: Final[dict[Line, int]] = {"ahead": 0, "interactive": 3, "batch": 9}
+TASK: Final = "headrace.run"
+
 # Transport options of a reader that takes nothing of the batch lane.
 INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}
-_SEPARATOR = "\x06\x16"  # kombu's, between a queue's name and its priority
-
-
-def redis_queue(queue: str) -> str:
-    """The name of a queue in Redis."""
-    return f"{PREFIX}{queue}"
-
-
-def redis_key(queue: str, line: Line) -> str:
-    """The Redis list that holds one line of a queue."""
-    priority = PRIORITIES[line]
-    return f"{redis_queue(queue)}{_SEPARATOR}{priority}" if priority else redis_queue(queue)
 
 
 def create_app(redis_url: str) -> Any:
@@ -38,7 +24,6 @@ def create_app(redis_url: str) -> Any:
         result_backend=None,
         task_ignore_result=True,
         task_acks_late=False,  # a lost message is sent again when its lease ends
-        task_default_queue=redis_queue("default"),
         task_default_exchange="",
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # order stays in the ledger
@@ -47,23 +32,30 @@ def create_app(redis_url: str) -> Any:
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=20.0,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        # A worker that loses Redis starts afresh, see worker.py. Celery counts the first loss as one "on startup".
-        broker_connection_retry=False,
-        broker_connection_retry_on_startup=False,
+        worker_enable_prefetch_count_reduction=False,  # nothing is prefetched
+        # Redis may come and go: the consumer connects again, see consumer.py, and nothing else is begun anew.
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_transport_options={
             "priority_steps": sorted(PRIORITIES.values()),
             "queue_order_strategy": "priority",
+            # Nothing is acknowledged, so there is nothing to take back, and no key that other users of Redis share.
+            "ack_emulation": False,
+            # Half-open connections look alive to the kernel. Each read has a bound of ours; BRPOP comes back by itself
+            # after a second, and is given up after this interval more.
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_connect_timeout": ANSWER_SECONDS,
             "socket_keepalive": True,
-            "socket_connect_timeout": 5,
-            "health_check_interval": 10,
+            "health_check_interval": ANSWER_SECONDS,
         },
     )
     return app
 
 
-def queue_of(queue: str) -> Queue:
+def queue_of(names: RedisNames, queue: str) -> Queue:
     """A queue on the default exchange: its binding needs no entry in Redis, so a wiped Redis still routes."""
-    name = redis_queue(queue)
+    name = names.queue(queue)
     # Nothing is acknowledged: the lease is the receipt. A worker whose acknowledgement failed, because Redis had just
     # died, would count that message as in hand for ever, and take no other.
     return Queue(name, Exchange(""), routing_key=name, no_ack=True)

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import redis
-from kombu.exceptions import OperationalError
+from kombu.entity import Queue
 
-from headrace_workers.celery_app import INTERACTIVE_ONLY, queue_of
+from headrace_workers.away import REDIS_AWAY, awaited
+from headrace_workers.celery_app import INTERACTIVE_ONLY
 from headrace_workers.log import Action
+from headrace_workers.progress import Loop
 
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
@@ -19,10 +20,11 @@ _WAIT = 1.0  # and to the next look whether to stop
 class Express:
     """Takes claims of the interactive lane from one queue, beside Celery, and runs them in a thread of its own."""
 
-    def __init__(self, app: Any, name: str, run: Callable[[int], None]) -> None:
+    def __init__(self, app: Any, queue: Queue, run: Callable[..., None], loop: Loop) -> None:
         self._app = app
-        self._name = name
+        self._queue = queue
         self._run = run
+        self._progress = loop
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="express", daemon=True)
 
@@ -40,24 +42,27 @@ class Express:
         while not self._stop.is_set():
             try:
                 self._listen()
-            except (redis.RedisError, OperationalError, OSError):
+            except REDIS_AWAY as error:
+                self._progress.beat(awaited(error))
                 self._stop.wait(_PAUSE)
 
     def _listen(self) -> None:
         with (
             self._app.connection_for_read(transport_options=INTERACTIVE_ONLY) as connection,
-            connection.SimpleQueue(queue_of(self._name), no_ack=True, accept=["json"]) as messages,
+            connection.SimpleQueue(self._queue, no_ack=True, accept=["json"]) as messages,
         ):
             while not self._stop.is_set():
                 try:
                     message = messages.get(timeout=_WAIT)
                 except queue.Empty:
+                    self._progress.beat()
                     continue
-                self._take(message)
+                with self._progress.excused():  # a model may take its time
+                    self._take(message)
 
     def _take(self, message: Any) -> None:
         try:
-            (claim_id,), *_ = message.payload  # raises for what is not JSON
-            self._run(claim_id)
+            arguments, *_ = message.payload  # raises for what is not JSON
+            self._run(*arguments)
         except Exception:  # whatever it was, it concerns this message alone
             logging.getLogger("headrace.express").exception("a message failed", extra={"action": Action.STEP_FAILED})

@@ -1,56 +1,242 @@
-"""Whether a process is alive: it touches a file, and a check looks at the file's age and at the services it needs."""
+"""Whether a process goes on: it writes down the progress of its loops, and ends itself when one of them is stuck.
 
+A file a process, beside no data, locked for as long as the process lives: so nobody takes a dead one's word.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
 import os
+import re
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from sqlalchemy import text
+from typing import Any, Final
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import connect, reading
+from headrace_workers.log import Action, log
+from headrace_workers.progress import Awaited, Loop, LoopState, Progress
 from headrace_workers.settings import Settings
 
-_BEAT_SECONDS = 5.0
-_SILENCE_SECONDS = 30.0
-
-
-def _file(process: str) -> Path:
-    # Beside no data: one file a kind of process and user, in a container its own.
-    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{process}.alive"
+STUCK_EXIT: Final = 70  # of a process that ended itself because a loop was stuck: EX_SOFTWARE of sysexits.h
+_TICK = 1.0  # seconds
+_STANDS_STILL = 30.0  # seconds without a word from a whole process
 
 
 @contextmanager
-def alive(process: str) -> Iterator[None]:
-    """Show signs of life while the body runs."""
-    path, stop = _file(process), threading.Event()
-
-    def beat() -> None:
-        while True:
-            path.touch()
-            if stop.wait(_BEAT_SECONDS):
-                return
-
-    thread = threading.Thread(target=beat, name="alive", daemon=True)
+def watched(
+    kind: str, settings: Settings, *, end: Callable[[int], object] = os._exit, tick: float = _TICK
+) -> Iterator[Progress]:
+    """The progress of this process, which is written down and judged while the body runs."""
+    progress, stop = Progress(), threading.Event()
+    file = _File.create(_place(settings, f"{kind}-{os.getpid()}"))
+    watch = _Watch(kind, progress, file, settings.stuck, end)
+    thread = threading.Thread(target=watch.run, args=(stop, tick), name="health", daemon=True)
+    watch.look(0.0)
     thread.start()
     try:
-        yield
+        yield progress
     finally:
         stop.set()
         thread.join()
-        path.unlink(missing_ok=True)
+        file.remove()
 
 
-def check(settings: Settings, process: str) -> None:
-    """Return when all is well, else raise Unavailable with what is not."""
+class _Watch:
+    """Counts the time that the process has lived, and looks at its loops."""
+
+    def __init__(
+        self, kind: str, progress: Progress, file: "_File", stuck: float, end: Callable[[int], object]
+    ) -> None:
+        self._kind = kind
+        self._progress = progress
+        self._file = file
+        self._stuck = stuck
+        self._end = end
+
+    def run(self, stop: threading.Event, tick: float) -> None:
+        """Look each tick. What was more than two of them, the process did not live: it was stopped meanwhile."""
+        before = time.monotonic()
+        while not stop.wait(tick):
+            now = time.monotonic()
+            self.look(min(now - before, 2 * tick))
+            before = now
+
+    def look(self, lived: float) -> None:
+        """Write down how the loops stand after so many more seconds; end the process when one is stuck."""
+        self._progress.lived += lived
+        loops = self._progress.loops
+        states = [loop.state() for loop in loops]
+        self._file.write(
+            {"kind": self._kind, "pid": os.getpid(), "stuck": self._stuck, "at": time.monotonic(),
+             "loops": [asdict(state) for state in states]}
+        )  # fmt: skip
+        for loop, state in zip(loops, states, strict=True):
+            if state.silent > self._stuck:
+                log("health", logging.ERROR, Action.STUCK,
+                    f"{words_of_silence(state)}: this process ends, to be started again\n{_stack(loop)}",
+                    loop=state.name)  # fmt: skip
+                logging.shutdown()
+                self._end(STUCK_EXIT)
+
+
+def _stack(loop: Loop) -> str:
+    """Where its thread is: lines of code, no values."""
+    frame = sys._current_frames().get(loop.thread)
+    return "".join(traceback.format_stack(frame)) if frame else "its thread has ended\n"
+
+
+def words_of_silence(state: LoopState) -> str:
+    """What is known of a loop that does not go on."""
+    awaited = f"; it waited for {state.awaited.what} ({state.awaited.why})" if state.awaited else ""
+    return f"the loop {state.name} has not gone on for {state.silent:.0f} s{awaited}"
+
+
+# -- from outside
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process has written down. `age`: seconds since. `stuck`: the silence of a loop that ends it."""
+
+    kind: str
+    pid: int
+    age: float
+    stuck: float
+    loops: tuple[LoopState, ...]
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is not as it should be; empty when it is healthy. A loop counts half-way to its process's end."""
+        if self.age > min(_STANDS_STILL, self.stuck / 2):
+            return [f"it has given no sign of life for {self.age:.0f} s: it is stopped, or starved"]
+        return [words_of_silence(loop) for loop in self.loops if loop.silent > self.stuck / 2]
+
+    @property
+    def waits(self) -> list[str]:
+        """What its loops wait for, a service a line."""
+        found: dict[str, list[LoopState]] = {}
+        for loop in self.loops:
+            if loop.awaited:
+                found.setdefault(loop.awaited.what, []).append(loop)
+        return [
+            f"{', '.join(loop.name for loop in loops)} {'waits' if len(loops) == 1 else 'wait'} for {what}, for "
+            f"{max(loop.waits for loop in loops):.0f} s: {loops[0].awaited.why if loops[0].awaited else ''}"
+            for what, loops in found.items()
+        ]
+
+
+def reports(settings: Settings, kind: str) -> list[Report]:
+    """Every process of this kind and deployment that lives on this machine and belongs to this user."""
+    pattern = _place(settings, f"{kind}-*")
+    found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
+    return [report for report in found if report is not None]
+
+
+def check(settings: Settings, kind: str) -> list[str]:
+    """A line for each process, when all are well, else raise Unavailable with what is not."""
+    found = reports(settings, kind)
+    if not found:
+        raise Unavailable(f"no {kind} of this deployment runs here")
+    troubles = [f"{kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
+    if troubles:
+        raise Unavailable("; ".join(troubles))
+    return [f"{kind} {report.pid}: " + "; ".join(["healthy", *report.waits]) for report in found]
+
+
+def _place(settings: Settings, name: str) -> Path:
+    """One deployment's files do not count for another on the same machine: addresses and home tell them apart."""
+    addresses = [re.sub(r"//[^/]*@", "//", url) for url in (settings.redis, settings.ledger)]
+    about = json.dumps([str(settings.home.absolute()), settings.kafka.prefix, *addresses])
+    deployment = hashlib.sha256(about.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{deployment}-{name}.json"
+
+
+class _File:
+    """A process's own file. One that cannot be written is told once: the work goes on."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, path: Path) -> "_File":
+        """Create and lock it; it has its name only then, since whoever finds it unlocked takes it for a dead one's."""
+        draft = path.with_suffix(".new")
+        try:
+            draft.unlink(missing_ok=True)  # of a process before us with the same id
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.replace(path)
+        except OSError as error:
+            cls._complain(path, error)
+            return cls(path, None)
+        return cls(path, descriptor)
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Replace what it says."""
+        if self._descriptor is None:
+            return
+        text = json.dumps(content).encode()
+        try:
+            os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))
+        except OSError as error:
+            self._complain(self._path, error)
+            self.remove()
+
+    def remove(self) -> None:
+        """The process ends as it should."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                self._path.unlink()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    @staticmethod
+    def _complain(path: Path, error: OSError) -> None:
+        log("health", logging.WARNING, Action.UNAVAILABLE,
+            f"{path} cannot be written ({error.strerror}): `headrace health` will not know this process")  # fmt: skip
+
+
+def _read(path: Path) -> Report | None:
+    """What a living process says; None of a dead one, whose file goes away."""
+    for _ in range(5):  # it may be read while it is written
+        try:
+            with path.open("rb") as file:
+                if not _locked(file.fileno()):
+                    path.unlink(missing_ok=True)
+                    return None
+                content = json.loads(file.read())
+            return Report(
+                kind=content["kind"],
+                pid=content["pid"],
+                age=max(0.0, time.monotonic() - content["at"]),
+                stuck=content["stuck"],
+                loops=tuple(_state(loop) for loop in content["loops"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.02)
+    return None
+
+
+def _locked(descriptor: int) -> bool:
     try:
-        silent = time.time() - _file(process).stat().st_mtime
-    except FileNotFoundError:
-        raise Unavailable(f"no {process} runs here") from None
-    if silent > _SILENCE_SECONDS:
-        raise Unavailable(f"the {process} has given no sign of life for {silent:.0f} s")
-    with reading(connect(settings.ledger)) as tx:
-        tx.execute(text("SELECT 1"))
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _state(content: dict[str, Any]) -> LoopState:
+    awaited = content["awaited"]
+    return LoopState(**{**content, "awaited": Awaited(**awaited) if awaited else None})

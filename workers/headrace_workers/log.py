@@ -20,8 +20,11 @@ class Action(StrEnum):
     PAUSED = "paused"  # ingest waits: the ledger holds too much
     RESUMED = "resumed"
     UNAVAILABLE = "unavailable"  # something did not answer; it is tried again
+    AVAILABLE = "available"  # it answers again
+    STUCK = "stuck"  # a loop did not go on: its process ends itself
     REAPED = "reaped"  # leases ran out
     CLOCK_JUMPED = "clock_jumped"
+    FOREIGN = "foreign"  # a claim of another ledger was refused
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import uuid
+from dataclasses import dataclass
 
 import redis
 
@@ -18,6 +19,9 @@ from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
 from headrace_workers.ports import Generator, Moderator
+from headrace_workers.progress import Progress
+from headrace_workers.redis_client import redis_client
+from headrace_workers.redis_names import RedisNames
 from headrace_workers.renew import Renewer
 from headrace_workers.roles import Role, steps_of
 from headrace_workers.run import Runner
@@ -31,18 +35,24 @@ def process_name(kind: str) -> str:
     return f"{kind}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-def redis_client(settings: Settings) -> redis.Redis:
-    """A client that gives up soon: Redis carries hints and claims, and the ledger has both."""
-    return redis.Redis.from_url(settings.redis, socket_connect_timeout=2, socket_timeout=5)
+def redis_names(settings: Settings) -> RedisNames:
+    """What this deployment calls its things in Redis."""
+    return RedisNames(settings.kafka.prefix)
 
 
-def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
-    """A bridge with these duties."""
+def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
+    """The way of this ledger's claims to the workers."""
+    return TaskQueue(create_app(settings.redis), client, redis_names(settings), ledger.identity)
+
+
+def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress) -> Bridge:
+    """A bridge with these duties. Unavailable when the ledger does not answer."""
     name = process_name("bridge")
-    ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings)
+    ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
     models = Registry(settings.home)
     work, events = threading.Event(), threading.Event()
-    ears = Ears(redis_client(settings), {Hint.WORK: work, Hint.EVENTS: events})
+    channel = redis_names(settings).bell
+    ears = Ears(redis_client(settings.redis), channel, {Hint.WORK: work, Hint.EVENTS: events}, progress.loop("ears"))
     return Bridge(
         name=name,
         duties=duties,
@@ -60,7 +70,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
         ),
         dispatch=Dispatch(
             ledger=ledger,
-            tasks=TaskQueue(create_app(settings.redis), client),
+            tasks=task_queue(settings, client, ledger),
             aliases=models.aliases,
             bridge=name,
             lease_ms=settings.lease_ms,
@@ -76,12 +86,22 @@ def build_bridge(settings: Settings, duties: frozenset[Duty]) -> Bridge:
             max_crashes=settings.max_crashes,
             retention=settings.retention,
         ),
-        bell=Bell(client),
+        bell=Bell(client, channel),
+        progress=progress,
     )
 
 
-def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) -> tuple[Runner, int]:
-    """A worker's hands, and how many claims they can do side by side.
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+
+    runner: Runner
+    parallel: int
+    ledger: str
+
+
+def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress) -> Hands:
+    """A worker's hands.
 
     Call it after any fork, since models and connections do not survive one.
     """
@@ -110,18 +130,18 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
 
     steps = steps_of(roles, model, generator=generator, moderator=moderator)
     ledger = Ledger.at(settings.ledger)
-    renewer = Renewer(ledger, settings.lease_ms)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"))
     renewer.start()
-    client, worker = redis_client(settings), process_name("+".join(sorted(roles)))
+    client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     runner = Runner(
         ledger=ledger,
         steps=steps,
         settings=settings,
         renewer=renewer,
-        bell=Bell(client),
+        bell=Bell(client, redis_names(settings).bell),
         hand_over=HandOver(
             ledger=ledger,
-            tasks=TaskQueue(create_app(settings.redis), client),
+            tasks=task_queue(settings, client, ledger),
             sender=worker,
             does=steps,
             depth=settings.queue_depth,
@@ -130,4 +150,4 @@ def build_runner(settings: Settings, roles: frozenset[Role], model: str | None) 
         clock=SystemClock(),
         worker=worker,
     )
-    return runner, parallel
+    return Hands(runner, parallel, ledger.identity)

@@ -4,7 +4,6 @@ A key a queue, which any worker of that queue puts off the end of. Workers that 
 ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.
 """
 
-import logging
 import threading
 from collections.abc import Collection, Sequence
 from types import TracebackType
@@ -12,25 +11,30 @@ from typing import Final, Self
 
 import redis
 
-from headrace_workers.log import Action, log
+from headrace_workers.away import REDIS_AWAY, awaited
+from headrace_workers.progress import Loop
+from headrace_workers.redis_names import RedisNames
 
 BEAT_SECONDS: Final = 5.0
 KEEP_SECONDS: Final = 15.0  # three beats: one may come late, and one may be lost
-
-
-def presence_key(queue: str) -> str:
-    """The key in Redis that is there while a worker listens to a queue."""
-    return f"headrace.listens:{queue}"
 
 
 class Presence:
     """Shows, while its body runs, that a worker listens to these queues. Redis may come and go meanwhile."""
 
     def __init__(
-        self, client: redis.Redis, queues: Sequence[str], *, beat: float = BEAT_SECONDS, keep: float = KEEP_SECONDS
+        self,
+        client: redis.Redis,
+        names: RedisNames,
+        queues: Sequence[str],
+        loop: Loop,
+        *,
+        beat: float = BEAT_SECONDS,
+        keep: float = KEEP_SECONDS,
     ) -> None:
         self._redis = client
-        self._queues = queues
+        self._keys = [names.listens(queue) for queue in queues]
+        self._progress = loop
         self._beat = beat
         self._keep_ms = int(keep * 1000)
         self._stop = threading.Event()
@@ -49,23 +53,23 @@ class Presence:
         while True:
             try:
                 pipeline = self._redis.pipeline(transaction=False)
-                for queue in self._queues:
-                    pipeline.set(presence_key(queue), b"", px=self._keep_ms)
+                for key in self._keys:
+                    pipeline.set(key, b"", px=self._keep_ms)
                 pipeline.execute()
-            except (redis.RedisError, OSError) as error:
-                log("presence", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a sign of life",
-                    reason=type(error).__name__)  # fmt: skip
+                self._progress.beat()
+            except REDIS_AWAY as error:
+                self._progress.beat(awaited(error))
             if self._stop.wait(self._beat):
                 return
 
 
-def served(client: redis.Redis, queues: Collection[str]) -> frozenset[str] | None:
+def served(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:
     """Those of these queues that a worker listens to; None when Redis does not answer."""
-    names = list(queues)
-    if not names:
+    wanted = list(queues)
+    if not wanted:
         return frozenset()
     try:
-        found = client.mget([presence_key(name) for name in names])
-    except (redis.RedisError, OSError):
+        found = client.mget([names.listens(queue) for queue in wanted])
+    except REDIS_AWAY:
         return None
-    return frozenset(name for name, value in zip(names, found, strict=True) if value is not None)
+    return frozenset(queue for queue, value in zip(wanted, found, strict=True) if value is not None)

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.away import awaited
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.log import Action, log
+from headrace_workers.log import Action
+from headrace_workers.progress import Loop
 
 
 class Renewer:
     """Renews every claim that is in hand, three times a lease."""
 
-    def __init__(self, ledger: Ledger, lease_ms: int) -> None:
+    def __init__(self, ledger: Ledger, lease_ms: int, loop: Loop) -> None:
         self._ledger = ledger
         self._lease_ms = lease_ms
+        self._progress = loop
         self._lock = threading.Lock()
         self._held: set[int] = set()
         self._stop = threading.Event()
@@ -48,13 +51,18 @@ class Renewer:
             return sorted(self._held)
 
     def _loop(self) -> None:
-        while not self._stop.wait(self._lease_ms / 3000):
+        while not self._rest():
             held = self.held()
-            if not held:
-                continue
             try:
-                self._ledger.renew(held, self._lease_ms)
+                if held:
+                    self._ledger.renew(held, self._lease_ms)
+                self._progress.beat()
             except Unavailable as error:
-                log("renew", logging.WARNING, Action.UNAVAILABLE, f"{error}; trying again")
+                self._progress.beat(awaited(error))
             except Exception:  # whatever it was: without this thread every lease of this process would end
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
+
+    def _rest(self) -> bool:
+        """Wait for the next round; whether to stop."""
+        with self._progress.excused():  # a lease may be longer than a loop may be silent
+            return self._stop.wait(self._lease_ms / 3000)

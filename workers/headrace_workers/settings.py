@@ -33,6 +33,9 @@ class Settings:
     max_crashes: int = 3  # deaths of a worker that ran one job alone, before the job is poison
     max_active: int = 200_000  # jobs in the ledger, before ingest pauses
     retention: float = 7 * 86_400.0  # how long ended jobs are remembered
+    # How long a loop of a bridge or worker may be silent before its process ends itself, to be started again. Every
+    # call that a loop makes is bounded by less.
+    stuck: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     device: Device = "auto"
@@ -80,6 +83,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_crashes": int,
     "max_active": int,
     "retention": float,
+    "stuck": float,
     "inter_threads": int,
 }
 

@@ -1,31 +1,34 @@
-"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and nothing else."""
+"""Claims on their way to workers, in Celery over Redis. The message carries the claim's id and whose claim it is."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
-from kombu.exceptions import OperationalError
 
-from headrace_schemas.errors import Unavailable
-from headrace_workers.celery_app import PRIORITIES, TASK, Line, queue_of, redis_key
+from headrace_workers.away import REDIS_AWAY, RedisUnavailable, words
+from headrace_workers.celery_app import TASK, queue_of
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ingest import INTERACTIVE
+from headrace_workers.redis_names import PRIORITIES, Line, RedisNames
 
 
 class TaskQueue:
     """Sends claims, and tells how many wait. Redis holds no truth: what it loses is sent again when its lease ends.
 
+    `ledger` is the identity of the ledger that the claims are from: whoever has another one refuses them.
     Thread-safe. Unavailable when Redis does not answer.
     """
 
-    def __init__(self, app: Any, client: redis.Redis) -> None:
+    def __init__(self, app: Any, client: redis.Redis, names: RedisNames, ledger: str) -> None:
         self._app = app
         self._redis = client
+        self._names = names
+        self._ledger = ledger
 
     def waiting(self, queues: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """How many claims wait in each queue and lane."""
-        lists = [(place, redis_key(place[0], line)) for place in queues for line in _lines(place[1])]
+        lists = [(place, self._names.line(place[0], line)) for place in queues for line in _lines(place[1])]
         pipeline = self._redis.pipeline(transaction=False)
         for _, key in lists:
             pipeline.llen(key)
@@ -41,8 +44,8 @@ class TaskQueue:
         with _translated():
             self._app.send_task(
                 TASK,
-                args=(claim.id,),
-                queue=queue_of(claim.queue),
+                args=(claim.id, self._ledger),
+                queue=queue_of(self._names, claim.queue),
                 priority=PRIORITIES[line],
                 ignore_result=True,
                 retry=False,
@@ -58,5 +61,5 @@ def _lines(lane: int) -> tuple[Line, ...]:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (redis.RedisError, OperationalError, OSError) as error:
-        raise Unavailable(f"Redis did not answer: {error or type(error).__name__}") from error
+    except REDIS_AWAY as error:
+        raise RedisUnavailable(f"Redis did not answer: {words(error)}") from error

@@ -2,15 +2,20 @@
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 
 import redis
 
+from headrace_workers.away import REDIS_AWAY, awaited
 from headrace_workers.log import Action, log
+from headrace_workers.progress import Loop
 
-CHANNEL = "headrace.wake"
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
+_WAIT = 1.0  # and to the next look whether to stop
+_ASK_AFTER = 5.0  # of silence: whether anyone is there
+_DEAF_AFTER = 10.0  # of silence: the connection is half-open
 
 
 class Hint(StrEnum):
@@ -23,13 +28,14 @@ class Hint(StrEnum):
 class Bell:
     """Rings. Thread-safe; silent when Redis does not answer."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, channel: str) -> None:
         self._redis = client
+        self._channel = channel
 
     def ring(self, *hints: Hint) -> None:
         """Tell every bridge what changed."""
         try:
-            self._redis.publish(CHANNEL, " ".join(hints))
+            self._redis.publish(self._channel, " ".join(hints))
         except redis.RedisError as error:
             log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
 
@@ -37,9 +43,11 @@ class Bell:
 class Ears:
     """Listens in a thread, and sets the event of each hint that the bell gives, or `touch`."""
 
-    def __init__(self, client: redis.Redis, events: Mapping[Hint, threading.Event]) -> None:
+    def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, threading.Event], loop: Loop) -> None:
         self._redis = client
+        self._channel = channel
         self._events = events
+        self._loop = loop
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="wake", daemon=True)
 
@@ -60,12 +68,26 @@ class Ears:
     def _listen(self) -> None:
         while not self._stop.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    channel.subscribe(CHANNEL)
-                    while not self._stop.is_set():
-                        message = channel.get_message(timeout=1.0)
-                        if message is not None:
-                            said = message["data"].decode("ascii", "replace").split()
-                            self.touch(*(hint for hint in Hint if hint in said))
-            except (redis.RedisError, OSError):
+                with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                    subscription.subscribe(self._channel)
+                    self._hear(subscription)
+            except REDIS_AWAY as error:
+                self._loop.beat(awaited(error))
                 self._stop.wait(_PAUSE)
+
+    def _hear(self, subscription: redis.client.PubSub) -> None:
+        heard = asked = time.monotonic()
+        while not self._stop.is_set():
+            message = subscription.get_message(timeout=_WAIT)
+            now = time.monotonic()
+            if message is not None:
+                heard = now
+                if message["type"] == "message":
+                    said = message["data"].decode("ascii", "replace").split()
+                    self.touch(*(hint for hint in Hint if hint in said))
+            elif now - heard > _DEAF_AFTER:
+                raise redis.TimeoutError("a subscription is silent")
+            elif now - max(heard, asked) > _ASK_AFTER:
+                subscription.ping()
+                asked = now
+            self._loop.beat()

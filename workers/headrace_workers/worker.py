@@ -6,59 +6,83 @@ process, or several forked ones.
 """
 
 import logging
-import os
-import sys
 import threading
 import time
 import warnings
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
-import redis
 from celery import signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
+from headrace_workers.consumer import consumer_that_tells
 from headrace_workers.express import Express
 from headrace_workers.grouping import model_queue
+from headrace_workers.health import watched
 from headrace_workers.log import Action, log
-from headrace_workers.main import build_runner, process_name, redis_client
+from headrace_workers.main import Hands, build_hands, process_name, redis_names
 from headrace_workers.presence import Presence
+from headrace_workers.progress import Progress
+from headrace_workers.redis_client import redis_client
 from headrace_workers.roles import Role, queues_of
-from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 
 _LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads has had its own
+_TELL_FOREIGN_EVERY = 60.0  # seconds
 
 
-class _Hands:
-    """The runner of this process, built at its first use, which is after any fork."""
+class _Process:
+    """What this process works with; its hands are built at their first use, which is after any fork."""
 
-    def __init__(self, settings: Settings, roles: frozenset[Role], model: str | None) -> None:
+    def __init__(self, settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress) -> None:
         self._settings, self._roles, self._model = settings, roles, model
+        self._progress = progress
         self._lock = threading.Lock()
-        self._runner: Runner | None = None
-        self.parallel = 1
+        self._hands: Hands | None = None
+        self._foreign_told = float("-inf")
+        self._child = ExitStack()
         self.express: Express | None = None
 
-    def get(self) -> Runner:
-        """Build or return it."""
+    def hands(self) -> Hands:
+        """Build or return them."""
         with self._lock:
-            if self._runner is None:
-                self._runner, self.parallel = build_runner(self._settings, self._roles, self._model)
+            if self._hands is None:
+                self._hands = build_hands(self._settings, self._roles, self._model, self._progress)
                 log("worker", logging.INFO, Action.STARTED, "ready for work",
                     roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
-            return self._runner
+            return self._hands
 
-    def put_away(self) -> None:
+    def begin_child(self, **_: Any) -> None:
+        """A forked process has hands and a progress of its own."""
+        self._progress = self._child.enter_context(watched("worker", self._settings))
+        self.hands()
+
+    def end_child(self, **_: Any) -> None:
+        """It ends as it should."""
+        self.put_away()
+        self._child.close()
+
+    def run(self, claim_id: int, ledger: str = "") -> None:
+        """Run a claim of this ledger. Another's has a number that means something else here."""
+        hands = self.hands()
+        if ledger == hands.ledger:
+            hands.runner.run(claim_id)
+        elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
+            self._foreign_told = time.monotonic()
+            log("worker", logging.WARNING, Action.FOREIGN,
+                "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give "
+                "each a prefix or a Redis database of its own", claim=claim_id)  # fmt: skip
+
+    def put_away(self, **_: Any) -> None:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
-        runner = self._runner
-        if runner is None:
+        if self._hands is None:
             return
         try:
-            steps = runner.give_back()
+            steps = self._hands.runner.give_back()
         except Unavailable as error:
             log("worker", logging.WARNING, Action.UNAVAILABLE, f"could not give work back: {error}")
         else:
@@ -66,72 +90,56 @@ class _Hands:
                 log("worker", logging.INFO, Action.GIVEN_BACK, "unfinished work was given back", steps=steps)
 
 
-def run_worker(settings: Settings, roles: frozenset[Role], model: str | None, *, concurrency: int | None = None) -> int:
-    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back."""
+def run_worker(
+    settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress, *, concurrency: int | None = None
+) -> int:
+    """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
+
+    Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
+    """
+    process, loop = _Process(settings, roles, model, progress), progress.loop("consumer")
+    names, queues = redis_names(settings), queues_of(roles, model)
     app: Any = create_app(settings.redis)
-    queues = queues_of(roles, model)
-    app.conf.task_queues = [queue_of(name) for name in queues]
-    hands = _Hands(settings, roles, model)
+    app.conf.task_queues = [queue_of(names, name) for name in queues]
+    app.conf.worker_consumer = consumer_that_tells(loop)
+    app.conf.worker_pool = pool = _pool(roles, concurrency)
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def run(claim_id: int) -> None:
-        hands.get().run(claim_id)
+    def run(*claim: Any) -> None:
+        # A solo worker runs in the consumer's thread, which does not turn meanwhile.
+        with loop.excused() if pool == "solo" else nullcontext():
+            process.run(*claim)
 
-    app.conf.worker_pool = _pool(roles, concurrency)
-    if app.conf.worker_pool == "prefork":
-        signals.worker_process_init.connect(lambda **_: hands.get(), weak=False)
-        signals.worker_process_shutdown.connect(lambda **_: hands.put_away(), weak=False)
+    parallel = 1
+    if pool == "prefork":
+        signals.worker_process_init.connect(process.begin_child, weak=False)
+        signals.worker_process_shutdown.connect(process.end_child, weak=False)
     else:
-        hands.get()  # a model that cannot be loaded is an error now, not at the first job
-        signals.worker_shutdown.connect(lambda **_: hands.put_away(), weak=False)
-    name = process_name("-".join(sorted(roles))).replace(":", "-")
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
-    count = concurrency or settings.inter_threads or hands.parallel
-    arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
-                 "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
-    _wait_for_redis(settings)
-    told: list[str] = []  # the signals that asked for an end; without one, the end is Celery's own
-    signals.worker_shutting_down.connect(lambda sig, **_: told.append(sig), weak=False)
+        parallel = process.hands().parallel  # a model that cannot be loaded is an error now, not at the first job
+        signals.worker_shutdown.connect(process.put_away, weak=False)
+    asked: list[str] = []  # the signals that asked for an end
+    signals.worker_shutting_down.connect(lambda sig, **_: asked.append(sig), weak=False)
     if Role.GENERATE in roles and model is not None:
-        express = hands.express = Express(app, model_queue(model), hands.get().run)
+        express = process.express = Express(
+            app, queue_of(names, model_queue(model)), process.run, progress.loop("express")
+        )
         signals.worker_ready.connect(lambda **_: express.start(), weak=False)  # Celery minds signals from then on
         signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # about settings that we do set
+    name = process_name("-".join(sorted(roles))).replace(":", "-")
+    count = concurrency or settings.inter_threads or parallel
+    arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
+                 "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     try:
-        with Presence(redis_client(settings), queues):
+        with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
             code = int(app.start(argv=arguments) or 0)
     except SystemExit as end:
         code = int(end.code or 0)
-    hands.put_away()
-    if not told:
-        log("worker", logging.WARNING, Action.UNAVAILABLE, "the connection to Redis was lost: starting afresh")
-        _start_afresh()
-    return code
-
-
-def _wait_for_redis(settings: Settings) -> None:
-    """Return when Redis answers. Nothing is lost by waiting: what it held is sent again when its lease ends."""
-    client, pause = redis_client(settings), 0.1
-    while True:
-        try:
-            client.ping()
-        except redis.RedisError as error:
-            log("worker", logging.WARNING, Action.UNAVAILABLE, f"Redis does not answer: {error}; trying again")
-            time.sleep(pause)
-            pause = min(2.0, pause * 2)
-        else:
-            client.close()
-            return
-
-
-def _start_afresh() -> None:
-    """Become the same command anew, in the same process: supervisors see no death.
-
-    Celery's own reconnecting may leave a worker that is alive, connected, and silent (celery#8030 and many since).
-    What it was running has been completed by now: that needs the ledger, not Redis.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    process.put_away()
+    if not asked:
+        log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
+    return code if asked else code or 1
 
 
 def _pool(roles: frozenset[Role], concurrency: int | None) -> str:

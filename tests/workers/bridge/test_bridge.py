@@ -10,6 +10,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.loop import keep_going
+from headrace_workers.progress import Progress
 
 
 class Idle:
@@ -33,7 +34,13 @@ def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
     known = {name: Idle() for name in ("ears", "ingest", "dispatch", "relay", "reap", "bell")} | parts
     return Bridge(
-        name="bridge", duties=duties, ledger=ledger, work=threading.Event(), events=threading.Event(), **known
+        name="bridge",
+        duties=duties,
+        ledger=ledger,
+        work=threading.Event(),
+        events=threading.Event(),
+        progress=Progress(),
+        **known,
     )
 
 
@@ -82,5 +89,5 @@ def test_a_loop_goes_on_when_a_service_comes_back():
             raise Unavailable("away")
         stop.set()
 
-    keep_going("test", once, stop)
+    keep_going(once, stop, Progress().loop("test"))
     assert len(calls) == 3

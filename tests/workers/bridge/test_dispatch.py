@@ -7,13 +7,15 @@ from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import dispatch, take_in
 
 from headrace_schemas.job import Lane
-from headrace_workers.bridge.loop import AWAY
-from headrace_workers.celery_app import PRIORITIES, create_app, redis_key
+from headrace_workers.away import AWAY
+from headrace_workers.celery_app import create_app
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.redis_names import PRIORITIES, RedisNames
 from headrace_workers.taskqueue import TaskQueue
 
 QUEUE = "model.echo"
+NAMES = RedisNames("test.")
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def client(redis_server):
 @pytest.fixture
 def tasks(redis_server, client):
     """The task queue over it."""
-    return TaskQueue(create_app(redis_server.url), client)
+    return TaskQueue(create_app(redis_server.url), client, NAMES, "a ledger")
 
 
 def jobs(count, lane=Lane.INTERACTIVE):
@@ -38,13 +40,13 @@ def jobs(count, lane=Lane.INTERACTIVE):
 
 def waiting(client, line):
     """How many messages wait in a line of the model's queue."""
-    return client.llen(redis_key(QUEUE, line))
+    return client.llen(NAMES.line(QUEUE, line))
 
 
 def take(client):
     """Where a worker would take its next message from."""
     for line in PRIORITIES:
-        if client.rpop(redis_key(QUEUE, line)):
+        if client.rpop(NAMES.line(QUEUE, line)):
             return line
     return None
 

@@ -9,7 +9,7 @@ from tests.services.records import read
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.bridge.loop import AWAY
+from headrace_workers.away import AWAY
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.database import writing

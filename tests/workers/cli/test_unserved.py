@@ -14,7 +14,7 @@ from headrace_workers.cli.reach import find_redis_url
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
-from headrace_workers.presence import presence_key
+from headrace_workers.redis_names import RedisNames
 
 COMMAND = "headrace worker --role generate --model echo"
 
@@ -39,7 +39,7 @@ def test_status_names_the_queue_and_the_command(call: Call, ledger, redis_server
     take_in(ledger, [generation(), evaluation()])
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
-        client.set(presence_key("judge"), b"")
+        client.set(RedisNames("headrace.").listens("judge"), b"")
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     for _ in range(2):
         assert queues(call("status", "--json")[1]) == {"model.echo": False, "judge": True}

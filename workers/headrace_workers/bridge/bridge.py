@@ -6,13 +6,15 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from headrace_schemas.errors import HeadraceError
+from headrace_workers.away import AWAY, words
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.loop import AWAY, keep_going
+from headrace_workers.bridge.loop import keep_going
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
+from headrace_workers.progress import Progress
 from headrace_workers.wake import Bell, Ears, Hint
 
 _IDLE = 0.25  # seconds to the next look when nothing rings
@@ -46,6 +48,7 @@ class Bridge:
         relay: Relay,
         reap: Reap,
         bell: Bell,
+        progress: Progress,
     ) -> None:
         self._name = name
         self._duties = duties
@@ -58,6 +61,7 @@ class Bridge:
         self._relay = relay
         self._reap = reap
         self._bell = bell
+        self._progress = progress
         self._stop = threading.Event()
         self._stop_relay = threading.Event()
 
@@ -72,7 +76,9 @@ class Bridge:
         }
         self._ears.start()
         threads = {
-            duty: threading.Thread(target=keep_going, args=(str(duty), once, until), name=str(duty), daemon=True)
+            duty: threading.Thread(
+                target=keep_going, args=(once, until, self._progress.loop(str(duty))), name=str(duty), daemon=True
+            )
             for duty, (once, until) in loops.items()
             if duty in self._duties
         }
@@ -114,7 +120,7 @@ class Bridge:
         try:
             act()
         except AWAY as error:  # leases and the next bridge take care of what could not be put away
-            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {error}")
+            log("bridge", logging.WARNING, Action.UNAVAILABLE, f"could not put everything away: {words(error)}")
 
     def _release(self) -> None:
         steps = self._ledger.release_unstarted(self._name)

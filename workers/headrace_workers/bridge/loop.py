@@ -1,29 +1,24 @@
 """A loop that goes on: what does not answer is tried again, a little later each time."""
 
-import logging
 import threading
 from collections.abc import Callable
 
-import redis
-from kafka.errors import KafkaError
-
-from headrace_schemas.errors import Unavailable
-from headrace_workers.log import Action, log
+from headrace_workers.away import AWAY, awaited
+from headrace_workers.progress import Awaited, Loop
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
-# What a service that is away looks like, in each library's words.
-AWAY = (Unavailable, KafkaError, redis.RedisError, ConnectionError, TimeoutError)
 
-
-def keep_going(name: str, once: Callable[[], None], stop: threading.Event) -> None:
-    """Call `once` until `stop` is set. It waits by itself when there is nothing to do."""
+def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: Loop) -> None:
+    """Call `once` until `stop` is set. It waits by itself when there is nothing to do, bounded, and returns what it
+    lacks, if people should know that; a service that is away it may raise.
+    """
     pause = _FIRST_PAUSE
     while not stop.is_set():
         try:
-            once()
+            loop.beat(once())
             pause = _FIRST_PAUSE
         except AWAY as error:
-            log(name, logging.WARNING, Action.UNAVAILABLE, f"{error or type(error).__name__}; trying again")
+            loop.beat(awaited(error))
             stop.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)

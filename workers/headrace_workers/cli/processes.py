@@ -31,7 +31,7 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.bridge.bridge import Duty
-    from headrace_workers.health import alive
+    from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.main import build_bridge
@@ -44,8 +44,9 @@ def bridge(only: _OnlyOption = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with alive("bridge"):
-        build_bridge(settings, frozenset(Duty(name) for name in only) if only else frozenset(Duty)).run(stop)
+    duties = frozenset(Duty(name) for name in only) if only else frozenset(Duty)
+    with watched("bridge", settings) as progress:
+        build_bridge(settings, duties, progress).run(stop)
 
 
 def worker(
@@ -59,7 +60,7 @@ def worker(
 
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
-    from headrace_workers.health import alive
+    from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.roles import queues_of, roles_of
@@ -68,20 +69,22 @@ def worker(
     settings, roles = Settings.from_env(), roles_of(role)
     queues_of(roles, model)
     require_current(connect(settings.ledger))
-    with alive("worker"):
-        code = run_worker(settings, roles, model, concurrency=concurrency)
+    with watched("worker", settings) as progress:
+        code = run_worker(settings, roles, model, progress, concurrency=concurrency)
     raise typer.Exit(code)
 
 
 def health(process: Annotated[str, typer.Argument(help="bridge or worker")]) -> None:
-    """Exit 0 when a bridge or worker of this home is alive and its services answer, else 1.
+    """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.
+
+    A service that is away makes none unhealthy: it is named, and waited for.
 
     Example: `headrace health worker`
     """
     from headrace_workers.health import check
 
-    check(Settings.from_env(), process)
-    typer.echo(f"{process}: healthy")
+    for line in check(Settings.from_env(), process):
+        typer.echo(line)
 
 
 def init(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace_producers.settings import RUN_FILE, running_stack
+from headrace_producers.settings import RUN_FILE, running_stack, topic_prefix
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.settings import home_of, ledger_url
 
@@ -89,16 +89,16 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
     url = find_redis_url(env)
     if url is None:
         return None
-    import redis
-
     from headrace_workers.presence import served
+    from headrace_workers.redis_client import redis_client
+    from headrace_workers.redis_names import RedisNames
 
     try:
-        client = redis.Redis.from_url(url, socket_connect_timeout=_REDIS_SECONDS, socket_timeout=_REDIS_SECONDS)
+        client = redis_client(url, _REDIS_SECONDS)
     except ValueError:  # no URL
         return None
     with client:
-        return served(client, queues)
+        return served(client, RedisNames(topic_prefix(env)), queues)
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":

@@ -5,9 +5,10 @@ either happened whole or not at all, and repeating one that did happen changes n
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Engine, Row, select
 
 from headrace_workers.ledger import (
     cancel,
@@ -27,6 +28,7 @@ from headrace_workers.ledger import (
     start,
 )
 from headrace_workers.ledger.database import clock, connect, reading, writing
+from headrace_workers.ledger.tables import IDENTITY
 
 
 class Ledger:
@@ -57,6 +59,12 @@ class Ledger:
         """The database's clock, in ms since 1970."""
         with reading(self._engine) as tx:
             return clock(tx)
+
+    @cached_property
+    def identity(self) -> str:
+        """Which ledger this is: no two have the same."""
+        with reading(self._engine) as tx:
+            return str(tx.execute(select(IDENTITY.c.id)).scalar_one())
 
     # -- the bridge
 

@@ -198,3 +198,6 @@ DUTIES: Final = Table(
     Column("holder", String(128), nullable=False),
     Column("lease_until", BigInteger, nullable=False),
 )
+
+# One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
+IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))

@@ -1,5 +1,6 @@
-"""Refusals that their senders find, and correlation ids"""
+"""Refusals that their senders find, correlation ids, and which ledger this is"""
 
+import uuid
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,8 +28,14 @@ def upgrade() -> None:
     for name in _LOOKED_UP:
         op.create_index(f"dead_letters_{name}", "dead_letters", [name], **_where_there(name))
 
+    identity = op.create_table(
+        "identity", sa.Column("id", sa.String(length=36), nullable=False), sa.PrimaryKeyConstraint("id")
+    )
+    op.bulk_insert(identity, [{"id": str(uuid.uuid4())}])
+
 
 def downgrade() -> None:
+    op.drop_table("identity")
     for name in _LOOKED_UP:
         op.drop_index(f"dead_letters_{name}", "dead_letters")
     op.execute("UPDATE dead_letters SET job_id = refers_to WHERE stage = 'ingest'")

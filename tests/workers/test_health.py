@@ -1,0 +1,171 @@
+"""Whether a process goes on, seen from inside and from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.services.eventually import eventually
+
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas.errors import Unavailable
+from headrace_workers.health import STUCK_EXIT, check, reports, watched
+from headrace_workers.progress import Awaited
+from headrace_workers.settings import Settings
+
+# A process with one loop, which turns until it is told to hang.
+PROCESS = """
+import sys, time
+from headrace_workers.health import watched
+from headrace_workers.settings import Settings
+settings = Settings.from_env()
+with watched("bridge", settings, tick=0.05) as progress:
+    loop = progress.loop("turns")
+    print("runs", flush=True)
+    while sys.argv[1] == "turn":
+        loop.beat()
+        time.sleep(0.02)
+    open(sys.argv[2]).read()  # of a pipe that nobody writes to
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where processes show that they live: none but this test's."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A deployment."""
+    return Settings(
+        home=tmp_path, kafka=KafkaSettings.at("localhost:1"), redis="redis://localhost:1/0",
+        ledger="sqlite:///none.db", stuck=2.0,
+    )  # fmt: skip
+
+
+def process(settings: Settings, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+    """A process of this deployment, which runs."""
+    known = {
+        "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": settings.redis,
+        "HEADRACE_LEDGER": settings.ledger, "HEADRACE_STUCK": "2", "TMPDIR": str(settings.home),
+    }  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, *arguments],
+        env=os.environ | known | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stdout.readline() == "runs\n"
+    return started
+
+
+def trouble(settings: Settings, kind: str = "bridge") -> str | None:
+    """What `headrace health` complains of."""
+    try:
+        check(settings, kind)
+    except Unavailable as error:
+        return str(error)
+    return None
+
+
+def test_a_process_that_turns_is_healthy_until_it_is_killed(settings):
+    """Nobody takes a dead one's word for anything, although its file is left."""
+    assert trouble(settings) == "no bridge of this deployment runs here"
+    running = process(settings, "turn")
+    try:
+        assert trouble(settings) is None
+        assert trouble(settings, "worker") is not None
+        running.kill()
+        running.wait()
+        assert trouble(settings) == "no bridge of this deployment runs here"
+        assert list(Path(settings.home).glob("*.json")) == []
+    finally:
+        running.kill()
+
+
+def test_a_process_that_was_stopped_is_not_healthy_and_goes_on_where_it_was(settings):
+    """Nor does it end itself when it is let go on: its loops could not turn."""
+    running = process(settings, "turn")
+    try:
+        running.send_signal(signal.SIGSTOP)
+        assert "no sign of life" in eventually(lambda: trouble(settings))
+        eventually(lambda: reports(settings, "bridge")[0].age > settings.stuck * 1.5)
+        running.send_signal(signal.SIGCONT)
+        eventually(lambda: trouble(settings) is None)
+        assert running.poll() is None
+    finally:
+        running.kill()
+
+
+def test_a_loop_that_hangs_is_named_and_ends_its_process(settings, folder):
+    """First it is unhealthy; then the process ends with a code of its own, and its log says where the loop was."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    running = process(settings, "hang", str(pipe))
+    try:
+        assert "the loop turns has not gone on for" in eventually(lambda: trouble(settings))
+        assert running.wait(20) == STUCK_EXIT
+        assert running.stderr is not None
+        assert "the loop turns has not gone on for" in running.stderr.read()
+    finally:
+        running.kill()
+
+
+def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
+    """It is named, with those who wait for it."""
+    with watched("bridge", settings, tick=0.02) as progress:
+        away = Awaited("Redis", "it did not answer")
+        for loop in (progress.loop("dispatch"), progress.loop("ears")):
+            loop.beat(away)
+
+        def told():
+            (line,) = check(settings, "bridge")
+            return "dispatch, ears wait for Redis, for " in line and "it did not answer" in line
+
+        eventually(told)
+
+
+def test_other_deployments_and_other_processes_are_told_apart(settings):
+    """By addresses and prefix; several of one kind are all looked at."""
+    other = replace(settings, kafka=KafkaSettings.at("localhost:1", "other."))
+    running = [process(settings, "turn"), process(settings, "turn")]
+    running.append(process(settings, "turn", HEADRACE_TOPIC_PREFIX="other."))
+    try:
+        assert {report.pid for report in reports(settings, "bridge")} == {running[0].pid, running[1].pid}
+        assert [report.pid for report in reports(other, "bridge")] == [running[2].pid]
+        running[0].send_signal(signal.SIGSTOP)
+        assert f"bridge {running[0].pid}: " in eventually(lambda: trouble(settings))
+        assert trouble(other) is None
+    finally:
+        for each in running:
+            each.kill()
+
+
+def test_a_secret_in_an_address_is_not_in_the_files_name(settings):
+    """Nor does another password make another deployment."""
+    with watched("bridge", replace(settings, redis="redis://user:secret@localhost:1/0")):
+        assert trouble(replace(settings, redis="redis://localhost:1/0")) is None
+
+
+def test_only_a_loop_that_is_stuck_ends_the_process(settings):
+    """Not one whose work is bounded elsewhere, nor one that waits."""
+    ends: list[int] = []
+    with watched("worker", replace(settings, stuck=1.0), end=ends.append, tick=0.02) as progress:
+        express, consumer = progress.loop("express"), progress.loop("consumer")
+        with express.excused():
+            eventually(lambda: consumer.beat(Awaited("Redis", "away")) or progress.lived > 2.0)
+        assert ends == []
+        eventually(lambda: ends)
+    assert set(ends) == {STUCK_EXIT}
+
+
+def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, caplog, folder):
+    """It is told, and the rest goes on."""
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "not there"))
+    with watched("bridge", settings, tick=0.02) as progress:
+        progress.loop("a").beat()
+    assert "cannot be written" in caplog.text

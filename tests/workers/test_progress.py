@@ -1,0 +1,112 @@
+"""What is told of loops, and of what they wait for."""
+
+import logging
+
+import pytest
+
+from headrace_workers.progress import Awaited, Progress
+
+REDIS = Awaited("Redis", "no answer")
+
+
+class Time:
+    """A clock that the test moves."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def time():
+    """The clock of waits."""
+    return Time()
+
+
+@pytest.fixture
+def progress(time):
+    """A process with no loops yet."""
+    return Progress(time)
+
+
+@pytest.fixture
+def told(caplog):
+    """What was logged so far."""
+    caplog.set_level(logging.DEBUG)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_a_loop_is_silent_from_its_last_turn_on(progress):
+    """By the time that the process has lived."""
+    loop = progress.loop("ingest")
+    progress.lived = 5.0
+    assert loop.state().silent == 5.0
+    loop.beat()
+    progress.lived = 7.0
+    assert (loop.state().silent, loop.state().awaited) == (2.0, None)
+
+
+def test_what_is_bounded_elsewhere_is_no_silence(progress):
+    """During it, and after it, when silence counts from its end."""
+    loop = progress.loop("express")
+    with loop.excused():
+        with loop.excused():
+            progress.lived = 500.0
+        assert loop.state().silent == 0.0
+        progress.lived = 600.0
+    assert loop.state().silent == 0.0
+    progress.lived = 601.0
+    assert loop.state().silent == 1.0
+
+
+def test_waiting_is_progress_and_is_named(progress):
+    """Each try counts; the wait counts from its first."""
+    loop = progress.loop("dispatch")
+    progress.lived = 10.0
+    loop.beat(REDIS)
+    progress.lived = 15.0
+    loop.beat(Awaited("Redis", "still none"))
+    progress.lived = 17.0
+    state = loop.state()
+    assert (state.silent, state.waits, state.awaited) == (2.0, 7.0, Awaited("Redis", "still none"))
+    loop.beat(Awaited("Kafka", "no broker"))
+    assert loop.state().waits == 0.0
+
+
+def test_an_outage_is_a_line_when_it_begins_one_a_minute_and_one_when_it_ends(progress, time, told):
+    """However many loops wait for it, and however often they try."""
+    loops = [progress.loop(str(number)) for number in range(4)]
+    for _ in range(61):
+        for loop in loops:
+            loop.beat(REDIS)
+        time.now += 1
+    for loop in loops:
+        loop.beat()
+        loop.beat()
+    assert told() == [
+        "waiting for Redis: no answer",
+        "still waiting for Redis, for 60 s: no answer",
+        "Redis is there again, after 61.0 s",
+    ]
+
+
+def test_two_services_are_two_outages(progress, told):
+    """A loop that waits for one now and for another then has told of the end of the first."""
+    loop = progress.loop("relay")
+    loop.beat(REDIS)
+    loop.beat(Awaited("Kafka", "no broker"))
+    loop.beat()
+    assert told() == [
+        "waiting for Redis: no answer",
+        "Redis is there again, after 0.0 s",
+        "waiting for Kafka: no broker",
+        "Kafka is there again, after 0.0 s",
+    ]
+
+
+def test_a_loop_that_has_ended_is_no_longer_looked_at(progress):
+    """It may not be taken for a stuck one."""
+    loop = progress.loop("ears")
+    progress.ended(loop)
+    assert progress.loops == []

@@ -1,0 +1,35 @@
+"""What a service that is away looks like, in each library's words."""
+
+import redis
+from kafka.errors import KafkaError
+from kombu.exceptions import OperationalError
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.progress import Awaited
+
+REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
+AWAY = (Unavailable, KafkaError, *REDIS_AWAY)
+
+
+class RedisUnavailable(Unavailable):
+    """Redis did not answer."""
+
+
+def awaited(error: BaseException) -> Awaited:
+    """The service that an error of `AWAY` tells of, and what it said."""
+    if isinstance(error, KafkaError):
+        return Awaited("Kafka", words(error))
+    if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
+        return Awaited("Redis", words(error))
+    if isinstance(error, Unavailable):
+        return Awaited("the ledger", words(error))
+    return Awaited("a service", words(error))
+
+
+def words(error: BaseException) -> str:
+    """What an error says, in one line, and never nothing."""
+    said = " ".join(str(error).split())
+    name = type(error).__name__
+    if not said or said in ("None", name):
+        return name
+    return said[:300] if isinstance(error, Unavailable) else f"{name}: {said}"[:300]

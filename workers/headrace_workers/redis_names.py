@@ -1,0 +1,35 @@
+"""What a deployment calls its things in Redis. All names carry its prefix, as its topics do: several may share one."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# Each has a Redis list of its own, by its priority, and workers look at them in this order. `ahead` is batch work that
+# was overtaken long enough.
+Line = Literal["ahead", "interactive", "batch"]
+PRIORITIES: Final[dict[Line, int]] = {"ahead": 0, "interactive": 3, "batch": 9}
+_SEPARATOR = "\x06\x16"  # kombu's, between a queue's name and its priority
+
+
+@dataclass(frozen=True, slots=True)
+class RedisNames:
+    """The names of one deployment."""
+
+    prefix: str
+
+    def queue(self, queue: str) -> str:
+        """A queue of claims, as Celery knows it."""
+        return f"{self.prefix}{queue}"
+
+    def line(self, queue: str, line: Line) -> str:
+        """The list that holds one line of a queue."""
+        priority = PRIORITIES[line]
+        return f"{self.queue(queue)}{_SEPARATOR}{priority}" if priority else self.queue(queue)
+
+    @property
+    def bell(self) -> str:
+        """The channel of hints."""
+        return f"{self.prefix}wake"
+
+    def listens(self, queue: str) -> str:
+        """The key that is there while a worker listens to a queue."""
+        return f"{self.prefix}listens:{queue}"
