@@ -59,4 +59,7 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2):
     scores = [score for result in results for score in result["judge"]["scores"]]
     assert all(("value" in score) != ("reason" in score) for score in scores)
     assert any(result["moderation"]["action"] == "redact" for result in results)
-    assert "receipts.jsonl" in printed or (tmp_path / "receipts.jsonl").exists()
+    for number, result in enumerate(sorted(results, key=lambda result: result["line"]), start=1):
+        assert f" {number} " in printed
+    assert f"{len(results)} completed" in printed or "blocked" in printed
+    assert max(len(line) for line in printed.splitlines()) <= 100

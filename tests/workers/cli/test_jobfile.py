@@ -1,14 +1,17 @@
 """Jobs as JSON lines."""
 
 import json
+import shutil
+import subprocess
 from io import BytesIO
 
 import pytest
+from tests.services.need import need
 
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.cli.asking import Once
 from headrace_workers.cli.jobfile import MAX_LINE_BYTES, Defaults, JobFile, WrongLine, WrongLines, parse_job
-from headrace_workers.cli.run import ByContent
+from headrace_workers.cli.run import ByContent, models_for
 
 DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5})
 
@@ -147,3 +150,58 @@ def test_each_call_of_submit_asks_anew():
     """Without a key of its own a line is a new job each time."""
     text = b'{"prompt":"a"}'
     assert job_file(text, Once()).check()[0].job_id != job_file(text, Once()).check()[0].job_id
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xef\xbb\xbf" + b'{"prompt":"a"}\r\n\r\n{"prompt":"b"}\r\n', b'{"prompt":"a"}\n{"prompt":"b"}']
+)
+def test_files_of_other_systems_are_files_too(text: bytes):
+    """A byte order mark, line ends of Windows, no end of the last line: read, and read again."""
+    file = job_file(text)
+    entries = file.check()
+    assert [file.read(entry)[0].prompt for entry in entries] == ["a", "b"]
+
+
+def test_a_file_of_openai_s_batch_api_gets_a_hint():
+    """Once, after the lines: what can be done with what is in it."""
+    line = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}\n'
+    with pytest.raises(WrongLines) as caught:
+        job_file(line * 3).check()
+    message = str(caught.value)
+    assert "jobs.jsonl:1: it is a line for OpenAI's Batch API" in message
+    assert message.count("jq -c") == 1
+
+
+def test_the_hint_for_openai_s_lines_makes_jobs_of_them(tmp_path):
+    """What the hint says is run as it stands."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "q"}], "max_tokens": 7}
+    (tmp_path / "FILE").write_text(json.dumps({"custom_id": "a", "method": "POST", "url": "/v1", "body": body}) + "\n")
+    need(shutil.which("jq"), "jq is needed")
+    with pytest.raises(WrongLines) as caught:
+        job_file((tmp_path / "FILE").read_bytes()).check()
+    command = str(caught.value).partition("can be:\n")[2]
+    made = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True).stdout
+    job = parse_job(made, DEFAULTS)
+    assert isinstance(job, GenerationJob)
+    assert (job.idempotency_key, job.messages[0].content, job.sampling.max_tokens) == ("a", "q", 7)
+
+
+RUBRIC = '{"input":"q","output":"a","criteria":[{"criterion":"rubric","question":"Is it kind?"}]}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "judge", "models"),
+    [
+        ('{"input":"q","output":"a","criteria":[{"criterion":"json_valid"}]}', None, []),
+        (RUBRIC, None, ["tiny"]),
+        (RUBRIC, "wise", ["wise"]),
+        ('{"prompt":"q","model":"big"}', "wise", ["big"]),
+        ('{"prompt":"q","model":"big"}\n' + RUBRIC, None, ["big"]),
+        ('{"prompt":"q","model":"big"}\n' + RUBRIC, "wise", ["big", "wise"]),
+    ],
+)
+def test_a_run_serves_the_models_that_its_jobs_need(lines: str, judge: str | None, models: list[str]):
+    """None for comparisons; a judge for rubrics that name none."""
+    file = job_file(lines.encode())
+    file.check()
+    assert models_for(file, "tiny", judge) == models

@@ -1,5 +1,7 @@
 """The file of receipts: resumed, repaired, never mistaken."""
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from tests.workers.cli.conftest import dead, job_id, result
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.outfile import NotReceipts, ReceiptFile, read_receipts
+from headrace_workers.cli.streams import OutputFailed, ReaderGone
 
 
 def test_what_is_appended_reads_back(tmp_path: Path):
@@ -75,3 +78,42 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):
     """A folder is no file."""
     with pytest.raises(ConfigurationError, match="cannot be written"):
         ReceiptFile(tmp_path).open()
+
+
+def test_a_device_is_written_and_never_read():
+    """/dev/full reads as zeros without end: it gets receipts, and refuses them in words."""
+    with ReceiptFile(Path("/dev/full")) as file:
+        assert not file.keeps
+        with pytest.raises(OutputFailed, match=r"/dev/full cannot be written: No space left on device"):
+            file.append([result(1, 1)])
+        assert file.job_ids == set()
+
+
+def test_a_pipe_gets_receipts_until_nobody_reads_it(tmp_path: Path):
+    """Each job once, also without anything to look up."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with ReceiptFile(path) as file:
+        file.append([result(1, 1), result(1, 1)])
+        assert os.read(reader, 1 << 16) == result(1, 1).to_json() + b"\n"
+        os.close(reader)
+        with pytest.raises(ReaderGone):
+            file.append([result(2, 2)])
+
+
+def test_a_file_that_takes_no_more_says_so_and_can_be_gone_on_with(tmp_path: Path):
+    """What was torn by the limit is cut off later, and what was whole stays."""
+    path = tmp_path / "out.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ReceiptFile(path) as file:
+        file.append([result(1, 1)])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, before[1]))
+        try:
+            with pytest.raises(OutputFailed, match=r"out.jsonl cannot be written: File too large"):
+                file.append([result(2, 2)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert file.job_ids == {job_id(1)}
+    with ReceiptFile(path) as file:
+        assert (file.job_ids, file.cut_bytes) == ({job_id(1)}, 50)

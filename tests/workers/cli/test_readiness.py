@@ -55,3 +55,10 @@ def test_children_are_told_everything(tmp_path: Path):
         "HEADRACE_KAFKA": "k:1", "HEADRACE_REDIS": "redis://r", "HEADRACE_LEDGER": "sqlite:///l",
         "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_INTER_THREADS": "3",
     }  # fmt: skip
+
+
+def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
+    """A file of evaluations that only compare needs none, and nobody judges rubrics."""
+    specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
+    assert [spec.name for spec in specs] == ["moderate-judge", "bridge"]
+    assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == ""

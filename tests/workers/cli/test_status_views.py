@@ -5,7 +5,7 @@ from sqlalchemy import update
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
-from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
@@ -37,8 +37,8 @@ def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
     assert row[WAITED] == "2.0 s"
     (step,) = job_dict(view)["steps"]
     assert (step["state"], step["worker"]) == ("leased", "generate@host:1:abc")
-    assert (step["started_at"], step["ended_at"], step["waited_ms"]) == (started.now - 3_000, None, 2_000)
-    assert step["ran_ms"] == view.now - step["started_at"] >= 3_000
+    assert (step["started_at"], step["ended_at"], step["waited_ms"]) == (rfc3339(started.now - 3_000), None, 2_000)
+    assert step["ran_ms"] == view.now - (started.now - 3_000) >= 3_000
 
 
 def test_a_step_in_nobodys_hands_names_nobody(ledger):

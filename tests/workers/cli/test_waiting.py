@@ -119,3 +119,26 @@ def test_accepted_means_that_the_ledger_has_it():
     silent = World()
     silent.resend = lambda entries: None  # type: ignore[method-assign]
     assert silent.waiting().confirm(7.0, silent.sleep) == ([], 2)
+
+
+def test_a_job_that_the_ledger_does_not_know_is_told_once(capsys):
+    """And how many such there are, for whoever waited no longer."""
+    world = World()
+    world.resend = lambda _entries: None
+    world.known = {job_id(1)}
+    waiting = world.waiting()
+    assert list(waiting.ends(world, 30.0)) == []
+    assert waiting.unknown == 1
+    assert capsys.readouterr().err.count("the ledger does not know 1 of the jobs yet") == 1
+    world.known = {job_id(1), job_id(2)}
+    assert list(waiting.ends(world, 0.1)) == []
+    assert waiting.unknown == 0
+
+
+def test_the_end_of_the_time_is_the_last_look_at_the_ledger():
+    """An end that it has is told, also when the time was too short for a look before."""
+    world = World()
+    world.known = {job_id(1), job_id(2)}
+    world.ends = {job_id(1): result(1)}
+    assert [receipt.line for receipt in world.waiting().ends(world, 1.0)] == [1]
+    assert world.resent == []

@@ -1,6 +1,7 @@
 """The command line. Each command is a file here; this one only starts it and turns errors into exit codes.
 
-Exit codes: 0 done; 1 what was asked for failed (a job died, a service is away); 2 the call was wrong; 130 interrupted.
+Exit codes: 0 done; 1 what was asked for failed (a job died, a service is away, the output cannot be written); 2 the
+call was wrong; 130 interrupted; 141 nobody reads the output any more.
 """
 
 import sys
@@ -11,10 +12,19 @@ _MISSING = "the command line needs the worker extra: pip install 'headrace[worke
 def main() -> None:
     """Entry point of the `headrace` script."""
     try:
+        raise SystemExit(_run())
+    except KeyboardInterrupt:  # while it was loading, or while it was cleaning up
+        raise SystemExit(130) from None
+
+
+def _run() -> int:
+    try:
         import typer  # noqa: F401
     except ImportError:
         sys.stderr.write(f"headrace: {_MISSING}\n")
-        raise SystemExit(2) from None
+        return 2
+    from headrace_workers.cli import streams
     from headrace_workers.cli.app import run
 
-    raise SystemExit(run(sys.argv[1:]))
+    streams.guard()
+    return run(sys.argv[1:])

@@ -1,6 +1,5 @@
 """All commands together."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +8,14 @@ import typer
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import cancel, dead, models, processes, results, schema, status, submit, up
 from headrace_workers.cli import run as run_file
+from headrace_workers.cli.output import say
+from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.log import configure
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_INTERRUPTED = 130
+_PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
 
 app = typer.Typer(
     name="headrace",
@@ -30,15 +33,29 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
     configure()
     try:
+        try:
+            return _call(arguments)
+        finally:
+            finish()
+    except ReaderGone:
+        return _PIPE_CLOSED
+    except HeadraceError as error:
+        say(f"headrace: {error}")
+        return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
+    except OSError as error:
+        # What no command foresaw. It has a place and a reason, and that is all that a person can use.
+        say(f"headrace: {error.filename or 'the system'}: {error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _call(arguments: Sequence[str]) -> int:
+    try:
         result: Any = app(args=list(arguments), standalone_mode=False)
     except typer.Abort:
-        return 130
+        return _INTERRUPTED
     except _USAGE_ERROR as error:
         error.show()
         return 2
-    except HeadraceError as error:
-        sys.stderr.write(f"headrace: {error}\n")
-        return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
-    except KeyboardInterrupt:
-        return 130
     return result if isinstance(result, int) else 0

@@ -20,14 +20,15 @@ def children_of(
     """A worker for each model, one that moderates and judges, and a bridge, for the services at given addresses.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
-    first model when absent.
+    first model when absent, and nobody where there is no model.
     """
+    judge = judge_model or next(iter(models), "")
 
     def specs(addresses: Addresses) -> list[ChildSpec]:
         env = {
             **addresses.env(),
             "HEADRACE_HOME": str(home.absolute()),
-            "HEADRACE_JUDGE_MODEL": judge_model or models[0],
+            "HEADRACE_JUDGE_MODEL": judge,
             **({"HEADRACE_INTER_THREADS": str(engine_threads)} if engine_threads else {}),
         }
         commands: dict[str, tuple[str, ...]] = {

@@ -43,6 +43,13 @@ def milliseconds(time: datetime) -> int:
     return int(time.timestamp() * 1000)
 
 
+def rfc3339(ms: int | None) -> str | None:
+    """A point in time as events tell it, for `--json`: UTC, to the millisecond."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def show_ms(value: float | None) -> str:
     """A duration in ms, short: `3 ms`, `1.2 s`, `4 min 05 s`, `3 h 20 min`, `2 d 3 h`."""
     if value is None:

@@ -17,6 +17,12 @@ Job = GenerationJob | EvaluationJob
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
 _BOM = b"\xef\xbb\xbf"
+_OPENAI_BATCH = {"custom_id", "method", "url", "body"}
+_OPENAI_HINT = """
+Files of OpenAI's Batch API are not taken yet. What is in them can be:
+  jq -c '{idempotency_key: .custom_id, messages: .body.messages,
+          sampling: ({max_tokens: (.body.max_completion_tokens // .body.max_tokens), temperature: .body.temperature}
+                     | with_entries(select(.value != null)))}' FILE"""
 
 
 class WrongLine(HeadraceError):
@@ -25,16 +31,20 @@ class WrongLine(HeadraceError):
     category = Category.INVALID
 
 
+class OpenAIBatchLine(WrongLine):
+    """A line of a file for OpenAI's Batch API."""
+
+
 class WrongLines(HeadraceError):
     """A file with lines that are no jobs: nothing of it was sent. One `file:line: reason` a line of the message."""
 
     category = Category.INVALID
 
-    def __init__(self, problems: list[str], count: int) -> None:
+    def __init__(self, problems: list[str], count: int, hint: str = "") -> None:
         self.count = count
         more = f"\nand {count - len(problems)} more" if count > len(problems) else ""
         noun = "line is" if count == 1 else "lines are"
-        super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more)
+        super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more + hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,8 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(f"it is no JSON that can be read: {type(error).__name__}") from None
     if not isinstance(line, dict):
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
+    if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
+        raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
     cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
     filled = json.dumps(defaults.fill(line)).encode()
     try:
@@ -105,18 +117,20 @@ class JobFile:
         self._identify = identify
         self.name = name
         self.models: dict[str, int] = {}  # every model that a job names, with the first line that does
+        self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
     def check(self) -> list[Entry]:
         """All jobs in order, each once; WrongLines when any line is none."""
         entries: dict[str, Entry] = {}
         problems: list[str] = []
-        count = 0
+        count, hint = 0, ""
         for line, offset, text in self._lines():
             try:
                 job, event_id = self._identify(line, parse_job(text, self._defaults))
             except WrongLine as error:
                 count += 1
+                hint = _OPENAI_HINT if isinstance(error, OpenAIBatchLine) else hint
                 if len(problems) < MAX_PROBLEMS:
                     problems.append(f"{self.name}:{line}: {error}")
                 continue
@@ -125,7 +139,7 @@ class JobFile:
                 self.repeated.append((line, first.line))
             self._note_models(job, line)
         if count:
-            raise WrongLines(problems, count)
+            raise WrongLines(problems, count, hint)
         return list(entries.values())
 
     def read(self, entry: Entry) -> tuple[Job, str]:
@@ -141,6 +155,7 @@ class JobFile:
         own = {job.model} if isinstance(job, GenerationJob) else set()
         for alias in sorted(own | job.rubric_models):
             self.models.setdefault(alias, line)
+        self.wants_judge |= job.wants_rubric and not job.rubric_models
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         self._stream.seek(0)

@@ -1,6 +1,7 @@
 """The file that receipts are written to: whole lines, on the disk before they count, and taken up again later."""
 
 import fcntl
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import BinaryIO, Self
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError, InvalidRecord
 from headrace_workers.cli.receipt import LINE_START, Receipt
+from headrace_workers.cli.streams import OutputFailed, ReaderGone
 
 
 class NotReceipts(HeadraceError):
@@ -21,21 +23,26 @@ class ReceiptFile:
     """Appends receipts to a file. Opening it cuts off a torn last line and remembers which jobs are there.
 
     One process at a time: another one's file is a ConfigurationError. NotReceipts when the file is none of ours.
+    What is no regular file (a pipe, a device) only gets receipts: `keeps` is false, and nothing is read from it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job_ids: set[str] = set()
         self.cut_bytes = 0  # of a torn last line
-        self._file: BinaryIO | None = None
+        self.keeps = True  # whether it can be read back
+        self._file: io.FileIO | None = None
 
     def open(self) -> Self:
         """Lock, check and repair the file; create it where it is not there."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b")
+            self.keeps = self.path.is_file() or not self.path.exists()
+            self._file = io.FileIO(self.path, "a+" if self.keeps else "a")
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be written: {error.strerror}; choose another file") from error
+        if not self.keeps:
+            return self
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._repair(self._file)
@@ -50,19 +57,19 @@ class ReceiptFile:
         return self
 
     def append(self, receipts: Iterable[Receipt]) -> None:
-        """Write these receipts, those of jobs that are there already left out, and wait until they are on the disk."""
+        """Write these receipts, those of jobs that are there already left out, and wait until they are on the disk.
+
+        OutputFailed when the disk is full or the like: what was torn by it is cut off when the file is opened again.
+        """
         if self._file is None:
             raise RuntimeError("the file is not open")
-        chunk = bytearray()
+        new: dict[str, bytes] = {}
         for receipt in receipts:
-            if receipt.job_id is None or receipt.job_id in self.job_ids:
-                continue
-            self.job_ids.add(receipt.job_id)
-            chunk += receipt.to_json() + b"\n"
-        if chunk:
-            self._file.write(chunk)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if receipt.job_id is not None and receipt.job_id not in self.job_ids:
+                new.setdefault(receipt.job_id, receipt.to_json() + b"\n")
+        if new:
+            self._write(self._file, memoryview(b"".join(new.values())))
+            self.job_ids |= new.keys()
 
     def close(self) -> None:
         """Let go of the file. Closing twice does nothing."""
@@ -78,8 +85,26 @@ class ReceiptFile:
     ) -> None:
         self.close()
 
-    def _repair(self, file: BinaryIO) -> None:
+    def _write(self, file: io.FileIO, rest: memoryview) -> None:
+        try:
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+            if self.keeps:
+                os.fsync(file.fileno())
+        except BrokenPipeError:
+            raise ReaderGone(f"nobody reads {self.path} any more") from None
+        except OSError as error:
+            raise OutputFailed(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _repair(self, file: io.FileIO) -> None:
         file.seek(0)
+        reader = io.BufferedRandom(file)
+        try:
+            self._read(reader)
+        finally:
+            reader.detach()
+
+    def _read(self, file: BinaryIO) -> None:
         whole = 0
         for number, text in enumerate(file, start=1):
             if not text.endswith(b"\n"):

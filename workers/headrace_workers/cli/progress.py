@@ -1,16 +1,19 @@
 """How far a run is: a live bar on a terminal, a line now and then elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from headrace_workers.cli.output import console, say
+from headrace_workers.cli.output import console, printable, say
+from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.summary import Tally, rate
+from headrace_workers.cli.tables import shorten
 
 _LINE_SECONDS = 10.0
+_FIRST_WIDTH = 300  # characters of the first answer
 
-Show = Callable[[Tally], None]
+Show = Callable[[Tally, Sequence[Receipt]], None]
 
 
 def words(tally: Tally, seconds: float) -> str:
@@ -21,26 +24,31 @@ def words(tally: Tally, seconds: float) -> str:
 
 @contextmanager
 def shown(total: int, before: int = 0) -> Iterator[Show]:
-    """Call the function that this gives with the tally of this run, as often as you like.
+    """Call the function that this gives with the tally of this run and what has just ended, as often as you like.
 
-    `before` jobs of `total` were answered in earlier runs.
+    `before` jobs of `total` were answered in earlier runs. The first answer is shown as soon as it is there.
     """
     terminal = console()
     started = time.monotonic()
+    first = _First(started)
     if terminal.is_terminal:
         with _bar(terminal) as bar:
             task = bar.add_task("answering", total=total, completed=before, words="")
 
-            def draw(tally: Tally) -> None:
+            def draw(tally: Tally, ended: Sequence[Receipt]) -> None:
+                if line := first.of(ended):
+                    bar.console.print(line, markup=False)  # above the bar
                 bar.update(task, completed=before + tally.jobs, words=words(tally, time.monotonic() - started))
 
-            draw(Tally())
+            draw(Tally(), ())
             yield draw
         return
     last = started
 
-    def tell(tally: Tally) -> None:
+    def tell(tally: Tally, ended: Sequence[Receipt]) -> None:
         nonlocal last
+        if line := first.of(ended):
+            say(line)
         now = time.monotonic()
         done = before + tally.jobs
         if now - last >= _LINE_SECONDS or done == total:
@@ -48,6 +56,25 @@ def shown(total: int, before: int = 0) -> Iterator[Show]:
             say(f"{done:,}/{total:,} answered, {words(tally, now - started)}")
 
     yield tell
+
+
+class _First:
+    """The first answer that has a text, once."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._shown = False
+
+    def of(self, ended: Sequence[Receipt]) -> str | None:
+        """A line about it, when it is among these."""
+        texts = ((receipt.line, text) for receipt in ended if (text := getattr(receipt.event, "text", None)))
+        found = None if self._shown else next(texts, None)
+        if found is None:
+            return None
+        self._shown = True
+        line, text = found
+        seconds = time.monotonic() - self._started
+        return f"the first answer, after {seconds:.1f} s (line {line}): {printable(shorten(text, _FIRST_WIDTH))}"
 
 
 def _bar(terminal: Any) -> Any:

@@ -1,9 +1,12 @@
 """`headrace run`: answer a file of jobs into a file of receipts, and go on after whatever interrupted it."""
 
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +19,8 @@ from headrace_workers.cli import asking, progress
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
-from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
+from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.report import MAX_ROWS, draw_receipts, draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally
 from headrace_workers.settings import home_of
 
@@ -27,6 +31,22 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
+
+
+@dataclass
+class ThisRun:
+    """What came of this call: its numbers, and the receipts that a table has room for. Times in seconds."""
+
+    tally: Tally = field(default_factory=Tally)
+    first: list[Receipt] = field(default_factory=list)
+    startup: float = 0.0  # until all was ready
+    seconds: float = 0.0  # from then to the last receipt
+
+    def add(self, receipts: Sequence[Receipt]) -> None:
+        """Count these."""
+        for receipt in receipts:
+            self.tally.add(receipt)
+        self.first += receipts[: MAX_ROWS - len(self.first)]
 
 
 def register(app: typer.Typer) -> None:
@@ -57,6 +77,8 @@ def run(
     job is known by its content and its number, or by its own idempotency key. Each receipt is the event as
     published, with `type` and the input's `line`. Exit code 1: some jobs died or were cancelled.
 
+    A pipe or a device as OUTPUT gets receipts, and cannot be gone on with.
+
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
     from headrace_workers.cli.serving import ends_on_sigterm
@@ -74,20 +96,30 @@ def run(
         asking.note_repeats(source, jobs.repeated)
         receipts = stack.enter_context(ReceiptFile(output))
         todo = _todo(entries, receipts)
-        this_run, startup, seconds = Tally(), 0.0, 0.0
+        this_run = ThisRun()
         if todo:
+            models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
             try:
-                startup, seconds = _answer(
-                    jobs, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads
-                )
+                _answer(jobs, models, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads)
             except (ConfigurationError, UnknownModel):  # nothing was begun
                 raise
             except BaseException:
-                say(f"{len(receipts.job_ids & {e.job_id for e in entries}):,} of {len(entries):,} are in {output}; "
-                    "the same command goes on from there")  # fmt: skip
+                _tell_where_it_stands(entries, receipts)
                 raise
-    failed = _report(entries, output, this_run, seconds, startup, show_table=show_table, as_json=as_json)
+    failed = _report(entries, receipts, this_run, show_table=show_table, as_json=as_json)
     raise typer.Exit(1 if failed else 0)
+
+
+def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
+    """The models that these jobs need: those they name, and one that judges the rubrics which name none.
+
+    That is the deployment's `judge`, else the first model of the file, else the `default`. No job needs a model where
+    texts are only compared.
+    """
+    named = list(jobs.models)
+    if not jobs.wants_judge:
+        return named
+    return list(dict.fromkeys([*named, judge or next(iter(named), default)]))
 
 
 class ByContent:
@@ -119,18 +151,16 @@ def _todo(entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
 
 def _answer(
     jobs: JobFile,
+    models: Sequence[str],
     entries: Sequence[Entry],
     todo: Sequence[Entry],
     receipts: ReceiptFile,
-    tally: Tally,
+    this_run: ThisRun,
     *,
     start: bool,
     engine_threads: int | None,
-) -> tuple[float, float]:
-    """Bring these jobs to their ends and their receipts into the file.
-
-    Returns seconds: until all was ready, and from then to the last receipt.
-    """
+) -> None:
+    """Bring these jobs to their ends and their receipts into the file."""
     from headrace_workers.cli.feed import Feed
     from headrace_workers.cli.lookup import LedgerJobs
     from headrace_workers.cli.publish import Publisher
@@ -140,7 +170,7 @@ def _answer(
 
     began = time.monotonic()
     with (
-        serving(home_of(), list(jobs.models) or [""], start=start, engine_threads=engine_threads) as stack,
+        serving(home_of(), models, start=start, engine_threads=engine_threads) as stack,
         closing(need_ledger()) as ledger,
         closing(Publisher(jobs, tend=stack.check)) as publisher,
     ):
@@ -154,20 +184,19 @@ def _answer(
         jobs_there = LedgerJobs(ledger)
         feed = Feed(todo, jobs_there, publish, started_ms=ledger.now(), monotonic=time.monotonic)
         unserved = UnservedWarning(jobs_there.queues, served_queues, say)
-        startup = time.monotonic() - began
+        this_run.startup = time.monotonic() - began
         with progress.shown(len(entries), len(entries) - len(todo)) as show:
-            _carry(feed, stack, receipts, tally, show, unserved)
-        seconds = time.monotonic() - began - startup
+            _carry(feed, stack, receipts, this_run, show, unserved)
+        this_run.seconds = time.monotonic() - began - this_run.startup
         if feed.resent:
             say(f"{feed.resent:,} were sent more than once, and answered once")
-    return startup, seconds
 
 
 def _carry(
     feed: "Feed",
     stack: "Serving",
     receipts: ReceiptFile,
-    tally: Tally,
+    this_run: ThisRun,
     show: progress.Show,
     unserved: "UnservedWarning",
 ) -> None:
@@ -183,34 +212,40 @@ def _carry(
             say(f"waiting: {error}")
             ended = []
         receipts.append(ended)
-        for receipt in ended:
-            tally.add(receipt)
-        show(tally)
+        this_run.add(ended)
+        show(this_run.tally, ended)
         if not feed.done:
             time.sleep(_POLL_SECONDS)
 
 
 def _report(
-    entries: Sequence[Entry],
-    output: Path,
-    this_run: Tally,
-    seconds: float,
-    startup: float,
-    *,
-    show_table: bool,
-    as_json: bool,
+    entries: Sequence[Entry], receipts: ReceiptFile, this_run: ThisRun, *, show_table: bool, as_json: bool
 ) -> bool:
     """Print what came of it; whether some jobs have no answer."""
-    asked = {entry.job_id for entry in entries}
-    whole = Tally(receipt for receipt in read_receipts(output) if receipt.job_id in asked)
-    out = console(data=True)
-    if show_table and not as_json:
-        out.print(draw_receipts((r for r in read_receipts(output) if r.job_id in asked), len(entries)))
+    whole, output = this_run.tally, receipts.path
+    if receipts.keeps:
+        asked = {entry.job_id for entry in entries}
+        whole = Tally(receipt for receipt in read_receipts(output) if receipt.job_id in asked)
     if as_json:
-        put_json({"receipts": str(output), **summary_dict(whole, this_run, seconds, startup)})
+        put_json({"receipts": str(output), **summary_dict(whole, this_run.tally, this_run.seconds, this_run.startup)})
     else:
-        out.print(draw_summary(whole, this_run, seconds))
+        # Where standard output is what the receipts were written to, the summary would stand among them.
+        out = console(data=not _is_stdout(output))
+        if show_table:
+            kept = (r for r in read_receipts(output) if r.job_id in asked) if receipts.keeps else this_run.first
+            out.print(draw_receipts(kept, len(entries)))
+        out.print(draw_summary(whole, this_run.tally, this_run.seconds))
     say(f"receipts: {output}")
     if whole.statuses["dead"]:
         say("what died: `headrace dead list`")
     return whole.unanswered > 0
+
+
+def _tell_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> None:
+    there = len(receipts.job_ids & {entry.job_id for entry in entries})
+    then = "the same command goes on from there" if receipts.keeps else "it cannot be gone on with"
+    say(f"{there:,} of {len(entries):,} are in {receipts.path}; {then}")
+
+
+def _is_stdout(path: Path) -> bool:
+    return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from headrace_workers.cli.durations import show_ms, show_time
+from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.cli.reach import RunningStack
 from headrace_workers.cli.unserved import start_command, unserved
 
@@ -95,7 +95,7 @@ def ran_ms(step: Any, now: int) -> int | None:
 
 
 def job_dict(view: "JobView") -> dict[str, Any]:
-    """One job, for `--json`. Times in ms since 1970, durations in ms."""
+    """One job, for `--json`. Times as in events (RFC 3339), durations in ms."""
     job = view.job
     return {
         "job_id": job.id,
@@ -103,8 +103,8 @@ def job_dict(view: "JobView") -> dict[str, Any]:
         "kind": job.kind,
         "state": job.state,
         "replays": job.replays,
-        "accepted_at": job.accepted_at,
-        "ended_at": job.ended_at,
+        "accepted_at": rfc3339(job.accepted_at),
+        "ended_at": rfc3339(job.ended_at),
         "steps": [
             {
                 "stage": step.stage,
@@ -112,8 +112,8 @@ def job_dict(view: "JobView") -> dict[str, Any]:
                 "queue": step.queue,
                 "lane": LANES[step.lane],
                 "attempts": step.attempts,
-                "started_at": began_at(step),
-                "ended_at": step.ended_at,
+                "started_at": rfc3339(began_at(step)),
+                "ended_at": rfc3339(step.ended_at),
                 "worker": step.worker,  # whose hands it is in; of a step that is not leased nobody's
                 "waited_ms": waited_ms(step, view.now),
                 "ran_ms": ran_ms(step, view.now),

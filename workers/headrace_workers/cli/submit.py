@@ -146,6 +146,8 @@ def _wait(
         say(f"{len(waiting.open)} of {len(entries)} have not ended after {timeout:g} s; they go on: `headrace results`")
         for job_id in list(waiting.open)[:10]:
             say(f"  {job_id}")
+        if waiting.unknown:
+            say(f"the ledger does not know {waiting.unknown} of them: is a bridge running?")
         if look is not None:
             look(waiting.open)
     return failed or bool(waiting.open)

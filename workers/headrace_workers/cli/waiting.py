@@ -51,6 +51,7 @@ class Waiting:
         self._jobs = jobs
         self._since_ms = since_ms
         self._look = look
+        self._told = False
 
     def confirm(self, timeout: float, sleep: Callable[[float], None]) -> tuple[list[Receipt], int]:
         """Wait until the ledger has taken in or refused every job: the refusals, and how many it does not know yet."""
@@ -74,6 +75,7 @@ class Waiting:
         while self.open:
             left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - self._monotonic())
             if left <= 0:
+                yield from self._ask(self._jobs, again=False)
                 return
             for received in reader.read(timeout=left):
                 receipt = Receipt(received.event)
@@ -82,21 +84,25 @@ class Waiting:
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
                     return
-            if self._jobs is not None and self._monotonic() >= ask_at:
+            if self._monotonic() >= ask_at:
                 ask_at = self._monotonic() + _ASK_SECONDS
-                yield from self._ask(self._jobs)
+                yield from self._ask(self._jobs, again=True)
 
-    def _ask(self, jobs: Jobs) -> list[Receipt]:
-        """Ends that Kafka did not tell of; and what the ledger does not know is sent again."""
+    def _ask(self, jobs: Jobs | None, *, again: bool) -> list[Receipt]:
+        """Ends that Kafka did not tell of; with `again`, what the ledger does not know is sent again."""
         found: list[Receipt] = []
+        if jobs is None:
+            return found
         try:
             found += self._sort_out(jobs)
             for receipt in jobs.ended(set(self.open) - self._unconfirmed):
                 if entry := self._close(receipt.job_id):
                     found.append(replace(receipt, line=entry.line))
-            self._send_again()
-            if self._look is not None:
-                self._look(job_id for job_id in self.open if job_id not in self._unconfirmed)
+            if again:
+                self._tell_unknown()
+                self._send_again()
+                if self._look is not None:
+                    self._look(job_id for job_id in self.open if job_id not in self._unconfirmed)
         except Unavailable as error:
             say(f"waiting: {error}")
         return found
@@ -109,6 +115,16 @@ class Waiting:
             if entry := self._close(receipt.job_id):
                 refused.append(replace(receipt, line=entry.line))
         return refused
+
+    @property
+    def unknown(self) -> int:
+        """How many of the open jobs the ledger did not know when it was last asked; 0 where there is no ledger."""
+        return len(self._unconfirmed & set(self.open)) if self._jobs is not None else 0
+
+    def _tell_unknown(self) -> None:
+        if self.unknown and not self._told:
+            self._told = True
+            say(f"the ledger does not know {self.unknown} of the jobs yet, they are sent again: is a bridge running?")
 
     def _send_again(self) -> None:
         entries = [self.open[job_id] for job_id in self._unconfirmed]

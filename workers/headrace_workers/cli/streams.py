@@ -1,0 +1,92 @@
+"""Standard streams that fail in words: a full disk, a size limit, a reader that has gone, or no stream at all.
+
+All that is printed goes through these, also what Typer and Rich print: no command has to think of it.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from typing import Any
+
+from headrace_schemas.errors import Category, HeadraceError
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+class OutputFailed(HeadraceError):
+    """Standard output does not take what was written."""
+
+    category = Category.TRANSIENT
+
+
+class ReaderGone(OutputFailed):
+    """Whoever read standard output has enough, as `head` has: the end, and nothing to be told."""
+
+
+class _Out(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            raise ReaderGone("nobody reads standard output any more") from None
+        except OSError as error:
+            raise OutputFailed(f"standard output cannot be written: {error.strerror}") from None
+
+
+class _Err(io.FileIO):
+    def write(self, data: Any) -> int:
+        """Words that nobody can be told are dropped: no work ends for them."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def guard() -> None:
+    """Put these in the place of Python's. Call it before anything is printed."""
+    for number, mode in ((_STDIN, os.O_RDONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
+        _occupy(number, mode)
+    sys.stdin = sys.stdin or open(_STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lives as long as we do
+    sys.stdout = _text(_Out(_STDOUT, "w", closefd=False), sys.stdout)
+    sys.stderr = _text(_Err(_STDERR, "w", closefd=False), sys.stderr, line_buffering=True)
+
+
+def finish() -> None:
+    """Hand over what was put. OutputFailed and ReaderGone come through, and nothing is tried again at the exit."""
+    try:
+        sys.stdout.flush()
+    except OutputFailed:
+        silence()
+        raise
+
+
+def silence() -> None:
+    """What is still in standard output's buffer goes nowhere."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STDOUT)
+        os.close(nowhere)
+
+
+def _occupy(number: int, mode: int) -> None:
+    """Where a stream was closed by the caller (`>&-`), the next file that is opened would become it."""
+    try:
+        os.fstat(number)
+    except OSError:
+        nowhere = os.open(os.devnull, mode)  # what cannot be written stays an error, what is read is empty
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+
+
+def _text(raw: io.FileIO, before: Any, *, line_buffering: bool | None = None) -> io.TextIOWrapper:
+    if before is not None:
+        before.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=getattr(before, "encoding", None) or "utf-8",
+        # A terminal that knows few characters shows marks for the rest, and ends no command.
+        errors="backslashreplace",
+        line_buffering=raw.isatty() if line_buffering is None else line_buffering,
+    )
