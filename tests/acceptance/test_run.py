@@ -11,6 +11,7 @@ from tests.services.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
 
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs.jsonl"
 
 
@@ -25,6 +26,15 @@ def test_a_file_is_answered_whole(shell):
     }
     assert len(receipts) == 200
     assert not (shell.folder / ".headrace" / "run.json").exists()
+
+
+def test_a_file_of_evaluations_needs_no_model(tmp_path):
+    """The line of the documentation, in a home without any model: compared, and its receipt written."""
+    documented = next(line.strip() for line in DOCS.read_text().splitlines() if line.startswith('    {"input"'))
+    (tmp_path / "in.jsonl").write_text(documented + "\n")
+    Shell(tmp_path).run("run", "in.jsonl", "-o", "out.jsonl")
+    (receipt,) = lines((tmp_path / "out.jsonl").read_text())
+    assert (receipt["kind"], receipt["judge"]["scores"][0]["value"]) == ("evaluation", 1.0)
 
 
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
@@ -59,7 +69,8 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2):
     scores = [score for result in results for score in result["judge"]["scores"]]
     assert all(("value" in score) != ("reason" in score) for score in scores)
     assert any(result["moderation"]["action"] == "redact" for result in results)
-    for number, result in enumerate(sorted(results, key=lambda result: result["line"]), start=1):
-        assert f" {number} " in printed
-    assert f"{len(results)} completed" in printed or "blocked" in printed
-    assert max(len(line) for line in printed.splitlines()) <= 100
+    assert [line.split()[0] for line in printed.splitlines() if line[:1].isdigit()] == [
+        str(number) for number in range(1, len(results) + 1)
+    ]
+    assert f"jobs        {len(results)} (" in printed
+    assert max(map(len, printed.splitlines())) <= 100

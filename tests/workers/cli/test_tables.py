@@ -10,7 +10,7 @@ from headrace_workers.cli.tables import COLUMNS, one_line, row, shorten
 def test_a_result_fills_every_column():
     """Job, answer, why it ended, moderation with its cause, each score, tokens, time."""
     assert row(result(1, 4)).cells == (
-        "4 00000000", "An answer.", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
+        "4", "An answer.", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
     )  # fmt: skip
     assert len(row(result(1)).cells) == len(COLUMNS)
 

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from headrace_workers.cli.layout import Rows
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-_PLAIN_WIDTH = 160  # of a table that goes into a file or a pipe
+_PLAIN_WIDTH = 100  # of a table that goes into a file or a pipe
 
 
 def say(message: str) -> None:
@@ -63,27 +64,9 @@ def table(
     right: Sequence[str] = (),
     whole: Sequence[str] = (),
     clip: Sequence[str] = (),
-) -> "Table":
-    """A table whose cells are plain text, whatever is in them.
-
-    `right` names the columns of numbers, `whole` those that are never broken (ids), `clip` those that are cut to fit.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        drawn.add_column(
-            name,
-            justify="right" if name in right else "left",
-            overflow="ellipsis" if name in clip else "fold",
-            no_wrap=name in whole or name in clip,
-        )
-    for cells in rows:
-        # Text, not markup: an answer with [brackets] is no instruction to the terminal; nor is a control character.
-        drawn.add_row(*(Text(printable(cell)) for cell in cells))
-    return drawn
+) -> Rows:
+    """A table whose cells are plain text, whatever is in them: see `Rows`."""
+    return Rows(title, columns, [[printable(cell) for cell in cells] for cells in rows], right, whole, clip)
 
 
 def printable(text: str) -> str:

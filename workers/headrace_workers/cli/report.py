@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.durations import show_ms
+from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.summary import Tally, rate
@@ -11,12 +12,11 @@ from headrace_workers.cli.tables import COLUMNS, row
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
 MAX_ROWS = 100
 
 
-def draw_receipts(receipts: Iterable[Receipt], total: int) -> "Table":
+def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     """The first receipts by their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
     title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"

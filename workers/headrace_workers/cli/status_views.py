@@ -42,9 +42,9 @@ def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str
 
 
 def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
-    """What to start, a line for each queue that holds work and has no worker."""
+    """What to start for each queue that holds work and has no worker; the command has a line of its own."""
     return [
-        f"no worker listens to {queue}, where work waits: start one with `{start_command(queue)}`"
+        f"no worker listens to {queue}, where work waits; start one with\n  {start_command(queue)}"
         for queue in unserved((q.queue for q in queues), served)
     ]
 

@@ -32,7 +32,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
     """One receipt as a row; the answer is cut to `width` characters."""
     event = receipt.event
     name = (receipt.job_id or "unknown")[:8]
-    job = name if receipt.line is None else f"{receipt.line} {name}"
+    job = name if receipt.line is None else str(receipt.line)
     if isinstance(event, Result):
         return Row(
             job=job,

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
+from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.settings import home_of
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from headrace_workers.embedded.stack import Stack
 
 
@@ -57,7 +56,7 @@ def up(
     say("stopped")
 
 
-def draw(stack: "Stack", processes: Sequence[str]) -> "Table":
+def draw(stack: "Stack", processes: Sequence[str]) -> Rows:
     """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown."""
     services, log = stack.services, stack.home / "log"
     assert services is not None  # noqa: S101 - only drawn after the start

@@ -1,0 +1,67 @@
+"""Tables that fit, whatever the terminal."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from tests.workers.cli.conftest import dead, job_id, result
+
+from headrace_schemas import JudgeVerdict, Score
+from headrace_workers.cli.layout import Rows, share
+from headrace_workers.cli.report import draw_receipts
+
+SCORES = tuple(Score(criterion=name, value=0.5) for name in ("length", "contains", "exact_match"))
+
+
+def drawn(renderable: object, width: int) -> list[str]:
+    """The lines of a terminal of this width."""
+    out = StringIO()
+    Console(file=out, width=width, highlight=False).print(renderable)
+    return out.getvalue().splitlines()
+
+
+def test_room_is_shared_by_what_is_wanted():
+    """All of it when there is enough; else the least, and a part of the rest; nothing without room for the least."""
+    assert share([5, 40], [5, 10], 60) == [5, 40]
+    assert share([5, 40, 20], [5, 10, 10], 35) == [5, 17, 12]
+    assert share([5, 40], [5, 10], 14) is None
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_the_receipts_of_a_run_fit_a_terminal(width: int):
+    """Each on a few lines with every word whole, a long answer cut."""
+    receipts = [result(n, n, text="word " * 50, judge=JudgeVerdict(scores=SCORES)) for n in range(1, 5)]
+    lines = drawn(draw_receipts(receipts, 4), width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 2 + 4 * 4 + 1
+    assert lines[0].split() == ["job", "answer", "ended", "moderation", "judge", "tokens", "ms"]
+    assert sum("exact_match" in line for line in lines) == 4
+
+
+@pytest.mark.parametrize("width", [20, 40])
+def test_where_columns_do_not_fit_each_row_is_a_record(width: int):
+    """A field a line, with its name, and no field that is empty."""
+    lines = drawn(draw_receipts([result(1, 1), dead(2, 2)], 2), width)
+    assert max(map(len, lines)) <= width
+    assert "answer: An answer." in lines
+    assert lines.count("ended: dead") == 1
+    assert sum(line.startswith("tokens:") for line in lines) == 1
+
+
+def test_what_must_be_whole_is_whole():
+    """An id in a table can be copied."""
+    rows = Rows(None, ("job", "reason"), [[job_id(1), "why " * 40]], whole=("job",))
+    assert job_id(1) in "\n".join(drawn(rows, 60))
+
+
+def test_cells_are_no_markup():
+    """What stands in brackets is text, in a table as in a record."""
+    rows = Rows("[b]t", ("a",), [["[red]x[/red]"]])
+    assert "[red]x[/red]" in "".join(drawn(rows, 40))
+    assert "[red]x[/red]" in "".join(drawn(rows, 5)).replace("\n", "")
+
+
+def test_wide_characters_count_as_two():
+    """A table of another script keeps its columns."""
+    lines = drawn(Rows(None, ("a", "b"), [["川" * 4, "x"], ["y", "z"]]), 40)
+    assert [line.rstrip()[-1] for line in lines[2:4]] == ["x", "z"]
