@@ -48,13 +48,15 @@ def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
 
 def test_children_are_told_everything(tmp_path: Path):
     """Each model has its worker, and the environment leaves nothing to chance."""
-    specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(Addresses("k:1", "redis://r", "sqlite:///l"))
+    addresses = Addresses("k:1", "redis://r", "sqlite:///l")
+    specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(addresses)
     assert [spec.name for spec in specs] == ["generate-a", "generate-b", "moderate-judge", "bridge"]
     assert list(specs[1].argv)[-5:] == ["worker", "--role", "generate", "--model", "b"]
     assert specs[0].env == {
-        "HEADRACE_KAFKA": "k:1", "HEADRACE_REDIS": "redis://r", "HEADRACE_LEDGER": "sqlite:///l",
+        **addresses.env(),
         "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_INTER_THREADS": "3",
     }  # fmt: skip
+    assert addresses.env().items() >= {"HEADRACE_KAFKA": "k:1", "HEADRACE_LEDGER": "sqlite:///l"}.items()
 
 
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
