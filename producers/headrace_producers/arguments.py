@@ -1,6 +1,5 @@
 """From a call's arguments to a job: pure, and the one place where they are checked."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -9,15 +8,14 @@ from pydantic import ValidationError
 
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import Sampling
-from headrace_schemas.codec import describe
+from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
 
 V = TypeVar("V", bound=Value)
 
 Deadline = datetime | timedelta | None
 
-# W3C Trace Context, level 1: version, trace id, parent id, flags.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_EVENT_ID = 256
 
 
@@ -64,6 +62,6 @@ def check_event_id(event_id: str) -> str:
 
 def check_traceparent(traceparent: str | None) -> str | None:
     """A W3C traceparent, or None."""
-    if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+    if traceparent is not None and not is_traceparent(traceparent):
         raise InvalidJob("traceparent: is not of the form 00-<32 hex>-<16 hex>-<2 hex>, see W3C Trace Context")
     return traceparent

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from headrace_schemas.envelope import is_uri_reference
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.topics import DEFAULT_PREFIX, Topic
 
@@ -104,6 +105,12 @@ class ProducerSettings:
     tenant: str = "default"
     source: str = DEFAULT_SOURCE  # CloudEvents `source`: a URI reference that names the service
     model: str = DEFAULT_MODEL
+
+    def __post_init__(self) -> None:
+        if not is_uri_reference(self.source):
+            raise ConfigurationError(
+                f"HEADRACE_SOURCE is {self.source!r}, and must be a URI reference (RFC 3986), such as /shop/orders"
+            )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:

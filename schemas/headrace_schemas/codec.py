@@ -10,7 +10,8 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.events import DeadLetter, JobCancelled, Moderated, Output, Result
 from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob
 from headrace_schemas.limits import MAX_EVENT_BYTES, MAX_VALUE_BYTES
-from headrace_schemas.surrogates import ADVICE, lone_surrogates
+from headrace_schemas.reasons import describe
+from headrace_schemas.structured import to_binary
 from headrace_schemas.topics import INBOUND, Topic
 
 Event = GenerationJob | EvaluationJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
@@ -62,7 +63,8 @@ def encode(event: Event, envelope: Envelope) -> tuple[Headers, bytes]:
 
 
 def decode(headers: Sequence[tuple[str, bytes | None]], value: bytes | None) -> tuple[Envelope, Event]:
-    """Envelope and event of a record; InvalidRecord says what is wrong with it and where."""
+    """Envelope and event of a record in either mode; InvalidRecord says what is wrong with it and where."""
+    headers, value = to_binary(headers, value)
     envelope = Envelope.from_headers(headers)
     return envelope, decode_value(envelope.type, value)
 
@@ -81,20 +83,3 @@ def decode_value(event_type: str, value: bytes | None) -> Event:
         return cls.model_validate_json(value, strict=True)
     except ValidationError as error:
         raise InvalidRecord(describe(error, value)) from error
-
-
-def describe(error: ValidationError, document: bytes = b"") -> str:
-    """A validation error as one line for people: each field and what is wrong with it, never its content.
-
-    `document` is the JSON that was read, if any was: what its parser cannot name, such as a lone surrogate's field,
-    is looked up there.
-    """
-    items = error.errors(include_url=False, include_context=False, include_input=False)
-    problems = lone_surrogates(document) if items[0]["type"] == "json_invalid" else []
-    problems = problems or [
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: "
-        + (f"it holds {ADVICE}" if item["type"] == "string_unicode" else item["msg"])
-        for item in items
-    ]
-    more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-    return "; ".join(problems[:5])[:1_500] + more

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.limits import Alias, ShortText
+from headrace_schemas.limits import INTEGRAL, Alias, ShortText
 from headrace_schemas.model import Value
 
 
@@ -58,8 +58,8 @@ class Length(Value):
     """1.0 when the output has at least `min_words` and at most `max_words` words, else 0.0."""
 
     criterion: Literal["length"] = "length"
-    min_words: Annotated[int, Field(ge=0)] = 0
-    max_words: Annotated[int, Field(ge=1)] | None = None
+    min_words: Annotated[int, Field(ge=0), INTEGRAL] = 0
+    max_words: Annotated[int, Field(ge=1), INTEGRAL] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "Length":

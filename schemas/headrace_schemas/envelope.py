@@ -4,16 +4,44 @@ Specs: cloudevents/spec v1.0.2 and its Kafka protocol binding; extensions partit
 correlation and expirytime.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
+from headrace_schemas.content_type import JSON, NAME
 from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.times import parse_time
 
 Headers = list[tuple[str, bytes]]
 
-_REQUIRED = ("specversion", "id", "source", "type")
-_MAX_ATTRIBUTE = 1024  # bytes of one header's value
+_REQUIRED: Final = ("specversion", "id", "source", "type")
+# What is read of an envelope; other attributes are another's extensions, and passed over.
+ATTRIBUTES: Final = (*_REQUIRED, "time", "subject", "partitionkey", "traceparent", "correlationid", "expirytime")
+_HEADERS: Final = {f"ce_{name}": name for name in ATTRIBUTES}
+_MAX_ATTRIBUTE: Final = 1024  # bytes of one header's value
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# RFC 3986, section 4.1. What has a colon before the first slash has a scheme before it.
+_CHARACTER = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
+_URI_REFERENCE = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:|(?![^/?#]*:))"
+    rf"(?://(?:(?!/){_CHARACTER}|[\[\]])*)?{_CHARACTER}*(?:\?(?:{_CHARACTER}|\?)*)?(?:#(?:{_CHARACTER}|\?)*)?"
+)
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; later versions may say more behind them.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TRACEPARENT_LENGTH: Final = 55  # of version 00
+
+
+def is_uri_reference(text: str) -> bool:
+    """Whether it is a URI reference that is not empty, as CloudEvents' `source` must be."""
+    return bool(text and _URI_REFERENCE.fullmatch(text))
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether it is a `traceparent` of W3C Trace Context."""
+    return bool(_TRACEPARENT.fullmatch(text)) and (len(text) == _TRACEPARENT_LENGTH or not text.startswith("00"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +70,7 @@ class Envelope:
             ("ce_source", self.source),
             ("ce_dataschema", schema_id(self.type)),
             ("ce_time", _timestamp(self.time)),
-            ("content-type", "application/json"),
+            (NAME, JSON),
         ]
         for name in ("subject", "partitionkey", "traceparent", "correlationid"):
             value = getattr(self, name)
@@ -55,15 +83,22 @@ class Envelope:
     @classmethod
     def from_headers(cls, headers: Sequence[tuple[str, bytes | None]]) -> "Envelope":
         """Read the attributes; InvalidRecord says which one is missing or wrong. Unknown extensions are passed over."""
-        found = {name[3:]: _text(name, value) for name, value in headers if name.startswith("ce_")}
-        for name in _REQUIRED:
-            if not found.get(name):
-                raise InvalidRecord(
-                    f"header ce_{name} is missing: records must be CloudEvents 1.0 in Kafka binary mode"
-                )
+        found: dict[str, str] = {}
+        for name, value in headers:
+            if (attribute := _HEADERS.get(name)) is not None:
+                text = _text(name, value)
+                if found.setdefault(attribute, text) != text:
+                    raise InvalidRecord(f"header {name} comes twice, with different values")
+        for attribute in _REQUIRED:
+            if attribute not in found:
+                raise InvalidRecord(_missing(f"ce_{attribute}", headers))
         if found["specversion"] != "1.0":
             raise InvalidRecord(f"ce_specversion is {found['specversion']!r}, and only '1.0' is understood")
-        expiry = found.get("expirytime")
+        if not is_uri_reference(found["source"]):
+            raise InvalidRecord("ce_source is no URI reference (RFC 3986), such as /shop/orders or urn:example:shop")
+        traceparent, expiry = found.get("traceparent"), found.get("expirytime")
+        if traceparent is not None and not is_traceparent(traceparent):
+            raise InvalidRecord("ce_traceparent is not 00-<32 hex>-<16 hex>-<2 hex> in lower case (W3C Trace Context)")
         return cls(
             id=found["id"],
             type=found["type"],
@@ -71,7 +106,7 @@ class Envelope:
             time=_parse_time("ce_time", found["time"]) if "time" in found else datetime.now(UTC),
             subject=found.get("subject"),
             partitionkey=found.get("partitionkey"),
-            traceparent=found.get("traceparent"),
+            traceparent=traceparent,
             correlationid=found.get("correlationid"),
             expirytime=_parse_time("ce_expirytime", expiry) if expiry else None,
         )
@@ -86,26 +121,29 @@ def _timestamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _missing(name: str, headers: Sequence[tuple[str, bytes | None]]) -> str:
+    reason = f"header {name} is missing: records must be CloudEvents 1.0 in Kafka binary mode"
+    if other := next((given for given, _ in headers if given.lower() == name), None):
+        return f"{reason}; {other} is another name, as Kafka tells capitals from small letters"
+    return reason
+
+
 def _text(name: str, value: bytes | None) -> str:
-    if value is None or len(value) > _MAX_ATTRIBUTE:
-        raise InvalidRecord(f"header {name} is empty or longer than {_MAX_ATTRIBUTE} bytes")
+    if not value:
+        raise InvalidRecord(f"header {name} is empty: leave it out where there is nothing to say")
+    if len(value) > _MAX_ATTRIBUTE:
+        raise InvalidRecord(f"header {name} is longer than {_MAX_ATTRIBUTE} bytes")
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
         raise InvalidRecord(f"header {name} is not UTF-8") from error
-    if "\x00" in text:
-        raise InvalidRecord(f"header {name} contains a NUL")
+    if not text.isprintable() and (control := _CONTROL.search(text)):
+        raise InvalidRecord(f"header {name} holds the control character U+{ord(control[0]):04X}")
     return text
 
 
 def _parse_time(name: str, text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
+        return parse_time(text)
     except ValueError as error:
-        raise InvalidRecord(f"header {name} is {text!r}, which is no RFC 3339 timestamp") from error
-    if time.tzinfo is None:
-        raise InvalidRecord(f"header {name} is {text!r}, which has no time zone")
-    try:
-        return time.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidRecord(f"header {name} is {text!r}, which lies outside of the years 1 to 9999") from error
+        raise InvalidRecord(f"header {name} {error}") from error

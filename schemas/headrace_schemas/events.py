@@ -2,14 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from headrace_schemas.errors import Category
-from headrace_schemas.limits import MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
+from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
 from headrace_schemas.model import Value
+from headrace_schemas.times import Time
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0), INTEGRAL]
 Milliseconds = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 FinishReason = Literal["stop", "length"]
@@ -29,10 +30,10 @@ class StageRecord(Value):
     """
 
     stage: Name
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(ge=1), INTEGRAL]
     waited_ms: Milliseconds
     ran_ms: Milliseconds
-    group_size: Annotated[int, Field(ge=1)]
+    group_size: Annotated[int, Field(ge=1), INTEGRAL]
 
 
 class JobEvent(Value):
@@ -128,7 +129,7 @@ class Result(JobEvent):
     usage: Usage | None = None
     moderation: ModerationVerdict | None = None
     judge: JudgeVerdict = JudgeVerdict()
-    accepted_at: AwareDatetime
+    accepted_at: Time
     # From acceptance to this receipt: the sum of all waiting and running, and the ledger's own time.
     total_ms: Milliseconds = 0.0
 

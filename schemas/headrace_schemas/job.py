@@ -4,10 +4,11 @@ import uuid
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.limits import (
+    INTEGRAL,
     MAX_COMPLETION_TOKENS,
     MAX_CRITERIA,
     MAX_MESSAGES,
@@ -19,8 +20,10 @@ from headrace_schemas.limits import (
     ShortText,
     Tenant,
     Text,
+    WrittenJobId,
 )
 from headrace_schemas.model import Value
+from headrace_schemas.times import Time
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
 JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
@@ -53,10 +56,10 @@ class Sampling(Value):
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: no bound
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)] = 256
+    top_k: Annotated[int, Field(ge=0, le=1000), INTEGRAL] = 0  # 0: no bound
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS), INTEGRAL] = 256
     stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS)] = ()
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None = None
 
 
 class Job(Value):
@@ -65,8 +68,8 @@ class Job(Value):
     tenant: Tenant = "default"
     idempotency_key: Key | None = None
     lane: Lane = Lane.INTERACTIVE
-    priority: Annotated[int, Field(ge=0, le=9)] = 5  # 9 is the most urgent
-    deadline: AwareDatetime | None = None
+    priority: Annotated[int, Field(ge=0, le=9), INTEGRAL] = 5  # 9 is the most urgent
+    deadline: Time | None = None
     metadata: Annotated[dict[Key, ShortText], Field(max_length=MAX_METADATA)] = {}
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
     reference: Text | None = None  # what a right answer looks like, for the criteria that compare
@@ -103,8 +106,10 @@ class GenerationJob(Job):
 
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationJob":
-        if (self.prompt is None) == (not self.messages):
-            raise ValueError("give either prompt or messages, and not both")
+        if self.prompt is None and not self.messages:
+            raise ValueError("neither prompt nor messages is given: a job needs one of them")
+        if self.prompt is not None and self.messages:
+            raise ValueError("both prompt and messages are given: a job takes one of them")
         return self
 
     @property
@@ -130,6 +135,6 @@ class EvaluationJob(Job):
 class CancelJob(Value):
     """Ask for a job to be cancelled. It wins when it is taken before the job has ended; else nothing happens."""
 
-    job_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    job_id: WrittenJobId
     tenant: Tenant = "default"
     reason: ShortText = ""

@@ -1,8 +1,8 @@
 """All bounds on sizes, in one place. What is larger is refused with a reason that names the bound."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 from pydantic.types import Strict
 
 MAX_VALUE_BYTES = 1_000_000  # a job as it comes in; Apache Kafka's own default is 1 MiB for a whole batch
@@ -18,12 +18,35 @@ MAX_COMPLETION_TOKENS = 32_768
 DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead letter
 
 # NUL cannot be stored as text by PostgreSQL, and no prompt needs one.
-_NO_NUL = r"^[^\x00]*$"
+_NO_NUL: Final = r"^[^\x00]*$"
+_ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+_TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
+_JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+# What each pattern asks for, in words.
+PATTERNS: Final[dict[str, str]] = {
+    _NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
+    _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
+    _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
+}
+
+
+def _integral(value: Any) -> Any:
+    """5.0 is the whole number 5: JSON has one kind of number, and JSON Schema's integers are those without fraction."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Comes last in an annotation of an int, so that its bounds are checked after it.
+INTEGRAL: Final = BeforeValidator(_integral)
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
 ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=_NO_NUL), Strict()]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL), Strict()]
-Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$"), Strict()]
-Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Strict()]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$"), Strict()]
+Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
+Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
+Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
+WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]

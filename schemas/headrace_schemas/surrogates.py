@@ -6,7 +6,7 @@ the bytes. Pure.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 ADVICE: Final = (
@@ -42,7 +42,7 @@ def lone_surrogates(document: bytes) -> list[str]:
     found: list[str] = []
     for path, text in _texts(whole):
         if (lone := _LONE.search(text)) and len(found) < _MOST_NAMED:
-            found.append(f"{_shown(path)}: character {lone.start() + 1} is {ADVICE}")
+            found.append(f"{_named(path)}: character {lone.start() + 1} is {ADVICE}")
     return found
 
 
@@ -62,9 +62,16 @@ def _texts(whole: object) -> Iterator[tuple[_Path, str]]:
                 todo += [((path, str(place)), inner) for place, inner in reversed(list(enumerate(value)))]
 
 
-def _shown(path: _Path) -> str:
+def _named(path: _Path) -> str:
     names: list[str] = []
     while path is not None:
         path, name = path
-        names.append("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:_LONGEST_NAME]))
-    return ".".join(reversed(names)) or "value"
+        names.append(name)
+    return shown(reversed(names)) or "value"
+
+
+def shown(names: Iterable[str]) -> str:
+    """The path to a field, for people: each name bounded in length, and printable."""
+    return ".".join(
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[:_LONGEST_NAME]) for name in names
+    )

@@ -142,8 +142,8 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({}, "either prompt or messages"),
-        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "either prompt or messages"),
+        ({}, "neither prompt nor messages"),
+        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "both prompt and messages"),
         ({"prompt": "a", "temperature": 9}, "temperature"),
         ({"prompt": "a", "sampling": Sampling(), "max_tokens": 3}, "max_tokens"),
         ({"prompt": "a", "priority": 10}, "priority"),
@@ -152,7 +152,7 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
         ({"prompt": "a", "deadline": timedelta(seconds=-1)}, "deadline"),
         ({"prompt": "a", "tenant": "no spaces"}, "tenant"),
         ({"prompt": "nul \x00"}, "prompt"),
-        ({"prompt": "lone \ud800"}, "prompt: it holds half of a surrogate pair.*Cut between"),
+        ({"prompt": "lone \ud800"}, "prompt: holds half of a surrogate pair.*Cut between"),
         ({"prompt": "a", "reference": "x" * 200_001}, "reference"),
         ({"prompt": "a", "traceparent": "00-zz"}, "traceparent"),
         ({"messages": [{"role": "user", "content": "é" * 200_000}] * 3}, "bytes"),

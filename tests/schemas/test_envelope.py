@@ -9,6 +9,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord
 from headrace_schemas.codec import decode, encode
+from headrace_schemas.envelope import is_traceparent, is_uri_reference
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 JOB = GenerationJob(model="m", prompt="Grüße, 世界")
@@ -95,11 +96,15 @@ def test_times_of_other_languages_are_read(text: str, time: datetime) -> None:
     ("header", "reason"),
     [
         (("ce_time", b"yesterday"), "ce_time"),
-        (("ce_time", b"2026-01-02T03:04:05"), "no time zone"),
+        (("ce_time", b"2026-01-02T03:04:05"), "with a zone"),
         (("ce_expirytime", b"0001-01-01T00:00:00+14:00"), "years"),
         (("ce_subject", b"\xff"), "not UTF-8"),
-        (("ce_subject", b"a\x00b"), "NUL"),
-        (("ce_subject", b"x" * 1025), "longer"),
+        (("ce_subject", b"a\x00b"), r"U\+0000"),
+        (("ce_subject", b"x" * 1025), "longer than 1024"),
+        (("ce_subject", b""), "ce_subject is empty"),
+        (("ce_correlationid", b"a\r\nb"), r"ce_correlationid .* U\+000D"),
+        (("ce_time", b"20260102T030405Z"), "ce_time must be an RFC 3339"),
+        (("ce_id", b"2"), "ce_id comes twice"),
         (("ce_subject", None), "ce_subject"),
     ],
 )
@@ -107,3 +112,68 @@ def test_a_wrong_header_is_refused(header: tuple[str, bytes | None], reason: str
     """An attribute that is not what the spec says is refused, and the reason names it."""
     with pytest.raises(InvalidRecord, match=reason):
         Envelope.from_headers([*REQUIRED, header])
+
+
+def test_a_header_may_come_twice_with_one_value() -> None:
+    """A client's interceptor that adds what is there already changes nothing."""
+    assert Envelope.from_headers([*REQUIRED, *REQUIRED]).id == "1"
+
+
+def test_headers_at_the_bound_and_in_any_number_are_read() -> None:
+    """1,024 bytes of an attribute are taken, whatever lies beside it; another's extension may be longer."""
+    many = [(f"x-{number}", b"v" * 100) for number in range(10_000)]
+    headers = [*many, *REQUIRED, ("ce_subject", "ü".encode() * 512), ("ce_dataref", b"h" * 5_000), ("ce_flag", b"\xff")]
+    assert Envelope.from_headers(headers).subject == "ü" * 512
+
+
+def test_a_name_in_capitals_is_told() -> None:
+    """Kafka tells header names by case; clients that come from HTTP do not expect it."""
+    headers = [("CE_ID" if name == "ce_id" else name, value) for name, value in REQUIRED]
+    with pytest.raises(InvalidRecord, match=r"ce_id is missing.*CE_ID is another name"):
+        Envelope.from_headers(headers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/shop", "shop", "urn:example:shop", "https://example.com:8080/a?b=c&d#e", "//host/x", "#part", "?q=1?2", ".",
+     "mailto:a@b.example", "/a%20b", "https://[::1]:80/x", "tag:example.com,2026:x", "a/b:c", "/a//b"],
+)  # fmt: skip
+def test_a_uri_reference(text: str) -> None:
+    """What RFC 3986 calls a URI reference, absolute or relative."""
+    assert is_uri_reference(text)
+
+
+@pytest.mark.parametrize("text", ["", "my shop", "/größe", "a%2", "1a:b", "<x>", "a#b#c", "/a[1]", "a\\b", "{x}", ":a"])
+def test_no_uri_reference(text: str) -> None:
+    """Spaces, letters beyond ASCII, broken escapes, and a colon that follows no scheme."""
+    assert not is_uri_reference(text)
+    with pytest.raises(InvalidRecord, match="ce_source"):
+        Envelope.from_headers([pair for pair in REQUIRED if pair[0] != "ce_source"] + [("ce_source", text.encode())])
+
+
+@pytest.mark.parametrize("text", [TRACE, TRACE[:-2] + "ff", "01" + TRACE[2:], "cc" + TRACE[2:] + "-more-of-it"])
+def test_a_traceparent(text: str) -> None:
+    """Version 00 as it is, and later ones with what they may add."""
+    assert Envelope.from_headers([*REQUIRED, ("ce_traceparent", text.encode())]).traceparent == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "none",
+        TRACE.upper(),
+        TRACE[:-1],
+        TRACE + "0",
+        TRACE + "-more",
+        "ff" + TRACE[2:],
+        "01" + TRACE[2:] + "0",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+        f"{TRACE} ",
+    ],
+)
+def test_no_traceparent(text: str) -> None:
+    """Another length or case, ids of zeros alone, the version that may not be, and more behind version 00."""
+    assert not is_traceparent(text)
+    with pytest.raises(InvalidRecord, match="ce_traceparent is not 00-"):
+        Envelope.from_headers([*REQUIRED, ("ce_traceparent", text.encode())])

@@ -46,14 +46,14 @@ def test_a_line_that_says_it_wins_over_the_defaults():
         (b'"text"', "not a string"),
         (b"[1]", "not a list"),
         (b"\xff{}", "no UTF-8"),
-        (b'{"prompt":"q","x":1}', "x: Extra inputs"),
+        (b'{"prompt":"q","x":1}', "x: is no field"),
         (b'{"prompt":1}', "prompt: "),
         (b'{"prompt":"q","sampling":7}', "sampling: "),
         (b'{"prompt":"\\ud800"}', "prompt: character 1 .*Cut between"),
         (b'{"prompt":"a\\u0000b"}', "prompt: "),
         (b'{"prompt":"q","sampling":{"temperature":NaN}}', "NaN|JSON|number"),
         (b"[" * 100_000, "no JSON"),
-        (b'{"prompt":"q","messages":[{"role":"user","content":"q"}]}', "either prompt or messages"),
+        (b'{"prompt":"q","messages":[{"role":"user","content":"q"}]}', "both prompt and messages"),
     ],
 )
 def test_a_wrong_line_is_refused_with_its_reason(text: bytes, reason: str):

@@ -1,7 +1,7 @@
 """From a Kafka record to what the ledger takes: a job, a wish to cancel, or a refusal with its reason. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, 
 from headrace_schemas.codec import TOPICS, decode_value, type_of
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.job import Lane
+from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
 from headrace_workers.grouping import Job, estimate_tokens
 from headrace_workers.ledger.cancel import Cancellation
@@ -50,6 +51,7 @@ def accept(record: Record, rules: Rules) -> Accepted:
     try:
         if record.unreadable is not None:
             raise InvalidRecord(record.unreadable)
+        record = _in_binary_mode(record)
         envelope = Envelope.from_headers(record.headers)
         event = decode_value(envelope.type, record.value)
         if TOPICS[type(event)] is not record.topic:
@@ -66,6 +68,12 @@ def accept(record: Record, rules: Rules) -> Accepted:
         return _refusal(record, envelope, error)
     except (ValueError, OverflowError) as error:  # such as a deadline in the year 1, which no clock can compare
         return _refusal(record, envelope, InvalidRecord(f"a value cannot be used: {error}"))
+
+
+def _in_binary_mode(record: Record) -> Record:
+    """What came in structured mode, with its attributes as headers and its data as the value: all else reads that."""
+    headers, value = to_binary(record.headers, record.value)
+    return record if value is record.value else replace(record, headers=tuple(headers), value=value)
 
 
 def _check(job: Job, envelope: Envelope, rules: Rules) -> None:

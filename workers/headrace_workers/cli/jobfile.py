@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_schemas.codec import describe, encode_value
+from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.reasons import describe
 
 Job = GenerationJob | EvaluationJob
 

@@ -1,0 +1,176 @@
+"""Why a value is refused, in words for the people who sent it: each field and what it must be, never what it holds.
+
+One table, by pydantic's kinds of errors: what a new kind is to say is one line there.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from headrace_schemas import times
+from headrace_schemas.job import Sampling
+from headrace_schemas.limits import PATTERNS
+from headrace_schemas.surrogates import ADVICE, lone_surrogates, shown
+
+_MOST_NAMED = 5
+_LONGEST = 1_500
+
+# What a list or an object holds, where that is not what the field is called.
+_NOUNS: Final = {"stop": "texts", "metadata": "entries", "stages": "records"}
+
+_KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
+    (type(None), "null"),
+    (bool, "true or false"),
+    ((int, float), "a number"),
+    (str, "text"),
+    ((list, tuple), "a list"),
+    (Mapping, "an object"),
+)
+
+_Item = Mapping[str, Any]
+_Saying = Callable[[_Item, Mapping[str, Any]], str]
+
+
+def _must_be(what: str) -> _Saying:
+    return lambda item, _: f"must be {what}{_instead(item['input'], what)}"
+
+
+def _says(words: str) -> _Saying:
+    return lambda _, context: words.format_map(context)
+
+
+def _bound(words: str, name: str) -> _Saying:
+    return lambda _, context: f"must be {words} {float(context[name]):.15g}"
+
+
+def _too_short(_: _Item, context: Mapping[str, Any]) -> str:
+    least = context["min_length"]
+    return "is empty" if least == 1 else f"has fewer than {least} characters"
+
+
+def _too_many(item: _Item, context: Mapping[str, Any]) -> str:
+    actual = context.get("actual_length")
+    more = f", not {actual}" if isinstance(actual, int) else ""
+    return f"at most {context['max_length']} {_noun(item)}{more}"
+
+
+def _too_few(item: _Item, context: Mapping[str, Any]) -> str:
+    return f"at least {context['min_length']} of {_noun(item)}"
+
+
+def _pattern(_: _Item, context: Mapping[str, Any]) -> str:
+    return PATTERNS.get(context["pattern"], f"must match {context['pattern']}")
+
+
+def _unknown_field(item: _Item, _: Mapping[str, Any]) -> str:
+    known_elsewhere = len(item["loc"]) == 1 and item["loc"][0] in Sampling.model_fields
+    return "is no field here: it belongs in `sampling`" if known_elsewhere else "is no field that is known here"
+
+
+_TEXT, _WHOLE, _NUMBER = _must_be("text"), _must_be("a whole number"), _must_be("a number")
+_YES_NO, _LIST, _OBJECT = _must_be("true or false"), _must_be("a list"), _must_be("an object")
+
+_SAYINGS: Final[dict[str, _Saying]] = {
+    "missing": _says("is missing"),
+    "extra_forbidden": _unknown_field,
+    "string_type": _TEXT,
+    "string_sub_type": _TEXT,
+    "string_unicode": _says(f"holds {ADVICE}"),
+    "string_too_short": _too_short,
+    "string_too_long": _says("has more than {max_length} characters"),
+    "string_pattern_mismatch": _pattern,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _says("must be a finite number"),
+    "greater_than": _bound("greater than", "gt"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than": _bound("less than", "lt"),
+    "less_than_equal": _bound("at most", "le"),
+    "bool_type": _YES_NO,
+    "bool_parsing": _YES_NO,
+    "enum": _says("must be {expected}"),
+    "literal_error": _says("must be {expected}"),
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "dict_type": _OBJECT,
+    "model_type": _OBJECT,
+    "model_attributes_type": _OBJECT,
+    "too_long": _too_many,
+    "too_short": _too_few,
+    "datetime_type": _says(times.ADVICE),
+    "datetime_parsing": _says(times.ADVICE),
+    "datetime_from_date_parsing": _says(times.ADVICE),
+    "datetime_object_invalid": _says(times.ADVICE),
+    "timezone_aware": _says("has no time zone: it " + times.ADVICE),
+    "union_tag_not_found": _says("is missing"),
+    "union_tag_invalid": _says("must be one of {expected_tags}"),
+    "value_error": _says("{error}"),
+}
+
+
+def describe(error: ValidationError, document: bytes = b"") -> str:
+    """A validation error as one line for people: each field and what is wrong with it, never its content.
+
+    `document` is the JSON that was read, if any was: what its parser cannot name, such as a lone surrogate's field,
+    is looked up there.
+    """
+    items = error.errors(include_url=False)
+    if items[0]["type"] == "json_invalid":
+        problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]
+    else:
+        problems = [_problem(item) for item in items]
+    more = f" (and {len(problems) - _MOST_NAMED} more)" if len(problems) > _MOST_NAMED else ""
+    return "; ".join(problems[:_MOST_NAMED])[:_LONGEST] + more
+
+
+def _problem(item: Any) -> str:
+    saying = _SAYINGS.get(item["type"])
+    words = saying(item, item.get("ctx", {})) if saying else item["msg"]
+    return _place(item["type"], item["loc"]) + words
+
+
+def _place(kind: str, location: tuple[int | str, ...]) -> str:
+    """What the words are about: a field with what it is in, or the value where that is no object at all."""
+    parts = list(location)
+    if len(parts) > 2 and parts[0] == "criteria":
+        del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
+    if kind.startswith("union_tag"):
+        parts.append("criterion")
+    if parts and parts[-1] == "[key]":
+        return f"{shown(map(str, parts[:-2]))}: a key "
+    if not parts and kind == "value_error":
+        return ""  # a rule about the fields together, which names them
+    return f"{shown(map(str, parts)) or 'value'}: "
+
+
+def _noun(item: _Item) -> str:
+    name = str(item["loc"][-1]) if item["loc"] else ""
+    return _NOUNS.get(name, name or "entries")
+
+
+def _instead(found: object, wanted: str) -> str:
+    for kinds, words in _KINDS:
+        if isinstance(found, kinds):
+            # "a whole number, not a number" would say nothing: it is one with a fraction, or far too large.
+            return "" if words == wanted or (words == "a number" and wanted == "a whole number") else f", not {words}"
+    return ""
+
+
+def _no_json(reason: str, document: bytes) -> str:
+    """What keeps a value from being read at all; the parser's words hold a line and a column, and nothing else."""
+    if not document.strip():
+        return "value: is empty"
+    if document.startswith(b"\xef\xbb\xbf"):
+        return "value: begins with a byte order mark: send UTF-8 without one"
+    if document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in document[:2]:
+        return "value: is UTF-16, and must be UTF-8"
+    if "unicode code point" in reason:
+        return f"value: is not UTF-8: {reason}"
+    if "recursion" in reason:
+        return f"value: is nested too deeply: {reason}"
+    return f"value: is not JSON: {reason}"

@@ -1,0 +1,178 @@
+"""Why a value is refused, in words for people."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.schemas.near_misses import near_misses
+
+from headrace_producers import MemoryProducer
+from headrace_producers.errors import InvalidJob
+from headrace_schemas import GenerationJob, InvalidRecord
+from headrace_schemas.codec import TYPES, decode_value
+from headrace_schemas.reasons import describe
+
+GENERATION = "headrace.job.generation.v1"
+GOOD: dict[str, Any] = {"model": "m", "prompt": "p"}
+
+
+def reason_of(value: bytes, event_type: str = GENERATION) -> str:
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(event_type, value)
+    return str(caught.value)
+
+
+TIME = "must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z"
+NO_DAY = "is no day or time that there is (day is out of range for month)"
+ALIAS = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+KINDS = "'exact_match', 'f1', 'chrf', 'bleu', 'contains', 'regex', 'json_valid', 'length', 'rubric'"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"model": None}, "model: must be text, not null"),
+        ({"prompt": None}, "neither prompt nor messages is given: a job needs one of them"),
+        (
+            {"messages": [{"role": "user", "content": "c"}]},
+            "both prompt and messages are given: a job takes one of them",
+        ),
+        ({"model": "A B"}, f"model: {ALIAS}"),
+        ({"tenant": "a b"}, f"tenant: {ALIAS.replace('a-z', 'A-Z, a-z')}"),
+        ({"prompt": "a\0"}, "prompt: holds the character NUL (U+0000), which no database takes as text"),
+        ({"prompt": ""}, "prompt: is empty"),
+        ({"prompt": 5}, "prompt: must be text, not a number"),
+        ({"prompt": "x" * 200_001}, "prompt: has more than 200000 characters"),
+        ({"idempotency_key": "k" * 257}, "idempotency_key: has more than 256 characters"),
+        ({"lane": "fast"}, "lane: must be 'interactive' or 'batch'"),
+        ({"priority": 10}, "priority: must be at most 9"),
+        ({"priority": -1}, "priority: must be at least 0"),
+        ({"priority": "5"}, "priority: must be a whole number, not text"),
+        ({"priority": 5.5}, "priority: must be a whole number"),
+        ({"priority": True}, "priority: must be a whole number, not true or false"),
+        ({"priority": 10**300}, "priority: must be at most 9"),
+        ({"sampling": {"top_p": 0}}, "sampling.top_p: must be greater than 0"),
+        ({"sampling": {"seed": 2**32}}, "sampling.seed: must be less than 4294967296"),
+        ({"sampling": {"temperature": "hot"}}, "sampling.temperature: must be a number, not text"),
+        ({"sampling": {"stop": "x"}}, "sampling.stop: must be a list, not text"),
+        ({"sampling": {"stop": ["x"] * 9}}, "sampling.stop: at most 8 texts, not 9"),
+        ({"sampling": []}, "sampling: must be an object, not a list"),
+        ({"max_tokens": 5}, "max_tokens: is no field here: it belongs in `sampling`"),
+        ({"colour": "red"}, "colour: is no field that is known here"),
+        ({"sampling": {"colour": 1}}, "sampling.colour: is no field that is known here"),
+        ({"metadata": {"": "x"}}, "metadata: a key is empty"),
+        ({"metadata": {"a": 5}}, "metadata.a: must be text, not a number"),
+        ({"metadata": {str(n): "" for n in range(33)}}, "metadata: at most 32 entries"),
+        ({"criteria": {}}, "criteria: must be a list, not an object"),
+        ({"criteria": [{"criterion": "f1"}] * 17}, "criteria: at most 16 criteria, not 17"),
+        ({"criteria": [5]}, "criteria.0: must be an object, not a number"),
+        ({"criteria": [{}]}, "criteria.0.criterion: is missing"),
+        ({"criteria": [{"criterion": "taste"}]}, f"criteria.0.criterion: must be one of {KINDS}"),
+        ({"criteria": [{"criterion": "contains"}]}, "criteria.0.text: is missing"),
+        ({"criteria": [{"criterion": "f1"}, {"criterion": "regex", "pattern": ""}]}, "criteria.1.pattern: is empty"),
+        (
+            {"criteria": [{"criterion": "exact_match", "ignore_case": 1}]},
+            "criteria.0.ignore_case: must be true or false, not a number",
+        ),
+        (
+            {"criteria": [{"criterion": "length", "min_words": 5, "max_words": 2}]},
+            "criteria.0: max_words (2) is below min_words (5)",
+        ),
+        (
+            {"criteria": [{"criterion": "rubric", "question": "q", "model": name} for name in "ab"]},
+            "rubric criteria of one job must name one model, not a, b",
+        ),
+        ({"deadline": 1_800_000_000}, f"deadline: {TIME}"),
+        ({"deadline": "1800000000"}, f"deadline: {TIME}"),
+        ({"deadline": "2026-01-01T00:00:00"}, f"deadline: {TIME}"),
+        ({"deadline": "2026-02-30T00:00:00Z"}, f"deadline: {NO_DAY}"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_told_in_words(fields: dict[str, Any], reason: str) -> None:
+    """Each field that is wrong, and what it must be: no names of Python's types or of pydantic's errors."""
+    given_fields = GOOD | fields
+    if fields.get("prompt", "") is None:
+        del given_fields["prompt"]
+    assert reason_of(json.dumps(given_fields).encode()) == reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "value: is empty"),
+        (b" \r\n", "value: is empty"),
+        (b"[]", "value: must be an object, not a list"),
+        (b"null", "value: must be an object, not null"),
+        (b'{"model": "m",\r\n "prompt": "p",\r\n}', "value: is not JSON: trailing comma at line 3 column 1"),
+        (b'{"model": "m"', "value: is not JSON: EOF while parsing an object at line 1 column 13"),
+        (b"\xef\xbb\xbf{}", "value: begins with a byte order mark: send UTF-8 without one"),
+        ("{}".encode("utf-16"), "value: is UTF-16, and must be UTF-8"),
+        ("{}".encode("utf-16-le"), "value: is UTF-16, and must be UTF-8"),
+        (b'{"model": "m", "prompt": "gr\xfcn"}', "value: is not UTF-8: invalid unicode code point at line 1 column 29"),
+        (b"[" * 100_000, "value: is nested too deeply: recursion limit exceeded at line 1 column 202"),
+        (
+            b'{"model": "m", "prompt": "p", "priority": ' + b"9" * 5_000 + b"}",
+            "value: is not JSON: number out of range at line 1 column 4344",
+        ),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_place(value: bytes, reason: str) -> None:
+    """The line and column where reading ended, and the encodings that people meet most."""
+    assert reason_of(value) == reason
+
+
+def test_several_problems_are_all_told_up_to_five() -> None:
+    """Whoever mends a job sees what else is wrong with it."""
+    reason = reason_of(json.dumps(dict.fromkeys("abcdefg", 1)).encode())
+    assert reason.startswith("model: is missing; a: is no field")
+    assert reason.endswith("(and 3 more)")
+
+
+def test_names_are_shown_short_and_printable() -> None:
+    """A field's name is a stranger's text: it is cut, and cannot break a line of a log."""
+    name = "a\n\x1b[31m" + "x" * 500
+    reason = reason_of(json.dumps(GOOD | {name: 1}).encode())
+    assert reason.isprintable()
+    assert len(reason) < 120
+
+
+# Words of pydantic's own messages, and of Python.
+FOREIGN = ("Input should", "should have", "Value error", "Field required", "Extra inputs", "Tuple", "Dictionary")
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_reason_is_in_the_words_of_a_library(event_type: str, data: st.DataObject) -> None:
+    """Whatever is wrong with an event, the reason is ours, in one line."""
+    document = json.dumps(data.draw(near_misses(event_type))).encode()
+    reason = ""
+    try:
+        decode_value(event_type, document)
+    except InvalidRecord as error:
+        reason = str(error)
+    assert not any(words in reason for words in FOREIGN)
+    assert reason.isprintable()
+
+
+def test_a_producer_tells_the_same() -> None:
+    """What is refused at the call is refused in the same words."""
+    producer = MemoryProducer()
+    with pytest.raises(InvalidJob, match=r"^GenerationJob: neither prompt nor messages is given"):
+        producer.generate()
+    with pytest.raises(InvalidJob, match=r"^Sampling: temperature: must be at most 2$"):
+        producer.generate(prompt="p", temperature=3)
+    with pytest.raises(InvalidJob, match=r"deadline: has no time zone"):
+        producer.generate(prompt="p", deadline=datetime(2126, 1, 1))
+
+
+def test_an_error_that_the_table_lacks_is_still_told() -> None:
+    """A kind of error that a later pydantic may bring has at least pydantic's words."""
+    with pytest.raises(ValidationError) as caught:
+        GenerationJob(model="m", prompt="p", sampling=5)
+    error = caught.value
+    assert describe(error) == "sampling: must be an object, not a number"
