@@ -15,9 +15,13 @@ class RedisUnavailable(Unavailable):
     """Redis did not answer."""
 
 
+class KafkaUnavailable(Unavailable):
+    """Kafka did not answer, or did not do what it should."""
+
+
 def awaited(error: BaseException) -> Awaited:
     """The service that an error of `AWAY` tells of, and what it said."""
-    if isinstance(error, KafkaError):
+    if isinstance(error, KafkaError | KafkaUnavailable):
         return Awaited("Kafka", words(error))
     if isinstance(error, RedisUnavailable | redis.RedisError | OperationalError):
         return Awaited("Redis", words(error))

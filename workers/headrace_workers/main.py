@@ -11,8 +11,10 @@ import redis
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
+from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.celery_app import create_app
 from headrace_workers.clock import SystemClock
 from headrace_workers.hand_over import HandOver
@@ -51,6 +53,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
     ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
     models = Registry(settings.home)
     work, events = threading.Event(), threading.Event()
+    troubles = Troubles(ledger, name, clock)
     channel = redis_names(settings).bell
     ears = Ears(redis_client(settings.redis), channel, {Hint.WORK: work, Hint.EVENTS: events}, progress.loop("ears"))
     return Bridge(
@@ -78,7 +81,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
             depth=settings.queue_depth,
             linger_ms=int(settings.linger * 1000),
         ),
-        relay=Relay(kafka=settings.kafka, ledger=ledger, bridge=name, clock=clock),
+        relay=Relay(publisher=Publisher(settings.kafka), ledger=ledger, bridge=name, clock=clock, troubles=troubles),
         reap=Reap(
             ledger=ledger,
             clock=clock,

@@ -16,6 +16,8 @@ from headrace_workers.progress import Progress
 class Idle:
     """Stands for each part of a bridge; `broken` names the calls that raise."""
 
+    waits = None
+
     def __init__(self, **broken):
         self.broken = broken
         self.calls = []

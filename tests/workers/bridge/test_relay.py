@@ -1,6 +1,11 @@
 """Outbox to Kafka, on each broker."""
 
+import threading
+import time
+
 import pytest
+from kafka import KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import KafkaError
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
@@ -10,10 +15,12 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import AWAY
+from headrace_workers.bridge.publish import _PRODUCER, Publisher, waves
 from headrace_workers.bridge.relay import Relay
+from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.ledger.tables import OUTBOX
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
@@ -40,7 +47,9 @@ def relays(ledger):
     made = []
 
     def make(kafka, name="a"):
-        made.append(Relay(kafka=kafka, ledger=ledger, bridge=name, clock=SystemClock()))
+        clock = SystemClock()
+        troubles = Troubles(ledger, name, clock)
+        made.append(Relay(publisher=Publisher(kafka), ledger=ledger, bridge=name, clock=clock, troubles=troubles))
         return made[-1]
 
     yield make
@@ -61,24 +70,39 @@ def test_events_come_out_in_order_per_job(ledger, kafka, relays):
     assert by_job == {f"job{j}".encode(): list(range(j, 1_200, 5)) for j in range(5)}
 
 
-def test_events_that_were_not_confirmed_stay(ledger, kafka, relays, monkeypatch):
-    """One failure keeps all of them; they are sent again under the same ids, and then removed."""
-    say(ledger, 10)
-    relay = relays(kafka)
-    producer = relay._open()
-    flush = producer.flush
+class Unconfirmed:
+    """A future that failed, as kafka-python leaves it when its `flush` returns all the same."""
 
-    def broken(timeout=None):
-        flush(timeout=timeout)
+    def get(self, timeout=None):
         raise KafkaError("no answer")
 
-    monkeypatch.setattr(producer, "flush", broken)
-    with pytest.raises(KafkaError):
+
+def unconfirmed(relay, monkeypatch, chosen):
+    """Let the relay's producer send all, and confirm what is not chosen by its value."""
+    publisher = relay._publisher
+    publisher._producer = KafkaProducer(**publisher._kafka.client_options(), **_PRODUCER)
+    send = publisher._producer.send
+
+    def unsure(topic, **record):
+        future = send(topic, **record)
+        return Unconfirmed() if int(record["value"]) in chosen else future
+
+    monkeypatch.setattr(publisher._producer, "send", unsure)
+
+
+def test_events_that_were_not_confirmed_are_sent_again(ledger, kafka, relays, monkeypatch):
+    """So is what follows under their keys, behind them; all else is done with. Nothing is lost, ids stay the same."""
+    say(ledger, 10)
+    relay = relays(kafka)
+    unconfirmed(relay, monkeypatch, {1, 7})
+    with pytest.raises(Unavailable, match="KafkaError: no answer"):
         relay.once()
-    assert left(ledger) == 10
-    assert relay.once() == 10
+    assert [int(row.record.value) for row in ledger.outbox(99)] == [1, 6, 7]
+    relay._gives_way_until = 0
+    assert relay.once() == 3
     ids = [dict(record.headers)["ce_id"] for record in read(kafka, PUBLISHED)]
-    assert (len(ids), len(set(ids)), left(ledger)) == (20, 10, 0)
+    assert (len(set(ids)), left(ledger)) == (10, 0)
+    assert [int(r.value) for r in read(kafka, PUBLISHED) if r.key == b"job1"] == [1, 6, 1, 6]
 
 
 def test_a_ledger_that_fails_after_the_publishing_means_twice_and_never_none(ledger, kafka, relays, monkeypatch):
@@ -134,3 +158,137 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, apache_kafka, fresh_prefi
     eventually(publish, 60)
     values = {int(record.value) for record in read(kafka, PUBLISHED)}
     assert values == set(range(40))
+
+
+def put_values(ledger, *pairs, topic=PUBLISHED[0]):
+    """Put (key, value) pairs into the outbox."""
+    with writing(ledger.engine) as tx:
+        put(tx, [Outgoing(topic, key, {"ce_type": "t"}, value) for key, value in pairs])
+
+
+def limit(kafka, topic, size):
+    """Set a topic's largest record."""
+    admin = KafkaAdminClient(**kafka.client_options())
+    change = ConfigResource(ConfigResourceType.TOPIC, kafka.topic(topic), {"max.message.bytes": str(size)})
+    admin.alter_configs([change])
+    ask = ConfigResource(ConfigResourceType.TOPIC, kafka.topic(topic))
+
+    def known():
+        return admin.describe_configs([ask])["topic"][kafka.topic(topic)]["max.message.bytes"]["value"] == str(size)
+
+    eventually(known)
+    admin.close()
+
+
+def test_an_event_that_is_too_large_is_set_aside_and_the_rest_goes_on(ledger, apache_kafka, fresh_prefix, relays):
+    """Its key's later events wait behind it; told to retry, with a topic that takes it, they come out in order."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    limit(kafka, PUBLISHED[0], 100_000)
+    large = b"1" * 150_000
+    put_values(ledger, ("a", b"0"), ("a", large), ("b", b"5"), ("a", b"2"))
+    put_values(ledger, ("a", b"3"), ("b", b"6"), topic=PUBLISHED[1])
+    relay = relays(kafka)
+    while relay.once():
+        pass
+    put_values(ledger, ("a", b"4"), ("b", b"7"))
+    assert relay.once() == 1
+    assert [r.value for r in read(kafka, PUBLISHED) if r.key == b"a"] == [b"0"]
+    assert sorted(r.value for r in read(kafka, PUBLISHED) if r.key == b"b") == [b"5", b"6", b"7"]
+    [aside] = ledger.aside()
+    assert (aside.topic, aside.key, aside.size, aside.behind) == ("outputs", "a", 150_000, 3)
+    assert "150,000 bytes are more than the topic" in aside.reason
+    limit(kafka, PUBLISHED[0], 1_000_000)
+    assert ledger.retry_outbox([aside.id]) == 1
+    while relay.once():
+        pass
+    assert [r.value for r in read(kafka, PUBLISHED[:1]) if r.key == b"a"] == [b"0", large, b"2", b"4"]
+    assert (ledger.aside(), left(ledger)) == ([], 0)
+
+
+def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafka, fresh_prefix, relays):
+    """After one refusal kafka-python fails all that follows with the very same error: nobody else must suffer."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    limit(kafka, PUBLISHED[0], 50_000)
+    values = [(f"k{n % 40}", b"%d " % n + (b"x" * 60_000 if n in (3, 50, 51) else b"")) for n in range(100)]
+    put_values(ledger, *values)
+    relay = relays(kafka)
+    while relay.once():
+        pass
+    assert [int(row.key[1:]) for row in ledger.aside()] == [3, 10, 11]
+    told = {int(record.value.split()[0]) for record in read(kafka, PUBLISHED)}
+    assert told == set(range(100)) - {3, 43, 83, 50, 90, 51, 91}
+
+
+def test_what_this_client_itself_will_not_send_is_set_aside(ledger, kafka, relays):
+    """On any broker: beyond the client's own bound nothing is tried again and again."""
+    put_values(ledger, ("a", b"x" * 9_000_000), ("b", b"1"))
+    relay = relays(kafka)
+    while relay.once():
+        pass
+    assert [(row.key, row.size) for row in ledger.aside()] == [("a", 9_000_000)]
+    assert [record.value for record in read(kafka, PUBLISHED)] == [b"1"]
+
+
+def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
+    """Large and small rows of other keys go together; the order is kept."""
+    small, large = b"s", b"x" * 100_000
+    pairs = [("a", small), ("a", large), ("b", large), ("c", small), ("b", small), ("a", small), (None, large)]
+    rows = [OutboxRow(n, Outgoing(PUBLISHED[0], key, {}, value)) for n, (key, value) in enumerate(pairs)]
+    assert [[row.id for row in wave] for wave in waves(rows)] == [[0, 1, 2, 3], [4, 5, 6]]
+    assert list(waves([])) == []
+
+
+def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):
+    """It says why, in the ledger too; the other publishes at once. Alone it tries again after a while."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
+    monkeypatch.setattr(wrong, "_ledger_time", lambda: int(time.time() * 1000) + 2 * 3_600_000)
+    say(ledger, 3)
+    with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):
+        wrong.once()
+    assert [(t.holder, t.subject) for t in ledger.troubles()] == [("wrong", "relay")]
+    assert wrong.once() == 0
+    assert right.once() == 3
+    wrong._gives_way_until = 0
+    assert wrong.once() == 0
+    assert ledger.troubles() == []
+    say(ledger, 3, start=3)
+    ledger.lay_down("right")
+    monkeypatch.undo()
+    assert wrong.once() == 3
+
+
+def test_rows_are_bounded_in_bytes(ledger, embedded_kafka, fresh_prefix, relays):
+    """A thousand large events are not held at once, and a single one of any size goes."""
+    put_values(ledger, *[(f"k{n}", b"x" * 3_000_000) for n in range(5)])
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    relay = relays(kafka)
+    assert [relay.once() for _ in range(3)] == [3, 2, 0]
+
+
+def test_a_broker_that_does_not_answer_holds_nobody_for_long(ledger, embedded_kafka, fresh_prefix):
+    """Publishing and closing keep their time limits while the broker is frozen with requests on their way."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    say(ledger, 1)
+    publisher = Publisher(kafka)
+    now = int(time.time() * 1000)
+    rows = ledger.outbox(10)
+    assert publisher.publish(rows, timestamp=now, seconds=30).confirmed == [rows[0].id]
+    embedded_kafka.freeze()
+    try:
+        done = []
+        thread = threading.Thread(
+            target=lambda: done.append(publisher.publish(rows, timestamp=now, seconds=0.5)), daemon=True
+        )
+        thread.start()
+        thread.join(20)
+        assert done
+        assert (done[0].confirmed, type(done[0].error).__name__) == ([], "KafkaTimeoutError")
+    finally:
+        embedded_kafka.restart()
+    assert not [t for t in threading.enumerate() if t.name == "close-producer" and not t.daemon]

@@ -75,7 +75,7 @@ def test_hot_path_uses_indexes(grown):
             (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
-            promote(tx), expire(tx), reap(tx, 3), peek(tx, 500)
+            promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
         assert len(seen) > 8
         for statement, parameters in seen:

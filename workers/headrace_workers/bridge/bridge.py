@@ -14,7 +14,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
-from headrace_workers.progress import Progress
+from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wake import Bell, Ears, Hint
 
 _IDLE = 0.25  # seconds to the next look when nothing rings
@@ -144,10 +144,11 @@ class Bridge:
         self._dispatch.once()
         self._work.wait(_IDLE)
 
-    def _relay_once(self) -> None:
+    def _relay_once(self) -> Awaited | None:
         self._events.clear()
         if not self._relay.once():
             self._events.wait(_IDLE)
+        return self._relay.waits
 
     def _reap_once(self) -> None:
         if self._reap.once():

@@ -1,90 +1,114 @@
-"""Outbox to Kafka: in order, acknowledged by all replicas, and only then forgotten. One bridge at a time does it."""
+"""Outbox to Kafka: in order, acknowledged by all replicas, and only then forgotten. One bridge at a time does it.
 
-from typing import Any
+A bridge that cannot publish gives the duty up for a while, since it may be the only one that cannot: its clock may be
+wrong, or its way to the broker broken. Alone it tries again after that while. What Kafka will never take is set aside
+with its reason, and what follows it under its key waits behind it: whoever follows a job by its key must not be told
+its end before what led to it, neither now nor when it is tried again. All other keys go on.
+"""
 
-from headrace_producers.settings import KafkaSettings
+import logging
+
+from headrace_workers.away import KafkaUnavailable, awaited, words
+from headrace_workers.bridge.publish import Publisher
+from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import OutboxRow
+from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
+from headrace_workers.progress import Awaited
 
 DUTY = "relay"
 _BATCH = 1_000
+_BATCH_BYTES = 8 * 1024**2
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
+_GIVES_WAY = 2.0  # seconds: other bridges look for the duty much more often
 _PUBLISH_SECONDS = 30.0
-
-_PRODUCER = {
-    "acks": "all",
-    "enable_idempotence": True,
-    "linger_ms": 2,
-    "batch_size": 256 * 1024,
-    "max_request_size": 8 * 1024**2,
-    "max_block_ms": 10_000,  # a stop must not wait a minute for a broker that is away
-    "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back without events
-}
+_CLOSE_SECONDS = 5.0
+_ASK_CLOCK_EVERY = 1.0
 
 
 class Relay:
-    """One producer and the ledger. Belongs to the thread that calls `once`."""
+    """A publisher and the ledger. Belongs to the thread that calls `once`."""
 
-    def __init__(self, *, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:
-        self._kafka = kafka
+    def __init__(self, *, publisher: Publisher, ledger: Ledger, bridge: str, clock: Clock, troubles: Troubles) -> None:
+        self._publisher = publisher
         self._ledger = ledger
         self._bridge = bridge
         self._clock = clock
-        self._producer: Any = None
+        self._troubles = troubles
         self._held_until = float("-inf")
+        self._gives_way_until = float("-inf")
+        self.waits: Awaited | None = None  # what keeps it from publishing
+        self._asked_clock: tuple[int, float] | None = None  # what the ledger's clock said (ms), and when on ours
 
     def once(self) -> int:
-        """Publish the oldest events; how many. 0 also while another bridge has this duty."""
+        """Publish the oldest events; how many were published or set aside. 0 also while another bridge has this duty.
+
+        KafkaUnavailable when not all could be published; those that were are done with.
+        """
         if not self._on_duty():
             return 0
-        rows = self._ledger.outbox(_BATCH)
+        rows = self._ledger.outbox(_BATCH, _BATCH_BYTES)
         if not rows:
+            self._all_is_well()
             return 0
-        self._publish(rows)
-        self._ledger.published([row.id for row in rows])
-        return len(rows)
+        done = self._publisher.publish(rows, timestamp=self._ledger_time(), seconds=_PUBLISH_SECONDS)
+        if done.refused:
+            self._ledger.set_aside(done.refused)
+            for row in rows:
+                if row.id in done.refused:
+                    job = row.record.key or "none"
+                    log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
+        self._ledger.published(done.confirmed)
+        if done.error is not None:
+            self._give_way(done.error)
+        self._all_is_well()
+        return len(done.confirmed) + len(done.refused)
 
     def close(self) -> None:
         """Close the producer."""
-        if self._producer is not None:
-            producer, self._producer = self._producer, None
-            producer.close(timeout=5)
+        self._publisher.close(_CLOSE_SECONDS)
 
     def _on_duty(self) -> bool:
         """Keep the duty, asking the ledger when half of its lease is gone."""
         now = self._clock.monotonic()
+        if now < self._gives_way_until:
+            return False
         if now < self._held_until - _DUTY_LEASE / 2:
             return True
         if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
             self._held_until = float("-inf")
+            self._all_is_well()  # another does it
             return False
         self._held_until = now + _DUTY_LEASE
         return True
 
-    def _publish(self, rows: list[OutboxRow]) -> None:
-        """Send all and wait for all. When one fails, all stay in the outbox and are sent again: ids stay the same."""
-        producer = self._open()
-        try:
-            futures = [
-                producer.send(
-                    self._kafka.topic(row.record.topic),
-                    key=row.record.key.encode() if row.record.key else None,
-                    value=row.record.value,
-                    headers=[(name, text.encode()) for name, text in row.record.headers.items()],
-                )
-                for row in rows
-            ]
-            producer.flush(timeout=_PUBLISH_SECONDS)
-            for future in futures:
-                future.get(timeout=_PUBLISH_SECONDS)
-        except BaseException:
-            self.close()  # what is in its buffer must not be sent after what we send again
-            raise
+    def _all_is_well(self) -> None:
+        self.waits = None
+        self._troubles.tell(DUTY, {})
 
-    def _open(self) -> Any:
-        if self._producer is None:
-            from kafka import KafkaProducer
+    def _give_way(self, error: BaseException) -> None:
+        self._held_until = float("-inf")
+        self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
+        self._asked_clock = None
+        reason = f"events cannot be published from here: {_in_words(error)}"
+        failure = KafkaUnavailable(reason)
+        self.waits = awaited(failure)
+        self._ledger.lay_down(self._bridge, DUTY)
+        self._troubles.tell(DUTY, {"": reason})
+        raise failure from error
 
-            self._producer = KafkaProducer(**self._kafka.client_options(), **_PRODUCER)
-        return self._producer
+    def _ledger_time(self) -> int:
+        """The ledger's clock (ms): this machine's may be wrong, and brokers refuse records from the future."""
+        now = self._clock.monotonic()
+        if self._asked_clock is None or now - self._asked_clock[1] > _ASK_CLOCK_EVERY:
+            self._asked_clock = self._ledger.now(), now
+        told, at = self._asked_clock
+        return told + int((now - at) * 1000)
+
+
+def _in_words(error: BaseException) -> str:
+    from kafka.errors import InvalidTimestampError
+
+    if isinstance(error, InvalidTimestampError):
+        return "the broker says that the ledger's clock is wrong by an hour or more: compare both machines' clocks"
+    return words(error)

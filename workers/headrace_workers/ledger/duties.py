@@ -25,6 +25,7 @@ def hold(connection: Connection, name: str, holder: str, lease_ms: int) -> bool:
     return taken is not None
 
 
-def lay_down(connection: Connection, holder: str) -> None:
-    """Give up every duty, so that another bridge need not wait for the lease."""
-    connection.execute(delete(DUTIES).where(DUTIES.c.holder == holder))
+def lay_down(connection: Connection, holder: str, name: str | None = None) -> None:
+    """Give up a duty, or every one, so that another bridge need not wait for the lease."""
+    given_up = delete(DUTIES).where(DUTIES.c.holder == holder)
+    connection.execute(given_up if name is None else given_up.where(DUTIES.c.name == name))

@@ -4,7 +4,7 @@ Errors: `Unavailable` when the database does not answer; everything may be tried
 either happened whole or not at all, and repeating one that did happen changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,13 +21,16 @@ from headrace_workers.ledger import (
     ingest,
     leases,
     outbox,
+    positions,
     recover,
     refusals,
     repetitions,
     replay,
     start,
+    troubles,
 )
 from headrace_workers.ledger.database import clock, connect, reading, writing
+from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
 
 
@@ -73,8 +76,11 @@ class Ledger:
         jobs: Sequence[ingest.NewJob],
         refused: Sequence[dead.Burial] = (),
         cancellations: Sequence[cancel.Cancellation] = (),
+        following: Mapping[positions.Place, int] | None = None,
     ) -> int:
         """Take in what one poll brought, in one transaction; the number of jobs that are new.
+
+        `following` are the offsets that come next, where no consumer group keeps them.
 
         A record that is refused although it was accepted before, such as one that is read again after its deadline,
         is passed over.
@@ -86,7 +92,13 @@ class Ledger:
                 refusals.refuse(tx, [burial for n, burial in enumerate(refused) if n not in again], clock(tx))
             for wish in cancellations:
                 cancel.cancel(tx, wish)
+            positions.advance(tx, following or {})
         return len(new)
+
+    def positions(self) -> dict[positions.Place, int]:
+        """How far ingest is, where no consumer group keeps that."""
+        with reading(self._engine) as tx:
+            return positions.positions(tx)
 
     def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, sender: str) -> list[claim.Claim]:
         """Hand out the most urgent groups of each wanted queue and lane."""
@@ -107,25 +119,35 @@ class Ledger:
         with writing(self._hasty) as tx:
             return leases.release(tx, claim_ids)
 
-    def outbox(self, limit: int) -> list[outbox.OutboxRow]:
-        """The oldest events that wait to be published."""
+    def outbox(self, limit: int, max_bytes: int = 2**62) -> list[outbox.OutboxRow]:
+        """The oldest events that wait to be published, bounded in number and bytes."""
         with reading(self._engine) as tx:
-            return outbox.peek(tx, limit)
+            return outbox.peek(tx, limit, max_bytes)
 
     def published(self, ids: Sequence[int]) -> None:
         """Forget events that Kafka has acknowledged."""
         with writing(self._hasty) as tx:
             outbox.remove(tx, ids)
 
+    def set_aside(self, reasons: Mapping[int, str]) -> None:
+        """Leave events be that Kafka refuses, with the reason."""
+        with writing(self._engine) as tx:
+            outbox.set_aside(tx, reasons)
+
     def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
         """Take or keep a duty that one bridge at a time does."""
         with writing(self._hasty) as tx:
             return duties.hold(tx, duty, holder, lease_ms)
 
-    def lay_down(self, holder: str) -> None:
-        """Give up all duties."""
+    def lay_down(self, holder: str, duty: str | None = None) -> None:
+        """Give up a duty, or all."""
         with writing(self._hasty) as tx:
-            duties.lay_down(tx, holder)
+            duties.lay_down(tx, holder, duty)
+
+    def tell(self, holder: str, duty: str, said: Mapping[str, str]) -> None:
+        """All that this holder cannot do of a duty now, a reason for each subject."""
+        with writing(self._hasty) as tx:
+            troubles.tell(tx, holder, duty, said)
 
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
@@ -173,6 +195,21 @@ class Ledger:
             return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
 
     # -- people and clients
+
+    def troubles(self) -> list[troubles.Trouble]:
+        """What processes say that they cannot do at the moment."""
+        with reading(self._engine) as tx:
+            return troubles.troubles(tx)
+
+    def aside(self, limit: int = 100, key: str | None = None) -> list[SetAside]:
+        """Events that Kafka refused, oldest first."""
+        with reading(self._engine) as tx:
+            return outbox.aside(tx, limit, key)
+
+    def retry_outbox(self, ids: Sequence[int] | None = None) -> int:
+        """Let these events, or all that Kafka refused, be published again; how many."""
+        with writing(self._engine) as tx:
+            return outbox.retry(tx, ids)
 
     def cancel(self, wish: cancel.Cancellation) -> cancel.CancelOutcome:
         """Cancel a job."""

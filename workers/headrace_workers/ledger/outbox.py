@@ -1,18 +1,20 @@
 """Events that have been decided and wait to be published. Written in the transaction that decided them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import Event, encode, topic_for, type_of
-from headrace_workers.ledger.database import among
+from headrace_workers.ledger.database import among, now_ms
 from headrace_workers.ledger.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
+_MAX_REASON = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,31 @@ def put(connection: Connection, records: Iterable[Outgoing]) -> None:
         connection.execute(OUTBOX.insert(), rows)
 
 
-def peek(connection: Connection, limit: int) -> list[OutboxRow]:
-    """The oldest records, in order."""
-    rows = connection.execute(
-        select(OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.headers, OUTBOX.c.value)
+def peek(connection: Connection, limit: int, max_bytes: int = 2**62) -> list[OutboxRow]:
+    """The oldest records that may be published, in order: so many, and values of so many bytes, but always one.
+
+    What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
+    """
+    aside = OUTBOX.alias("aside")
+    behind = (
+        select(aside.c.id)
+        .where(aside.c.key == OUTBOX.c.key, text("aside.set_aside_at IS NOT NULL"), aside.c.id < OUTBOX.c.id)
+        .exists()
+    )
+    sizes = connection.execute(
+        select(OUTBOX.c.id, func.length(OUTBOX.c.value))
+        .where(OUTBOX.c.set_aside_at.is_(None), ~behind)
         .order_by(OUTBOX.c.id)
         .limit(limit)
+    ).all()
+    before = accumulate((size for _, size in sizes), initial=0)
+    ids = [number for (number, _), held in zip(sizes, before, strict=False) if held < max_bytes]
+    if not ids:
+        return []
+    rows = connection.execute(
+        select(OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.headers, OUTBOX.c.value)
+        .where(among(connection, OUTBOX.c.id, ids))
+        .order_by(OUTBOX.c.id)
     )
     return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
 
@@ -80,3 +101,66 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
     """Forget records that Kafka has acknowledged."""
     if ids:
         connection.execute(delete(OUTBOX).where(among(connection, OUTBOX.c.id, ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record that Kafka refused, and how many wait behind it under its key. Times in ms since 1970."""
+
+    id: int
+    topic: str
+    key: str | None
+    event_type: str
+    size: int  # bytes of its value
+    reason: str
+    set_aside_at: int
+    behind: int
+
+
+def set_aside(connection: Connection, reasons: Mapping[int, str]) -> None:
+    """Leave records be until they are retried."""
+    for number, reason in reasons.items():
+        connection.execute(
+            update(OUTBOX)
+            .where(OUTBOX.c.id == number)
+            .values(set_aside_at=now_ms(), set_aside_reason=reason.replace("\x00", "")[:_MAX_REASON])
+        )
+
+
+def aside(connection: Connection, limit: int, key: str | None = None) -> list[SetAside]:
+    """What was set aside, oldest first; with `key` only what is under it."""
+    later = OUTBOX.alias("later")
+    behind = (
+        select(func.count())
+        .select_from(later)
+        .where(later.c.key == OUTBOX.c.key, later.c.id > OUTBOX.c.id, later.c.set_aside_at.is_(None))
+        .scalar_subquery()
+    )
+    columns = (OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.headers, OUTBOX.c.set_aside_at)
+    query = (
+        select(*columns, OUTBOX.c.set_aside_reason, func.length(OUTBOX.c.value).label("size"), behind.label("behind"))
+        .where(text("outbox.set_aside_at IS NOT NULL"))
+        .order_by(OUTBOX.c.id)
+        .limit(limit)
+    )
+    return [
+        SetAside(
+            id=row.id,
+            topic=row.topic,
+            key=row.key,
+            event_type=json.loads(row.headers).get("ce_type", ""),
+            size=row.size,
+            reason=row.set_aside_reason,
+            set_aside_at=row.set_aside_at,
+            behind=row.behind,
+        )
+        for row in connection.execute(query if key is None else query.where(OUTBOX.c.key == key))
+    ]
+
+
+def retry(connection: Connection, ids: Sequence[int] | None) -> int:
+    """Let these be published again, or all (None), each in its old place; how many there were."""
+    statement = update(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
+    if ids is not None:
+        statement = statement.where(among(connection, OUTBOX.c.id, list(ids)))
+    return connection.execute(statement.values(set_aside_at=None, set_aside_reason=None)).rowcount

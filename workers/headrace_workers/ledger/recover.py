@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, text, update
 
 from headrace_schemas import Category
+from headrace_workers.ledger import troubles
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.leases import release
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, OUTBOX, STEPS
 
 _AT_ONCE = 500
 
@@ -133,9 +134,15 @@ def expire(connection: Connection) -> int:
 
 
 def prune(connection: Connection, older_than_ms: int) -> int:
-    """Forget jobs that ended long ago, with their steps and dead letters; the number of jobs."""
+    """Forget jobs that ended long ago, with their steps and dead letters; the number of jobs.
+
+    Not those of which an event was set aside: someone has yet to see to it, and will ask which job it is of.
+    """
     before = now_ms() - older_than_ms
-    old = list(connection.execute(select(JOBS.c.id).where(JOBS.c.ended_at < before).limit(_AT_ONCE)).scalars())
+    untold = select(OUTBOX.c.id).where(OUTBOX.c.key == JOBS.c.id, text("outbox.set_aside_at IS NOT NULL")).exists()
+    ended = select(JOBS.c.id).where(JOBS.c.ended_at < before, ~untold).limit(_AT_ONCE)
+    old = list(connection.execute(ended).scalars())
+    troubles.forget(connection)
     never_a_job = or_(
         DEAD_LETTERS.c.job_id.is_(None), ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     )

@@ -41,6 +41,7 @@ _ACTIVE = text("state = 'active'")
 _READY = text("state = 'ready'")
 _WAITING = text("state = 'waiting'")
 _CLAIMED = text("claim_id IS NOT NULL")
+_SET_ASIDE = text("set_aside_at IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting')")
 
 
@@ -141,6 +142,9 @@ OUTBOX: Final = Table(
     Column("key", String(64)),
     Column("headers", Text, nullable=False),  # JSON object
     Column("value", LargeBinary, nullable=False),
+    Column("set_aside_at", BigInteger),  # when Kafka refused it; what follows under its key waits behind it
+    Column("set_aside_reason", Text),
+    Index("outbox_set_aside", "key", postgresql_where=_SET_ASIDE, sqlite_where=_SET_ASIDE),
     sqlite_autoincrement=True,
 )
 
@@ -201,3 +205,24 @@ DUTIES: Final = Table(
 
 # One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
 IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))
+
+# How far ingest is, where the broker's consumer groups are not used: see bridge/partitions.py.
+POSITIONS: Final = Table(
+    "positions",
+    METADATA,
+    Column("topic", String(255), primary_key=True),  # with the deployment's prefix
+    Column("partition", Integer, primary_key=True),
+    Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
+    Column("next", BigInteger, nullable=False),  # the offset that comes next
+)
+
+# What a bridge has to say to people: what it cannot do, and since when.
+TROUBLES: Final = Table(
+    "troubles",
+    METADATA,
+    Column("holder", String(128), primary_key=True),
+    Column("subject", String(255), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)

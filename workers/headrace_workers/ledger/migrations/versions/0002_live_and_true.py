@@ -33,9 +33,34 @@ def upgrade() -> None:
     )
     op.bulk_insert(identity, [{"id": str(uuid.uuid4())}])
 
+    op.add_column("outbox", sa.Column("set_aside_at", sa.BigInteger(), nullable=True))
+    op.add_column("outbox", sa.Column("set_aside_reason", sa.Text(), nullable=True))
+    op.create_index("outbox_set_aside", "outbox", ["key"], **_where_there("set_aside_at"))
+
+    op.create_table(
+        "positions",
+        sa.Column("topic", sa.String(length=255), primary_key=True),
+        sa.Column("partition", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("log", sa.String(length=64), nullable=False),
+        sa.Column("next", sa.BigInteger(), nullable=False),
+    )
+    op.create_table(
+        "troubles",
+        sa.Column("holder", sa.String(length=128), primary_key=True),
+        sa.Column("subject", sa.String(length=255), primary_key=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+    )
+
 
 def downgrade() -> None:
     op.drop_table("identity")
+    op.drop_table("troubles")
+    op.drop_table("positions")
+    op.drop_index("outbox_set_aside", "outbox")
+    for name in ("set_aside_reason", "set_aside_at"):
+        op.drop_column("outbox", name)
     for name in _LOOKED_UP:
         op.drop_index(f"dead_letters_{name}", "dead_letters")
     op.execute("UPDATE dead_letters SET job_id = refers_to WHERE stage = 'ingest'")

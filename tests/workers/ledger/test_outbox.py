@@ -1,0 +1,95 @@
+"""What waits to be published, what was set aside, and what processes say that they cannot do; on each database."""
+
+import time
+
+from sqlalchemy import select, update
+
+from headrace_schemas import Topic
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.positions import Place
+from headrace_workers.ledger.tables import JOBS, OUTBOX, TROUBLES
+
+
+def say(ledger, *pairs):
+    """Put (key, value) pairs into the outbox; their numbers."""
+    with writing(ledger.engine) as tx:
+        put(tx, [Outgoing(Topic.OUTPUTS, key, {"ce_type": "t"}, value) for key, value in pairs])
+        return list(tx.execute(select(OUTBOX.c.id).order_by(OUTBOX.c.id)).scalars())[-len(pairs) :]
+
+
+def seen(ledger, *limits):
+    """The values that the relay would be given."""
+    return [row.record.value for row in ledger.outbox(*limits)]
+
+
+def test_what_is_read_is_bounded_in_number_and_bytes(ledger):
+    """The oldest come first; one that alone is more than the bound comes all the same."""
+    say(ledger, ("a", b"1" * 50), ("b", b"2" * 50), ("c", b"3" * 50))
+    assert seen(ledger, 2) == [b"1" * 50, b"2" * 50]
+    assert seen(ledger, 10, 51) == [b"1" * 50, b"2" * 50]
+    assert seen(ledger, 10, 50) == seen(ledger, 10, 1) == [b"1" * 50]
+    assert seen(ledger, 0) == []
+
+
+def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
+    """Before it, and under other keys or none, all goes on; a retry gives each its old place."""
+    numbers = say(ledger, ("a", b"0"), ("a", b"1"), (None, b"2"), ("a", b"3"), ("b", b"4"), (None, b"5"))
+    ledger.set_aside({numbers[1]: "too large", numbers[2]: "odd"})
+    assert seen(ledger, 9) == [b"0", b"4", b"5"]
+    say(ledger, ("a", b"6"))
+    assert seen(ledger, 9) == [b"0", b"4", b"5"]
+    assert [(row.id, row.key, row.reason, row.size, row.behind) for row in ledger.aside()] == [
+        (numbers[1], "a", "too large", 1, 2), (numbers[2], None, "odd", 1, 0)
+    ]  # fmt: skip
+    assert [row.id for row in ledger.aside(key="a")] == [numbers[1]]
+    assert ledger.retry_outbox([numbers[1], numbers[0], 10**6]) == 1
+    assert seen(ledger, 9) == [b"0", b"1", b"3", b"4", b"5", b"6"]
+    assert ledger.retry_outbox() == 1
+    assert seen(ledger, 9) == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+def test_a_job_with_an_event_set_aside_is_not_forgotten(ledger, job):
+    """Whoever sees to the event will ask which job it is of."""
+    ledger.ingest([job(job_id="a"), job(job_id="b")])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(state="done", ended_at=1))
+    [number] = say(ledger, ("a", b"x"))
+    ledger.set_aside({number: "too large"})
+    assert ledger.prune(0) == 1
+    assert [row.id for row in ledger.read(select(JOBS.c.id))] == ["a"]
+    ledger.retry_outbox()
+    assert ledger.prune(0) == 1
+
+
+def test_troubles_are_told_and_end(ledger):
+    """Each holder tells all of its own, a duty at a time; since when stays; what nobody says any more is forgotten."""
+    ledger.tell("a", "ingest", {"": "no partitions", "t-0": "cannot be read"})
+    ledger.tell("a", "relay", {"": "no broker"})
+    ledger.tell("b", "ingest", {"": "no partitions"})
+    [since] = {t.since for t in ledger.troubles() if (t.holder, t.subject) == ("a", "ingest")}
+    time.sleep(0.01)
+    ledger.tell("a", "ingest", {"": "still none"})
+    told = {(t.holder, t.subject): t for t in ledger.troubles()}
+    assert {place: t.reason for place, t in told.items()} == {
+        ("a", "ingest"): "still none", ("a", "relay"): "no broker", ("b", "ingest"): "no partitions"
+    }  # fmt: skip
+    assert told["a", "ingest"].since == since
+    ledger.tell("a", "ingest", {})
+    assert len(ledger.troubles()) == 2
+    with writing(ledger.engine) as tx:
+        tx.execute(update(TROUBLES).values(seen_at=TROUBLES.c.seen_at - 61_000))
+    assert ledger.troubles() == []
+    ledger.prune(0)
+    assert ledger.read(select(TROUBLES.c.holder)) == []
+
+
+def test_positions_are_written_with_the_jobs_and_never_go_back_in_one_log(ledger, job):
+    """Another bridge may have been further; a topic that was made anew begins where it says."""
+    place, anew = Place("t", 0, "log1"), Place("t", 0, "log2")
+    ledger.ingest([job()], following={place: 5, Place("t", 1, "log1"): 1})
+    ledger.ingest([], following={place: 3})
+    assert ledger.positions() == {place: 5, Place("t", 1, "log1"): 1}
+    ledger.ingest([], following={anew: 2})
+    assert ledger.positions()[anew] == 2
+    assert place not in ledger.positions()
