@@ -2,19 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
+from tests.services.eventually import eventually
 from tests.services.need import need
 
 from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import missing_topics
 from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.embedded import stack as stack_module
 from headrace_workers.embedded.broker import tansu_binary
 from headrace_workers.embedded.lock import AlreadyRunning
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
@@ -94,3 +100,146 @@ def test_addresses_of_the_environment_are_used(tmp_path: Path):
     assert services.children == ()
     assert services.addresses.env() == env | {"HEADRACE_KAFKA_GROUPS": "on"}
     assert (services.broker, services.durable) == ("given", True)
+
+
+def broker_pid(home: Path) -> int:
+    """The process that the stack has written down as its broker."""
+    return next(row["pid"] for row in json.loads((home / "children.json").read_text()) if row["name"] == "broker")
+
+
+def kill_first(monkeypatch, times: int, pid_of) -> list[int]:
+    """The broker is killed as soon as topics are to be made, the first so many times; returns whom it hit."""
+    killed: list[int] = []
+    ensure = stack_module.ensure_topics
+
+    def ensure_topics(settings, **more):
+        if len(killed) < times:
+            killed.append(pid_of())
+            os.kill(killed[-1], signal.SIGKILL)
+        return ensure(settings, **more)
+
+    monkeypatch.setattr(stack_module, "ensure_topics", ensure_topics)
+    return killed
+
+
+def brokers_of_ours() -> int:
+    """The broker that this process has started last."""
+    (pid,) = [child.pid for child in psutil.Process().children() if "tansu" in child.name()]
+    return pid
+
+
+def test_a_broker_that_is_killed_while_topics_are_made_is_started_again(tmp_path: Path, env, monkeypatch, caplog):
+    """At the start of the stack: it comes up, with all topics, and says what happened."""
+    killed = kill_first(monkeypatch, 2, brokers_of_ours)
+    with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
+        assert missing_topics(KafkaSettings.at(stack.addresses.kafka), Topic) == []
+    assert len(killed) == 2
+    told = [record.getMessage() for record in caplog.records if record.name == "headrace.stack"]
+    assert ["broker was killed by SIGKILL" in line and "while it was set up" in line for line in told] == [True, True]
+
+
+def test_a_broker_that_always_dies_while_it_is_set_up_is_an_error(tmp_path: Path, env, monkeypatch):
+    """Three chances; then it says how it ended and where the log is, and nothing is left."""
+    kill_first(monkeypatch, 99, brokers_of_ours)
+    with pytest.raises(ChildFailed, match=r"broker was killed by SIGKILL.* while it was set up; see .*broker\.log"):
+        Stack(tmp_path, children, lambda _url: None, env=env).start()
+    assert brokers_now() == set()
+
+
+def test_a_broker_that_is_killed_again_while_its_topics_are_made_anew(tmp_path: Path, env, monkeypatch):
+    """When it was started again after a crash: one crash more, and no end of the stack."""
+    with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
+        settings = KafkaSettings.at(stack.addresses.kafka)
+        first = broker_pid(tmp_path)
+        killed = kill_first(monkeypatch, 1, brokers_of_ours)
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: stack.check() or (killed and broker_pid(tmp_path) not in (first, *killed)), 60)
+        eventually(lambda: stack.check() or missing_topics(settings, Topic) == [], 60)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if done.returncode != 0:
+        pytest.skip("a file system cannot be mounted here (root is needed): a disk cannot be made full")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Leave no byte."""
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            return ballast
+
+
+def test_a_full_disk_while_a_child_dies_ends_nothing(small_disk: Path, env, caplog):
+    """The child comes back, words say what is wrong, and with room the list of processes is whole again."""
+    home = small_disk / "home"
+    with Stack(home, children, lambda _url: None, env=env) as stack:
+        ballast = fill(small_disk)
+        first = broker_pid(home)
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: stack.check() or brokers_now() - {first}, 60)
+        (second,) = brokers_now()
+        told = " ".join(record.getMessage() for record in caplog.records)
+        assert f"no space is left on the disk of {home}: make room" in told
+        assert f"the list of processes cannot be written to {home}: No space left on device" in told
+        ballast.unlink()
+        os.kill(second, signal.SIGKILL)
+        eventually(lambda: stack.check() or broker_pid(home) not in (first, second), 60)
+        assert missing_topics(KafkaSettings.at(stack.addresses.kafka), Topic) == []
+    assert brokers_now() == set()
+
+
+def brokers_now() -> set[int]:
+    """The living brokers that this process has started."""
+    alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
+    return {child.pid for child in alive if "tansu" in child.name()}
+
+
+def test_a_full_disk_at_the_start_is_told(small_disk: Path, env):
+    """What is full and what to do; a try later may succeed."""
+    ballast = fill(small_disk)
+    home = small_disk / "home"
+    with pytest.raises(Unavailable, match=r"no space is left for .*/home.*: make room"):
+        Stack(home, children, lambda _url: None, env=env).start()
+    ballast.unlink()
+    Stack(home, lambda _addresses: [], lambda _url: None, env=env).start().stop()
+
+
+UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+START = """
+import sys
+from pathlib import Path
+from headrace_schemas import HeadraceError
+from headrace_workers.embedded.stack import Stack
+try:
+    Stack(Path(sys.argv[1]), lambda _: [], lambda _: None).start().stop()
+except HeadraceError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
+def test_a_home_that_cannot_be_written_is_told(service_folder: Path, env, there: bool):
+    """To one who is not root: which folder, why, and that HEADRACE_HOME names another."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("root and setpriv are needed, to be somebody else")
+    home = service_folder / f"read-only-{there}" / "home"
+    (home if there else home.parent).mkdir(parents=True)
+    home.parent.chmod(0o555)
+    argv = [*UNPRIVILEGED, sys.executable, "-c", START, str(home)]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"ConfigurationError {home}")
+    assert "cannot be written (Permission denied)" in done.stdout
+    assert "HEADRACE_HOME" in done.stdout

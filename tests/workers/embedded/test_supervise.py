@@ -1,5 +1,6 @@
 """Crashed children are started again, with patience and without end-less tries."""
 
+import errno
 import os
 import signal
 import sys
@@ -150,3 +151,44 @@ def test_children_are_stopped_in_the_reverse_order(supervisor):
         supervisor.start(ChildSpec(name=name, argv=SLEEP))
     supervisor.stop_all()
     assert seen[-4:] == [["broker", "bridge", "worker"], ["broker", "bridge"], ["broker"], []]
+
+
+def test_a_start_that_the_machine_does_not_allow_is_tried_for_as_long_as_it_takes(supervisor, time, caplog):
+    """A full disk, say: it is no crash of the child, and is told with its place."""
+    full = [True]
+
+    def prepare():
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+
+    full[0] = False
+    kill(supervisor.start(ChildSpec(name="a", argv=SLEEP, prepare=prepare)))
+    full[0] = True
+    for _ in range(2 * supervise.MAX_CRASHES):
+        supervisor.check()
+        time.now += supervise.LONGEST_DELAY
+    assert "a cannot be started: /somewhere: No space left on device; it is tried again in 0.5 s" in warnings(caplog)
+    full[0] = False
+    supervisor.check()
+    assert supervisor.children[0].running
+
+
+def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path, time, caplog):
+    """And every warning names it; afterwards crashes count again."""
+    obstacles = ["no space is left"]
+    supervisor = Supervisor(tmp_path, monotonic=time, obstacle=lambda: obstacles[0])
+    supervisor.start(ChildSpec(name="broken", argv=CRASH))
+
+    def crash():
+        supervisor.children[0].process.wait()
+        supervisor.check()
+        time.now += supervise.LONGEST_DELAY
+        supervisor.check()
+
+    for _ in range(2 * supervise.MAX_CRASHES):
+        crash()
+    assert all("; no space is left; " in warning for warning in warnings(caplog))
+    obstacles[0] = None
+    with pytest.raises(ChildFailed, match="that was crash 10 in a row"):
+        crash()
+    supervisor.stop_all()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from headrace_schemas.errors import HeadraceError
+from headrace_workers.embedded.home import unusable
 from headrace_workers.embedded.processes import Child, kill_group, started_at
 
 LOCK_FILE = "up.lock"
@@ -32,8 +33,22 @@ class HomeLock:
 
     def acquire(self) -> Self:
         """Take the home and end what an earlier owner left running there; AlreadyRunning names the present one."""
-        self._home.mkdir(parents=True, exist_ok=True)
-        file = (self._home / LOCK_FILE).open("a+", encoding="utf-8")
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            self._file = self._take((self._home / LOCK_FILE).open("a+", encoding="utf-8"))
+            end_leftovers(self._home)
+        except OSError as error:
+            self.release()
+            raise unusable(self._home, error) from error
+        return self
+
+    def release(self) -> None:
+        """Let go. Releasing twice does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _take(self, file: IO[str]) -> IO[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,15 +63,7 @@ class HomeLock:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
-        self._file = file
-        end_leftovers(self._home)
-        return self
-
-    def release(self) -> None:
-        """Let go. Releasing twice does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        return file
 
 
 def write_children(home: Path, children: Sequence[Child]) -> None:
@@ -88,6 +95,10 @@ def end_leftovers(home: Path) -> list[str]:
 def write_atomically(path: Path, text: str) -> None:
     """The whole text or the old one, whenever someone reads. For the owner's eyes: addresses may hold passwords."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.touch(mode=0o600)
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace_schemas.errors import HeadraceError
+from headrace_schemas.errors import HeadraceError, Unavailable
 
 MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when its process starts
 _POLL_SECONDS = 0.02
@@ -23,12 +23,17 @@ class ChildFailed(HeadraceError):
     """A process of the embedded stack ended, or did not become ready."""
 
 
+class ChildDied(ChildFailed):
+    """It was ready, and ended before what its start is for was done: the next one may live longer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
     """A process to be kept running.
 
     `ready` is asked until it says yes, at most `ready_seconds`. `prepare` runs before every start, `started` after
-    every start that became ready. `grace_seconds` is how long it may take to stop after SIGTERM.
+    every start that became ready: while it is Unavailable and the process lives it is called again, as long once more.
+    `grace_seconds` is how long it may take to stop after SIGTERM.
     """
 
     name: str
@@ -69,7 +74,7 @@ class Child:
 
 
 def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = None) -> Child:
-    """Start it and wait until it is ready; ChildFailed says where its log is.
+    """Start it and wait until it is ready; ChildFailed says where its log is. OSError when the disk does not take it.
 
     On Linux the kernel kills it when the *thread* that started it ends: start children from a thread that stays.
     """
@@ -95,8 +100,7 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
     child = Child(spec, process, log)
     try:
         _wait_ready(child)
-        if spec.started:
-            spec.started()
+        _finish_start(child)
     except BaseException:
         stop(child)
         raise
@@ -155,6 +159,23 @@ def _wait_ready(child: Child) -> None:
         if time.monotonic() > until:
             raise ChildFailed(f"{spec.name} is not ready after {spec.ready_seconds:g} s; see {child.log}")
         time.sleep(_POLL_SECONDS)
+
+
+def _finish_start(child: Child) -> None:
+    spec = child.spec
+    if spec.started is None:
+        return
+    until = time.monotonic() + spec.ready_seconds
+    while True:
+        try:
+            spec.started()
+            return
+        except Unavailable as error:
+            if not child.running:
+                raise ChildDied(f"{spec.name} {child.ending} while it was set up; see {child.log}") from error
+            if time.monotonic() > until:
+                raise ChildFailed(f"{spec.name} runs, and cannot be set up: {error}; see {child.log}") from error
+            time.sleep(_POLL_SECONDS)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> bool:

@@ -1,6 +1,8 @@
 """What `headrace up` runs on one machine: broker, Redis, ledger, and the children that work with them."""
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,14 +14,17 @@ from typing import Self
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import RUN_FILE, KafkaSettings
 from headrace_workers.embedded.broker import Broker, choose
+from headrace_workers.embedded.home import obstacle, unusable
 from headrace_workers.embedded.lock import HomeLock, write_atomically, write_children
 from headrace_workers.embedded.ports import free_ports
-from headrace_workers.embedded.processes import ChildSpec
+from headrace_workers.embedded.processes import Child, ChildSpec
 from headrace_workers.embedded.redis import redis, redis_binary
 from headrace_workers.embedded.supervise import Supervisor
+from headrace_workers.log import Action, log
 
 _CHECK_SECONDS = 0.25
 _READY_SECONDS = 60.0
+_TOPICS_SECONDS = 5.0  # a broker that has died answers never; one that lives is asked again
 _PULL_SECONDS = 900.0  # the first time Docker fetches the image
 
 
@@ -120,7 +125,10 @@ class Stack:
         self._env = dict(os.environ if env is None else env)
         self._progress = progress
         self._lock = HomeLock(self.home)
-        self._supervisor = Supervisor(self.home / "log", changed=lambda running: write_children(self.home, running))
+        self._supervisor = Supervisor(
+            self.home / "log", changed=self._write_children, obstacle=lambda: obstacle(self.home)
+        )
+        self._written = True
         self.services: Services | None = None
 
     @property
@@ -143,6 +151,9 @@ class Stack:
             for spec in self._children(self.addresses):
                 self._start(spec)
             self._write_run_file()
+        except OSError as error:
+            self.stop()
+            raise unusable(self.home, error) from error
         except BaseException:
             self.stop()
             raise
@@ -163,7 +174,8 @@ class Stack:
         """Stop all, workers before services. Stopping twice does nothing."""
         if not self._lock.held:
             return
-        (self.home / RUN_FILE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing may keep the children from being stopped
+            (self.home / RUN_FILE).unlink(missing_ok=True)
         self._supervisor.stop_all()
         self._lock.release()
 
@@ -185,7 +197,7 @@ class Stack:
                 self._start(spec)
         if services.broker == "given":
             self._progress("topics")
-            _create_topics(settings)
+            ensure_topics(settings)
 
     def _start(self, spec: ChildSpec) -> None:
         self._progress(spec.name)
@@ -193,6 +205,17 @@ class Stack:
 
     def _kafka_settings(self, address: str) -> KafkaSettings:
         return KafkaSettings.from_env({**self._env, "HEADRACE_KAFKA": address})
+
+    def _write_children(self, running: Sequence[Child]) -> None:
+        """For whoever comes after a kill: where the list cannot be written, work goes on without."""
+        try:
+            write_children(self.home, running)
+            self._written = True
+        except OSError as error:
+            if self._written:
+                self._written = False
+                log("stack", logging.WARNING, Action.UNAVAILABLE,
+                    f"the list of processes cannot be written to {self.home}: {error.strerror}")  # fmt: skip
 
     def _write_run_file(self) -> None:
         assert self.services is not None  # noqa: S101 - written after the start
@@ -202,4 +225,4 @@ class Stack:
 
 
 def _create_topics(settings: KafkaSettings) -> None:
-    ensure_topics(settings)
+    ensure_topics(settings, timeout=_TOPICS_SECONDS)

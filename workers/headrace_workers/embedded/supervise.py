@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from headrace_workers.embedded.processes import Child, ChildFailed, ChildSpec, start, stop
+from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, start, stop
 from headrace_workers.log import Action, log
 
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
 STEADY_SECONDS = 60.0  # a child that ran this long starts with a clean record
 MAX_CRASHES = 10  # in a row: then something is wrong that another start does not mend
+_CHANCES = 3  # of a child that dies while it is set up, when it is started for the first time
+_ORDINALS = {1: "second", 2: "third"}
 
 
 def restart_delay(crashes: int) -> float:
@@ -26,6 +28,7 @@ class _Watched:
         self.child = child
         self.since = now
         self.crashes = 0
+        self.put_off = 0  # starts in a row that the machine did not allow
         self.due: float | None = None  # when it is to be started again
 
 
@@ -33,7 +36,8 @@ class Supervisor:
     """Children in the order of their start.
 
     Use it from one thread, the one that lives as long as the children should. `changed` is called with all running
-    children whenever that set has changed.
+    children whenever that set has changed. `obstacle` says what keeps every child from its work, a full disk say: while
+    it does, no crash is one too many.
     """
 
     def __init__(
@@ -41,10 +45,12 @@ class Supervisor:
         log_folder: Path,
         *,
         changed: Callable[[list[Child]], None] = lambda _children: None,
+        obstacle: Callable[[], str | None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log_folder = log_folder
         self._changed = changed
+        self._obstacle = obstacle
         self._monotonic = monotonic
         self._watched: list[_Watched] = []
 
@@ -54,8 +60,16 @@ class Supervisor:
         return [watched.child for watched in self._watched]
 
     def start(self, spec: ChildSpec) -> Child:
-        """Start a child, wait until it is ready, and watch it from now on."""
-        child = start(spec, self._log_folder)
+        """Start a child, wait until it is ready, and watch it from now on. One that dies while it is set up has more
+        chances; ChildFailed when they are used up, or when it did not even become ready."""
+        for chance in range(1, _CHANCES + 1):
+            try:
+                child = start(spec, self._log_folder)
+                break
+            except ChildDied as error:
+                if chance == _CHANCES:
+                    raise
+                self._tell(spec, f"{error}; it is started again, for the {_ORDINALS[chance]} time")
         self._watched.append(_Watched(child, self._monotonic()))
         self._changed(self.children)
         return child
@@ -82,21 +96,37 @@ class Supervisor:
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
         """`what` says who crashed how, and which log to look into."""
         watched.crashes = 1 if now - watched.since >= STEADY_SECONDS else watched.crashes + 1
+        if obstacle := self._obstacle():
+            watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
+            what = f"{what}; {obstacle}"
         if watched.crashes >= MAX_CRASHES:
             advice = "there is no other try: mend what the log shows, and start again"
             raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row, and {advice}")
         delay = restart_delay(watched.crashes)
         watched.due = now + delay
-        log("stack", logging.WARNING, Action.CHILD_DIED,
-            f"{what}; it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}",
-            child=watched.child.spec.name)  # fmt: skip
+        again = f"it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}"
+        self._tell(watched.child.spec, f"{what}; {again}")
+
+    def _tell(self, spec: ChildSpec, what: str) -> None:
+        log("stack", logging.WARNING, Action.CHILD_DIED, what, child=spec.name)
+
+    def _put_off(self, watched: _Watched, error: OSError) -> None:
+        """A start that the machine did not allow is no crash of the child: it is tried for as long as it takes."""
+        watched.put_off += 1
+        delay = restart_delay(watched.put_off)
+        watched.due = self._monotonic() + delay
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{watched.child.spec.name} cannot be started: {where}{error.strerror or error}"
+        self._tell(watched.child.spec, f"{what}; it is tried again in {delay:g} s")
 
     def _restart(self, watched: _Watched) -> None:
         stop(watched.child)  # the rest of its group
         watched.since = self._monotonic()
         try:
             watched.child = start(watched.child.spec, self._log_folder)
-            watched.due = None
+            watched.due, watched.put_off = None, 0
+        except OSError as error:
+            self._put_off(watched, error)
         except ChildFailed as error:
             watched.due = None
             watched.since = self._monotonic()
