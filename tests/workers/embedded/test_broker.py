@@ -84,6 +84,40 @@ def test_without_any_the_four_ways_are_named(tmp_path, monkeypatch, engine):
     assert all(way in str(caught.value) for way in ("KAFKA_HOME", "headrace[embedded]", "Docker", "HEADRACE_KAFKA"))
 
 
+def test_the_one_that_is_asked_for_is_taken(tmp_path, release, monkeypatch):
+    """Whatever else is here."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: "/wheel/tansu")
+    path = program(tmp_path / "bin", "docker")
+    program(tmp_path / "bin", "java")
+    env = {"KAFKA_HOME": str(release), "PATH": path}
+    for kind in broker.Kind:
+        assert broker.choose(tmp_path, (1111, 2222), env, kind).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({}, ("KAFKA_HOME is not set", "kafka.apache.org", "no java on the PATH", "Java 17")),
+        ({"KAFKA_HOME": "/opt/kafka"}, ("no java on the PATH", "apt install")),
+    ],
+)
+def test_apache_kafka_that_is_asked_for_and_not_here_says_what_to_do(tmp_path, monkeypatch, env, told):
+    """What it needs, what of it is missing, and how to get it; another that is here is not taken instead."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: "/wheel/tansu")
+    with pytest.raises(ConfigurationError) as caught:
+        broker.choose(tmp_path, (1111, 2222), {"PATH": str(tmp_path), **env}, broker.Kind.APACHE)
+    assert all(words in str(caught.value) for words in told)
+    assert ("KAFKA_HOME is not set" in str(caught.value)) == (not env)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("tansu", r"headrace\[embedded\]"), ("docker", "Docker engine")])
+def test_another_that_is_asked_for_and_not_here_says_what_it_needs(tmp_path, monkeypatch, kind, told):
+    """By its name."""
+    monkeypatch.setattr(broker, "tansu_binary", lambda: None)
+    with pytest.raises(ConfigurationError, match=f"--broker {kind} needs .*{told}"):
+        broker.choose(tmp_path, (1111, 2222), {"PATH": str(tmp_path)}, broker.Kind(kind))
+
+
 def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
     """What was published before a stop is there after the next start, wherever that listens."""
     home = os.environ.get("KAFKA_HOME") if shutil.which("java") else None

@@ -21,7 +21,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import Topic
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.embedded import stack as stack_module
-from headrace_workers.embedded.broker import tansu_binary
+from headrace_workers.embedded.broker import Kind, tansu_binary
 from headrace_workers.embedded.lock import AlreadyRunning
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses, Stack, plan
@@ -100,6 +100,12 @@ def test_addresses_of_the_environment_are_used(tmp_path: Path):
     assert services.children == ()
     assert services.addresses.env() == env | {"HEADRACE_KAFKA_GROUPS": "on"}
     assert (services.broker, services.durable) == ("given", True)
+
+
+def test_a_broker_that_is_given_and_another_that_is_asked_for_contradict(tmp_path: Path):
+    """Neither is passed over in silence."""
+    with pytest.raises(ConfigurationError, match="HEADRACE_KAFKA names a broker, and --broker apache starts another"):
+        plan(tmp_path, {"HEADRACE_KAFKA": "k:1"}, Kind.APACHE)
 
 
 def broker_pid(home: Path) -> int:

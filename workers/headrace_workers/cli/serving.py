@@ -13,6 +13,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.cli.children import children_of
 from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
+from headrace_workers.embedded.broker import Kind
 from headrace_workers.embedded.stack import Stack
 
 
@@ -43,13 +44,16 @@ class Elsewhere:
         """Nothing can be said."""
 
 
-def embedded_stack(home: Path, models: Sequence[str], engine_threads: int | None = None) -> Stack:
+def embedded_stack(
+    home: Path, models: Sequence[str], engine_threads: int | None = None, broker: Kind | None = None
+) -> Stack:
     """A stack of this home that serves these models, not started yet."""
     judge_model = os.environ.get("HEADRACE_JUDGE_MODEL") or None
     return Stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads),
         _migrate,
+        broker=broker,
         progress=lambda name: say(f"starting {name}"),
     )
 

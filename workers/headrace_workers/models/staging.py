@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace_schemas.errors import Unavailable
 from headrace_workers.models.registry import model_dir
 
 
@@ -14,15 +15,21 @@ from headrace_workers.models.registry import model_dir
 def staged_model(home: Path, alias: str) -> Iterator[Path]:
     """A fresh folder that takes the place of the alias's folder when the block ends well, and vanishes otherwise."""
     target = model_dir(home, alias)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The leading dot hides it from the registry; the same folder means the same file system, so renaming is atomic.
-    with tempfile.TemporaryDirectory(prefix=f".{alias}-", dir=target.parent, ignore_cleanup_errors=True) as scratch:
-        draft = Path(scratch) / "new"
-        draft.mkdir()
-        yield draft
-        if target.exists():
-            target.rename(Path(scratch) / "old")
-        draft.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The leading dot hides it from the registry; the same folder means the same file system: renaming is atomic.
+        with tempfile.TemporaryDirectory(prefix=f".{alias}-", dir=target.parent, ignore_cleanup_errors=True) as scratch:
+            draft = Path(scratch) / "new"
+            draft.mkdir()
+            yield draft
+            if target.exists():
+                target.rename(Path(scratch) / "old")
+            draft.rename(target)
+    except OSError as error:
+        raise Unavailable(
+            f"the model {alias} cannot be made in {target.parent}: {error.strerror or error}; HEADRACE_HOME must be a "
+            "folder that this user can write, with room in it"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
