@@ -55,7 +55,10 @@ class JsonValid(Value):
 
 
 class Length(Value):
-    """1.0 when the output has at least `min_words` and at most `max_words` words, else 0.0."""
+    """1.0 when the output has at least `min_words` and at most `max_words` words, else 0.0.
+
+    A `max_words` below `min_words` is refused.
+    """
 
     criterion: Literal["length"] = "length"
     min_words: Annotated[int, Field(ge=0), INTEGRAL] = 0
@@ -72,7 +75,8 @@ class Rubric(Value):
     """A question that a model answers about the output, scored from the logits of its first answer token.
 
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1].
-    The probability mass that fell on the permitted answers is reported beside the score.
+    The probability mass that fell on the permitted answers is reported beside the score. Rubrics of one job that name
+    a model name the same one.
     """
 
     criterion: Literal["rubric"] = "rubric"

@@ -1,40 +1,45 @@
 """JSON Schemas (draft 2020-12) of the events, made from the models and freed of what only pydantic understands."""
 
+import json
 from typing import Any, Final
 
-from headrace_schemas.codec import Event
+from headrace_schemas.codec import Event, encode_value
 from headrace_schemas.envelope import schema_id
+from headrace_schemas.examples import EXAMPLES
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-# What the models' validators check beyond single fields, as far as JSON Schema can say it.
+_NULL: Final = {"type": "null"}
+_TEXT: Final = {"type": "string"}
+
+
+def _when(title: str, *required: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "type": "object", "required": list(required), "properties": properties}
+
+
+def _action(*actions: str) -> dict[str, Any]:
+    return {"type": "object", "required": ["action"], "properties": {"action": {"enum": list(actions)}}}
+
+
+# What the models' validators check beyond single fields, as far as JSON Schema can say it. That `max_words` is not below
+# `min_words` and that rubrics agree on one model it cannot: the descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
     "GenerationJob": {
         "oneOf": [
-            {
-                "title": "Prompt",
-                "required": ["prompt"],
-                "properties": {"prompt": {"type": "string"}, "messages": {"maxItems": 0}},
-            },
-            {
-                "title": "Conversation",
-                "required": ["messages"],
-                "properties": {"prompt": {"type": "null"}, "messages": {"minItems": 1}},
-            },
+            _when("Prompt", "prompt", prompt=_TEXT, messages={"type": "array", "maxItems": 0}),
+            _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
         ]
     },
     "Score": {
         "oneOf": [
-            {
-                "title": "Judged",
-                "required": ["value"],
-                "properties": {"value": {"type": "number"}, "reason": {"type": "null"}},
-            },
-            {
-                "title": "Not judged",
-                "required": ["reason"],
-                "properties": {"reason": {"type": "string"}, "value": {"type": "null"}},
-            },
+            _when("Judged", "value", value={"type": "number"}, reason=_NULL),
+            _when("Not judged", "reason", reason=_TEXT, value=_NULL),
+        ]
+    },
+    "Moderated": {
+        "oneOf": [
+            _when("Passed", "text", text=_TEXT, moderation=_action("allow", "redact")),
+            _when("Blocked", text=_NULL, moderation=_action("block")),
         ]
     },
 }
@@ -49,7 +54,8 @@ def build_json_schema(event_type: str, cls: type[Event], *, references: str = "#
     """
     raw = cls.model_json_schema(mode="validation", ref_template=references + "{model}")
     parts = {name: _plain(name, part) for name, part in raw.pop("$defs", {}).items()}
-    schema = {"$schema": DIALECT, "$id": schema_id(event_type), **_plain(cls.__name__, raw)}
+    example = json.loads(encode_value(EXAMPLES[event_type]))
+    schema = {"$schema": DIALECT, "$id": schema_id(event_type), **_plain(cls.__name__, raw), "examples": [example]}
     return {**schema, "$defs": parts} if parts else schema
 
 
@@ -72,6 +78,9 @@ def _strip(node: Any) -> Any:
     kept = {key: _strip(value) for key, value in node.items() if key not in _OWN_WORDS}
     if node.get("default") is not None:
         kept["default"] = node["default"]
+    if "patternProperties" in node:  # the pattern is of every key, and not of those alone that have such a value
+        [(pattern, value)] = kept.pop("patternProperties").items()
+        kept |= {"additionalProperties": value, "propertyNames": {"pattern": pattern, **kept["propertyNames"]}}
     if "properties" in node:  # its keys are names of fields, `title` may be one of them
         kept["properties"] = {field: _strip(value) for field, value in node["properties"].items()}
     return kept

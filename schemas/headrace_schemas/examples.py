@@ -1,0 +1,150 @@
+"""One example of each event: what `examples` holds in the AsyncAPI document and the JSON Schemas."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from headrace_schemas.codec import TYPES, Event, type_of
+from headrace_schemas.criteria import ChrF, Contains, Length, Rubric
+from headrace_schemas.envelope import Envelope
+from headrace_schemas.errors import Category
+from headrace_schemas.events import (
+    DeadLetter,
+    Finding,
+    JobCancelled,
+    JudgeVerdict,
+    Moderated,
+    ModerationVerdict,
+    Output,
+    Result,
+    Score,
+    StageRecord,
+    Usage,
+)
+from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Lane, Message, Sampling, derive_job_id
+
+_TENANT: Final = "shop"
+_KEY: Final = "summary-4711"
+_JOB_ID: Final = derive_job_id(_TENANT, _KEY)
+_MODEL: Final = "smollm2-135m-instruct"
+_NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
+_TEXT: Final = "Write to ann@example.com: the mill needs water."
+_REDACTED: Final = "Write to [EMAIL]: the mill needs water."
+_USAGE: Final = Usage(prompt_tokens=38, completion_tokens=14)
+_VERDICT: Final = ModerationVerdict(
+    action="redact",
+    findings=(Finding(category="email", detector="personal_data", score=1.0, start=9, end=24, action="redact"),),
+)
+_STAGES: Final = tuple(
+    StageRecord(stage=stage, attempt=1, waited_ms=waited, ran_ms=ran, group_size=8)
+    for stage, waited, ran in (("generate", 112.0, 840.5), ("moderate", 9.5, 4.25), ("judge", 8.0, 1.5))
+)
+
+_EVENTS: Final[tuple[Event, ...]] = (
+    GenerationJob(
+        tenant=_TENANT,
+        idempotency_key=_KEY,
+        model=_MODEL,
+        messages=(
+            Message(role="system", content="Answer in one sentence."),
+            Message(role="user", content="Why did the mill stand still all summer?"),
+        ),
+        sampling=Sampling(temperature=0.7, top_p=0.9, top_k=40, max_tokens=60, stop=("\n\n",), seed=7),
+        lane=Lane.BATCH,
+        priority=7,
+        deadline=_NOON.replace(hour=13),
+        metadata={"order": "4711"},
+        criteria=(Contains(text="water"), Length(max_words=30)),
+    ),
+    EvaluationJob(
+        tenant=_TENANT,
+        idempotency_key="check-4711",
+        input="What is 2 + 2?",
+        output="4, of course.",
+        context="Arithmetic for beginners.",
+        reference="4",
+        criteria=(ChrF(), Rubric(question="Is the answer polite?", scale="1-5", model=_MODEL)),
+        metadata={"order": "4711"},
+    ),
+    CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),
+    Output(
+        job_id=_JOB_ID,
+        tenant=_TENANT,
+        stages=_STAGES[:1],
+        text=_TEXT,
+        finish_reason="stop",
+        model=_MODEL,
+        quantization="int8",
+        usage=_USAGE,
+    ),
+    Moderated(
+        job_id=_JOB_ID,
+        tenant=_TENANT,
+        stages=_STAGES[:2],
+        text=_REDACTED,
+        finish_reason="stop",
+        model=_MODEL,
+        quantization="int8",
+        usage=_USAGE,
+        moderation=_VERDICT,
+    ),
+    Result(
+        job_id=_JOB_ID,
+        tenant=_TENANT,
+        stages=_STAGES,
+        status="completed",
+        kind="generation",
+        idempotency_key=_KEY,
+        metadata={"order": "4711"},
+        text=_REDACTED,
+        finish_reason="stop",
+        model=_MODEL,
+        quantization="int8",
+        usage=_USAGE,
+        moderation=_VERDICT,
+        judge=JudgeVerdict(
+            scores=(Score(criterion="contains", value=1.0), Score(criterion="length", reason="the text is too short"))
+        ),
+        accepted_at=_NOON,
+        total_ms=975.75,
+    ),
+    JobCancelled(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),
+    DeadLetter(
+        refers_to=_JOB_ID,
+        tenant=_TENANT,
+        category=Category.INVALID,
+        reason="priority: must be at most 9",
+        stage="ingest",
+        topic="jobs.generation",
+        partition=2,
+        offset=1042,
+        key=_JOB_ID,
+        ce_id="evt-1",
+        ce_subject=_JOB_ID,
+        correlationid="order-4711",
+        size=92,
+        original=f'{{"tenant":"{_TENANT}","idempotency_key":"{_KEY}","model":"{_MODEL}","prompt":"Why?","priority":10}}',
+        encoding="utf-8",
+    ),
+)
+EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
+
+
+def example_envelope(event_type: str) -> Envelope:
+    """The envelope that an example comes in."""
+    event = EXAMPLES[event_type]
+    sent = isinstance(event, GenerationJob | EvaluationJob | CancelJob)
+    job_id = event.job_id if isinstance(event, CancelJob) else _JOB_ID
+    if isinstance(event, GenerationJob | EvaluationJob):
+        job_id = event.job_id("")
+    number = list(TYPES).index(event_type) + 1
+    return Envelope(
+        id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
+        type=event_type,
+        source="/shop/orders" if sent else "/headrace",
+        time=_NOON,
+        subject=job_id,
+        partitionkey=job_id,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        correlationid="order-4711",
+        expirytime=event.deadline if isinstance(event, GenerationJob) else None,
+    )

@@ -1,0 +1,75 @@
+"""The JSON Schemas and the service say the same of a document, in both directions."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
+from tests.schemas.near_misses import near_misses, neighbours
+
+from headrace_schemas import InvalidRecord
+from headrace_schemas.codec import TYPES, decode_value, encode_value
+from headrace_schemas.examples import EXAMPLES
+from headrace_schemas.jsonschema import build_json_schema
+from headrace_schemas.times import parse_time
+
+formats = FormatChecker(())
+
+
+@formats.checks("date-time", raises=ValueError)
+def _date_time(value: object) -> bool:
+    return not isinstance(value, str) or bool(parse_time(value))
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
+    # ECMA-262's $, as JSON Schema wants it: Python's also stands before a line feed at the end.
+    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+        yield jsonschema.ValidationError(f"does not match {pattern}")
+
+
+Validator = jsonschema.validators.extend(Draft202012Validator, {"pattern": _pattern})
+VALIDATORS = {
+    name: Validator(build_json_schema(name, cls), format_checker=formats) for name, cls in TYPES.items()
+}  # fmt: skip
+
+# What JSON Schema cannot say: relations between two values. The descriptions say it.
+BEYOND_SCHEMAS = ("is below min_words", "must name one model")
+
+
+def refusal(event_type: str, document: Any) -> str | None:
+    try:
+        decode_value(event_type, json.dumps(document).encode())
+    except InvalidRecord as error:
+        return str(error)
+    return None
+
+
+def assert_agreement(event_type: str, document: Any) -> None:
+    reason = refusal(event_type, document)
+    if reason is not None and any(words in reason for words in BEYOND_SCHEMAS):
+        return
+    taken = VALIDATORS[event_type].is_valid(document)
+    assert taken == (reason is None), f"the service: {reason}; the schema {'takes' if taken else 'refuses'} {document}"
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> None:
+    """Whatever one thing is changed in an event, both take it or both refuse it."""
+    documents = list(neighbours(json.loads(encode_value(EXAMPLES[event_type]))))
+    for document in documents:
+        assert_agreement(event_type, document)
+    refused = sum(refusal(event_type, document) is not None for document in documents)
+    assert 0.3 < refused / len(documents) < 0.99  # the changes reach both verdicts
+
+
+@pytest.mark.parametrize("event_type", TYPES)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_schema_and_service_agree_some_steps_away(event_type: str, data: st.DataObject) -> None:
+    """Nor do several changes part them, to whatever event."""
+    assert_agreement(event_type, data.draw(near_misses(event_type)))
