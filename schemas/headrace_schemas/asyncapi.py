@@ -1,22 +1,24 @@
 """The AsyncAPI 3.0 document: topics, the events on them, their headers, and what a client does with them."""
 
+import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from headrace_schemas.codec import TOPICS, TYPES, Event
+from headrace_schemas import times
+from headrace_schemas.codec import TOPICS, TYPES, Event, encode
+from headrace_schemas.content_type import JSON, NAME
 from headrace_schemas.envelope import schema_id
+from headrace_schemas.examples import EXAMPLES, example_envelope
 from headrace_schemas.job import JOB_NAMESPACE
 from headrace_schemas.jsonschema import build_json_schema
 from headrace_schemas.topics import INBOUND, Topic
 
-CONTENT_TYPE: Final = "application/json"
-
 _DESCRIPTION: Final = (
     "Send a job to one of the `jobs` topics; its answer, moderated, judged and accounted for, comes back on `results`, "
     "or the reason why there is none on `dead`. Every record is a CloudEvent 1.0 in Kafka binary mode: attributes are "
-    "headers with the prefix `ce_`, and the value is the data as JSON. Key each record by the job's id: the UUIDv5 of "
-    "tenant, line feed and idempotency key (where there is none, the event's id) in the namespace "
-    f"{JOB_NAMESPACE}. An event may arrive more than once, always with the same `ce_id`."
+    "headers with the prefix `ce_`, and the value is the data as JSON. (Jobs in structured mode are taken too.) Key "
+    "each record by the job's id: the UUIDv5 of tenant, line feed and idempotency key (where there is none, the "
+    f"event's id) in the namespace {JOB_NAMESPACE}. An event may arrive more than once, always with the same `ce_id`."
 )
 _TOPIC_DESCRIPTIONS: Final[dict[Topic, str]] = {
     Topic.GENERATION: "Jobs that ask a model for an answer.",
@@ -27,13 +29,60 @@ _TOPIC_DESCRIPTIONS: Final[dict[Topic, str]] = {
     Topic.RESULTS: "The ends of jobs that were answered or cancelled.",
     Topic.DEAD: "What could not be done, and why.",
 }
+_KEY: Final = {
+    "type": "string",
+    "format": "uuid",
+    "description": "The job's id, so that all that concerns one job comes in order. Any partitioner will do.",
+}
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
-    "ce_time": {"type": "string", "format": "date-time", "description": "When the event happened (RFC 3339)."},
-    "ce_subject": {"type": "string", "description": "The job's id, wherever one is known."},
-    "ce_partitionkey": {"type": "string", "description": "The record's key."},
-    "ce_traceparent": {"type": "string", "description": "W3C Trace Context of the producer."},
-    "ce_correlationid": {"type": "string", "description": "A name of the producer's own, handed through."},
-    "ce_expirytime": {"type": "string", "format": "date-time", "description": "After this the event is of no use."},
+    "ce_time": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": times.PATTERN,
+        "description": "When the event happened (RFC 3339).",
+    },
+    "ce_subject": {"type": "string", "minLength": 1, "description": "The job's id, wherever one is known."},
+    "ce_partitionkey": {"type": "string", "minLength": 1, "description": "The record's key."},
+    "ce_traceparent": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$",
+        "description": "W3C Trace Context of the producer; handed through to every event of the job.",
+    },
+    "ce_correlationid": {
+        "type": "string",
+        "minLength": 1,
+        "description": "A name of the producer's own; handed through to every event of the job.",
+    },
+    "ce_expirytime": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": times.PATTERN,
+        "description": "The job's deadline, as `deadline` in the job itself; the earlier of the two holds.",
+    },
+}
+_CORRELATION: Final = {
+    "description": "Give a job one, and each of its events carries it.",
+    "location": "$message.header#/ce_correlationid",
+}
+_SERVERS: Final[dict[str, dict[str, Any]]] = {
+    "local": {
+        "host": "localhost:{port}",
+        "protocol": "kafka",
+        "description": "docker compose on this machine. `headrace up` takes a free port and prints it.",
+        "variables": {"port": {"default": "9092"}},
+    },
+    "production": {
+        "host": "{bootstrap}",
+        "protocol": "kafka-secure",
+        "description": "Your own cluster.",
+        "variables": {"bootstrap": {"default": "kafka.example.com:9093", "description": "host:port of its brokers"}},
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("plain", "scram256", "scram512")],
+    },
+}
+_SECURITY: Final = {
+    "plain": {"type": "plain"},
+    "scram256": {"type": "scramSha256"},
+    "scram512": {"type": "scramSha512"},
 }
 
 
@@ -51,12 +100,14 @@ def build_asyncapi() -> dict[str, Any]:
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
-        "defaultContentType": CONTENT_TYPE,
+        "defaultContentType": JSON,
+        "servers": _SERVERS,
         "channels": {channel_name(topic): _channel(topic) for topic in Topic},
         "operations": {_operation_name(topic): _operation(topic) for topic in Topic},
         "components": {
             "messages": {cls.__name__: _message(event_type, cls) for event_type, cls in TYPES.items()},
             "schemas": schemas,
+            "securitySchemes": _SECURITY,
         },
     }
 
@@ -99,10 +150,18 @@ def _message(event_type: str, cls: type[Event]) -> dict[str, Any]:
         "name": event_type,
         "title": cls.__name__,
         "summary": (cls.__doc__ or "").strip().splitlines()[0],
-        "contentType": CONTENT_TYPE,
+        "contentType": JSON,
         "headers": _headers(event_type),
         "payload": {"$ref": f"#/components/schemas/{cls.__name__}"},
+        "correlationId": _CORRELATION,
+        "bindings": {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}},
+        "examples": [_example(event_type)],
     }
+
+
+def _example(event_type: str) -> dict[str, Any]:
+    headers, value = encode(EXAMPLES[event_type], example_envelope(event_type))
+    return {"headers": {name: text.decode() for name, text in headers}, "payload": json.loads(value)}
 
 
 def _headers(event_type: str) -> dict[str, Any]:
@@ -117,13 +176,13 @@ def _headers(event_type: str) -> dict[str, Any]:
                 "description": "The event's id, the same each time it is sent.",
             },
             "ce_type": {"type": "string", "const": event_type},
-            "ce_source": {"type": "string", "minLength": 1, "description": "Who sent it, as a URI reference."},
+            "ce_source": {"type": "string", "minLength": 1, "format": "uri-reference", "description": "Who sent it."},
             "ce_dataschema": {
                 "type": "string",
                 "format": "uri",
                 "description": f"The `$id` of the JSON Schema of the value: {schema_id(event_type)}.",
             },
-            "content-type": {"type": "string", "const": CONTENT_TYPE},
+            NAME: {"type": "string", "const": JSON, "description": "Where it is left out, this is meant."},
             **_EXTENSIONS,
         },
     }
@@ -133,7 +192,7 @@ def _schemas(event_type: str, cls: type[Event]) -> dict[str, Any]:
     """The event's schema and its parts, each under its own name, as AsyncAPI's schema format has them."""
     schema = build_json_schema(event_type, cls, references="#/components/schemas/")
     parts: dict[str, Any] = schema.pop("$defs", {})
-    del schema["$schema"], schema["$id"]
+    del schema["$schema"], schema["$id"], schema["examples"]  # the message has it
     return {**parts, cls.__name__: schema}
 
 

@@ -21,8 +21,8 @@ def _action(*actions: str) -> dict[str, Any]:
     return {"type": "object", "required": ["action"], "properties": {"action": {"enum": list(actions)}}}
 
 
-# What the models' validators check beyond single fields, as far as JSON Schema can say it. That `max_words` is not below
-# `min_words` and that rubrics agree on one model it cannot: the descriptions do.
+# What the models' validators check beyond single fields, as far as JSON Schema can say it. It cannot that `max_words`
+# is not below `min_words`, and that rubrics agree on one model: the descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
     "GenerationJob": {
         "oneOf": [

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from tests.schemas.strategies import EVENTS
 
-from headrace_schemas.codec import TOPICS, TYPES, encode_value
+from headrace_schemas import EvaluationJob, GenerationJob, InvalidRecord
+from headrace_schemas.codec import TOPICS, TYPES, decode, decode_value, encode_value
+from headrace_schemas.examples import EXAMPLES, example_envelope
 from headrace_schemas.export import export, schema_file
 from headrace_schemas.topics import Topic
 
@@ -125,3 +127,37 @@ def test_headers_fix_the_type(documents: dict[str, dict[str, Any]]) -> None:
         assert message["headers"]["properties"]["ce_type"]["const"] == message["name"]
         assert {"ce_specversion", "ce_id", "ce_type", "ce_source"} <= set(message["headers"]["required"])
         assert message["contentType"] == "application/json"
+
+
+def test_each_message_has_key_correlation_and_an_example(documents: dict[str, dict[str, Any]]) -> None:
+    """The example is an event as the codec reads it, keyed and named as the contract says, and follows the schemas."""
+    document = documents["asyncapi.json"]
+    for message in document["components"]["messages"].values():
+        assert message["bindings"]["kafka"]["key"]["format"] == "uuid"
+        assert message["correlationId"]["location"] == "$message.header#/ce_correlationid"
+        [example] = message["examples"]
+        headers = [(name, text.encode()) for name, text in example["headers"].items()]
+        envelope, event = decode(headers, json.dumps(example["payload"]).encode())
+        assert (envelope.type, event) == (message["name"], EXAMPLES[message["name"]])
+        assert envelope.correlationid
+        assert envelope.subject == envelope.partitionkey
+        Draft202012Validator(message["headers"]).validate(example["headers"])
+        schema = documents[schema_file(message["name"])]
+        assert schema["examples"] == [example["payload"]]
+        Draft202012Validator(schema).validate(example["payload"])
+    assert {server["protocol"] for server in document["servers"].values()} == {"kafka", "kafka-secure"}
+
+
+def test_an_example_job_is_the_one_that_its_envelope_names() -> None:
+    """Whoever copies an example computes the same id."""
+    for event_type, event in EXAMPLES.items():
+        if isinstance(event, GenerationJob | EvaluationJob):
+            assert event.job_id("") == example_envelope(event_type).subject
+
+
+def test_a_generation_names_its_model(documents: dict[str, dict[str, Any]]) -> None:
+    """On the wire there is no default model: only the Python producer fills one in."""
+    schema = documents["asyncapi.json"]["components"]["schemas"]["GenerationJob"]
+    assert schema["required"] == ["model"]
+    with pytest.raises(InvalidRecord, match=r"^model: is missing$"):
+        decode_value("headrace.job.generation.v1", b'{"prompt": "p"}')
