@@ -1,35 +1,47 @@
-"""Records to Kafka: idempotent, `acks=all`, bounded, with every failed delivery told to the caller."""
+"""Records to Kafka: idempotent, `acks=all`, bounded in bytes and time, with the end of each told to the caller."""
 
+import atexit
+import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
-from threading import Lock
-from typing import Any
+import threading
+import weakref
+from functools import partial
+from math import isfinite
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 
 from headrace_producers.admin import missing_topics
+from headrace_producers.carrier import Carrier
 from headrace_producers.errors import DeliveryFailed, ProducerClosed, TopicMissing
+from headrace_producers.link import Link
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sink import Record
-from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_producers.teller import OnDelivery, Teller
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 
-OnDelivery = Callable[[str, HeadraceError | None], None]
+_log = logging.getLogger(__name__)
 
-_RECORD_OVERHEAD = 128  # bytes: what the client holds for a record beside its key, headers and value
+_RECORD_OVERHEAD = 128  # bytes: what is held for a record beside its key, headers and value
+_REQUEST_SECONDS = 10.0  # a broker that is silent for longer is asked again on a new connection
+_LAST_WORDS_SECONDS = 1.0  # at the end of a process that did not close its producer
+_TELLING_SECONDS = 10.0  # for `on_delivery`, when `close` gives up
 
 
 class KafkaSink:
-    """A kafka-python producer with a bound on what it holds.
+    """Hands records to Kafka, across restarts of the broker and failures of the client, in order per key.
+
+    A record is confirmed, or has failed `delivery_timeout` seconds after it was taken, whatever the broker does; which
+    of them is told once, by `on_delivery(job_id, error | None)` and by the next `flush` or `close`. Until then it is
+    sent again as often as needed, with all that came behind it, under the same event id: the topic may hold a record
+    more than once, and its first copy is in order. A record that has failed may still arrive.
 
     `linger_ms` and `batch_bytes`: a batch goes when it is full or that old; while one is on its way the next fills, so
-    that waiting is not needed for speed. `max_block`: seconds that a call waits for room in the buffer, or for the
-    broker, before it raises. `delivery_timeout`: seconds until a record that the broker does not confirm has failed.
-    `on_delivery(job_id, error | None)` is called on the client's own thread for each record: keep it short. Raises
-    Unavailable when no broker answers.
+    that waiting is not needed for speed. `buffer_bytes` bounds the records that wait to be confirmed; the client holds
+    a second copy of them. `max_block`: seconds that a call waits for room in the buffer, or for the broker, before it
+    raises. `on_delivery` is called on a thread of the sink: keep it short. It may send, but then never waits for room,
+    and must not flush or close. Raises Unavailable when no broker answers.
     """
 
     def __init__(
@@ -43,79 +55,79 @@ class KafkaSink:
         delivery_timeout: float = 120.0,
         on_delivery: OnDelivery | None = None,
     ) -> None:
+        _check(linger_ms=linger_ms, batch_bytes=batch_bytes, buffer_bytes=buffer_bytes, max_block=max_block)
+        _check(delivery_timeout=delivery_timeout)
         self._settings = settings
         self._max_block = max_block
-        self._on_delivery = on_delivery
-        self._pending = PendingRecords(buffer_bytes)
-        self._known: set[Topic] = set()
-        self._closing = Lock()
-        self._closed = False
         self._pid = os.getpid()
-        try:
-            self._client = KafkaProducer(
-                **settings.client_options(),
-                acks="all",
-                enable_idempotence=True,
-                allow_auto_create_topics=False,
+        self._known: set[Topic] = set()
+        self._pending = pending = PendingRecords(buffer_bytes, delivery_timeout)
+
+        def connect() -> Link:
+            return Link(
+                settings,
+                pending,
                 linger_ms=linger_ms,
-                batch_size=batch_bytes,
-                max_block_ms=int(max_block * 1000),
-                bootstrap_timeout_ms=int(max_block * 1000),
-                # kafka-python wants delivery >= linger + request.
-                request_timeout_ms=int(min(30.0, delivery_timeout / 2) * 1000),
-                delivery_timeout_ms=int(delivery_timeout * 1000) + linger_ms,
-                # Its default of 30 s would keep a producer waiting long after a broker is back.
-                reconnect_backoff_max_ms=2_000,
-                metrics_enabled=False,
+                batch_bytes=batch_bytes,
+                connect_timeout=max(1.0, max_block),
+                request_timeout=min(_REQUEST_SECONDS, max(0.1, delivery_timeout / 2)),
             )
+
+        try:
+            first = connect()
         except KafkaError as error:
             raise Unavailable(
                 f"no Kafka broker answers at {settings.address} ({type(error).__name__}); "
                 "start it, or set HEADRACE_KAFKA"
             ) from error
+        at_exit = partial(_end, pending, self._pid)
+        atexit.register(at_exit)
+        # The threads know `pending` and not the sink: when nobody holds it any more they finish, and end.
+        weakref.finalize(self, _finish, pending, self._pid).atexit = False
+        self._carrier = Carrier(pending, first, connect)
+        self._teller = Teller(pending, on_delivery, at_end=partial(atexit.unregister, at_exit))
+        self._carrier.start()
+        self._teller.start()
 
     def send(self, record: Record) -> None:
-        """Hand one record to the client; what becomes of it is told by `flush`, `close` and `on_delivery`."""
-        self._check_open()
+        """Take one record; what becomes of it is told by `flush`, `close` and `on_delivery`."""
+        self._check_process()
+        if self._pending.closed:
+            raise ProducerClosed("the producer is closed: build a new one")
         if record.topic not in self._known:
             self._find(record.topic)
         size = _RECORD_OVERHEAD + len(record.key) + len(record.value) + sum(len(k) + len(v) for k, v in record.headers)
-        number = self._pending.add(record.job_id, size, self._max_block)
-        try:
-            future = self._client.send(
-                self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers
-            )
-        except BaseException as error:
-            self._pending.done(number)
-            if isinstance(error, KafkaError):
-                raise Unavailable(f"job {record.job_id} was not sent: {_reason(error)}") from error
-            raise
-        future.add_callback(self._confirmed, number, record.job_id)
-        future.add_errback(self._failed, number, record.job_id)
+        self._pending.add(record, size, 0.0 if self._telling() else self._max_block)
 
     def flush(self, timeout: float) -> None:
         """Wait until all that was sent before is confirmed or has failed; DeliveryFailed lists the latter."""
         self._check_process()
+        self._check_thread()
         in_time = self._pending.wait(timeout)
         self._raise_failures()
         if not in_time:
+            trouble = f" ({self._pending.trouble})" if self._pending.trouble else ""
             raise Unavailable(
-                f"{len(self._pending)} records are not confirmed by {self._settings.address} after {timeout:g} s; "
-                "they stay in the buffer: flush again, or close"
+                f"{len(self._pending)} records are not confirmed by {self._settings.address} after {timeout:g} s"
+                f"{trouble}; they stay in the buffer: flush again, or close"
             )
 
     def close(self, timeout: float) -> None:
-        """Flush and disconnect. What is not confirmed in time counts as failed."""
-        self._check_process()
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        if not self._pending.wait(timeout):
+        """Flush and disconnect. What is not confirmed in time counts as failed. Closing twice does nothing.
+
+        In the child of a fork it does nothing: what is on its way is the parent's.
+        """
+        if os.getpid() != self._pid:
+            return
+        self._check_thread()
+        if not self._pending.close():
+            return
+        try:
+            self._pending.wait(timeout)
+        finally:  # also when the wait is interrupted
             self._pending.abandon(f"not confirmed within {timeout:g} s before the producer was closed")
-        # After an incomplete flush kafka-python raises here too; its daemon thread then ends with the process.
-        with suppress(KafkaTimeoutError):
-            self._client.close(timeout=1.0)
+            self._teller.join(_TELLING_SECONDS)
+            self._carrier.join(_LAST_WORDS_SECONDS)
         self._raise_failures()
 
     def _find(self, topic: Topic) -> None:
@@ -126,39 +138,40 @@ class KafkaSink:
                 f"topic {name!r} is not there on {self._settings.address}: `headrace up` creates it; "
                 "else create it yourself, or correct HEADRACE_TOPIC_PREFIX"
             )
-        try:
-            self._client.partitions_for(name)
-        except KafkaError as error:
-            reason = f"topic {name!r} cannot be reached on {self._settings.address}: {_reason(error)}"
-            raise Unavailable(reason) from error
         self._known.add(topic)
-
-    def _confirmed(self, number: int, job_id: str, _metadata: Any) -> None:
-        self._pending.done(number)
-        if self._on_delivery:
-            self._on_delivery(job_id, None)
-
-    def _failed(self, number: int, job_id: str, error: BaseException) -> None:
-        reason = _reason(error)
-        self._pending.done(number, reason)
-        if self._on_delivery:
-            self._on_delivery(job_id, Unavailable(f"job {job_id} was not confirmed: {reason}"))
 
     def _raise_failures(self) -> None:
         failures, count = self._pending.take_failures()
         if count:
             raise DeliveryFailed(failures, count)
 
-    def _check_open(self) -> None:
-        self._check_process()
-        if self._closed:
-            raise ProducerClosed("the producer is closed: build a new one")
+    def _telling(self) -> bool:
+        return threading.current_thread() is self._teller
+
+    def _check_thread(self) -> None:
+        if self._telling():
+            raise HeadraceError("on_delivery may not flush or close: both wait for it to return")
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ProducerClosed("this producer was built before a fork: build one in each process, after the fork")
 
 
-def _reason(error: BaseException) -> str:
-    """Kind and message of an error of the client, in one line."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+def _check(**settings: float) -> None:
+    for name, value in settings.items():
+        least = "at least 0" if name in ("linger_ms", "max_block") else "greater than 0"
+        if not isfinite(value) or value < 0 or (value == 0 and least == "greater than 0"):
+            raise ConfigurationError(f"{name} is {value}; it must be {least}")
+
+
+def _finish(pending: PendingRecords, pid: int) -> None:
+    """Nobody holds the sink any more: what it took is delivered, and its threads end."""
+    if os.getpid() == pid:  # in a fork, a thread that is not there may hold its lock for ever
+        pending.close()
+
+
+def _end(pending: PendingRecords, pid: int) -> None:
+    """The process ends, and nobody closed the sink."""
+    _finish(pending, pid)
+    if os.getpid() == pid and not pending.wait(_LAST_WORDS_SECONDS):
+        _log.warning("%d records were not confirmed when the process ended: close a producer to wait", len(pending))

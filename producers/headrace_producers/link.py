@@ -1,0 +1,173 @@
+"""One kafka-python producer, until its first failure."""
+
+from threading import Lock
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.errors import (
+    AuthorizationError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+    UnsupportedVersionError,
+)
+from kafka.net.compat import KafkaNetClient
+
+from headrace_producers.pending import PendingRecords
+from headrace_producers.settings import KafkaSettings
+from headrace_producers.sink import Record
+from headrace_schemas import Topic
+
+# What the broker says of a record, and would say again. All else may be mended by sending again.
+_REFUSALS = (
+    AuthorizationError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+    UnsupportedVersionError,
+)
+_METADATA_SECONDS = 1.0  # so long other topics wait for one that cannot be reached
+_NEVER_MS = 10 * 365 * 86_400_000  # its own time limit does not always hold: ours does
+
+
+class Link:
+    """A client that delivers records in order, and says what became of each to `pending`.
+
+    It stops at its first failure, before it sends anything that lies behind what has failed: so what is sent again, in
+    order and from the oldest on, keeps the order of each key. Raises KafkaError when no broker answers in time.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        pending: PendingRecords,
+        *,
+        linger_ms: int,
+        batch_bytes: int,
+        connect_timeout: float,
+        request_timeout: float,
+    ) -> None:
+        self._settings = settings
+        self._pending = pending
+        self._failing = Lock()
+        self._over = False
+        self.delivers = False  # something was confirmed
+        self.refused = False  # it failed because the broker refused a record, and the broker is well
+        self._known: set[str] = set()
+        self._client = _connect(
+            **settings.client_options(),
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            linger_ms=linger_ms,
+            batch_size=batch_bytes,
+            max_block_ms=int(_METADATA_SECONDS * 1000),
+            bootstrap_timeout_ms=int(connect_timeout * 1000),
+            request_timeout_ms=int(request_timeout * 1000),
+            delivery_timeout_ms=_NEVER_MS,
+            # Its default of 30 s would keep a producer waiting long after a broker is back.
+            reconnect_backoff_max_ms=2_000,
+            metrics_enabled=False,
+        )
+
+    def reaches(self, topic: Topic) -> bool:
+        """Whether the client knows where this topic is; it asks for a second at most."""
+        name = self._settings.topic(topic)
+        if name not in self._known:
+            try:
+                self._client.partitions_for(name)
+            except KafkaError as error:
+                self._pending.note(f"topic {name} cannot be reached on {self._settings.address}: {reason_of(error)}")
+                return False
+            self._known.add(name)
+        return True
+
+    def send(self, number: int, record: Record) -> None:
+        """Hand a record to the client. What goes wrong here is told like what goes wrong later."""
+        try:
+            future = self._client.send(
+                self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers
+            )
+        except _REFUSALS as error:
+            self._pending.refused(number, reason_of(error))  # not sent at all: the client is as it was
+        except KafkaError as error:
+            self._fail(error)
+        except Exception as error:  # the library's own checks of a record raise what they like
+            self._pending.refused(number, reason_of(error))
+        else:
+            future.add_callback(self._confirmed, number)
+            future.add_errback(self._failed, number)
+
+    def close(self) -> None:
+        """Stop at once: what the client has not sent yet, it never sends. Closing twice does nothing."""
+        with self._failing:
+            self._over = True
+        self._client.close()
+
+    def _confirmed(self, number: int, _metadata: Any) -> None:
+        self.delivers = True
+        self._pending.confirmed(number)
+
+    def _failed(self, number: int, error: BaseException) -> None:
+        if isinstance(error, _REFUSALS):
+            self._pending.refused(number, reason_of(error))
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._failing:
+            first, self._over = not self._over, True
+        if not first:
+            return  # what follows is said of all that the client still had
+        self._client.close()
+        if isinstance(error, _REFUSALS):
+            self.refused = True
+        else:
+            self._pending.note(reason_of(error))
+        self._pending.broke()
+
+
+class _Client(KafkaProducer):  # type: ignore[misc]  # the library has no types
+    """A KafkaProducer that never waits when it is let go of, and never raises: also at exit, and when it is collected.
+
+    The library's own `close` waits for what cannot be delivered, and then raises, without having closed anything.
+    """
+
+    def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
+        """What is not sent yet is not sent any more."""
+        sender = getattr(self, "_sender", None)
+        if sender is not None:
+            sender.force_close()
+        self._unregister_cleanup()
+        self._closed = True
+
+
+def reason_of(error: BaseException) -> str:
+    """Kind and message of an error of the client, in one line."""
+    kind, _, text = f"{type(error).__name__}: {error}".partition(": ")
+    # Errors without a message of their own are written as "[Error 59] UnknownProducerIdError: None".
+    text = text.splitlines()[0] if text else ""
+    return (kind if not text or kind in text else f"{kind}: {text}")[:300]
+
+
+def _connect(**options: Any) -> _Client:
+    opened: list[KafkaNetClient] = []
+
+    def open_network(**its_options: Any) -> KafkaNetClient:
+        opened.append(KafkaNetClient(**its_options))
+        return opened[-1]
+
+    try:
+        return _Client(kafka_client=open_network, **options)
+    except BaseException:
+        for each in opened:
+            each.close()  # the library leaves its sockets open
+        raise
