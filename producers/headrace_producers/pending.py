@@ -249,7 +249,8 @@ class PendingRecords:
         # A client that was replaced may still tell of what the next one has settled.
         if number in self._entries and number not in self._outcomes:
             self._outcomes[number] = failure
-            self._to_tell.notify_all()
+            if len(self._outcomes) == 1:
+                self._to_tell.notify_all()
 
     def _oldest_topic(self, held: Collection[Topic]) -> Topic | None:
         heads = [(numbers[0], topic) for topic, numbers in self._uncarried.items() if numbers and topic not in held]
