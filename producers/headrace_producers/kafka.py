@@ -61,7 +61,7 @@ class KafkaSink:
         self._max_block = max_block
         self._pid = os.getpid()
         self._known: set[Topic] = set()
-        self._pending = pending = PendingRecords(buffer_bytes, delivery_timeout)
+        self._pending = pending = PendingRecords(buffer_bytes, delivery_timeout, _REQUEST_SECONDS)
 
         def connect() -> Link:
             return Link(

@@ -141,6 +141,12 @@ class _Client(KafkaProducer):  # type: ignore[misc]  # the library has no types
     The library's own `close` waits for what cannot be delivered, and then raises, without having closed anything.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # A broker that was restarted without its log knows neither the client nor the partition. The library takes this
+        # for a log that was cut by retention, and tries the same again for ever.
+        self._sender._is_retention_based_unknown_producer_id = lambda *_: False
+
     def close(self, timeout: float | None = None, null_logger: bool = False) -> None:
         """What is not sent yet is not sent any more."""
         sender = getattr(self, "_sender", None)

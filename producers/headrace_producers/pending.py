@@ -39,12 +39,16 @@ class PendingRecords:
 
     Four kinds of threads meet here. Callers `add` and `wait`; a carrier takes what no client has yet; clients say what
     became of a record; a teller takes what is `settled`, tells it, and has it forgotten. A record is held, and counts,
-    until it was told. `lifetime`: seconds after which a record has failed.
+    until it was told. `lifetime`: seconds after which a record has failed. `patience`: seconds in which a client that
+    has records must confirm one, or is broken; it may take twice as long until that is seen.
     """
 
-    def __init__(self, limit_bytes: int, lifetime: float, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, limit_bytes: int, lifetime: float, patience: float = _LONGEST_WAIT, now: Callable[[], float] = monotonic
+    ) -> None:
         self._limit = limit_bytes
         self._lifetime = lifetime
+        self._patience = patience
         self._now = now
         # Reentrant: a sink that nobody holds any more may be collected, and so finished, anywhere.
         lock = RLock()
@@ -55,6 +59,8 @@ class PendingRecords:
         self._uncarried: dict[Topic, deque[int]] = {}
         self._outcomes: dict[int, str | None] = {}
         self._bytes = 0
+        self._carried = 0
+        self._progress = 0.0  # when the client in use confirmed something, or got its first record
         self._last = 0
         self._closed = False
         self._abandoned: str | None = None
@@ -158,6 +164,9 @@ class PendingRecords:
                 number = numbers.popleft()
                 entry = self._entries.get(number)
                 if entry is not None and number not in self._outcomes:
+                    if not self._carried:
+                        self._progress = self._now()
+                    self._carried += 1
                     entry.carried = True
                     taken.append((number, entry.record))
             return taken
@@ -166,6 +175,7 @@ class PendingRecords:
         """A new client: it has nothing yet, and is to get all that is not confirmed, in order."""
         with self._lock:
             self._broken = False
+            self._carried = 0
             self._uncarried = {}
             for number, entry in self._entries.items():
                 entry.carried = False
@@ -182,6 +192,7 @@ class PendingRecords:
         """The broker has the record."""
         with self._lock:
             self._trouble = None
+            self._progress = self._now()
             self._outcome(number, None)
 
     def refused(self, number: int, reason: str) -> None:
@@ -217,6 +228,7 @@ class PendingRecords:
             for each in told:
                 entry = self._entries.pop(each.number)
                 self._bytes -= entry.size
+                self._carried -= entry.carried
                 if each.failure is not None:
                     self._failed += 1
                     if len(self._failures) < MAX_FAILURES:
@@ -241,8 +253,9 @@ class PendingRecords:
             found[number] = Settled(number, entry.record.job_id, reason + self._because())
             if entry.carried:
                 # Only a client that is gone holds no memory for it. All others are younger: they are sent again.
-                self._broken = True
-                self._to_carry.notify_all()
+                self.broke()
+        if self._carried and now - self._progress >= self._patience:
+            self.broke()
         return list(found.values())
 
     def _outcome(self, number: int, failure: str | None) -> None:
@@ -260,7 +273,7 @@ class PendingRecords:
         if not self._entries:
             return None
         first = self._entries[self._oldest()]
-        return min(_LONGEST_WAIT, max(0.0, first.due - self._now()))
+        return min(_LONGEST_WAIT, self._patience, max(0.0, first.due - self._now()))
 
     def _because(self) -> str:
         return f" ({self._trouble})" if self._trouble else ""

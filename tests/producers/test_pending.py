@@ -20,9 +20,9 @@ class Hands:
         return self.time
 
 
-def pending_of(limit_bytes=10**9, lifetime=60.0, now=None):
+def pending_of(limit_bytes=10**9, lifetime=60.0, patience=60.0, now=None):
     """An empty buffer."""
-    return PendingRecords(limit_bytes, lifetime, now or Hands())
+    return PendingRecords(limit_bytes, lifetime, patience, now or Hands())
 
 
 def record(job_id, topic=Topic.GENERATION):
@@ -146,6 +146,31 @@ def test_a_client_whose_record_has_expired_is_replaced():
     now.time = 2
     tell(pending)
     assert pending.broken
+
+
+def test_a_client_that_confirms_nothing_is_replaced():
+    """It has its time from its first record, or its last confirmation, on."""
+    now = Hands()
+    pending = pending_of(patience=10, now=now)
+    now.time = 20
+    first = pending.add(record("a"), 1, 0)
+    pending.add(record("b"), 1, 0)
+    carried(pending)
+    now.time = 29
+    pending.confirmed(first)
+    tell(pending)
+    now.time = 38
+    pending.refused(pending.add(record("c"), 1, 0), "too large")
+    tell(pending)
+    assert not pending.broken
+    now.time = 39
+    pending.refused(pending.add(record("d"), 1, 0), "too large")
+    tell(pending)
+    assert pending.broken
+    pending.rewind()
+    pending.refused(pending.add(record("e"), 1, 0), "too large")
+    tell(pending)
+    assert not pending.broken
 
 
 def test_topics_do_not_wait_for_each_other():
