@@ -11,6 +11,7 @@ import redis
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.partitions import partitions_of
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
@@ -64,12 +65,14 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
         work=work,
         events=events,
         ingest=Ingest(
-            kafka=settings.kafka,
+            partitions=partitions_of(settings.kafka, ledger, name, clock),
+            prefix=settings.kafka.prefix,
             ledger=ledger,
             models=models,
             judge_model=settings.judge_model,
             max_active=settings.max_active,
             clock=clock,
+            troubles=troubles,
         ),
         dispatch=Dispatch(
             ledger=ledger,

@@ -3,8 +3,11 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
@@ -15,7 +18,11 @@ from tests.workers.bridge.records import Models, cancel, evaluation, generation,
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.bridge.ingest import Ingest, group_of
+from headrace_workers.away import AWAY
+from headrace_workers.bridge import partition_watch
+from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.partitions import group_of, partitions_of
+from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import JOBS, OUTBOX
@@ -26,9 +33,15 @@ def ingests(ledger):
     """Makes ingests, and closes them."""
     made = []
 
-    def make(kafka, max_active=1_000):
-        made.append(Ingest(kafka=kafka, ledger=ledger, models=Models(), judge_model=None, max_active=max_active,
-                           clock=SystemClock()))  # fmt: skip
+    def make(kafka, max_active=1_000, name="a"):
+        clock = SystemClock()
+        made.append(
+            Ingest(
+                partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
+                models=Models(), judge_model=None, max_active=max_active, clock=clock,
+                troubles=Troubles(ledger, name, clock),
+            )
+        )  # fmt: skip
         return made[-1]
 
     yield make
@@ -49,6 +62,13 @@ def until(ingest, condition, seconds=30):
 def states(ledger):
     """The ledger's jobs, with their states."""
     return {row.id: row.state for row in ledger.read(select(JOBS.c.id, JOBS.c.state))}
+
+
+def done_with(ledger, kafka, topic):
+    """How many records of a topic need not be read again, wherever that is kept."""
+    if kafka.groups:
+        return committed(kafka, group_of(kafka), topic)
+    return sum(following for place, following in ledger.positions().items() if place.topic == kafka.topic(topic))
 
 
 def keyed(number):
@@ -75,7 +95,7 @@ def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, inges
     assert sorted(announced) == ["dead"] * 7 + ["results"]
     assert {letter.category for letter in ledger.dead(DeadFilter())} == {"invalid"}
     ingest.close()
-    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 13
+    assert done_with(ledger, kafka, Topic.GENERATION) == 13
 
 
 def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
@@ -91,7 +111,7 @@ def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
     [refused] = ledger.dead(DeadFilter())
     assert json.loads(refused.headers)["trace\\xff\x00"] == "1"
     ingest.close()
-    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 5
+    assert done_with(ledger, kafka, Topic.GENERATION) == 5
 
 
 @pytest.mark.parametrize("codec", ["lz4", "snappy", "zstd"])
@@ -128,7 +148,7 @@ def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fre
     assert "offsets 1 to 1 cannot be read: its checksum is wrong" in refused.reason
     assert b'"idempotency_key":"7"' in bytes(refused.value)
     ingest.close()
-    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 3
+    assert done_with(ledger, kafka, Topic.GENERATION) == 3
 
 
 def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):
@@ -140,7 +160,9 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
     def flaky(*args):
         if failures:
             consumer = ingest._consumer  # asked itself: a second member would disturb the group
-            assert not any(consumer.committed(partition) for partition in consumer.assignment())
+            if kafka.groups:
+                assert not any(consumer.committed(partition) for partition in consumer.assignment())
+            assert ledger.positions() == {}
             raise failures.pop()
         return write_all(*args)
 
@@ -150,7 +172,168 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
     assert states(ledger) == {}
     until(ingest, lambda: len(states(ledger)) == 5 and len(ledger.dead(DeadFilter())) == 1)
     ingest.close()
-    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 6
+    assert done_with(ledger, kafka, Topic.GENERATION) == 6
+
+
+def read_alone(kafka):
+    """The same broker, without its consumer groups."""
+    return replace(kafka, groups=False)
+
+
+def test_without_groups_one_bridge_reads_all_and_another_takes_over(ledger, kafka, ingests):
+    """On any broker: the second waits; from one that was killed it takes over when the lease ends, from one that
+    stops at once; it goes on where the ledger says, and reads nothing twice.
+    """
+    kafka = read_alone(kafka)
+    first, second, third = (ingests(kafka, name=name) for name in "abc")
+    jobs = [keyed(number) for number in range(9)]
+    write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
+    until(first, lambda: len(states(ledger)) == 3)
+    assert len(first._consumer.assignment()) == 12
+    assert second.once(lambda hint: None) is None
+    assert second._consumer is None
+    write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
+    until(second, lambda: len(states(ledger)) == 6)  # the first is silent, as if killed
+    assert [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)] == [
+        2,
+        2,
+        2,
+        0,
+    ]
+    until(first, lambda: first._consumer is None)
+    second.close()
+    write(kafka, [record(job) for job, _ in jobs[6:]])
+    until(third, lambda: len(states(ledger)) == 9)
+    third.close()
+    assert done_with(ledger, kafka, Topic.GENERATION) == 9
+
+
+@pytest.mark.parametrize("runs_on", [True, False], ids=["the same bridge", "another bridge"])
+def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka, fresh_prefix, ingests, runs_on):
+    """Also when it already holds more records than were read of the old one."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    assert not kafka.groups
+    ensure_topics(kafka)
+    ingest = ingests(kafka)
+    jobs = [keyed(number) for number in range(10)]
+    write(kafka, [record(job) for job, _ in jobs[:3]])
+    until(ingest, lambda: len(states(ledger)) == 3)
+    embedded_kafka.kill()
+    embedded_kafka.restart()
+    ensure_topics(kafka)
+    write(kafka, [record(job) for job, _ in jobs[3:]])
+    if not runs_on:
+        ingest.close()
+        ingest = ingests(kafka, name="b")
+
+    def all_read():
+        try:
+            ingest.once(lambda hint: None)
+        except AWAY:
+            return False
+        return len(states(ledger)) == 10
+
+    eventually(all_read, 30)
+    eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7, 30)
+
+
+def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
+    """Of transactions only those that were committed count, and what comes after an abort is read.
+
+    Not on the embedded Tansu, which gives out what was aborted, too.
+    """
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(4)]
+    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
+    producer.init_transactions()
+    for (job, _), keep in zip(jobs, (False, True, False, True), strict=True):
+        producer.begin_transaction()
+        sent = record(job)
+        producer.send(kafka.topic(Topic.GENERATION), value=sent.value, headers=list(sent.headers), partition=0)
+        producer.flush()
+        if keep:
+            producer.commit_transaction()
+        else:
+            producer.abort_transaction()
+    producer.close()
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(states(ledger)) >= 2)
+    write(kafka, [record(generation(idempotency_key="last"))])
+    until(ingest, lambda: len(states(ledger)) >= 3)
+    assert set(states(ledger)) == {jobs[1][1], jobs[3][1], generation(idempotency_key="last").job_id("")}
+
+
+def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
+    """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
+    producer.init_transactions()
+    producer.begin_transaction()
+    jobs = [keyed(number) for number in range(3)]
+    opened = record(jobs[0][0])
+    producer.send(kafka.topic(Topic.GENERATION), value=opened.value, headers=list(opened.headers), partition=0)
+    producer.flush()
+    write(kafka, [record(jobs[1][0]), record(jobs[2][0], partition=1)])
+    ingest = ingests(kafka)
+    until(ingest, ledger.troubles)
+    assert set(states(ledger)) == {jobs[2][1]}
+    [trouble] = ledger.troubles()
+    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
+    assert "from offset 0 on wait for a transaction" in trouble.reason
+    assert "wait for a transaction" in ingest.once(lambda hint: None).why
+    producer.commit_transaction()
+    producer.close()
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+
+
+def test_a_partition_that_the_broker_cannot_read_holds_no_other(
+    ledger, apache_kafka, fresh_prefix, ingests, monkeypatch
+):
+    """It is named, with the broker's words; jobs of the other partitions are taken all the while."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(4)]
+    write(kafka, [record(jobs[0][0]), record(jobs[1][0], partition=1)])
+    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.GENERATION)}-0/*.log")
+    with segment.open("r+b") as file:  # under the broker's hands: with such a file it would not start
+        file.seek(8)
+        file.write((5).to_bytes(4, "big"))  # a batch shorter than its own head
+    ingest = ingests(kafka)
+    until(ingest, ledger.troubles)
+    [trouble] = ledger.troubles()
+    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
+    assert "cannot be read at offset 0" in trouble.reason
+    write(kafka, [record(jobs[2][0], partition=1), record(jobs[3][0], partition=2)])
+    until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
+
+
+def test_a_bridge_without_partitions_says_so(ledger, kafka, ingests, monkeypatch):
+    """In the ledger and to its loop, on each broker; with the first partition that is over."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.0)
+    shared = replace(kafka, groups=True)
+    ingest = ingests(shared)
+    first = ingest.once(lambda hint: None)
+    assert "no partition to read" in first.why
+    assert [trouble.subject for trouble in ledger.troubles()] == ["ingest"]
+    until(ingest, lambda: ingest._consumer.assignment() and not ledger.troubles())
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch, groups):
+    """Its connections and threads are not left behind at every try."""
+    closed = []
+    close = KafkaConsumer.close
+    monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
+    for step in ("partitions_for_topic", "subscribe") if groups else ("assign", "seek"):
+        with monkeypatch.context() as patched:
+            patched.setattr(KafkaConsumer, step, lambda *_: (_ for _ in ()).throw(KafkaError("gone")))
+            with pytest.raises(KafkaError):
+                ingests(replace(kafka, groups=groups), name="a").once(lambda hint: None)
+    assert len(closed) == 2
 
 
 def test_duplicates_are_passed_over(ledger, kafka, ingests):

@@ -245,7 +245,7 @@ def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafk
     kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     wrong, right = relays(kafka, "wrong"), relays(kafka, "right")
-    monkeypatch.setattr(wrong, "_ledger_time", lambda: int(time.time() * 1000) + 2 * 3_600_000)
+    monkeypatch.setattr(wrong._ledger_time, "ms", lambda: int(time.time() * 1000) + 2 * 3_600_000)
     say(ledger, 3)
     with pytest.raises(Unavailable, match="clock is wrong by an hour or more"):
         wrong.once()

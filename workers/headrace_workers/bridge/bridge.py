@@ -130,8 +130,8 @@ class Bridge:
         while self._relay.once():
             pass
 
-    def _ingest_once(self) -> None:
-        self._ingest.once(self._tell)
+    def _ingest_once(self) -> Awaited | None:
+        return self._ingest.once(self._tell)
 
     def _tell(self, hint: Hint) -> None:
         """There is something to do: here, or for other bridges where it is not done here."""

@@ -1,13 +1,18 @@
 """Kafka to ledger: poll, decide about each record, write all in one transaction, and only later commit the offsets."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from headrace_producers.any_record import Unreadable
-from headrace_producers.settings import KafkaSettings
-from headrace_schemas.topics import INBOUND, topic_of
+from headrace_schemas.topics import topic_of
 from headrace_workers.bridge.accept import KnownModels, Rules, accept
+from headrace_workers.bridge.fetches import Fetches
+from headrace_workers.bridge.ledger_time import LedgerTime
+from headrace_workers.bridge.partition_watch import PartitionWatch
+from headrace_workers.bridge.partitions import DUTY, Partitions
+from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
@@ -15,33 +20,14 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
+from headrace_workers.progress import Awaited
 from headrace_workers.wake import Hint
 
 _POLL_MS = 100
-# A poll that ends while the group still forms lets the client forget that it has joined, and it joins again. Brokers
-# take some seconds over a first join.
-_JOIN_MS = 8_000
-_BATCH = 500
-_COUNT_EVERY = 1.0  # seconds between looks at how full the ledger is
+_LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _RESUME_AT = 0.9  # of the bound
-_ASK_CLOCK_EVERY = 1.0
 # Seconds between commits while records keep coming. A successor reads again what was not committed, and passes it over.
 _COMMIT_EVERY = 1.0
-
-# A group's first join takes half the session timeout on some brokers; six seconds is also soon enough for a failover.
-_CONSUMER = {
-    "enable_auto_commit": False,
-    "auto_offset_reset": "earliest",
-    "session_timeout_ms": 6_000,
-    "heartbeat_interval_ms": 1_500,
-    "max_poll_records": _BATCH,
-    "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
-}
-
-
-def group_of(kafka: KafkaSettings) -> str:
-    """The consumer group of all bridges of one deployment: it carries the prefix of its topics, as they do."""
-    return f"{kafka.prefix}ingest"
 
 
 class Ingest:
@@ -50,36 +36,50 @@ class Ingest:
     def __init__(
         self,
         *,
-        kafka: KafkaSettings,
+        partitions: Partitions,
+        prefix: str,
         ledger: Ledger,
         models: KnownModels,
         judge_model: str | None,
         max_active: int,
         clock: Clock,
+        troubles: Troubles,
     ) -> None:
-        self._kafka = kafka
+        self._partitions = partitions
+        self._prefix = prefix
         self._ledger = ledger
         self._models = models
         self._judge_model = judge_model
         self._max_active = max_active
         self._clock = clock
-        self._consumer: Any = None
-        self._counted_at = float("-inf")
-        self._paused = False
+        self._troubles = troubles
+        self._watch = PartitionWatch(clock)
+        self._ledger_time = LedgerTime(ledger, clock)
+        self._consumer: Any = None  # the one that `_fetches` follows
+        self._fetches: Fetches
+        self._looked_at = float("-inf")
+        self._full = False
+        self._waits: Awaited | None = None
         self._uncommitted_since: float | None = None
-        self._asked_clock: tuple[int, float] | None = None  # what the ledger's clock said (ms), and when on ours
 
-    def once(self, tell: Callable[[Hint], object]) -> None:
-        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull."""
+    def once(self, tell: Callable[[Hint], object]) -> Awaited | None:
+        """Take in what one poll brings. `tell` is called with what came of it. Kafka is told in the next lull.
+
+        What keeps it from reading something is returned, when that lasts.
+        """
         consumer = self._open()
-        self._watch_fullness(consumer)
-        polled = consumer.poll(timeout_ms=_POLL_MS if consumer.assignment() else _JOIN_MS)
+        if consumer is None:
+            time.sleep(_POLL_MS / 1000)
+            return self._waits
+        self._look(consumer)
+        self._pause(consumer)
+        polled = consumer.poll(timeout_ms=_POLL_MS if consumer.assignment() else self._partitions.join_ms)
         records = [self._record(raw) for batch in polled.values() for raw in batch]
         if not records:
-            self._commit(consumer)
-            return
+            self._commit()
+            return self._waits
         try:
-            hints = self._take(records)
+            hints = self._take(records, self._partitions.following(polled))
         except BaseException:
             self._rewind(polled)
             raise
@@ -89,59 +89,44 @@ class Ingest:
         if self._uncommitted_since is None:
             self._uncommitted_since = now
         elif now - self._uncommitted_since > _COMMIT_EVERY:
-            self._commit(consumer)
+            self._commit()
+        return self._waits
 
     def close(self) -> None:
-        """Leave the group, so that others take over at once."""
-        if self._consumer is not None:
-            consumer, self._consumer = self._consumer, None
-            try:
-                self._commit(consumer)
-            finally:
-                consumer.close()
+        """Let go of the partitions, so that others take over at once."""
+        self._consumer = None
+        try:
+            self._commit()
+        finally:
+            self._partitions.close()
 
-    def _commit(self, consumer: Any) -> None:
+    def _open(self) -> Any:
+        consumer = self._partitions.open()
+        if consumer is not self._consumer:
+            self._consumer, self._uncommitted_since = consumer, None
+            if consumer is None:  # another bridge reads
+                self._say({})
+            else:
+                self._fetches = Fetches(consumer, self._clock)
+        return consumer
+
+    def _commit(self) -> None:
         if self._uncommitted_since is not None:
-            consumer.commit()
+            self._partitions.commit()
             self._uncommitted_since = None
 
-    def _take(self, records: list[Record]) -> list[Hint]:
-        rules = Rules(self._models, self._judge_model, self._ledger_time())
+    def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
+        rules = Rules(self._models, self._judge_model, self._ledger_time.ms())
         decided = [accept(record, rules) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
-        new = self._ledger.ingest(jobs, refused, cancellations)
+        new = self._ledger.ingest(jobs, refused, cancellations, following)
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
             reasons = "; ".join(sorted({burial.reason[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations)
-
-    def _ledger_time(self) -> int:
-        """The ledger's clock (ms), asked at most once a second: deadlines are no finer than that."""
-        now = self._clock.monotonic()
-        if self._asked_clock is None or now - self._asked_clock[1] > _ASK_CLOCK_EVERY:
-            self._asked_clock = self._ledger.now(), now
-        told, at = self._asked_clock
-        return told + int((now - at) * 1000)
-
-    def _open(self) -> Any:
-        if self._consumer is None:
-            from kafka import KafkaConsumer
-
-            from headrace_producers.any_record import read_any_record
-
-            topics = [self._kafka.topic(topic) for topic in INBOUND]
-            consumer = KafkaConsumer(group_id=group_of(self._kafka), **self._kafka.client_options(), **_CONSUMER)
-            read_any_record(consumer)
-            # A member that joins before it has seen the topics is given no partition for minutes: see them first.
-            for topic in topics:
-                consumer.partitions_for_topic(topic)
-            consumer.subscribe(topics)
-            self._consumer = consumer
-            self._paused, self._uncommitted_since = False, None
-        return self._consumer
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""
@@ -151,28 +136,45 @@ class Ingest:
             for partition, batch in polled.items():
                 self._consumer.seek(partition, batch[0].offset)
         except (KafkaError, KeyError, AssertionError):  # no longer ours: its next owner begins at the committed offset
-            consumer, self._consumer = self._consumer, None
-            consumer.close()
+            self._consumer = None
+            self._partitions.close()
 
     def _record(self, raw: Any) -> Record:
-        topic = topic_of(raw.topic, self._kafka.prefix)
+        topic = topic_of(raw.topic, self._prefix)
         unreadable = raw.headers.reason if isinstance(raw.headers, Unreadable) else None
         headers, timestamp = tuple(raw.headers or ()), raw.timestamp or 0
         return Record(topic, raw.partition, raw.offset, headers, raw.value, timestamp, raw.key, unreadable)
 
-    def _watch_fullness(self, consumer: Any) -> None:
-        """Pause while the ledger holds more than the bound; polling goes on, so that the group stays ours."""
+    def _look(self, consumer: Any) -> None:
+        """Now and then see how full the ledger is, and whether a partition is in trouble."""
         now = self._clock.monotonic()
-        if now - self._counted_at < _COUNT_EVERY:
+        if now - self._looked_at < _LOOK_EVERY:
             return
-        self._counted_at = now
+        self._looked_at = now
         active = self._ledger.active_jobs()
-        if active >= self._max_active:
-            consumer.pause(*consumer.assignment())  # again and again: partitions may have been assigned since
-            if not self._paused:
-                log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
-            self._paused = True
-        elif self._paused and active <= self._max_active * _RESUME_AT:
-            consumer.resume(*consumer.paused())
+        if not self._full and active >= self._max_active:
+            log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
+            self._full = True
+        elif self._full and active <= self._max_active * _RESUME_AT:
             log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
-            self._paused = False
+            self._full = False
+        self._say(self._watch.look(consumer, self._fetches.last, self._left_alone(consumer)))
+
+    def _say(self, troubles: dict[str, str]) -> None:
+        self._troubles.tell(DUTY, troubles)
+        self._waits = None
+        if troubles:
+            reasons = "; ".join(f"{subject} {reason}".lstrip() for subject, reason in troubles.items())
+            self._waits = Awaited("what it is to read", reasons[:1_000])
+
+    def _left_alone(self, consumer: Any) -> Collection[Any]:
+        """While the ledger holds more than the bound all: polling goes on, so that the group stays ours."""
+        return consumer.assignment() if self._full else self._fetches.resting()
+
+    def _pause(self, consumer: Any) -> None:
+        # Again and again: partitions may have been assigned since.
+        wanted, paused = set(self._left_alone(consumer)) & consumer.assignment(), consumer.paused()
+        if wanted - paused:
+            consumer.pause(*(wanted - paused))
+        if paused - wanted:
+            consumer.resume(*(paused - wanted))

@@ -9,6 +9,7 @@ its end before what led to it, neither now nor when it is tried again. All other
 import logging
 
 from headrace_workers.away import KafkaUnavailable, awaited, words
+from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
@@ -23,7 +24,6 @@ _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that 
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty much more often
 _PUBLISH_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
-_ASK_CLOCK_EVERY = 1.0
 
 
 class Relay:
@@ -38,7 +38,8 @@ class Relay:
         self._held_until = float("-inf")
         self._gives_way_until = float("-inf")
         self.waits: Awaited | None = None  # what keeps it from publishing
-        self._asked_clock: tuple[int, float] | None = None  # what the ledger's clock said (ms), and when on ours
+        # This machine's own clock may be wrong, and brokers refuse records from the future.
+        self._ledger_time = LedgerTime(ledger, clock)
 
     def once(self) -> int:
         """Publish the oldest events; how many were published or set aside. 0 also while another bridge has this duty.
@@ -51,7 +52,7 @@ class Relay:
         if not rows:
             self._all_is_well()
             return 0
-        done = self._publisher.publish(rows, timestamp=self._ledger_time(), seconds=_PUBLISH_SECONDS)
+        done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
         if done.refused:
             self._ledger.set_aside(done.refused)
             for row in rows:
@@ -89,21 +90,13 @@ class Relay:
     def _give_way(self, error: BaseException) -> None:
         self._held_until = float("-inf")
         self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
-        self._asked_clock = None
+        self._ledger_time.ask_anew()
         reason = f"events cannot be published from here: {_in_words(error)}"
         failure = KafkaUnavailable(reason)
         self.waits = awaited(failure)
         self._ledger.lay_down(self._bridge, DUTY)
         self._troubles.tell(DUTY, {"": reason})
         raise failure from error
-
-    def _ledger_time(self) -> int:
-        """The ledger's clock (ms): this machine's may be wrong, and brokers refuse records from the future."""
-        now = self._clock.monotonic()
-        if self._asked_clock is None or now - self._asked_clock[1] > _ASK_CLOCK_EVERY:
-            self._asked_clock = self._ledger.now(), now
-        told, at = self._asked_clock
-        return told + int((now - at) * 1000)
 
 
 def _in_words(error: BaseException) -> str:
