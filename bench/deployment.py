@@ -86,6 +86,7 @@ def _environment(services: Services, kafka: KafkaSettings, ledger: str, home: Pa
     return own | {
         "HEADRACE_HOME": str(home),
         "HEADRACE_KAFKA": kafka.address,
+        "HEADRACE_KAFKA_GROUPS": "on" if kafka.groups else "off",
         "HEADRACE_TOPIC_PREFIX": kafka.prefix,
         "HEADRACE_REDIS": services.redis,
         "HEADRACE_LEDGER": ledger,

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.chaos.history import may_be_written, query
@@ -45,6 +45,7 @@ class Deployment:
     """
 
     kafka: str
+    groups: bool = True  # whether the broker's consumer groups are used
     prefix: str
     redis: str
     ledger: str
@@ -68,7 +69,7 @@ class Deployment:
     @property
     def settings(self) -> KafkaSettings:
         """For clients."""
-        return KafkaSettings.at(self.kafka, self.prefix)
+        return replace(KafkaSettings.at(self.kafka, self.prefix), groups=self.groups)
 
     def producer(self, patience: float = 30.0) -> Producer:
         """A producer of jobs for the echo model, which waits so many seconds for a broker that is away."""
@@ -208,6 +209,7 @@ class Deployment:
     def _environment(self) -> dict[str, str]:
         return {
             "HEADRACE_KAFKA": self.kafka,
+            "HEADRACE_KAFKA_GROUPS": "on" if self.groups else "off",
             "HEADRACE_TOPIC_PREFIX": self.prefix,
             "HEADRACE_REDIS": self.redis,
             "HEADRACE_LEDGER": self.ledger,

@@ -67,6 +67,7 @@ class Servers:
             ledger = watched.replace(f":{self.postgres.port}/", f":{self.postgres_proxy.port}/")
         return Deployment(
             kafka=self.broker.address,
+            groups=self.broker.broker.groups,
             prefix="chaos.",
             redis=self.redis.url.replace(f":{port_of(self.redis.url)}", f":{self.redis_proxy.port}"),
             ledger=ledger,
