@@ -80,3 +80,44 @@ def test_renewing_goes_on_after_an_error(ledger, renewing, monkeypatch, error):
         with writing(ledger.engine) as tx:
             tx.execute(update(CLAIMS).values(lease_until=5))
         eventually(lambda: lease_until(ledger) > 5)
+
+
+def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
+    """As soon as the ledger can be told, and once."""
+    renewer, claim = renewing
+    release, failures, calls = ledger.release, [Unavailable("away"), RuntimeError("odd")], []
+
+    def flaky(*args):
+        calls.append(args)
+        if failures:
+            raise failures.pop()
+        return release(*args)
+
+    monkeypatch.setattr(ledger, "release", flaky)
+    renewer.let_go(claim.id)
+    eventually(lambda: ledger.overview().claims == 0)
+    eventually(lambda: renewer.give_back() == 0)
+    assert len([args for args in calls if args == ([claim.id],)]) == 3
+
+
+def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
+    """A long lease does not mean a long pause: what is left of it goes on running out."""
+    claim = claim_one(ledger)
+    renewer = Renewer(ledger, 600_000, Progress().loop("renew"))
+    waits, renew, failures = [], ledger.renew, [Unavailable("away")]
+
+    def flaky(*args):
+        if failures:
+            raise failures.pop()
+        renewer.stop()
+        return renew(*args)
+
+    def wait(seconds):
+        waits.append(seconds)
+        return len(waits) > 2
+
+    monkeypatch.setattr(ledger, "renew", flaky)
+    monkeypatch.setattr(renewer, "_rest", wait)
+    with renewer.renewing(claim.id):
+        renewer._loop()
+    assert waits == [200, 1, 200]

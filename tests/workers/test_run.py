@@ -26,9 +26,9 @@ from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
 from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.database import LedgerRefused, writing
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 from headrace_workers.outcome import Dead, Done, Retry
 from headrace_workers.progress import Progress
 from headrace_workers.renew import Renewer
@@ -74,7 +74,7 @@ def runner(ledger, step, tasks=None, others=None, **settings):
     steps = {("model.echo", stage): step for stage in ("generate", "judge")} | (others or {})
     return Runner(
         ledger=ledger, steps=steps, settings=settings,
-        bell=Bell(), clock=SystemClock(), worker="w",
+        bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
         hand_over=HandOver(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", does=steps, depth=2, lease_ms=60_000
@@ -104,10 +104,10 @@ def states(ledger):
     return {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
 
 
-def run_all(ledger, step, **settings):
+def run_all(ledger, step, others=None, **settings):
     """Claim once and run it."""
     claim = claim_one(ledger)
-    runner(ledger, step, **settings).run(claim.id)
+    runner(ledger, step, others=others, **settings).run(claim.id)
     return claim
 
 
@@ -212,10 +212,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing(ledger):
 
     def slow(tasks):
         time.sleep(0.01)
-        with writing(ledger.engine) as tx:
-            from headrace_workers.ledger.tables import CLAIMS
-
-            tx.execute(update(CLAIMS).values(lease_until=0))
+        run_out(ledger)
         ledger.reap(3)
         run_all(ledger, answer_all)
         return [Dead(Category.PERMANENT, "too late") for _ in tasks]
@@ -308,15 +305,125 @@ def test_a_message_that_comes_again_while_its_claim_runs_is_passed_over(ledger):
     assert calls == [1]
 
 
-def test_a_ledger_that_stays_away_is_an_error(ledger, monkeypatch):
-    """Longer than a lease there is nothing to insist on: whoever holds the work then may do it."""
+def test_a_worker_that_is_to_end_waits_a_lease_for_the_ledger_and_no_longer(ledger, monkeypatch):
+    """It lets go of what it had asked for: should it have begun without our knowing, it is given back."""
+    take_in(ledger, [generation()])
+    claim, start = claim_one(ledger), ledger.start
 
-    def away(*_args, **_kwargs):
+    def lost(*args, **kwargs):
+        start(*args, **kwargs)
         raise Unavailable("away")
 
-    monkeypatch.setattr(ledger, "start", away)
-    with pytest.raises(Unavailable):
-        runner(ledger, answer_all, lease=0.15).run(1)
+    monkeypatch.setattr(ledger, "start", lost)
+    worker = runner(ledger, answer_all, lease=0.15)
+    worker.leave()
+    worker.run(claim.id)
+    assert worker.give_back() == 1
+
+
+def test_a_worker_that_comes_back_too_late_has_not_died(ledger, monkeypatch):
+    """The ledger was away for it alone: its work was taken back, and counts against no job once it is there again."""
+    (job_id,) = take_in(ledger, [generation()])
+    complete, away = ledger.complete, [Unavailable("away")]
+
+    def cut_off(*args, **kwargs):
+        if away:
+            run_out(ledger)
+            assert ledger.reap(3).crashed == 1
+            assert crashes(ledger) > 0
+            raise away.pop()
+        return complete(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "complete", cut_off)
+    run_all(ledger, answer_all)
+    assert (states(ledger), crashes(ledger)) == ({(job_id, "generate"): "ready"}, 0)
+
+
+def run_out(ledger):
+    """Let every lease have run out."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(lease_until=0))
+
+
+def crashes(ledger):
+    """How many are counted against all steps."""
+    return sum(row.crashes for row in ledger.read(select(STEPS.c.crashes)))
+
+
+def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
+    """It was written, and what it had kept is begun and nobody else's: the worker finds it and goes on."""
+    (job_id,) = take_in(ledger, [generation()])
+    complete, failures = ledger.complete, [Unavailable("away")]
+
+    def lost(*args, **kwargs):
+        done = complete(*args, **kwargs)
+        if failures:
+            raise failures.pop()
+        return done
+
+    monkeypatch.setattr(ledger, "complete", lost)
+    others = {("moderate", "moderate"): pass_all, ("judge", "judge"): partial(judge, generator=None)}
+    run_all(ledger, answer_all, others=others)
+    assert set(states(ledger).values()) == {"done"}
+    assert (ledger.overview().claims, list(ledger.terminals([job_id]))) == (0, [job_id])
+
+
+def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger, monkeypatch, caplog):
+    """Nothing stays begun, nothing spins, nothing looks like a worker's death; the reason names no user's text."""
+
+    def broken(*_args):
+        raise ValueError("with a text of the user's")
+
+    monkeypatch.setattr("headrace_workers.run.settle", broken)
+    (job_id,) = take_in(ledger, [generation()])
+    for attempt in range(1, 4):
+        run_all(ledger, answer_all, max_attempts=3)
+        assert (ledger.overview().claims, crashes(ledger)) == (0, 0)
+        ((state, tried),) = ledger.read(select(STEPS.c.state, STEPS.c.attempts))
+        assert (state, tried) == ("waiting" if attempt < 3 else "dead", attempt)
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(ready_at=0))
+        ledger.reap(3)
+    (letter,) = ledger.dead(DeadFilter())
+    assert letter.job_id == job_id
+    assert "ValueError" in letter.reason
+    assert "text" not in letter.reason
+
+
+def test_a_claim_that_cannot_even_be_put_off_is_let_go_of(ledger, monkeypatch):
+    """The renewer gives it back, a while later."""
+    take_in(ledger, [generation()])
+
+    def broken(*_args, **_kwargs):
+        raise LedgerRefused("broken")
+
+    monkeypatch.setattr(ledger, "complete", broken)
+    worker = runner(ledger, answer_all)
+    worker.run(claim_one(ledger).id)
+    assert worker.give_back() == 1
+    assert (set(states(ledger).values()), crashes(ledger)) == ({"ready"}, 0)
+
+
+def test_a_stage_that_this_version_does_not_know_waits_for_one_that_does(ledger):
+    """As in a rolling upgrade: it was not tried, it is not poison however often, and it does not spin."""
+    (job_id,) = take_in(ledger, [generation()])
+    old = runner(ledger, answer_all)
+    for _ in range(5):
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(stage="summarize", state="ready"))
+        old.run(claim_one(ledger).id)
+        ((state, attempts, ready_at, reason),) = ledger.read(
+            select(STEPS.c.state, STEPS.c.attempts, STEPS.c.ready_at, STEPS.c.reason)
+        )
+        assert (state, attempts, crashes(ledger)) == ("waiting", 0, 0)
+        assert ready_at > ledger.now()
+        assert "'summarize'" in reason
+        assert claim_one(ledger) is None
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(stage="generate", ready_at=0))
+    ledger.reap(3)
+    run_all(ledger, answer_all)
+    assert states(ledger)[job_id, "generate"] == "done"
 
 
 def test_what_is_in_hand_is_given_back_at_a_stop(ledger):

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.away import words
 from headrace_workers.grouping import is_model_queue
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
@@ -61,6 +63,7 @@ class HandOver:
             while unsent:
                 self._tasks.send(unsent[0])
                 unsent.pop(0)
-        except Unavailable as error:
-            log("run", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {error}")
-            self._ledger.release([claim.id for claim in unsent])
+        except Exception as error:  # whatever it was: the caller has work of its own to go on with
+            log("run", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
+            with suppress(Unavailable):
+                self._ledger.release([claim.id for claim in unsent])

@@ -23,7 +23,7 @@ class Action(StrEnum):
     AVAILABLE = "available"  # it answers again
     STUCK = "stuck"  # a loop did not go on: its process ends itself
     REAPED = "reaped"  # leases ran out
-    CLOCK_JUMPED = "clock_jumped"
+    LEASES_PUT_OFF = "leases_put_off"  # the ledger was away or its clock jumped: nobody was silent meanwhile
     FOREIGN = "foreign"  # a claim of another ledger was refused
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not

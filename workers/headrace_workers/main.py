@@ -155,5 +155,6 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
         ),
         clock=SystemClock(),
         worker=worker,
+        progress=progress,
     )
     return Hands(runner, parallel, ledger.identity)

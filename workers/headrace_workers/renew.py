@@ -11,9 +11,11 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action
 from headrace_workers.progress import Loop
 
+_SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease goes on meanwhile
+
 
 class Renewer:
-    """Renews every claim that is in hand, three times a lease."""
+    """Renews every claim that is in hand, three times a lease, and gives back those that were let go of."""
 
     def __init__(self, ledger: Ledger, lease_ms: int, loop: Loop) -> None:
         self._ledger = ledger
@@ -21,6 +23,7 @@ class Renewer:
         self._progress = loop
         self._lock = threading.Lock()
         self._held: set[int] = set()
+        self._let_go: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="renew", daemon=True)
 
@@ -50,19 +53,42 @@ class Renewer:
         with self._lock:
             return sorted(self._held)
 
+    def let_go(self, claim_id: int) -> None:
+        """Give this claim back in a while, as soon as the ledger can be told."""
+        with self._lock:
+            self._let_go.add(claim_id)
+
+    def give_back(self) -> int:
+        """Give back all claims that are in hand or were let go of; the number of steps."""
+        with self._lock:
+            claims = self._held | self._let_go
+        return self._ledger.release(sorted(claims)) if claims else 0
+
     def _loop(self) -> None:
-        while not self._rest():
-            held = self.held()
+        pause = every = self._lease_ms / 3000
+        while not self._rest(pause):
             try:
-                if held:
-                    self._ledger.renew(held, self._lease_ms)
+                self._round()
                 self._progress.beat()
+                pause = every
             except Unavailable as error:
                 self._progress.beat(awaited(error))
+                pause = min(every, _SOON)
             except Exception:  # whatever it was: without this thread every lease of this process would end
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
 
-    def _rest(self) -> bool:
+    def _round(self) -> None:
+        held = self.held()
+        if held:
+            self._ledger.renew(held, self._lease_ms)
+        with self._lock:
+            gone = sorted(self._let_go)
+        if gone:
+            self._ledger.release(gone)
+            with self._lock:
+                self._let_go.difference_update(gone)
+
+    def _rest(self, seconds: float) -> bool:
         """Wait for the next round; whether to stop."""
         with self._progress.excused():  # a lease may be longer than a loop may be silent
-            return self._stop.wait(self._lease_ms / 3000)
+            return self._stop.wait(seconds)

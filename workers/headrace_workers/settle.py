@@ -51,6 +51,11 @@ def settle(started: Started, row: StepRow, task: Task, outcome: Outcome, conditi
             return buried(started.stage, row, category, reason)
 
 
+def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
+    """What becomes of a step whose worker failed around it."""
+    return _retry(started, row, None, Retry(reason), conditions)
+
+
 def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, conditions: Conditions) -> Advanced:
     record = StageRecord(
         stage=started.stage,
@@ -85,19 +90,20 @@ def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, condit
             tokens=row.tokens,
             event_type=event_type,
             payload=out.value,
+            read_bytes=len(row.job_payload) + len(out.value),
         )
         for stage in stages_after(topic_for(event))  # type: ignore[arg-type]
     )
     return Advanced(row.job_id, out, following)
 
 
-def _retry(started: Started, row: StepRow, task: Task, retry: Retry, conditions: Conditions) -> Settled:
+def _retry(started: Started, row: StepRow, task: Task | None, retry: Retry, conditions: Conditions) -> Settled:
     delay = max(retry.after, backoff(row.attempts, conditions.random))
     due = started.now + int(conditions.ran_ms) + int(delay * 1000)
     last = row.attempts >= conditions.max_attempts
     if not last and (row.deadline >= NEVER or due < row.deadline):
         return Postponed(row.job_id, int(delay * 1000), retry.reason)
-    if retry.otherwise is not None:
+    if retry.otherwise is not None and task is not None:
         return _advance(started, row, task, retry.otherwise, conditions)
     if last:
         reason = f"given up after {row.attempts} attempts: {retry.reason}"

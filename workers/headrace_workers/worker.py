@@ -75,6 +75,11 @@ class _Process:
                 "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give "
                 "each a prefix or a Redis database of its own", claim=claim_id)  # fmt: skip
 
+    def leave(self, **_: Any) -> None:
+        """It is to end soon."""
+        if self._hands is not None:
+            self._hands.runner.leave()
+
     def put_away(self, **_: Any) -> None:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
@@ -119,6 +124,7 @@ def run_worker(
         signals.worker_shutdown.connect(process.put_away, weak=False)
     asked: list[str] = []  # the signals that asked for an end
     signals.worker_shutting_down.connect(lambda sig, **_: asked.append(sig), weak=False)
+    signals.worker_shutting_down.connect(process.leave, weak=False)
     if Role.GENERATE in roles and model is not None:
         express = process.express = Express(
             app, queue_of(names, model_queue(model)), process.run, progress.loop("express")

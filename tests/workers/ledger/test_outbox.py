@@ -56,10 +56,11 @@ def test_a_job_with_an_event_set_aside_is_not_forgotten(ledger, job):
         tx.execute(update(JOBS).values(state="done", ended_at=1))
     [number] = say(ledger, ("a", b"x"))
     ledger.set_aside({number: "too large"})
-    assert ledger.prune(0) == 1
+    ledger.prune(0)
     assert [row.id for row in ledger.read(select(JOBS.c.id))] == ["a"]
     ledger.retry_outbox()
-    assert ledger.prune(0) == 1
+    ledger.prune(0)
+    assert ledger.read(select(JOBS.c.id)) == []
 
 
 def test_troubles_are_told_and_end(ledger):

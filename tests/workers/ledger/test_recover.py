@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.ledger.claim import Claim
@@ -15,7 +14,7 @@ from headrace_workers.ledger.tables import CLAIMS, STEPS
 def run_out(ledger):
     """Let every lease have run out."""
     with writing(ledger.engine) as tx:
-        tx.execute(update(CLAIMS).values(lease_until=0))
+        tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
 
 
 def begin(ledger, taken: Claim, worker="w"):
@@ -77,8 +76,10 @@ def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
     ledger.ingest([culprit, innocent])
     for number in range(5):
         begun = [begin(ledger, claim(limit=1), worker=f"w{number}") for _ in range(2)]
+        run_out(ledger)
         with writing(ledger.engine) as tx:  # the lease of one runs out first
-            tx.execute(update(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id).values(lease_until=0))
+            later = ledger.now() + 10_000
+            tx.execute(update(CLAIMS).where(CLAIMS.c.id == begun[1].claim_id).values(lease_until=later))
         assert ledger.reap(3).crashed == 2  # its worker is dead: the other is taken back too
         assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"waiting"}  # each for its own time
         be_due(ledger)
@@ -113,29 +114,6 @@ def test_a_delayed_step_becomes_ready(ledger, job, claim):
     time.sleep(0.05)
     ledger.reap(3)
     assert begin(ledger, claim()).steps[0].attempts == 2
-
-
-def test_extended_leases_hold(ledger, job, claim):
-    """After a jump of the clock, leases are put off by it; many bridges that saw it do not put them off for ever."""
-    ledger.ingest([job()])
-    claim(lease_ms=1)
-    time.sleep(0.02)
-    for _ in range(5):
-        ledger.extend_leases(60_000, 30_000)
-    assert ledger.reap(3).unstarted == 0
-    ((until,),) = ledger.read(select(CLAIMS.c.lease_until))
-    assert until <= ledger.now() + 30_000
-
-
-@pytest.mark.parametrize("older_than_ms", [10**9, -1000])
-def test_prune_forgets_only_what_is_old(ledger, job, claim, older_than_ms):
-    """Ended jobs go when they are old enough, active ones never."""
-    ledger.ingest([job(deadline=ledger.now() + 1), job()])
-    time.sleep(0.02)
-    ledger.reap(3)
-    pruned = ledger.prune(older_than_ms)
-    left = len(ledger.read(select(STEPS.c.job_id)))
-    assert (pruned, left) == ((1, 1) if older_than_ms < 0 else (0, 2))
 
 
 def test_replay_goes_on_where_the_job_died(ledger, job, claim):

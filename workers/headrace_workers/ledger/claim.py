@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from headrace_workers.ledger.database import bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.ingest import CLOCK
-from headrace_workers.ledger.sizing import FIRST_BUDGET, alike, within_budget
+from headrace_workers.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
 
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
@@ -115,6 +115,7 @@ _MEMBERS = (
         STEPS.c.job_id,
         STEPS.c.stage,
         STEPS.c.tokens,
+        STEPS.c.read_bytes,
         STEPS.c.turn,
         STEPS.c.rank,
         STEPS.c.deadline,
@@ -139,6 +140,7 @@ _NEW_CLAIM = (
             "worker": _BY,
             "claimed_at": now_ms(),
             "started_at": case((_BY.is_not(None), now_ms())),
+            "renewed_at": now_ms(),
             "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger),
         }
     )
@@ -180,8 +182,9 @@ def _take(
         rows = _locked(connection, alike(rows, want.limit))
         if not rows:
             return None, 0
-    size = within_budget([row.tokens for row in rows], budget)
-    full = size < len(rows)
+    by_tokens = within_budget([row.tokens for row in rows], budget)
+    size = min(by_tokens, within_budget([row.read_bytes for row in rows], LARGEST_BYTES))
+    full = size == by_tokens < len(rows)
     rows = rows[:size]
     taken = new_claim(
         connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
@@ -196,7 +199,11 @@ def _take(
 
 def _waits_for_company(rows: Sequence[Any], want: Want, budget: int) -> bool:
     """Whether a group that could be larger is too fresh to go. A clock that went back lets it go."""
-    full = len(rows) >= want.limit or sum(row.tokens for row in rows) >= budget
+    full = (
+        len(rows) >= want.limit
+        or sum(row.tokens for row in rows) >= budget
+        or sum(row.read_bytes for row in rows) >= LARGEST_BYTES
+    )
     return not full and 0 <= max(row.waited for row in rows) < want.linger_ms
 
 

@@ -1,7 +1,10 @@
 """The end of a claim: one transaction writes the outcomes, what follows from them, and the events to publish.
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
-Lock order everywhere: claims, jobs, steps.
+
+Lock order everywhere: claims, jobs in the order of their ids, steps. Whoever changes a step holds its job, so that no
+two wait for each other, and nobody ends a job while a step of it is being made. Only whoever takes nothing but what is
+free (a bridge that claims, a delay that ends) does without.
 """
 
 from collections.abc import Sequence
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
@@ -66,7 +69,7 @@ def _done(dialect: str) -> Any:
     jobs = bindparam_of(dialect, STEPS.c.job_id, name="jobs")
     return (
         update(STEPS)
-        .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.state == "leased", one_of(dialect, STEPS.c.job_id, jobs))
+        .where(STEPS.c.claim_id == bindparam("claim"), one_of(dialect, STEPS.c.job_id, jobs))
         .values(state="done", claim_id=None, payload=None, started_at=bindparam("began"), ended_at=bindparam("ended"))
         .returning(STEPS.c.job_id)
     )
@@ -86,39 +89,36 @@ def complete(
     if head is None:
         return None
     group_key, full, tokens, started_at, size, now = head
-    done = _advance(connection, claim_id, [s for s in settled if isinstance(s, Advanced)], started_at, now)
+    alive = active(connection, [item.job_id for item in settled if item.job_id])
+    settled = [item for item in settled if item.job_id in alive]
+    done = _advance(connection, claim_id, [item for item in settled if isinstance(item, Advanced)], started_at, now)
     handed_on = hand_on(connection, [step for item in done for step in item.following], onward, now)
-    later = [s for s in settled if isinstance(s, Postponed)]
-    _postpone(connection, claim_id, later, now)
-    dead = bury(connection, [s for s in settled if isinstance(s, Burial)], now)
-    if len(done) + len(later) + dead < size:  # the jobs of the rest were cancelled meanwhile
+    later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
+    dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], now)
+    if len(done) + later + dead < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
     if full or ran_ms > quantum_ms:
-        _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000))
+        _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
     return Completed(now, handed_on)
 
 
 def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[Advanced]:
-    """Write the steps that are done, and what is to be published; those that were still ours."""
+    """Write the steps that are done, the ends of jobs with none behind it, and what is to be published; those that
+    were still this claim's. One of a job that died and was replayed meanwhile is not.
+    """
     if not done:
         return []
-    last = {item.job_id: item.record for item in done if not item.following}
-    alive = active(connection, list(last))
-    parameters = {
-        "claim": claim_id,
-        "jobs": [item.job_id for item in done if item.following or item.job_id in alive],
-        "began": started_at,
-        "ended": now,
-    }
-    held = set(connection.execute(_done(connection.dialect.name), parameters).scalars())
-    end_jobs(connection, "done", [(job_id, record) for job_id, record in last.items() if job_id in held], now)
-    put(connection, [item.record for item in done if item.following and item.job_id in held])
-    return [item for item in done if item.job_id in held]
+    parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
+    held = frozenset(connection.execute(_done(connection.dialect.name), parameters).scalars())
+    done = [item for item in done if item.job_id in held]
+    end_jobs(connection, "done", [(item.job_id, item.record) for item in done if not item.following], now)
+    put(connection, [item.record for item in done if item.following])
+    return done
 
 
-def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> None:
+def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> int:
     if later:
         connection.execute(
             _POSTPONE,
@@ -127,10 +127,17 @@ def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now
                 for item in later
             ],
         )
+    return len(later)
 
 
-def _learn(connection: Connection, group_key: str, tokens: int) -> None:
-    statement = insert(connection, BUDGETS).values(group_key=group_key, tokens=tokens)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["group_key"], set_={"tokens": statement.excluded.tokens})
-    )
+def _bury(connection: Connection, claim_id: int, burials: list[Burial], now: int) -> int:
+    if not burials:
+        return 0
+    held = frozenset(connection.execute(select(STEPS.c.job_id).where(STEPS.c.claim_id == claim_id)).scalars())
+    return bury(connection, [burial for burial in burials if burial.job_id in held], now)
+
+
+def _learn(connection: Connection, group_key: str, tokens: int, now: int) -> None:
+    lesson = {"tokens": tokens, "learnt_at": now}
+    statement = insert(connection, BUDGETS).values(group_key=group_key, **lesson)
+    connection.execute(statement.on_conflict_do_update(index_elements=["group_key"], set_=lesson))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from headrace_workers.ledger.claim import Claim, new_claim
 from headrace_workers.ledger.ingest import NewStep, step_row
+from headrace_workers.ledger.sizing import in_parts
 from headrace_workers.ledger.tables import STEPS
 
 _NEW_STEPS = STEPS.insert()
@@ -53,15 +54,17 @@ def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | N
     rows: list[dict[str, object]] = []
     sent, kept = [], []
     for (queue, lane, stage, _key), members in groupby(sorted(steps, key=_group), key=_group):
-        claim, part = None, tuple(members)
-        if onward and (queue, stage) in onward.own:
-            claim = _claim(connection, part, onward, worker=onward.sender)
-            kept.append(Kept(claim, part))
-        elif onward and room.get((queue, lane), 0) > 0:
-            room[queue, lane] -= 1
-            claim = _claim(connection, part, onward)
-            sent.append(claim)
-        rows += [step_row(step, now, claim.id if claim else None) for step in part]
+        own = onward is not None and (queue, stage) in onward.own
+        for part in [tuple(members)] if own else in_parts(list(members)):
+            claim = None
+            if onward and own:
+                claim = _claim(connection, part, onward, worker=onward.sender)
+                kept.append(Kept(claim, part))
+            elif onward and room.get((queue, lane), 0) > 0:
+                room[queue, lane] -= 1
+                claim = _claim(connection, part, onward)
+                sent.append(claim)
+            rows += [step_row(step, now, claim.id if claim else None) for step in part]
     if rows:
         connection.execute(_NEW_STEPS, rows)
     return HandedOn(tuple(sent), tuple(kept))

@@ -36,6 +36,7 @@ class NewStep:
     tokens: int
     event_type: str
     payload: bytes | None = None
+    read_bytes: int = 0  # what a worker reads of it: job and event
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, 
         "claim_id": claim_id,
         "event_type": step.event_type,
         "payload": step.payload,
+        "read_bytes": step.read_bytes,
     }
 
 
@@ -133,5 +135,5 @@ def _in_turn(connection: Connection, jobs: Sequence[NewJob]) -> list[NewStep]:
     for job in jobs:
         for step in job.steps:
             turns[job.tenant] += step.tokens
-            steps.append(replace(step, turn=turns[job.tenant]))
+            steps.append(replace(step, turn=turns[job.tenant], read_bytes=len(job.payload)))
     return steps

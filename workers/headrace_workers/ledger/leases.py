@@ -1,11 +1,15 @@
-"""Claims that were handed out: kept, given back, and found."""
+"""Claims that were handed out: kept, given back, found, and put off."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, case, delete, select, update
 
-from headrace_workers.ledger.database import among, now_ms
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.dead import active
+from headrace_workers.ledger.tables import CLAIMS, LOOKS, STEPS
+
+_REAP = "reap"  # the row of LOOKS
+_SLACK = 3  # a living worker renews so many times a lease: a shorter gap costs it nothing
 
 
 def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
@@ -14,14 +18,16 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
         connection.execute(
             update(CLAIMS)
             .where(among(connection, CLAIMS.c.id, claim_ids))
-            .values(lease_until=now_ms() + lease_ms)
+            .values(renewed_at=now_ms(), lease_until=now_ms() + lease_ms)
             .returning(CLAIMS.c.id)
         ).scalars()
     )
 
 
-def release(connection: Connection, claim_ids: Sequence[int]) -> int:
-    """Give back claims whose work was not done: their steps are ready again, and this attempt never was."""
+def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
+    """Give back claims whose work was not done: this attempt never was. The steps are ready again, at once or later."""
+    if not claim_ids:
+        return 0
     gone = (
         connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, claim_ids)).returning(CLAIMS.c.id))
         .scalars()
@@ -29,15 +35,25 @@ def release(connection: Connection, claim_ids: Sequence[int]) -> int:
     )
     if not gone:
         return 0
+    hold_jobs(connection, gone)
+    later = {"state": "waiting", "ready_at": now_ms() + delay_ms} if delay_ms else {"state": "ready"}
     return connection.execute(
         update(STEPS)
         .where(among(connection, STEPS.c.claim_id, gone), STEPS.c.state == "leased")
         .values(
-            state="ready",
             claim_id=None,
             attempts=case((STEPS.c.attempts > 0, STEPS.c.attempts - 1), else_=0),
+            **later,
+            **({"reason": reason} if reason else {}),
         )
     ).rowcount
+
+
+def hold_jobs(connection: Connection, claim_ids: Sequence[int]) -> None:
+    """Lock the jobs of these claims' steps, before the steps are touched."""
+    if claim_ids and locks_rows(connection):
+        held = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
+        active(connection, list(connection.execute(held).scalars()))
 
 
 def unstarted_of(connection: Connection, sender: str) -> list[int]:
@@ -47,3 +63,54 @@ def unstarted_of(connection: Connection, sender: str) -> list[int]:
             select(CLAIMS.c.id).where(CLAIMS.c.sender == sender, CLAIMS.c.started_at.is_(None))
         ).scalars()
     )
+
+
+def begun_of(connection: Connection, worker: str, job_ids: Sequence[str]) -> list[int]:
+    """The claims on these jobs' steps that this worker has begun."""
+    return sorted(
+        connection.execute(
+            select(CLAIMS.c.id)
+            .join(STEPS, STEPS.c.claim_id == CLAIMS.c.id)
+            .where(among(connection, STEPS.c.job_id, job_ids), CLAIMS.c.worker == worker)
+            .distinct()
+        ).scalars()
+    )
+
+
+def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
+    """Forget the crashes of these steps: a worker has come back from them alive."""
+    jobs = sorted(active(connection, job_ids))
+    connection.execute(
+        update(STEPS)
+        .where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage, STEPS.c.crashes > 0)
+        .values(crashes=0)
+    )
+
+
+def look(connection: Connection, lease_ms: int) -> int:
+    """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0.
+
+    Time in which no bridge looked, since the ledger was away or its clock jumped, is no silence of workers: a lease
+    ends a lease and that gap after its last sign of life, though no later than one that begins now. It is counted from
+    the sign of life, so that a bridge that comes and goes keeps no dead worker's lease alive.
+    """
+    now = clock(connection)
+    before = select(LOOKS.c.at).where(LOOKS.c.what == _REAP)
+    seen = connection.execute(before.with_for_update() if locks_rows(connection) else before).scalar()
+    note = insert(connection, LOOKS).values(what=_REAP, at=now)
+    connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
+    gap = now - seen if seen is not None else 0
+    if gap <= lease_ms // _SLACK:
+        return 0
+    due = case(
+        (CLAIMS.c.renewed_at + lease_ms + gap < now + lease_ms, CLAIMS.c.renewed_at + lease_ms + gap),
+        else_=now + lease_ms,
+    )
+    # One that is being renewed at this moment need not be put off, and is not waited for.
+    early = select(CLAIMS.c.id).where(CLAIMS.c.lease_until < due)
+    if locks_rows(connection):
+        early = early.with_for_update(skip_locked=True)
+    ids = list(connection.execute(early).scalars())
+    if ids:
+        connection.execute(update(CLAIMS).where(among(connection, CLAIMS.c.id, ids)).values(lease_until=due))
+    return gap

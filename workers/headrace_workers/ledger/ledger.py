@@ -22,6 +22,7 @@ from headrace_workers.ledger import (
     leases,
     outbox,
     positions,
+    prune,
     recover,
     refusals,
     repetitions,
@@ -114,10 +115,10 @@ class Ledger:
         with writing(self._hasty) as tx:
             return leases.release(tx, leases.unstarted_of(tx, sender))
 
-    def release(self, claim_ids: Sequence[int]) -> int:
-        """Give back claims; the number of steps."""
+    def release(self, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
+        """Give back claims, to be handed out at once or after a while; the number of steps."""
         with writing(self._hasty) as tx:
-            return leases.release(tx, claim_ids)
+            return leases.release(tx, claim_ids, delay_ms, reason)
 
     def outbox(self, limit: int, max_bytes: int = 2**62) -> list[outbox.OutboxRow]:
         """The oldest events that wait to be published, bounded in number and bytes."""
@@ -149,22 +150,23 @@ class Ledger:
         with writing(self._hasty) as tx:
             troubles.tell(tx, holder, duty, said)
 
+    def look(self, lease_ms: int) -> int:
+        """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0."""
+        with writing(self._hasty) as tx:
+            return leases.look(tx, lease_ms)
+
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
+        for due in (recover.promote, recover.expire):
+            with writing(self._engine) as tx:
+                due(tx)
         with writing(self._engine) as tx:
-            recover.promote(tx)
-            recover.expire(tx)
             return recover.reap(tx, max_crashes)
 
-    def extend_leases(self, by_ms: int, lease_ms: int) -> int:
-        """Put off every lease after a jump of the clock."""
+    def prune(self, older_than_ms: int) -> bool:
+        """Forget what is old, a bounded number a call; whether there is more."""
         with writing(self._hasty) as tx:
-            return recover.extend_leases(tx, by_ms, lease_ms)
-
-    def prune(self, older_than_ms: int) -> int:
-        """Forget jobs that ended long ago; the number forgotten, bounded a call."""
-        with writing(self._engine) as tx:
-            return recover.prune(tx, older_than_ms)
+            return prune.prune(tx, older_than_ms)
 
     # -- the worker
 
@@ -193,6 +195,14 @@ class Ledger:
         """
         with writing(self._engine) as tx:
             return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
+
+    def came_back(self, worker: str, stage: str, job_ids: Sequence[str]) -> list[int]:
+        """A worker could not complete these steps, but lives: their crashes are forgotten. The claims that it has begun
+        on these jobs: they were kept in a completion whose answer was lost.
+        """
+        with writing(self._hasty) as tx:
+            leases.acquit(tx, stage, job_ids)
+            return leases.begun_of(tx, worker, job_ids)
 
     # -- people and clients
 

@@ -1,4 +1,4 @@
-"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed, records grown old."""
+"""What time alone brings about: leases that ran out, delays that ended, deadlines that passed."""
 
 import zlib
 from collections import Counter
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, text, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger import troubles
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
-from headrace_workers.ledger.dead import Burial, bury, job_burial
-from headrace_workers.ledger.leases import release
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_WAITING, JOBS, MAY_EXPIRE, OUTBOX, STEPS
+from headrace_workers.ledger.dead import Burial, active, bury, job_burial
+from headrace_workers.ledger.leases import hold_jobs, release
+from headrace_workers.ledger.tables import CLAIMS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
+_MANY = 10_000  # of what costs little
 
 # A worker may run several claims side by side, and its death does not say which of them was the cause. So a death
 # counts this many times more against a step that was all that its worker ran; and steps that died in company come back
@@ -34,40 +34,36 @@ class Reaped:
 
 
 def promote(connection: Connection) -> int:
-    """Make the steps ready whose delay has ended."""
-    return connection.execute(
-        update(STEPS).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).values(state="ready")
-    ).rowcount
-
-
-def extend_leases(connection: Connection, by_ms: int, lease_ms: int) -> int:
-    """Put off every lease, after the database's clock has jumped forward by this much.
-
-    None ends later than one that begins now: each of many bridges may see the same jump.
-    """
-    put_off, fresh = CLAIMS.c.lease_until + by_ms, now_ms() + lease_ms
-    return connection.execute(
-        update(CLAIMS)
-        .where(CLAIMS.c.lease_until < fresh)
-        .values(lease_until=case((put_off < fresh, put_off), else_=fresh))
-    ).rowcount
+    """Make the steps ready whose delay has ended, a bounded number a call. Those that others hold come later."""
+    due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
+    if locks_rows(connection):
+        due = due.with_for_update(skip_locked=True)
+    steps: dict[str, list[str]] = {}
+    for job_id, stage in connection.execute(due):
+        steps.setdefault(stage, []).append(job_id)
+    for stage, jobs in steps.items():
+        connection.execute(
+            update(STEPS).where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage).values(state="ready")
+        )
+    return sum(map(len, steps.values()))
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:
-    """Take back the steps of claims whose lease ran out, and whatever else their workers had begun.
+    """Take back the steps of claims whose lease ran out, and whatever else dead workers had begun.
 
     A group whose worker died is split in two, so that a step that kills its worker soon stands alone; only what
-    killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was.
+    killed its worker `max_crashes` times alone is poison. A claim that no worker began is given back as it was, and so
+    is one whose worker lives: it has let go of it, and could not say so.
     """
-    claims = _lost(connection)
-    if not claims:
-        return Reaped()
-    unstarted = release(connection, [c.id for c in claims if c.started_at is None])
-    begun = [c for c in claims if c.started_at is not None]
-    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [c.id for c in begun])))
-    company = Counter(claim.worker for claim in begun)
+    dropped, died = _lost(connection)
+    hold_jobs(connection, [claim.id for claim in (*dropped, *died)])
+    unstarted = release(connection, [claim.id for claim in dropped])
+    if not died:
+        return Reaped(unstarted)
+    connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
+    company = Counter(claim.worker for claim in died)
     crashed = poison = 0
-    for claim in begun:
+    for claim in died:
         alone = company[claim.worker] == 1
         returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
         crashed += returned
@@ -75,18 +71,35 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     return Reaped(unstarted, crashed, poison)
 
 
-def _lost(connection: Connection) -> list[Any]:
-    """The claims whose lease ran out, and those that the same workers, now taken for dead, have begun."""
-    columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker)
-    if locks_rows(connection):
-        columns = columns.with_for_update(skip_locked=True)
-    expired = list(connection.execute(columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)))
-    workers = {claim.worker for claim in expired if claim.worker is not None}
-    if not workers:
-        return expired
+def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
+    """The claims whose lease ran out and that no dead worker had begun, and all that dead workers had begun."""
+    columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
+    ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
+    # What is locked is being renewed, or taken back by another.
+    expired = list(connection.execute(ended.with_for_update(skip_locked=True) if locks_rows(connection) else ended))
+    begun = [claim for claim in expired if claim.started_at is not None]
+    silent = {claim.worker: claim for claim in sorted(begun, key=lambda claim: claim.renewed_at)}
+    if not silent:
+        return expired, []
     seen = {claim.id for claim in expired}
-    others = connection.execute(columns.where(among(connection, CLAIMS.c.worker, list(workers))))
-    return expired + [claim for claim in others if claim.id not in seen]
+    theirs = connection.execute(columns.where(among(connection, CLAIMS.c.worker, list(silent))))
+    others = [claim for claim in theirs if claim.id not in seen]
+    living = {claim.worker for claim in others if _outlived(claim, silent[claim.worker])}
+    died = [claim for claim in begun if claim.worker not in living]
+    rest = [claim.id for claim in others if claim.worker not in living]
+    if rest:
+        taken = columns.where(among(connection, CLAIMS.c.id, rest))
+        died += connection.execute(taken.with_for_update(skip_locked=True) if locks_rows(connection) else taken)
+    return [claim for claim in expired if claim.started_at is None or claim.worker in living], died
+
+
+def _outlived(claim: Any, expired: Any) -> bool:
+    """Whether a claim shows that its worker lived on when it had fallen silent about another.
+
+    All that a worker holds is renewed together, three times a lease: what was renewed half a lease later was so by a
+    worker that had let go of the other.
+    """
+    return bool(claim.renewed_at > (expired.renewed_at + expired.lease_until) / 2)
 
 
 def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool) -> tuple[int, int]:
@@ -129,28 +142,13 @@ def _apart(job_id: str, crashes: int) -> int:
 def expire(connection: Connection) -> int:
     """End the jobs whose deadline passed while they waited."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
+    late = list(connection.execute(select(STEPS.c.job_id).where(where).limit(_AT_ONCE)).scalars())
+    if not late:
+        return 0
+    alive = active(connection, late)  # their steps are as they are from here on, save that a bridge may claim one
     reason = "the deadline passed before a worker could take it"
-    return bury(connection, _burials(connection, where, Category.EXPIRED, reason), clock(connection))
-
-
-def prune(connection: Connection, older_than_ms: int) -> int:
-    """Forget jobs that ended long ago, with their steps and dead letters; the number of jobs.
-
-    Not those of which an event was set aside: someone has yet to see to it, and will ask which job it is of.
-    """
-    before = now_ms() - older_than_ms
-    untold = select(OUTBOX.c.id).where(OUTBOX.c.key == JOBS.c.id, text("outbox.set_aside_at IS NOT NULL")).exists()
-    ended = select(JOBS.c.id).where(JOBS.c.ended_at < before, ~untold).limit(_AT_ONCE)
-    old = list(connection.execute(ended).scalars())
-    troubles.forget(connection)
-    never_a_job = or_(
-        DEAD_LETTERS.c.job_id.is_(None), ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
-    )
-    connection.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.died_at < before, never_a_job))
-    if old:
-        for table, column in ((STEPS, STEPS.c.job_id), (DEAD_LETTERS, DEAD_LETTERS.c.job_id), (JOBS, JOBS.c.id)):
-            connection.execute(delete(table).where(among(connection, column, old)))
-    return len(old)
+    mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
+    return bury(connection, _burials(connection, mine, Category.EXPIRED, reason), clock(connection))
 
 
 def _burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:

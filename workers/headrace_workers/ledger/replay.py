@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, Select, or_, select, update
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.database import now_ms
+from headrace_workers.ledger.database import locks_rows, now_ms
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -56,6 +56,8 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000) -> tu
     whole = [row for row in rows if not row.truncated]
     jobs = {row.job_id for row in whole if row.job_id and row.stage != "ingest"}
     if jobs:
+        if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
+            connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(jobs)).order_by(JOBS.c.id).with_for_update())
         revived = set(
             connection.execute(
                 update(JOBS)

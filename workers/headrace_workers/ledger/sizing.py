@@ -1,28 +1,37 @@
 """How large a group is, and of what. Pure.
 
-A group ends at its number of steps or at its token budget. The budget is what fits the time quantum, and it is learnt
-in proportion from each group that the budget ended or that took longer than the quantum. Small groups teach nothing:
-that they were quick says nothing about large ones.
+A group ends at its number of steps, at its bytes, or at its token budget. The budget is what fits the time quantum,
+and it is learnt in proportion from each group that the budget ended or that took longer than the quantum. Small groups
+teach nothing: that they were quick says nothing about large ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
 LEAST_BUDGET = 256
 LARGEST_BUDGET = 1_000_000
+LARGEST_BYTES = 16 * 1024**2  # of jobs and events that a worker reads at once
 _AIM = 0.9  # of the quantum
 _SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
 
 
-def within_budget(tokens: Sequence[int], budget: int) -> int:
+def within_budget(costs: Sequence[int], budget: int) -> int:
     """How many of these, in order, fit the budget: always at least the first."""
     spent = 0
-    for count, cost in enumerate(tokens):
+    for count, cost in enumerate(costs):
         spent += cost
         if spent > budget and count > 0:
             return count
-    return len(tokens)
+    return len(costs)
+
+
+def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """These steps, in order, in as few parts as one worker may read at once."""
+    while steps:
+        size = within_budget([step.read_bytes for step in steps], LARGEST_BYTES)
+        yield tuple(steps[:size])
+        steps = steps[size:]
 
 
 def alike(rows: Sequence[Any], limit: int) -> list[Any]:

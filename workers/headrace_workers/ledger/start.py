@@ -52,6 +52,7 @@ _BEGIN = (
     .values(
         started_at=now_ms(),
         worker=bindparam("by"),
+        renewed_at=now_ms(),
         lease_until=now_ms() + bindparam("lease_ms", type_=BigInteger),
     )
     .returning(CLAIMS.c.queue, CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at)

@@ -97,6 +97,7 @@ STEPS: Final = Table(
     Column("claim_id", BigInteger),
     Column("event_type", String(64), nullable=False),
     Column("payload", LargeBinary),  # the event that the step reads; absent when it is the job itself, or done
+    Column("read_bytes", Integer, nullable=False, server_default=text("0")),  # what a worker reads of it: job and event
     Column("reason", Text),  # of the last Retry or Dead
     Index(
         "steps_ready",
@@ -129,6 +130,7 @@ CLAIMS: Final = Table(
     Column("worker", String(128)),
     Column("claimed_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
+    Column("renewed_at", BigInteger, nullable=False, server_default=text("0")),  # the last sign of life
     Column("lease_until", BigInteger, nullable=False),
     Index("claims_lease", "lease_until"),
     sqlite_autoincrement=True,  # a fencing token is never given out twice
@@ -192,6 +194,7 @@ BUDGETS: Final = Table(
     METADATA,
     Column("group_key", String(256), primary_key=True),
     Column("tokens", Integer, nullable=False),
+    Column("learnt_at", BigInteger, nullable=False, server_default=text("0")),
 )
 
 # Duties that one bridge at a time does, such as the relay.
@@ -201,6 +204,14 @@ DUTIES: Final = Table(
     Column("name", String(32), primary_key=True),
     Column("holder", String(128), nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+)
+
+# One row: when any bridge last looked for leases that ran out. Time in which none did counts against no worker.
+LOOKS: Final = Table(
+    "looks",
+    METADATA,
+    Column("what", String(32), primary_key=True),
+    Column("at", BigInteger, nullable=False),
 )
 
 # One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.

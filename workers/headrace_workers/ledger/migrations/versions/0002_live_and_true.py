@@ -28,6 +28,17 @@ def upgrade() -> None:
     for name in _LOOKED_UP:
         op.create_index(f"dead_letters_{name}", "dead_letters", [name], **_where_there(name))
 
+    op.add_column("steps", sa.Column("read_bytes", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.add_column("claims", sa.Column("renewed_at", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.execute("UPDATE claims SET renewed_at = coalesce(started_at, claimed_at)")
+    op.add_column("budgets", sa.Column("learnt_at", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.create_table(
+        "looks",
+        sa.Column("what", sa.String(length=32), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("what"),
+    )
+
     identity = op.create_table(
         "identity", sa.Column("id", sa.String(length=36), nullable=False), sa.PrimaryKeyConstraint("id")
     )
@@ -61,6 +72,9 @@ def downgrade() -> None:
     op.drop_index("outbox_set_aside", "outbox")
     for name in ("set_aside_reason", "set_aside_at"):
         op.drop_column("outbox", name)
+    op.drop_table("looks")
+    for table, name in (("budgets", "learnt_at"), ("claims", "renewed_at"), ("steps", "read_bytes")):
+        op.drop_column(table, name)
     for name in _LOOKED_UP:
         op.drop_index(f"dead_letters_{name}", "dead_letters")
     op.execute("UPDATE dead_letters SET job_id = refers_to WHERE stage = 'ingest'")

@@ -1,0 +1,176 @@
+"""Whose leases end, and whose do not."""
+
+import pytest
+from sqlalchemy import select, update
+
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import CLAIMS, LOOKS, STEPS
+
+LEASE = 30_000
+
+
+def begin(ledger, taken, worker="w"):
+    """Start a claim."""
+    return ledger.start(taken.id, worker=worker, lease_ms=LEASE)
+
+
+def pass_by(ledger, ms, *, looked=False):
+    """So much time goes by for leases and signs of life, and, unless a bridge `looked`, for the last look."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at - ms, lease_until=CLAIMS.c.lease_until - ms))
+        if not looked:
+            tx.execute(update(LOOKS).values(at=LOOKS.c.at - ms))
+
+
+def left(ledger):
+    """Seconds that the only lease still holds."""
+    ((until,),) = ledger.read(select(CLAIMS.c.lease_until))
+    return (until - ledger.now()) / 1000
+
+
+@pytest.fixture
+def held(ledger, job, claim):
+    """A claim that a worker has begun, ten seconds ago; a bridge has looked."""
+    ledger.ingest([job()])
+    begun = begin(ledger, claim())
+    assert ledger.look(LEASE) == 0
+    pass_by(ledger, 10_000, looked=True)
+    return begun
+
+
+def test_a_ledger_that_was_away_takes_no_work_from_the_living(ledger, held):
+    """Ten minutes in which nobody could look, or a clock that jumped: the lease has what it had before."""
+    pass_by(ledger, 600_000)
+    assert ledger.look(LEASE) >= 600_000
+    assert ledger.reap(3).crashed == 0
+    assert 15 < left(ledger) <= 20.5
+    assert ledger.renew([held.claim_id], LEASE)
+
+
+def test_real_silence_ends_a_lease_also_after_that(ledger, held):
+    """It is put off by the gap and no more."""
+    pass_by(ledger, 600_000)
+    ledger.look(LEASE)
+    for _ in range(21):
+        pass_by(ledger, 1_000)
+        assert ledger.look(LEASE) == 0
+    assert ledger.reap(3).crashed == 1
+
+
+def test_a_bridge_that_comes_and_goes_keeps_no_dead_workers_lease_alive(ledger, held):
+    """The gaps do not add up: a lease is counted from the last sign of life."""
+    for _ in range(5):
+        pass_by(ledger, 20_000)
+        ledger.look(LEASE)
+    assert ledger.reap(3).crashed == 1
+
+
+def test_no_lease_ends_later_than_one_that_begins_now(ledger, held):
+    """A worker that has renewed since the ledger is back gains nothing."""
+    pass_by(ledger, 600_000)
+    ledger.renew([held.claim_id], LEASE)
+    ledger.look(LEASE)
+    assert left(ledger) <= 30
+
+
+def test_silence_while_a_bridge_looks_ends_a_lease(ledger, held):
+    """Any bridge's looking counts, however many there are."""
+    for _ in range(5):
+        pass_by(ledger, 5_000)
+        assert ledger.look(LEASE) == 0
+    assert ledger.reap(3).crashed == 1
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off(ledger, held):
+    """Leases hold longer then by themselves."""
+    pass_by(ledger, -3_600_000)
+    before = left(ledger)
+    assert ledger.look(LEASE) == 0
+    assert left(ledger) <= before
+
+
+def test_what_nobody_began_is_put_off_too(ledger, job, claim):
+    """The workers could not ask for it."""
+    ledger.ingest([job()])
+    claim(lease_ms=LEASE)
+    ledger.look(LEASE)
+    pass_by(ledger, 600_000)
+    ledger.look(LEASE)
+    assert ledger.reap(3).unstarted == 0
+
+
+def test_a_lease_is_by_the_databases_clock(ledger, job, claim, monkeypatch):
+    """A machine whose own clock is a year off begins, keeps and renews leases as any other."""
+    import time
+
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 365 * 86_400)
+    ledger.ingest([job()])
+    taken = claim(lease_ms=LEASE)
+    assert 25 < left(ledger) <= 30
+    begin(ledger, taken)
+    assert 25 < left(ledger) <= 30
+    pass_by(ledger, 20_000, looked=True)
+    ledger.renew([taken.id], LEASE)
+    assert 25 < left(ledger) <= 30
+
+
+@pytest.fixture
+def two(ledger, job, claim):
+    """Two claims of one worker, of one job each."""
+    ledger.ingest([job(), job()])
+    return [begin(ledger, claim(limit=1)) for _ in range(2)]
+
+
+def only(ledger, claim_id, ms):
+    """So much time went by for this claim alone."""
+    with writing(ledger.engine) as tx:
+        tx.execute(
+            update(CLAIMS)
+            .where(CLAIMS.c.id == claim_id)
+            .values(renewed_at=CLAIMS.c.renewed_at - ms, lease_until=CLAIMS.c.lease_until - ms)
+        )
+
+
+def crashes(ledger):
+    """What is counted against each step."""
+    return sorted(row.crashes for row in ledger.read(select(STEPS.c.crashes)))
+
+
+def test_a_worker_that_goes_on_renewing_has_not_died(ledger, two, claim):
+    """It had let go of one of its claims and could not say so: that one comes back as it was, the other stays."""
+    only(ledger, two[0].claim_id, LEASE + 1_000)
+    reaped = ledger.reap(3)
+    assert (reaped.unstarted, reaped.crashed, crashes(ledger)) == (1, 0, [0, 0])
+    assert ledger.renew([two[0].claim_id, two[1].claim_id], LEASE) == {two[1].claim_id}
+    assert claim().size == 1
+
+
+def test_a_worker_that_died_loses_all(ledger, two):
+    """What it had begun a little later was not renewed since, either: it need not run out by itself."""
+    pass_by(ledger, LEASE + 1_000)
+    only(ledger, two[1].claim_id, -10_000)  # begun a third of a lease later: still in time
+    ledger.look(10 * LEASE)
+    assert ledger.reap(3).crashed == 2
+    assert crashes(ledger) == [1, 1]
+
+
+def test_a_worker_that_comes_back_alive_is_acquitted(ledger, held, claim):
+    """What was counted against its jobs is forgotten, and others' is not."""
+    pass_by(ledger, LEASE, looked=True)
+    assert ledger.reap(3).crashed == 1
+    assert crashes(ledger) == [4]
+    jobs = [row.job_id for row in held.steps]
+    assert ledger.came_back("w", "judge", jobs) == []
+    assert crashes(ledger) == [4]
+    assert ledger.came_back("w", "generate", jobs) == []
+    assert crashes(ledger) == [0]
+
+
+def test_given_back_for_later_it_waits(ledger, held, claim):
+    """The attempt never was, and the reason stands there."""
+    assert ledger.release([held.claim_id], 60_000, "not yet") == 1
+    assert claim() is None
+    (row,) = ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.reason, STEPS.c.ready_at))
+    assert tuple(row)[:3] == ("waiting", 0, "not yet")
+    assert row.ready_at > ledger.now() + 30_000

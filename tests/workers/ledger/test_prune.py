@@ -1,0 +1,92 @@
+"""Forgetting what is old."""
+
+import time
+
+import pytest
+from sqlalchemy import func, insert, select, update
+
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ingest import CLOCK
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, STEPS, TURNS
+
+AGE = 60_000
+
+
+@pytest.fixture
+def dead(ledger, job):
+    """A job that expired, and one that did not."""
+    late, other = job(deadline=ledger.now() + 1), job()
+    ledger.ingest([late, other])
+    time.sleep(0.02)
+    ledger.reap(3)
+    return late
+
+
+def age(ledger, *columns):
+    """Let it have come about twice the age ago."""
+    for column in columns:
+        with writing(ledger.engine) as tx:
+            tx.execute(update(column.table).values({column.name: column - 2 * AGE}))
+
+
+def jobs(ledger):
+    """Whose jobs and steps are known."""
+    return sorted(ledger.read(select(JOBS.c.id))), sorted(ledger.read(select(STEPS.c.job_id)))
+
+
+def test_only_what_ended_long_ago_is_forgotten(ledger, dead):
+    """With its steps and its letter; what is active never, however old."""
+    ledger.prune(AGE)
+    assert len(jobs(ledger)[0]) == 2
+    age(ledger, JOBS.c.ended_at, JOBS.c.accepted_at, DEAD_LETTERS.c.died_at)
+    assert ledger.prune(AGE) is False
+    known, steps = jobs(ledger)
+    assert known == steps
+    assert [row.id for row in known] != [dead.id]
+    assert len(known) == 1
+    assert ledger.dead(DeadFilter()) == []
+
+
+def test_the_letter_of_a_job_that_was_replayed_is_kept_with_it(ledger, dead):
+    """The job is at work again: how it died is part of what is known of it."""
+    ledger.replay(DeadFilter())
+    age(ledger, DEAD_LETTERS.c.died_at)
+    ledger.prune(AGE)
+    assert [letter.job_id for letter in ledger.dead(DeadFilter(replayed=True))] == [dead.id]
+
+
+def test_a_bounded_number_is_forgotten_at_once(ledger, job):
+    """And it is told that there is more."""
+    ledger.ingest([job() for _ in range(501)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(state="done", ended_at=1))
+    assert ledger.prune(AGE) is True
+    assert len(jobs(ledger)[0]) == 1
+    assert ledger.prune(AGE) is False
+    assert jobs(ledger) == ([], [])
+
+
+def test_what_was_learnt_of_groups_is_forgotten_when_it_is_old(ledger):
+    """Each seeded job is a group of its own."""
+    now = ledger.now()
+    with writing(ledger.engine) as tx:
+        tx.execute(insert(BUDGETS), [
+            {"group_key": "old", "tokens": 1, "learnt_at": now - 2 * AGE},
+            {"group_key": "new", "tokens": 1, "learnt_at": now},
+        ])  # fmt: skip
+    ledger.prune(AGE)
+    assert ledger.read(select(BUDGETS.c.group_key)) == [("new",)]
+
+
+def test_tenants_that_have_been_overtaken_are_forgotten_and_nothing_changes_for_them(ledger, job, claim):
+    """Before and after, their next job gets the same place."""
+    ledger.ingest([job(tenant="served")])
+    claim()
+    ledger.ingest([job(tenant="ahead", tokens=500)])
+    served = ledger.read(select(TURNS.c.turn).where(TURNS.c.tenant == CLOCK))
+    ledger.prune(AGE)
+    assert {row.tenant for row in ledger.read(select(TURNS.c.tenant))} == {CLOCK, "ahead"}
+    ledger.ingest([job(tenant="served")])
+    ((turn,),) = ledger.read(select(func.max(STEPS.c.turn)).where(STEPS.c.state == "ready", STEPS.c.turn < 500))
+    assert turn == served[0].turn + 10
