@@ -11,11 +11,11 @@ from headrace_workers.embedded.redis import redis, redis_binary
 
 
 class RedisServer(Server):
-    """A redis-server. `url` is for clients."""
+    """A redis-server. `url` and `port` are for clients."""
 
     def __init__(self, binary: str, folder: Path) -> None:
         server = redis(binary, folder, free_ports(1)[0])
-        self.url = server.url
+        self.url, self.port = server.url, server.port
         super().__init__(ChildSpec(name="redis", argv=server.argv, ready=server.ready), folder)
 
 

@@ -1,25 +1,21 @@
 """A real worker process: what it does with its queues, and how it stops and comes back."""
 
 import os
-from contextlib import suppress
 
 import pytest
-import redis
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.ledger_jobs import claim_one, dispatch, sqlite_ledger, take_in
+from tests.workers.serving import NAMES, is_done, send, started, tasks_of
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
-from headrace_workers.away import AWAY
 from headrace_workers.celery_app import TASK, create_app, queue_of
-from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.ledger.tables import JOBS
 from headrace_workers.presence import served as listened_to
-from headrace_workers.redis_names import PRIORITIES, RedisNames
-from headrace_workers.taskqueue import TaskQueue
-
-NAMES = RedisNames("headrace.")
+from headrace_workers.redis_client import redis_client
+from headrace_workers.redis_names import PRIORITIES
 
 
 @pytest.fixture
@@ -32,39 +28,9 @@ def ledger(tmp_path):
 @pytest.fixture
 def tasks(redis_server, ledger):
     """The task queue over an empty Redis."""
-    client = redis.Redis.from_url(redis_server.url)
-    client.flushall()
-    yield TaskQueue(create_app(redis_server.url), client, NAMES, ledger.identity)
-    client.close()
-
-
-def send(ledger, tasks, job, queue):
-    """Hand one job to the workers of a queue; its id."""
-    (job_id,) = take_in(ledger, [job])
-    tasks.send(claim_one(ledger, queue))
-    return job_id
-
-
-def is_done(ledger, job_id):
-    """A condition: the job's first step was done."""
-    query = select(STEPS.c.state).where(STEPS.c.job_id == job_id, STEPS.c.stage.in_(("generate", "judge")))
-    return lambda: "done" in [row.state for row in ledger.read(query)]
-
-
-def served(ledger, tasks, job):
-    """A condition: this new job was done. Meanwhile work goes out as a bridge sends it: again when its lease ends,
-    since a message may die with Redis, or on its way to a worker whose connection has just died."""
-    (job_id,) = take_in(ledger, [job])
-    sender = dispatch(ledger, tasks, lease_ms=2_000)
-    done = is_done(ledger, job_id)
-
-    def look():
-        ledger.reap(99)
-        with suppress(*AWAY):  # a connection of our own may be the dead one
-            sender.once()
-        return done()
-
-    return look
+    with redis_client(redis_server.url) as client:
+        client.flushall()
+    return tasks_of(ledger, redis_server.url)
 
 
 class Evil:
@@ -98,37 +64,6 @@ def test_one_worker_of_all_roles_takes_jobs_to_their_end(ledger, tasks, redis_se
     [("generate", "model.echo", generation), ("judge", "judge", evaluation)],
     ids=["threads", "solo"],
 )
-def test_a_worker_serves_again_after_redis_was_killed(role, queue, job, ledger, tasks, redis_server, tmp_path):
-    """It reconnects to a Redis that has forgotten everything, again and again, and takes what is sent then."""
-    with worker(tmp_path, redis_server, role) as process:
-        eventually(served(ledger, tasks, job()), 60)
-        for _ in range(2):
-            redis_server.kill()
-            redis_server.restart()
-            eventually(served(ledger, tasks, job()), 60)
-        tasks._redis.flushall()
-        eventually(served(ledger, tasks, job()), 60)
-        assert process.running
-
-
-def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_server, tmp_path):
-    """What it was running is completed without Redis, and afterwards it is not silent."""
-    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
-        slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
-        eventually(lambda: started(ledger), 60)
-        redis_server.kill()
-        redis_server.restart()
-        eventually(is_done(ledger, slow), 60)
-        for _ in range(3):
-            eventually(served(ledger, tasks, generation()), 60)
-        assert process.running
-
-
-@pytest.mark.parametrize(
-    ("role", "queue", "job"),
-    [("generate", "model.echo", generation), ("judge", "judge", evaluation)],
-    ids=["threads", "solo"],
-)
 def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_server, tmp_path):
     """Whoever can write into Redis cannot run code: the message is dropped, and the worker goes on."""
     trap = tmp_path / "trap"
@@ -141,11 +76,6 @@ def test_a_pickled_message_is_never_read(role, queue, job, ledger, tasks, redis_
         assert process.running
         eventually(lambda: not any(tasks._redis.llen(NAMES.line(queue, line)) for line in PRIORITIES), 60)
         assert not trap.exists()
-
-
-def started(ledger):
-    """Whether a worker has begun a claim."""
-    return any(row.started_at for row in ledger.read(select(CLAIMS.c.started_at)))
 
 
 def test_a_worker_shows_which_queues_it_listens_to(ledger, tasks, redis_server, tmp_path):

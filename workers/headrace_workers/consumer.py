@@ -4,6 +4,7 @@ Whatever happens to Redis, the pool and what it holds stay: a model is loaded on
 """
 
 import logging
+import warnings
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer
@@ -25,14 +26,18 @@ def consumer_that_tells(loop: Loop) -> type[Consumer]:
 
 class _Consumer(Consumer):  # type: ignore[misc]
     progress: Loop
+    of_connection: frozenset[Any] | set[Any] = frozenset()  # what is called at each turn for the connection's sake
 
     def connect(self) -> Any:
         """Connect for reading, however long it takes."""
-        if self.hub is not None:
-            # Celery leaves the callbacks of earlier connections there: they would go on to read from what is dead, or
-            # worse, from what is not.
-            self.hub.on_tick.clear()
-        return super().connect()
+        if self.hub is None:
+            return super().connect()
+        # Celery leaves the callbacks of earlier connections there: they would go on to read from what is dead.
+        self.hub.on_tick -= self.of_connection
+        others = set(self.hub.on_tick)
+        connection = super().connect()
+        self.of_connection = self.hub.on_tick - others
+        return connection
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try again until Redis answers, or the worker is to stop."""
@@ -63,7 +68,9 @@ class _Consumer(Consumer):  # type: ignore[misc]
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Put the dead connection away."""
         self.progress.beat(awaited(exc))
-        super().on_connection_error_after_connected(exc)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns each time of a default that may change, and that is set here
+            super().on_connection_error_after_connected(exc)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from celery import signals
-from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.celery_app import TASK, create_app, queue_of
@@ -132,7 +132,6 @@ def run_worker(
         signals.worker_ready.connect(lambda **_: express.start(), weak=False)  # Celery minds signals from then on
         signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # about settings that we do set
     name = process_name("-".join(sorted(roles))).replace(":", "-")
     count = concurrency or settings.inter_threads or parallel
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",

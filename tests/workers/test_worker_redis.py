@@ -1,0 +1,136 @@
+"""What a worker process does when Redis dies, is silent, forgets, or serves somebody else, too."""
+
+import pytest
+from sqlalchemy import select
+from tests.services.eventually import eventually
+from tests.services.proxy import proxied
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.ledger_jobs import sqlite_ledger
+from tests.workers.serving import NAMES, is_done, send, served, started, tasks_of
+from tests.workers.worker_process import worker
+
+from headrace_workers import presence
+from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.redis_client import redis_client
+from headrace_workers.redis_names import RedisNames
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """An empty ledger."""
+    with sqlite_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def tasks(redis_server, ledger):
+    """The task queue over an empty Redis."""
+    with redis_client(redis_server.url) as client:
+        client.flushall()
+    return tasks_of(ledger, redis_server.url)
+
+
+ROLES = pytest.mark.parametrize(
+    ("role", "job", "concurrency"),
+    [("generate", generation, None), ("judge", evaluation, None), ("judge", evaluation, 2)],
+    ids=["threads", "solo", "prefork"],
+)
+
+
+def loaded(process, times=1):
+    """Whether it runs with what it loaded at first."""
+    return process.running and process.log.count("ready for work") == times
+
+
+@ROLES
+def test_a_worker_serves_again_after_redis_was_killed(role, job, concurrency, ledger, tasks, redis_server, tmp_path):
+    """It reconnects to a Redis that has forgotten everything, again and again, with the model that it has."""
+    with worker(tmp_path, redis_server, role, concurrency=concurrency) as process:
+        eventually(served(ledger, tasks, job()), 60)
+        for _ in range(3):
+            redis_server.kill()
+            redis_server.restart()
+            eventually(served(ledger, tasks, job()), 60)
+        tasks._redis.flushall()
+        eventually(served(ledger, tasks, job()), 60)
+        assert loaded(process, concurrency or 1)
+
+
+def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_server, tmp_path):
+    """What it was running is completed without Redis, and afterwards it is not silent."""
+    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
+        slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
+        eventually(lambda: started(ledger), 60)
+        redis_server.kill()
+        redis_server.restart()
+        eventually(is_done(ledger, slow), 60)
+        for _ in range(3):
+            eventually(served(ledger, tasks, generation()), 60)
+        assert loaded(process)
+
+
+def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_server, tmp_path):
+    """It notices by itself, although the kernel acknowledges everything, and says so in a few lines."""
+    with worker(tmp_path, redis_server, "generate") as process:
+        eventually(served(ledger, tasks, generation()), 60)
+        redis_server.freeze()
+        try:
+            eventually(lambda: "waiting for Redis" in process.log, 60)
+        finally:
+            redis_server.thaw()
+        eventually(served(ledger, tasks, generation()), 60)
+        eventually(lambda: "Redis is there again" in process.log, 60)
+        assert loaded(process)
+        assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize(("role", "job", "way"), [("generate", generation, "both"), ("judge", evaluation, "down")])
+def test_a_worker_leaves_a_connection_that_is_half_open(role, job, way, ledger, tasks, redis_server, tmp_path):
+    """Nothing passes, everything is acknowledged: each of its reads has an end of its own."""
+    with (
+        proxied(redis_server.port) as proxy,
+        worker(tmp_path, redis_server, role, HEADRACE_REDIS=f"redis://{proxy.address}/0") as process,
+    ):
+        eventually(served(ledger, tasks, job()), 60)
+        proxy.swallow(way)
+        eventually(lambda: "waiting for Redis" in process.log, 60)
+        proxy.heal()
+        eventually(served(ledger, tasks, job()), 60)
+        assert loaded(process)
+
+
+def test_a_claim_of_another_ledger_is_refused(ledger, tasks, redis_server, tmp_path):
+    """Two deployments share all names in Redis by mistake: neither runs the other's numbers, and both go on."""
+    (tmp_path / "other").mkdir()
+    with sqlite_ledger(tmp_path / "other") as other, worker(tmp_path, redis_server, "judge") as process:
+        theirs = tasks_of(other, redis_server.url)
+        foreign = send(other, theirs, evaluation(), "judge")
+        ours = send(ledger, tasks, evaluation(), "judge")
+        assert [claims(each)[0].id for each in (other, ledger)] == [1, 1]
+        eventually(is_done(ledger, ours), 60)
+        assert "refused a claim of another ledger" in process.log
+        assert not is_done(other, foreign)()
+        assert [claim.started_at for claim in claims(other)] == [None]
+        # In its own hands it is done as if nothing had been.
+        other.release([claim.id for claim in claims(other)])
+        ((attempts, crashes),) = other.read(select(STEPS.c.attempts, STEPS.c.crashes))
+        assert (attempts, crashes) == (0, 0)
+
+
+def test_deployments_with_prefixes_of_their_own_share_one_redis(ledger, redis_server, tasks, tmp_path):
+    """Neither sees what the other sends, nor who listens there."""
+    names = RedisNames("another.")
+    theirs = tasks_of(ledger, redis_server.url, names)
+    for _ in range(3):
+        send(ledger, theirs, evaluation(), "judge")
+    with worker(tmp_path, redis_server, "judge") as process:
+        eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")), 60)
+        assert theirs.waiting([("judge", 0)]) == {("judge", 0): 3}
+        assert presence.served(tasks._redis, NAMES, ["judge"]) == {"judge"}
+        assert presence.served(tasks._redis, names, ["judge"]) == frozenset()
+        assert "another ledger" not in process.log
+
+
+def claims(ledger):
+    """All claims."""
+    return ledger.read(select(CLAIMS.c.id, CLAIMS.c.started_at))
