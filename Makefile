@@ -39,7 +39,7 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 
 test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
 	@# Most of it waits for processes and services; each of the two has services of its own.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)
@@ -51,7 +51,8 @@ $(VENV)/made-mutate: $(VENV)/made-dev
 mutate: $(VENV)/made-mutate ## a sample of small defects put into the code: which of them the tests miss
 	$(BIN)/python -m tests.mutation $(if $(SEED),--seed $(SEED))
 
-chaos: $(VENV)/made-dev ## random kills while N jobs run, then the tally
+chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs run, then the tally
+	$(BIN)/python -m pytest -m luck
 	$(BIN)/python -m tests.chaos --jobs $(N)
 
 clean: ## remove what make made

@@ -14,10 +14,13 @@ from tests.chaos.rules import Tally, check
 from headrace_schemas.criteria import Length
 
 pytestmark = pytest.mark.chaos
+# A moment of a few milliseconds is to be caught, which a busy machine may miss: only `make chaos` runs these.
+luck = pytest.mark.luck
 
 _keys = count(1)
 JUDGED = (Length(min_words=1),)
 BREATH = 0.01  # seconds that each job takes, so that a fault finds work under way
+LONG = 0.05  # of a group that can be caught at work for certain: it takes more than a second
 
 
 def prompts(number: int, seconds: float = BREATH) -> list[str]:
@@ -60,17 +63,18 @@ def verdict(deployment: Deployment, ids: list[str], **ends: int) -> Tally:
 def test_the_bridge_is_killed(deployment):
     """SIGKILL to the only bridge in mid-run: the next one goes on where the ledger stands."""
     before = deployment.ended()
-    ids = publish(deployment)
-    under_way(deployment, before)
+    ids = publish(deployment, 60, seconds=LONG)
+    deployment.catch_at_work("generate")
     deployment.kill("bridge")
     assert deployment.ended() < before + len(ids)
+    deployment.signal("generate", signal.SIGCONT)
     verdict(deployment, ids)
 
 
-@pytest.mark.parametrize("role", [name for name in ROLES if name != "bridge"])
+@pytest.mark.parametrize("role", ["generate", *(pytest.param(role, marks=luck) for role in ("moderate", "judge"))])
 def test_a_worker_is_killed(deployment, role):
     """SIGKILL to a worker while it runs a claim: the lease ends, and another does the work."""
-    ids = publish(deployment)
+    ids = publish(deployment, 60, seconds=LONG) if role == "generate" else publish(deployment)
     deployment.catch_at_work(role)
     deployment.kill(role)
     verdict(deployment, ids)
@@ -93,6 +97,7 @@ def test_redis_is_wiped_and_killed(stack, deployment):
     verdict(deployment, publish(deployment, 40))
 
 
+@luck
 def test_redis_dies_with_a_message_on_its_way(stack, deployment):
     """A worker that takes a message from a Redis that is gone serves again when there is one."""
     ids = catch_a_message(stack, deployment)
@@ -156,7 +161,7 @@ def test_the_database_is_killed(stack, deployment):
 def test_everything_is_told_to_stop(deployment):
     """SIGTERM to all in mid-run: they end well and leave nothing leased; started again, they finish."""
     before = deployment.ended()
-    ids = publish(deployment)
+    ids = publish(deployment, 120, seconds=LONG)  # six seconds of work
     under_way(deployment, before)
     codes = deployment.terminate()
     assert set(codes.values()) == {0}, codes
@@ -167,7 +172,7 @@ def test_everything_is_told_to_stop(deployment):
 
 def test_a_worker_is_paused_past_its_lease(deployment):
     """SIGSTOP for longer than the lease: another does its work, and what it finishes after SIGCONT changes nothing."""
-    ids = publish(deployment, 60, seconds=0.05)
+    ids = publish(deployment, 60, seconds=LONG)
     claim = deployment.catch_at_work("generate")
     deployment.start("generate-2")
     verdict(deployment, ids)
@@ -251,14 +256,15 @@ def test_cancelled_before_during_and_after(deployment):
     with deployment.producer() as producer:
         producer.cancel(done)
 
-    (running,) = publish(deployment, 1, seconds=2)
-    deployment.wait_until(lambda: at_work(deployment, running), "it is under way")
+    (running,) = publish(deployment, 1, seconds=1)
+    deployment.catch_at_work("generate")  # and it stays so until all wishes are known
+    queued = publish(deployment, 100)
+    deployment.wait_until(lambda: deployment.known(queued) == set(queued), "all are taken in")
     with deployment.producer() as producer:
-        producer.cancel(running)
-    queued = publish(deployment, 100, seconds=0.03)
-    with deployment.producer() as producer:
-        for job_id in queued[50:]:
+        for job_id in (running, *queued[50:]):
             producer.cancel(job_id)
+    deployment.wait_until(lambda: states_of(deployment, running, *queued[50:]) == {"cancelled"}, "they are cancelled")
+    deployment.signal("generate", signal.SIGCONT)
     ids = [ahead, done, running, *queued]
     deployment.wait_quiet(ids)
     history = history_of(deployment, ids)
@@ -267,19 +273,17 @@ def test_cancelled_before_during_and_after(deployment):
     states = {row.id: row.state for row in history.jobs}
     assert [states[ahead], states[done], states[running]] == ["cancelled", "done", "cancelled"]
     assert {states[job_id] for job_id in queued[:50]} == {"done"}
-    assert "cancelled" in {states[job_id] for job_id in queued[50:]}
+    assert {states[job_id] for job_id in queued[50:]} == {"cancelled"}
     assert not [event for event in history.events if event.topic != "results" and event.job_id in (ahead, running)]
 
 
-def at_work(deployment: Deployment, job_id: str) -> bool:
-    """Whether a worker has begun this job."""
-    statement = (
-        "SELECT count(*) FROM claims JOIN steps ON steps.claim_id = claims.id "
-        f"WHERE claims.started_at IS NOT NULL AND steps.job_id = '{job_id}'"
-    )
-    return query(deployment.ledger, statement)[0] == [(1,)]
+def states_of(deployment: Deployment, *job_ids: str) -> set[str]:
+    """The states that these jobs are in."""
+    named = ", ".join(f"'{job_id}'" for job_id in job_ids)
+    return {row[0] for row in query(deployment.ledger, f"SELECT state FROM jobs WHERE id IN ({named})")[0]}
 
 
+@luck
 def test_what_moderation_stops_goes_nowhere(deployment):
     """Redacted and blocked texts are in no event downstream of moderation, also when its worker dies over them."""
     secrets = ("river.keeper@example.org", "4111 1111 1111 1111", "you are a fucking idiot")

@@ -73,7 +73,8 @@ def prepare(kafka_home: Path, folder: Path, port: int, controller_port: int) -> 
         told = (done.stderr or done.stdout).strip()
         if "UnsupportedClassVersionError" in told:
             raise ConfigurationError(f"Apache Kafka in {kafka_home} needs a newer Java than the one on the PATH: 17")
-        raise ConfigurationError(f"Apache Kafka in {kafka_home} could not format {folder}: {told.splitlines()[-1]}")
+        last = "".join(told.splitlines()[-1:])
+        raise ConfigurationError(f"Apache Kafka in {kafka_home} could not format {folder}: {last}")
 
 
 def _java(kafka_home: Path, folder: Path) -> list[str]:
