@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.bridge.accept import Record
+from headrace_workers.ledger.records import Record
 
 
 def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
@@ -14,7 +14,13 @@ def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
     # It lingers so that what is small goes as one batch; the flush ends the wait.
     producer = KafkaProducer(**kafka.client_options(), acks="all", max_request_size=20_000_000, linger_ms=1_000)
     futures = [
-        producer.send(kafka.topic(r.topic), key=b"k", value=r.value, headers=list(r.headers), partition=r.partition)
+        producer.send(
+            kafka.topic(r.topic),
+            key=b"k" if r.value is None else r.key,  # the client wants one of both
+            value=r.value,
+            headers=list(r.headers),
+            partition=r.partition,
+        )
         for r in records
     ]
     producer.flush(30)

@@ -8,7 +8,7 @@ from typing import Protocol
 from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, HeadraceError
 from headrace_schemas.codec import TOPICS, decode_value, type_of
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
-from headrace_schemas.job import Lane
+from headrace_schemas.job import JOB_NAMESPACE, Lane
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
 from headrace_workers.grouping import Job, estimate_tokens
@@ -57,11 +57,13 @@ def accept(record: Record, rules: Rules) -> Accepted:
         if TOPICS[type(event)] is not record.topic:
             raise InvalidRecord(f"events of type {type_of(event)} belong on {TOPICS[type(event)]}, not {record.topic}")
         if isinstance(event, CancelJob):
+            _check_names(record, envelope, event.job_id, "the value's job_id")
             return Cancellation(
                 event.job_id, event.tenant, event.reason, _trace(envelope), envelope.correlationid, record
             )
         if not isinstance(event, GenerationJob | EvaluationJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
+        _check_names(record, envelope, event.job_id(envelope.id), "the id of its tenant and idempotency key (or ce_id)")
         _check(event, envelope, rules)
         return _new_job(record, envelope, event, rules)
     except HeadraceError as error:
@@ -74,6 +76,17 @@ def _in_binary_mode(record: Record) -> Record:
     """What came in structured mode, with its attributes as headers and its data as the value: all else reads that."""
     headers, value = to_binary(record.headers, record.value)
     return record if value is record.value else replace(record, headers=tuple(headers), value=value)
+
+
+def _check_names(record: Record, envelope: Envelope, job_id: str, what: str) -> None:
+    """Whoever names the job by another id waits for an answer under it that never comes."""
+    names = {"key": record.key_text, "ce_subject": envelope.subject, "ce_partitionkey": envelope.partitionkey}
+    for name, found in names.items():
+        if found and found != job_id:
+            raise InvalidRecord(
+                f"{name} is {found!r}, and {what} is {job_id!r}: correct it, or leave it out "
+                f"(ids are UUIDv5 in {JOB_NAMESPACE})"
+            )
 
 
 def _check(job: Job, envelope: Envelope, rules: Rules) -> None:

@@ -1,6 +1,7 @@
 """Kafka to ledger: poll, decide about each record, write all in one transaction, and only later commit the offsets."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
 from headrace_workers.wake import Hint
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _POLL_MS = 100
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _RESUME_AT = 0.9  # of the bound
@@ -124,9 +126,10 @@ class Ingest:
         new = self._ledger.ingest(jobs, refused, cancellations, following)
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
-            reasons = "; ".join(sorted({burial.reason[:120] for burial in refused})[:3])
+            # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
+            reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
-        return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations)
+        return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations or new < len(jobs))
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""

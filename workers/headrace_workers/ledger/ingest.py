@@ -85,23 +85,24 @@ def _new_jobs(dialect: str) -> Any:
     return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
 
 
-def ingest(connection: Connection, jobs: Sequence[NewJob]) -> frozenset[str]:
-    """Write the jobs that are new, with their first steps; the ids of those. Known ones are passed over."""
+def ingest(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[NewJob]]:
+    """Write the jobs that are new, with their first steps: (those, the rest, whose ids were known)."""
     unique: dict[str, NewJob] = {}
     for job in jobs:
         unique.setdefault(job.id, job)  # within one poll, too, the first wins
     if not unique:
-        return frozenset()
+        return [], []
     # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
     # waits for the other in a circle.
     rows = [{name: getattr(job, name) for name in _COLUMNS} for job in sorted(unique.values(), key=lambda job: job.id)]
     dialect = connection.dialect.name
     written = connection.execute(_new_jobs(dialect), many(dialect, rows))
     accepted_at = {row.id: row.accepted_at for row in written}
-    steps = _in_turn(connection, [job for job in unique.values() if job.id in accepted_at])
+    taken = [job for job in unique.values() if job.id in accepted_at]
+    steps = _in_turn(connection, taken)
     if steps:
         connection.execute(STEPS.insert(), [step_row(step, accepted_at[step.job_id]) for step in steps])
-    return frozenset(accepted_at)
+    return taken, [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
 
 
 # The turn of CLOCK, as text: a statement for many rows may have no parameter that is not one of a row's.

@@ -83,18 +83,17 @@ class Ledger:
 
         `following` are the offsets that come next, where no consumer group keeps them.
 
-        A record that is refused although it was accepted before, such as one that is read again after its deadline,
-        is passed over.
+        What comes again with the same content is passed over, also where it is refused now, such as after its
+        deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
         """
         with writing(self._engine) as tx:
-            new = ingest.ingest(tx, jobs)
-            if refused:
-                again = repetitions.same(tx, [(burial.refers_to or "", burial.value) for burial in refused])
-                refusals.refuse(tx, [burial for n, burial in enumerate(refused) if n not in again], clock(tx))
-            for wish in cancellations:
-                cancel.cancel(tx, wish)
+            taken, again = ingest.ingest(tx, jobs)
+            letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, again)
+            letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
+            if letters:
+                refusals.refuse(tx, letters, clock(tx))
             positions.advance(tx, following or {})
-        return len(new)
+        return len(taken)
 
     def positions(self) -> dict[positions.Place, int]:
         """How far ingest is, where no consumer group keeps that."""
@@ -224,7 +223,7 @@ class Ledger:
     def cancel(self, wish: cancel.Cancellation) -> cancel.CancelOutcome:
         """Cancel a job."""
         with writing(self._engine) as tx:
-            return cancel.cancel(tx, wish)
+            return cancel.cancel(tx, [wish])[0]
 
     def dead(self, wanted: replay.DeadFilter, limit: int = 100) -> list[Row[tuple[object, ...]]]:
         """Dead letters, newest first."""
