@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -155,6 +156,27 @@ def test_one_call_a_detector() -> None:
     detector = Fake(each("e", "email"))
     PolicyModerator([detector], POLICY).moderate(["a", "b", "c"])
     assert detector.calls == [3]
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u00ad", "\u2060\u200d", "\ufeff", "\U000e0041", "\u202e"], ids=ascii)
+def test_invisible_characters_hide_nothing(moderator: PolicyModerator, hidden: str) -> None:
+    """Words and keys are found with them in their middle, and redacted with them."""
+    key, address = "AKIA" + "IOSFODNN7EXAMPLE", "jo@example.com"
+    for secret, label in ((key, "[SECRET]"), (address, "[EMAIL]")):
+        (verdict,) = moderator.moderate([f"a{hidden} b: {hidden.join(secret)}, end{hidden}"])
+        assert isinstance(verdict, Moderation)
+        assert verdict.text == f"a{hidden} b: {label}, end{hidden}"
+    (insult,) = moderator.moderate([f"You are an {hidden.join('idiot')}."])
+    assert isinstance(insult, Moderation)
+    assert (insult.action, insult.text) == ("block", None)
+
+
+def test_what_invisible_characters_part_is_found_as_well() -> None:
+    """A zero-width space may also be what makes two words of one: both looks count, each finding once."""
+    detector = Fake(lambda text: [Detection("email", 1.0, m.start(), m.end()) for m in re.finditer(r"\bev\b", text)])
+    verdict = one("ev\u200bxy, e\u200bv, ev", detector)
+    assert verdict.text == "[EMAIL]\u200bxy, [EMAIL], [EMAIL]"
+    assert [(f.start, f.end) for f in verdict.findings] == [(0, 2), (7, 10), (12, 14)]
 
 
 def test_the_default_moderator(moderator: PolicyModerator) -> None:

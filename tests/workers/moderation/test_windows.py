@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_workers.moderation.windows import OVERLAP, SIZE, windows
+from headrace_workers.moderation.windows import OVERLAP, SIZE, outermost, windows
 
 TEXTS = st.builds(
     lambda parts: "".join(unit * times for unit, times in parts),
@@ -19,11 +19,11 @@ def test_windows_are_slices_of_bounded_size(text: str) -> None:
 
 @given(text=TEXTS, data=st.data())
 def test_every_short_span_is_whole_in_some_window(text: str, data: st.DataObject) -> None:
-    """What is no longer than half of the overlap, and has no wide gap in it, is not cut everywhere."""
+    """What is no longer than the overlap, and has no wide gap in it, is not cut everywhere."""
     if not text:
         return
     start = data.draw(st.integers(0, len(text) - 1))
-    end = min(len(text), start + data.draw(st.integers(1, OVERLAP // 2)))
+    end = min(len(text), start + data.draw(st.integers(1, OVERLAP)))
     if " " * 16 not in text[max(0, start - 16) : end + 16]:
         assert any(offset <= start and end <= offset + len(piece) for offset, piece in windows(text))
 
@@ -37,3 +37,9 @@ def test_a_short_text_is_one_window() -> None:
 def test_wide_gaps_separate_windows() -> None:
     """A run of white space is left out: optional spaces in patterns are cubic in it."""
     assert list(windows("a" + " " * 20 + "b")) == [(0, "a"), (21, "b")]
+
+
+def test_a_span_inside_another_is_left_out() -> None:
+    """Overlapping ones stay, and of equals one."""
+    assert outermost([(5, 9), (0, 4), (1, 3), (0, 4), (3, 7), (5, 6)]) == [(0, 4), (3, 7), (5, 9)]
+    assert outermost([]) == []

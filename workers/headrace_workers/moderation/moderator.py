@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace_schemas import Finding, HeadraceError
@@ -10,6 +11,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
+from headrace_workers.moderation.invisible import without_invisible
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.moderation.policy import ACTIONS, Action, Policy, load_policy
 from headrace_workers.moderation.redact import Span, redact
@@ -19,6 +21,21 @@ _STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A text as detectors see it: number `of`, whole, or without characters; then `places` are those that are left."""
+
+    of: int
+    text: str
+    places: Sequence[int] | None
+
+    def in_whole(self, detection: Detection) -> Detection:
+        """The detection with its span in the whole text."""
+        if self.places is None:
+            return detection
+        return replace(detection, start=self.places[detection.start], end=self.places[detection.end - 1] + 1)
 
 
 class PolicyModerator:
@@ -38,18 +55,24 @@ class PolicyModerator:
     def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
         """A verdict for each text; an error value means that a detector failed on it, and that it must be held.
 
+        A text that holds invisible characters is looked at with them and without, since either may hide something.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
         redacted, is blocked: nothing is shown that was not looked at in full.
         """
-        found: list[list[tuple[Detector, Detection]]] = [[] for _ in texts]
+        looks = [_Look(i, text, None) for i, text in enumerate(texts)]
+        looks += [_Look(i, *seen) for i, text in enumerate(texts) if (seen := without_invisible(text)) is not None]
+        # In order, and what both looks at a text showed only once.
+        found: list[dict[tuple[Detector, Detection], None]] = [{} for _ in texts]
         failed: dict[int, HeadraceError] = {}
         for detector in self._detectors:
-            for i, result in enumerate(_run(detector, texts)):
+            for look, result in zip(looks, _run(detector, [look.text for look in looks]), strict=True):
                 if isinstance(result, HeadraceError):
-                    failed.setdefault(i, result)
+                    failed.setdefault(look.of, result)
                 else:
-                    found[i] += [(detector, detection) for detection in result]
-        return [failed[i] if i in failed else _decide(text, found[i], self._policy) for i, text in enumerate(texts)]
+                    found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
+        return [
+            failed[i] if i in failed else _decide(text, list(found[i]), self._policy) for i, text in enumerate(texts)
+        ]
 
     def warm_up(self) -> None:
         """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from headrace_workers.moderation.gates import ANYTHING, GATES
-from headrace_workers.moderation.windows import windows
+from headrace_workers.moderation.windows import outermost, windows
 from headrace_workers.ports import Detection
 
 # Presidio scores a weak pattern (nine digits: a social security number?) below this, unless a word of the
@@ -52,17 +52,22 @@ class PersonalDataDetector:
     def _detect(self, text: str) -> list[Detection]:
         if not ANYTHING.search(text):
             return []
-        found: dict[Detection, None] = {}  # in order, and what two overlapping windows both saw only once
+        found: dict[str, dict[tuple[int, int], float]] = {}  # category, span, score
         for offset, window in windows(text):
             rest = window
             for rule in self._rules:
                 if not rule.gate.search(rest):
                     continue
                 for start, end, score in _findings(rule, rest):
-                    found[Detection(rule.category, score, offset + start, offset + end)] = None
+                    scores = found.setdefault(rule.category, {})
+                    span = offset + start, offset + end
+                    scores[span] = max(score, scores.get(span, 0.0))
                     if rule.category in _SURE:
                         rest = rest[:start] + "A" * (end - start) + rest[end:]
-        return sorted(found, key=lambda d: (d.start, d.end))
+        kept = [
+            Detection(category, scores[span], *span) for category, scores in found.items() for span in outermost(scores)
+        ]
+        return sorted(kept, key=lambda d: (d.start, d.end))
 
 
 def _load() -> list[_Rule]:

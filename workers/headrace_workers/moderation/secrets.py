@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
-from headrace_workers.moderation.limits import MAX_DETECTIONS
-from headrace_workers.moderation.windows import windows
+from headrace_workers.moderation.jwt import jwts
+from headrace_workers.moderation.windows import outermost, windows
 from headrace_workers.ports import Detection
 
 _CATEGORY: Final = "secret"
@@ -16,7 +16,9 @@ _SCORE: Final = 1.0
 # A key's header alone says nothing: what is secret follows it, up to the end line or the end of the text.
 _KEY_BEGIN = re.compile(r"(?:-{2,5} ?)?BEGIN (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?|PuTTY-User-Key-File-\d")
 _KEY_END = re.compile(r"END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?(?: ?-{2,5})?|Private-MAC: ?[0-9a-f]+")
-# What a token goes on with where the pattern stops early, as the one for JWT does before the signature.
+# Such a password is of any length, and its pattern linear: no character that it may hold begins another.
+_URL_PASSWORD = re.compile(r"://[^:/?#\[\]@!$&'()*+,;=\s]+:([^:/?#\[\]@!$&'()*+,;=\s]+)@")
+# What a token goes on with where the pattern stops early, or where a window was cut.
 _REST = re.compile(r"[A-Za-z0-9_\-+/=]*(?:\.[A-Za-z0-9_\-+/=]+)*")
 
 # Tokens that detect-secrets 1.5 does not know (formats as their issuers document them).
@@ -25,22 +27,22 @@ _NEWER: Final = (
     (("aiza",), r"AIza[0-9A-Za-z_-]{35}"),
     (("sk-",), r"\bsk-(?:ant-|proj-|svcacct-)?[A-Za-z0-9_-]{32,}"),
     (("hf_",), r"\bhf_[A-Za-z0-9]{30,}"),
+    (("npm_",), r"\bnpm_[A-Za-z0-9]{30,}"),
 )
 
 # Plugin, which group is the secret (0: the whole match), and what the text must contain (lower case) for it to match.
-# Left out: the entropy and keyword plugins, which object to prose, and IpPublic, which is personal data here.
+# Left out: the entropy and keyword plugins, which object to prose, IpPublic, which is personal data here, and those for
+# tokens that may be longer than a window, JWT and passwords in URLs, which are looked for in the whole text.
 _PLUGINS: Final = (
     ("artifactory", "ArtifactoryDetector", 0, ("akc", "ap")),
     ("aws", "AWSKeyDetector", 1, ("akia", "a3t", "abia", "acca", "asia", "aws")),
     ("azure_storage_key", "AzureStorageKeyDetector", 0, ("accountkey=",)),
-    ("basic_auth", "BasicAuthDetector", 1, ("://",)),
     ("cloudant", "CloudantDetector", 1, ("cloudant", "clou", "cl")),
     ("discord", "DiscordBotTokenDetector", 0, (".",)),
     ("github_token", "GitHubTokenDetector", 0, ("gh",)),
     ("gitlab_token", "GitLabTokenDetector", 0, ("gl", "gr1348941")),
     ("ibm_cloud_iam", "IbmCloudIamDetector", 1, ("key", "pwd", "password", "pass", "token")),
     ("ibm_cos_hmac", "IbmCosHmacDetector", 1, ("secret",)),
-    ("jwt", "JwtTokenDetector", 0, ("eyj",)),
     ("mailchimp", "MailchimpDetector", 0, ("-us",)),
     ("npm", "NpmDetector", 1, (":_authtoken=",)),
     ("openai", "OpenAIDetector", 0, ("t3blbkfj",)),
@@ -66,7 +68,6 @@ class _Rule:
     pattern: re.Pattern[str]
     group: int
     needs: tuple[str, ...]
-    plugin: Any = None
 
 
 class SecretsDetector:
@@ -86,31 +87,47 @@ class SecretsDetector:
     def _detect(self, text: str) -> list[Detection]:
         spans = set(_private_keys(text))
         if _TOKEN.search(text):
-            for offset, window in windows(text):
-                folded = window.casefold()
-                for rule in self._rules:
-                    if len(spans) >= MAX_DETECTIONS:
-                        break
-                    if any(need in folded for need in rule.needs):
-                        spans.update((offset + start, offset + end) for start, end in _matches(rule, window))
-        return [Detection(_CATEGORY, _SCORE, start, end) for start, end in sorted(spans)]
+            spans.update(jwts(text))
+            spans.update(match.span(1) for match in _URL_PASSWORD.finditer(text))
+            spans.update(self._patterned(text))
+        return [Detection(_CATEGORY, _SCORE, start, end) for start, end in outermost(spans)]
+
+    def _patterned(self, text: str) -> Iterator[tuple[int, int]]:
+        """What the patterns find, window by window; a token that goes on behind its window is followed to its end."""
+        reached = 0
+        for offset, window in windows(text):
+            stop = offset + len(window)
+            folded = window.casefold()
+            for rule in self._rules:
+                if not any(need in folded for need in rule.needs):
+                    continue
+                for start, end in _matches(rule, text, offset, stop):
+                    if end == stop and rule.group == 0:
+                        # The same end for every token that reaches this one: looked for once, so that all is linear.
+                        if reached < stop:
+                            reached = _token_end(text, stop, len(text))
+                        yield start, reached
+                    else:
+                        yield start, end
 
 
-def _matches(rule: _Rule, text: str) -> Iterator[tuple[int, int]]:
-    for match in rule.pattern.finditer(text):
+def _matches(rule: _Rule, text: str, begin: int, stop: int) -> Iterator[tuple[int, int]]:
+    for match in rule.pattern.finditer(text, begin, stop):
         start, end = match.span(rule.group)
         value = text[start:end]
-        # Only a password in a URL may do without a digit; elsewhere a word of prose was met.
-        if start < 0 or ("://" not in rule.needs and not any(c.isdigit() for c in value)):
-            continue
-        if rule.plugin is not None and not rule.plugin.is_formally_valid(value.rstrip(".")):
+        # In a word of prose there is none.
+        if start < 0 or not any(c.isdigit() for c in value):
             continue
         if rule.group == 0:
             start += len(value) - len(value.lstrip(' \t\n=:"'))  # separators that a pattern takes in
-            end = start + len(text[start:end].rstrip(' \t\n"'))
-            rest = _REST.match(text, end)
-            end = rest.end() if rest else end
+            end = _token_end(text, start + len(text[start:end].rstrip(' \t\n"')), stop)
         yield start, end
+
+
+def _token_end(text: str, at: int, stop: int) -> int:
+    """Where the token ends of which text[:at] is the beginning."""
+    rest = _REST.match(text, at, stop)
+    return rest.end() if rest else at
 
 
 def _private_keys(text: str) -> Iterator[tuple[int, int]]:
@@ -131,5 +148,5 @@ def _load() -> list[_Rule]:
         plugin = getattr(import_module(f"detect_secrets.plugins.{module}"), name)
         for pattern in plugin.denylist:
             # `findall` in the library yields `ghp` for a GitHub token: the group, not the token. So spans, not values.
-            rules.append(_Rule(pattern, group if pattern.groups else 0, needs, plugin if module == "jwt" else None))
+            rules.append(_Rule(pattern, group if pattern.groups else 0, needs))
     return rules

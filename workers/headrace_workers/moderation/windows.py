@@ -1,10 +1,11 @@
 """Cuts a long text into pieces for patterns that are slower than linear, so that the whole is linear again."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 SIZE = 2_048  # characters of one piece; a quadratic pattern costs at most SIZE / 2 steps a character
-OVERLAP = 384  # a span up to half of this, cut by one piece, is whole in the next
+# A span of at most so many characters, cut by one piece, is whole in the next: the longest e-mail address has 320.
+OVERLAP = 384
 _SLACK = 64  # how far back a cut moves to reach white space
 _GAP = re.compile(r"\s{16,}")  # nothing that detectors look for goes across such a gap
 
@@ -20,6 +21,15 @@ def windows(text: str) -> Iterator[tuple[int, str]]:
         yield from _pieces(text, start, gap.start())
         start = gap.end()
     yield from _pieces(text, start, len(text))
+
+
+def outermost(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, without those inside another: a piece may show a part of what the next shows whole."""
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(set(spans), key=lambda span: (span[0], -span[1])):
+        if not kept or end > kept[-1][1]:
+            kept.append((start, end))
+    return kept
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
