@@ -8,6 +8,7 @@ from headrace_schemas.errors import Category
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
 from headrace_schemas.model import Value
 from headrace_schemas.times import Time
+from headrace_schemas.topics import Topic
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Count = Annotated[int, Field(ge=0), INTEGRAL]
@@ -167,3 +168,11 @@ class DeadLetter(Value):
     original: str  # the value as text, or base64 where it is no UTF-8; cut to the first 64 KiB
     encoding: Literal["utf-8", "base64"]
     truncated: bool = False
+
+    @property
+    def concerns(self) -> str | None:
+        """The job whose sender waits for this: the one that ended, or that the refused record would have been.
+
+        A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
+        """
+        return self.job_id or (None if self.topic == Topic.CANCELLATION else self.refers_to)

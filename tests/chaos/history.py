@@ -32,6 +32,7 @@ class Event:
     time: str  # RFC 3339 in UTC with milliseconds, so that text order is time order
     job_id: str | None
     value: bytes
+    refers_to: str | None = None  # of a dead letter about a refused record
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class History:
         return replace(
             self,
             published=ids,
-            events=tuple(event for event in self.events if event.job_id in ids),
+            events=tuple(event for event in self.events if event.job_id in ids or event.refers_to in ids),
             jobs=tuple(row for row in self.jobs if row.id in ids),
             steps=tuple(row for row in self.steps if row.job_id in ids),
             refused=self.refused & ids,
@@ -175,4 +176,5 @@ def _event(topic: str, record: Any) -> Event:
         time=headers["ce_time"],
         job_id=body.get("job_id"),
         value=record.value,
+        refers_to=body.get("refers_to"),
     )

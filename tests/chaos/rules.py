@@ -36,6 +36,15 @@ def one_terminal_record_per_job(history: History) -> Iterator[str]:
         if len(found) != 1:
             kinds = ", ".join(sorted(f"{event.type} {event.id}" for event in ends[row.id])) or "none"
             yield f"{row.id} has {len(found)} terminal records: {kinds}"
+    for event in history.events:
+        if event.job_id and event.refers_to:
+            yield f"{event.id} ends {event.job_id}, and is about a record that was refused"
+
+
+def every_refusal_is_told(history: History) -> Iterator[str]:
+    """Who sent what was turned away finds a dead letter that refers to it."""
+    for job_id in sorted(history.refused - {event.refers_to for event in history.events if event.refers_to}):
+        yield f"{job_id} was refused, and nothing says so"
 
 
 def ledger_and_topics_agree(history: History) -> Iterator[str]:
@@ -95,7 +104,7 @@ def stages_in_order(history: History) -> Iterator[str]:
 def only_known_jobs_have_events(history: History) -> Iterator[str]:
     """Nothing is said about a job that the ledger has not taken in."""
     known = {row.id for row in history.jobs}
-    for job_id in sorted({e.job_id for e in history.events if e.job_id} - known - history.refused):
+    for job_id in sorted({e.job_id for e in history.events if e.job_id} - known):
         yield f"{job_id} has events, and the ledger has never heard of it"
 
 
@@ -135,6 +144,7 @@ RULES: tuple[Rule, ...] = (
     every_published_job_is_known,
     every_job_ended,
     one_terminal_record_per_job,
+    every_refusal_is_told,
     ledger_and_topics_agree,
     one_event_per_stage,
     a_repeat_is_the_same_record,

@@ -22,6 +22,7 @@ PATH = (
     event("moderated", MODERATED, second=2),
     event("results", RESULT, second=3, value=b"end"),
 )
+LETTER = replace(event("dead", DEAD, "d"), job_id=None, refers_to="d")
 STEPS = tuple(StepRow("a", stage, "done", None) for stage in ("generate", "moderate", "judge"))
 GOOD = History(
     published=frozenset({"a", "b", "c", "d"}),
@@ -30,7 +31,7 @@ GOOD = History(
         replace(PATH[2], offset=7),
         event("results", CANCELLED, "b", value=b"end"),
         event("dead", DEAD, "c", value=b"end"),
-        event("dead", DEAD, "d"),
+        LETTER,
     ),
     jobs=(
         JobRow("a", "generation", "done", RESULT, b"end"),
@@ -52,6 +53,7 @@ BROKEN = {
     "every_published_job_is_known": replace(GOOD, published=GOOD.published | {"z"}),
     "every_job_ended": replace(GOOD, jobs=(*GOOD.jobs, JobRow("e", "generation", "active", None, None))),
     "one_terminal_record_per_job": with_events(event("results", CANCELLED, "a", second=4)),
+    "every_refusal_is_told": replace(GOOD, events=tuple(e for e in GOOD.events if e != LETTER)),
     "ledger_and_topics_agree": replace(
         GOOD, jobs=(JobRow("a", "generation", "done", RESULT, b"other"), *GOOD.jobs[1:])
     ),
@@ -93,6 +95,8 @@ def test_a_broken_history_is_found(rule):
     [
         ("one_terminal_record_per_job", replace(GOOD, events=tuple(e for e in GOOD.events if e.type != RESULT))),
         ("one_terminal_record_per_job", with_events(event("results", RESULT, "a", id="second", value=b"end"))),
+        ("one_terminal_record_per_job", with_events(replace(LETTER, job_id="d"))),
+        ("only_known_jobs_have_events", with_events(replace(LETTER, job_id="d", refers_to=None))),
         ("ledger_and_topics_agree", with_events(event("dead", DEAD, "a", value=b"end"))),
         (
             "ledger_and_topics_agree",

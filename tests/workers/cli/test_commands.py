@@ -177,7 +177,7 @@ def test_the_dead_are_replayed_by_id_or_all(call: Call, ledger: Ledger):
     assert call("dead", "replay", job_id(1))[0] == 0
     assert [row.record.key for row in ledger.outbox(10) if row.record.topic is Topic.GENERATION] == [job_id(1)]
     code, out, _ = call("dead", "replay", "--category", "invalid", "--json")
-    assert (code, json.loads(out)) == (0, {"replayed": 1, "cut": 0})
+    assert (code, json.loads(out)) == (0, {"replayed": 1, "truncated": 0})
     assert call("dead", "replay", "--all")[0] == 1
     assert call("dead", "replay", job_id(7))[0] == 1
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from tests.workers.cli.conftest import NOW, dead, job_id, result
 
 from headrace_producers import Received
+from headrace_schemas import Category, DeadLetter
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Unavailable
 from headrace_workers.cli.jobfile import Entry
@@ -142,3 +143,20 @@ def test_the_end_of_the_time_is_the_last_look_at_the_ledger():
     world.ends = {job_id(1): result(1)}
     assert [receipt.line for receipt in world.waiting().ends(world, 1.0)] == [1]
     assert world.resent == []
+
+
+def refusal(number: int, topic: str = "jobs.generation") -> Receipt:
+    """The letter about a refused record: it ends no job, and refers to one."""
+    letter = DeadLetter(
+        refers_to=job_id(number), category=Category.CONFLICT, reason="another content", stage="ingest", topic=topic,
+        size=2, original="{}", encoding="utf-8",
+    )  # fmt: skip
+    return Receipt(letter)
+
+
+def test_who_waits_for_a_refused_job_is_told_and_waits_no_longer():
+    """By what the letter refers to; of a refused wish to cancel the job itself may go on."""
+    world = World()
+    world.coming = [refusal(1, topic="jobs.cancellation"), refusal(2), result(1)]
+    found = list(world.waiting(ledger=False).ends(world, None))
+    assert [(receipt.line, receipt.status) for receipt in found] == [(2, "dead"), (1, "completed")]

@@ -8,6 +8,7 @@ import typer
 from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
+    from headrace_workers.ledger.counts import JobView
     from headrace_workers.ledger.ledger import Ledger
 
 _WAIT_SECONDS = 10.0
@@ -35,13 +36,20 @@ def cancel(
     hush_kafka()
     ledger = find_ledger(live=True)
     found = ledger.job(job_id) if ledger else None
-    state = found.job.state if found else None
+    state = _state(found) if found else None
+    if found and tenant not in (None, found.job.tenant):
+        state = "not_yours"
     if state in (None, "active"):
         with Producer.from_env() as producer:
             producer.cancel(job_id, tenant=tenant or (found.job.tenant if found else None), reason=reason)
         state = _outcome(ledger, job_id) if ledger else "asked"
     _tell(job_id, state, as_json)
-    raise typer.Exit(0 if state in ("cancelled", "asked") else 1)
+    raise typer.Exit(0 if state in ("cancelled", "cancelled_ahead", "asked") else 1)
+
+
+def _state(found: "JobView") -> str:
+    """A job's state; one that nobody has sent yet is cancelled ahead."""
+    return "cancelled_ahead" if found.job.kind == "unknown" else str(found.job.state)
 
 
 def _outcome(ledger: "Ledger", job_id: str) -> str:
@@ -50,7 +58,7 @@ def _outcome(ledger: "Ledger", job_id: str) -> str:
     while time.monotonic() < until:
         found = ledger.job(job_id)
         if found is not None and found.job.state != "active":
-            return str(found.job.state)
+            return _state(found)
         time.sleep(_POLL_SECONDS)
     return "asked"
 
@@ -61,6 +69,8 @@ def _tell(job_id: str, state: str, as_json: bool) -> None:
         return
     words = {
         "cancelled": "cancelled",
+        "cancelled_ahead": "not known yet: cancelled ahead, so that it will not run when it comes; is the id right?",
+        "not_yours": "it is another tenant's: only the tenant that sent a job can cancel it",
         "asked": "asked for; `headrace status` will show what came of it",
         "done": "too late: it is done",
         "dead": "too late: it is dead",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_schemas.errors import Category, ConfigurationError
-from headrace_workers.cli.dead_views import COLUMNS, letter_dict, letter_row, original
+from headrace_workers.cli.dead_views import COLUMNS, WHOLE, letter_dict, letter_row, original
 from headrace_workers.cli.durations import milliseconds, parse_time, show_time
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.ledger.replay import DeadFilter
 
+_NAMES = "its own id, its job's, or a refused record's key, ce_id, ce_subject or correlation id"
 _CategoryOption = Annotated[Category | None, typer.Option("--category", help="only of this category")]
 _SinceOption = Annotated[str | None, typer.Option("--since", help="died since: 10m, 2h, 3d, or an ISO 8601 time")]
 _UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 10m, 2h, 3d, or an ISO 8601 time")]
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_letters(
+    name: Annotated[str | None, typer.Option("--id", metavar="ID", help=f"only of this: {_NAMES}")] = None,
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
@@ -42,16 +44,16 @@ def list_letters(
 ) -> None:
     """List what failed, newest first: reason, category, attempts.
 
-    Example: `headrace dead list --category poison --since 2h`
+    Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --id order-4711`
     """
     ledger = need_ledger()
-    letters = ledger.dead(_filter(ledger, category, since, until, replayed=replayed), limit + 1)
+    letters = ledger.dead(_filter(ledger, category, since, until, name=name, replayed=replayed), limit + 1)
     if as_json:
         for letter in letters[:limit]:
             put_json(letter_dict(letter))
     elif letters:
         rows = [letter_row(letter) for letter in letters[:limit]]
-        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",), whole=("job",)))
+        console(data=True).print(table(None, COLUMNS, rows, right=("attempts",), whole=WHOLE))
     else:
         say("no dead letters")
     if len(letters) > limit:
@@ -59,7 +61,7 @@ def list_letters(
 
 
 def show(
-    letter_id: Annotated[str, typer.Argument(metavar="ID", help="of the dead letter, or of its job")],
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help=f"of the dead letter: {_NAMES}")],
     as_json: _JsonOption = False,
 ) -> None:
     """Show all about a dead letter, with the event as it came. Exit code 1: there is none.
@@ -127,7 +129,7 @@ def replay(
             if not found:
                 break
     if as_json:
-        put_json({"replayed": done, "cut": cut})
+        put_json({"replayed": done, "truncated": cut})
     say(f"{done} replayed" + (f"; {cut} cannot be: the original was too large to be kept whole" if cut else ""))
     raise typer.Exit(0 if done and not cut and (not ids or done == len(ids)) else 1)
 
@@ -138,6 +140,7 @@ def _filter(
     since: str | None,
     until: str | None,
     *,
+    name: str | None = None,
     replayed: bool = False,
     now: int | None = None,
 ) -> "DeadFilter":
@@ -146,6 +149,7 @@ def _filter(
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
     return DeadFilter(
+        id=name,
         category=category,
         since_ms=milliseconds(parse_time(since, present)) if since else None,
         until_ms=milliseconds(parse_time(until, present)) if until else now,

@@ -4,17 +4,21 @@ import base64
 import json
 from typing import Any
 
-from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.tables import shorten
 
-COLUMNS = ("job", "category", "stage", "attempts", "died", "reason")
+COLUMNS = ("letter", "job", "category", "stage", "attempts", "died", "reason")
+WHOLE = ("letter", "job")
 _REASON_WIDTH = 120
+# What a refused record said of itself, in the names of the event.
+_ORIGIN = ("partition", "offset", "key", "ce_id", "ce_subject", "correlationid", "traceparent")
 
 
 def letter_row(letter: Any) -> tuple[str, ...]:
-    """A dead letter as the cells of `COLUMNS`."""
+    """A dead letter as the cells of `COLUMNS`. The job of a refused record is the one that it would have been."""
     return (
-        letter.job_id or letter.id,  # either names it
+        letter.id,
+        letter.job_id or letter.refers_to or "",
         letter.category,
         letter.stage,
         str(letter.attempts),
@@ -24,7 +28,10 @@ def letter_row(letter: Any) -> tuple[str, ...]:
 
 
 def letter_dict(letter: Any) -> dict[str, Any]:
-    """A dead letter for `--json`, without the original. Times in ms since 1970."""
+    """A dead letter for `--json`, without the original, in the names of the event; times as there (RFC 3339).
+
+    `truncated` tells that the ledger's copy of the original is cut, so that it cannot be replayed.
+    """
     return {
         "id": letter.id,
         "job_id": letter.job_id,
@@ -35,10 +42,11 @@ def letter_dict(letter: Any) -> dict[str, Any]:
         "stage": letter.stage,
         "attempts": letter.attempts,
         "topic": letter.topic,
-        "died_at": letter.died_at,
-        "replayed_at": letter.replayed_at,
-        "bytes": len(letter.value),
-        "cut": bool(letter.truncated),
+        **{name: getattr(letter, name) for name in _ORIGIN},
+        "died_at": rfc3339(letter.died_at),
+        "replayed_at": rfc3339(letter.replayed_at),
+        "size": len(letter.value) if letter.size is None else letter.size,
+        "truncated": bool(letter.truncated),
     }
 
 

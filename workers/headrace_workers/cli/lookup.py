@@ -88,6 +88,7 @@ def dead_receipt(row: Any) -> Receipt:
         attempts=row.attempts,
         topic=Topic(row.topic),
         value=bytes(row.value),
+        size=row.size,
         origin=Origin(
             partition=row.partition,
             offset=row.offset,

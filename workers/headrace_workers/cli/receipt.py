@@ -50,9 +50,9 @@ class Receipt:
 
     @property
     def job_id(self) -> str | None:
-        """The job; None for a record that was refused before it had one."""
+        """The job, also one that was refused; None where it cannot be told."""
         if isinstance(self.event, DeadLetter):
-            return self.event.job_id or self.event.refers_to
+            return self.event.concerns
         return self.event.job_id
 
     @property

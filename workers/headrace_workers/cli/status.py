@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
 
 _REFRESH_SECONDS = 1.0
+_SHOWN = 10  # jobs of one correlation id
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +26,13 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    job_id: Annotated[str | None, typer.Argument(metavar="[JOB]", help="a job's id; without one, the whole")] = None,
+    job_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="a job's id, its correlation id, or any name of a refused record; without one, the whole",
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
@@ -84,11 +91,20 @@ def _find(ledger: "Ledger", job_id: str) -> "JobView":
     view = ledger.job(job_id)
     if view is not None:
         return view
+    correlated = ledger.correlated(job_id, _SHOWN + 1)
+    if len(correlated) == 1 and (view := ledger.job(correlated[0])) is not None:
+        return view
+    from headrace_workers.ledger.refusals import INGEST
     from headrace_workers.ledger.replay import DeadFilter
 
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), 1)
-    if letters:
-        say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {job_id}`")
+    if correlated:
+        more = ", the newest of them" if len(correlated) > _SHOWN else ""
+        say(f"{job_id} is the correlation id of several jobs{more}: {', '.join(correlated[:_SHOWN])}")
+    elif letters and letters[0].stage == INGEST:
+        say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
+    elif letters and (view := ledger.job(letters[0].job_id)) is not None:
+        return view
     else:
         say(f"{job_id}: the ledger knows no such job")
     raise typer.Exit(1)

@@ -115,6 +115,12 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     return JobView(row, tuple(steps), clock(connection))
 
 
+def correlated(connection: Connection, correlationid: str, limit: int) -> list[str]:
+    """The ids of the jobs that carry a correlation id, newest first."""
+    query = select(JOBS.c.id).where(JOBS.c.correlationid == correlationid).order_by(JOBS.c.accepted_at.desc())
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
 def terminals(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
     """The terminal event (its type and JSON) of each of these jobs that has ended."""
     rows = connection.execute(

@@ -49,12 +49,13 @@ class Burial:
     traceparent: str | None = None  # this and the next: handed through
     correlationid: str | None = None
     refers_to: str | None = None
+    size: int | None = None  # of the value, in bytes, where only a part of it is here
     origin: Origin = field(default_factory=Origin)
 
 
 def letter(burial: Burial) -> DeadLetter:
     """The event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
-    shown = burial.value[:DEAD_PREVIEW_BYTES]
+    shown, size = burial.value[:DEAD_PREVIEW_BYTES], burial.size or len(burial.value)
     try:
         original, encoding = shown.decode(), "utf-8"
         if "\x00" in original:
@@ -72,10 +73,10 @@ def letter(burial: Burial) -> DeadLetter:
             "attempts": burial.attempts,
             "topic": str(burial.topic),
             **asdict(burial.origin),
-            "size": len(burial.value),
+            "size": size,
             "original": original,
             "encoding": encoding,
-            "truncated": len(burial.value) > len(shown),
+            "truncated": size > len(shown),
         }
     )
 
@@ -112,6 +113,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, object]:
         **asdict(burial.origin),
         "headers": json.dumps(burial.headers),
         "value": burial.value[:MAX_VALUE_BYTES],
+        "size": len(burial.value),
         "truncated": len(burial.value) > MAX_VALUE_BYTES,
         "died_at": now,
     }

@@ -250,6 +250,11 @@ class Ledger:
         with reading(self._engine) as tx:
             return counts.job(tx, job_id)
 
+    def correlated(self, correlationid: str, limit: int) -> list[str]:
+        """The ids of the jobs that carry a correlation id, newest first."""
+        with reading(self._engine) as tx:
+            return counts.correlated(tx, correlationid, limit)
+
     def terminals(self, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
         """The terminal events of those of these jobs that have ended."""
         with reading(self._engine) as tx:

@@ -172,6 +172,7 @@ DEAD_LETTERS: Final = Table(
     Column("traceparent", Text),
     Column("headers", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),  # of the original record
+    Column("size", Integer),  # of that value, in bytes, before it was cut
     Column("truncated", Boolean, nullable=False, server_default=false()),
     Column("died_at", BigInteger, nullable=False),
     Column("replayed_at", BigInteger),

@@ -23,6 +23,7 @@ def upgrade() -> None:
     op.add_column("dead_letters", sa.Column("offset", sa.BigInteger(), nullable=True))
     for name in ("key", "ce_id", "ce_subject", "correlationid", "traceparent"):
         op.add_column("dead_letters", sa.Column(name, sa.Text(), nullable=True))
+    op.add_column("dead_letters", sa.Column("size", sa.Integer(), nullable=True))
     # A refusal ends no job any more: it refers to one.
     op.execute("UPDATE dead_letters SET refers_to = job_id, job_id = NULL WHERE stage = 'ingest'")
     for name in _LOOKED_UP:
@@ -78,7 +79,17 @@ def downgrade() -> None:
     for name in _LOOKED_UP:
         op.drop_index(f"dead_letters_{name}", "dead_letters")
     op.execute("UPDATE dead_letters SET job_id = refers_to WHERE stage = 'ingest'")
-    for name in ("traceparent", "correlationid", "ce_subject", "ce_id", "key", "offset", "partition", "refers_to"):
+    for name in (
+        "size",
+        "traceparent",
+        "correlationid",
+        "ce_subject",
+        "ce_id",
+        "key",
+        "offset",
+        "partition",
+        "refers_to",
+    ):
         op.drop_column("dead_letters", name)
     op.drop_index("jobs_correlation", "jobs")
     op.drop_column("jobs", "correlationid")

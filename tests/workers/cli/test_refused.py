@@ -1,0 +1,128 @@
+"""A refused record is found by whatever its sender knows of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.workers.bridge.records import RULES, generation, record, replaced
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.bridge.accept import accept
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.replay import DeadFilter
+
+JOB = generation(model="gone", tenant="shop", idempotency_key="k")
+JOB_ID = JOB.job_id("")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """The ledger that a stopped stack left."""
+    (tmp_path / ".headrace").mkdir()
+    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    migrate(found.engine)
+    return found
+
+
+@pytest.fixture
+def refused(ledger: Ledger):
+    """A job that was refused: its names differ, so that each is tried alone."""
+    headers = record(JOB).headers
+    for name, text in (("ce_id", b"event-1"), ("ce_subject", b"subject-1"), ("ce_correlationid", b"order-7")):
+        headers = replaced(headers, name, text)
+    burial = accept(record(JOB, headers=headers, key=b"key-1", partition=2, offset=9), RULES)
+    other = accept(record(generation(model="gone"), offset=10), RULES)
+    ledger.ingest([], [burial, other])
+    return burial
+
+
+NAMES = {
+    "its letter's id": lambda burial: burial.id,
+    "the id it would have had": lambda burial: JOB_ID,
+    "its key": lambda burial: "key-1",
+    "its ce_id": lambda burial: "event-1",
+    "its ce_subject": lambda burial: "subject-1",
+    "its correlation id": lambda burial: "order-7",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
+    """`status` says why it was refused, `dead show` and `dead list` show it alone."""
+    code, out, err = call("status", name(refused))
+    assert (code, out) == (1, "")
+    assert "refused at the door: key is 'key-1'" in err
+    assert f"headrace dead show {refused.id}" in err
+    for command in (("dead", "show", name(refused)), ("dead", "list", "--id", name(refused))):
+        code, out, _ = call(*command, "--json")
+        (shown,) = map(json.loads, out.splitlines())
+        assert (code, shown["id"], shown["job_id"], shown["refers_to"]) == (0, refused.id, None, JOB_ID)
+    assert shown["died_at"].endswith("Z")
+    assert (shown["size"], shown["truncated"]) == (len(refused.value), False)
+    assert {shown[n] for n in ("key", "ce_id", "ce_subject", "correlationid")} == {
+        "key-1", "event-1", "subject-1", "order-7"
+    }  # fmt: skip
+    assert (shown["topic"], shown["partition"], shown["offset"]) == ("jobs.generation", 2, 9)
+
+
+def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledger):
+    """One job is shown, of several the ids are named."""
+    jobs = [
+        accept(record(job, headers=replaced(record(job).headers, "ce_correlationid", b"order-8")), RULES)
+        for job in (generation(idempotency_key="1"), generation(idempotency_key="2"))
+    ]
+    ledger.ingest(jobs[:1])
+    assert json.loads(call("status", "order-8", "--json")[1])["job_id"] == jobs[0].id
+    ledger.ingest(jobs[1:])
+    code, out, err = call("status", "order-8")
+    assert (code, out) == (1, "")
+    assert all(job.id in err for job in jobs)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_list_is_readable_at_any_width(call: Call, refused, monkeypatch, columns):
+    """Ids of letters and of jobs are told apart and are whole, and no line is longer than the terminal."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("headrace_workers.cli.output._PLAIN_WIDTH", columns)
+    code, out, _ = call("dead", "list")
+    assert code == 0
+    assert "letter" in out
+    assert "job" in out
+    words = out.split()
+    assert refused.id in words
+    assert JOB_ID in words
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_the_size_is_that_of_the_whole_record(call: Call, ledger: Ledger):
+    """Of one that is too large to be kept whole, too: the ledger's copy is cut, and says so."""
+    burial = accept(record(value=b"x" * 1_500_000), RULES)
+    ledger.ingest([], [burial])
+    shown = json.loads(call("dead", "list", "--json")[1])
+    assert (shown["size"], shown["truncated"]) == (1_500_000, True)
+
+
+def test_cancelling_what_is_not_known_says_so(call: Call, ledger: Ledger, monkeypatch, tmp_path):
+    """It is cancelled ahead: an id with a slip in it would look the same. Another tenant's job stays alone."""
+    monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    ledger.ingest([], [], [Cancellation(JOB_ID, "shop", "")])
+    code, _, err = call("cancel", JOB_ID)
+    assert code == 0
+    assert "not known yet" in err
+    job = accept(record(generation(tenant="shop")), RULES)
+    ledger.ingest([job])
+    code, _, err = call("cancel", job.id, "--tenant", "other")
+    assert code == 1
+    assert "another tenant" in err
+    assert ledger.job(job.id).job.state == "active"
+
+
+def test_a_refused_record_is_replayed_as_it_came(ledger: Ledger, refused):
+    """Under its own key and with its own headers."""
+    ledger.published([row.id for row in ledger.outbox(10)])
+    assert ledger.replay(DeadFilter(id="key-1", replayed=True)) == (1, 0)
+    (row,) = ledger.outbox(10)
+    assert (row.record.topic, row.record.key, row.record.value) == ("jobs.generation", "key-1", refused.value)
+    assert row.record.headers["ce_subject"] == "subject-1"
