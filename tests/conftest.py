@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
+from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
 
@@ -69,6 +70,15 @@ def postgres(service_folder: Path) -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def node(request: pytest.FixtureRequest) -> Node:
+    """Node.js with clients in JavaScript; skipped where it, npm or npm's registry is not there."""
+    found = find_node(request.config.cache.mkdir("npm"))
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
 
 
 @pytest.fixture

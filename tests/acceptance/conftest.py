@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,21 +83,27 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A running `headrace up` with the echo model, for a module's tests to share."""
-    folder = tmp_path_factory.mktemp("stack")
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Shell]:
+    """A `headrace up` with the echo model in this folder, ready; stopped at the end."""
     make_echo_model(folder / ".headrace")
     shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
-    process = shell.start("up")
+    process = shell.start("up", *options)
     try:
-        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 120)
+        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 240)
         assert process.poll() is None, (folder / "up.log").read_text()
         yield shell
     finally:
         if process.poll() is None:
             assert end(process) in (0, 143)
     assert not (folder / ".headrace" / "run.json").exists()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A running `headrace up` with the echo model, for a module's tests to share."""
+    with running(tmp_path_factory.mktemp("stack")) as shell:
+        yield shell
 
 
 @pytest.fixture(scope="session")
