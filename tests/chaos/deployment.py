@@ -9,13 +9,17 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from tests.chaos.history import may_be_written, query
 
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
+from headrace_schemas import Topic
+from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
 from headrace_workers.ledger.database import connect
+from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
 from headrace_workers.testing import make_echo_model
 
@@ -65,6 +69,21 @@ class Deployment:
         migrate(engine)
         engine.dispose()
         make_echo_model(self.folder)
+
+    def limit_outputs(self, size: int | None) -> None:
+        """Let the topic of outputs take records of so many bytes; None: as many as headrace gives it.
+
+        With None, what was too large meanwhile is published again.
+        """
+        name = self.settings.topic(Topic.OUTPUTS)
+        admin = KafkaAdminClient(**self.settings.client_options())
+        limit = MAX_EVENT_BYTES + 65_536 if size is None else size
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(limit)})])
+        admin.close()
+        if size is None:
+            ledger = Ledger.at(self.watched)
+            ledger.retry_outbox()
+            ledger.close()
 
     @property
     def settings(self) -> KafkaSettings:

@@ -2,8 +2,9 @@
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -11,7 +12,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from tests.chaos.deployment import MODEL, Deployment
 
-from headrace_schemas import Envelope, GenerationJob, HeadraceError
+from headrace_schemas import Envelope, GenerationJob, HeadraceError, Sampling
 from headrace_schemas.codec import encode, topic_for, type_of
 from headrace_schemas.criteria import Length
 from headrace_schemas.errors import Unavailable
@@ -21,6 +22,12 @@ _CHUNK = 500
 _AHEAD = 5_000  # jobs under way at most, so that faults find work from the first to the last
 # How the chunks come, in turns: a reader that lacks one of these libraries would stop for ever.
 _COMPRESSIONS = (None, "gzip", "lz4", "snappy", "zstd")
+_CLIENT = {
+    "linger_ms": 100, "max_block_ms": 3_000, "bootstrap_timeout_ms": 3_000, "request_timeout_ms": 2_000,
+    "delivery_timeout_ms": 3_000,
+}  # fmt: skip
+OUTPUT_LIMIT = 30_000  # bytes of an output that its topic takes, where that can be said
+_LARGE_EVERY = 701  # jobs: of so many, one's output is larger
 _SECRET = "river.keeper@example.org"  # every tenth answer would show it, did moderation not stop it
 
 
@@ -64,11 +71,10 @@ class Workload:
     def _send_compressed(self, jobs: list[GenerationJob], compression: str) -> None:
         """As a client with other settings does: its batches come compressed."""
         kafka = self._deployment.settings
-        client: Any = KafkaProducer(
-            **kafka.client_options(), compression_type=compression, linger_ms=100, max_block_ms=3_000,
-            request_timeout_ms=2_000, delivery_timeout_ms=3_000,
-        )  # fmt: skip
-        try:
+        with (
+            _translated(),
+            closing(KafkaProducer(**kafka.client_options(), compression_type=compression, **_CLIENT)) as client,
+        ):
             sent = []
             for job in jobs:
                 envelope = Envelope(id=str(uuid4()), type=type_of(job), source="/chaos", time=datetime.now(UTC))
@@ -76,14 +82,25 @@ class Workload:
                 sent.append(client.send(kafka.topic(topic_for(job)), value=value, headers=headers))
             for each in sent:
                 each.get(timeout=5)
-        except KafkaError as error:
-            raise Unavailable(f"not confirmed: {error}") from error
-        finally:
-            with contextlib.suppress(KafkaError):
-                client.close(timeout=1)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except KafkaError as error:
+        raise Unavailable(f"not confirmed: {error}") from error
 
 
 def _job(number: int) -> GenerationJob:
+    if number % _LARGE_EVERY == 0:
+        return GenerationJob(
+            model=MODEL,
+            prompt="river " * (2 * OUTPUT_LIMIT // 6) + str(number),
+            sampling=Sampling(max_tokens=OUTPUT_LIMIT),
+            idempotency_key=f"chaos-{number}",
+            criteria=(Length(min_words=1),),
+        )
     secret = f" and write to {_SECRET}" if number % 10 == 0 else ""
     return GenerationJob(
         model=MODEL,
