@@ -24,6 +24,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=5_000, help="jobs to publish")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two faults")
+    parser.add_argument(
+        "--minutes", type=float, default=None, help="of faults at most; what is left then runs in peace"
+    )
     parser.add_argument("--seed", type=int, default=None, help="which random faults; printed when it is not given")
     parser.add_argument("--quiet-seconds", type=float, default=180.0, help="how long the rest may take without faults")
     parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
@@ -44,7 +47,7 @@ def run(options: argparse.Namespace, folder: Path) -> Tally:
             workload = Workload(deployment, options.jobs)
             progress = Progress(options.jobs)
             silences = Silences()
-            storm(progress, workload, monkey, silences, options.every)
+            storm(progress, workload, monkey, silences, options)
             monkey.calm()
             workload.finish()
             if servers.durable:
@@ -92,16 +95,19 @@ class Progress:
             print()
 
 
-def storm(progress: Progress, workload: Workload, monkey: Monkey, silences: Silences, every: float) -> None:
-    """A fault every so many seconds until all jobs have ended."""
-    due = time.monotonic() + every
-    while (ended := workload.step()) < workload.jobs:
+def storm(
+    progress: Progress, workload: Workload, monkey: Monkey, silences: Silences, options: argparse.Namespace
+) -> None:
+    """A fault every so many seconds until all jobs have ended, or the faults' time is up."""
+    due = time.monotonic() + options.every
+    until = time.monotonic() + 60 * (options.minutes or float("inf"))
+    while (ended := workload.step()) < workload.jobs and time.monotonic() < until:
         monkey.mend()
         silences.see(ended)
         if time.monotonic() >= due:
             monkey.strike()
             silences.struck(monkey.last)
-            due = time.monotonic() + every
+            due = time.monotonic() + options.every
         progress.show(len(workload.ids), ended, monkey.struck, monkey.last)
         time.sleep(0.02)
 
