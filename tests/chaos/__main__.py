@@ -16,7 +16,7 @@ from tests.chaos.monkey import Monkey
 from tests.chaos.rules import Tally, check
 from tests.chaos.servers import Servers
 from tests.chaos.silence import Silences, faults_table
-from tests.chaos.workload import OUTPUT_LIMIT, Workload
+from tests.chaos.workload import Workload
 
 
 def arguments() -> argparse.Namespace:
@@ -40,8 +40,6 @@ def run(options: argparse.Namespace, folder: Path) -> Tally:
         deployment = servers.deployment(folder)
         try:
             deployment.prepare()
-            if servers.durable:  # the embedded broker takes whatever comes
-                deployment.limit_outputs(OUTPUT_LIMIT)
             deployment.start()
             monkey = Monkey(servers, deployment, options.seed)
             workload = Workload(deployment, options.jobs)
@@ -50,9 +48,6 @@ def run(options: argparse.Namespace, folder: Path) -> Tally:
             storm(progress, workload, monkey, silences, options)
             monkey.calm()
             workload.finish()
-            if servers.durable:
-                deployment.wait_until(lambda: deployment.ended() >= options.jobs, "all jobs end", options.quiet_seconds)
-                deployment.limit_outputs(None)
             deployment.wait_quiet(workload.ids, options.quiet_seconds)
             progress.end()
             print(faults_table(monkey.counts))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from tests.chaos.history import may_be_written, query
@@ -15,7 +16,8 @@ from tests.chaos.history import may_be_written, query
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
-from headrace_schemas import Topic
+from headrace_schemas import GenerationJob, Sampling, Topic
+from headrace_schemas.criteria import Length
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
 from headrace_workers.ledger.database import connect
@@ -35,6 +37,21 @@ _PENDING = "SELECT (SELECT count(*) FROM jobs WHERE state = 'active'), (SELECT c
 _HELD = "SELECT (SELECT count(*) FROM claims), (SELECT count(*) FROM steps WHERE state = 'leased')"
 _KNOWN = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM dead_letters WHERE stage = 'ingest')"
 _ENDED = "SELECT count(*) FROM jobs WHERE state <> 'active'"
+
+
+LARGE = 60_000  # bytes, about, of the output of a large job
+
+
+def large_job(key: str) -> GenerationJob:
+    """A job whose output is large."""
+    words = LARGE // len("river ")
+    return GenerationJob(
+        model=MODEL,
+        prompt="river " * words + key,
+        sampling=Sampling(max_tokens=words + 1),
+        idempotency_key=key,
+        criteria=(Length(min_words=1),),
+    )
 
 
 class NotQuiet(AssertionError):
@@ -70,20 +87,24 @@ class Deployment:
         engine.dispose()
         make_echo_model(self.folder)
 
-    def limit_outputs(self, size: int | None) -> None:
-        """Let the topic of outputs take records of so many bytes; None: as many as headrace gives it.
+    def refuse_large_outputs(self) -> None:
+        """Let the topic of outputs take no large record, and make one."""
+        self._limit_outputs(LARGE // 2)
+        with self.producer(patience=5.0) as producer:
+            producer.submit(large_job(str(uuid4())))
 
-        With None, what was too large meanwhile is published again.
-        """
+    def take_large_outputs(self) -> None:
+        """Let it take what headrace lets it, and publish what was too large meanwhile."""
+        self._limit_outputs(MAX_EVENT_BYTES + 65_536)
+        ledger = Ledger.at(self.watched)
+        ledger.retry_outbox()
+        ledger.close()
+
+    def _limit_outputs(self, size: int) -> None:
         name = self.settings.topic(Topic.OUTPUTS)
         admin = KafkaAdminClient(**self.settings.client_options())
-        limit = MAX_EVENT_BYTES + 65_536 if size is None else size
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(limit)})])
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(size)})])
         admin.close()
-        if size is None:
-            ledger = Ledger.at(self.watched)
-            ledger.retry_outbox()
-            ledger.close()
 
     @property
     def settings(self) -> KafkaSettings:

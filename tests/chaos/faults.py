@@ -43,6 +43,7 @@ def faults_of(servers: Servers, deployment: Deployment) -> tuple[Fault, ...]:
         *_of_the_broker(servers),
         *_of_postgres(servers, deployment),
         *_of_the_clock(deployment),
+        *_of_sizes(servers, deployment),
     )
 
 
@@ -122,3 +123,11 @@ def _of_the_clock(deployment: Deployment) -> tuple[Fault, ...]:
         deployment.start("bridge")
 
     return (Fault("bridge's clock an hour ahead", "bridge", _SILENT, lambda: become(ahead), lambda: become({})),)
+
+
+def _of_sizes(servers: Servers, deployment: Deployment) -> tuple[Fault, ...]:
+    """An event that its topic does not take: on a broker that minds."""
+    if not servers.durable:
+        return ()
+    refuse, take = deployment.refuse_large_outputs, deployment.take_large_outputs
+    return (Fault("an event too large", "sizes", _SILENT, refuse, take),)

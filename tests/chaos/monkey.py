@@ -3,10 +3,16 @@
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 
+from kafka.errors import KafkaError
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Fault, faults_of
 from tests.chaos.servers import Servers
+
+from headrace_schemas import HeadraceError
+
+_AWAY = (KafkaError, HeadraceError)
 
 
 class Monkey:
@@ -31,24 +37,26 @@ class Monkey:
         if not possible:
             return
         (fault,) = self._random.choices(possible, [fault.weight for fault in possible])
-        self.last = fault.name
-        self.counts[fault.name] += 1
+        with suppress(*_AWAY):  # another fault may keep this one from being made
+            fault.strike()
+            self.last = fault.name
+            self.counts[fault.name] += 1
         self._broken[fault.target] = (time.monotonic() + fault.seconds, fault)
-        fault.strike()
 
     def mend(self) -> None:
         """Bring back what has been broken long enough."""
         now = time.monotonic()
         for target, (due, fault) in list(self._broken.items()):
             if now >= due:
-                fault.mend()
-                del self._broken[target]
+                with suppress(*_AWAY):  # or from being mended, yet
+                    fault.mend()
+                    del self._broken[target]
         # Who ended by itself, because it was stuck, say.
         self._deployment.revive(but=self._broken)
 
     def calm(self) -> None:
         """Bring back everything."""
-        for _, fault in self._broken.values():
+        for _, fault in sorted(self._broken.values(), key=lambda broken: broken[1].target == "sizes"):
             fault.mend()
         self._broken.clear()
         self._deployment.revive()

@@ -10,9 +10,9 @@ from uuid import uuid4
 import psycopg
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from tests.chaos.deployment import MODEL, Deployment
+from tests.chaos.deployment import MODEL, Deployment, large_job
 
-from headrace_schemas import Envelope, GenerationJob, HeadraceError, Sampling
+from headrace_schemas import Envelope, GenerationJob, HeadraceError
 from headrace_schemas.codec import encode, topic_for, type_of
 from headrace_schemas.criteria import Length
 from headrace_schemas.errors import Unavailable
@@ -26,8 +26,7 @@ _CLIENT = {
     "linger_ms": 100, "max_block_ms": 3_000, "bootstrap_timeout_ms": 3_000, "request_timeout_ms": 2_000,
     "delivery_timeout_ms": 3_000,
 }  # fmt: skip
-OUTPUT_LIMIT = 30_000  # bytes of an output that its topic takes, where that can be said
-_LARGE_EVERY = 701  # jobs: of so many, one's output is larger
+_LARGE_EVERY = 701  # jobs: of so many, one's output is too large, while a fault says so
 _SECRET = "river.keeper@example.org"  # every tenth answer would show it, did moderation not stop it
 
 
@@ -94,13 +93,7 @@ def _translated() -> Iterator[None]:
 
 def _job(number: int) -> GenerationJob:
     if number % _LARGE_EVERY == 0:
-        return GenerationJob(
-            model=MODEL,
-            prompt="river " * (2 * OUTPUT_LIMIT // 6) + str(number),
-            sampling=Sampling(max_tokens=OUTPUT_LIMIT),
-            idempotency_key=f"chaos-{number}",
-            criteria=(Length(min_words=1),),
-        )
+        return large_job(f"chaos-{number}")
     secret = f" and write to {_SECRET}" if number % 10 == 0 else ""
     return GenerationJob(
         model=MODEL,
