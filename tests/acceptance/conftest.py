@@ -32,7 +32,7 @@ class Shell:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         return kept | self.env
 
-    def run(self, *arguments: str, code: int = 0, timeout: float = 180, stdin: str | None = None) -> str:
+    def run(self, *arguments: str, code: int = 0, timeout: float = 600, stdin: str | None = None) -> str:
         """Run a command to its end; its standard output. The exit code must be the one given."""
         done = subprocess.run(
             self.argv(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
@@ -65,7 +65,7 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 60) -> int:
+def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 300) -> int:
     """Signal a process and wait; its exit code."""
     process.send_signal(number)
     return process.wait(timeout)
@@ -90,7 +90,7 @@ def running(folder: Path, *options: str) -> Iterator[Shell]:
     shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
     process = shell.start("up", *options)
     try:
-        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 240)
+        eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 600)
         assert process.poll() is None, (folder / "up.log").read_text()
         yield shell
     finally:

@@ -45,9 +45,9 @@ def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
     before: list[bytes] = []
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         run, enough = shell.start("run", "in.jsonl", "-o", "out.jsonl"), len(before) + 20
-        eventually(lambda enough=enough: out.exists() and out.read_bytes().count(b"\n") >= enough, 90)
+        eventually(lambda enough=enough: out.exists() and out.read_bytes().count(b"\n") >= enough, 600)
         os.kill(run.pid, number)
-        run.wait(60)
+        run.wait(300)
         written = out.read_bytes().rsplit(b"\n", 1)[0].splitlines()
         assert written[: len(before)] == before
         assert len(written) < len(jobs)
@@ -61,7 +61,7 @@ def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
 def test_the_examples_through_a_real_model(tmp_path, smollm2):
     """The demo: real requests, a real model, moderation that acts, criteria that were judged."""
     shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2), "HEADRACE_MODEL": SMOLLM2})
-    printed = shell.run("run", str(EXAMPLES), "-o", "receipts.jsonl", "--table", timeout=400)
+    printed = shell.run("run", str(EXAMPLES), "-o", "receipts.jsonl", "--table")
     receipts = lines((tmp_path / "receipts.jsonl").read_text())
     results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]
     assert len(results) == len(receipts) == len(EXAMPLES.read_text().splitlines())

@@ -153,7 +153,7 @@ class Deployment:
         """Stop a process for good, and forget it."""
         stop(self.children.pop(name))
 
-    def terminate(self, seconds: float = 20) -> dict[str, int]:
+    def terminate(self, seconds: float = 120) -> dict[str, int]:
         """SIGTERM to all at once; the exit code of each. AssertionError when one does not end in time."""
         for child in self.children.values():
             child.process.send_signal(signal.SIGTERM)
@@ -175,7 +175,7 @@ class Deployment:
                 child.process.wait()
         self.children.clear()
 
-    def catch_at_work(self, name: str, seconds: float = 20) -> int:
+    def catch_at_work(self, name: str, seconds: float = 120) -> int:
         """SIGSTOP a worker while it holds a claim that it has begun; the claim's id.
 
         It is stopped first and looked at then, so that the claim cannot end in between. One that was stopped while it
@@ -213,7 +213,7 @@ class Deployment:
         row = query(self.watched, _HELD)[0][0]
         return int(row[0]), int(row[1])
 
-    def wait_until(self, true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def wait_until(self, true: Callable[[], bool], what: str, seconds: float = 300) -> None:
         """Wait for something; NotQuiet names it when it does not come."""
         until = time.monotonic() + seconds
         while not true():
@@ -226,7 +226,7 @@ class Deployment:
         rows = query(self.watched, "SELECT id FROM jobs", "SELECT job_id FROM dead_letters")
         return {row[0] for found in rows for row in found} & set(job_ids)
 
-    def wait_quiet(self, job_ids: Iterable[str], seconds: float = 90, *, revive: bool = True) -> None:
+    def wait_quiet(self, job_ids: Iterable[str], seconds: float = 300, *, revive: bool = True) -> None:
         """Wait until the ledger knows these jobs, no job is active, nothing is held and the outbox is empty.
 
         Whoever dies meanwhile is started again. NotQuiet says what is left when the time is up.

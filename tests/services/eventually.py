@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], seconds: float = 20.0) -> T:
+def eventually(condition: Callable[[], T], seconds: float = 120.0) -> T:
     """The condition's first true value; fails when none came in time. The bound is for hangs: it measures nothing."""
     until = time.monotonic() + seconds
     while not (value := condition()):

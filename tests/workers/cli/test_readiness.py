@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace_workers.cli import children
 from headrace_workers.cli.children import children_of
-from headrace_workers.cli.readiness import LogWatch, all_ready
+from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed
 from headrace_workers.embedded.stack import Addresses
 
@@ -41,9 +42,9 @@ def test_a_process_that_ended_instead_is_told_with_its_log(tmp_path: Path):
     (tmp_path / "children.json").write_text(json.dumps(rows))
     watches = {name: LogWatch(tmp_path / f"{name}.log", "ready") for name in ("alive", "gone")}
     with pytest.raises(ChildFailed, match=r"gone ended.*gone\.log"):
-        all_ready(tmp_path, watches)
+        still_starting(tmp_path, watches)
     (tmp_path / "gone.log").write_text("ready")
-    assert not all_ready(tmp_path, watches)
+    assert still_starting(tmp_path, watches) == ["alive"]
 
 
 def test_children_are_told_everything(tmp_path: Path):
@@ -64,3 +65,21 @@ def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
     specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
     assert [spec.name for spec in specs] == ["moderate-judge", "bridge"]
     assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == ""
+
+
+def test_who_is_late_is_named_and_in_the_end_an_error(tmp_path: Path, capsys):
+    """Once after a while; the bridge, which waits for all, is not blamed for them."""
+    watches = {name: LogWatch(tmp_path / f"{name}.log", "ready") for name in ("bridge", "moderate")}
+    (tmp_path / "bridge.log").write_text("ready")
+    now = [0.0]
+    patience = children._Patience(tmp_path, watches, lambda: now[0])
+    assert not patience.over()
+    assert capsys.readouterr().err == ""
+    for now[0] in (20.0, 40.0):
+        assert not patience.over()
+    assert capsys.readouterr().err == "waiting for moderate\n"
+    now[0] = 601.0
+    with pytest.raises(ChildFailed, match=r"moderate: not ready after 600 s; see .*moderate\.log"):
+        patience.over()
+    (tmp_path / "moderate.log").write_text("ready")
+    assert patience.over()

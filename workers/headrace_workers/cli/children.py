@@ -1,17 +1,20 @@
 """The processes of headrace itself that an embedded stack runs."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from headrace_workers.cli.readiness import LogWatch, all_ready
-from headrace_workers.embedded.processes import ChildSpec
+from headrace_workers.cli.output import say
+from headrace_workers.cli.readiness import LogWatch, still_starting
+from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
 _BRIDGE_READY = "the bridge runs"
-_READY_SECONDS = 120.0
+_READY_SECONDS = 600.0  # a large model from a slow disk; who ends instead is told at once
+_PATIENCE_SECONDS = 15.0  # then it is said who is waited for
 
 
 def children_of(
@@ -46,23 +49,47 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
         name: LogWatch(home / "log" / f"{name}.log", _BRIDGE_READY if name == "bridge" else _WORKER_READY)
         for name in commands
     }
-    started = False
-
-    def ready() -> bool:
-        # A bridge that is started again later has no need to wait for the others.
-        nonlocal started
-        started = started or all_ready(home, watches)
-        return started
-
+    patience = _Patience(home, watches)
     return [
         ChildSpec(
             name=name,
             argv=(*_COMMAND, *arguments),
             env=env,
             prepare=watches[name].mark,
-            ready=ready if name == "bridge" else None,
-            ready_seconds=_READY_SECONDS,
+            ready=patience.over if name == "bridge" else None,
+            ready_seconds=2 * _READY_SECONDS,  # it is for `patience` to say who is late
             grace_seconds=30.0,  # a group that is being answered may end; then unfinished work is given back
         )
         for name, arguments in commands.items()
     ]
+
+
+class _Patience:
+    """Waits until all processes are ready for work, and says who is late."""
+
+    def __init__(
+        self, home: Path, watches: Mapping[str, LogWatch], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._home = home
+        self._watches = watches
+        self._monotonic = monotonic
+        self._since: float | None = None
+        self._said = False
+        self._over = False
+
+    def over(self) -> bool:
+        """Whether all are ready; ChildFailed when one has ended instead, or is too late."""
+        # A bridge that is started again later has no need to wait for the others.
+        self._over = self._over or not self._late()
+        return self._over
+
+    def _late(self) -> list[str]:
+        late, now = still_starting(self._home, self._watches), self._monotonic()
+        self._since = now if self._since is None else self._since
+        if late and now - self._since > _READY_SECONDS:
+            logs = ", ".join(str(self._watches[name].log) for name in late)
+            raise ChildFailed(f"{', '.join(late)}: not ready after {_READY_SECONDS:g} s; see {logs}")
+        if late and now - self._since > _PATIENCE_SECONDS and not self._said:
+            self._said = True
+            say(f"waiting for {', '.join(late)}")
+        return late

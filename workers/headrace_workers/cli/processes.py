@@ -66,8 +66,9 @@ def worker(
     from headrace_workers.roles import queues_of, roles_of
     from headrace_workers.worker import run_worker
 
-    settings, roles = Settings.from_env(), roles_of(role)
+    roles = roles_of(role)
     queues_of(roles, model)
+    settings = Settings.from_env()
     require_current(connect(settings.ledger))
     with watched("worker", settings) as progress:
         code = run_worker(settings, roles, model, progress, concurrency=concurrency)

@@ -31,15 +31,15 @@ class LogWatch:
             return False
 
 
-def all_ready(home: Path, watches: Mapping[str, LogWatch]) -> bool:
-    """Whether every process has said so; ChildFailed when one has ended instead: a start that fails is told at once."""
+def still_starting(home: Path, watches: Mapping[str, LogWatch]) -> list[str]:
+    """Who has not said so yet; ChildFailed when one has ended instead: a start that fails is told at once."""
     waiting = {name: watch for name, watch in watches.items() if not watch.seen()}
     if not waiting:
-        return True
+        return []
     for name, pid in _children(home).items():
         if name in waiting and started_at(pid) is None:
             raise ChildFailed(f"{name} ended while it was started; see {waiting[name].log}")
-    return False
+    return list(waiting)
 
 
 def _children(home: Path) -> dict[str, int]:
