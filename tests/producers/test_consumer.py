@@ -71,10 +71,10 @@ def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
     """Results, cancellations and dead letters come from the beginning; a second copy of an event does not."""
     cancelled = JobCancelled(job_id=B, tenant="default", reason="enough")
     publish(("1", result(A)), ("1", result(A)), ("2", cancelled), ("3", dead(C)), ("1", result(A)))
-    reader = ResultReader(kafka, from_beginning=True)
-    received = list(reader.read(timeout=3))
-    reader.close()
-    assert sorted(each.envelope.id for each in received) == ["1", "2", "3"]
+    with ResultReader(kafka, from_beginning=True) as reader:
+        rows = reader.read(timeout=60)
+        assert sorted(next(rows).envelope.id for _ in range(3)) == ["1", "2", "3"]
+        assert list(reader.read(timeout=0.5)) == []
 
 
 def test_records_that_are_no_events_are_passed_over(kafka, publish):

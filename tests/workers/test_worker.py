@@ -106,7 +106,7 @@ def test_interactive_work_does_not_wait_for_a_batch_that_runs(ledger, tasks, red
         tasks.send(claim_one(ledger, "model.echo", lane=1))
         eventually(lambda: started(ledger), 60)
         for _ in range(3):
-            eventually(is_done(ledger, send(ledger, tasks, generation(), "model.echo")), 20)
+            eventually(is_done(ledger, send(ledger, tasks, generation(), "model.echo")))
         assert not is_done(ledger, slow)()
 
 
