@@ -1,17 +1,21 @@
 """Topics: which are missing, and creating them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_EVENT_BYTES
-from headrace_schemas.topics import Topic
+from headrace_schemas.topics import INBOUND, Topic
 
 # What a job's records need: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
+MAX_JOB_RECORD_BYTES = 1024**2  # a job of the largest size with its headers: no more than Kafka's own default takes
+
+_LIMIT = "max.message.bytes"
+_LIMIT_REFUSED = (40, 44)  # INVALID_CONFIG, POLICY_VIOLATION
 
 
 def ensure_topics(
@@ -27,20 +31,60 @@ def ensure_topics(
     if not missing:
         return []
     options = {"num_partitions": partitions, "replication_factor": replication}
-    # An event may be larger than a job may be: what was accepted must never be too large to be answered.
-    configs = {"max.message.bytes": str(MAX_EVENT_BYTES + _HEADROOM)}
-    names = {settings.topic(topic): {**options, "configs": configs} for topic in missing}
+    names = {settings.topic(t): {**options, "configs": {_LIMIT: str(wanted_limit(t))}} for t in missing}
     try:
         with _admin(settings, timeout) as admin:
-            answer = admin.create_topics(names, raise_errors=False)
-            for created in answer["topics"]:
+            answer = admin.create_topics(names, raise_errors=False)["topics"]
+            # Some brokers let nobody set a topic's limit: better a topic of theirs than none, `topic_limits` tells it.
+            if plain := {made["name"]: options for made in answer if made["error_code"] in _LIMIT_REFUSED}:
+                answer += admin.create_topics(plain, raise_errors=False)["topics"]
+            for created in answer:
                 # Another process may have been quicker.
-                if created["error_code"] not in (0, TopicAlreadyExistsError.errno):
+                if created["error_code"] not in (0, TopicAlreadyExistsError.errno, *_LIMIT_REFUSED):
                     raise for_code(created["error_code"])(f"{created['name']}: {created.get('error_message')}")
             admin.wait_for_topics(list(names), timeout_ms=int(timeout * 1000))
     except KafkaError as error:
         raise Unavailable(f"topics cannot be created on {settings.address}: {type(error).__name__}: {error}") from error
     return missing
+
+
+def wanted_limit(topic: Topic) -> int:
+    """Bytes that a topic must take in one record. What was accepted must never be too large to be answered."""
+    return MAX_JOB_RECORD_BYTES if topic in INBOUND else MAX_EVENT_BYTES + _HEADROOM
+
+
+def topic_limits(
+    settings: KafkaSettings, topics: Iterable[Topic] = Topic, *, timeout: float = 10.0
+) -> dict[Topic, int]:
+    """`max.message.bytes` of those of the topics of which the broker tells it. Raises Unavailable."""
+    from kafka.admin import ConfigResource, ConfigResourceType
+    from kafka.errors import KafkaError
+
+    names = {settings.topic(topic): topic for topic in topics}
+    try:
+        with _admin(settings, timeout) as admin:
+            asked = [ConfigResource(ConfigResourceType.TOPIC, name, {_LIMIT: None}) for name in names]
+            told = admin.describe_configs(asked, config_filter="all")  # also where it is the broker's own
+    except KafkaError as error:
+        raise Unavailable(
+            f"the topics' limits cannot be read on {settings.address}: {type(error).__name__}: {error}"
+        ) from error
+    found = {}
+    for name, configs in told.get("topic", {}).items():
+        value = configs.get(_LIMIT, {}).get("value") if isinstance(configs, dict) else None
+        if value is not None and name in names:
+            found[names[name]] = int(value)
+    return found
+
+
+def too_small(settings: KafkaSettings, limits: Mapping[Topic, int]) -> list[str]:
+    """What to set, a line for each topic whose limit is below what we may have to write to it."""
+    return [
+        f"the topic {settings.topic(topic)} takes {limit:,} bytes in one record, and events may have "
+        f"{wanted_limit(topic):,}: set its {_LIMIT} to {wanted_limit(topic)}"
+        for topic, limit in limits.items()
+        if limit < wanted_limit(topic)
+    ]
 
 
 def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout: float = 10.0) -> list[Topic]:

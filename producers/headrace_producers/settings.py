@@ -22,6 +22,13 @@ DEFAULT_SOURCE = "/headrace/producer"
 DEFAULT_HOME = ".headrace"
 RUN_FILE = "run.json"
 
+# What an address is of, and its form.
+_ADDRESSES = {
+    "HEADRACE_KAFKA": ("Kafka", "host:port"),
+    "HEADRACE_REDIS": ("Redis", "redis://host:port/0"),
+    "HEADRACE_LEDGER": ("the ledger", "postgresql+psycopg://USER@HOST/DATABASE"),
+}
+
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -126,11 +133,15 @@ def topic_prefix(env: Mapping[str, str] | None = None) -> str:
     return env.get("HEADRACE_TOPIC_PREFIX", DEFAULT_PREFIX)
 
 
-def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What `$HEADRACE_HOME/run.json` says: addresses, and `groups`; ConfigurationError when no stack runs there."""
+def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE_KAFKA") -> dict[str, str]:
+    """What `$HEADRACE_HOME/run.json` says: addresses, and `groups`.
+
+    ConfigurationError when no stack runs there: it names `lacking`, the variable without which it is asked.
+    """
     env = os.environ if env is None else env
     path = Path(env.get("HEADRACE_HOME") or DEFAULT_HOME) / RUN_FILE
-    ways = "set HEADRACE_KAFKA=host:port, or start `headrace up` (HEADRACE_HOME names its folder)"
+    service, form = _ADDRESSES[lacking]
+    ways = f"set {lacking}={form}, or start `headrace up` (HEADRACE_HOME names its folder)"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {name: str(content[name]) for name in ("kafka", "redis", "ledger")}
@@ -138,7 +149,7 @@ def running_stack(env: Mapping[str, str] | None = None) -> dict[str, str]:
         pid = int(content["pid"])
     except FileNotFoundError:
         raise ConfigurationError(
-            f"no Kafka address: HEADRACE_KAFKA is not set and {path} is not there; {ways}"
+            f"no address of {service}: {lacking} is not set and {path} is not there; {ways}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({type(error).__name__}: {error}); {ways}") from error

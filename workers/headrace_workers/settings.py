@@ -63,7 +63,7 @@ class Settings:
         return cls(
             home=home_of(env),
             kafka=KafkaSettings.from_env(env),
-            redis=env.get("HEADRACE_REDIS") or running_stack(env)["redis"],
+            redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
@@ -117,7 +117,7 @@ def ledger_url(env: Mapping[str, str] | None = None) -> str:
     env = os.environ if env is None else env
     url = env.get("HEADRACE_LEDGER")
     if not url:
-        return running_stack(env)["ledger"]
+        return running_stack(env, "HEADRACE_LEDGER")["ledger"]
     password = env.get("HEADRACE_LEDGER_PASSWORD")
     if file := env.get("HEADRACE_LEDGER_PASSWORD_FILE"):
         try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_workers.settings import Settings, ledger_url
+from headrace_workers.settings import Settings, home_of, ledger_url
 
 _OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
@@ -97,15 +97,19 @@ def init(
 
     Example: `headrace init --pull smollm2-135m-instruct`
     """
-    from headrace_producers.admin import ensure_topics
+    from headrace_producers.admin import ensure_topics, too_small, topic_limits
+    from headrace_producers.settings import KafkaSettings
     from headrace_workers.models.pull import pull as pull_model
 
-    settings = Settings.from_env()
-    ensure_topics(settings.kafka, partitions=partitions, replication=replication)
+    # Whatever is missing is told before anything is made. Redis is not needed for this.
+    kafka, _ = KafkaSettings.from_env(), ledger_url()
+    ensure_topics(kafka, partitions=partitions, replication=replication)
     typer.echo("topics: there")
+    for line in too_small(kafka, topic_limits(kafka)):
+        typer.echo(f"warning: {line}, else such events are set aside", err=True)
     migrate()
     for name in pull or ():
-        pull_model(name, settings.home, quantization="int8")
+        pull_model(name, home_of(), quantization="int8")
         typer.echo(f"model {name}: there")
 
 

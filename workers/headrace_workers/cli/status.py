@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_workers.cli.durations import show_ms, show_time
-from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.output import console, printable, put_json, say, table
 from headrace_workers.cli.reach import RunningStack, need_ledger, running, served_queues
-from headrace_workers.cli.status_views import Served, job_dict, overview_dict, queue_rows, step_rows, unserved_lines
+from headrace_workers.cli.status_views import (
+    Served,
+    aside_lines,
+    job_dict,
+    overview_dict,
+    queue_rows,
+    step_rows,
+    trouble_lines,
+    unserved_lines,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -140,7 +149,9 @@ def draw_overview(found: "Overview", stack: RunningStack | None, served: Served)
         ("groups handed out", "events to be published", "dead letters", "broker"),
         [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
     )
-    lacking = [Text(line, style="bold") for line in unserved_lines(found.queues, served)]
+    lacking = [
+        Text(printable(line), style="bold") for line in (*unserved_lines(found.queues, served), *trouble_lines(found))
+    ]
     return Group(jobs, *([queues] if found.queues else []), *lacking, rest)
 
 
@@ -168,7 +179,8 @@ def draw_job(view: "JobView") -> "Group":
         step_rows(view),
         right=("attempts", "waited", "ran"),
     )
-    parts: list[Any] = [head, steps]
+    untold = [Text(printable(line), style="bold") for line in aside_lines(view)]
+    parts: list[Any] = [head, *untold, steps]
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
         from headrace_workers.cli.tables import COLUMNS, row

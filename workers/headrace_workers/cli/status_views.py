@@ -11,6 +11,7 @@ from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.counts import JobView, Overview, QueueCount
+    from headrace_workers.ledger.outbox import SetAside
 
 LANES = ("interactive", "batch")
 
@@ -25,6 +26,7 @@ def overview_dict(found: "Overview", stack: RunningStack | None, served: Served)
         {**asdict(queue), "lane": LANES[queue.lane], "served": None if served is None else queue.queue in served}
         for queue in found.queues
     ]
+    whole["troubles"] = [{**asdict(trouble), "since": rfc3339(trouble.since)} for trouble in found.troubles]
     # Addresses may hold passwords; only the broker's kind and place are told.
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
@@ -47,6 +49,38 @@ def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:
         f"no worker listens to {queue}, where work waits; start one with\n  {start_command(queue)}"
         for queue in unserved((q.queue for q in queues), served)
     ]
+
+
+def trouble_lines(found: "Overview") -> list[str]:
+    """What is not as it should be, a line each."""
+    lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
+             for trouble in found.troubles]  # fmt: skip
+    if found.set_aside:
+        lines.append(f"Kafka refused {found.set_aside:,} events, which are set aside: see `headrace outbox list`")
+    return lines
+
+
+def aside_lines(view: "JobView") -> list[str]:
+    """What of a job Kafka refused, a line each."""
+    return [
+        f"its event {event.event_type} could not be published: {event.reason}"
+        + (f"; {event.behind:,} later events of it wait behind that" if event.behind else "")
+        for event in view.set_aside
+    ]
+
+
+def aside_dict(event: "SetAside") -> dict[str, Any]:
+    """An event that was set aside, for `--json`."""
+    return {
+        "id": event.id,
+        "topic": event.topic,
+        "job_id": event.key,
+        "type": event.event_type,
+        "size": event.size,
+        "set_aside_at": rfc3339(event.set_aside_at),
+        "behind": event.behind,
+        "reason": event.reason,
+    }
 
 
 def step_rows(view: "JobView") -> list[tuple[str, ...]]:
@@ -121,5 +155,6 @@ def job_dict(view: "JobView") -> dict[str, Any]:
             }
             for step in view.steps
         ],
+        "set_aside": [aside_dict(event) for event in view.set_aside],
         "receipt": {"type": job.terminal_type, **json.loads(bytes(job.terminal))} if job.terminal else None,
     }

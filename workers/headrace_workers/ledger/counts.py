@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, text
 
 from headrace_workers.ledger.database import clock
+from headrace_workers.ledger.outbox import SetAside, aside
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.troubles import Trouble, troubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Overview:
     oldest_ms: int
     ended_last_minute: int
     queues: tuple[QueueCount, ...]
+    set_aside: int = 0  # of the outbox: what Kafka refused
+    troubles: tuple[Trouble, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
@@ -70,6 +74,10 @@ def overview(connection: Connection) -> Overview:
         oldest_ms=now - oldest if oldest else 0,
         ended_last_minute=recent,
         queues=_queues(connection),
+        set_aside=connection.execute(
+            select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
+        ).scalar_one(),
+        troubles=tuple(troubles(connection)),
     )
 
 
@@ -93,12 +101,13 @@ class JobView:
     """One job with its steps, in the order in which they came.
 
     A step that is in hand has, beside its own columns, its claim's: `begun_at` (absent when it was handed out and
-    nobody has begun it) and `worker`.
+    nobody has begun it) and `worker`. `set_aside`: its events that Kafka refused.
     """
 
     job: Row[Any]
     steps: tuple[Row[Any], ...]
     now: int
+    set_aside: tuple[SetAside, ...] = ()
 
 
 def job(connection: Connection, job_id: str) -> JobView | None:
@@ -112,7 +121,7 @@ def job(connection: Connection, job_id: str) -> JobView | None:
         .where(STEPS.c.job_id == job_id)
         .order_by(STEPS.c.ready_at, STEPS.c.stage)
     ).all()
-    return JobView(row, tuple(steps), clock(connection))
+    return JobView(row, tuple(steps), clock(connection), tuple(aside(connection, 100, job_id)))
 
 
 def correlated(connection: Connection, correlationid: str, limit: int) -> list[str]:

@@ -1,0 +1,128 @@
+"""Whether a deployment is as it should be, on real services; and how it is prepared."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from tests.services.eventually import eventually
+from tests.services.kafka import KafkaServer
+from tests.services.redis import RedisServer
+from tests.workers.cli.conftest import Call
+
+from headrace_producers.admin import ensure_topics, topic_limits, wanted_limit
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas import Topic
+
+
+@pytest.fixture
+def env(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Names a deployment's addresses."""
+
+    def name(kafka: KafkaSettings, redis: str) -> None:
+        monkeypatch.setenv("HEADRACE_KAFKA", kafka.address)
+        monkeypatch.setenv("HEADRACE_KAFKA_GROUPS", "on" if kafka.groups else "off")
+        monkeypatch.setenv("HEADRACE_TOPIC_PREFIX", kafka.prefix)
+        monkeypatch.setenv("HEADRACE_REDIS", redis)
+        monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
+
+    return name
+
+
+def wrong(call: Call) -> dict[str, str | None]:
+    """What the doctor finds, by what it looked at."""
+    code, out, _ = call("doctor", "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert code == (1 if any(not finding["ok"] for finding in found) else 0)
+    return {finding["what"]: finding["wrong"] for finding in found}
+
+
+def limit(kafka: KafkaSettings, topic: Topic, size: int) -> None:
+    """Set a topic's largest record, and wait until it is known."""
+    admin = KafkaAdminClient(**kafka.client_options())
+    admin.alter_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, kafka.topic(topic), {"max.message.bytes": str(size)})]
+    )
+    admin.close()
+    eventually(lambda: topic_limits(kafka, [topic]) == {topic: size})
+
+
+def test_what_is_wrong_is_named_with_the_remedy(
+    call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str
+):
+    """First nothing is there; after `init` all is well; a limit that is too small is told by both."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    env(kafka, redis_server.url)
+    found = wrong(call)
+    assert "`headrace init` creates them" in found["topics"]
+    assert "headrace ledger migrate" in found["ledger"]
+    assert call("init", "--partitions", "1")[0] == 0
+    assert set(wrong(call).values()) == {None}
+    assert call("doctor")[1].startswith("ok     topics\n")
+    limit(kafka, Topic.RESULTS, 1_000_000)
+    wanted = f"set its max.message.bytes to {wanted_limit(Topic.RESULTS)}"
+    found = wrong(call)
+    assert f"the topic {fresh_prefix}results takes 1,000,000 bytes in one record" in found["limits of topics"]
+    assert found["limits of topics"].endswith(wanted)
+    code, _, err = call("init")
+    assert (code, wanted in err) == (0, True)
+
+
+def test_services_that_are_away_are_told_each(call: Call, env):
+    """One does not hide the other."""
+    env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
+    found = wrong(call)
+    assert "127.0.0.1:9" in found["topics"]
+    assert "HEADRACE_REDIS" in found["redis"]
+
+
+def test_topics_take_what_may_be_written_to_them(apache_kafka: KafkaServer, fresh_prefix: str):
+    """As they are made here; the largest job's record goes through a topic with Kafka's own limit, too."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    assert topic_limits(kafka) == {topic: wanted_limit(topic) for topic in Topic}
+    assert wanted_limit(Topic.GENERATION) <= 1_048_588
+
+
+def test_a_broker_that_lets_nobody_set_limits_still_gets_topics(
+    apache_kafka: KafkaServer, fresh_prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Its own limits are then told."""
+    create = KafkaAdminClient.create_topics
+
+    def forbid(self, topics, **options):
+        if any("configs" in each for each in topics.values()):
+            return {"topics": [{"name": name, "error_code": 44, "error_message": "no"} for name in topics]}
+        return create(self, topics, **options)
+
+    monkeypatch.setattr(KafkaAdminClient, "create_topics", forbid)
+    kafka = apache_kafka.settings(fresh_prefix)
+    assert ensure_topics(kafka, partitions=1) == list(Topic)
+    assert topic_limits(kafka)[Topic.RESULTS] == 1_048_588
+
+
+def test_where_no_limit_is_told_none_is_wrong(embedded_kafka: KafkaServer, fresh_prefix: str):
+    """The embedded broker has none."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    assert topic_limits(kafka) == {}
+
+
+@pytest.mark.parametrize("lacking", ["KAFKA", "LEDGER"])
+def test_init_names_the_variable_that_is_missing(call: Call, env, monkeypatch: pytest.MonkeyPatch, lacking: str):
+    """Not another one; and what is not needed is not asked for."""
+    env(KafkaSettings.at("127.0.0.1:9"), "")
+    monkeypatch.delenv("HEADRACE_REDIS")
+    monkeypatch.delenv(f"HEADRACE_{lacking}")
+    code, _, err = call("init")
+    assert code == 2
+    assert f"HEADRACE_{lacking} is not set" in err
+    assert f"set HEADRACE_{lacking}=" in err
+
+
+def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatch: pytest.MonkeyPatch):
+    """Redis too."""
+    env(KafkaSettings.at("127.0.0.1:9"), "")
+    monkeypatch.delenv("HEADRACE_REDIS")
+    code, _, err = call("bridge")
+    assert (code, "HEADRACE_REDIS is not set" in err) == (2, True)

@@ -1,0 +1,82 @@
+"""What Kafka refused, as the command line tells it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from tests.workers.bridge.records import generation
+from tests.workers.cli.conftest import Call
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas import Topic
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.tables import OUTBOX
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """The ledger that a stopped stack left."""
+    (tmp_path / ".headrace").mkdir()
+    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    migrate(found.engine)
+    return found
+
+
+@pytest.fixture
+def untold(ledger: Ledger) -> tuple[str, int]:
+    """A job of which Kafka refused an event, with another behind that; and the event's number."""
+    job = generation(idempotency_key="1")
+    take_in(ledger, [job])
+    job_id = job.job_id("")
+    event = Outgoing(Topic.OUTPUTS, job_id, {"ce_type": "headrace.output.v1"}, b"x" * 70_000)
+    with writing(ledger.engine) as tx:
+        put(tx, [event, event])
+        number = tx.execute(select(OUTBOX.c.id).order_by(OUTBOX.c.id)).scalars().first()
+    ledger.set_aside({number: "70,000 bytes are more than the topic headrace.outputs takes"})
+    return job_id, number
+
+
+def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, untold: tuple[str, int]):
+    """With its job, topic, size and reason; a retry by id or of all, once."""
+    job_id, number = untold
+    code, out, _ = call("outbox", "list", "--json")
+    [event] = map(json.loads, out.splitlines())
+    assert code == 0
+    assert event.pop("set_aside_at").endswith("Z")
+    assert event == {
+        "id": number, "topic": "outputs", "job_id": job_id, "type": "headrace.output.v1", "size": 70_000, "behind": 1,
+        "reason": "70,000 bytes are more than the topic headrace.outputs takes",
+    }  # fmt: skip
+    table = call("outbox", "list")[1]
+    assert job_id in table
+    assert "70,000" in table
+    assert call("outbox", "retry")[0] == call("outbox", "retry", str(number), "--all")[0] == 2
+    assert call("outbox", "retry", str(number + 9))[0] == 1
+    assert call("outbox", "retry", str(number), "--json")[:2] == (0, '{"retried": 1}\n')
+    assert call("outbox", "retry", "--all")[0] == 1
+    assert call("outbox", "list")[1:] == ("", "no event was set aside\n")
+
+
+def test_a_jobs_state_tells_it(call: Call, ledger: Ledger, untold: tuple[str, int]):
+    """So does the whole."""
+    job_id, number = untold
+    [event] = json.loads(call("status", job_id, "--json")[1])["set_aside"]
+    assert (event["id"], event["behind"]) == (number, 1)
+    shown = " ".join(call("status", job_id)[1].split())
+    assert "its event headrace.output.v1 could not be published: 70,000 bytes are more than the topic" in shown
+    assert "1 later events of it wait behind that" in shown
+    assert json.loads(call("status", "--json")[1])["set_aside"] == 1
+    assert "Kafka refused 1 events, which are set aside: see `headrace outbox list`" in call("status")[1]
+
+
+def test_what_a_bridge_cannot_do_is_in_the_status(call: Call, ledger: Ledger):
+    """In words, with who says it and since when."""
+    ledger.tell("bridge@host:1", "ingest", {"headrace.jobs.generation-2": "cannot be read at offset 7: CORRUPT"})
+    [trouble] = json.loads(call("status", "--json")[1])["troubles"]
+    assert (trouble["subject"], trouble["holder"]) == ("ingest headrace.jobs.generation-2", "bridge@host:1")
+    shown = " ".join(call("status")[1].split())
+    assert "ingest headrace.jobs.generation-2: cannot be read at offset 7: CORRUPT (bridge@host:1, since" in shown
