@@ -99,14 +99,18 @@ def init(
     """
     from headrace_producers.admin import ensure_topics, too_small, topic_limits
     from headrace_producers.settings import KafkaSettings
+    from headrace_schemas.errors import Unavailable
     from headrace_workers.models.pull import pull as pull_model
 
     # Whatever is missing is told before anything is made. Redis is not needed for this.
     kafka, _ = KafkaSettings.from_env(), ledger_url()
     ensure_topics(kafka, partitions=partitions, replication=replication)
     typer.echo("topics: there")
-    for line in too_small(kafka, topic_limits(kafka)):
-        typer.echo(f"warning: {line}, else such events are set aside", err=True)
+    try:
+        for line in too_small(kafka, topic_limits(kafka)):
+            typer.echo(f"warning: {line}, else such events are set aside", err=True)
+    except Unavailable as error:  # not every user may ask
+        typer.echo(f"warning: {error}", err=True)
     migrate()
     for name in pull or ():
         pull_model(name, home_of(), quantization="int8")
