@@ -10,7 +10,7 @@ from tests.services.kafka import KafkaServer
 from tests.services.redis import RedisServer
 from tests.workers.cli.conftest import Call
 
-from headrace_producers.admin import ensure_topics, topic_limits, wanted_limit
+from headrace_producers.admin import ensure_topics, too_small, topic_limits, wanted_limit
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 
@@ -101,11 +101,11 @@ def test_a_broker_that_lets_nobody_set_limits_still_gets_topics(
     assert topic_limits(kafka)[Topic.RESULTS] == 1_048_588
 
 
-def test_where_no_limit_is_told_none_is_wrong(embedded_kafka: KafkaServer, fresh_prefix: str):
-    """The embedded broker has none."""
-    kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    assert topic_limits(kafka) == {}
+def test_no_limit_is_wrong_where_topics_were_made_by_us(kafka: KafkaSettings):
+    """On each broker; of a topic of which the broker tells nothing there is nothing to say."""
+    assert too_small(kafka, topic_limits(kafka)) == []
+    assert too_small(kafka, {}) == []
+    assert len(too_small(kafka, {Topic.DEAD: wanted_limit(Topic.DEAD) - 1})) == 1
 
 
 @pytest.mark.parametrize("lacking", ["KAFKA", "LEDGER"])
