@@ -479,6 +479,23 @@ def test_a_worker_goes_on_with_what_it_does_itself(ledger):
     assert [stage.stage for stage in decode_value(kind, value).stages] == ["generate", "moderate", "judge"]
 
 
+def test_what_a_worker_keeps_it_renews_as_long_as_it_runs(ledger):
+    """A step that follows may run longer than a lease, too; when all is done nothing is renewed any more."""
+    take_in(ledger, [generation()])
+    held = []
+
+    def slow(tasks):
+        ((claim_id,),) = ledger.read(select(STEPS.c.claim_id).where(STEPS.c.stage == "moderate"))
+        held.append((claim_id, worker._renewer.held()))
+        return pass_all(tasks)
+
+    worker = runner(ledger, answer_all, others={("moderate", "moderate"): slow})
+    worker.run(claim_one(ledger).id)
+    ((claim_id, renewed),) = held
+    assert claim_id in renewed
+    assert worker._renewer.held() == []
+
+
 def test_a_stop_gives_back_what_was_sent_on_and_not_begun(ledger):
     """Nothing of this worker's stays leased."""
     (job_id,) = take_in(ledger, [generation()])

@@ -63,6 +63,7 @@ def test_a_step_that_is_done_makes_the_next_ready():
     assert (following.stage, following.queue, following.event_type) == ("moderate", "moderate", "headrace.output.v1")
     assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 77, NEVER)
     assert following.payload == done.record.value
+    assert following.read_bytes == len(row().job_payload) + len(done.record.value)
     assert (done.record.topic, done.record.key) == (Topic.OUTPUTS, JOB_ID)
     assert done.record.headers["ce_traceparent"] == "00-trace"
     assert done.record.headers["ce_correlationid"] == "corr"

@@ -42,6 +42,15 @@ def test_a_row_ends_with_the_token_that_completes_a_stop_string(stop: str) -> No
     assert written([Row(100, ("zzz", stop))], 0, "xxxxxxxxxabcdefgh") == "xxxxxxxxxabcd"
 
 
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_stop_string_is_seen_though_a_decoder_drops_the_beginning_of_what_it_gets(lost: int) -> None:
+    """As SentencePiece's do with a leading space, or with a character that begins before the window."""
+    rows = [Row(100, (" stop",))]
+    stopper = Stopper(rows, lambda ids: spell(ids[lost:]) if len(ids) < len(rows[0].ids) else spell(ids))
+    ended = [stopper(Step(0, ord(letter))) for letter in "a long beginning, then stop"]
+    assert ended == [False] * (len(ended) - 1) + [True]
+
+
 def test_a_stopper_is_needed_for_stops_and_mixed_limits_only() -> None:
     """Else the engine's own limit does, which is cheaper."""
     assert not needs_stopper([Row(5, ()), Row(5, ())])

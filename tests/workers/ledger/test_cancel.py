@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 from tests.services.eventually import eventually
 from tests.workers.ledger.test_complete import onward, record
 
@@ -12,7 +12,7 @@ from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.database import reading
+from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.replay import DeadFilter
@@ -150,3 +150,17 @@ def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
     completed, outcome = cancel_while(ledger, begun, [Advanced(row.job_id, record(row.job_id, "headrace.result.v1"))])
     assert (bool(completed), outcome) == (True, "already_ended")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["headrace.result.v1"]
+
+
+def test_nothing_is_left_to_do_of_a_cancelled_job(ledger, job, claim):
+    """Whether its step is ready, delayed or in someone's hands: no bridge hands it out, and nobody makes it ready."""
+    ready, waiting, leased = jobs = [job(), job(), job(rank=0)]
+    ledger.ingest(jobs)
+    assert claim(limit=1).size == 1  # the most urgent
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == waiting.id).values(state="waiting", ready_at=0))
+    for each in (ready, waiting, leased):
+        assert ledger.cancel(Cancellation(each.id, "a", "")) == "cancelled"
+    ledger.reap(3)
+    assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"cancelled"}
+    assert claim() is None

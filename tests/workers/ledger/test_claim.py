@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.sizing import LARGEST_BUDGET, LEAST_BUDGET, next_budget, within_budget
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
+from headrace_workers.ledger.tables import CLAIMS, STEPS
 
 
 def test_urgent_work_goes_first(ledger, job, claim):
@@ -125,3 +125,36 @@ def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at + 3_600_000))
     assert claim(limit=3, linger=60_000).size == 1
+
+
+def weigh(ledger, size, **where):
+    """Let every ready step be so many bytes."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.state == "ready").filter_by(**where).values(read_bytes=size))
+
+
+def test_a_group_is_bounded_in_bytes(ledger, job, claim):
+    """A worker reads all of it at once: 40 jobs of a mebibyte come in three groups, and one that is larger alone."""
+    larger = job(tokens=1, rank=9)
+    ledger.ingest([job(tokens=1) for _ in range(40)] + [larger])
+    weigh(ledger, 1024**2)
+    weigh(ledger, LARGEST_BYTES + 1, job_id=larger.id)
+    groups = [claim(limit=64, linger=60_000) for _ in range(2)]  # full, though more might come
+    assert [group.size for group in groups] == [16, 16]
+    assert [claim(limit=64).size for _ in range(2)] == [8, 1]
+    assert claim() is None
+
+
+def test_bytes_teach_no_budget(ledger, job, claim):
+    """A group that its bytes ended says nothing about how many tokens fit the quantum."""
+    ledger.ingest([job(tokens=1) for _ in range(3)])
+    weigh(ledger, LARGEST_BYTES // 2)
+    claim()
+    assert ledger.read(select(CLAIMS.c.size, CLAIMS.c.full)) == [(2, False)]
+
+
+def test_a_step_weighs_what_a_worker_reads_of_it(ledger, job):
+    """First the job alone."""
+    only = job()
+    ledger.ingest([only])
+    assert ledger.read(select(STEPS.c.read_bytes)) == [(len(only.payload),)]

@@ -6,9 +6,11 @@ from sqlalchemy import select
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.ledger.dead import job_burial
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.dead import bury, job_burial
 from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing
+from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import BUDGETS, JOBS, NEVER, STEPS
 
 
@@ -117,3 +119,18 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
         ("generate", True, "active"),
         ("moderate", False, "active"),
     }
+
+
+@pytest.mark.parametrize("outcome", [onward, burial, lambda job_id: Advanced(job_id, record(job_id))])
+def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun, outcome):
+    """Its step waits for another worker: what this one says of it is too late, though its claim holds for the rest."""
+    gone, *others = (row.job_id for row in begun.steps)
+    with writing(ledger.engine) as tx:
+        bury(tx, [burial(gone)], 1)
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    told = len(ledger.outbox(99))
+    assert finish(ledger, begun, [outcome(gone), *(onward(job_id) for job_id in others)])
+    rows = ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == gone))
+    assert rows == [("generate", "ready")]
+    assert ledger.job(gone).job.state == "active"
+    assert sorted(row.record.key for row in ledger.outbox(99)[told:]) == sorted(others)

@@ -8,6 +8,7 @@ from tests.workers.ledger.test_complete import onward, record
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.sizing import LARGEST_BYTES
 from headrace_workers.ledger.start import continued
 from headrace_workers.ledger.tables import JOBS, STEPS
 
@@ -86,3 +87,28 @@ def test_a_kept_step_whose_job_was_cancelled_as_it_was_made_is_put_away(ledger, 
     assert ledger.complete(kept.claim_id, settled, ran_ms=1, quantum_ms=5_000)
     assert states(ledger) == [("cancelled", 1), ("done", 1), ("done", 1)]
     assert sorted(ledger.terminals([gone, *others])) == sorted(others)
+
+
+def group(job_id, key, size=0):
+    """A step that is done, with one of this group behind it, of so many bytes."""
+    done = onward(job_id)
+    return replace(done, following=(replace(done.following[0], group_key=key, read_bytes=size),))
+
+
+def test_each_group_that_is_handed_on_takes_room(ledger, job, claim):
+    """Of two that follow, with room for one, the other is left to a bridge."""
+    begun = begin(ledger, job, claim)
+    settled = [group(row.job_id, f"m{n % 2}") for n, row in enumerate(begun.steps)]
+    handing = Onward({("m", 1): 1}, "w", 60_000)
+    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
+    assert [sent.size for sent in done.handed_on.sent] == [2]
+    assert states(ledger) == [("leased", 1), ("leased", 1), ("ready", 0)]
+
+
+def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
+    """A worker reads a claim whole: large events go in several."""
+    begun = begin(ledger, job, claim)
+    settled = [group(row.job_id, "m", LARGEST_BYTES // 2) for row in begun.steps]
+    handing = Onward({("m", 1): 9}, "w", 60_000)
+    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
+    assert [sent.size for sent in done.handed_on.sent] == [2, 1]

@@ -5,7 +5,7 @@ from sqlalchemy import select
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.tables import JOBS, STEPS
 
 
 def test_a_job_sent_twice_is_taken_once(ledger, job):
@@ -22,6 +22,16 @@ def test_tenants_take_turns_in_proportion_to_tokens(ledger, job, claim):
     ledger.ingest([job(tenant="modest") for _ in range(2)])
     started = ledger.start(claim(limit=4).id, worker="w", lease_ms=1000)
     assert sorted(row.tenant for row in started.steps) == ["greedy", "greedy", "modest", "modest"]
+
+
+def test_a_tenants_turn_goes_on_from_batch_to_batch(ledger, job):
+    """What it has waiting already counts: sending in many small batches gains nothing over one large."""
+    for _ in range(3):
+        ledger.ingest([job(tenant="often")])
+    ledger.ingest([job(tenant="once") for _ in range(3)])
+    rows = ledger.read(select(JOBS.c.tenant, STEPS.c.turn).join(JOBS, JOBS.c.id == STEPS.c.job_id))
+    turns = {tenant: sorted(row.turn for row in rows if row.tenant == tenant) for tenant in ("often", "once")}
+    assert turns == {"often": [10, 20, 30], "once": [10, 20, 30]}
 
 
 def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):

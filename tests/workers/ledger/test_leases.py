@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS, LOOKS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, DUTIES, LOOKS, STEPS
 
 LEASE = 30_000
 
@@ -113,6 +113,9 @@ def test_a_lease_is_by_the_databases_clock(ledger, job, claim, monkeypatch):
     pass_by(ledger, 20_000, looked=True)
     ledger.renew([taken.id], LEASE)
     assert 25 < left(ledger) <= 30
+    assert ledger.hold("relay", "b", LEASE)
+    ((until,),) = ledger.read(select(DUTIES.c.lease_until))
+    assert 25_000 < until - ledger.now() <= 30_000
 
 
 @pytest.fixture

@@ -95,6 +95,18 @@ def test_whoever_dies_beside_the_poison_is_not_poison(ledger, job, claim):
     assert (letter.job_id, letter.category) == (culprit.id, "poison")
 
 
+def test_the_third_death_alone_is_poison(ledger, job, claim):
+    """Not the second, and not the fourth: each costs a model its load."""
+    ledger.ingest([job()])
+    died = []
+    while taken := claim():
+        begin(ledger, taken)
+        run_out(ledger)
+        reaped = ledger.reap(3)
+        died.append((reaped.crashed, reaped.poison))
+    assert died == [(1, 0), (1, 0), (0, 1)]
+
+
 def test_an_expired_job_ends_in_dead(ledger, job):
     """A deadline that passes in the queue is an end, with its reason."""
     ledger.ingest([job(deadline=ledger.now() + 20), job()])
@@ -114,6 +126,17 @@ def test_a_delayed_step_becomes_ready(ledger, job, claim):
     time.sleep(0.05)
     ledger.reap(3)
     assert begin(ledger, claim()).steps[0].attempts == 2
+
+
+def test_a_delay_is_waited_for(ledger, job, claim):
+    """However often a bridge looks, nothing is handed out before its time."""
+    ledger.ingest([job()])
+    begun = begin(ledger, claim())
+    ledger.complete(begun.claim_id, [Postponed(begun.steps[0].job_id, 60_000, "later")], ran_ms=1, quantum_ms=1)
+    ((due,),) = ledger.read(select(STEPS.c.ready_at))
+    assert 50_000 < due - ledger.now() <= 60_000
+    ledger.reap(3)
+    assert claim() is None
 
 
 def test_replay_goes_on_where_the_job_died(ledger, job, claim):

@@ -1,0 +1,183 @@
+"""No two transactions wait for each other: all lock claims, then jobs, then steps. On PostgreSQL, two connections.
+
+SQLite has one writer at a time.
+"""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import select, text, update
+from tests.services.eventually import eventually
+from tests.workers.ledger.test_complete import burial, onward, record
+
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.complete import Advanced, complete
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.leases import renew
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import CLAIMS, JOBS, LOOKS, STEPS
+
+LEASE = 60_000
+
+
+@pytest.fixture
+def ledger_url(postgres):
+    """An empty database."""
+    from uuid import uuid4
+
+    return postgres.create_database(f"locks_{uuid4().hex[:8]}")
+
+
+class Meanwhile:
+    """A call in a thread of its own. It is `settled` when it has ended, or waits for a lock."""
+
+    def __init__(self, ledger, call):
+        self._ledger, self._call = ledger, call
+        self._outcome, self._error = None, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        eventually(self._settled)
+
+    @property
+    def ended(self):
+        """Whether it waits for nothing."""
+        return not self._thread.is_alive()
+
+    def result(self):
+        """What it returned, or raises what it raised."""
+        self._thread.join(20)
+        assert self.ended
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+    def _run(self):
+        try:
+            self._outcome = self._call()
+        except Exception as error:
+            self._error = error
+
+    def _settled(self):
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return self.ended or self._ledger.read(text(waits))
+
+
+def lock_jobs(tx):
+    """What a cancellation of all does first."""
+    tx.execute(select(JOBS.c.id).order_by(JOBS.c.id).with_for_update())
+
+
+def touch_steps(tx):
+    """What it does then."""
+    tx.execute(update(STEPS).values(reason="touched"))
+
+
+def collide(ledger, call):
+    """The call comes between a cancellation's two locks: both go through."""
+    with writing(ledger.engine) as tx:
+        lock_jobs(tx)
+        meanwhile = Meanwhile(ledger, call)
+        touch_steps(tx)
+    return meanwhile.result()
+
+
+@pytest.fixture
+def begun(ledger, job, claim):
+    """Two claims of two jobs each, in the hands of two workers."""
+    ledger.ingest([job(job_id=f"{n:036}") for n in range(4)])
+    return [ledger.start(claim(limit=2).id, worker=f"w{n}", lease_ms=LEASE) for n in range(2)]
+
+
+def test_completing_what_goes_on_and_what_dies(ledger, begun):
+    """One step goes on, and its neighbour's job ends."""
+    first, second = (row.job_id for row in begun[0].steps)
+    settled = [onward(first), burial(second)]
+    assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
+
+
+def test_taking_back_what_crashed_and_what_is_poison(ledger, begun):
+    """A group is split while another claim's only job is buried."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.job_id == begun[1].steps[0].job_id).values(state="done", claim_id=None))
+        tx.execute(update(STEPS).values(crashes=99))
+        tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
+    reaped = collide(ledger, lambda: ledger.reap(3))
+    assert (reaped.crashed, reaped.poison) == (2, 1)
+
+
+def test_what_was_delayed_and_is_late(ledger, job):
+    """A step whose delay has ended and whose deadline has passed is made ready and buried in one look."""
+    ledger.ingest([job(deadline=ledger.now() + 1)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="waiting", ready_at=0))
+    time.sleep(0.02)
+    collide(ledger, lambda: ledger.reap(3))
+    assert ledger.overview().dead == 1
+
+
+@pytest.mark.parametrize("way", ["at once", "later", "taken back"])
+def test_giving_back(ledger, begun, way):
+    """Claims that are released touch steps of many jobs."""
+    ids = [started.claim_id for started in begun]
+    if way == "taken back":
+        with writing(ledger.engine) as tx:
+            tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1, started_at=None))
+        assert collide(ledger, lambda: ledger.reap(3)).unstarted == 4
+    else:
+        assert collide(ledger, lambda: ledger.release(ids, 0 if way == "at once" else 1_000)) == 4
+
+
+def test_forgetting_what_is_replayed(ledger, job):
+    """A job that is being put back to work is not forgotten at the same time."""
+    ledger.ingest([job(deadline=ledger.now() + 1)])
+    time.sleep(0.02)
+    ledger.reap(3)
+    collide(ledger, lambda: ledger.prune(-1_000))
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert ledger.active_jobs() == 1
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun, room):
+    """What the completion made, ready or handed on, is not there yet when the cancellation begins to wait."""
+    jobs = [row.job_id for row in begun[0].steps]
+    handing = Onward({("m", 1): room}, "w", LEASE)
+    with writing(ledger.engine) as tx:
+        settled = [onward(job_id) for job_id in jobs]
+        complete(tx, begun[0].claim_id, settled, ran_ms=1, quantum_ms=9, onward=handing)
+        meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(jobs[0], "a", "")))
+        assert not meanwhile.ended
+    assert meanwhile.result() == "cancelled"
+    rows = ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == jobs[0]))
+    assert sorted(rows) == [("generate", "done"), ("moderate", "cancelled")]
+
+
+def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
+    """The job has ended when its answer comes; its neighbour goes on."""
+    gone, kept = (row.job_id for row in begun[0].steps)
+    settled = [onward(gone), Advanced(kept, record(kept, "headrace.result.v1"))]
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == gone).values(state="cancelled", ended_at=1))
+        meanwhile = Meanwhile(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
+        assert not meanwhile.ended
+        tx.execute(update(STEPS).where(STEPS.c.job_id == gone).values(state="cancelled", claim_id=None))
+    assert meanwhile.result()
+    steps = ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id.in_([gone, kept])))
+    assert sorted(steps) == sorted([(gone, "generate", "cancelled"), (kept, "generate", "done")])
+    assert [row.record.key for row in ledger.outbox(9)] == [kept]
+
+
+def test_leases_that_are_being_renewed_need_not_be_put_off(ledger, begun):
+    """Whoever looks waits for no worker."""
+    ledger.look(LEASE)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(LOOKS).values(at=LOOKS.c.at - 10 * LEASE))
+        tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at - LEASE, lease_until=0))
+    with writing(ledger.engine) as tx:
+        renew(tx, [begun[0].claim_id], LEASE)
+        meanwhile = Meanwhile(ledger, lambda: ledger.look(LEASE))
+        assert meanwhile.ended
+    assert meanwhile.result() > LEASE
+    assert ledger.reap(3).crashed == 0
