@@ -18,6 +18,7 @@ from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.celery_app import create_app
 from headrace_workers.clock import SystemClock
+from headrace_workers.engines.counting import CountingModels
 from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
@@ -68,7 +69,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
             partitions=partitions_of(settings.kafka, ledger, name, clock),
             prefix=settings.kafka.prefix,
             ledger=ledger,
-            models=models,
+            models=CountingModels(settings.home, models),
             judge_model=settings.judge_model,
             max_active=settings.max_active,
             clock=clock,

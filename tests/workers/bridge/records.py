@@ -1,12 +1,15 @@
 """Records as producers write them, good and bad."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob
+from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob, Message
 from headrace_schemas.codec import Event, encode, topic_for, type_of
+from headrace_schemas.errors import PromptTooLong
 from headrace_workers.bridge.accept import Rules
+from headrace_workers.engines.chat_template import InvalidTemplate
 from headrace_workers.ledger.records import Record
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
@@ -21,6 +24,16 @@ class Models:
     def aliases(self) -> list[str]:
         """All of them."""
         return ["echo", "other"]
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
+        """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
+        if alias == "echo":
+            return None
+        if any("unspeakable" in message.content for message in messages):
+            raise InvalidTemplate("the model's chat template refuses these messages: no")
+        if len(messages) > 3:
+            raise PromptTooLong(f"the prompt has {len(messages)}000 tokens, and the context of other holds 3000")
+        return 1_000 * len(messages)
 
 
 RULES = Rules(Models(), None, NOW)

@@ -62,6 +62,11 @@ BAD_VALUES = {
     "out of range": (value(priority=10), "priority"),
     "not a finite number": (b'{"model":"echo","prompt":"a","sampling":{"temperature":NaN}}', ""),
     "an unknown model": (value(model="gpt-9"), "'gpt-9'.*echo, other"),
+    "a prompt over the context": (
+        value(model="other", prompt=None, messages=[{"role": "user", "content": "a"}] * 4),
+        "has 4000 tokens, and the context of other holds 3000",
+    ),
+    "what the template refuses": (value(model="other", prompt="unspeakable"), "template refuses these messages"),
     "an unknown judge": (value(criteria=[{"criterion": "rubric", "question": "Kind?", "model": "gpt-9"}]), "gpt-9"),
     "10 MB": (value(prompt="x" * 10_000_000), f"more than the {MAX_VALUE_BYTES}"),
     "a long prompt": (value(prompt="x" * 200_001), "prompt"),
@@ -353,3 +358,12 @@ def test_names_of_any_size_can_be_kept(size):
     for found in (told.key, told.ce_id, told.ce_subject, told.correlationid, told.traceparent):
         assert found == "€" * len(found)
         assert 0 < len(found.encode()) <= 1024
+
+
+def test_a_job_costs_what_its_model_counts():
+    """Its prompt by the model's own tokenizer and what it may write; by a guess where the model cannot say."""
+    counted = accept(record(generation(model="other", sampling={"max_tokens": 7})), RULES)
+    guessed = accept(record(generation(prompt="one two", sampling={"max_tokens": 7})), RULES)
+    assert isinstance(counted, NewJob)
+    assert isinstance(guessed, NewJob)
+    assert [step.tokens for step in counted.steps + guessed.steps] == [1_007, 9]

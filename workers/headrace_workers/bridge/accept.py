@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, HeadraceError
+from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, HeadraceError, Message
 from headrace_schemas.codec import TOPICS, decode_value, type_of
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.job import JOB_NAMESPACE, Lane
@@ -31,6 +31,9 @@ class KnownModels(Protocol):
 
     def aliases(self) -> Sequence[str]:
         """All aliases, for messages."""
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
+        """The prompt's tokens by the model's own count, None when only a guess can be had; raises what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
 
 def _new_job(record: Record, envelope: Envelope, job: Job, rules: Rules) -> NewJob:
     job_id = job.job_id(envelope.id)
-    tokens = estimate_tokens(job)
+    tokens = _tokens(job, rules.models)
     deadline = min((_ms(d) for d in (job.deadline, envelope.expirytime) if d is not None), default=NEVER)
     steps = []
     for stage in stages_after(record.topic):
@@ -124,6 +127,17 @@ def _new_job(record: Record, envelope: Envelope, job: Job, rules: Rules) -> NewJ
     return NewJob(
         job_id, job.tenant, kind, record.value or b"", record, tuple(steps), _trace(envelope), envelope.correlationid
     )
+
+
+def _tokens(job: Job, models: KnownModels) -> int:
+    """What the job costs, exactly where its model can say so. InvalidRecord when its prompt cannot run."""
+    if not isinstance(job, GenerationJob):
+        return estimate_tokens(job)
+    try:
+        prompt = models.prompt_tokens(job.model, job.conversation)
+    except HeadraceError as error:  # whatever it is to a worker: here the record is wrong, and another may be right
+        raise InvalidRecord(str(error)) from error
+    return estimate_tokens(job) if prompt is None else prompt + job.sampling.max_tokens
 
 
 def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError) -> Burial:

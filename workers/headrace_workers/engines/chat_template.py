@@ -44,7 +44,9 @@ class ChatTemplate:
                 if size > max_chars:
                     raise PromptTooLong(f"the prompt has more than {max_chars} characters: shorten the messages")
                 parts.append(part)
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        except HeadraceError:
+            raise
+        except Exception as error:  # whatever a stranger's code may raise: it fails for these messages each time
             raise InvalidTemplate(f"the model's chat template refuses these messages: {error}") from error
         return "".join(parts)
 

@@ -1,0 +1,105 @@
+"""What prompts cost, as the bridge asks for it."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas import Message, Sampling
+from headrace_schemas.errors import PromptTooLong
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.models.registry import Registry, read_card, write_card
+from headrace_workers.ports import Completion, Request
+from headrace_workers.testing import make_echo_model, make_tiny_model
+
+HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="What is a headrace?"))
+LONG = (Message(role="user", content="x" * 3_000),)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """With the models `tiny` and `echo`."""
+    make_tiny_model(tmp_path)
+    make_echo_model(tmp_path)
+    return tmp_path
+
+
+def counting(home: Path) -> CountingModels:
+    """The models of this home, looked at anew by each question."""
+    times = iter(range(0, 100_000, 10))
+    return CountingModels(home, Registry(home, monotonic=lambda: float(next(times))))
+
+
+def test_the_count_is_what_the_worker_reports(home: Path) -> None:
+    """The same template and the same tokenizer."""
+    (answer,) = CTranslate2Generator.load(home / "models" / "tiny", inter_threads=1).generate(
+        [Request(HELLO, Sampling(max_tokens=1))]
+    )
+    assert isinstance(answer, Completion)
+    assert counting(home).prompt_tokens("tiny", HELLO) == answer.prompt_tokens
+
+
+def test_a_prompt_over_the_context_is_refused_as_the_worker_would(home: Path) -> None:
+    """With the counts and the bound."""
+    with pytest.raises(PromptTooLong, match="3019 tokens, and the context of tiny holds 2048"):
+        counting(home).prompt_tokens("tiny", LONG)
+
+
+def test_the_echo_has_no_tokenizer(home: Path) -> None:
+    """Its prompts are sized by a guess."""
+    models = counting(home)
+    assert ("echo" in models, "none" in models, models.aliases()) == (True, False, ["echo", "tiny"])
+    assert models.prompt_tokens("echo", LONG) is None
+
+
+def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Said once, not for each job."""
+    (home / "models" / "tiny" / "tokenizer.json").write_text("{}")
+    models = counting(home)
+    assert [models.prompt_tokens("tiny", HELLO) for _ in range(3)] == [None] * 3
+    assert caplog.text.count("sized by a guess") == 1
+
+
+def test_a_library_that_fails_on_a_prompt_leaves_the_guess(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest goes on; its worker meets the same error, as one of this job."""
+    models = counting(home)
+
+    def fail(*_arguments: object) -> int:
+        raise RuntimeError("private words")
+
+    models.prompt_tokens("tiny", HELLO)
+    monkeypatch.setattr("headrace_workers.engines.prompts.Prompts.count", fail)
+    assert models.prompt_tokens("tiny", HELLO) is None
+
+
+def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
+    """By its card: another context, another bound."""
+    models = counting(home)
+    assert models.prompt_tokens("tiny", HELLO)
+    folder = home / "models" / "tiny"
+    write_card(folder, replace(read_card(folder), context_length=10))
+    models.aliases()  # the registry looks at the disk
+    with pytest.raises(PromptTooLong, match="holds 10"):
+        models.prompt_tokens("tiny", HELLO)
+
+
+def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -> None:
+    """A bridge of echoes loads nothing, and none loads CTranslate2 or numpy."""
+    code = (
+        "import sys, pathlib\n"
+        "from headrace_schemas import Message\n"
+        "from headrace_workers.engines.counting import CountingModels\n"
+        "from headrace_workers.models.registry import Registry\n"
+        "home = pathlib.Path(sys.argv[1])\n"
+        "models = CountingModels(home, Registry(home))\n"
+        "hello = (Message(role='user', content='x'),)\n"
+        "heavy = ('tokenizers', 'ctranslate2', 'numpy', 'torch')\n"
+        "for alias in ('echo', 'tiny'):\n"
+        "    models.prompt_tokens(alias, hello)\n"
+        "    print([name for name in heavy if name in sys.modules])\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == ["[]", "['tokenizers']"]

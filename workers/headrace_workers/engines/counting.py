@@ -1,0 +1,71 @@
+"""How many tokens a prompt has, asked before it runs: by the model's own tokenizer, without its weights.
+
+The bridge asks for every job, so that groups are of like length and a prompt that cannot fit is refused at the door. A
+tokenizer is loaded by the first job that needs it, and each costs its model's vocabulary in memory.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.log import Action, log
+from headrace_workers.models.registry import ModelCard, Registry, model_dir
+
+if TYPE_CHECKING:
+    from headrace_workers.engines.prompts import Prompts
+
+
+class CountingModels:
+    """The models of a home, and what prompts for them cost. Belongs to one thread."""
+
+    def __init__(self, home: Path, registry: Registry) -> None:
+        self._home = home
+        self._registry = registry
+        self._loaded: dict[str, tuple[ModelCard, Prompts | None]] = {}
+
+    def __contains__(self, alias: str) -> bool:
+        return alias in self._registry
+
+    def aliases(self) -> list[str]:
+        """The known aliases in order."""
+        return self._registry.aliases()
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
+        """The tokens of this prompt as the model will read it; None where only a guess can be had (the echo, a model
+        whose tokenizer cannot be loaded). Raises what the model's worker would end the job with: PromptTooLong,
+        InvalidTemplate.
+        """
+        prompts = self._prompts(alias)
+        if prompts is None:
+            return None
+        try:
+            counted = prompts.count(messages)
+        except Exception as error:  # of the library; its worker will meet it, too, and the job ends there
+            reason = f"a prompt was sized by a guess: counting failed with {type(error).__name__}"
+            log("models", logging.WARNING, Action.STEP_FAILED, reason, model=alias)
+            return None
+        if isinstance(counted, HeadraceError):
+            raise counted
+        return counted
+
+    def _prompts(self, alias: str) -> "Prompts | None":
+        card = self._registry.get(alias)
+        loaded = self._loaded.get(alias)
+        if loaded is None or loaded[0] != card:  # another model has taken its place
+            loaded = self._loaded[alias] = card, self._load(card)
+        return loaded[1]
+
+    def _load(self, card: ModelCard) -> "Prompts | None":
+        if card.engine == "echo":
+            return None
+        try:
+            from headrace_workers.engines.prompts import Prompts
+
+            return Prompts.load(model_dir(self._home, card.alias), card)
+        except (ConfigurationError, ImportError) as error:
+            log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its prompts are sized by a guess: {error}",
+                model=card.alias)  # fmt: skip
+            return None
