@@ -12,8 +12,8 @@ from tests.services.eventually import eventually
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import Unavailable
-from headrace_workers.health import STUCK_EXIT, check, reports, watched
-from headrace_workers.progress import Awaited
+from headrace_workers.health import check, reports, watched
+from headrace_workers.progress import STUCK_EXIT, Awaited
 from headrace_workers.settings import Settings
 
 # A process with one loop, which turns until it is told to hang.

@@ -108,5 +108,5 @@ def test_two_services_are_two_outages(progress, told):
 def test_a_loop_that_has_ended_is_no_longer_looked_at(progress):
     """It may not be taken for a stuck one."""
     loop = progress.loop("ears")
-    progress.ended(loop)
+    loop.end()
     assert progress.loops == []

@@ -45,6 +45,7 @@ class Express:
             except REDIS_AWAY as error:
                 self._progress.beat(awaited(error))
                 self._stop.wait(_PAUSE)
+        self._progress.end()
 
     def _listen(self) -> None:
         with (

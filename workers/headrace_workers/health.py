@@ -18,14 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.log import Action, log
-from headrace_workers.progress import Awaited, Loop, LoopState, Progress
+from headrace_workers.progress import STUCK_EXIT, Awaited, Loop, LoopState, Progress
 from headrace_workers.settings import Settings
 
-STUCK_EXIT: Final = 70  # of a process that ended itself because a loop was stuck: EX_SOFTWARE of sysexits.h
 _TICK = 1.0  # seconds
 _STANDS_STILL = 30.0  # seconds without a word from a whole process
 

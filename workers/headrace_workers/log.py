@@ -6,6 +6,8 @@
 import json
 import logging
 import sys
+import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -63,12 +65,42 @@ class _Lines(logging.Formatter):
         return f"{text}\n{line['error']}" if "error" in line else text
 
 
+class Seldom(logging.Filter):
+    """Of each library's warnings one line a minute, with the number of those that it stands for.
+
+    What matters of an outage is told by progress.py; a library says it at every try.
+    """
+
+    def __init__(self, every: float = 60.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._every = every
+        self._monotonic = monotonic
+        self._told: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        library = record.name.partition(".")[0]
+        if library == "headrace" or record.levelno >= logging.CRITICAL:
+            return True
+        now = self._monotonic()
+        if now - self._told.get(library, float("-inf")) < self._every:
+            self._held_back[library] = self._held_back.get(library, 0) + 1
+            return False
+        self._told[library] = now
+        if held_back := self._held_back.pop(library, 0):
+            record.msg, record.args = f"{record.getMessage()} (and {held_back} lines of {library} before)", ()
+        return True
+
+
 def configure(level: str = "INFO", as_json: bool = False) -> None:
     """Send headrace's logs to standard error, and other libraries' warnings."""
     stream = logging.StreamHandler(sys.stderr)
     stream.setFormatter(_Lines(as_json))
+    stream.addFilter(Seldom())
     logging.basicConfig(level=logging.WARNING, handlers=[stream], force=True)
     logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of every rebalance, and retries by itself
+    logging.getLogger("kombu").setLevel(logging.ERROR)  # it warns of every stale connection, and opens another
     logging.getLogger("headrace").setLevel(level)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from headrace_workers.log import Action, log
 
+STUCK_EXIT: Final = 70  # of a process that ended itself because a loop was stuck: EX_SOFTWARE of sysexits.h
 _TELL_EVERY: Final = 60.0  # seconds between lines about a wait that goes on
 
 
@@ -68,6 +69,11 @@ class Loop:
         finally:
             self._at = self._progress.lived
             self._excused -= 1
+
+    def end(self) -> None:
+        """It has ended, as it was told to: nobody minds its silence any more."""
+        self.beat()
+        self._progress.ended(self)
 
     def state(self) -> LoopState:
         """How it stands now."""

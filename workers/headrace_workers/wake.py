@@ -74,6 +74,7 @@ class Ears:
             except REDIS_AWAY as error:
                 self._loop.beat(awaited(error))
                 self._stop.wait(_PAUSE)
+        self._loop.end()
 
     def _hear(self, subscription: redis.client.PubSub) -> None:
         heard = asked = time.monotonic()

@@ -122,8 +122,9 @@ def run_worker(
     else:
         parallel = process.hands().parallel  # a model that cannot be loaded is an error now, not at the first job
         signals.worker_shutdown.connect(process.put_away, weak=False)
-    asked: list[str] = []  # the signals that asked for an end
-    signals.worker_shutting_down.connect(lambda sig, **_: asked.append(sig), weak=False)
+    asked = threading.Event()  # somebody asked for an end
+    signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
     signals.worker_shutting_down.connect(process.leave, weak=False)
     if Role.GENERATE in roles and model is not None:
         express = process.express = Express(
@@ -142,9 +143,9 @@ def run_worker(
     except SystemExit as end:
         code = int(end.code or 0)
     process.put_away()
-    if not asked:
+    if not asked.is_set():
         log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
-    return code if asked else code or 1
+    return code if asked.is_set() else code or 1
 
 
 def _pool(roles: frozenset[Role], concurrency: int | None) -> str:

@@ -18,7 +18,7 @@ from tests.workers.bridge.records import Models, cancel, evaluation, generation,
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import AWAY
+from headrace_workers.away import AWAY, awaited
 from headrace_workers.bridge import partition_watch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import group_of, partitions_of
@@ -320,6 +320,30 @@ def test_a_bridge_without_partitions_says_so(ledger, kafka, ingests, monkeypatch
     assert "no partition to read" in first.why
     assert [trouble.subject for trouble in ledger.troubles()] == ["ingest"]
     until(ingest, lambda: ingest._consumer.assignment() and not ledger.troubles())
+
+
+def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
+    """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
+    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    ingest = ingests(kafka)
+    until(ingest, lambda: ingest._consumer is not None and ingest._consumer.assignment())
+
+    def waits_for():
+        try:
+            waits = ingest.once(lambda hint: None)
+        except AWAY as error:
+            waits = awaited(error)
+        return waits.what if waits else "nothing"
+
+    eventually(lambda: waits_for() == "nothing", 30)
+    embedded_kafka.freeze()
+    try:
+        eventually(lambda: waits_for() == "Kafka", 60)
+    finally:
+        embedded_kafka.thaw()
+    eventually(lambda: waits_for() == "nothing", 60)
 
 
 @pytest.mark.parametrize("groups", [True, False])

@@ -36,25 +36,40 @@ class Fetches:
         self._clock = clock
         self._last: dict[Any, Fetch] = {}
         self._rests: dict[Any, float] = {}
+        self._answered_at = clock.monotonic()
         try:
             fetcher = consumer._fetcher
             self._parse = fetcher._parse_fetched_data
+            self._handle = fetcher._handle_fetch_response
         except AttributeError as error:
             raise ConfigurationError(
                 f"kafka-python {__version__} is not built as headrace expects ({error}): install kafka-python 3.0.12"
             ) from error
         fetcher._parse_fetched_data = self._parsed
+        fetcher._handle_fetch_response = self._answered
 
     @property
     def last(self) -> Mapping[Any, Fetch]:
         """By partition."""
         return self._last
 
+    def silence(self, asked: bool) -> float:
+        """Seconds since a broker last answered a fetch, though it were to say that there is nothing; 0 when none is
+        `asked`."""
+        now = self._clock.monotonic()
+        if not asked:
+            self._answered_at = now
+        return now - self._answered_at
+
     def resting(self) -> set[Any]:
         """Partitions to be left alone for a moment."""
         now = self._clock.monotonic()
         self._rests = {partition: until for partition, until in self._rests.items() if until > now}
         return set(self._rests)
+
+    def _answered(self, *response: Any) -> Any:
+        self._answered_at = self._clock.monotonic()
+        return self._handle(*response)
 
     def _parsed(self, completed: Any) -> Any:
         """In the library's place: what it raises for one partition is noted, and the others go on."""

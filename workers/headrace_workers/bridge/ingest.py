@@ -26,6 +26,7 @@ from headrace_workers.wake import Hint
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _POLL_MS = 100
+_SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _RESUME_AT = 0.9  # of the bound
 # Seconds between commits while records keep coming. A successor reads again what was not committed, and passes it over.
@@ -161,7 +162,12 @@ class Ingest:
         elif self._full and active <= self._max_active * _RESUME_AT:
             log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
             self._full = False
-        self._say(self._watch.look(consumer, self._fetches.last, self._left_alone(consumer)))
+        left_alone = self._left_alone(consumer)
+        self._say(self._watch.look(consumer, self._fetches.last, left_alone))
+        # The library tries for ever, and says nothing to who polls.
+        silence = self._fetches.silence(bool(consumer.assignment() - set(left_alone)))
+        if silence > _SILENCE:
+            self._waits = Awaited("Kafka", f"no fetch has been answered for {silence:.0f} s")
 
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)

@@ -22,3 +22,4 @@ def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: 
             loop.beat(awaited(error))
             stop.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
+    loop.end()

@@ -69,7 +69,13 @@ class HomeLock:
 def write_children(home: Path, children: Sequence[Child]) -> None:
     """Write down who runs, so that the next owner can end them if this one is killed."""
     rows = [
-        {"name": child.spec.name, "pid": child.process.pid, "started": started_at(child.process.pid)}
+        {
+            "name": child.spec.name,
+            "pid": child.process.pid,
+            "started": started_at(child.process.pid),
+            "restarts": child.restarts,
+            "last_end": child.last_end,
+        }
         for child in children
     ]
     write_atomically(home / CHILDREN_FILE, json.dumps(rows))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.progress import STUCK_EXIT
 
 MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when its process starts
 _POLL_SECONDS = 0.02
@@ -53,6 +54,8 @@ class Child:
     spec: ChildSpec
     process: "subprocess.Popen[bytes]"
     log: Path
+    restarts: int = 0  # how often it was started again,
+    last_end: str = ""  # and how the one before it ended
 
     @property
     def running(self) -> bool:
@@ -63,6 +66,8 @@ class Child:
     def ending(self) -> str:
         """How it ended, in words that follow its name; only after its end."""
         code = self.process.returncode
+        if code == STUCK_EXIT:
+            return "ended itself, because one of its loops was stuck"
         if code >= 0:
             return f"ended with exit code {code}"
         try:

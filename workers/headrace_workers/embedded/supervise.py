@@ -3,10 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, start, stop
 from headrace_workers.log import Action, log
+from headrace_workers.progress import STUCK_EXIT
 
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
@@ -96,6 +98,8 @@ class Supervisor:
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
         """`what` says who crashed how, and which log to look into."""
         watched.crashes = 1 if now - watched.since >= STEADY_SECONDS else watched.crashes + 1
+        if watched.child.process.returncode == STUCK_EXIT:  # it waited for something, and may not have to next time
+            watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
         if obstacle := self._obstacle():
             watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
             what = f"{what}; {obstacle}"
@@ -123,7 +127,9 @@ class Supervisor:
         stop(watched.child)  # the rest of its group
         watched.since = self._monotonic()
         try:
-            watched.child = start(watched.child.spec, self._log_folder)
+            before = watched.child
+            child = start(before.spec, self._log_folder)
+            watched.child = replace(child, restarts=before.restarts + 1, last_end=before.ending)
             watched.due, watched.put_off = None, 0
         except OSError as error:
             self._put_off(watched, error)
