@@ -1,48 +1,68 @@
 """Read the ends of jobs: results, cancellations and dead letters, each once."""
 
+import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
-from headrace_producers.admin import missing_topics
-from headrace_producers.errors import TopicMissing
+from headrace_producers.marks import Marks
 from headrace_producers.seen import SeenIds
 from headrace_producers.settings import KafkaSettings
-from headrace_producers.topic_end import assign_at_end, begin_group_at_end
+from headrace_producers.unread import Item, Place, Unread
 from headrace_schemas.codec import Event, decode
 from headrace_schemas.envelope import Envelope
-from headrace_schemas.errors import ConfigurationError, InvalidRecord, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, InvalidRecord, Unavailable
 from headrace_schemas.events import DeadLetter, JobCancelled, Result
-from headrace_schemas.topics import Topic
+
+if TYPE_CHECKING:
+    from headrace_producers.end_topics import EndTopics
 
 End = Result | JobCancelled | DeadLetter
 
-_TOPICS = (Topic.RESULTS, Topic.DEAD)
 _POLL_SECONDS = 0.5
+_COMMIT_SECONDS = 5.0
+_KEPT_BYTES = 32 * 1024**2  # of records that came while others were waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One end of a job with its envelope."""
+    """One end of a job with its envelope, or what became of a record that made no job."""
 
     envelope: Envelope
     event: End
 
     @property
     def job_id(self) -> str | None:
-        """The job that ended; None for a record that was refused before it had one."""
+        """The job that ended; None for a record that was refused, which ends no job."""
         return self.event.job_id
+
+    @property
+    def refers_to(self) -> str | None:
+        """Of a record that was refused: the id that its job has or would have had. None where a job ended."""
+        return self.event.refers_to if isinstance(self.event, DeadLetter) else None
+
+    @property
+    def waited_for(self) -> str | None:
+        """The id under which its sender waits: `job_id`, else `refers_to`."""
+        return self.job_id or self.refers_to
 
 
 class ResultReader:
     """Reads `results` and `dead` from a position that is fixed by `open`.
 
-    Open it before you publish, iterate afterwards, and no answer is missed, however fast it comes. Without a
-    `group` every reader sees everything; with one, readers share the records, and what was handed out is committed
-    when the next batch is asked for, so that a crash may show some again. A reader belongs to one thread.
-    `unreadable` counts records that are not what the contract says; they are passed over.
+    Open it before you publish, iterate afterwards, and no answer is missed, however fast it comes. Each event is handed
+    out once by a reader, whichever call asks for it: an iteration may be left at any time, and the next goes on.
+
+    Without a `group` every reader sees everything. With one, readers share the records; what was handed out is done
+    with when the next is asked for, and is then noted for the group, in the next lull and by `close`: a crash shows
+    some again. Where the broker's groups are not used (`KafkaSettings.groups`: the embedded one in memory), a group has
+    one reader at a time.
+
+    Only what is committed is read, where producers use transactions. A reader belongs to one thread. `unreadable`
+    counts records that are not what the contract says; they are passed over.
     """
 
     def __init__(
@@ -52,72 +72,97 @@ class ResultReader:
         from_beginning: bool = False,
         group: str | None = None,
         connect_timeout: float = 10.0,
+        kept_bytes: int = _KEPT_BYTES,
     ) -> None:
+        if group is not None and not group.strip():
+            raise ConfigurationError("group is empty: name it, or leave it out to read everything")
+        if kept_bytes < 0:
+            raise ConfigurationError(f"kept_bytes is {kept_bytes}; it must be at least 0")
         self._settings = settings
         self._connect_timeout = connect_timeout
         self._from_beginning = from_beginning
         self._group = group
-        self._client: Any = None
+        self._topics: EndTopics | None = None
+        self._pid = os.getpid()
         self._seen = SeenIds()
+        self._unread: Unread[Received | None] = Unread(kept_bytes)
+        self._marks = Marks()
+        self._looked_at: dict[Place, int] = {}  # the last offset of each partition that counted as unreadable
         self.unreadable = 0
 
     def open(self) -> Self:
         """Connect and fix the position: the end of the topics, or their beginning. Opening twice does nothing.
 
         With a group the position is the group's own; a new group begins where this reader would.
-        Raises Unavailable without a broker, TopicMissing without topics.
+        Raises Unavailable without a broker, and for a group that has its one reader; TopicMissing without topics.
         """
-        if self._client is None:
-            from kafka.errors import KafkaError
-
-            from headrace_producers.any_record import read_any_record
-
-            client = self._connect()
-            try:
-                read_any_record(client)
-                self._check_topics()
-                self._position(client)
-            except KafkaError as error:
-                client.close()
-                raise Unavailable(
-                    f"the topics cannot be read at {self._settings.address}: {type(error).__name__}: {error}"
-                ) from error
-            except BaseException:
-                client.close()
-                raise
-            self._client = client
+        self._connected()
         return self
 
     def read(self, *, job_ids: Collection[str] | None = None, timeout: float | None = None) -> Iterator[Received]:
         """The ends of jobs as they come, each event once.
 
-        With `job_ids` only theirs, until each of them has ended. Stops after `timeout` seconds, counted from the
-        first step of the iteration; what is missing then is for the caller to see.
+        With `job_ids` only what is `waited_for` under these, until there was something of each: its end, or the refusal
+        of a record under that id, after which nothing more need come. Ends of other jobs that come meanwhile are kept
+        for later calls, up to `kept_bytes`; beyond that they are fetched again when a later call asks.
+
+        Stops after `timeout` seconds, counted from the first step of the iteration; what is missing then is for the
+        caller to see. Raises ConfigurationError for `job_ids` with a group, Unavailable where topics cannot be read.
         """
-        self.open()
-        waiting = None if job_ids is None else set(job_ids)
+        if job_ids is not None and self._group is not None:
+            raise ConfigurationError(
+                "give either group or job_ids: a group's other readers would get some of the answers"
+            )
+        return self._read(None if job_ids is None else _ids(job_ids), timeout)
+
+    def _read(self, waiting: set[str] | None, timeout: float | None) -> Iterator[Received]:
         until = None if timeout is None else monotonic() + timeout
-        while waiting is None or waiting:
-            left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - monotonic())
-            if left <= 0:
-                return
-            for received in self._poll(left):
-                if waiting is None:
-                    yield received
-                elif received.job_id in waiting:
-                    waiting.discard(received.job_id)
-                    yield received
+        topics = self._connected()
+        topics.seek(self._unread.take_left())
+        number = 0
+        # Each step asks for more; a reader that was closed meanwhile has no more.
+        while (waiting is None or waiting) and self._topics is topics:
+            self._check_process()
+            self._marks.finish()
+            found = self._unread.find(lambda each: waiting is None or _waited_for(each) in waiting, number)
+            if found is None:
+                left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - monotonic())
+                if left <= 0:
+                    return
+                self._note(topics, max(left, _POLL_SECONDS))
+                self._fetch(topics, left, waiting)
+                continue
+            number, item = found
+            self._unread.remove(number)
+            received = self._hand_out(topics, item)
+            if received is not None:
+                if waiting is not None:
+                    waiting.discard(received.waited_for or "")
+                yield received
 
     def commit(self) -> None:
-        """With a group: note that all that was handed out is done with. Without one there is nothing to note."""
-        if self._group is not None and self._client is not None:
-            self._client.commit()
+        """With a group: note that all that was handed out is done with. Without one there is nothing to note.
+
+        Raises Unavailable when the broker does not take it: it may then be shown again.
+        """
+        self._check_process()
+        self._marks.finish()
+        if self._topics is not None:
+            self._commit(self._topics, _COMMIT_SECONDS)
 
     def close(self) -> None:
-        """Disconnect. Closing twice does nothing."""
-        if self._client is not None:
-            self._client.close(autocommit=False)
-            self._client = None
+        """Disconnect. What was not handed out is forgotten, and is read again by who comes next. Closing twice is fine.
+
+        In the child of a fork it does nothing: the connection is the parent's.
+        """
+        topics, self._topics = self._topics, None
+        if topics is None or os.getpid() != self._pid:
+            return
+        try:
+            self._note(topics, _COMMIT_SECONDS)
+        finally:
+            topics.close()
+            self._unread, self._marks, self._looked_at = self._unread.emptied(), Marks(), {}
 
     def __iter__(self) -> Iterator[Received]:
         return self.read()
@@ -130,74 +175,67 @@ class ResultReader:
     ) -> None:
         self.close()
 
-    def _connect(self) -> Any:
-        from kafka import KafkaConsumer
-        from kafka.errors import KafkaError
+    def _connected(self) -> "EndTopics":
+        self._check_process()
+        if self._topics is None:
+            from headrace_producers.end_topics import EndTopics
 
-        try:
-            return KafkaConsumer(
-                **self._settings.client_options(),
-                group_id=self._group,
-                enable_auto_commit=False,
-                allow_auto_create_topics=False,
-                auto_offset_reset="earliest" if self._from_beginning else "latest",
-                bootstrap_timeout_ms=int(self._connect_timeout * 1000),
-                reconnect_backoff_max_ms=2_000,
-                session_timeout_ms=6_000,  # some brokers let a first member wait half of it
-                heartbeat_interval_ms=2_000,
+            self._topics = EndTopics(
+                self._settings, self._group, from_beginning=self._from_beginning, timeout=self._connect_timeout
             )
-        except KafkaError as error:
-            raise Unavailable(
-                f"no Kafka broker answers at {self._settings.address} ({type(error).__name__}); "
-                "start it, or set HEADRACE_KAFKA"
-            ) from error
+        return self._topics
 
-    def _check_topics(self) -> None:
-        # Some brokers create a topic that is merely asked about, and a reader would wait on it forever.
-        if missing := missing_topics(self._settings, _TOPICS, timeout=self._connect_timeout):
-            names = ", ".join(self._settings.topic(topic) for topic in missing)
-            raise TopicMissing(f"topics {names} are not there on {self._settings.address}: `headrace up` creates them")
+    def _fetch(self, topics: "EndTopics", seconds: float, waiting: set[str] | None) -> None:
+        for record in topics.poll(seconds):
+            place = (record.topic, record.partition)
+            received = self._received(place, record)
+            if received is None and self._group is None:
+                continue
+            size = len(record.value or b"") + sum(len(name) + len(value or b"") for name, value in record.headers)
+            wanted = waiting is None or _waited_for(received) in waiting
+            self._unread.add(Item(place, record.offset, size, received), wanted=wanted)
+        if renewed := topics.renewed():
+            self._unread.detach(renewed)
+            self._marks.forget(renewed)
+            for place in renewed:
+                self._looked_at.pop(place, None)
 
-    def _position(self, client: Any) -> None:
-        from kafka import TopicPartition
-
-        names = [self._settings.topic(topic) for topic in _TOPICS]
-        partitions = [
-            TopicPartition(name, number) for name in names for number in client.partitions_for_topic(name) or ()
-        ]
-        if self._group is not None:
-            if not self._from_beginning:
-                begin_group_at_end(client, partitions, timeout=self._connect_timeout)
-            client.subscribe(names)
-            return
-        # Sought here: the library's seek_to_… would look only at the first poll, after the caller has published.
-        if not self._from_beginning:
-            assign_at_end(client, partitions, timeout=self._connect_timeout)
-            return
-        client.assign(partitions)
-        for partition, offset in client.beginning_offsets(partitions).items():
-            client.seek(partition, offset)
-
-    def _poll(self, seconds: float) -> Iterator[Received]:
-        batches = self._client.poll(timeout_ms=max(1, int(seconds * 1000)))
-        for records in batches.values():
-            for record in records:
-                received = self._received(record)
-                if received is not None:
-                    yield received
-        if batches:
-            self.commit()
-
-    def _received(self, record: Any) -> Received | None:
+    def _received(self, place: Place, record: Any) -> Received | None:
         try:
             envelope, event = decode(record.headers, record.value)
+            if _is_end(event):
+                return Received(envelope, event)
         except InvalidRecord:
+            pass
+        if record.offset > self._looked_at.get(place, -1):  # it may be fetched again
+            self._looked_at[place] = record.offset
             self.unreadable += 1
+        return None
+
+    def _hand_out(self, topics: "EndTopics", item: Item[Received | None]) -> Received | None:
+        """What is in the item, if it is for us to hand out: not when it was before, or is another member's now."""
+        received = item.content
+        if self._group is not None and item.place is not None:
+            if item.place not in topics.owned():
+                return None
+            self._marks.hand_out(item.place, item.offset)
+        if received is None or not self._seen.is_new(received.envelope.id):
             return None
-        if not _is_end(event):
-            self.unreadable += 1
-            return None
-        return Received(envelope, event) if self._seen.is_new(envelope.id) else None
+        return received
+
+    def _note(self, topics: "EndTopics", seconds: float) -> None:
+        """Commit what is done with. What cannot be noted now may be next time; at worst it is shown again."""
+        with suppress(Unavailable):
+            self._commit(topics, seconds)
+
+    def _commit(self, topics: "EndTopics", seconds: float) -> None:
+        if self._group is not None and (offsets := self._marks.to_commit(topics.owned())):
+            topics.commit(offsets, seconds)
+            self._marks.committed(offsets)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise HeadraceError("this reader was opened before a fork: open one in each process, after the fork")
 
 
 def results(
@@ -212,10 +250,16 @@ def results(
 
     The position is fixed when the iteration begins: to wait for what you publish, open a `ResultReader` first.
     """
-    if group is not None and job_ids is not None:
-        raise ConfigurationError("give either group or job_ids: a group's other readers would get some of the answers")
     with ResultReader(settings or KafkaSettings.from_env(), from_beginning=from_beginning, group=group) as reader:
         yield from reader.read(job_ids=job_ids, timeout=timeout)
+
+
+def _ids(job_ids: Collection[str]) -> set[str]:
+    return {job_ids} if isinstance(job_ids, str) else set(job_ids)
+
+
+def _waited_for(received: Received | None) -> str | None:
+    return None if received is None else received.waited_for
 
 
 def _is_end(event: Event) -> TypeGuard[End]:

@@ -1,0 +1,42 @@
+"""One reader a group and machine, for a broker whose groups cannot be relied on."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas.errors import Unavailable
+
+
+class SoleReader:
+    """Being the only reader of a group on this machine, until `release` or the end of the process.
+
+    The embedded broker serves one machine, so a lock on a file is all that it takes. Raises Unavailable while another
+    reader has it.
+    """
+
+    def __init__(self, kafka: KafkaSettings, group: str) -> None:
+        import fcntl
+
+        told = "\n".join((kafka.address, kafka.prefix, group)).encode()
+        path = Path(tempfile.gettempdir()) / f"headrace-group-{hashlib.sha256(told).hexdigest()[:24]}.lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be opened, which locks the group {group!r}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise Unavailable(
+                f"the group {group!r} has a reader: on the embedded broker there is one at a time. "
+                "Without a group each reader sees everything; Apache Kafka shares (see docs/producers.md)"
+            ) from error
+
+    def release(self) -> None:
+        """Let another be it. Also where this process has forked, and a child still holds the file."""
+        import fcntl
+
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        os.close(self._file)
