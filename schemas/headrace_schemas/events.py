@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from headrace_schemas.errors import Category
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
-from headrace_schemas.model import Value
+from headrace_schemas.model import OutgoingValue
 from headrace_schemas.times import Time
 from headrace_schemas.topics import Topic
 
@@ -17,14 +17,14 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 FinishReason = Literal["stop", "length"]
 
 
-class Usage(Value):
+class Usage(OutgoingValue):
     """Tokens read and written."""
 
     prompt_tokens: Count
     completion_tokens: Count
 
 
-class StageRecord(Value):
+class StageRecord(OutgoingValue):
     """What one stage did for one job: the attempt that counted, time spent ready and waiting, time running (ms).
 
     `ran_ms` is the time of the group that the job ran in; `group_size` says how many shared it.
@@ -37,7 +37,7 @@ class StageRecord(Value):
     group_size: Annotated[int, Field(ge=1), INTEGRAL]
 
 
-class JobEvent(Value):
+class JobEvent(OutgoingValue):
     """What every event about an accepted job carries."""
 
     job_id: JobId
@@ -55,7 +55,7 @@ class Output(JobEvent):
     usage: Usage
 
 
-class Finding(Value):
+class Finding(OutgoingValue):
     """A span of the text that a detector objected to. Offsets are in characters of the unmoderated text."""
 
     category: Name
@@ -66,7 +66,7 @@ class Finding(Value):
     action: Literal["allow", "redact", "block"]
 
 
-class ModerationVerdict(Value):
+class ModerationVerdict(OutgoingValue):
     """What moderation decided: the strictest action of its findings."""
 
     action: Literal["allow", "redact", "block"]
@@ -90,7 +90,7 @@ class Moderated(JobEvent):
         return self
 
 
-class Score(Value):
+class Score(OutgoingValue):
     """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
 
     criterion: Name
@@ -107,7 +107,7 @@ class Score(Value):
         return self
 
 
-class JudgeVerdict(Value):
+class JudgeVerdict(OutgoingValue):
     """One score for each criterion that the job asked for, in its order."""
 
     scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
@@ -141,7 +141,7 @@ class JobCancelled(JobEvent):
     reason: ShortText = ""
 
 
-class DeadLetter(Value):
+class DeadLetter(OutgoingValue):
     """What could not be done, why, and the record as it came, so that it can be replayed.
 
     With a `job_id` it is the end of that job. Without one it tells of a record that never became a job, and ends none:

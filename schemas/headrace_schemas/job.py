@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.limits import (
+    FAIL_FAST,
     INTEGRAL,
     MAX_COMPLETION_TOKENS,
     MAX_CRITERIA,
@@ -58,7 +59,7 @@ class Sampling(Value):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=1000), INTEGRAL] = 0  # 0: no bound
     max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS), INTEGRAL] = 256
-    stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS)] = ()
+    stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS), FAIL_FAST] = ()
     seed: Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None = None
 
 
@@ -71,7 +72,7 @@ class Job(Value):
     priority: Annotated[int, Field(ge=0, le=9), INTEGRAL] = 5  # 9 is the most urgent
     deadline: Time | None = None
     metadata: Annotated[dict[Key, ShortText], Field(max_length=MAX_METADATA)] = {}
-    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA)] = ()
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA), FAIL_FAST] = ()
     reference: Text | None = None  # what a right answer looks like, for the criteria that compare
 
     @model_validator(mode="after")
@@ -101,7 +102,7 @@ class GenerationJob(Job):
 
     model: Alias
     prompt: NonEmptyText | None = None
-    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES)] = ()
+    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES), FAIL_FAST] = ()
     sampling: Sampling = Sampling()
 
     @model_validator(mode="after")
@@ -129,7 +130,7 @@ class EvaluationJob(Job):
     input: Text
     output: Text
     context: Text | None = None  # what the output should be grounded in
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA)]
+    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA), FAIL_FAST]
 
 
 class CancelJob(Value):

@@ -1,4 +1,4 @@
-"""The base of every value on the wire: frozen, and unknown fields are refused."""
+"""The bases of every value on the wire. Unknown fields are refused in what comes in, passed over in what goes out."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,3 +7,9 @@ class Value(BaseModel):
     """A frozen value. Equality is by content; unknown fields and non-finite floats are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+
+
+class OutgoingValue(Value):
+    """A value that headrace tells: a reader of this version passes over what a later one adds."""
+
+    model_config = ConfigDict(extra="ignore")

@@ -15,6 +15,7 @@ from headrace_schemas.surrogates import ADVICE, lone_surrogates, shown
 
 _MOST_NAMED = 5
 _LONGEST = 1_500
+_MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
 # What a list or an object holds, where that is not what the field is called.
 _NOUNS: Final = {"stop": "texts", "metadata": "entries", "stages": "records"}
@@ -119,6 +120,8 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     `document` is the JSON that was read, if any was: what its parser cannot name, such as a lone surrogate's field,
     is looked up there.
     """
+    if (count := error.error_count()) > _MOST_READ:
+        return f"value: has {count} things wrong with it, too many to name: is it a {error.title}?"
     items = error.errors(include_url=False)
     if items[0]["type"] == "json_invalid":
         problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]

@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.schemas.strategies import EVENTS
 
-from headrace_schemas import Envelope, GenerationJob, InvalidRecord
+from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
 from headrace_schemas.codec import TOPICS, TYPES, decode, decode_value, encode, encode_value, topic_for, type_of
+from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.topics import INBOUND
 
 GENERATION = "headrace.job.generation.v1"
 GOOD = {"model": "m", "prompt": "hello"}
+GIVEN_TEMPERATURE = b'{"model": "m", "prompt": "p", "sampling": {"temperature": %b}}'
 
 
 def headers(**changes: str | None) -> list[tuple[str, bytes]]:
@@ -150,3 +153,60 @@ def test_another_version_of_the_spec_is_refused() -> None:
     """CloudEvents 0.3 is not 1.0."""
     with pytest.raises(InvalidRecord, match=r"0\.3"):
         decode(headers(ce_specversion="0.3"), json.dumps(GOOD).encode())
+
+
+@pytest.mark.parametrize("event_type", [name for name, cls in TYPES.items() if TOPICS[cls] not in INBOUND])
+def test_a_reader_passes_over_what_a_later_version_tells(event_type: str) -> None:
+    """While a deployment is upgraded, readers of both versions read the events of both, at any depth."""
+    document = json.loads(encode_value(EXAMPLES[event_type]))
+    for each in (document, *document.get("stages", []), *document.get("moderation", {}).get("findings", [])):
+        each["added_later"] = {"a": 1}
+    assert decode_value(event_type, json.dumps(document).encode()) == EXAMPLES[event_type]
+
+
+def test_the_bound_of_a_value_is_the_byte() -> None:
+    """At 1,000,000 bytes a job is taken, white space and all; with one byte more it is not."""
+    value = json.dumps(GOOD).encode()
+    assert decode_value(GENERATION, value.ljust(MAX_VALUE_BYTES))
+    with pytest.raises(InvalidRecord, match="the value has 1000001 bytes, more than the 1000000 that are taken"):
+        decode_value(GENERATION, value.ljust(MAX_VALUE_BYTES + 1))
+
+
+def test_the_bound_of_a_text_counts_characters() -> None:
+    """Not bytes, and not UTF-16's halves: an emoji is one."""
+    longest = GOOD | {"prompt": "\N{GRINNING FACE}" * 200_000}
+    assert decode_value(GENERATION, json.dumps(longest, ensure_ascii=False).encode())
+    with pytest.raises(InvalidRecord, match="prompt: has more than 200000 characters"):
+        decode_value(GENERATION, json.dumps(GOOD | {"prompt": "x" * 200_001}).encode())
+
+
+def test_of_a_key_that_comes_twice_the_last_counts() -> None:
+    """As most readers of JSON have it; in the job's identity too, so that there is one answer."""
+    job = decode_value(GENERATION, b'{"model": "m", "prompt": "p", "tenant": "a", "tenant": "b"}')
+    assert isinstance(job, GenerationJob)
+    assert job.tenant == "b"
+
+
+def test_null_is_absent_where_it_may_be() -> None:
+    """Serializers that write every field send nulls; where a value must be, or a list, null is none."""
+    nulls = dict.fromkeys(("idempotency_key", "deadline", "reference", "prompt"))
+    turns = [{"role": "user", "content": "c"}]
+    document = {"model": "m", "messages": turns, "sampling": {"seed": None}, **nulls}
+    job = decode_value(GENERATION, json.dumps(document).encode())
+    assert job == GenerationJob(model="m", messages=(Message(role="user", content="c"),))
+    for field in ("tenant", "lane", "priority", "metadata", "criteria", "messages", "sampling"):
+        with pytest.raises(InvalidRecord, match=f"^{field}: must be "):
+            decode_value(GENERATION, json.dumps(GOOD | {field: None}).encode())
+
+
+@pytest.mark.parametrize("number", ["1e-400", "0.1e1", "-0", "-0.0", "2E0"])
+def test_a_number_may_be_written_in_many_ways(number: str) -> None:
+    """As JSON allows it; what is too small for a double is zero."""
+    assert decode_value(GENERATION, GIVEN_TEMPERATURE % number.encode())
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 400, "2.0000001", "-1e-300"])
+def test_a_number_that_is_too_large_is_refused_with_its_field(number: str) -> None:
+    """Also where no double holds it."""
+    with pytest.raises(InvalidRecord, match=r"^sampling\.temperature: must be "):
+        decode_value(GENERATION, GIVEN_TEMPERATURE % number.encode())

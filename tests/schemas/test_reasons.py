@@ -132,6 +132,23 @@ def test_several_problems_are_all_told_up_to_five() -> None:
     assert reason.endswith("(and 3 more)")
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ('"messages": [' + ", ".join(["1"] * 100_000) + "]", "messages.0: must be an object, not a number"),
+        ('"criteria": [' + ", ".join(["1"] * 100_000) + "]", "criteria.0: must be an object, not a number"),
+        ('"sampling": {"stop": [' + ", ".join(["1"] * 100_000) + "]}", "sampling.stop.0: must be text, not a number"),
+        (
+            ", ".join(f'"{number}": 1' for number in range(50_000)),
+            "value: has 50000 things wrong with it, too many to name: is it a GenerationJob?",
+        ),
+    ],
+)  # fmt: skip
+def test_a_flood_of_problems_is_one(fields: str, reason: str) -> None:
+    """Naming each of them would take seconds, in which no other record is read."""
+    assert reason_of(b'{"model": "m", "prompt": "p", ' + fields.encode() + b"}") == reason
+
+
 def test_names_are_shown_short_and_printable() -> None:
     """A field's name is a stranger's text: it is cut, and cannot break a line of a log."""
     name = "a\n\x1b[31m" + "x" * 500
