@@ -20,10 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.log import Action, log
 from headrace_workers.progress import STUCK_EXIT, Awaited, Loop, LoopState, Progress
 from headrace_workers.settings import Settings
+
+KINDS = ("bridge", "worker")
 
 _TICK = 1.0  # seconds
 _STANDS_STILL = 30.0  # seconds without a word from a whole process
@@ -141,6 +143,8 @@ def reports(settings: Settings, kind: str) -> list[Report]:
 
 def check(settings: Settings, kind: str) -> list[str]:
     """A line for each process, when all are well, else raise Unavailable with what is not."""
+    if kind not in KINDS:
+        raise ConfigurationError(f"{kind!r} is no kind of process: it may be {' or '.join(KINDS)}")
     found = reports(settings, kind)
     if not found:
         raise Unavailable(f"no {kind} of this deployment runs here")

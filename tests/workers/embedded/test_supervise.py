@@ -10,6 +10,7 @@ import pytest
 from headrace_workers.embedded import supervise
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.supervise import Supervisor, restart_delay
+from headrace_workers.progress import STUCK_EXIT
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 CRASH = (sys.executable, "-c", "raise SystemExit(7)")
@@ -192,3 +193,18 @@ def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path,
     with pytest.raises(ChildFailed, match="that was crash 10 in a row"):
         crash()
     supervisor.stop_all()
+
+
+def test_a_child_that_was_stuck_is_named_and_gets_another_chance_each_time(supervisor, time, caplog):
+    """It ended itself so as to be started again: what it waited for may come back, however late."""
+    stuck = (sys.executable, "-c", f"raise SystemExit({STUCK_EXIT})")
+    supervisor.start(ChildSpec(name="bridge", argv=stuck))
+    for _ in range(supervise.MAX_CRASHES + 3):
+        supervisor.children[0].process.wait()
+        supervisor.check()
+        time.now += supervise.LONGEST_DELAY
+        supervisor.check()
+    assert "bridge ended itself, because one of its loops was stuck; see " in warnings(caplog)[-1]
+    [child] = supervisor.children
+    assert child.restarts == supervise.MAX_CRASHES + 3
+    assert child.last_end == "ended itself, because one of its loops was stuck"

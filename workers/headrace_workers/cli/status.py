@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_workers.cli.durations import show_ms, show_time
+from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.output import console, printable, put_json, say, table
 from headrace_workers.cli.reach import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.status_views import (
@@ -70,9 +71,9 @@ def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
         stack, found = running(), ledger.overview()
         served = _served(found)
         if as_json:
-            put_json(overview_dict(found, stack, served))
+            put_json(overview_dict(found, stack, served, local()))
         else:
-            console(data=True).print(draw_overview(found, stack, served))
+            console(data=True).print(draw_overview(found, stack, served, local()))
         return
     view = _find(ledger, job_id)
     if as_json:
@@ -88,7 +89,7 @@ def _watch(ledger: "Ledger", job_id: str | None) -> None:
         if job_id is not None:
             return draw_job(_find(ledger, job_id))
         found = ledger.overview()
-        return draw_overview(found, running(), _served(found))
+        return draw_overview(found, running(), _served(found), local())
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:
@@ -123,7 +124,7 @@ def _served(found: "Overview") -> Served:
     return served_queues({queue.queue for queue in found.queues})
 
 
-def draw_overview(found: "Overview", stack: RunningStack | None, served: Served) -> "Group":
+def draw_overview(found: "Overview", stack: RunningStack | None, served: Served, here: Local) -> "Group":
     """The whole, as tables."""
     from rich.console import Group
     from rich.text import Text
@@ -149,9 +150,8 @@ def draw_overview(found: "Overview", stack: RunningStack | None, served: Served)
         ("groups handed out", "events to be published", "dead letters", "broker"),
         [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
     )
-    lacking = [
-        Text(printable(line), style="bold") for line in (*unserved_lines(found.queues, served), *trouble_lines(found))
-    ]
+    lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
+    lacking = [Text(printable(line), style="bold") for line in lines]
     return Group(jobs, *([queues] if found.queues else []), *lacking, rest)
 
 

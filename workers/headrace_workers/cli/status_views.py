@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
+from headrace_workers.cli.local import Local
 from headrace_workers.cli.reach import RunningStack
 from headrace_workers.cli.unserved import start_command, unserved
 
@@ -19,7 +20,7 @@ LANES = ("interactive", "batch")
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 
 
-def overview_dict(found: "Overview", stack: RunningStack | None, served: Served) -> dict[str, Any]:
+def overview_dict(found: "Overview", stack: RunningStack | None, served: Served, here: Local) -> dict[str, Any]:
     """The whole, for `--json`. Ages in ms; a queue's `served` is null when it is not known."""
     whole = asdict(found)
     whole["queues"] = [
@@ -28,6 +29,7 @@ def overview_dict(found: "Overview", stack: RunningStack | None, served: Served)
     ]
     whole["troubles"] = [{**asdict(trouble), "since": rfc3339(trouble.since)} for trouble in found.troubles]
     # Addresses may hold passwords; only the broker's kind and place are told.
+    whole["processes"] = here.to_json()
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
     }  # fmt: skip

@@ -1,0 +1,71 @@
+"""What `headrace status` and `headrace health` say of the processes on this machine."""
+
+import json
+import os
+
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.health import watched
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.progress import Awaited
+from headrace_workers.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """A deployment, as the environment names it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / ".headrace"))
+    monkeypatch.setenv("HEADRACE_KAFKA", "localhost:1")
+    monkeypatch.setenv("HEADRACE_REDIS", "redis://localhost:1/0")
+    monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
+    (tmp_path / ".headrace").mkdir()
+    settings = Settings.from_env()
+    ledger = Ledger.at(settings.ledger)
+    migrate(ledger.engine)
+    ledger.close()
+    return settings
+
+
+@pytest.fixture
+def shown(call: Call, settings, monkeypatch, tmp_path):
+    """Runs a command of this deployment."""
+    for name, value in (("KAFKA", "localhost:1"), ("REDIS", settings.redis), ("LEDGER", settings.ledger)):
+        monkeypatch.setenv(f"HEADRACE_{name}", value)
+    monkeypatch.setenv("HEADRACE_HOME", str(settings.home))
+    return call
+
+
+def test_what_a_process_waits_for_is_shown(shown, settings):
+    """A line for people, the whole for machines, and no cry of alarm: it is healthy."""
+    with watched("bridge", settings, tick=0.05) as progress:
+        progress.loop("dispatch").beat(Awaited("Redis", "no answer"))
+        line = f"bridge {os.getpid()}: dispatch waits for Redis, for "
+        eventually(lambda: line in " ".join(shown("status")[1].split()))
+        (process,) = json.loads(shown("status", "--json")[1])["processes"]
+        assert (process["kind"], process["healthy"], process["restarts"]) == ("bridge", True, 0)
+        code, said, _ = shown("health", "bridge")
+        assert (code, "healthy; dispatch waits for Redis" in said) == (0, True)
+    assert json.loads(shown("status", "--json")[1])["processes"] == []
+
+
+def test_a_process_that_was_started_again_is_shown_with_the_end_of_the_one_before(shown, settings):
+    """So that nobody has to find it in a log."""
+    end = "ended itself, because one of its loops was stuck"
+    row = {"name": "bridge", "pid": os.getpid(), "started": "1", "restarts": 2, "last_end": end}
+    (settings.home / "children.json").write_text(json.dumps([row]))
+    with watched("bridge", settings, tick=0.05):
+        line = f"bridge was started again 2 times; the one before {end}"
+        assert line in " ".join(shown("status")[1].split())
+        (process,) = json.loads(shown("status", "--json")[1])["processes"]
+        assert (process["restarts"], process["last_end"]) == (2, end)
+
+
+def test_health_says_which_kinds_there_are(shown):
+    """A slip of the pen is no dead process."""
+    code, _, said = shown("health", "brigde")
+    assert (code, "'brigde' is no kind of process: it may be bridge or worker" in said) == (2, True)
+    assert shown("health", "worker")[0] == 1

@@ -1,0 +1,75 @@
+"""The processes of this deployment that live on this machine: how they stand, and how often they were started again."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.embedded.lock import CHILDREN_FILE
+from headrace_workers.health import KINDS, Report, reports
+from headrace_workers.settings import Settings, home_of
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A process of the embedded stack that was started again."""
+
+    name: str
+    pid: int
+    restarts: int
+    last_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What is known of this machine's processes."""
+
+    reports: tuple[Report, ...] = ()
+    restarted: tuple[Restarted, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What people should know, a line each; none when all is well."""
+        lines = [f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits)]
+        return lines + [
+            f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "
+            f"before {child.last_end}"
+            for child in self.restarted
+        ]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """For `--json`: each process, with the loops that wait or are silent."""
+        again = {child.pid: child for child in self.restarted}
+        return [
+            {
+                "kind": report.kind,
+                "pid": report.pid,
+                "healthy": not report.troubles,
+                "troubles": report.troubles,
+                "waits": report.waits,
+                "restarts": again[report.pid].restarts if report.pid in again else 0,
+                "last_end": again[report.pid].last_end if report.pid in again else None,
+            }
+            for report in self.reports
+        ]
+
+
+def local(env: Mapping[str, str] | None = None) -> Local:
+    """What can be known here; nothing where the environment names no deployment."""
+    env = os.environ if env is None else env
+    try:
+        settings = Settings.from_env(env)
+    except ConfigurationError:
+        return Local()
+    found = tuple(report for kind in KINDS for report in reports(settings, kind))
+    return Local(found, _restarted(env))
+
+
+def _restarted(env: Mapping[str, str]) -> tuple[Restarted, ...]:
+    try:
+        rows = json.loads((home_of(env) / CHILDREN_FILE).read_text(encoding="utf-8"))
+        found = [Restarted(row["name"], row["pid"], row["restarts"], row["last_end"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(child for child in found if child.restarts)
