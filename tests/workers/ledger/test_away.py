@@ -78,8 +78,8 @@ def test_a_frozen_database_is_away_and_then_goes_on(postgres, database, at, job)
 
 
 @pytest.mark.parametrize("direction", ["both", "down"])
-def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, database, at, job, direction):
-    """Behind a proxy that acknowledges everything only our own clock can tell."""
+def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, database, at, job, caplog, direction):
+    """Behind a proxy that acknowledges everything only our own clock can tell. Nobody but the caller says so."""
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(database).set(port=proxy.port).render_as_string())
         assert ledger.ingest([job()]) == 1
@@ -87,6 +87,7 @@ def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, data
         nothing_answers(ledger, job)
         proxy.heal()
         assert ledger.ingest([job()]) == 1
+    assert caplog.records == []
 
 
 def test_a_statement_that_takes_too_long_is_not_now(database, at):

@@ -8,6 +8,7 @@ from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Postponed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.sizing import LARGEST_BYTES
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 
 
@@ -115,6 +116,19 @@ def test_an_expired_job_ends_in_dead(ledger, job):
     (letter,) = ledger.dead(DeadFilter())
     assert (letter.category, letter.stage) == ("expired", "generate")
     assert ledger.active_jobs() == 1
+
+
+def test_what_expires_is_bounded_in_bytes(ledger, job):
+    """A thousand large jobs that are late are not read at once; each look ends some."""
+    ledger.ingest([job(deadline=ledger.now() + 1) for _ in range(5)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(read_bytes=LARGEST_BYTES // 2))
+    time.sleep(0.02)
+    left = []
+    for _ in range(3):
+        ledger.reap(3)
+        left.append(ledger.active_jobs())
+    assert left == [3, 1, 0]
 
 
 def test_a_delayed_step_becomes_ready(ledger, job, claim):

@@ -12,6 +12,7 @@ from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, active, bury, job_burial
 from headrace_workers.ledger.leases import hold_jobs, release
+from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
 from headrace_workers.ledger.tables import CLAIMS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
@@ -140,12 +141,15 @@ def _apart(job_id: str, crashes: int) -> int:
 
 
 def expire(connection: Connection) -> int:
-    """End the jobs whose deadline passed while they waited."""
+    """End the jobs whose deadline passed while they waited, a number and bytes of them that are bounded."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
-    late = list(connection.execute(select(STEPS.c.job_id).where(where).limit(_AT_ONCE)).scalars())
+    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_AT_ONCE)).all()
     if not late:
         return 0
-    alive = active(connection, late)  # their steps are as they are from here on, save that a bridge may claim one
+    late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
+    alive = active(
+        connection, [step.job_id for step in late]
+    )  # their steps are as they are from here on, save that a bridge may claim one
     reason = "the deadline passed before a worker could take it"
     mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
     return bury(connection, _burials(connection, mine, Category.EXPIRED, reason), clock(connection))
