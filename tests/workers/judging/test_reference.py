@@ -54,6 +54,8 @@ def test_bleu_keeps_no_texts() -> None:
         ("The Eiffel Tower!", "eiffel tower", 1.0),
         ("in Paris, France", "Paris", 0.5),
         ("Paris Paris", "Paris", 2 / 3),
+        ("Paris Paris Rome", "Paris Paris", 4 / 5),  # bags, not sets: what both say twice counts twice
+        ("to be or not to be", "to be to do", 0.6),
         ("London", "Paris", 0.0),
         ("", "Paris", 0.0),
         ("the", "a", 1.0),

@@ -1,0 +1,52 @@
+"""What events about a job may say, and what they may not."""
+
+import pytest
+from pydantic import ValidationError
+
+from headrace_schemas import DeadLetter, Moderated, ModerationVerdict, Score, Usage
+
+JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+
+
+def moderated(action, text):
+    """An output after moderation."""
+    return Moderated(
+        job_id=JOB, tenant="a", text=text, finish_reason="stop", model="m", quantization="int8",
+        usage=Usage(prompt_tokens=1, completion_tokens=1), moderation=ModerationVerdict(action=action),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "text"), [("block", "x"), ("block", ""), ("allow", None), ("redact", None)])
+def test_a_blocked_text_cannot_be_said_and_another_must_be(action, text):
+    """Whoever makes such an event, be it by mistake, makes none."""
+    with pytest.raises(ValidationError, match="absent exactly when the output was blocked"):
+        moderated(action, text)
+
+
+@pytest.mark.parametrize(("action", "text"), [("block", None), ("allow", ""), ("redact", "[EMAIL]")])
+def test_what_moderation_may_say(action, text):
+    """No text when it was blocked, else one, be it empty."""
+    assert moderated(action, text).text == text
+
+
+@pytest.mark.parametrize(("value", "reason"), [(None, None), (0.5, "no judge")])
+def test_a_score_has_a_value_or_a_reason(value, reason):
+    """Never both, never neither."""
+    with pytest.raises(ValidationError, match="either a value or a reason"):
+        Score(criterion="f1", value=value, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "concerned"),
+    [
+        ({"job_id": JOB}, JOB),
+        ({"refers_to": JOB}, JOB),
+        ({"refers_to": JOB, "topic": "jobs.cancellation"}, None),
+        ({}, None),
+    ],
+)
+def test_a_letter_concerns_the_job_that_ended_or_would_have_been(fields, concerned):
+    """A refused wish to cancel changes nothing for who waits for the job."""
+    known = {"category": "invalid", "reason": "r", "stage": "ingest", "topic": "jobs.generation", "size": 0}
+    letter = DeadLetter.model_validate(known | {"original": "", "encoding": "utf-8"} | fields)
+    assert letter.concerns == concerned
