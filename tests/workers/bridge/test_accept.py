@@ -23,7 +23,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.identity import refusal_id
 from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial, letter
+from headrace_workers.ledger.dead import Burial, announce, letter
 from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
@@ -347,6 +347,8 @@ def test_a_refusal_tells_all_by_which_its_sender_finds_it():
     assert (told.topic, told.partition, told.offset) == (Topic.GENERATION, 4, 17)
     assert (told.key, told.ce_id, told.ce_subject) == ("\ufffdmy-key\ufffd", given.header("ce_id"), "mine")
     assert (told.correlationid, told.traceparent) == ("order-7", "00-no-trace")
+    published = announce(accept(given, RULES), NOW)
+    assert (published.headers["ce_correlationid"], "ce_traceparent" in published.headers) == ("order-7", False)
 
 
 @pytest.mark.parametrize("size", [1_000, 5_000])

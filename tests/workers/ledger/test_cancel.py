@@ -52,9 +52,10 @@ def test_two_wishes_for_one_job_are_one_cancellation(ledger, job):
     """The first counts; the second says nothing, in the same poll and in a later one."""
     known = job()
     ledger.ingest([known])
-    ledger.ingest([], [], [wish(known.id), wish(known.id, offset=1)])
+    ledger.ingest([], [], [wish(known.id), replace(wish(known.id, offset=1), reason="too late")])
     ledger.ingest([], [], [wish(known.id, offset=2)])
-    assert len(ledger.outbox(10)) == 1
+    (told,) = ledger.outbox(10)
+    assert b"why not" in told.record.value
     assert ledger.dead(DeadFilter()) == []
 
 

@@ -149,7 +149,6 @@ def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError) ->
         refers_to=job_id,
         tenant=tenant,
         traceparent=_trace(envelope) if envelope else None,
-        correlationid=envelope.correlationid if envelope else None,
     )
 
 

@@ -71,7 +71,6 @@ def foreign(wishes: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -
             refers_to=wish.job_id,
             tenant=wish.tenant,
             traceparent=wish.traceparent,
-            correlationid=wish.correlationid,
         )
         for wish, outcome in zip(wishes, outcomes, strict=True)
         if outcome == "not_yours" and wish.record is not None

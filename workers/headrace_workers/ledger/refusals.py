@@ -23,12 +23,12 @@ def refusal(
     refers_to: str | None,
     tenant: str | None,
     traceparent: str | None = None,
-    correlationid: str | None = None,
 ) -> Burial:
     """The letter about a record: the same one however often the record is read.
 
-    `traceparent` and `correlationid` are those of an envelope that was found good: only such are handed through.
+    `traceparent` is that of an envelope that was found good: only such a trace is handed through.
     """
+    correlationid = record.header("ce_correlationid") or None
     return Burial(
         id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
         job_id=None,
@@ -50,7 +50,7 @@ def refusal(
             ce_id=record.header("ce_id"),
             ce_subject=record.header("ce_subject"),
             traceparent=record.header("ce_traceparent"),
-            correlationid=record.header("ce_correlationid"),
+            correlationid=correlationid,
         ),
     )
 

@@ -57,7 +57,6 @@ def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
             refers_to=job.id,
             tenant=job.tenant,
             traceparent=job.traceparent,
-            correlationid=job.correlationid,
         )
         for n, job in enumerate(jobs)
         if n not in same
