@@ -46,8 +46,8 @@ class Received:
 
     @property
     def waited_for(self) -> str | None:
-        """The id under which its sender waits: `job_id`, else `refers_to`."""
-        return self.job_id or self.refers_to
+        """The id under which its sender waits: `job_id`, else `refers_to`; of a refused wish to cancel none."""
+        return self.event.concerns if isinstance(self.event, DeadLetter) else self.job_id
 
 
 class ResultReader:

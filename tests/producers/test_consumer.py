@@ -191,10 +191,10 @@ def test_seen_ids_are_bounded():
     assert [seen.is_new(event_id) for event_id in ("a", "b", "a", "c", "a")] == [True, True, False, True, True]
 
 
-def refusal(job_id, category=Category.INVALID):
+def refusal(job_id, category=Category.INVALID, topic="t"):
     """A dead letter of a record that made no job."""
     return DeadLetter(
-        refers_to=job_id, category=category, reason="no", stage="ingest", topic="t", size=1, original="x",
+        refers_to=job_id, category=category, reason="no", stage="ingest", topic=topic, size=1, original="x",
         encoding="utf-8",
     )  # fmt: skip
 
@@ -243,6 +243,13 @@ def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
     assert received.keys() == {A, B}
     assert (received[A].job_id, received[A].refers_to, received[A].event.category) == (None, A, category)
     assert (received[B].job_id, received[B].refers_to) == (B, None)
+
+
+def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
+    """Whoever asked for it without being entitled changes nothing for who waits for the job."""
+    with ResultReader(kafka) as reader:
+        publish(("1", refusal(A, Category.CONFLICT, topic="jobs.cancellation")), ("2", result(A)))
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=30)] == ["2"]
 
 
 def test_only_what_one_went_on_from_is_done_with(kafka, publish):
