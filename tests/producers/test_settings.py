@@ -91,3 +91,10 @@ def test_what_a_producer_fills_in_comes_from_the_environment():
     assert ProducerSettings.from_env({}) == ProducerSettings()
     env = {"HEADRACE_TENANT": "acme", "HEADRACE_SOURCE": "/shop", "HEADRACE_MODEL": "tiny"}
     assert ProducerSettings.from_env(env) == ProducerSettings(tenant="acme", source="/shop", model="tiny")
+
+
+def test_a_source_is_a_uri_reference():
+    """What ingest would refuse is refused when it is set."""
+    assert ProducerSettings.from_env({"HEADRACE_SOURCE": "urn:example:shop"}).source == "urn:example:shop"
+    with pytest.raises(ConfigurationError, match="HEADRACE_SOURCE is 'my shop', and must be a URI reference"):
+        ProducerSettings.from_env({"HEADRACE_SOURCE": "my shop"})

@@ -1,0 +1,47 @@
+"""Which JavaScript clients may be idempotent, on which broker: what docs/producers.md says of it."""
+
+import pytest
+
+from headrace_schemas import Topic
+
+KAFKAJS = """
+import { Kafka, Partitioners, logLevel } from "kafkajs";
+const [broker, topic] = process.argv.slice(2);
+const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.NOTHING, retry: { retries: 1 } });
+const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true });
+try {
+  await producer.connect();
+  await producer.send({ topic, messages: [{ key: "k", value: "v" }] });
+  console.log("sent");
+} catch (error) {
+  console.log(error.message);
+}
+await producer.disconnect();
+"""
+
+PLATFORMATIC = """
+import { Producer } from "@platformatic/kafka";
+const [broker, topic, compression] = process.argv.slice(2);
+const producer = new Producer({
+  clientId: "shop", bootstrapBrokers: [broker], idempotent: true, producerId: -1n, producerEpoch: -1,
+});
+const value = Buffer.from("v".repeat(1000));
+await producer.send({ messages: [{ topic, key: Buffer.from("k"), value }], compression });
+await producer.close();
+console.log("sent");
+"""
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "lz4"])
+def test_platformatic_is_idempotent_on_both(kafka, node, compression):
+    """With an id of -1, as other clients ask for a new one."""
+    assert node.run(PLATFORMATIC, kafka.address, kafka.topic(Topic.GENERATION), compression) == "sent\n"
+
+
+def test_kafkajs_is_idempotent_on_apache_kafka_alone(kafka, node, request):
+    """Once the embedded broker takes it, the page may say so."""
+    printed = node.run(KAFKAJS, kafka.address, kafka.topic(Topic.GENERATION))
+    if request.node.callspec.params["kafka"] == "apache_kafka":
+        assert printed == "sent\n"
+    else:
+        assert "unexpected error" in printed
