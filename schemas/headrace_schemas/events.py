@@ -95,10 +95,15 @@ class Score(OutgoingValue):
 
     criterion: Name
     value: Unit | None = None
-    mass: Unit | None = None  # rubric: probability that fell on the permitted answers
-    model: Alias | None = None  # rubric: who judged
-    reason: ShortText | None = None
-    note: ShortText | None = None  # what to know about the value: that the judge saw a shortened text, say
+    mass: Annotated[
+        Unit | None, Field(description="Of a rubric: the probability that fell on the permitted answers.")
+    ] = None
+    model: Annotated[Alias | None, Field(description="Of a rubric: who judged.")] = None
+    reason: Annotated[ShortText | None, Field(description="Why there is no value.")] = None
+    note: Annotated[
+        ShortText | None,
+        Field(description="What to know about the value: that the judge saw a shortened text, say."),
+    ] = None
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> "Score":
@@ -131,8 +136,10 @@ class Result(JobEvent):
     moderation: ModerationVerdict | None = None
     judge: JudgeVerdict = JudgeVerdict()
     accepted_at: Time
-    # From acceptance to this receipt: the sum of all waiting and running, and the ledger's own time.
-    total_ms: Milliseconds = 0.0
+    total_ms: Annotated[
+        Milliseconds,
+        Field(description="From acceptance to this receipt: all waiting and running, and the ledger's own time."),
+    ] = 0.0
 
 
 class JobCancelled(JobEvent):
@@ -149,12 +156,14 @@ class DeadLetter(OutgoingValue):
     itself stands beside it, so that its sender finds it. A corrected record under the same key is a new chance.
     """
 
-    job_id: JobId | None = None
-    refers_to: JobId | None = None
+    job_id: Annotated[JobId | None, Field(description="The job that this is the end of.")] = None
+    refers_to: Annotated[
+        JobId | None, Field(description="Of a refused record: the job that it is about, or would have been.")
+    ] = None
     tenant: Tenant | None = None
     category: Category
     reason: ShortText
-    stage: Name  # "ingest" for records that were refused at the door
+    stage: Annotated[Name, Field(description="Where it failed: `ingest` for a record that was refused at the door.")]
     attempts: Count = 0
     topic: str
     partition: Count | None = None  # this and what follows: of a record that was refused, as far as it could be read
@@ -164,8 +173,10 @@ class DeadLetter(OutgoingValue):
     ce_subject: str | None = None
     correlationid: str | None = None
     traceparent: str | None = None
-    size: Count  # bytes of the original value
-    original: str  # the value as text, or base64 where it is no UTF-8; cut to the first 64 KiB
+    size: Annotated[Count, Field(description="Bytes of the original value.")]
+    original: Annotated[
+        str, Field(description="The value as text, or base64 where it is no UTF-8; cut to the first 64 KiB.")
+    ]
     encoding: Literal["utf-8", "base64"]
     truncated: bool = False
 

@@ -57,7 +57,7 @@ class Sampling(Value):
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=1000), INTEGRAL] = 0  # 0: no bound
+    top_k: Annotated[int, Field(ge=0, le=1000, description="0 is no bound."), INTEGRAL] = 0
     max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS), INTEGRAL] = 256
     stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS), FAIL_FAST] = ()
     seed: Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None = None
@@ -66,14 +66,26 @@ class Sampling(Value):
 class Job(Value):
     """What every job carries, whatever is asked for."""
 
-    tenant: Tenant = "default"
-    idempotency_key: Key | None = None
+    tenant: Annotated[Tenant, Field(description="On whose behalf. Tenants share no ids, and take fair turns.")] = (
+        "default"
+    )
+    idempotency_key: Annotated[
+        Key | None, Field(description="The same tenant and key are the same job, which is answered once.")
+    ] = None
     lane: Lane = Lane.INTERACTIVE
-    priority: Annotated[int, Field(ge=0, le=9), INTEGRAL] = 5  # 9 is the most urgent
-    deadline: Time | None = None
-    metadata: Annotated[dict[Key, ShortText], Field(max_length=MAX_METADATA)] = {}
-    criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_CRITERIA), FAIL_FAST] = ()
-    reference: Text | None = None  # what a right answer looks like, for the criteria that compare
+    priority: Annotated[int, Field(ge=0, le=9, description="9 is the most urgent of its lane."), INTEGRAL] = 5
+    deadline: Annotated[Time | None, Field(description="Where there is no answer by then, the job is `expired`.")] = (
+        None
+    )
+    metadata: Annotated[
+        dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
+    ] = {}
+    criteria: Annotated[
+        tuple[Criterion, ...], Field(max_length=MAX_CRITERIA, description="What the output is judged by."), FAIL_FAST
+    ] = ()
+    reference: Annotated[
+        Text | None, Field(description="What a right answer looks like, for the criteria that compare.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_judge(self) -> Self:
@@ -100,9 +112,11 @@ class Job(Value):
 class GenerationJob(Job):
     """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
 
-    model: Alias
-    prompt: NonEmptyText | None = None
-    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES), FAIL_FAST] = ()
+    model: Annotated[Alias, Field(description="A model that is served, by its alias. There is no default on the wire.")]
+    prompt: Annotated[NonEmptyText | None, Field(description="One user turn.")] = None
+    messages: Annotated[
+        tuple[Message, ...], Field(max_length=MAX_MESSAGES, description="A conversation, in order."), FAIL_FAST
+    ] = ()
     sampling: Sampling = Sampling()
 
     @model_validator(mode="after")
@@ -127,10 +141,14 @@ class GenerationJob(Job):
 class EvaluationJob(Job):
     """Ask the judge about an output that was made elsewhere."""
 
-    input: Text
-    output: Text
-    context: Text | None = None  # what the output should be grounded in
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA), FAIL_FAST]
+    input: Annotated[Text, Field(description="What was asked.")]
+    output: Annotated[Text, Field(description="What was answered, and is to be judged.")]
+    context: Annotated[Text | None, Field(description="What the output should be grounded in.")] = None
+    criteria: Annotated[
+        tuple[Criterion, ...],
+        Field(min_length=1, max_length=MAX_CRITERIA, description="What the output is judged by."),
+        FAIL_FAST,
+    ]
 
 
 class CancelJob(Value):

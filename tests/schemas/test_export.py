@@ -155,6 +155,13 @@ def test_an_example_job_is_the_one_that_its_envelope_names() -> None:
             assert event.job_id("") == example_envelope(event_type).subject
 
 
+def test_what_a_job_may_say_is_described(documents: dict[str, dict[str, Any]]) -> None:
+    """Every field of a job says what it is for, itself or by what it refers to."""
+    for name in ("generation", "evaluation"):
+        properties = documents[schema_file(f"headrace.job.{name}.v1")]["properties"]
+        assert [field for field, schema in properties.items() if not {"description", "$ref"} & set(schema)] == []
+
+
 def test_a_generation_names_its_model(documents: dict[str, dict[str, Any]]) -> None:
     """On the wire there is no default model: only the Python producer fills one in."""
     schema = documents["asyncapi.json"]["components"]["schemas"]["GenerationJob"]
