@@ -34,12 +34,31 @@ class Shell:
 
     def run(self, *arguments: str, code: int = 0, timeout: float = 600, stdin: str | None = None) -> str:
         """Run a command to its end; its standard output. The exit code must be the one given."""
+        return self.call(*arguments, code=code, timeout=timeout, stdin=stdin).stdout
+
+    def words(self, *arguments: str, code: int, timeout: float = 600) -> str:
+        """Run a command to its end; what it says on standard error. A traceback says nothing to anybody."""
+        told = self.call(*arguments, code=code, timeout=timeout).stderr
+        assert "Traceback" not in told, told
+        return told
+
+    def call(
+        self, *arguments: str, code: int, timeout: float = 600, stdin: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end. The exit code must be the one given."""
         done = subprocess.run(
             self.argv(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
             timeout=timeout, check=False, input=stdin,
         )  # fmt: skip
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return done
+
+    def shell(self, command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a line of bash."""
+        return subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=600, check=False,
+        )  # fmt: skip
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a command; its output goes to `<first argument>.log`."""

@@ -1,5 +1,8 @@
 """`headrace up` in one shell, and everything else in another."""
 
+import json
+import shlex
+
 import pytest
 from tests.acceptance.conftest import lines
 
@@ -74,5 +77,25 @@ def test_the_dead_are_listed_shown_and_replayed(stack):
 
 
 def test_a_second_up_on_the_same_home_is_refused(stack):
-    """Two stacks would share one ledger file: the second says so."""
-    stack.run("up", code=2)
+    """Two stacks would share one ledger file: the second says who is there, and touches nothing of it."""
+    before = json.loads((stack.folder / ".headrace" / "run.json").read_text())
+    told = stack.words("up", code=2)
+    assert f"a stack runs already in {stack.folder}/.headrace (process {before['pid']})" in told
+    assert "HEADRACE_HOME" in told
+    assert json.loads((stack.folder / ".headrace" / "run.json").read_text()) == before
+    (receipt,) = lines(stack.run("submit", "--prompt", "still there?", "--wait", "--json"))
+    assert receipt["text"] == "still there?"
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(stack, arguments):
+    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
+    stack.run("submit", "--prompt", "something to show", "--wait")
+    command = shlex.join(stack.argv(*arguments))
+    full = stack.shell(f"{command} > /dev/full")
+    assert (full.returncode, full.stderr.splitlines()[-1]) == (
+        1, "headrace: standard output cannot be written: No space left on device",
+    )  # fmt: skip
+    gone = stack.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
+    assert gone.returncode in (0, 141)
+    assert "Traceback" not in full.stderr + gone.stderr
