@@ -42,6 +42,9 @@ class Settings:
     compute_type: str | None = None
     inter_threads: int | None = None
 
+    def __post_init__(self) -> None:
+        check_redis_url(self.redis)
+
     @property
     def lease_ms(self) -> int:
         """The lease in milliseconds."""
@@ -104,6 +107,12 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value
+
+
+def check_redis_url(url: str) -> None:
+    """ConfigurationError when this is no URL of a Redis; the message leaves it out, for it may hold a password."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ConfigurationError("HEADRACE_REDIS is no URL of a Redis: use redis://HOST:PORT/0, rediss:// or unix://")
 
 
 def home_of(env: Mapping[str, str] | None = None) -> Path:

@@ -14,6 +14,7 @@ from headrace_workers.cli.app import app
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
+from headrace_workers.testing import make_echo_model
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -188,3 +189,38 @@ def test_the_command_line_starts_without_heavy_libraries():
     code = f"import sys, headrace_workers.cli.app; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_ledger_that_is_not_there_is_not_made(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A slip in its name is told; an empty file would look like a ledger with nothing in it."""
+    monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/slip.db")
+    code, _, err = call("status")
+    assert code == 2
+    assert f"there is no ledger at {tmp_path}/slip.db" in err
+    assert not (tmp_path / "slip.db").exists()
+
+
+@pytest.mark.parametrize("arguments", [("up", "--model", "echo"), ("worker", "--role", "judge")], ids=" ".join)
+def test_a_redis_that_is_no_url_is_told_by_its_variable(call: Call, tmp_path, monkeypatch, arguments):
+    """Before anything is started, and without what may be a password."""
+    make_echo_model(tmp_path / ".headrace")
+    for name, value in {"REDIS": "pass@word", "KAFKA": "k:1", "LEDGER": "sqlite:///l.db"}.items():
+        monkeypatch.setenv(f"HEADRACE_{name}", value)
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "HEADRACE_REDIS is no URL of a Redis" in err
+    assert "pass@word" not in err
+
+
+def test_a_source_that_is_nothing_is_told_as_that(call: Call):
+    """Before anybody is asked to install what would be needed to convert it."""
+    code, _, err = call("models", "convert", "no-such")
+    assert code == 2
+    assert "no-such is neither a folder, a .gguf file nor a hub id" in err
+
+
+def test_a_wrong_role_is_told_before_anything_is_needed(call: Call):
+    """The roles are named."""
+    code, _, err = call("worker", "--role", "cook")
+    assert code == 2
+    assert "--role is 'cook'; it may be generate, moderate, judge" in err

@@ -44,6 +44,13 @@ def test_a_child_that_ends_before_it_is_ready_is_an_error(tmp_path):
         start(spec, tmp_path)
 
 
+def test_what_it_said_last_is_told(tmp_path):
+    """The error itself, not the trace that leads there."""
+    program = "def f():\n    raise ValueError('the port is taken')\nf()"
+    with pytest.raises(ChildFailed, match=r"exit code 1: ValueError: the port is taken; see .*broken\.log"):
+        start(ChildSpec(name="broken", argv=(sys.executable, "-c", program), ready=lambda: False), tmp_path)
+
+
 def test_a_child_that_never_gets_ready_is_stopped(tmp_path):
     """Waiting is bounded, and nothing is left behind."""
     pids: list[str] = []

@@ -1,5 +1,6 @@
 """`headrace models`: which models are here, and getting more."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_schemas.errors import UnknownModel
+from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.settings import home_of
 
@@ -18,6 +19,7 @@ _ElsewhereOption = Annotated[
 ]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 _DEFAULT_QUANTIZATION = "int8"
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def register(app: typer.Typer) -> None:
@@ -82,6 +84,8 @@ def convert(
     """
     from headrace_workers.models.convert import convert as make
 
+    if not Path(source).exists() and not _HUB_ID.fullmatch(source):
+        raise ConfigurationError(f"{source} is neither a folder, a .gguf file nor a hub id (owner/name)")
     name = alias or alias_of(source)
     with console().status(f"converting {source} to {name} ({quantization})"):
         card = make(source, name, home_of(), quantization, for_elsewhere=for_elsewhere)

@@ -110,7 +110,12 @@ def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> 
 
 
 def open_ledger(url: str) -> "Ledger":
-    """The ledger at a URL; ConfigurationError when its tables are of another version."""
+    """The ledger at a URL; ConfigurationError when it is a file that is not there, or of another version."""
+    _, is_file, path = url.partition("sqlite:///")
+    if is_file and not Path(path.partition("?")[0]).is_file():  # looking at it would make an empty one
+        raise ConfigurationError(
+            f"there is no ledger at {path}: `headrace ledger migrate` makes one, and HEADRACE_LEDGER names another"
+        )
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.ledger.migrate import require_current
 

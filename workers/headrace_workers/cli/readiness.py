@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace_workers.embedded.lock import CHILDREN_FILE
-from headrace_workers.embedded.processes import ChildFailed, started_at
+from headrace_workers.embedded.processes import ChildFailed, last_words, started_at
 
 
 class LogWatch:
@@ -38,7 +38,8 @@ def still_starting(home: Path, watches: Mapping[str, LogWatch]) -> list[str]:
         return []
     for name, pid in _children(home).items():
         if name in waiting and started_at(pid) is None:
-            raise ChildFailed(f"{name} ended while it was started; see {waiting[name].log}")
+            log = waiting[name].log
+            raise ChildFailed(f"{name} ended while it was started{last_words(log)}; see {log}")
     return list(waiting)
 
 

@@ -11,17 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_schemas.errors import Category, HeadraceError, Unavailable
 from headrace_workers.progress import STUCK_EXIT
 
 MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when its process starts
 _POLL_SECONDS = 0.02
+_LAST_BYTES = 4_096  # of a log, to find what was said last
+_LAST_LENGTH = 300
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ChildFailed(HeadraceError):
     """A process of the embedded stack ended, or did not become ready."""
+
+    category = Category.TRANSIENT
 
 
 class ChildDied(ChildFailed):
@@ -122,6 +126,21 @@ def stop(child: Child) -> None:
     child.process.wait()
 
 
+def last_words(log: Path) -> str:
+    """What a process that has ended said last, to be put behind how it ended; nothing where it said nothing.
+
+    The lines of a trace are passed over: they say where, and not what.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line for line in lines if line.strip() and not line[0].isspace()]
+    return f": {''.join(c for c in said[-1] if c.isprintable())[:_LAST_LENGTH]}" if said else ""
+
+
 def set_aside(log: Path, limit: int = MAX_LOG_BYTES) -> None:
     """Put a log that has grown over the limit aside as `<name>.log.1`, in place of the one before."""
     with contextlib.suppress(FileNotFoundError):
@@ -160,7 +179,7 @@ def _wait_ready(child: Child) -> None:
     until = time.monotonic() + spec.ready_seconds
     while not spec.ready():
         if not child.running:
-            raise ChildFailed(f"{spec.name} {child.ending}; see {child.log}")
+            raise ChildFailed(f"{spec.name} {child.ending}{last_words(child.log)}; see {child.log}")
         if time.monotonic() > until:
             raise ChildFailed(f"{spec.name} is not ready after {spec.ready_seconds:g} s; see {child.log}")
         time.sleep(_POLL_SECONDS)

@@ -22,6 +22,7 @@ from headrace_workers.embedded.processes import Child, ChildSpec
 from headrace_workers.embedded.redis import redis, redis_binary
 from headrace_workers.embedded.supervise import Supervisor
 from headrace_workers.log import Action, log
+from headrace_workers.settings import check_redis_url
 
 _CHECK_SECONDS = 0.25
 _READY_SECONDS = 60.0
@@ -87,7 +88,9 @@ def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Serv
             )
         )
     redis_url = env.get("HEADRACE_REDIS")
-    if not redis_url:
+    if redis_url:
+        check_redis_url(redis_url)
+    else:
         folder = home / "redis"
         server = redis(redis_binary(), folder.resolve(), redis_port)
         redis_url = server.url
