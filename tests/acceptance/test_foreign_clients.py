@@ -59,7 +59,9 @@ def test_javascript_asks_and_reads_the_answer(up, client_env, node):
     """kafkajs publishes a job; its consumer gets the receipt."""
     printed = node.run(example("javascript"), env=client_env).splitlines()
     assert printed == [derive_job_id("default", "sky-javascript"), "headrace.result.v1 Why is the sky blue?"]
-    [receipt] = [end for end in lines(up.run("results", "--from-beginning", "--json")) if end["job_id"] == printed[0]]
+    [receipt] = [
+        end for end in lines(up.run("results", "--from-beginning", "--json")) if end.get("job_id") == printed[0]
+    ]
     assert receipt["idempotency_key"] == "sky-javascript"
 
 

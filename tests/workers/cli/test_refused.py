@@ -81,6 +81,18 @@ def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledg
     assert all(job.id in err for job in jobs)
 
 
+def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):
+    """Its own state is shown, and beside it why another record was turned away."""
+    first, second = (
+        accept(record(generation(prompt=p, idempotency_key="k"), offset=n), RULES) for n, p in enumerate("ab")
+    )
+    ledger.ingest([first, second])
+    code, out, err = call("status", first.id, "--json")
+    assert (code, json.loads(out)["state"]) == (0, "active")
+    assert "other content" in err
+    assert "headrace dead show" in err
+
+
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_list_is_readable_at_any_width(call: Call, refused, monkeypatch, columns):
     """Ids of letters and of jobs are told apart and are whole, and no line is longer than the terminal."""

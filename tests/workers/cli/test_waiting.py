@@ -154,6 +154,16 @@ def refusal(number: int, topic: str = "jobs.generation") -> Receipt:
     return Receipt(letter)
 
 
+def test_a_job_that_is_known_with_other_content_is_told_as_refused():
+    """The first job's answer is none to what was asked under its key now; the ledger is asked where Kafka is silent."""
+    world = World()
+    world.known = {job_id(1), job_id(2)}
+    world.ends = {job_id(1): result(1), job_id(2): result(2)}
+    world.refusals = [refusal(1)]
+    found = list(world.waiting().ends(world, 30.0))
+    assert [(receipt.line, receipt.status) for receipt in found] == [(1, "dead"), (2, "completed")]
+
+
 def test_who_waits_for_a_refused_job_is_told_and_waits_no_longer():
     """By what the letter refers to; of a refused wish to cancel the job itself may go on."""
     world = World()

@@ -65,6 +65,7 @@ class LedgerJobs:
                 select(DEAD_LETTERS)
                 .where(
                     DEAD_LETTERS.c.refers_to.in_(chunk),
+                    DEAD_LETTERS.c.topic != Topic.CANCELLATION,
                     DEAD_LETTERS.c.stage == INGEST,
                     DEAD_LETTERS.c.died_at >= since_ms,
                     DEAD_LETTERS.c.replayed_at.is_(None),

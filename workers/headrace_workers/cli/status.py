@@ -80,6 +80,18 @@ def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
         put_json(job_dict(view))
     else:
         console(data=True).print(draw_job(view))
+    _tell_refused(ledger, view.job.id)
+
+
+def _tell_refused(ledger: "Ledger", job_id: str) -> None:
+    """Records that came under the job's id and were turned away: whoever sent them asks here, too."""
+    from headrace_workers.ledger.refusals import INGEST
+    from headrace_workers.ledger.replay import DeadFilter
+
+    letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), _SHOWN)
+    for letter in letters:
+        if letter.stage == INGEST:
+            say(f"a record under this id was refused: {letter.reason}; see `headrace dead show {letter.id}`")
 
 
 def _watch(ledger: "Ledger", job_id: str | None) -> None:

@@ -138,6 +138,7 @@ def job_dict(view: "JobView") -> dict[str, Any]:
         "tenant": job.tenant,
         "kind": job.kind,
         "state": job.state,
+        "correlationid": job.correlationid,
         "replays": job.replays,
         "accepted_at": rfc3339(job.accepted_at),
         "ended_at": rfc3339(job.ended_at),

@@ -108,12 +108,13 @@ class Waiting:
         return found
 
     def _sort_out(self, jobs: Jobs) -> list[Receipt]:
-        self._unconfirmed &= set(self.open)
-        self._unconfirmed -= jobs.accepted(self._unconfirmed)
+        # Refusals first: the ledger may know the job, and have refused ours for saying something else under its key.
         refused = []
-        for receipt in jobs.refused(self._unconfirmed, self._since_ms):
+        for receipt in jobs.refused(set(self.open), self._since_ms):
             if entry := self._close(receipt.job_id):
                 refused.append(replace(receipt, line=entry.line))
+        self._unconfirmed &= set(self.open)
+        self._unconfirmed -= jobs.accepted(self._unconfirmed)
         return refused
 
     @property
