@@ -14,8 +14,8 @@ TASK: Final = "headrace.run"
 INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}
 
 
-def create_app(redis_url: str) -> Any:
-    """A Celery application over this Redis, with nothing registered yet."""
+def create_app(redis_url: str, seconds: float = ANSWER_SECONDS) -> Any:
+    """A Celery application over this Redis, with nothing registered yet. Redis has so many seconds for an answer."""
     app = Celery("headrace", broker=redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -44,10 +44,10 @@ def create_app(redis_url: str) -> Any:
             "ack_emulation": False,
             # Half-open connections look alive to the kernel. Each read has a bound of ours; BRPOP comes back by itself
             # after a second, and is given up after this interval more.
-            "socket_timeout": ANSWER_SECONDS,
-            "socket_connect_timeout": ANSWER_SECONDS,
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
             "socket_keepalive": True,
-            "health_check_interval": ANSWER_SECONDS,
+            "health_check_interval": seconds,
         },
     )
     return app

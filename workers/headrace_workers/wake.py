@@ -15,7 +15,7 @@ from headrace_workers.progress import Loop
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
 _ASK_AFTER = 5.0  # of silence: whether anyone is there
-_DEAF_AFTER = 10.0  # of silence: the connection is half-open
+_ANSWER = 5.0  # seconds to the answer, else the connection is half-open
 
 
 class Hint(StrEnum):
@@ -86,9 +86,10 @@ class Ears:
                 if message["type"] == "message":
                     said = message["data"].decode("ascii", "replace").split()
                     self.touch(*(hint for hint in Hint if hint in said))
-            elif now - heard > _DEAF_AFTER:
-                raise redis.TimeoutError("a subscription is silent")
-            elif now - max(heard, asked) > _ASK_AFTER:
+            elif asked > heard:
+                if now - asked > _ANSWER:
+                    raise redis.TimeoutError("a subscription is silent")
+            elif now - heard > _ASK_AFTER:
                 subscription.ping()
                 asked = now
             self._loop.beat()

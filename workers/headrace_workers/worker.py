@@ -120,7 +120,8 @@ def run_worker(
         signals.worker_process_init.connect(process.begin_child, weak=False)
         signals.worker_process_shutdown.connect(process.end_child, weak=False)
     else:
-        parallel = process.hands().parallel  # a model that cannot be loaded is an error now, not at the first job
+        with loop.excused():  # a large model takes its time
+            parallel = process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
         signals.worker_shutdown.connect(process.put_away, weak=False)
     asked = threading.Event()  # somebody asked for an end
     signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)

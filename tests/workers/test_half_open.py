@@ -1,0 +1,152 @@
+"""What reads from Redis beside Celery notices a connection that is half open, says so, and comes back by itself."""
+
+import threading
+
+import pytest
+from redis.client import PubSub
+from tests.services.eventually import eventually
+from tests.services.proxy import proxied
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.celery_app import create_app, queue_of
+from headrace_workers.express import Express
+from headrace_workers.ledger.claim import Claim
+from headrace_workers.presence import Presence, served
+from headrace_workers.progress import Progress
+from headrace_workers.redis_client import redis_client
+from headrace_workers.redis_names import RedisNames
+from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.wake import Bell, Ears, Hint
+
+NAMES = RedisNames("half.")
+QUEUE = "model.echo"
+SECONDS = 1.0  # that Redis has for an answer: less than in earnest
+
+
+@pytest.fixture
+def proxy(redis_server):
+    """A way to an empty Redis."""
+    with redis_client(redis_server.url) as client:
+        client.flushall()
+    with proxied(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def url(proxy):
+    """Redis, by that way."""
+    return f"redis://{proxy.address}/0"
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+    """The ears wait for no more than a second, either."""
+    monkeypatch.setattr("headrace_workers.wake._ASK_AFTER", SECONDS)
+    monkeypatch.setattr("headrace_workers.wake._ANSWER", SECONDS)
+
+
+@pytest.fixture
+def progress():
+    """Whose silence is not judged here, and whose time passes."""
+    return Progress()
+
+
+def waits(loop):
+    """What a loop waits for."""
+    awaited = loop.state().awaited
+    return awaited.what if awaited else None
+
+
+@pytest.mark.parametrize("way", ["both", "up", "down"])
+def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
+    """A subscription that is silent might only have nothing to say: so it is asked."""
+    heard = threading.Event()
+    loop = progress.loop("ears")
+    ears = Ears(redis_client(url, SECONDS), NAMES.bell, {Hint.WORK: heard, Hint.EVENTS: threading.Event()}, loop)
+    bell = Bell(redis_client(redis_server.url), NAMES.bell)
+
+    def rings():
+        bell.ring(Hint.WORK)
+        return heard.wait(0.1)
+
+    ears.start()
+    try:
+        eventually(rings)
+        proxy.swallow(way)
+        eventually(lambda: waits(loop) == "Redis", 60)
+        heard.clear()
+        proxy.heal()
+        eventually(rings, 60)
+        eventually(lambda: waits(loop) is None, 60)
+    finally:
+        ears.stop()
+
+
+def test_a_silent_bell_is_no_half_open_connection(url, progress, monkeypatch):
+    """Nobody rings for long: what is asked is answered, and the subscription stays."""
+    asked: list[int] = []
+    ping = PubSub.ping
+    monkeypatch.setattr(PubSub, "ping", lambda self: asked.append(id(self)) or ping(self))
+    monkeypatch.setattr("headrace_workers.wake._ASK_AFTER", 0.2)
+    monkeypatch.setattr("headrace_workers.wake._ANSWER", 60.0)
+    loop = progress.loop("ears")
+    ears = Ears(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
+    ears.start()
+    try:
+        eventually(lambda: len(asked) >= 3, 60)
+        assert len(set(asked)) == 1
+        assert waits(loop) is None
+    finally:
+        ears.stop()
+
+
+def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
+    """Its reads wait for work a second, and for Redis a few."""
+    taken: list[int] = []
+    loop = progress.loop("express")
+    express = Express(
+        create_app(url, SECONDS), queue_of(NAMES, QUEUE), lambda claim, _ledger: taken.append(claim), loop
+    )
+    tasks = TaskQueue(create_app(redis_server.url), redis_client(redis_server.url), NAMES, "ledger")
+    express.start()
+    try:
+        tasks.send(Claim(1, QUEUE, "generate", 0, 1))
+        eventually(lambda: taken == [1])
+        proxy.swallow()
+        eventually(lambda: waits(loop) == "Redis", 60)
+        proxy.heal()
+        eventually(lambda: waits(loop) is None, 60)
+        tasks.send(Claim(2, QUEUE, "generate", 0, 1))
+        eventually(lambda: 2 in taken, 60)
+    finally:
+        express.stop(5)
+
+
+def test_the_task_queue_gives_up_soon(proxy, url):
+    """Both to look and to send: the caller is told, and tries again."""
+    tasks = TaskQueue(create_app(url, SECONDS), redis_client(url, SECONDS), NAMES, "ledger")
+    claim = Claim(1, QUEUE, "generate", 0, 1)
+    tasks.send(claim)
+    assert tasks.waiting([(QUEUE, 0)]) == {(QUEUE, 0): 1}
+    proxy.swallow()
+    for act in (lambda: tasks.send(claim), lambda: tasks.waiting([(QUEUE, 0)])):
+        with pytest.raises(Unavailable, match="Redis did not answer"):
+            act()
+    proxy.heal()
+    tasks.send(claim)
+    assert tasks.waiting([(QUEUE, 0)])[QUEUE, 0] >= 2  # what was not confirmed may have arrived
+
+
+def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
+    """Meanwhile nobody believes it."""
+    loop = progress.loop("presence")
+    with (
+        redis_client(redis_server.url) as client,
+        Presence(redis_client(url, SECONDS), NAMES, ["judge"], loop, beat=0.05, keep=1.0),
+    ):
+        eventually(lambda: served(client, NAMES, ["judge"]))
+        proxy.swallow()
+        eventually(lambda: waits(loop) == "Redis", 60)
+        eventually(lambda: served(client, NAMES, ["judge"]) == frozenset(), 60)
+        proxy.heal()
+        eventually(lambda: served(client, NAMES, ["judge"]), 60)
