@@ -223,7 +223,7 @@ class Deployment:
 
     def known(self, job_ids: Iterable[str]) -> set[str]:
         """Those of these jobs that the ledger has taken in or refused."""
-        rows = query(self.watched, "SELECT id FROM jobs", "SELECT job_id FROM dead_letters")
+        rows = query(self.watched, "SELECT id FROM jobs", "SELECT coalesce(job_id, refers_to) FROM dead_letters")
         return {row[0] for found in rows for row in found} & set(job_ids)
 
     def wait_quiet(self, job_ids: Iterable[str], seconds: float = 300, *, revive: bool = True) -> None:

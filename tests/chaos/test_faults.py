@@ -1,5 +1,6 @@
 """Processes and services die, stall and come back in mid-run; afterwards the history is held to the rules."""
 
+import json
 import signal
 import time
 from itertools import count
@@ -275,6 +276,30 @@ def test_cancelled_before_during_and_after(deployment):
     assert {states[job_id] for job_id in queued[:50]} == {"done"}
     assert {states[job_id] for job_id in queued[50:]} == {"cancelled"}
     assert not [event for event in history.events if event.topic != "results" and event.job_id in (ahead, running)]
+
+
+def test_a_record_that_was_refused_ends_no_job(deployment):
+    """After a refusal a good record is answered and a cancellation counts; what comes second under a key is told."""
+    key = f"refused-{next(_keys)}"
+    with deployment.producer() as producer:
+        mended, cancelled = (
+            producer.generate(prompt="hello", model="nobody", idempotency_key=f"{key}-{n}") for n in range(2)
+        )
+        taken = producer.generate(prompt="the first", idempotency_key=f"{key}-2")
+        ids = [mended, cancelled, taken]
+        deployment.wait_until(lambda: deployment.known(ids) == set(ids), "all are refused or taken in")
+        assert producer.generate(prompt="hello", idempotency_key=f"{key}-0") == mended
+        producer.cancel(cancelled)
+        assert producer.generate(prompt="the second", idempotency_key=f"{key}-2") == taken
+    deployment.wait_until(lambda: len(history_of(deployment, ids).refused) == len(ids), "all three letters are written")
+    deployment.wait_until(lambda: len(history_of(deployment, ids).jobs) == len(ids), "all three are jobs")
+    deployment.wait_quiet(ids)
+    history = history_of(deployment, ids)
+    tally = check(history)
+    assert tally.holds, f"\n{tally}"
+    assert {row.id: row.state for row in history.jobs} == {mended: "done", cancelled: "cancelled", taken: "done"}
+    categories = {event.refers_to: json.loads(event.value)["category"] for event in history.events if event.refers_to}
+    assert categories == {mended: "invalid", cancelled: "invalid", taken: "conflict"}
 
 
 def states_of(deployment: Deployment, *job_ids: str) -> set[str]:
