@@ -10,6 +10,7 @@ from headrace_schemas import Category, JobCancelled
 from headrace_workers.identity import event_id
 from headrace_workers.ledger.database import among, clock, insert, locks_rows
 from headrace_workers.ledger.dead import Burial, end_jobs
+from headrace_workers.ledger.leases import hold
 from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
@@ -40,6 +41,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
     """
     if not wishes:
         return []
+    hold(connection, [wish.job_id for wish in wishes])
     now = clock(connection)
     ahead = _make_known(connection, wishes, now)
     jobs = _lock(connection, {wish.job_id for wish in wishes})

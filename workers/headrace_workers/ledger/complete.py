@@ -2,8 +2,8 @@
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
-Lock order everywhere: claims, jobs in the order of their ids, steps. Whoever changes a step holds its job, so that no
-two wait for each other, and nobody ends a job while a step of it is being made. Only whoever takes nothing but what is
+Lock order everywhere: claims, jobs in the order of their ids, steps. A step that is leased is changed by whoever holds
+its claim, any other by whoever holds its job, so that no two wait for each other. Only who takes nothing but what is
 free (a bridge that claims, a delay that ends) does without.
 """
 
@@ -89,8 +89,8 @@ def complete(
     if head is None:
         return None
     group_key, full, tokens, started_at, size, now = head
-    alive = active(connection, [item.job_id for item in settled if item.job_id])
-    settled = [item for item in settled if item.job_id in alive]
+    ended = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
+    settled = [item for item in settled if item.job_id in ended or not _ends(item)]
     done = _advance(connection, claim_id, [item for item in settled if isinstance(item, Advanced)], started_at, now)
     handed_on = hand_on(connection, [step for item in done for step in item.following], onward, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
@@ -104,9 +104,14 @@ def complete(
     return Completed(now, handed_on)
 
 
+def _ends(item: Settled) -> bool:
+    """Whether it ends its job."""
+    return isinstance(item, Burial) or (isinstance(item, Advanced) and not item.following)
+
+
 def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[Advanced]:
     """Write the steps that are done, the ends of jobs with none behind it, and what is to be published; those that
-    were still this claim's. One of a job that died and was replayed meanwhile is not.
+    were still this claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
     """
     if not done:
         return []

@@ -35,7 +35,6 @@ def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0,
     )
     if not gone:
         return 0
-    hold_jobs(connection, gone)
     later = {"state": "waiting", "ready_at": now_ms() + delay_ms} if delay_ms else {"state": "ready"}
     return connection.execute(
         update(STEPS)
@@ -49,11 +48,19 @@ def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0,
     ).rowcount
 
 
-def hold_jobs(connection: Connection, claim_ids: Sequence[int]) -> None:
-    """Lock the jobs of these claims' steps, before the steps are touched."""
-    if claim_ids and locks_rows(connection):
-        held = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
-        active(connection, list(connection.execute(held).scalars()))
+def hold(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Lock the claims on steps of these jobs: nobody completes them, or gives them back, before this transaction ends.
+
+    What was completed while we waited may have left new claims: they are locked, too.
+    """
+    if not locks_rows(connection):
+        return
+    seen: set[int] = set()
+    claimed = select(STEPS.c.claim_id).where(among(connection, STEPS.c.job_id, job_ids), STEPS.c.claim_id.is_not(None))
+    while new := set(connection.execute(claimed).scalars()) - seen:
+        ordered = select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, sorted(new))).order_by(CLAIMS.c.id)
+        connection.execute(ordered.with_for_update())
+        seen |= new
 
 
 def unstarted_of(connection: Connection, sender: str) -> list[int]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, active, bury, job_burial
-from headrace_workers.ledger.leases import hold_jobs, release
+from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
 from headrace_workers.ledger.tables import CLAIMS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
@@ -57,7 +57,6 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
     is one whose worker lives: it has let go of it, and could not say so.
     """
     dropped, died = _lost(connection)
-    hold_jobs(connection, [claim.id for claim in (*dropped, *died)])
     unstarted = release(connection, [claim.id for claim in dropped])
     if not died:
         return Reaped(unstarted)
