@@ -144,6 +144,7 @@ def test_each_message_has_key_correlation_and_an_example(documents: dict[str, di
         Draft202012Validator(message["headers"]).validate(example["headers"])
         schema = documents[schema_file(message["name"])]
         assert schema["examples"] == [example["payload"]]
+        assert schema["$id"] == example["headers"]["ce_dataschema"]
         Draft202012Validator(schema).validate(example["payload"])
     assert {server["protocol"] for server in document["servers"].values()} == {"kafka", "kafka-secure"}
 

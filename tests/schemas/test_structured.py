@@ -68,6 +68,13 @@ def test_the_same_event_in_each_form(value: bytes) -> None:
     assert (envelope.id, event) == (decode([*STRUCTURED, ("x-other", b"1")], value)[0].id, JOB)
 
 
+def test_attributes_in_headers_are_copies_at_best() -> None:
+    """The event is what the value says; other headers stay as they are."""
+    headers = [*STRUCTURED, ("ce_id", b"another"), ("ce_subject", b"another"), ("x-other", b"1")]
+    envelope, _ = decode(headers, structured(subject="mine"))
+    assert (envelope.id, envelope.subject) == ("1", "mine")
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -81,6 +88,7 @@ def test_the_same_event_in_each_form(value: bytes) -> None:
         (structured(data=...), "no value"),
         (structured(data_base64="eA=="), "one of them"),
         (structured(data=..., data_base64="=x="), "not base64"),
+        (structured(data=..., data_base64="e!30="), "not base64"),
         (structured(data=..., data_base64=5), "not base64"),
         (structured(datacontenttype="text/xml"), "content-type is 'text/xml'"),
         (structured(datacontenttype=5), "datacontenttype must be"),
