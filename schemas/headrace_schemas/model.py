@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict
 class Value(BaseModel):
     """A frozen value. Equality is by content; unknown fields and non-finite floats are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+    # Validators are built when first used: a producer imports all events, and uses one or two.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False, defer_build=True
+    )
 
 
 class OutgoingValue(Value):
