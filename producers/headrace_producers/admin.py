@@ -104,10 +104,9 @@ def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout:
 def _admin(settings: KafkaSettings, timeout: float) -> Iterator[Any]:
     from kafka.admin import KafkaAdminClient
 
-    milliseconds = int(timeout * 1000)
-    admin = KafkaAdminClient(
-        **settings.client_options(), bootstrap_timeout_ms=milliseconds, request_timeout_ms=milliseconds
-    )
+    from headrace_producers.connecting import connect
+
+    admin = connect(KafkaAdminClient, settings, timeout, request_timeout_ms=int(timeout * 1000))
     try:
         yield admin
     finally:

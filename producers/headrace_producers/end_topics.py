@@ -10,6 +10,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headrace_producers.admin import missing_topics
 from headrace_producers.any_record import read_any_record
+from headrace_producers.connecting import connect
 from headrace_producers.errors import TopicMissing
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sole_reader import SoleReader
@@ -118,8 +119,10 @@ class EndTopics:
 
     def _connect(self, timeout: float) -> Any:
         try:
-            return KafkaConsumer(
-                **self._settings.client_options(),
+            return connect(
+                KafkaConsumer,
+                self._settings,
+                timeout,
                 group_id=self._group,
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
@@ -128,7 +131,6 @@ class EndTopics:
                 auto_offset_reset="earliest",
                 max_poll_records=_AT_ONCE,
                 fetch_max_bytes=8 * 1024**2,
-                bootstrap_timeout_ms=int(timeout * 1000),
                 reconnect_backoff_max_ms=2_000,
                 session_timeout_ms=6_000,  # some brokers let a first member wait half of it
                 heartbeat_interval_ms=2_000,

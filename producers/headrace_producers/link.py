@@ -16,8 +16,8 @@ from kafka.errors import (
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
-from kafka.net.compat import KafkaNetClient
 
+from headrace_producers.connecting import connect
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sink import Record
@@ -63,15 +63,16 @@ class Link:
         self.delivers = False  # something was confirmed
         self.refused = False  # it failed because the broker refused a record, and the broker is well
         self._known: set[str] = set()
-        self._client = _connect(
-            **settings.client_options(),
+        self._client = connect(
+            _Client,
+            settings,
+            connect_timeout,
             acks="all",
             enable_idempotence=True,
             allow_auto_create_topics=False,
             linger_ms=linger_ms,
             batch_size=batch_bytes,
             max_block_ms=int(_METADATA_SECONDS * 1000),
-            bootstrap_timeout_ms=int(connect_timeout * 1000),
             request_timeout_ms=int(request_timeout * 1000),
             delivery_timeout_ms=_NEVER_MS,
             # Its default of 30 s would keep a producer waiting long after a broker is back.
@@ -162,18 +163,3 @@ def reason_of(error: BaseException) -> str:
     # Errors without a message of their own are written as "[Error 59] UnknownProducerIdError: None".
     text = text.splitlines()[0] if text else ""
     return (kind if not text or kind in text else f"{kind}: {text}")[:300]
-
-
-def _connect(**options: Any) -> _Client:
-    opened: list[KafkaNetClient] = []
-
-    def open_network(**its_options: Any) -> KafkaNetClient:
-        opened.append(KafkaNetClient(**its_options))
-        return opened[-1]
-
-    try:
-        return _Client(kafka_client=open_network, **options)
-    except BaseException:
-        for each in opened:
-            each.close()  # the library leaves its sockets open
-        raise

@@ -3,17 +3,28 @@
 import logging
 import os
 import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.services.kafka import find_tansu
 from tests.services.need import need
 
-from headrace_producers import BufferFull, DeliveryFailed, KafkaSettings, Producer, ProducerClosed, TopicMissing
-from headrace_producers.admin import ensure_topics
+from headrace_producers import (
+    BufferFull,
+    DeliveryFailed,
+    KafkaSettings,
+    Producer,
+    ProducerClosed,
+    ResultReader,
+    TopicMissing,
+)
+from headrace_producers.admin import ensure_topics, missing_topics
 from headrace_producers.kafka import KafkaSink
-from headrace_schemas import HeadraceError
-from headrace_schemas.errors import Unavailable
+from headrace_schemas import HeadraceError, Topic
+from headrace_schemas.errors import ConfigurationError, Unavailable
 
 
 @pytest.fixture
@@ -39,6 +50,53 @@ def test_no_broker_is_said_with_its_address():
     """A producer that cannot connect says where it looked."""
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 "):
         KafkaSink(KafkaSettings.at("127.0.0.1:1"), max_block=0.5)
+
+
+def test_a_broker_without_tls_is_said_in_words(embedded_kafka):
+    """A handshake that nobody answers ends in time, for a producer, a reader, and whoever looks for topics."""
+    settings = replace(embedded_kafka.settings(), security_protocol="SSL")
+    with pytest.raises(Unavailable, match="speak TLS"):
+        KafkaSink(settings, max_block=0.1)
+    with pytest.raises(Unavailable, match="speak TLS"):
+        ResultReader(settings, connect_timeout=0.1).open()
+    with pytest.raises(Unavailable, match="speak TLS"):
+        missing_topics(settings, [Topic.RESULTS], timeout=0.1)
+
+
+_TRIED = """
+import gc, os, threading
+from headrace_producers import KafkaSettings, ResultReader
+from headrace_producers.admin import missing_topics
+from headrace_producers.kafka import KafkaSink
+from headrace_schemas import HeadraceError, Topic
+away = KafkaSettings.at("127.0.0.1:1")
+for _ in range(3):
+    for attempt in (
+        lambda: KafkaSink(away, max_block=0.1),
+        lambda: ResultReader(away, connect_timeout=0.1).open(),
+        lambda: missing_topics(away, [Topic.RESULTS], timeout=0.1),
+    ):
+        try:
+            attempt()
+        except HeadraceError:
+            pass
+gc.collect()
+print(len(threading.enumerate()), [os.readlink(f"/proc/self/fd/{each}") for each in range(3, 20) if
+    os.path.lexists(f"/proc/self/fd/{each}")])
+"""
+
+
+def test_who_does_not_reach_a_broker_leaves_nothing_behind():
+    """No thread and no open file, however often. In a process of its own: test runners keep what was raised."""
+    done = subprocess.run([sys.executable, "-c", _TRIED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["1", "[]"]
+
+
+def test_a_ca_file_that_is_not_there_is_named():
+    """With its variable."""
+    settings = replace(KafkaSettings.at("127.0.0.1:1"), security_protocol="SSL", ca_file="/nowhere.pem")
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_KAFKA_CA_FILE is '/nowhere\.pem'"):
+        KafkaSink(settings)
 
 
 def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
