@@ -228,7 +228,7 @@ def test_a_refusal_keeps_a_bounded_part_of_its_headers():
 def test_ten_thousand_mutated_records_add_up(tmp_path):
     """No mutation raises; in the ledger each refusal is one dead letter, each job accepted is there, nothing else.
 
-    What is accepted already is told again only where its content is another.
+    What is accepted already is told again only where its content is another, or its record is wrong.
     """
     ledger = Ledger.at(f"sqlite:///{tmp_path / 'ledger.db'}")
     migrate(ledger.engine)
@@ -250,7 +250,7 @@ def test_ten_thousand_mutated_records_add_up(tmp_path):
             if owners.setdefault(item.job_id, item.tenant) != item.tenant:
                 told.add(refusal_id(item.record.topic, item.record.partition, item.record.offset))
         for item in (i for i in part if isinstance(i, Burial)):
-            if item.refers_to not in accepted or accepted[item.refers_to] != content(item.value):
+            if not item.sound or accepted.get(item.refers_to, ()) != content(item.value):
                 told.add(item.id)
     letters = ledger.read(select(DEAD_LETTERS.c.id, DEAD_LETTERS.c.reason))
     assert {row.id for row in letters} == told

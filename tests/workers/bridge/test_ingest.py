@@ -98,6 +98,17 @@ def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, inges
     assert done_with(ledger, kafka, Topic.GENERATION) == 13
 
 
+def test_a_refused_record_is_told_with_its_key_and_its_place(ledger, kafka, ingests):
+    """As Kafka has them, so that whoever sent it under a key of its own finds it."""
+    job = generation(idempotency_key="k")
+    write(kafka, [record(job), record(job, key=b"my-own-key")])
+    ingest = ingests(kafka)
+    until(ingest, lambda: len(ledger.dead(DeadFilter(id="my-own-key"))) == 1)
+    (letter,) = ledger.dead(DeadFilter(id=job.job_id("")))
+    assert (letter.key, letter.topic, letter.partition, letter.offset) == ("my-own-key", "jobs.generation", 0, 1)
+    assert states(ledger) == {job.job_id(""): "active"}
+
+
 def test_header_names_that_are_no_utf8_stop_nothing(ledger, kafka, ingests):
     """Such a header is passed over as any that is not ours: its job is taken, its batch is read, a refusal shows it."""
     odd = (OddName(b"trace\xff\x00"), b"1")

@@ -44,18 +44,20 @@ def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
 
 
 def test_what_was_accepted_before_is_not_refused_when_it_comes_again(ledger, job):
-    """The same job may come too late at its second reading: no letter. Anything else under its id has one."""
+    """The same job may come too late at its second reading: no letter. Anything else under its id has one.
+
+    So has the same job in a record that is wrong, such as under a key that is not its id: its sender waits elsewhere.
+    """
     accepted, stranger = job(), job()
     ledger.ingest([accepted])
-    same = refusal("1", accepted.id, accepted.payload)
-    ledger.ingest(
-        [], [same, refusal("2", stranger.id, accepted.payload), refusal("3", None), refusal("4", accepted.id)]
-    )
-    assert {letter.id for letter in ledger.dead(DeadFilter())} == {"2", "3", "4"}
+    same, wrong = refusal("1", accepted.id, accepted.payload), refusal("5", accepted.id, accepted.payload, sound=False)
+    others = [refusal("2", stranger.id, accepted.payload), refusal("3", None), refusal("4", accepted.id)]
+    ledger.ingest([], [same, *others, wrong])
+    assert {letter.id for letter in ledger.dead(DeadFilter())} == {"2", "3", "4", "5"}
     assert ledger.job(accepted.id).job.state == "active"
 
 
-def refusal(number, job_id, value=b"{}"):
+def refusal(number, job_id, value=b"{}", *, sound=True):
     """A record that was refused."""
     return Burial(id=number, job_id=None, refers_to=job_id, tenant=None, category=Category.INVALID, reason="too late",
-                  stage="ingest", attempts=0, topic=Topic.GENERATION, value=value)  # fmt: skip
+                  stage="ingest", attempts=0, topic=Topic.GENERATION, value=value, sound=sound)  # fmt: skip

@@ -5,11 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.database import connect, reading
+from headrace_workers.cli.dead_views import letter_dict
+from headrace_workers.ledger.database import connect, reading, writing
+from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate, newest, require_current
-from headrace_workers.ledger.tables import METADATA
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import DEAD_LETTERS, METADATA
 
 
 def test_migrations_make_the_tables_that_the_code_has(ledger):
@@ -28,3 +32,23 @@ def test_two_migrations_at_once_both_succeed(ledger_url):
     """Several processes may start at once on an empty database."""
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: migrate(connect(ledger_url)), range(2))) == [newest()] * 2
+
+
+def test_a_ledger_with_letters_of_before_is_brought_up_to_date(ledger_url):
+    """A refusal becomes what it is: it refers to a job, and ends none; the letters of jobs stay theirs."""
+    engine = connect(ledger_url)
+    migrate(engine, "0001")
+    row = {
+        "tenant": "a", "category": "invalid", "reason": "r", "attempts": 0, "topic": "jobs.generation", "headers": "{}",
+        "value": b"{}", "truncated": False, "died_at": 1,
+    }  # fmt: skip
+    rows = [row | {"id": str(n), "job_id": f"j{n}", "stage": stage} for n, stage in enumerate(("ingest", "generate"))]
+    names = ", ".join(rows[0])
+    with writing(engine) as tx:
+        tx.execute(text(f"INSERT INTO dead_letters ({names}) VALUES (:{', :'.join(rows[0])})"), rows)
+    migrate(engine)
+    with reading(engine) as tx:
+        found = tx.execute(select(DEAD_LETTERS.c.job_id, DEAD_LETTERS.c.refers_to).order_by(DEAD_LETTERS.c.id)).all()
+    assert [tuple(each) for each in found] == [(None, "j0"), ("j1", None)]
+    (letter,) = Ledger(engine).dead(DeadFilter(id="j0"))
+    assert letter_dict(letter)["size"] == 2

@@ -51,6 +51,7 @@ Accepted = NewJob | Cancellation | Burial
 def accept(record: Record, rules: Rules) -> Accepted:
     """Decide about one record. Whatever is in it, this returns: a bad record is a `Burial`."""
     envelope: Envelope | None = None
+    sound = False
     try:
         if record.unreadable is not None:
             raise InvalidRecord(record.unreadable)
@@ -67,10 +68,11 @@ def accept(record: Record, rules: Rules) -> Accepted:
         if not isinstance(event, GenerationJob | EvaluationJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
         _check_names(record, envelope, event.job_id(envelope.id), "the id of its tenant and idempotency key (or ce_id)")
+        sound = True  # what follows depends on the time and on the models there are
         _check(event, envelope, rules)
         return _new_job(record, envelope, event, rules)
     except HeadraceError as error:
-        return _refusal(record, envelope, error)
+        return _refusal(record, envelope, error, sound=sound)
     except (ValueError, OverflowError) as error:  # such as a deadline in the year 1, which no clock can compare
         return _refusal(record, envelope, InvalidRecord(f"a value cannot be used: {error}"))
 
@@ -140,7 +142,7 @@ def _tokens(job: Job, models: KnownModels) -> int:
     return estimate_tokens(job) if prompt is None else prompt + job.sampling.max_tokens
 
 
-def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError) -> Burial:
+def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError, *, sound: bool = False) -> Burial:
     tenant, job_id = meant(record)
     return refusal(
         record,
@@ -149,6 +151,7 @@ def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError) ->
         refers_to=job_id,
         tenant=tenant,
         traceparent=_trace(envelope) if envelope else None,
+        sound=sound,
     )
 
 

@@ -50,6 +50,7 @@ class Burial:
     correlationid: str | None = None
     refers_to: str | None = None
     size: int | None = None  # of the value, in bytes, where only a part of it is here
+    sound: bool = False  # a refused record that is good in itself: it may have been taken in before
     origin: Origin = field(default_factory=Origin)
 
 

@@ -31,14 +31,14 @@ def current(engine: Engine) -> str | None:
         return MigrationContext.configure(tx).get_current_revision()
 
 
-def migrate(engine: Engine) -> str:
-    """Bring the tables up to date, whichever process comes first; the revision."""
+def migrate(engine: Engine, to: str = "head") -> str:
+    """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision."""
     config = _config()
     with writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):
             tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config.attributes["connection"] = tx
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
     return newest()
 
 

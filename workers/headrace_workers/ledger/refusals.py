@@ -23,6 +23,7 @@ def refusal(
     refers_to: str | None,
     tenant: str | None,
     traceparent: str | None = None,
+    sound: bool = False,
 ) -> Burial:
     """The letter about a record: the same one however often the record is read.
 
@@ -43,6 +44,7 @@ def refusal(
         headers=record.shown_headers(),
         traceparent=traceparent,
         correlationid=correlationid,
+        sound=sound,
         origin=Origin(
             partition=record.partition,
             offset=record.offset,

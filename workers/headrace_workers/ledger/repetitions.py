@@ -40,9 +40,11 @@ def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
 
 
 def news(connection: Connection, refused: Sequence[Burial]) -> list[Burial]:
-    """Those of these refusals that are to be told: not of what was accepted before, with the same content."""
-    same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in refused])
-    return [burial for n, burial in enumerate(refused) if n not in same]
+    """Those of these refusals that are to be told: not of a sound record whose content was accepted before."""
+    sound = [burial for burial in refused if burial.sound]
+    same = repeated(connection, [Said(burial.refers_to or "", None, burial.value) for burial in sound])
+    silent = {burial.id for n, burial in enumerate(sound) if n in same}
+    return [burial for burial in refused if burial.id not in silent]
 
 
 def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
