@@ -6,6 +6,8 @@ import shlex
 import pytest
 from tests.acceptance.conftest import lines
 
+from headrace_workers.testing import make_echo_model
+
 pytestmark = pytest.mark.acceptance
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
@@ -55,10 +57,11 @@ def test_results_from_the_beginning(stack):
 
 
 def test_cancel_tells_what_happened(stack):
-    """A job that is delayed by a sleeping worker is cancelled; one that has ended is not."""
-    (sleeping,) = lines(stack.run("submit", "--prompt", "%%sleep:20%%", "--json"))
-    stack.run("cancel", sleeping["job_id"])
-    (job,) = lines(stack.run("status", sleeping["job_id"], "--json"))
+    """A job that waits, here for a model that nobody serves, is cancelled; one that has ended is not."""
+    make_echo_model(stack.folder / ".headrace", "unserved")
+    (waiting,) = lines(stack.run("submit", "--prompt", "x", "--model", "unserved", "--json"))
+    stack.run("cancel", waiting["job_id"])
+    (job,) = lines(stack.run("status", waiting["job_id"], "--json"))
     assert job["state"] == "cancelled"
     (done,) = lines(stack.run("submit", "--prompt", "done", "--wait", "--json"))
     stack.run("cancel", done["job_id"], code=1)
@@ -113,6 +116,7 @@ def test_output_that_cannot_be_written_is_told(stack, arguments):
     assert (full.returncode, full.stderr.splitlines()[-1]) == (
         1, "headrace: standard output cannot be written: No space left on device",
     )  # fmt: skip
+    assert ("1 of 1 jobs were published before this" in full.stderr) == (arguments[0] == "submit")
     gone = stack.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
     assert gone.returncode in (0, 141)
     assert "Traceback" not in full.stderr + gone.stderr

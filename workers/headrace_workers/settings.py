@@ -42,9 +42,6 @@ class Settings:
     compute_type: str | None = None
     inter_threads: int | None = None
 
-    def __post_init__(self) -> None:
-        check_redis_url(self.redis)
-
     @property
     def lease_ms(self) -> int:
         """The lease in milliseconds."""
@@ -62,6 +59,8 @@ class Settings:
             for name, kind in _NUMBERS.items()
             if env.get(f"HEADRACE_{name.upper()}")
         }
+        if url := env.get("HEADRACE_REDIS"):
+            check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
         return cls(
             home=home_of(env),

@@ -207,6 +207,25 @@ def test_a_full_disk_while_a_child_dies_ends_nothing(small_disk: Path, env, capl
     assert brokers_now() == set()
 
 
+def test_a_full_disk_is_told_once_and_that_it_is_over(small_disk: Path, env, caplog):
+    """Also while nobody dies of it: every process waits, and only this says for what."""
+    home = small_disk / "home"
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "headrace.stack"]
+
+    with Stack(home, children, lambda _url: None, env=env) as stack:
+        stack.check()
+        assert told() == []
+        ballast = fill(small_disk)
+        stack.check()
+        stack.check()
+        assert told() == [f"no space is left on the disk of {home}: make room; until then nothing goes on"]
+        ballast.unlink()
+        stack.check()
+        assert told()[1:] == [f"there is room again on the disk of {home}"]
+
+
 def brokers_now() -> set[int]:
     """The living brokers that this process has started."""
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)

@@ -35,6 +35,12 @@ class Publisher:
         self._tend = tend
         self._monotonic = monotonic
         self._producer: Producer | None = None
+        self._sent: set[str] = set()
+
+    @property
+    def sent(self) -> int:
+        """How many jobs the broker has confirmed."""
+        return len(self._sent)
 
     def send(self, entries: Sequence[Entry], timeout: float = _FLUSH_SECONDS) -> None:
         """Send these and wait until the broker has confirmed them; Unavailable or TopicMissing when it does not."""
@@ -46,6 +52,7 @@ class Publisher:
                 job, event_id = self._file.read(entry)
                 self._producer.submit(job, event_id=event_id)
             self._flush(self._producer, timeout)
+            self._sent.update(entry.job_id for entry in entries)
         except (Unavailable, TopicMissing):
             # A broker that came back may know neither its old topics nor this producer's sequence numbers.
             self._drop()

@@ -13,6 +13,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.streams import OutputFailed
 
 if TYPE_CHECKING:
     from headrace_producers import ResultReader
@@ -85,12 +86,16 @@ def _submit(
         return False
     settings = KafkaSettings.from_env()
     with _ledger_jobs() as (jobs, since), closing(Publisher(jobs_file)) as publisher:
-        if not wait:
-            return _send(entries, publisher, jobs, since, as_json=as_json)
-        with ResultReader(settings) as reader:
-            for chunk in _chunks(entries):
-                publisher.send(chunk)
-            return _wait(entries, publisher, jobs, since, reader, timeout=timeout, as_json=as_json, text=text)
+        try:
+            if not wait:
+                return _send(entries, publisher, jobs, since, as_json=as_json)
+            with ResultReader(settings) as reader:
+                for chunk in _chunks(entries):
+                    publisher.send(chunk)
+                return _wait(entries, publisher, jobs, since, reader, timeout=timeout, as_json=as_json, text=text)
+        except OutputFailed:
+            say(f"{publisher.sent} of {len(entries)} jobs were published before this; they go on")
+            raise
 
 
 def _send(entries: list[Entry], publisher: "Publisher", jobs: "Jobs | None", since: int, *, as_json: bool) -> bool:

@@ -141,6 +141,7 @@ class Stack:
             self.home / "log", changed=self._write_children, obstacle=lambda: obstacle(self.home)
         )
         self._written = True
+        self._obstacle: str | None = None
         self.services: Services | None = None
 
     @property
@@ -181,6 +182,7 @@ class Stack:
     def check(self) -> None:
         """One round of `watch`: for callers that have something else to do meanwhile."""
         self._supervisor.check()
+        self._tell_obstacle()
 
     def stop(self) -> None:
         """Stop all, workers before services. Stopping twice does nothing."""
@@ -217,6 +219,14 @@ class Stack:
 
     def _kafka_settings(self, address: str) -> KafkaSettings:
         return KafkaSettings.from_env({**self._env, "HEADRACE_KAFKA": address})
+
+    def _tell_obstacle(self) -> None:
+        """A full disk ends no process: all wait for it. So it is said here, once, and that it is over."""
+        before, self._obstacle = self._obstacle, obstacle(self.home)
+        if self._obstacle and not before:
+            log("stack", logging.WARNING, Action.UNAVAILABLE, f"{self._obstacle}; until then nothing goes on")
+        elif before and not self._obstacle:
+            log("stack", logging.WARNING, Action.RESUMED, f"there is room again on the disk of {self.home}")
 
     def _write_children(self, running: Sequence[Child]) -> None:
         """For whoever comes after a kill: where the list cannot be written, work goes on without."""
