@@ -118,6 +118,7 @@ def look(connection: Connection, lease_ms: int) -> int:
     if locks_rows(connection):
         early = early.with_for_update(skip_locked=True)
     ids = list(connection.execute(early).scalars())
-    if ids:
-        connection.execute(update(CLAIMS).where(among(connection, CLAIMS.c.id, ids)).values(lease_until=due))
+    if not ids:
+        return 0
+    connection.execute(update(CLAIMS).where(among(connection, CLAIMS.c.id, ids)).values(lease_until=due))
     return gap
