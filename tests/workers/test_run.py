@@ -70,7 +70,7 @@ def ledger(tmp_path):
 
 def runner(ledger, step, tasks=None, others=None, **settings):
     """A runner whose steps on the model's queue are this one, and beside them `others`."""
-    settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="", ledger="", **settings)
+    settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = {("model.echo", stage): step for stage in ("generate", "judge")} | (others or {})
     return Runner(
         ledger=ledger, steps=steps, settings=settings,
