@@ -32,8 +32,8 @@ def awaited(error: BaseException) -> Awaited:
 
 def words(error: BaseException) -> str:
     """What an error says, in one line, and never nothing."""
-    said = " ".join(str(error).split())
     name = type(error).__name__
+    said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
     if not said or said in ("None", name):
         return name
     return said[:300] if isinstance(error, Unavailable) else f"{name}: {said}"[:300]

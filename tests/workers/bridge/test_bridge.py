@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
@@ -10,7 +11,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.loop import keep_going
-from headrace_workers.progress import Progress
+from headrace_workers.progress import Awaited, Progress
 
 
 class Idle:
@@ -93,3 +94,23 @@ def test_a_loop_goes_on_when_a_service_comes_back():
 
     keep_going(once, stop, Progress().loop("test"))
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY])
+def test_what_ingest_and_relay_wait_for_is_told_to_their_loops(tmp_path, duty):
+    """So `headrace health` names a partition that cannot be read, and a broker that takes no events."""
+    stop, progress, lacking = threading.Event(), Progress(), Awaited("Kafka", "frozen")
+    part = Idle()
+    part.waits = lacking
+    part.once = lambda *_: lacking if duty is Duty.INGEST else 0
+    with sqlite_ledger(tmp_path) as ledger:
+        known = {name: Idle() for name in ("ears", "ingest", "dispatch", "relay", "reap", "bell")} | {str(duty): part}
+        made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
+                      events=threading.Event(), progress=progress, **known)  # fmt: skip
+        thread = threading.Thread(target=made.run, args=(stop,))
+        thread.start()
+        try:
+            eventually(lambda: [loop.state().awaited for loop in progress.loops] == [lacking])
+        finally:
+            stop.set()
+            thread.join()
