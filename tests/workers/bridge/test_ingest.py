@@ -322,6 +322,29 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
     until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
 
 
+def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
+    """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
+    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
+    jobs = [keyed(number) for number in range(3)]
+    ingest = ingests(kafka)
+    until(ingest, lambda: ingest._consumer and ingest._consumer.assignment())
+    parse = ingest._fetches._parse
+
+    def fail(completed):
+        if completed.topic_partition == (kafka.topic(Topic.GENERATION), 0):
+            raise KafkaError("no whole batch")
+        return parse(completed)
+
+    ingest._fetches._parse = fail
+    write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
+    until(ingest, lambda: len(states(ledger)) == 2 and ledger.troubles())
+    assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
+    [trouble] = ledger.troubles()
+    assert trouble.reason.endswith("no whole batch; the other partitions go on")
+    ingest._fetches._parse = parse
+    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
+
+
 def test_a_bridge_without_partitions_says_so(ledger, kafka, ingests, monkeypatch):
     """In the ledger and to its loop, on each broker; with the first partition that is over."""
     monkeypatch.setattr(partition_watch, "LASTS", 0.0)

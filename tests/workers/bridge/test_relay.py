@@ -2,16 +2,19 @@
 
 import threading
 import time
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
 from tests.services.records import read
 
 from headrace_producers.admin import ensure_topics
+from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import AWAY
@@ -219,6 +222,42 @@ def test_of_many_only_those_that_are_too_large_are_set_aside(ledger, apache_kafk
     assert [int(row.key[1:]) for row in ledger.aside()] == [3, 10, 11]
     told = {int(record.value.split()[0]) for record in read(kafka, PUBLISHED)}
     assert told == set(range(100)) - {3, 43, 83, 50, 90, 51, 91}
+
+
+class Dying:
+    """A producer as kafka-python's: it sends what it has when it is waited for, the last first, and after one refusal
+    it fails all with the same error."""
+
+    taken: ClassVar[list[bytes]] = []
+
+    def __init__(self, **_options):
+        self._dead = False
+        self._left = []
+        self._sent = []
+
+    def send(self, _topic, *, value, **_record):
+        self._left.append(value)
+        return SimpleNamespace(get=lambda timeout: self._result(value))
+
+    def _result(self, wanted):
+        while self._left:
+            value = self._left.pop()
+            self._dead = self._dead or value == b"large"
+            if not self._dead:
+                self._sent.append(value)
+        if wanted not in self._sent:
+            raise MessageSizeTooLargeError
+        self.taken.append(wanted)
+
+
+def test_who_fails_after_anothers_refusal_is_sent_by_a_new_client(monkeypatch):
+    """Whatever the order in which they fail: only what is refused when it is alone is refused."""
+    monkeypatch.setattr("kafka.KafkaProducer", Dying)
+    values = [b"1", b"2", b"large", b"3", b"large", b"4"]
+    rows = [OutboxRow(n, Outgoing(PUBLISHED[0], f"k{n}", {}, value)) for n, value in enumerate(values)]
+    done = Publisher(KafkaSettings.at("127.0.0.1:9")).publish(rows, timestamp=0, seconds=5)
+    assert (sorted(done.confirmed), sorted(done.refused), done.error) == ([0, 1, 3, 5], [2, 4], None)
+    assert sorted(Dying.taken) == [b"1", b"2", b"3", b"4"]
 
 
 def test_what_this_client_itself_will_not_send_is_set_aside(ledger, kafka, relays):
