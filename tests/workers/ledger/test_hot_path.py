@@ -16,7 +16,7 @@ from headrace_workers.ledger.start import start
 
 SCANS = ("Seq Scan", "SCAN ")
 # One row a group or a tenant or a bridge: a scan of these is a page.
-SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW", "anon_")
+SMALL = ("claims", "budgets", "turns", "duties", "CONSTANT ROW", "anon_", "(subquery")
 
 
 @contextmanager

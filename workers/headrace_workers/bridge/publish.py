@@ -5,9 +5,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from kafka.errors import InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.partitioner.default import DefaultPartitioner, murmur2
 
 from headrace_producers.settings import KafkaSettings
 from headrace_workers.away import words
@@ -74,12 +76,29 @@ class _Run:
             self.held.add(row.record.key)
 
 
+class _Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has no types
+    """Kafka's own: the same key, the same partition. A job's events are hashed once, in Python, and not each time."""
+
+    def __init__(self) -> None:
+        self._hash = lru_cache(maxsize=8_192)(murmur2)
+
+    def partition(
+        self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: Any, cluster: Any
+    ) -> int:
+        """The partition of a record."""
+        if serialized_key is None:
+            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
+        partitions = sorted(cluster.partitions_for_topic(topic))
+        return int(partitions[(self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions)])
+
+
 class Publisher:
     """A kafka-python producer that keeps its time limits, and is made anew after each failure."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._producer: Any = None
+        self._partitions = _Partitions()
 
     def publish(self, rows: Sequence[OutboxRow], *, timestamp: int, seconds: float) -> Published:
         """Send all and wait for all, `seconds` at most. `timestamp` (ms) is the records' in Kafka."""
@@ -149,7 +168,7 @@ class Publisher:
         if self._producer is None:
             from kafka import KafkaProducer
 
-            self._producer = KafkaProducer(**self._kafka.client_options(), **_PRODUCER)
+            self._producer = KafkaProducer(**self._kafka.client_options(), **_PRODUCER, partitioner=self._partitions)
         return self._producer.send(
             self._kafka.topic(row.record.topic),
             key=row.record.key.encode() if row.record.key else None,

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, delete, func, select, text, update
 
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import Event, encode, topic_for, type_of
@@ -73,28 +73,32 @@ def peek(connection: Connection, limit: int, max_bytes: int = 2**62) -> list[Out
 
     What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
     """
+    rows = connection.execute(_OLDEST, {"most": limit, "bytes": max_bytes}).all()
+    return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
+
+
+def _oldest() -> Select[Any]:
     aside = OUTBOX.alias("aside")
     behind = (
         select(aside.c.id)
         .where(aside.c.key == OUTBOX.c.key, text("aside.set_aside_at IS NOT NULL"), aside.c.id < OUTBOX.c.id)
         .exists()
     )
-    sizes = connection.execute(
-        select(OUTBOX.c.id, func.length(OUTBOX.c.value))
+    # The limit comes before the sum: else the sum would read all that waits.
+    first = (
+        select(OUTBOX)
         .where(OUTBOX.c.set_aside_at.is_(None), ~behind)
         .order_by(OUTBOX.c.id)
-        .limit(limit)
-    ).all()
-    before = accumulate((size for _, size in sizes), initial=0)
-    ids = [number for (number, _), held in zip(sizes, before, strict=False) if held < max_bytes]
-    if not ids:
-        return []
-    rows = connection.execute(
-        select(OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.headers, OUTBOX.c.value)
-        .where(among(connection, OUTBOX.c.id, ids))
-        .order_by(OUTBOX.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .subquery()
     )
-    return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
+    size = func.length(first.c.value)
+    summed = select(first, (func.sum(size).over(order_by=first.c.id) - size).label("before")).subquery()
+    columns = (summed.c[name] for name in ("id", "topic", "key", "headers", "value"))
+    return select(*columns).where(summed.c.before < bindparam("bytes", type_=BigInteger)).order_by(summed.c.id)
+
+
+_OLDEST = _oldest()
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:

@@ -1,0 +1,31 @@
+"""Where the relay puts a key: where Kafka's own clients put it."""
+
+from uuid import uuid4
+
+from kafka.partitioner.default import DefaultPartitioner
+
+from headrace_workers.bridge.publish import _Partitions
+
+
+class Cluster:
+    """Topics with seven partitions."""
+
+    def topics(self):
+        return {"t"}
+
+    def partitions_for_topic(self, _topic):
+        return {3, 1, 0, 2, 6, 5, 4}
+
+    def available_partitions_for_topic(self, _topic):
+        return {1}
+
+
+def test_a_key_goes_where_every_client_puts_it():
+    """The same as the library's own partitioner, at the first time and after; without a key, where there is room."""
+    ours, theirs = _Partitions(), DefaultPartitioner()
+    keys = [str(uuid4()).encode() for _ in range(50)]
+    for key in keys + keys:
+        assert ours.partition("t", None, key, None, b"", Cluster()) == theirs.partition(
+            "t", None, key, None, b"", Cluster()
+        )
+    assert ours.partition("t", None, None, None, b"", Cluster()) == 1
