@@ -36,4 +36,4 @@ def words(error: BaseException) -> str:
     said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
     if not said or said in ("None", name):
         return name
-    return said[:300] if isinstance(error, Unavailable) else f"{name}: {said}"[:300]
+    return (said if isinstance(error, Unavailable) or name in said else f"{name}: {said}")[:300]
