@@ -405,3 +405,62 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(tmp_path):
                 publish_to(settings, [(f"old {number}", result(A)) for number in range(5)])
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
+def test_a_reader_that_is_closed_has_no_more(kafka, publish):
+    """Also for an iteration that goes on, and for a second `close`."""
+    with ResultReader(kafka) as reader:
+        publish(("1", result(A)), ("2", result(A)))
+        for received in reader.read(timeout=30):
+            assert received.envelope.id == "1"
+            reader.close()
+            reader.close()
+
+
+@pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
+def test_a_process_ends_without_noise(kafka, publish):
+    """A reader that nobody closed, an iteration in its middle, a fork that may not use it: no word at the end."""
+    publish(("1", result(A)), ("2", result(A)))
+    program = f"""
+import os
+from headrace_producers import KafkaSettings, ResultReader
+from headrace_schemas import HeadraceError
+reader = ResultReader(KafkaSettings.at("{kafka.address}", "{kafka.prefix}"), from_beginning=True)
+rows = reader.read(timeout=60)
+print(next(rows).envelope.id, flush=True)
+if os.fork() == 0:
+    try:
+        next(rows)
+    except HeadraceError as error:
+        print("fork" in str(error), flush=True)
+    reader.close()
+    raise SystemExit
+os.wait()
+print(next(rows).envelope.id)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, env=SOURCES
+    )
+    assert (done.stdout.split(), done.stderr, done.returncode) == (["1", "True", "2"], "", 0)
+
+
+@pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
+def test_an_interrupted_read_passes_over_nothing(kafka, publish, monkeypatch):
+    """Ctrl-C where records were fetched already: the next call hands them out."""
+    with ResultReader(kafka) as reader:
+        publish(*[(str(number), result(A)) for number in range(5)])
+        client = reader._topics._client
+        poll = client.poll
+
+        def interrupted(**options):
+            if poll(**options):
+                raise KeyboardInterrupt
+            return {}
+
+        monkeypatch.setattr(client, "poll", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(reader.read(timeout=30))
+        monkeypatch.undo()
+        rows = reader.read(timeout=30)
+        assert [next(rows).envelope.id for _ in range(5)] == ["0", "1", "2", "3", "4"]

@@ -103,7 +103,7 @@ def test_a_failed_delivery_is_raised_once_and_told_to_the_callback(own_broker):
     """Records that a dead broker did not confirm are raised by the next flush, with their ids, and only once."""
     told: list[tuple[str, HeadraceError | None]] = []
     sink = KafkaSink(
-        own_broker.settings(), delivery_timeout=1.0, on_delivery=lambda job_id, error: told.append((job_id, error))
+        own_broker.settings(), delivery_timeout=3.0, on_delivery=lambda job_id, error: told.append((job_id, error))
     )
     producer = Producer(sink)
     good = producer.generate(prompt="before")
