@@ -40,3 +40,10 @@ def test_several_workers_all_get_something() -> None:
 def test_no_prompts_make_no_batches() -> None:
     """Nothing in, nothing out."""
     assert plan_batches([], max_tokens=1, max_rows=1, workers=1) == []
+
+
+def test_what_just_fits_a_bound_fits() -> None:
+    """The bounds belong to what is allowed."""
+    assert plan_batches([10, 10], max_tokens=20, max_rows=2, workers=1) == [[0, 1]]
+    assert plan_batches([10, 10], max_tokens=99, max_rows=2, workers=1, max_steps=2) == [[0, 1]]
+    assert plan_batches([11, 10], max_tokens=99, max_rows=2, workers=1, max_steps=2) == [[0], [1]]

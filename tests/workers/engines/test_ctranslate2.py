@@ -1,5 +1,6 @@
 """The adapter over CTranslate2: on a tiny network for its rules, on SmolLM2 for real words."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -124,6 +125,21 @@ def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny
     assert there.stdout.strip() == ascii(here.text)
 
 
+def test_a_process_that_ends_right_after_an_answer_ends_well(tiny_home: Path) -> None:
+    """An engine's thread may still hold the callback that stops answers."""
+    code = (
+        "import sys, pathlib\n"
+        "from headrace_schemas import Message, Sampling\n"
+        "from headrace_workers.engines.load import load_generator\n"
+        "from headrace_workers.ports import Request\n"
+        "generator = load_generator(pathlib.Path(sys.argv[1]), 'tiny', inter_threads=1)\n"
+        "asked = Request((Message(role='user', content='x'),), Sampling(max_tokens=9, stop=('zz',)))\n"
+        "generator.generate([asked])"
+    )
+    command = [sys.executable, "-c", code, str(tiny_home)]
+    assert [subprocess.run(command, check=False).returncode for _ in range(6)] == [0] * 6
+
+
 def test_seeded_work_shares_slots_and_weights_with_others(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +197,18 @@ def test_temperature_top_k_and_top_p_reach_the_model(
     assert one(tiny, ask("what is this?", **{**wild, **narrow})) == greedy
 
 
+@pytest.mark.parametrize("narrow", [{"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_requests_of_one_call_keep_their_own_sampling(tiny: CTranslate2Generator, narrow: dict[str, float]) -> None:
+    """The engine takes one choice a batch: requests that differ in any part of it do not share one."""
+    greedy = one(tiny, ask("what is this?", max_tokens=20))
+    wild: dict[str, float] = {"temperature": 2.0, "max_tokens": 20}
+    for order in (1, -1):
+        requests = [ask("what is this?", **wild), ask("what is this?", **{**wild, **narrow})][::order]
+        loose, narrowed = done(tiny.generate(requests))[::order]
+        assert narrowed == greedy
+        assert loose.text != greedy.text
+
+
 def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +237,20 @@ def test_urgent_work_gets_the_same_answers(tiny: CTranslate2Generator) -> None:
     asked = [ask(text, max_tokens=8) for text in MIXED]
     assert done(tiny.urgent.generate(asked)) == done(tiny.generate(asked))
     assert tiny.urgent._engine is tiny._engine
+
+
+def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:
+    """It is answered while others have every slot, whatever it asks for."""
+    gate, asked = threading.Event(), [ask("now", max_tokens=4), ask("now", temperature=1.0, seed=1, max_tokens=4)]
+    others = [tiny._slots.submit(lambda: gate.wait(120), urgent=False) for _ in range(tiny.parallel)]
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            assert len(done(threads.submit(tiny.urgent.generate, asked).result(60))) == 2
+            prompts = [asked[0].messages]
+            assert threads.submit(tiny.urgent.choice_probabilities, prompts, ["a", "b"]).result(60)
+        assert not any(other.done() for other in others)
+    finally:
+        gate.set()
 
 
 def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:
@@ -258,6 +300,18 @@ def test_a_folder_that_cannot_be_loaded_says_so(tiny_home: Path, tmp_path: Path)
     for path in (tiny_home / "models" / "tiny").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 100 if path.name == "model.bin" else None])
     with pytest.raises(ConfigurationError, match="pull or convert the model again"):
+        CTranslate2Generator.load(tmp_path)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_home: Path, tmp_path: Path) -> None:
+    """It would turn every prompt into other words, and every answer too, without an error."""
+    for path in (tiny_home / "models" / "tiny").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigurationError, match=r"tokenizer.json is not this model's: its token \d+ is '.', in voc"):
         CTranslate2Generator.load(tmp_path)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong
@@ -114,6 +115,13 @@ def test_what_the_template_makes_nothing_of_is_refused(tiny: Prompts, monkeypatc
     monkeypatch.setattr(tiny._template, "render", lambda *_args, **_options: "")
     assert isinstance(tiny.count(said("x")), InvalidTemplate)
     assert isinstance(tiny.encode(said("x")), InvalidTemplate)
+
+
+def test_a_prompt_without_tokens_is_refused(tiny: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer may know none of its characters; an engine takes no empty prompt."""
+    monkeypatch.setattr(tiny, "tokenizer", Tokenizer(models.BPE()))
+    for empty in (tiny.count(said("x")), tiny.encode(said("x")), tiny.count(said("x" * 20_000))):
+        assert isinstance(empty, InvalidTemplate)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"model": {"type": "BPE"}}', b"\xff\xfe"], ids=ascii)

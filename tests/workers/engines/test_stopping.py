@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 
 
@@ -70,6 +71,11 @@ def test_a_stopper_is_needed_for_stops_and_mixed_limits_only() -> None:
 def test_text_is_cut_before_the_earliest_stop(stops: tuple[str, ...], expected: tuple[str, bool]) -> None:
     """The stop string itself is not part of the answer."""
     assert cut_at_stop("one two", stops) == expected
+
+
+def test_no_answer_is_longer_than_a_text_may_be() -> None:
+    """What is beyond is cut."""
+    assert presentable("a" * (MAX_TEXT + 1)) == "a" * MAX_TEXT
 
 
 def test_a_nul_is_replaced() -> None:

@@ -42,12 +42,19 @@ def test_digits_are_an_expectation() -> None:
         (-0.1, 0.5, 0, 0, 0),
         (0, 0, 0, 9e307, 9e307),
         (0.5,),
+        (1.02, 0, 0, 0, 0),
     ],
 )
 def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
     """Too little mass, and figures that are no probabilities, are refused."""
     with pytest.raises(Unanswered):
         read_answer(probabilities, ONE_TO_FIVE)
+
+
+def test_the_least_mass_is_enough_and_a_sum_in_half_precision_is_one() -> None:
+    """The bounds belong to what is accepted."""
+    assert read_answer((0, 0, MIN_MASS, 0, 0), ONE_TO_FIVE).value == pytest.approx(0.5)
+    assert read_answer((0, 0, 0, 0.5, 0.505), ONE_TO_FIVE).mass == 1.0
 
 
 @given(st.lists(st.floats(), min_size=5, max_size=5))
@@ -106,3 +113,10 @@ def test_a_large_context_does_not_break_the_bound_of_a_message() -> None:
     prompt = build_prompt("?" * MAX_SHORT_TEXT, subject, YES_NO, context_length=1_000_000)
     assert prompt.shortened
     assert MAX_TEXT * 0.9 < len(prompt.messages[-1].content) <= MAX_TEXT
+
+
+def test_texts_get_two_characters_a_token_beside_what_is_kept_for_the_template() -> None:
+    """256 tokens of the judge's context are not theirs."""
+    prompt = build_prompt("?", Subject("z" * 10_000, ()), YES_NO, context_length=1024)
+    kept = prompt.messages[-1].content.split("<output>")[1].split("</output>")[0].count("z")
+    assert 0.95 * 2 * (1024 - 256) < kept <= 2 * (1024 - 256)

@@ -154,6 +154,18 @@ def test_a_model_that_raises(error: Exception, passing: bool) -> None:
     assert "secret" not in (scored.scores[1].reason or "")
 
 
+def test_of_several_troubles_the_first_is_told() -> None:
+    """In the order of the criteria; each score has its own."""
+
+    def trouble(prompt: Prompt, choices: tuple[str, ...]) -> Unavailable:
+        return Unavailable("of five" if len(choices) == 5 else "of two")
+
+    first, second = GOOD, KIND
+    (scored,) = score_all([Subject("text", (first, second))], JudgeModel(trouble))
+    assert [score.reason for score in scored.scores] == ["given up: of five", "given up: of two"]
+    assert str(scored.trouble) == "of five"
+
+
 def test_a_model_that_is_away_is_asked_once_for_a_group() -> None:
     """That it is away says nothing about any subject: all are worth another try, with the scores they have so far."""
     calls = []

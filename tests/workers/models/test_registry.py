@@ -74,18 +74,25 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("line", "damage", "says"),
     [
-        ("alias = ", "cannot be read"),
-        ('alias = "bad"\n', "missing or unknown"),
-        (None, "size_bytes is 'big'"),
+        ("", "alias = ", "cannot be read"),
+        ("", "\x00", "cannot be read"),
+        ("size_bytes", "", "missing or unknown"),
+        ("size_bytes", 'size_bytes = "big"', "size_bytes is 'big'"),
+        ("size_bytes", "size_bytes = true", "size_bytes is True"),
+        ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
+        ("context_length", "context_length = -2048", "must be from 2"),
+        ("context_length", "context_length = 100000000000000000000", "must be from 2"),
+        ("engine", 'engine = "other"', "engine 'other' is none of ctranslate2, echo"),
     ],
 )
-def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, damage: str | None, says: str) -> None:
+def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:
     """One bad folder does not hide the good ones, and asking for it says what is wrong with it."""
     make_echo_model(tmp_path, "good")
     path = make_echo_model(tmp_path, "bad") / "model.toml"
-    path.write_text(path.read_text().replace("size_bytes = 0", 'size_bytes = "big"') if damage is None else damage)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(damage if each.startswith(line) else each for each in lines))
     assert [card.alias for card in list_cards(tmp_path)] == ["good"]
     with pytest.raises(ConfigurationError, match=says):
         load_card(tmp_path, "bad")

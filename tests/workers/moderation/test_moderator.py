@@ -125,6 +125,12 @@ def test_allowed_findings_make_room_for_stricter_ones() -> None:
     assert sum(f.category == "email" for f in verdict.findings) == 1
 
 
+def test_as_many_findings_as_can_be_listed_do_not_block_beside_allowed_ones() -> None:
+    """Those need no place."""
+    detectors = Fake(each("p", "phone"), "phone"), Fake(each("e", "email"))
+    assert one("e" * MAX_FINDINGS + "p", *detectors).action == "redact"
+
+
 def test_a_detector_that_stopped_early_blocks() -> None:
     """Many findings of low score may hide the one that counts: the text is not shown."""
     verdict = one("b" * MAX_DETECTIONS, Fake(each("b", "profanity", 0.6), "profanity"))

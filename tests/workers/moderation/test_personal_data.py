@@ -32,6 +32,7 @@ def found(detector: PersonalDataDetector, text: str) -> list[tuple[str, str]]:
         ("Ring (415) 555-2671 before noon.", "phone", "(415) 555-2671"),
         ("Our line: 415-555-2671.", "phone", "415-555-2671"),
         ("Please call 4155552671.", "phone", "4155552671"),
+        ("PLEASE CALL 4155552671.", "phone", "4155552671"),
         ("Büro: 089/1234567, Herr Maier.", "phone", "089/1234567"),
         ("Portable : 06 12 34 56 78.", "phone", "06 12 34 56 78"),
     ],

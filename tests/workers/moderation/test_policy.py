@@ -40,6 +40,13 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert policy.blocklist == tmp_path / "list.txt"
 
 
+def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
+    """Both ends included."""
+    for score in (0, 1, 1.0):
+        file = write(tmp_path, f'[categories]\nemail = {{ action = "block", min_score = {score} }}\n')
+        assert load_policy(file).rules["email"] == Rule("block", float(score))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -74,3 +74,10 @@ def test_a_long_sentence_does_not_hide_an_insult(profanity: ProfanityDetector) -
 def test_plain_words_name_no_insult() -> None:
     """The list of words that are not read does not hide the insults that policies are for."""
     assert not plain_words() & {"idiot", "moron", "stupid", "asshole", "bitch", "fuck", "faggot", "crap", "ass"}
+
+
+def test_a_doubtful_word_is_told_with_its_doubt(profanity: ProfanityDetector) -> None:
+    """What to do about it is the policy's: a word alone in a text is reported from 0.5 on."""
+    ((found,),) = profanity.detect(["pissed"])
+    assert (found.start, found.end) == (0, 6)
+    assert 0.5 <= found.score < 0.9

@@ -15,6 +15,12 @@ def test_overlapping_spans_become_one_named_after_the_longest() -> None:
     assert redact("abcdefgh", [Span(1, 3, "phone"), Span(2, 6, "card"), Span(5, 7, "ssn")]) == "a[CARD]h"
 
 
+def test_a_chain_of_spans_is_named_after_its_longest_wherever_that_stands() -> None:
+    """A short one between does not let a middling one name the whole."""
+    assert merge([Span(0, 10, "card"), Span(1, 3, "ssn"), Span(2, 7, "phone")]) == [Span(0, 10, "card")]
+    assert merge([Span(0, 2, "phone"), Span(0, 5, "card"), Span(4, 6, "ssn")]) == [Span(0, 6, "card")]
+
+
 def test_the_first_of_equals_names_the_span() -> None:
     """Two detectors on one span: the first one names it."""
     assert merge([Span(0, 4, "phone"), Span(0, 4, "card")]) == [Span(0, 4, "phone")]

@@ -60,6 +60,7 @@ def test_private_key_is_found_with_its_body(secrets: SecretsDetector, end: str) 
         "commit 3f786850e387550fdab836ed7e6dc881de23001b fixed issue 42 on 2024-05-12",
         "See https://example.com/a/b?c=d#e:f and key = value; token: none",
         "id 123e4567-e89b-12d3-a456-426614174000, sha256 " + "ab" * 32,
+        "sk-learn-pipelines-with-many-hyphenated-words-in-them, as in version-10203040",
         "The skeleton key opens risk-assessment-and-management-procedures-for-2024.",
     ],
 )

@@ -3,8 +3,10 @@
 CTranslate2 is safe in threads and not across a fork: load after the fork, or in a spawned process.
 """
 
+import atexit
 import json
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -56,11 +58,12 @@ class CTranslate2Generator:
         self._placement = placement
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
+        _check_vocabulary(folder, prompts.tokenizer)
         self._end_ids = _end_ids(folder, prompts.tokenizer)
         self._vocabulary_size = prompts.tokenizer.get_vocab_size(with_added_tokens=True)
         self._urgent = False
         self._slots = Slots(placement.inter_threads)
-        self._engine = ctranslate2.Generator(
+        self._engine: Any = ctranslate2.Generator(
             str(folder),
             device=placement.device,
             compute_type=placement.compute_type,
@@ -68,6 +71,7 @@ class CTranslate2Generator:
             intra_threads=placement.intra_threads,
             max_queued_batches=-1,  # the slots bound what comes
         )
+        atexit.register(_let_go, weakref.ref(self))
 
     @classmethod
     def load(
@@ -287,6 +291,27 @@ def _sampling_options(sampling: Sampling) -> dict[str, Any]:
         "sampling_topp": sampling.top_p,
         "sampling_temperature": sampling.temperature,
     }
+
+
+def _let_go(generator: "weakref.ref[CTranslate2Generator]") -> None:
+    """End the engine's threads while Python still runs: one that puts a callback away later aborts the process."""
+    loaded = generator()
+    if loaded is not None:
+        loaded._engine = None
+
+
+def _check_vocabulary(folder: Path, tokenizer: Tokenizer) -> None:
+    """ConfigurationError when the weights' tokens are not the tokenizer's. One of them may have more, as padding."""
+    beside = folder / "vocabulary.json"
+    if not beside.is_file():
+        return
+    for index, token in enumerate(json.loads(beside.read_text(encoding="utf-8"))):
+        other = tokenizer.id_to_token(index)
+        if other is not None and other != token:
+            raise ConfigurationError(
+                f"{folder / 'tokenizer.json'} is not this model's: its token {index} is {other!r}, in {beside.name} "
+                f"{token!r}; pull or convert the model again"
+            )
 
 
 def _end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:

@@ -48,6 +48,8 @@ class Prompts:
         if isinstance(text, HeadraceError):
             return text
         tokens: list[str] = self.tokenizer.encode(text, add_special_tokens=False).tokens
+        if not tokens:
+            return self._nothing()
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
 
     def count(self, messages: Sequence[Message]) -> int | HeadraceError:
@@ -60,12 +62,14 @@ class Prompts:
         read = _READ_FIRST
         while True:
             tokens = len(self.tokenizer.encode(text[:read], add_special_tokens=False))
+            if read >= len(text) and not tokens:
+                return self._nothing()
             if read >= len(text):
                 return tokens if self.room(tokens) >= 1 else self._too_long(f"{tokens} tokens")
             if self.room(tokens - tokens // _CUT_DOUBT) < 1:
                 return self._too_long(f"{tokens} tokens in the first {read} of its {len(text)} characters")
             about = tokens * len(text) // read
-            if about <= self._card.context_length // 2:
+            if tokens and about <= self._card.context_length // 2:
                 return about
             read *= 4
 
@@ -74,7 +78,10 @@ class Prompts:
             text = self._template.render(messages, max_chars=self._max_chars)
         except (PromptTooLong, InvalidTemplate) as error:
             return error
-        return text or InvalidTemplate(f"the chat template of {self._card.alias} makes nothing of these messages")
+        return text or self._nothing()
+
+    def _nothing(self) -> InvalidTemplate:
+        return InvalidTemplate(f"the chat template of {self._card.alias} makes nothing of these messages")
 
     def _too_long(self, size: str) -> PromptTooLong:
         return PromptTooLong(

@@ -22,6 +22,7 @@ from headrace_workers.log import Action, log
 Engine = Literal["ctranslate2", "echo"]
 
 CARD_FILE: Final = "model.toml"
+MAX_CONTEXT: Final = 100_000_000  # tokens
 RESCAN_SECONDS: Final = 1.0  # a burst of unknown aliases costs one look at the disk a second
 
 _ALIAS: Final = TypeAdapter[str](Alias)
@@ -82,10 +83,15 @@ def read_card(folder: Path) -> ModelCard:
         odd = ", ".join(sorted(content.keys() ^ expected.keys()))
         raise ConfigurationError(f"{path} has missing or unknown entries: {odd}; pull or convert the model again")
     for name, kind in expected.items():
-        if not isinstance(content[name], int if kind is int else str):
+        if type(content[name]) is not (int if kind is int else str):  # a bool is an int to isinstance
             raise ConfigurationError(f"{path}: {name} is {content[name]!r}, which has the wrong type")
     if content["engine"] not in get_args(Engine):
         raise ConfigurationError(f"{path}: engine {content['engine']!r} is none of {', '.join(get_args(Engine))}")
+    # An answer needs a token beside the prompt's; no context of today's models is longer.
+    if not 2 <= content["context_length"] <= MAX_CONTEXT:
+        raise ConfigurationError(
+            f"{path}: context_length is {content['context_length']}; it must be from 2 to {MAX_CONTEXT} tokens"
+        )
     return ModelCard(**content)
 
 

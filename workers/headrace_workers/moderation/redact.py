@@ -32,7 +32,7 @@ def merge(spans: Iterable[Span]) -> list[Span]:
     """The spans in order, those that overlap joined. Spans that only touch stay apart."""
     merged: list[Span] = []
     longest = 0  # length of the span that named the last group
-    for span in sorted((s for s in spans if s.start < s.end), key=lambda s: (s.start, -s.end)):
+    for span in sorted((s for s in spans if s.start < s.end), key=lambda s: s.start):
         length = span.end - span.start
         if merged and span.start < merged[-1].end:
             last = merged[-1]
