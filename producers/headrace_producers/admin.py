@@ -12,6 +12,7 @@ from headrace_schemas.topics import INBOUND, Topic
 # What a job's records need: one partition keeps a job's order, four let as many bridges share the work.
 PARTITIONS = 4
 _HEADROOM = 64 * 1024  # headers and framing
+_MADE_WITH = MAX_EVENT_BYTES + _HEADROOM  # also where jobs come in: what is too large is refused there with a reason
 MAX_JOB_RECORD_BYTES = 1024**2  # a job of the largest size with its headers: no more than Kafka's own default takes
 
 _LIMIT = "max.message.bytes"
@@ -31,7 +32,7 @@ def ensure_topics(
     if not missing:
         return []
     options = {"num_partitions": partitions, "replication_factor": replication}
-    names = {settings.topic(t): {**options, "configs": {_LIMIT: str(wanted_limit(t))}} for t in missing}
+    names = {settings.topic(t): {**options, "configs": {_LIMIT: str(_MADE_WITH)}} for t in missing}
     try:
         with _admin(settings, timeout) as admin:
             answer = admin.create_topics(names, raise_errors=False)["topics"]
@@ -49,8 +50,8 @@ def ensure_topics(
 
 
 def wanted_limit(topic: Topic) -> int:
-    """Bytes that a topic must take in one record. What was accepted must never be too large to be answered."""
-    return MAX_JOB_RECORD_BYTES if topic in INBOUND else MAX_EVENT_BYTES + _HEADROOM
+    """Bytes that a topic must at least take in one record. What was accepted must never be too large to be answered."""
+    return MAX_JOB_RECORD_BYTES if topic in INBOUND else _MADE_WITH
 
 
 def topic_limits(
