@@ -39,7 +39,7 @@ def test_a_file_of_evaluations_needs_no_model(tmp_path):
 
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
     """Killed, interrupted, stopped, and run again each time: each line has one receipt, and what was written stands."""
-    jobs = [{"prompt": f"%%sleep:0.01%% {number}"} for number in range(900)]
+    jobs = [{"prompt": f"%%sleep:0.02%% {number}"} for number in range(900)]
     (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
     out = shell.folder / "out.jsonl"
     before: list[bytes] = []
