@@ -100,3 +100,14 @@ def test_long_hostile_text_comes_to_an_end() -> None:
 def test_an_empty_list_finds_nothing() -> None:
     """A file of comments is a valid list."""
     assert BlocklistDetector(["# nothing"]).detect(["text", ""]) == [[], []]
+
+
+def test_the_longest_of_terms_that_begin_alike_is_redacted() -> None:
+    """What a shorter one leaves would tell the rest."""
+    ((found,),) = BlocklistDetector(["falcon", "falcon nest"]).detect(["the falcon nest here"])
+    assert (found.start, found.end) == (4, 15)
+
+
+def test_a_regex_that_matches_nothing_between_characters_finds_nothing() -> None:
+    """There is nothing to hide."""
+    assert BlocklistDetector([r"re:\b"]).detect(["a b"]) == [[]]

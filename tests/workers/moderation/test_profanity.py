@@ -1,8 +1,10 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace_workers.moderation.profanity import WINDOW_WORDS, ProfanityDetector, plain_words
+from headrace_workers.moderation.profanity import WINDOW_WORDS, ProfanityDetector, _sentence_ends, plain_words
 
 
 def found(detector: ProfanityDetector, text: str, least: float = 0.9) -> list[str]:
@@ -81,3 +83,10 @@ def test_a_doubtful_word_is_told_with_its_doubt(profanity: ProfanityDetector) ->
     ((found,),) = profanity.detect(["pissed"])
     assert (found.start, found.end) == (0, 6)
     assert 0.5 <= found.score < 0.9
+
+
+@given(text=st.text(st.sampled_from(".!…\n ab\t\x85"), max_size=12))
+def test_sentences_end_where_the_plain_pattern_says(text: str) -> None:
+    """Which is quadratic in a long run of stops, and so is not used."""
+    plain = re.compile(r"[.!?…:;\n]+(?=\s|$)")
+    assert list(_sentence_ends(text)) == [match.start() for match in plain.finditer(text)]
