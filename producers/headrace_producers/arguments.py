@@ -16,7 +16,7 @@ V = TypeVar("V", bound=Value)
 
 Deadline = datetime | timedelta | None
 
-_MAX_EVENT_ID = 256
+_MAX_HEADER = 256
 
 
 def validated(build: Callable[..., V], fields: Mapping[str, Any]) -> V:
@@ -55,9 +55,18 @@ def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
 
 def check_event_id(event_id: str) -> str:
     """The event's id, where it can be a `ce_id` header."""
-    if not 0 < len(event_id) <= _MAX_EVENT_ID or not event_id.isprintable():
-        raise InvalidJob(f"event_id: must be 1 to {_MAX_EVENT_ID} printable characters")
-    return event_id
+    return _header_text("event_id", event_id)
+
+
+def check_correlationid(correlationid: str | None) -> str | None:
+    """The caller's own name for what a job belongs to, where it can be a `ce_correlationid` header; or None."""
+    return None if correlationid is None else _header_text("correlationid", correlationid)
+
+
+def _header_text(name: str, text: str) -> str:
+    if not 0 < len(text) <= _MAX_HEADER or not text.isprintable():
+        raise InvalidJob(f"{name}: must be 1 to {_MAX_HEADER} printable characters")
+    return text
 
 
 def check_traceparent(traceparent: str | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from headrace_producers.arguments import (
     Deadline,
+    check_correlationid,
     check_event_id,
     check_traceparent,
     deadline_at,
@@ -85,11 +86,13 @@ class Producer:
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
         traceparent: str | None = None,
+        correlationid: str | None = None,
     ) -> str:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
-        the same job. Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
+        the same job. `correlationid` is a name of your own, which every event about the job carries.
+        Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
             "temperature": temperature,
@@ -118,7 +121,7 @@ class Producer:
                 ),
             },
         )
-        return self.submit(job, traceparent=traceparent)
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
 
     def evaluate(
         self,
@@ -135,6 +138,7 @@ class Producer:
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
         traceparent: str | None = None,
+        correlationid: str | None = None,
     ) -> str:
         """Ask the judge about an output that was made elsewhere. Returns the job's id; raises as `generate` does."""
         job = validated(
@@ -155,7 +159,7 @@ class Producer:
                 ),
             },
         )
-        return self.submit(job, traceparent=traceparent)
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
 
     def submit(
         self,
@@ -163,6 +167,7 @@ class Producer:
         *,
         event_id: str | None = None,
         traceparent: str | None = None,
+        correlationid: str | None = None,
     ) -> str:
         """Send a job that is built already, under its own tenant. Returns its id.
 
@@ -170,13 +175,13 @@ class Producer:
         """
         event_id = check_event_id(event_id or str(uuid.uuid4()))
         job_id = job.job_id(event_id)
-        self._send(job, job_id, event_id, job.deadline, traceparent)
+        self._send(job, job_id, event_id, job.deadline, traceparent, correlationid)
         return job_id
 
     def cancel(self, job_id: str, *, tenant: str | None = None, reason: str = "") -> None:
         """Ask for a job to be cancelled. It wins when it is taken before the job has ended."""
         event = validated(CancelJob, {"job_id": job_id, "tenant": tenant or self._settings.tenant, "reason": reason})
-        self._send(event, job_id, str(uuid.uuid4()), None, None)
+        self._send(event, job_id, str(uuid.uuid4()), None, None, None)
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until the broker has confirmed all that was sent before; DeliveryFailed lists what it has not."""
@@ -224,6 +229,7 @@ class Producer:
         event_id: str,
         deadline: datetime | None,
         traceparent: str | None,
+        correlationid: str | None,
     ) -> None:
         envelope = Envelope(
             id=event_id,
@@ -233,6 +239,7 @@ class Producer:
             subject=job_id,
             partitionkey=job_id,
             traceparent=check_traceparent(traceparent),
+            correlationid=check_correlationid(correlationid),
             expirytime=deadline,
         )
         headers, value = encode(event, envelope)

@@ -38,6 +38,7 @@ def test_generate_sends_one_record_that_says_what_was_asked(transport):
         criteria=[ExactMatch(), JsonValid()],
         reference="Because.",
         traceparent=trace,
+        correlationid="basket 12",
     )
     transport.producer.flush()
     [record] = transport.sent()
@@ -58,6 +59,7 @@ def test_generate_sends_one_record_that_says_what_was_asked(transport):
     assert (record.topic, record.key) == (Topic.GENERATION, job_id.encode())
     assert (envelope.subject, envelope.partitionkey, envelope.source) == (job_id, job_id, "/shop")
     assert (envelope.traceparent, envelope.expirytime) == (trace, deadline)
+    assert envelope.correlationid == "basket 12"
 
 
 def test_evaluate_goes_to_its_own_topic(transport):
@@ -155,6 +157,8 @@ def test_close_sends_what_is_left_and_refuses_what_comes_after(transport):
         ({"prompt": "lone \ud800"}, "prompt: holds half of a surrogate pair.*Cut between"),
         ({"prompt": "a", "reference": "x" * 200_001}, "reference"),
         ({"prompt": "a", "traceparent": "00-zz"}, "traceparent"),
+        ({"prompt": "a", "correlationid": "two\nlines"}, "correlationid"),
+        ({"prompt": "a", "correlationid": ""}, "correlationid"),
         ({"messages": [{"role": "user", "content": "é" * 200_000}] * 3}, "bytes"),
     ],
 )
