@@ -26,12 +26,19 @@ from headrace_workers.embedded.lock import AlreadyRunning
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses, Stack, plan
 
+OTHERS: set[int] = set()  # brokers of the whole run of tests, which this process has started, too
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 
 
 def children(addresses: Addresses) -> list[ChildSpec]:
     """One child that only runs."""
     return [ChildSpec(name="bridge", argv=SLEEP, env=addresses.env())]
+
+
+@pytest.fixture(autouse=True)
+def _others_are_known() -> None:
+    OTHERS.clear()
+    OTHERS.update(brokers_now())
 
 
 @pytest.fixture
@@ -128,15 +135,15 @@ def kill_first(monkeypatch, times: int, pid_of) -> list[int]:
     return killed
 
 
-def brokers_of_ours() -> int:
-    """The broker that this process has started last."""
-    (pid,) = [child.pid for child in psutil.Process().children() if "tansu" in child.name()]
+def broker_of_ours() -> int:
+    """The broker that this test has started last."""
+    (pid,) = brokers_now()
     return pid
 
 
 def test_a_broker_that_is_killed_while_topics_are_made_is_started_again(tmp_path: Path, env, monkeypatch, caplog):
     """At the start of the stack: it comes up, with all topics, and says what happened."""
-    killed = kill_first(monkeypatch, 2, brokers_of_ours)
+    killed = kill_first(monkeypatch, 2, broker_of_ours)
     with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
         assert missing_topics(KafkaSettings.at(stack.addresses.kafka), Topic) == []
     assert len(killed) == 2
@@ -146,7 +153,7 @@ def test_a_broker_that_is_killed_while_topics_are_made_is_started_again(tmp_path
 
 def test_a_broker_that_always_dies_while_it_is_set_up_is_an_error(tmp_path: Path, env, monkeypatch):
     """Three chances; then it says how it ended and where the log is, and nothing is left."""
-    kill_first(monkeypatch, 99, brokers_of_ours)
+    kill_first(monkeypatch, 99, broker_of_ours)
     with pytest.raises(ChildFailed, match=r"broker was killed by SIGKILL.* while it was set up; see .*broker\.log"):
         Stack(tmp_path, children, lambda _url: None, env=env).start()
     assert brokers_now() == set()
@@ -157,7 +164,7 @@ def test_a_broker_that_is_killed_again_while_its_topics_are_made_anew(tmp_path: 
     with Stack(tmp_path, children, lambda _url: None, env=env) as stack:
         settings = KafkaSettings.at(stack.addresses.kafka)
         first = broker_pid(tmp_path)
-        killed = kill_first(monkeypatch, 1, brokers_of_ours)
+        killed = kill_first(monkeypatch, 1, broker_of_ours)
         os.kill(first, signal.SIGKILL)
         eventually(lambda: stack.check() or (killed and broker_pid(tmp_path) not in (first, *killed)), 60)
         eventually(lambda: stack.check() or missing_topics(settings, Topic) == [], 60)
@@ -227,9 +234,9 @@ def test_a_full_disk_is_told_once_and_that_it_is_over(small_disk: Path, env, cap
 
 
 def brokers_now() -> set[int]:
-    """The living brokers that this process has started."""
+    """The living brokers that this test has started."""
     alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
-    return {child.pid for child in alive if "tansu" in child.name()}
+    return {child.pid for child in alive if "tansu" in child.name()} - OTHERS
 
 
 def test_a_full_disk_at_the_start_is_told(small_disk: Path, env):
