@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, delete, func, select, text, update
@@ -73,10 +74,11 @@ def peek(connection: Connection, limit: int, max_bytes: int = 2**62) -> list[Out
 
     What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
     """
-    rows = connection.execute(_OLDEST, {"most": limit, "bytes": max_bytes}).all()
+    rows = connection.execute(_oldest(), {"most": limit, "bytes": max_bytes}).all()
     return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
 
 
+@lru_cache
 def _oldest() -> Select[Any]:
     aside = OUTBOX.alias("aside")
     behind = (
@@ -96,9 +98,6 @@ def _oldest() -> Select[Any]:
     summed = select(first, (func.sum(size).over(order_by=first.c.id) - size).label("before")).subquery()
     columns = (summed.c[name] for name in ("id", "topic", "key", "headers", "value"))
     return select(*columns).where(summed.c.before < bindparam("bytes", type_=BigInteger)).order_by(summed.c.id)
-
-
-_OLDEST = _oldest()
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:

@@ -28,6 +28,8 @@ NEVER: Final = 2**62
 
 # SQLite numbers rows by itself only for INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
+# A refused record that is published again has the key that it came with. SQLite counts no characters.
+_Key = Text().with_variant(String(64), "sqlite")
 
 # The conditions of the partial indexes. Queries use these very texts: a condition with a bound parameter in it is one
 # that neither database can match with a partial index once the statement is prepared.
@@ -141,7 +143,7 @@ OUTBOX: Final = Table(
     METADATA,
     Column("id", _Serial, primary_key=True, autoincrement=True),
     Column("topic", String(64), nullable=False),
-    Column("key", String(64)),
+    Column("key", _Key),
     Column("headers", Text, nullable=False),  # JSON object
     Column("value", LargeBinary, nullable=False),
     Column("set_aside_at", BigInteger),  # when Kafka refused it; what follows under its key waits behind it

@@ -48,6 +48,8 @@ def upgrade() -> None:
     op.add_column("outbox", sa.Column("set_aside_at", sa.BigInteger(), nullable=True))
     op.add_column("outbox", sa.Column("set_aside_reason", sa.Text(), nullable=True))
     op.create_index("outbox_set_aside", "outbox", ["key"], **_where_there("set_aside_at"))
+    if op.get_bind().dialect.name == "postgresql":  # the other one counts no characters
+        op.alter_column("outbox", "key", type_=sa.Text())
 
     op.create_table(
         "positions",
