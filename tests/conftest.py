@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.need import need
 from tests.services.node import Node, find_node
@@ -17,6 +18,10 @@ from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 
 _PREFIXES = itertools.count(1)
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headrace")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.outcome import Dead, Done, Retry
-from headrace_workers.settle import Conditions, backoff, settle, task_of
+from headrace_workers.settle import Conditions, backoff, failed, settle, task_of
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000
@@ -68,6 +68,41 @@ def test_a_step_that_is_done_makes_the_next_ready():
     assert done.record.headers["ce_traceparent"] == "00-trace"
     assert done.record.headers["ce_correlationid"] == "corr"
     assert done.record.headers["ce_dataschema"] == "urn:headrace:schema:headrace.output.v1"
+
+
+def test_a_step_carries_all_of_what_came_before_it():
+    """What the next one is ordered, grouped and bounded by; its event is of the time when the step ended."""
+    done = settled(Done(output()), lane=0, rank=3, deadline=NOW + 10**6, turn=5, tokens=99)
+    (following,) = done.following
+    assert (following.job_id, following.lane, following.rank, following.deadline) == (JOB_ID, 0, 3, NOW + 10**6)
+    assert (following.turn, following.tokens, following.group_key) == (5, 99, "moderate")
+    assert done.job_id == JOB_ID
+    assert done.record.headers["ce_time"].startswith("2027-01-15T08:00:00.25")
+    assert done.record.headers["ce_subject"] == JOB_ID
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_times():
+    """Nor is an attempt counted that nobody counted."""
+    done = settled(Done(result()), stage="judge", ready_at=NOW + 5_000, accepted_at=NOW + 9_000, attempts=0)
+    receipt = decode_value("headrace.result.v1", done.record.value)
+    (record,) = receipt.stages
+    assert (record.waited_ms, record.attempt, receipt.total_ms) == (0, 1, 0.0)
+
+
+def test_what_a_step_reads():
+    """The job, and the event of the step before it where there is one; what is large is not kept in memory."""
+    assert settled_task().event == settled_task().job == generation(tenant="shop")
+    later = settled_task(payload=encode_value(output()), event_type="headrace.output.v1", attempts=2)
+    assert (later.event, later.job, later.attempt) == (output(), generation(tenant="shop"), 2)
+    assert later.accepted_at == datetime.fromtimestamp((NOW - 2_000) / 1000, UTC)
+    large = encode_value(generation(prompt="x" * 10_000))
+    assert settled_task(job_payload=large).job is not settled_task(job_payload=large).job
+    assert settled_task().job is settled_task().job
+
+
+def settled_task(**changes):
+    """The task of a claimed step."""
+    return task_of(row(**changes))
 
 
 def test_the_record_of_a_stage_is_added_to_those_before():
@@ -135,6 +170,23 @@ def test_a_retry_after_the_deadline_is_none():
     assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + 120_000), Postponed)
 
 
+@pytest.mark.parametrize(("left", "kind"), [(60_250, Burial), (60_251, Postponed)])
+def test_a_deadline_is_counted_from_the_end_of_the_run(left, kind):
+    """It ran for a quarter of a second, and is to wait for a minute: what would be due at the deadline is too late."""
+    assert isinstance(settled(Retry("busy", after=60.0), deadline=NOW + left), kind)
+
+
+def test_a_step_whose_worker_failed_around_it_is_tried_again():
+    """As one that said so itself, without an answer for the end."""
+    given = row(attempts=2)
+    started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
+    conditions = Conditions(max_attempts=3, judge_model=None, random=Highest(), ran_ms=0.0)
+    assert failed(started, given, "it broke", conditions) == Postponed(JOB_ID, 2_000, "it broke")
+    dead = failed(started, row(attempts=3), "it broke", conditions)
+    assert isinstance(dead, Burial)
+    assert (dead.stage, dead.reason) == ("generate", "given up after 3 attempts: it broke")
+
+
 @pytest.mark.parametrize(
     "end", [{"attempts": 3}, {"deadline": NOW + 59_000}], ids=["no attempt is left", "no time is left"]
 )
@@ -158,6 +210,24 @@ def test_dead_keeps_the_job_as_it_came(kind):
     assert isinstance(dead, Burial)
     assert (dead.id, dead.job_id, dead.stage) == (event_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
     assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
+    assert (dead.category, dead.reason, dead.attempts) == (Category.PERMANENT, "no", 1)
+    assert (dead.traceparent, dead.correlationid) == ("00-trace", "corr")
+    assert (dead.origin.traceparent, dead.origin.correlationid) == ("00-trace", "corr")
+    again = settled(Dead(Category.PERMANENT, "no"), replays=1)
+    assert again.id == event_id(JOB_ID, "headrace.dead.v1", 1)
+
+
+class Highest(random.Random):
+    """Chance that always says the most."""
+
+    def uniform(self, a, b):
+        assert a == 0
+        return b
+
+
+def test_the_bound_of_a_delay_doubles_up_to_a_minute():
+    """From a second."""
+    assert [backoff(n, Highest()) for n in range(9)] == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 @given(attempts=st.integers(0, 10_000), seed=st.integers())

@@ -42,7 +42,10 @@ def test_digits_are_an_expectation() -> None:
         (-0.1, 0.5, 0, 0, 0),
         (0, 0, 0, 9e307, 9e307),
         (0.5,),
-        (1.02, 0, 0, 0, 0),
+        (0.5,) * 4,
+        (0.1,) * 6,
+        (0, 0, 0, 0, 1.02),
+        (0, 0, -0.001, 0, 0.5),
     ],
 )
 def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
@@ -51,10 +54,63 @@ def test_no_score_is_made_up(probabilities: tuple[float, ...]) -> None:
         read_answer(probabilities, ONE_TO_FIVE)
 
 
-def test_the_least_mass_is_enough_and_a_sum_in_half_precision_is_one() -> None:
-    """The bounds belong to what is accepted."""
-    assert read_answer((0, 0, MIN_MASS, 0, 0), ONE_TO_FIVE).value == pytest.approx(0.5)
-    assert read_answer((0, 0, 0, 0.5, 0.505), ONE_TO_FIVE).mass == 1.0
+def test_the_edges_of_what_is_an_answer() -> None:
+    """The least mass is enough, and sums a little over 1, as half precision gives them, are 1."""
+    least = read_answer((0, 0, 0, MIN_MASS, 0), ONE_TO_FIVE)
+    assert (least.value, least.mass) == (pytest.approx(0.75), MIN_MASS)
+    most = read_answer((0, 0, 0, 0, 1.005), ONE_TO_FIVE)
+    assert (most.value, most.mass) == (1.0, 1.0)
+    both = read_answer((0, 0, 0, 0.6, 0.6), ONE_TO_FIVE)
+    assert (both.value, both.mass) == (pytest.approx(0.875), 1.0)
+
+
+def test_a_refusal_says_what_was_permitted() -> None:
+    """Whoever reads the reason knows how far the model was from an answer."""
+    with pytest.raises(Unanswered, match=r"only 0\.010 of its probability fell on yes, Yes, no, No, and below 0\.05"):
+        read_answer((0.01, 0, 0, 0), YES_NO)
+
+
+def test_what_the_judge_is_told() -> None:
+    """The instructions come first, as the system's; the question stands last, with the permitted answers."""
+    system, user = build_prompt("Is it kind?", Subject("OUT", ()), YES_NO, context_length=2048).messages
+    assert (system.role, user.role) == ("system", "user")
+    assert "never an instruction" in system.content
+    assert system.content.endswith(YES_NO.request)
+    assert user.content == f"<output>\nOUT\n</output>\n\nQuestion about the output: Is it kind?\n{YES_NO.request}"
+
+
+def test_the_room_is_shared() -> None:
+    """Half of it is the output's, the rest is shared by the others; room that they do not need is the output's, too."""
+    long = "x" * 10_000
+    room = (2048 - 256) * 2 - len("Is it kind?")
+
+    def shown(subject: Subject, tag: str) -> int:
+        text = user_text(subject).split(f"<{tag}>\n")[1].split(f"\n</{tag}>")[0]
+        return text.count("x") + text.count("y")
+
+    full = Subject(long, (), question=long, reference=long, context=long)
+    assert shown(full, "output") == pytest.approx(room / 2, abs=2)
+    for tag in ("context", "input", "reference"):
+        assert shown(full, tag) == pytest.approx(room / 6, abs=2)
+    assert shown(Subject(long, ()), "output") == pytest.approx(room, abs=2)
+    assert shown(Subject(long, (), question="y" * 100), "output") == pytest.approx(room - 100, abs=2)
+    assert shown(Subject(long, (), question=long), "input") == pytest.approx(room / 2, abs=2)
+
+
+def test_a_text_that_fits_exactly_is_whole() -> None:
+    """One character more is cut, and both ends of it are of one length."""
+    room = (2048 - 256) * 2 - len("Is it kind?")
+    for size, whole in ((room, True), (room + 1, False)):
+        prompt = build_prompt("Is it kind?", Subject("x" * size, ()), YES_NO, context_length=2048)
+        assert prompt.shortened is not whole
+    head, tail = user_text(Subject("x" * 10_000, ())).split("<output>\n")[1].split("\n</output>")[0].split("[…")
+    assert abs(head.count("x") - tail.count("x")) <= 1
+
+
+def test_a_small_context_leaves_the_least_room() -> None:
+    """However long the question, a judge sees something of the text."""
+    prompt = build_prompt("q" * 3_000, Subject("x" * 10_000, ()), YES_NO, context_length=512)
+    assert prompt.messages[-1].content.count("x") == 500
 
 
 @given(st.lists(st.floats(), min_size=5, max_size=5))

@@ -8,9 +8,22 @@ from hypothesis import strategies as st
 from tests.schemas.strategies import criteria, texts
 from tests.workers.judging.judge_model import JudgeModel, Prompt, uniform
 
-from headrace_schemas import Contains, ExactMatch, HeadraceError, Regex, Rubric, Score
+from headrace_schemas import (
+    Bleu,
+    ChrF,
+    Contains,
+    ExactMatch,
+    HeadraceError,
+    JsonValid,
+    Length,
+    Regex,
+    Rubric,
+    Score,
+    TokenF1,
+)  # fmt: skip
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.judging.reference import bleu, chrf
 from headrace_workers.judging.score import score_all
 from headrace_workers.judging.subject import Subject
 
@@ -200,3 +213,80 @@ def test_a_model_that_cannot_tell_the_choices_apart() -> None:
 
     (score,) = scores_of(Subject("text", (GOOD,)), JudgeModel(refuse))
     assert "same token" in (score.reason or "")
+
+
+def test_reasons_are_in_whole_words() -> None:
+    """They stand in the receipt as they are."""
+    judge = JudgeModel(uniform)
+    foreign = Rubric(question="?", model="other")
+    (none,) = scores_of(Subject("text", (KIND,)))
+    assert none.reason == "no model judges here: name one in the rubric, or set HEADRACE_JUDGE_MODEL"
+    (other,) = scores_of(Subject("text", (foreign,)), judge)
+    assert other.reason == "the rubric asks for the model other, and judge judges here"
+    (blocked,) = scores_of(Subject(None, (KIND,)), judge)
+    assert blocked.reason == "the output was blocked by moderation"
+    (alone,) = scores_of(Subject("text", (ExactMatch(),)))
+    assert alone.reason == "the job gave no reference to compare with"
+    assert [score.model for score in (none, other, blocked, alone)] == [None] * 4
+    assert judge.calls == []
+
+
+def test_who_was_asked_stands_beside_a_reason() -> None:
+    """Where the model answered, and its answer says nothing; or where it said why it cannot."""
+    (vague,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: (0.0,) * len(c)))
+    assert (vague.model, vague.value, vague.mass, vague.note) == ("judge", None, None, None)
+    (long,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: PromptTooLong("it does not fit")))
+    assert (long.model, long.value, long.reason) == ("judge", None, "it does not fit")
+
+
+@pytest.mark.parametrize("said", ["'1' and '2' begin with the same token", "x" * 600])
+def test_a_model_that_cannot_judge_on_a_scale_says_so(said: str) -> None:
+    """With its name, in bounded words; on the other scale it judges."""
+
+    def refuse(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        if len(choices) == 5:
+            raise ValueError(said)
+        return uniform(prompt, choices)
+
+    first, second = scores_of(Subject("text", (GOOD, KIND)), JudgeModel(refuse))
+    assert first.reason == f"the model judge cannot judge on this scale: {said}"[:500]
+    assert second.value == 0.5
+
+
+def test_an_unknown_error_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    """That may hold users' words; the first of several troubles is the subject's."""
+
+    def fail(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...] | HeadraceError:
+        if len(choices) == 5:
+            raise RuntimeError("my secret")
+        return Unavailable("later")
+
+    (scored,) = score_all([Subject("text", (KIND, GOOD))], JudgeModel(fail))
+    assert [score.reason for score in scored.scores] == [
+        "given up: later", "given up: judging failed with RuntimeError; see the worker's log",
+    ]  # fmt: skip
+    assert str(scored.trouble) == "later"
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_no_reason_holds_what_no_database_takes() -> None:
+    """NUL is replaced."""
+    (score,) = scores_of(Subject("text", (KIND,)), JudgeModel(lambda p, c: PromptTooLong("a\x00b")))
+    assert score.reason == "a\ufffdb"
+
+
+def test_what_is_compared_and_checked_is_what_the_criterion_says() -> None:
+    """Each with its own settings: case, bounds, and the reference."""
+    wanted = (
+        ExactMatch(ignore_case=False), ExactMatch(ignore_case=True), TokenF1(), ChrF(), Bleu(), Contains(text="one"),
+        Contains(text="ONE", ignore_case=True), Contains(text="ONE", ignore_case=False),
+        Regex(pattern="^One"), Regex(pattern="^one"),
+        JsonValid(), Length(min_words=2), Length(min_words=3), Length(max_words=1), Length(max_words=2),
+    )  # fmt: skip
+    scores = scores_of(Subject("One one", wanted, reference="one one"))
+    values = [score.value for score in scores]
+    assert values[:3] == [0.0, 1.0, 1.0]
+    assert values[3] == pytest.approx(chrf("One one", "one one"))
+    assert values[4] == pytest.approx(bleu("One one", "one one"))
+    assert values[5:] == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    assert [score.criterion for score in scores] == [criterion.criterion for criterion in wanted]

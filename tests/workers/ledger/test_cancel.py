@@ -10,7 +10,8 @@ from tests.workers.ledger.test_complete import onward, record
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.identity import event_id
+from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.ledger import Ledger
@@ -70,7 +71,46 @@ def test_a_wish_for_another_tenants_job_is_told(ledger, job):
     assert isinstance(letter, DeadLetter)
     assert (letter.category, letter.job_id, letter.refers_to) == (Category.CONFLICT, None, known.id)
     assert (letter.tenant, letter.topic, letter.offset) == ("b", "jobs.cancellation", 7)
+    assert letter.reason == f"job {known.id} is not b's: only the tenant that sent a job can cancel it"
     assert ledger.job(known.id).job.state == "active"
+
+
+def test_what_is_told_of_a_cancellation(ledger, job, begun):
+    """With whose it is, why, and the wish's trace; it is the job's end, and nobody holds its steps any more."""
+    (row,) = begun.steps
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(replays=2))
+    assert ledger.cancel(Cancellation(row.job_id, "a", "no longer needed", trace, "wish-1")) == "cancelled"
+    (told,) = ledger.outbox(9)
+    event = decode_value(CANCELLED, told.record.value)
+    assert (event.job_id, event.tenant, event.reason) == (row.job_id, "a", "no longer needed")
+    headers = told.record.headers
+    assert (told.record.topic, told.record.key, headers["ce_type"]) == (Topic.RESULTS, row.job_id, CANCELLED)
+    assert (headers["ce_id"], headers["ce_subject"]) == (event_id(row.job_id, CANCELLED, 2), row.job_id)
+    assert (headers["ce_traceparent"], headers["ce_correlationid"]) == (trace, "wish-1")
+    known = ledger.job(row.job_id).job
+    assert (known.state, known.terminal_type, bytes(known.terminal)) == ("cancelled", CANCELLED, told.record.value)
+    (step,) = ledger.read(select(STEPS))
+    assert (step.state, step.claim_id, step.ended_at) == ("cancelled", None, known.ended_at)
+    assert abs(known.ended_at - ledger.now()) < 60_000
+
+
+def test_each_wish_has_its_outcome(ledger, job):
+    """In their order: granted, too late, another's, ahead, and the second for one job."""
+    live, ended, ahead = job(), job(), job()
+    ledger.ingest([live, ended])
+    ledger.cancel(Cancellation(ended.id, "a", ""))
+    wishes = [wish(ended.id), wish(live.id, tenant="b"), wish(ahead.id), wish(live.id), wish(live.id), wish(ahead.id)]
+    with writing(ledger.engine) as tx:
+        outcomes = cancel(tx, wishes)
+        assert cancel(tx, []) == []
+    assert outcomes == [
+        "already_ended", "not_yours", "cancelled_ahead", "cancelled", "already_ended", "already_ended",
+    ]  # fmt: skip
+    row = ledger.job(ahead.id).job
+    assert (row.tenant, row.kind, row.state, bytes(row.payload), row.replays) == ("a", "unknown", "cancelled", b"", 0)
+    assert row.accepted_at == row.ended_at
 
 
 def test_wishes_of_two_tenants_for_one_job_are_each_judged(ledger, job):

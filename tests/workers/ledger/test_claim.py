@@ -1,13 +1,18 @@
 """Handing out work."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
+from tests.workers.ledger.test_complete import onward
 
+from headrace_workers.ledger.claim import Want
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS, TURNS
 
 
 def test_urgent_work_goes_first(ledger, job, claim):
@@ -43,6 +48,122 @@ def test_lanes_are_claimed_apart(ledger, job, claim):
     ledger.ingest([job(lane=0), job(lane=1)])
     assert claim(lane=0).size == 1
     assert claim(lane=0) is None
+
+
+def test_work_of_another_lane_or_queue_hides_none(ledger, job, claim):
+    """Though it is more urgent, of another kind, or of the same."""
+    ledger.ingest([job(lane=1, group="h", rank=0), job(queue="r", group="h", rank=0), job(lane=0), job(lane=1)])
+    ledger.ingest([job(queue="r", rank=0)])
+    assert claim(lane=0).size == 1
+    assert [claim().size, claim().size, claim()] == [1, 1, None]
+
+
+def test_what_a_claim_says_and_what_a_worker_is_told(ledger, job, claim):
+    """All that it needs to run the step and to write what follows."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    jobs = [job(tenant="shop", rank=n, tokens=7, deadline=NEVER - 1) for n in (1, 0)]
+    jobs = [replace(each, traceparent=trace, correlationid=f"order-{n}") for n, each in enumerate(jobs)]
+    ledger.ingest(jobs)
+    now = ledger.now()
+    taken = claim(lease_ms=50_000, bridge="b7")
+    (row,) = ledger.read(select(CLAIMS))
+    assert (row.id, row.queue, row.stage, row.group_key, row.lane) == (taken.id, "q", "generate", "g", 1)
+    assert (row.size, row.tokens, row.full, row.sender) == (2, 14, False, "b7")
+    assert (row.worker, row.started_at) == (None, None)
+    assert now - 1 <= row.claimed_at <= row.renewed_at + 1 <= ledger.now() + 1
+    assert row.lease_until - row.renewed_at == pytest.approx(50_000, abs=1_000)
+    begun = ledger.start(taken.id, worker="w7", lease_ms=90_000)
+    (row,) = ledger.read(select(CLAIMS))
+    assert row.worker == "w7"
+    assert now <= row.started_at <= row.renewed_at + 1 <= ledger.now() + 1
+    assert row.lease_until - row.started_at == pytest.approx(90_000, abs=1_000)
+    assert (begun.claim_id, begun.queue, begun.stage, begun.group_key) == (taken.id, "q", "generate", "g")
+    assert (begun.full, begun.tokens, begun.now) == (False, 14, row.started_at)
+    for step, n in zip(begun.steps, (1, 0), strict=True):  # the more urgent first
+        assert (step.job_id, step.tenant, step.kind, step.job_payload) == (
+            jobs[n].id, "shop", "generation", jobs[n].payload,
+        )  # fmt: skip
+        assert (step.traceparent, step.correlationid, step.replays, step.attempts) == (trace, f"order-{n}", 0, 1)
+        assert now - 60_000 < step.accepted_at == step.ready_at <= now
+        assert (step.event_type, step.payload) == ("headrace.job.generation.v1", None)
+        assert (step.lane, step.rank, step.deadline, step.tokens) == (1, 1 - n, NEVER - 1, 7)
+        assert step.turn in (7, 14)
+
+
+def test_a_worker_that_asks_again_is_told_the_same(ledger, job, claim):
+    """It never got the answer. Nobody else is told anything, and a cancelled job is left out."""
+    jobs = [job(), job()]
+    ledger.ingest(jobs)
+    taken = claim()
+    first = ledger.start(taken.id, worker="w", lease_ms=60_000)
+    assert ledger.start(taken.id, worker="v", lease_ms=60_000) is None
+    assert ledger.start(taken.id, worker="w", lease_ms=60_000).steps == first.steps
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == jobs[0].id).values(state="cancelled"))
+    assert [row.job_id for row in ledger.start(taken.id, worker="w", lease_ms=60_000).steps] == [jobs[1].id]
+    assert ledger.start(taken.id + 1, worker="w", lease_ms=60_000) is None
+
+
+def test_a_claim_is_of_one_stage(ledger, job, claim):
+    """The steps that a job has behind it stay as they are."""
+    ledger.ingest([job()])
+    begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
+    (row,) = begun.steps
+    ledger.complete(begun.claim_id, [onward(row.job_id)], ran_ms=1, quantum_ms=5_000)
+    (taken,) = ledger.claim([Want("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    assert (taken.queue, taken.stage, taken.size) == ("m", "moderate", 1)
+    steps = ledger.read(select(STEPS.c.stage, STEPS.c.state, STEPS.c.attempts, STEPS.c.claim_id))
+    assert sorted(map(tuple, steps)) == [("generate", "done", 1, None), ("moderate", "leased", 1, taken.id)]
+
+
+def test_several_groups_are_claimed_at_once(ledger, job):
+    """As many as are wanted of each queue and lane, the most urgent first, and no more than there are."""
+    ledger.ingest([job(group=name, rank=n) for n, name in enumerate("abc")])
+    ledger.ingest([job(lane=0, group="i"), job(queue="r", group="x"), job(queue="r", group="x")])
+    wanted = [Want("q", 1, 2, 9), Want("q", 0, 5, 9), Want("r", 1, 2, 1), Want("none", 1, 1, 9)]
+    taken = ledger.claim(wanted, lease_ms=60_000, sender="b")
+    groups = ledger.read(select(CLAIMS.c.queue, CLAIMS.c.lane, CLAIMS.c.group_key, CLAIMS.c.size).order_by(CLAIMS.c.id))
+    assert sorted(map(tuple, groups)) == [
+        ("q", 0, "i", 1), ("q", 1, "a", 1), ("q", 1, "b", 1), ("r", 1, "x", 1), ("r", 1, "x", 1),
+    ]  # fmt: skip
+    assert len(taken) == 5
+    assert ledger.claim([], lease_ms=60_000, sender="b") == []
+
+
+def test_the_budget_is_that_of_the_group(ledger, job, claim):
+    """What was learnt of one kind says nothing of another."""
+    with writing(ledger.engine) as tx:
+        tx.execute(insert(BUDGETS), [{"group_key": "g", "tokens": 300}, {"group_key": "h", "tokens": 500}])
+    ledger.ingest([job(tokens=100, group=name) for name in "gghh" * 3])
+    assert [claim().size for _ in range(4)] == [3, 5, 3, 1]
+    ledger.ingest([job(tokens=100, group=name) for name in "gggghh"])
+    assert [one.size for one in ledger.claim([Want("q", 1, 3, 9)], lease_ms=1, sender="b")] == [3, 1, 2]
+
+
+def test_time_in_service_never_goes_back(ledger, job, claim):
+    """Urgent work whose turn comes late is served first: what is then served of before moves nothing."""
+    first, urgent = job(tokens=10), job(tokens=10, rank=0)
+    ledger.ingest([first])
+    ledger.ingest([urgent])
+    served = select(TURNS.c.turn).where(TURNS.c.tenant == CLOCK)
+    claim(limit=1)
+    assert ledger.read(served) == [(20,)]
+    claim(limit=1)
+    assert ledger.read(served) == [(20,)]
+
+
+@pytest.mark.parametrize("window", [0, 24])
+def test_what_another_is_claiming_is_passed_over(ledger, job, claim, window):
+    """It is not waited for, and not taken twice."""
+    if ledger.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    jobs = [job(rank=n) for n in range(3)]
+    ledger.ingest(jobs)
+    with writing(ledger.engine) as tx:
+        tx.execute(select(STEPS).where(STEPS.c.job_id == jobs[0].id).with_for_update())
+        taken = claim(window=window, limit=9)
+        assert taken.size == 2
+    assert claim(window=window).size == 1
 
 
 def test_a_claim_starts_once(ledger, job, claim):

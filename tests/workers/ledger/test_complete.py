@@ -5,12 +5,15 @@ from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.claim import Want
 from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.dead import bury, job_burial
+from headrace_workers.ledger.hand_on import HandedOn
 from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.sizing import LEAST_BUDGET
 from headrace_workers.ledger.tables import BUDGETS, JOBS, NEVER, STEPS
 
 
@@ -111,6 +114,57 @@ def test_full_groups_teach_the_budget(ledger, job, claim):
     assert [row.tokens for row in ledger.read(select(BUDGETS.c.tokens))] == [1800]
 
 
+def test_delays_are_each_their_own(ledger, begun):
+    """So are their reasons, which are cut; the steps are nobody's until then."""
+    a, b, c = (row.job_id for row in begun.steps)
+    settled = [Postponed(a, 60_000, "busy"), Postponed(b, 120_000, "x" * 3_000), Postponed(c, 0, "now")]
+    done = finish(ledger, begun, settled)
+    rows = {row.job_id: row for row in ledger.read(select(STEPS))}
+    assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
+    assert [rows[name].reason for name in (a, b, c)] == ["busy", "x" * 2_000, "now"]
+    assert {(row.state, row.claim_id, row.attempts) for row in rows.values()} == {("waiting", None, 1)}
+    assert done.handed_on == HandedOn()
+    assert ledger.outbox(9) == []
+
+
+def test_what_is_done_says_when(ledger, begun, claim):
+    """It keeps no event that it read, and is in no one's hands; a job ends when its last step does."""
+    done = finish(ledger, begun, [onward(row.job_id) for row in begun.steps])
+    (taken,) = ledger.claim([Want("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    later = ledger.start(taken.id, worker="w", lease_ms=60_000)
+    assert {row.payload for row in later.steps} == {b"{}"}
+    settled = [Advanced(row.job_id, record(row.job_id, "headrace.result.v1")) for row in later.steps]
+    ended = finish(ledger, later, settled)
+    for step in ledger.read(select(STEPS)):
+        of, end = (begun, done) if step.stage == "generate" else (later, ended)
+        assert (step.state, step.claim_id, step.payload) == ("done", None, None)
+        assert (step.started_at, step.ended_at) == (of.now, end.now)
+    for row in ledger.read(select(JOBS)):
+        assert (row.state, row.ended_at, row.terminal_type) == ("done", ended.now, "headrace.result.v1")
+        assert bytes(row.terminal) == b"{}"
+
+
+def test_a_slow_group_teaches_its_budget_too(ledger, begun):
+    """Also one that its budget did not end, when it took longer than the quantum; not one that took just that."""
+    settled = [Postponed(row.job_id, 0, "again") for row in begun.steps]
+    finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
+    assert ledger.read(select(BUDGETS)) == []
+    ledger.reap(3)
+    (taken,) = ledger.claim([Want("q", 1, 1, 9)], lease_ms=60_000, sender="b")
+    finish(ledger, ledger.start(taken.id, worker="w", lease_ms=60_000), settled, ran_ms=5_001, quantum_ms=5_000)
+    (budget,) = ledger.read(select(BUDGETS))
+    assert (budget.group_key, budget.tokens) == ("g", LEAST_BUDGET)
+    assert abs(budget.learnt_at - ledger.now()) < 60_000
+
+
+def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
+    """Their jobs were cancelled meanwhile: nothing is left that someone seems to hold."""
+    a, *_ = (row.job_id for row in begun.steps)
+    done = finish(ledger, begun, [onward(a)])
+    rows = ledger.read(select(STEPS).where(STEPS.c.stage == "generate", STEPS.c.job_id != a))
+    assert {(row.state, row.claim_id, row.ended_at) for row in rows} == {("cancelled", None, done.now)}
+
+
 def test_a_done_step_keeps_no_payload(ledger, begun):
     """What was read is not kept twice: only the step that follows carries the event."""
     finish(ledger, begun, [onward(row.job_id) for row in begun.steps])
@@ -121,7 +175,10 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
     }
 
 
-@pytest.mark.parametrize("outcome", [onward, burial, lambda job_id: Advanced(job_id, record(job_id))])
+@pytest.mark.parametrize(
+    "outcome",
+    [onward, burial, lambda job_id: Advanced(job_id, record(job_id)), lambda job_id: Postponed(job_id, 60_000, "late")],
+)
 def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun, outcome):
     """Its step waits for another worker: what this one says of it is too late, though its claim holds for the rest."""
     gone, *others = (row.job_id for row in begun.steps)

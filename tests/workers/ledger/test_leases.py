@@ -177,3 +177,49 @@ def test_given_back_for_later_it_waits(ledger, held, claim):
     (row,) = ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.reason, STEPS.c.ready_at))
     assert tuple(row)[:3] == ("waiting", 0, "not yet")
     assert row.ready_at > ledger.now() + 30_000
+
+
+def test_a_worker_is_told_what_it_has_begun_of_these_jobs(ledger, job, claim):
+    """Its claims on them, each once and in order: not another's, nor what it has begun of other jobs."""
+    jobs = [job(rank=n) for n in range(7)]
+    ledger.ingest(jobs)
+    own = [begin(ledger, claim(limit=2)) for _ in range(2)]
+    begin(ledger, claim(limit=1), "v")
+    other = begin(ledger, claim(limit=1))
+    claim(limit=1)
+    asked = [each.id for n, each in enumerate(jobs) if n != 5]
+    assert [row.job_id for row in other.steps] == [jobs[5].id]
+    assert ledger.came_back("w", "generate", asked) == sorted(each.claim_id for each in own)
+
+
+def test_only_what_a_bridge_sent_and_nobody_began_is_given_back(ledger, job, claim):
+    """Each step is counted; it is ready as it was, with the reason of before."""
+    ledger.ingest([job(rank=n) for n in range(6)])
+    claim(limit=2, bridge="b")
+    begin(ledger, claim(limit=1, bridge="b"))
+    claim(limit=1, bridge="other")
+    assert ledger.release_unstarted("b") == 2
+    rows = ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.claim_id.is_(None)).order_by(STEPS.c.rank))
+    assert [tuple(row) for row in rows] == [
+        ("ready", 0, True), ("ready", 0, True), ("leased", 1, False), ("leased", 1, False), ("ready", 0, True),
+        ("ready", 0, True),
+    ]  # fmt: skip
+    assert ledger.release_unstarted("b") == 0
+
+
+def test_given_back_what_is_no_lease_any_more_changes_nothing(ledger, held):
+    """Twice, or never handed out."""
+    assert ledger.release([held.claim_id], reason="why") == 1
+    assert ledger.release([held.claim_id], 60_000, "late") == 0
+    assert ledger.release([]) == 0
+    (step,) = ledger.read(select(STEPS))
+    assert (step.state, step.attempts, step.reason) == ("ready", 0, "why")
+
+
+def test_a_lease_ends_as_late_after_its_renewal_as_was_asked(ledger, held):
+    """By the ledger's clock; and that was a sign of life."""
+    assert ledger.renew([held.claim_id, 10**6], 50_000) == {held.claim_id}
+    ((renewed, until),) = ledger.read(select(CLAIMS.c.renewed_at, CLAIMS.c.lease_until))
+    assert abs(until - renewed - 50_000) <= 1_000
+    assert abs(renewed - ledger.now()) < 5_000
+    assert ledger.renew([], 50_000) == frozenset()

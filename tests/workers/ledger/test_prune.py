@@ -90,3 +90,37 @@ def test_tenants_that_have_been_overtaken_are_forgotten_and_nothing_changes_for_
     ledger.ingest([job(tenant="served")])
     ((turn,),) = ledger.read(select(func.max(STEPS.c.turn)).where(STEPS.c.state == "ready", STEPS.c.turn < 500))
     assert turn == served[0].turn + 10
+
+
+@pytest.mark.parametrize("table", ["budgets", "turns", "letters"])
+def test_of_each_kind_a_bounded_number_is_forgotten_at_once(ledger, table):
+    """And it is told that there is more."""
+    rows = {
+        "budgets": (BUDGETS, {"tokens": 1, "learnt_at": 1}, "group_key"),
+        "turns": (TURNS, {"turn": 1}, "tenant"),
+        "letters": (DEAD_LETTERS, {"category": "invalid", "reason": "r", "stage": "ingest", "attempts": 0, "topic": "t",
+                                   "headers": "{}", "value": b"", "died_at": 1}, "id"),
+    }  # fmt: skip
+    of, fixed, key = rows[table]
+    with writing(ledger.engine) as tx:
+        tx.execute(insert(of), [{**fixed, key: str(n)} for n in range(501)])
+        if table == "turns":
+            tx.execute(insert(of), [{"tenant": CLOCK, "turn": 1}])
+    left = select(func.count()).select_from(of).where(of.c[key] != CLOCK)
+    assert ledger.prune(AGE) is True
+    assert ledger.read(left) == [(1,)]
+    assert ledger.prune(AGE) is False
+    assert ledger.read(left) == [(0,)]
+
+
+def test_what_another_holds_is_left(ledger, dead):
+    """It is not waited for, and goes another time."""
+    if ledger.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    age(ledger, JOBS.c.ended_at, DEAD_LETTERS.c.died_at)
+    with writing(ledger.engine) as tx:
+        tx.execute(select(JOBS).where(JOBS.c.id == dead.id).with_for_update())
+        ledger.prune(AGE)
+    assert len(jobs(ledger)[0]) == 2
+    ledger.prune(AGE)
+    assert len(jobs(ledger)[0]) == 1

@@ -1,15 +1,18 @@
 """What time brings about."""
 
 import time
+from dataclasses import replace
 
+import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Postponed
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.recover import Reaped, expire, promote
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.sizing import LARGEST_BYTES
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, LOOKS, NEVER, STEPS
 
 
 def run_out(ledger):
@@ -162,3 +165,154 @@ def test_replay_goes_on_where_the_job_died(ledger, job, claim):
     assert ledger.dead(DeadFilter()) == []
     assert ledger.active_jobs() == 1
     assert claim().size == 1
+
+
+def test_a_step_says_why_it_came_back(ledger, job, claim):
+    """Whose hands it was in, for whoever looks at the job; alone it is ready at once, and nobody's."""
+    ledger.ingest([job()])
+    begin(ledger, claim(), worker="w7")
+    run_out(ledger)
+    assert ledger.reap(3) == Reaped(0, 1, 0)
+    (step,) = ledger.read(select(STEPS))
+    assert step.reason == "the lease ran out while w7 ran it: the worker died or hung"
+    assert (step.state, step.claim_id, step.attempts, step.group_key) == ("ready", None, 1, "g")
+    assert ledger.overview().claims == 0
+
+
+def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
+    """The first half, which is the larger, and the rest; a split says nothing against any of them."""
+    jobs = [job(rank=n) for n in (3, 1, 5, 2, 4)]
+    ledger.ingest(jobs)
+    begin(ledger, claim())
+    run_out(ledger)
+    assert ledger.reap(3) == Reaped(0, 5, 0)
+    rows = ledger.read(select(STEPS.c.rank, STEPS.c.group_key, STEPS.c.crashes, STEPS.c.state).order_by(STEPS.c.rank))
+    assert [tuple(row) for row in rows] == [
+        (rank, f"g~{0 if rank < 4 else 1}", 0, "ready") for rank in (1, 2, 3, 4, 5)
+    ]  # fmt: skip
+    assert "the worker died or hung" in ledger.read(select(STEPS.c.reason))[0].reason
+
+
+def test_steps_that_died_in_company_come_back_at_different_times(ledger, job, claim):
+    """Soon at first, later each time, half a minute at most; each of its own group, and less is held against them."""
+    jobs = [job() for _ in range(2)]
+    ledger.ingest(jobs)
+    spreads = []
+    for _ in range(8):
+        for _ in jobs:
+            begin(ledger, claim(limit=1))
+        run_out(ledger)
+        assert ledger.reap(100).crashed == 2
+        now = ledger.now()
+        due = ledger.read(select(STEPS.c.ready_at, STEPS.c.state))
+        assert {row.state for row in due} == {"waiting"}
+        spreads.append([(row.ready_at - now) / 1000 for row in due])
+        be_due(ledger)
+    assert {row.crashes for row in ledger.read(select(STEPS.c.crashes))} == {8}
+    assert all(abs(one - other) > 0.001 for one, other in spreads)
+    assert all(max(pair) <= min(30, 2 ** (n + 1)) for n, pair in enumerate(spreads))
+    assert max(max(pair) for pair in spreads) > 4
+
+
+def test_the_poison_is_told_with_all_that_is_known_of_it(ledger, job, claim):
+    """So that its sender finds it, and a replay can go on where it stopped."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    only = replace(job(tenant="shop"), correlationid="order-7", traceparent=trace)
+    ledger.ingest([only])
+    for _ in range(2):
+        begin(ledger, claim())
+        run_out(ledger)
+        ledger.reap(2)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.tenant, letter.category, letter.stage, letter.attempts) == (
+        only.id, "shop", "poison", "generate", 2,
+    )  # fmt: skip
+    assert letter.reason == "its worker died or hung again and again while it ran this job"
+    assert (letter.correlationid, letter.traceparent, letter.topic) == ("order-7", trace, "jobs.generation")
+    assert bytes(letter.value) == only.payload
+    (told,) = ledger.outbox(9)
+    assert told.record.headers["ce_correlationid"] == "order-7"
+    assert told.record.headers["ce_traceparent"] == trace
+    (step,) = ledger.read(select(STEPS))
+    assert (step.state, step.claim_id, step.reason) == ("dead", None, letter.reason)
+    assert abs(step.ended_at - ledger.now()) < 60_000
+    assert abs(letter.died_at - ledger.now()) < 60_000
+    assert ledger.job(only.id).job.state == "dead"
+    assert ledger.overview().claims == 0
+
+
+def test_several_claims_are_judged_each_for_itself(ledger, job, claim):
+    """One that nobody began, one of a worker that died alone, and two of another that died: all in one look."""
+    ledger.ingest([job(group=name) for name in "abcd"])
+    claims = {}
+    while taken := claim(limit=1):
+        claims[taken.id] = taken
+    _unbegun, alone, *company = claims.values()
+    begin(ledger, alone, "w1")
+    for taken in company:
+        begin(ledger, taken, "w2")
+    run_out(ledger)
+    assert ledger.reap(3) == Reaped(1, 3, 0)
+    steps = {step.group_key: step for step in ledger.read(select(STEPS))}
+    assert sorted((step.crashes, step.state) for step in steps.values()) == [
+        (0, "ready"), (1, "waiting"), (1, "waiting"), (4, "ready"),
+    ]  # fmt: skip
+    assert ledger.overview().claims == 0
+    assert ledger.reap(3) == Reaped()
+
+
+def test_delays_end_at_every_stage(ledger, job, claim):
+    """Those that are due, wherever they wait, and no others."""
+    ledger.ingest([job(job_id=name) for name in "abc"])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="waiting", ready_at=1))
+        tx.execute(update(STEPS).where(STEPS.c.job_id == "b").values(stage="judge"))
+        tx.execute(update(STEPS).where(STEPS.c.job_id == "c").values(ready_at=ledger.now() + 60_000))
+    with writing(ledger.engine) as tx:
+        assert promote(tx) == 2
+        assert promote(tx) == 0
+    assert dict(ledger.read(select(STEPS.c.job_id, STEPS.c.state))) == {"a": "ready", "b": "ready", "c": "waiting"}
+
+
+def test_a_deadline_ends_what_waits_and_not_what_runs(ledger, job, claim):
+    """Ready or delayed; what is in a worker's hands may still be answered. Each is told with its reason."""
+    jobs = [job(group=name, rank=n) for n, name in enumerate("abcd")]
+    ledger.ingest(jobs)
+    begin(ledger, claim(limit=1))
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.group_key != "d").values(deadline=1))
+        tx.execute(update(STEPS).where(STEPS.c.group_key == "b").values(state="waiting", ready_at=NEVER))
+    with writing(ledger.engine) as tx:
+        assert expire(tx) == 2
+        assert expire(tx) == 0
+    states = {"a": "leased", "b": "dead", "c": "dead", "d": "ready"}
+    assert dict(ledger.read(select(STEPS.c.group_key, STEPS.c.state))) == states
+    letters = ledger.dead(DeadFilter())
+    assert {letter.job_id for letter in letters} == {jobs[1].id, jobs[2].id}
+    assert {letter.reason for letter in letters} == {"the deadline passed before a worker could take it"}
+    assert ledger.active_jobs() == 2
+
+
+def test_what_another_holds_is_not_waited_for(ledger, job, claim):
+    """Delays, leases that ran out and those that are put off: each comes at a later look."""
+    if ledger.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    ledger.ingest([job(group="delayed", rank=1), job(group="lost", rank=0), job(group="died", rank=0)])
+    held = [claim(limit=1), claim(limit=1)]
+    begin(ledger, held[1])
+    run_out(ledger)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).where(STEPS.c.state == "ready").values(state="waiting", ready_at=1))
+    ledger.look(30_000)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(LOOKS).values(at=1))
+        later = tx.execute(select(CLAIMS).with_for_update()).all()
+    with writing(ledger.engine) as tx:
+        tx.execute(select(STEPS).where(STEPS.c.state == "waiting").with_for_update())
+        tx.execute(select(CLAIMS).with_for_update())
+        assert ledger.look(30_000) == 0
+        assert ledger.reap(3) == Reaped()
+        assert dict(ledger.read(select(STEPS.c.group_key, STEPS.c.state)))["delayed"] == "waiting"
+    assert ledger.read(select(CLAIMS)) == later
+    assert ledger.reap(3) == Reaped(1, 1, 0)
+    assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"ready"}

@@ -79,7 +79,7 @@ def test_many_repetitions_and_conflicts_of_one_poll_are_told_apart(ledger, job):
     """Each record is compared with the job of its own id."""
     known = [replace(job(), payload=json.dumps(PROMPT | {"prompt": str(n)}).encode()) for n in range(60)]
     ledger.ingest(known)
-    other = json.dumps(PROMPT).encode()
+    other = known[0].payload
     again = [
         replace(j, payload=other, record=replace(j.record, value=other)) if n % 2 else j for n, j in enumerate(known)
     ]

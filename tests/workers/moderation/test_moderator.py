@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace_schemas import Category, HeadraceError
+from headrace_schemas import Category, Finding, HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
@@ -143,9 +143,66 @@ def test_a_text_that_grows_too_long_is_blocked() -> None:
     assert (one(text, Fake(each("e", "email"))).action, one(text, Fake(each("e", "email"))).text) == ("block", None)
 
 
+@pytest.mark.parametrize(("longer", "action"), [(0, "redact"), (1, "block")])
+def test_a_text_may_grow_up_to_the_bound(longer: int, action: str) -> None:
+    """And not by one character more."""
+    text = "e" + "x" * (MAX_TEXT - len("[EMAIL]") + longer)
+    assert one(text, Fake(each("e", "email"))).action == action
+
+
+def test_a_finding_says_what_was_found_where_by_whom() -> None:
+    """Whole texts, the surest and the least sure among them; in the order of the text, the longer ones last."""
+
+    def find(text: str) -> list[Detection]:
+        return [Detection("phone", 0.0, 2, 3), Detection("email", 1.0, 0, len(text)), Detection("phone", 0.5, 0, 1)]
+
+    verdict = one("abc", Fake(find, "phone", "email", name="finder"))
+    assert verdict.findings == (
+        Finding(category="phone", detector="finder", score=0.5, start=0, end=1, action="allow"),
+        Finding(category="email", detector="finder", score=1.0, start=0, end=3, action="redact"),
+        Finding(category="phone", detector="finder", score=0.0, start=2, end=3, action="allow"),
+    )
+    assert (verdict.text, verdict.action) == ("[EMAIL]", "redact")
+
+
+def test_every_detector_that_fails_is_asked_again_for_each_text() -> None:
+    """The first failure is told, and texts that none failed on are decided by all."""
+
+    def find(bad: str, then: Callable[[str], list[Detection]]) -> Callable[[str], list[Detection]]:
+        def look(text: str) -> list[Detection]:
+            if bad in text:
+                raise RuntimeError("no")
+            return then(text)
+
+        return look
+
+    first, second = (
+        Fake(find("x", each("e", "email")), name="first"),
+        Fake(find("y", each("e", "email")), name="second"),
+    )
+    verdicts = PolicyModerator([first, second], POLICY).moderate(["ex", "ey", "exy", "e"])
+    assert [str(v) if isinstance(v, HeadraceError) else v.text for v in verdicts] == [
+        "moderation detector first failed (RuntimeError); the output is held",
+        "moderation detector second failed (RuntimeError); the output is held",
+        "moderation detector first failed (RuntimeError); the output is held",
+        "[EMAIL]",
+    ]
+    assert (first.calls, second.calls) == ([4, 1, 1, 1, 1], [4, 1, 1, 1, 1])
+
+
+def test_warming_up_loads_what_every_detector_needs() -> None:
+    """The first answer does not wait for it."""
+    moderator = build_moderator()
+    moderator.warm_up()
+    loaded = {detector.name: vars(detector).keys() for detector in moderator._detectors}
+    assert {name for name, found in loaded.items() if {"_rules", "_model"} & found} == {
+        "personal_data", "secrets", "profanity",
+    }  # fmt: skip
+
+
 def test_a_policy_without_a_rule_is_refused() -> None:
     """No category is ever decided by omission."""
-    with pytest.raises(ConfigurationError, match="no rule for iban, which fake reports"):
+    with pytest.raises(ConfigurationError, match=r"^the moderation policy has no rule for iban, which fake reports$"):
         PolicyModerator([Fake(each("e", "iban"), "iban")], POLICY)
 
 

@@ -123,3 +123,36 @@ def test_punctuation_is_that_of_phonenumbers() -> None:
     theirs, ours = f"[{phonenumberutil._VALID_PUNCTUATION}]", f"[{gates.PUNCTUATION}]"
     characters = [chr(c) for c in range(0x10000)]
     assert [c for c in characters if re.match(theirs, c)] == [c for c in characters if re.match(ours, c)]
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("+44 20 7946 0958", 0.6),
+        ("Please call 4155552671.", 0.65),  # the word before it counts
+        ("CALL: 4155552671", 0.65),
+        ("call" + " abc" * 8 + " to 4155552671", 0.65),  # so far away
+        ("call" + " abc" * 8 + " too 4155552671", None),
+        ("4155552671", None),
+        ("recall 4155552671", None),  # another word
+    ],
+)
+def test_how_sure_it_is(personal_data: PersonalDataDetector, text: str, score: float | None) -> None:
+    """What is written like a number, or named so, is reported; what might be one is not."""
+    assert [d.score for d in personal_data.detect([text])[0]] == ([] if score is None else [pytest.approx(score)])
+
+
+@pytest.mark.parametrize("word", ["version", "Release", "build", "v.", "V", "firmware"])
+def test_what_counts_releases_is_no_host(personal_data: PersonalDataDetector, word: str) -> None:
+    """Directly after such a word; elsewhere it is an address."""
+    assert found(personal_data, f"Of {word} 10.0.1.2 here") == []
+    assert found(personal_data, f"Of {word} and 10.0.1.2 here") == [("ip_address", "10.0.1.2")]
+
+
+def test_findings_are_in_the_order_of_the_text(personal_data: PersonalDataDetector) -> None:
+    """Whatever kind they are of; what is a card is no telephone number too."""
+    text = "+44 20 7946 0958, jo@example.com, 4111 1111 1111 1111, a@example.com"
+    assert found(personal_data, text) == [
+        ("phone", "+44 20 7946 0958"), ("email", "jo@example.com"), ("card", "4111 1111 1111 1111"),
+        ("email", "a@example.com"),
+    ]  # fmt: skip

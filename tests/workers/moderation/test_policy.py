@@ -47,27 +47,52 @@ def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
         assert load_policy(file).rules["email"] == Rule("block", float(score))
 
 
+SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0 }'
+KNOWN = "blocklist, card, email, iban, ip_address, itin, nino, phone, profanity, secret, ssn"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[categories]\nemial = "block"\n', "unknown category 'emial'; known are blocklist, card, email"),
-        ('[categories]\nemail = "hide"\n', "email: unknown action 'hide'; known are allow, redact, block"),
-        ("[categories]\nemail = 3\n", "categories.email must be an action"),
-        ('[categories]\nemail = { action = "block", score = 1 }\n', "categories.email must be an action"),
-        ('[categories]\nemail = { action = "block", min_score = 2 }\n', "min_score is 2"),
-        ('[categories]\nemail = { action = "block", min_score = true }\n', "min_score is True"),
-        ("categories = 3\n", "categories must be a table"),
-        ("blocklist = 3\n", "blocklist must be the path"),
-        ('rules = "x"\n', "unknown key rules"),
-        ("[categories\n", "is no TOML"),
+        ('[categories]\nemial = "block"\n', f": unknown category 'emial'; known are {KNOWN}"),
+        (
+            '[categories]\nemail = "hide"\n',
+            ": categories.email: unknown action 'hide'; known are allow, redact, block",
+        ),
+        ("[categories]\nemail = 3\n", f": categories.email {SHAPE}"),
+        ("[categories]\nemail = { min_score = 1 }\n", f": categories.email {SHAPE}"),
+        ('[categories]\nemail = { action = "block", score = 1 }\n', f": categories.email {SHAPE}"),
+        *(
+            (
+                f'[categories]\nemail = {{ action = "block", min_score = {score} }}\n',
+                f": categories.email: min_score is {shown}, but must be a number from 0 to 1",
+            )
+            for score, shown in (("2", "2"), ("-0.01", "-0.01"), ("true", "True"), ('"1"', "'1'"), ("nan", "nan"))
+        ),
+        ("categories = 3\n", ": categories must be a table"),
+        ("blocklist = 3\n", ": blocklist must be the path of a file"),
+        ('blocklist = ""\n', ": blocklist must be the path of a file"),
+        ('rules = "x"\nall = 1\n', ": unknown key all, rules; known are categories and blocklist"),
+        ("[categories\n", " is no TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_reason(tmp_path: Path, text: str, message: str) -> None:
     """The error names the file, the key and what it may be."""
     with pytest.raises(ConfigurationError) as caught:
         load_policy(write(tmp_path, text))
-    assert message in str(caught.value)
-    assert "policy.toml" in str(caught.value)
+    assert str(caught.value) == f"moderation policy {tmp_path / 'policy.toml'}{message}"
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A policy in another encoding than UTF-8 is refused with its name, and not guessed at."""
+    (tmp_path / "policy.toml").write_bytes(b'blocklist = "\xfc"')
+    with pytest.raises(ConfigurationError, match=r"policy\.toml cannot be read"):
+        load_policy(tmp_path / "policy.toml")
+
+
+def test_a_file_that_names_nothing_changes_nothing(tmp_path: Path) -> None:
+    """An empty policy is the default one."""
+    assert load_policy(write(tmp_path, "")) == load_policy()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""Which bridge publishes, and when one gives way to another: with a clock and a publisher of the test's own."""
+
+import logging
+
+import pytest
+from kafka.errors import InvalidTimestampError, KafkaError
+from tests.workers.bridge.test_relay import left, say
+
+from headrace_workers.away import KafkaUnavailable
+from headrace_workers.bridge.publish import Published
+from headrace_workers.bridge.relay import Relay
+from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.progress import Awaited
+
+
+class Time:
+    """Our clock, and the ledger's beside it."""
+
+    def __init__(self):
+        self.ours = 100.0
+
+    def monotonic(self):
+        return self.ours
+
+
+class Plan:
+    """A publisher that does what the test says: by default it confirms all."""
+
+    def __init__(self):
+        self.calls, self.closed, self.refused, self.errors = [], [], {}, []
+
+    def publish(self, rows, *, timestamp, seconds):
+        self.calls.append((len(rows), timestamp, seconds))
+        if self.errors:
+            return Published([], {}, self.errors.pop())
+        refused = {row.id: self.refused[row.record.value] for row in rows if row.record.value in self.refused}
+        return Published([row.id for row in rows if row.id not in refused], refused, None)
+
+    def close(self, seconds):
+        self.closed.append(seconds)
+
+
+@pytest.fixture
+def time():
+    """The clock of all bridges."""
+    return Time()
+
+
+@pytest.fixture
+def asked(ledger, monkeypatch):
+    """Who asked for the duty."""
+    hold, seen = ledger.hold, []
+
+    def count(duty, holder, lease_ms):
+        seen.append((duty, holder, lease_ms))
+        return hold(duty, holder, lease_ms)
+
+    monkeypatch.setattr(ledger, "hold", count)
+    return seen
+
+
+def relay_of(ledger, time, name="a"):
+    """A relay with a plan."""
+    plan = Plan()
+    return Relay(publisher=plan, ledger=ledger, bridge=name, clock=time, troubles=Troubles(ledger, name, time)), plan
+
+
+def test_the_duty_is_asked_for_when_half_of_its_lease_is_gone(ledger, time, asked):
+    """Not for each poll, and before another may take it."""
+    relay, _ = relay_of(ledger, time)
+    for seconds, times in ((0, 1), (2.4, 1), (0.1, 2), (2.4, 2), (5, 3)):
+        time.ours += seconds
+        relay.once()
+        assert len(asked) == times, seconds
+    assert set(asked) == {("relay", "a", 5_000)}
+
+
+def test_who_has_not_the_duty_asks_each_time_and_publishes_nothing(ledger, time, asked):
+    """So that it takes over at once; it says nothing of what it cannot do."""
+    say(ledger, 3)
+    ledger.hold("relay", "another", 60_000)
+    relay, plan = relay_of(ledger, time)
+    assert [relay.once(), relay.once()] == [0, 0]
+    assert (len(asked), plan.calls, relay.waits) == (3, [], None)
+    ledger.lay_down("another")
+    assert (relay.once(), left(ledger)) == (3, 0)
+
+
+def test_what_is_published_and_how(ledger, time):
+    """The oldest thousand at once, at the ledger's time, with half a minute for all; nothing for none."""
+    say(ledger, 1_001)
+    relay, plan = relay_of(ledger, time)
+    assert [relay.once() for _ in range(3)] == [1_000, 1, 0]
+    assert [(count, seconds) for count, _, seconds in plan.calls] == [(1_000, 30.0), (1, 30.0)]
+    assert abs(plan.calls[0][1] - ledger.now()) < 60_000
+    relay.close()
+    assert plan.closed == [5.0]
+
+
+def test_who_cannot_publish_gives_way_for_a_while_and_says_why(ledger, time, asked):
+    """To the program, and in the ledger; another may take over at once; it begins again by itself."""
+    say(ledger, 3)
+    relay, plan = relay_of(ledger, time)
+    error = KafkaError("no answer")
+    plan.errors = [error]
+    with pytest.raises(KafkaUnavailable, match="events cannot be published from here: KafkaError: no answer") as caught:
+        relay.once()
+    assert caught.value.__cause__ is error
+    assert relay.waits == Awaited("Kafka", "events cannot be published from here: KafkaError: no answer")
+    ((told),) = ledger.troubles()
+    assert (told.holder, told.subject) == ("a", "relay")
+    assert told.reason == "events cannot be published from here: KafkaError: no answer"
+    assert left(ledger) == 3
+    other, _ = relay_of(ledger, time, "b")
+    assert other._on_duty()
+    ledger.lay_down("b")
+    time.ours += 1.9
+    assert (relay.once(), relay.waits is None, len(plan.calls)) == (0, False, 1)
+    time.ours += 0.1
+    assert (relay.once(), relay.waits, ledger.troubles()) == (3, None, [])
+    assert [holder for _, holder, _ in asked] == ["a", "b", "a"]
+
+
+def test_only_the_duty_to_publish_is_given_up(ledger, time):
+    """What else this bridge does has nothing to do with it."""
+    say(ledger, 1)
+    ledger.hold("ingest", "a", 60_000)
+    relay, plan = relay_of(ledger, time)
+    plan.errors = [KafkaError("no answer")]
+    with pytest.raises(KafkaUnavailable):
+        relay.once()
+    assert not ledger.hold("ingest", "b", 60_000)
+    assert ledger.hold("relay", "b", 60_000)
+
+
+def test_a_time_that_the_broker_refuses_is_asked_for_anew(ledger, time, monkeypatch):
+    """And the words are for who can set a clock."""
+    say(ledger, 1)
+    relay, plan = relay_of(ledger, time)
+    plan.errors = [InvalidTimestampError()]
+    with pytest.raises(KafkaUnavailable, match="the ledger's clock is wrong by an hour or more: compare both machines"):
+        relay.once()
+    monkeypatch.setattr(ledger, "now", lambda: 7)
+    monkeypatch.setattr(relay, "_gives_way_until", 0.0)
+    relay.once()
+    assert plan.calls[-1][1] == 7
+
+
+def test_a_trouble_is_over_when_there_is_nothing_to_publish(ledger, time):
+    """Or when another bridge has done it meanwhile."""
+    for other_does_it in (False, True):
+        say(ledger, 1)
+        relay, plan = relay_of(ledger, time)
+        plan.errors = [KafkaError("no answer")]
+        with pytest.raises(KafkaUnavailable):
+            relay.once()
+        ledger.published([row.id for row in ledger.outbox(9)])
+        time.ours += 2.0
+        if other_does_it:
+            ledger.hold("relay", "b", 60_000)
+        assert relay.once() == 0
+        assert (relay.waits, ledger.troubles()) == (None, [])
+
+
+def test_what_kafka_refuses_is_set_aside_and_counted(ledger, time, caplog):
+    """With its reason, and the job in the log; the rest is done with."""
+    say(ledger, 7, jobs=7)
+    relay, plan = relay_of(ledger, time)
+    plan.refused = {b"2": "too large", b"4": "odd"}
+    with caplog.at_level(logging.ERROR):
+        assert relay.once() == 7
+    assert {aside.key: aside.reason for aside in ledger.aside()} == {"job2": "too large", "job4": "odd"}
+    assert left(ledger) == 2
+    assert sorted(record.fields["job"] for record in caplog.records) == ["job2", "job4"]
+    assert relay.once() == 0
+
+
+def test_what_was_done_before_an_error_is_done_with(ledger, time, monkeypatch):
+    """Confirmed rows go, refused ones are set aside, and the rest waits."""
+    say(ledger, 4, jobs=4)
+    rows = ledger.outbox(9)
+    relay, plan = relay_of(ledger, time)
+    done = Published([rows[0].id], {rows[1].id: "too large"}, KafkaError("gone"))
+    monkeypatch.setattr(plan, "publish", lambda *_, **__: done)
+    with pytest.raises(KafkaUnavailable):
+        relay.once()
+    assert [row.id for row in ledger.outbox(9)] == [rows[2].id, rows[3].id]
+    assert [aside.id for aside in ledger.aside()] == [rows[1].id]

@@ -1,0 +1,157 @@
+"""How the ledger's connections are made, on each database."""
+
+from contextlib import closing
+
+import pytest
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
+
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.ledger.database import connect, reading, writing
+from headrace_workers.ledger.migrate import migrate
+
+SETTINGS = ("enable_seqscan", "jit", "statement_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
+
+
+@pytest.fixture
+def opened():
+    """Opens engines, and disposes of them."""
+    engines = []
+
+    def at(url, **options):
+        engines.append(connect(url, **options))
+        return engines[-1]
+
+    yield at
+    for engine in engines:
+        engine.dispose()
+
+
+def said(engine, names):
+    """What the server answers to SHOW."""
+    with reading(engine) as tx:
+        return [tx.execute(text(f"SHOW {name}")).scalar() for name in names]
+
+
+def test_sessions_of_postgresql(postgres):
+    """No plan that reads tables from end to end; time limits; what need not last does not wait for the disk."""
+    url = postgres.create_database("sessions")
+    engines = [connect(url), connect(f"{url}?timeout=2", durable=False)]
+    assert said(engines[0], SETTINGS) == ["off", "off", "10s", "10s", "on"]
+    assert said(engines[1], SETTINGS) == ["off", "off", "2s", "2s", "off"]
+    (own,) = engines[2:] = [connect(f"{url}?options=-c%20statement_timeout%3D7s%20-c%20work_mem%3D8MB")]
+    assert said(own, ["statement_timeout", "work_mem", "jit"]) == ["7s", "8MB", "off"]
+    for engine in engines:
+        engine.dispose()
+
+
+def test_the_way_to_postgresql_is_bounded_unless_the_url_says_otherwise(postgres):
+    """A half-open connection is noticed by the operating system, too."""
+    url = postgres.create_database("bounded")
+    names = ("connect_timeout", "tcp_user_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count")
+    for query, expected in (
+        ("", ["5", "10000", "10", "3", "3"]),
+        ("?connect_timeout=9", ["9", "10000", "10", "3", "3"]),
+    ):
+        engine = connect(url + query)
+        with closing(engine.raw_connection()) as connection:
+            driver = connection.driver_connection
+            parameters = driver.info.get_parameters()
+            assert [parameters[name] for name in names] == expected
+            assert driver.patience == 12.0
+        engine.dispose()
+
+
+@pytest.mark.parametrize(("timeout", "patience"), [("0.5", 1.0), ("2", 4.0), ("60", 62.0)])
+def test_we_wait_a_little_longer_than_the_server(postgres, timeout, patience):
+    """It ends its statement itself, and the connection stays."""
+    engine = connect(f"{postgres.create_database(f'patience_{int(float(timeout))}')}?timeout={timeout}")
+    with closing(engine.raw_connection()) as connection:
+        assert connection.driver_connection.patience == patience
+    engine.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+def test_a_plain_url_of_postgresql_is_one_of_our_driver(scheme):
+    """Nobody has to know how it is called."""
+    engine = connect(f"{scheme}://nobody@localhost/x")
+    assert (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ledger.db", "HEADRACE_LEDGER is no database URL: use sqlite:///PATH or postgresql"),
+        ("mysql://u@h/d", "names the database 'mysql'; use sqlite or postgresql"),
+        ("postgresql+psycopg2://u@h/d", r"names the database 'postgresql\+psycopg2'"),
+        ("sqlite:///x?timeout=86400", "timeout is '86400'; it must be seconds, above 0 and below a day"),
+        ("sqlite:///x?timeout=1&timeout=2", "it must be seconds"),
+    ],
+)
+def test_a_url_that_we_cannot_use_is_refused(url, words):
+    """With the variable, and what may be there."""
+    with pytest.raises(ConfigurationError, match=words):
+        connect(url)
+
+
+def test_a_file_is_read_while_it_is_written(opened, tmp_path):
+    """SQLite keeps a write-ahead log; a reader neither waits for a writer nor sees what is not committed."""
+    url = f"sqlite:///{tmp_path / 'l.db'}?timeout=0.2"
+    engine, other = opened(url), opened(url)
+    migrate(engine)
+    with reading(other) as tx:
+        assert tx.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    with writing(engine) as writer:
+        writer.exec_driver_sql("INSERT INTO turns (tenant, turn) VALUES ('a', 1)")
+        with reading(other) as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 0
+        with pytest.raises(Unavailable, match="the ledger did not answer: database is locked"), writing(other):
+            pass  # it takes the file when it begins, and not only when it writes
+    with reading(other) as reader:
+        assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
+        with writing(engine) as writer:  # nor does a writer wait for a reader
+            writer.exec_driver_sql("INSERT INTO turns (tenant, turn) VALUES ('b', 1)")
+        assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
+
+
+def test_a_write_that_fails_changes_nothing(opened, ledger_url):
+    """A transaction happens whole or not at all."""
+    engine = opened(ledger_url)
+    migrate(engine)
+
+    def fail():
+        with writing(engine) as tx:
+            tx.execute(text("INSERT INTO turns (tenant, turn) VALUES ('a', 1)"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with reading(engine) as tx:
+        assert tx.execute(text("SELECT count(*) FROM turns")).scalar() == 0
+
+
+def test_readers_of_postgresql_open_no_transaction(postgres):
+    """Each statement sees what was committed before it."""
+    engine = connect(postgres.create_database("readers"))
+    with reading(engine) as tx:
+        first, second = (tx.execute(text("SELECT transaction_timestamp()")).scalar() for _ in range(2))
+        assert first != second
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("words", "told"), [("one\ntwo", "one"), ("x" * 400, "x" * 300), ("", "OperationalError")])
+def test_an_error_is_told_in_one_line(opened, tmp_path, words, told):
+    """The driver's first, cut; its kind where it says nothing."""
+    with pytest.raises(Unavailable) as caught, writing(opened(f"sqlite:///{tmp_path / 'l.db'}")):
+        raise OperationalError("SELECT 1", {}, Exception(words))
+    assert str(caught.value) == f"the ledger did not answer: {told}"
+
+
+def test_migrating_again_changes_nothing(opened, ledger_url):
+    """And it can be asked for by any process, at any time."""
+    engine = opened(ledger_url)
+    migrate(engine)
+    before = set(inspect(engine).get_table_names())
+    migrate(engine)
+    assert set(inspect(engine).get_table_names()) == before
+    assert {"jobs", "steps", "claims", "outbox", "dead_letters"} <= before

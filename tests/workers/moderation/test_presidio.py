@@ -1,0 +1,60 @@
+"""What is written like a telephone number or an address, and what only holds the same characters."""
+
+import pytest
+
+from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, _shape
+
+SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("<+49 89 1234567>", SHAPED),
+        ("<+498912345678>", SHAPED),
+        ("<\uff0b498912345678>", SHAPED),
+        ("<(202) 5552671>", SHAPED),
+        ("-<+49 89 1234567>%", SHAPED),
+        ("<202-555-2671>", SHAPED),
+        ("<06 12 34 56 78>", SHAPED),
+        ("<1 2 3 4 5 67>", SHAPED),
+        ("<1 2 3 4 5 6 7>", PLAIN),  # rather a row of figures
+        ("<089/1234567>", SHAPED),
+        ("<089/123456>", SHAPED),
+        ("<089/12345>", PLAIN),  # too few for two groups
+        ("<89/12345678>", PLAIN),  # no area code
+        ("<4155552671>", PLAIN),
+        ("<3 100 200>", PLAIN),  # an amount
+        ("<12.345.678>", PLAIN),
+        ("<3 100 200 1>", SHAPED),
+        *((f"{sign}<202-555-2671>", PLAIN) for sign in "-/#_$€£"),
+        *((f"<202-555-2671>{sign}", PLAIN) for sign in "-/_%"),
+        ("(<202-555-2671>)", SHAPED),
+        ("<2024-05-12 103015>", NONE),
+        ("<12.05.2024 1030>", NONE),
+        ("<12/05/24 10301>", NONE),
+        ("<12 34 56>", NONE),
+    ],
+)
+def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float) -> None:
+    """The span is what stands between the angle brackets, which are not there."""
+    before, raw, after = text.replace(">", "<").split("<")
+    assert _shape(before + raw + after, len(before), len(before + raw)) == score
+
+
+@pytest.mark.parametrize(
+    ("address", "valid"),
+    [
+        ("jo@example.com", True),
+        ("jo@mail.example.co.uk", True),
+        ("jo@mail.internal", None),
+        ("jo@host.xn--p1ai", True),
+        ("lodash@4.17.21", False),
+        ("jo@host.x", False),
+        ("a@b@example.com", True),
+        ("jo@example.c0m", False),
+    ],
+)
+def test_which_domains_there_are(address: str, valid: bool | None) -> None:
+    """Those under a public suffix for sure, others perhaps; a version is none."""
+    assert OfflineEmailRecognizer().validate_result(address) is valid
