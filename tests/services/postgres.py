@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -65,6 +66,12 @@ class PostgresServer(Server):
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.2)
+
+    def stop(self) -> None:
+        """At once: SIGTERM alone would wait for everyone who is still connected."""
+        if self.running:
+            os.kill(self.pid, signal.SIGINT)
+        super().stop()
 
     def _init(self) -> None:
         if self._data.exists():
