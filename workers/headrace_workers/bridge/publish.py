@@ -18,7 +18,7 @@ from headrace_workers.ledger.outbox import OutboxRow
 _PRODUCER = {
     "acks": "all",
     "enable_idempotence": True,
-    "linger_ms": 2,
+    "linger_ms": 0,
     "batch_size": 256 * 1024,
     "max_request_size": 8 * 1024**2,
     "bootstrap_timeout_ms": 10_000,
