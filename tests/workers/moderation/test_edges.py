@@ -111,7 +111,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("name", ["secrets", "personal", "profanity", "blocklist"])
-@pytest.mark.parametrize("unit", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("unit", HOSTILE, ids=[f"unit {n}" for n in range(len(HOSTILE))])
 def test_a_text_of_the_greatest_length_comes_to_an_end(name: str, unit: str) -> None:
     """Also where it is made to cost as much as possible. What is quadratic takes minutes here."""
     text = (unit * 200_000)[:199_999]

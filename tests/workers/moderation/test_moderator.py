@@ -221,7 +221,11 @@ def test_one_call_a_detector() -> None:
     assert detector.calls == [3]
 
 
-@pytest.mark.parametrize("hidden", ["\u200b", "\u00ad", "\u2060\u200d", "\ufeff", "\U000e0041", "\u202e"], ids=ascii)
+@pytest.mark.parametrize(
+    "hidden",
+    ["\u200b", "\u00ad", "\u2060\u200d", "\ufeff", "\U000e0041", "\u202e"],
+    ids=["zero width space", "soft hyphen", "two joiners", "byte order mark", "tag", "override"],
+)
 def test_invisible_characters_hide_nothing(moderator: PolicyModerator, hidden: str) -> None:
     """Words and keys are found with them in their middle, and redacted with them."""
     key, address = "AKIA" + "IOSFODNN7EXAMPLE", "jo@example.com"
