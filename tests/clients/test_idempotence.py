@@ -7,7 +7,7 @@ from headrace_schemas import Topic
 KAFKAJS = """
 import { Kafka, Partitioners, logLevel } from "kafkajs";
 const [broker, topic] = process.argv.slice(2);
-const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.NOTHING, retry: { retries: 1 } });
+const kafka = new Kafka({ brokers: [broker], logLevel: logLevel.NOTHING, retry: { retries: 8 } });
 const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner, idempotent: true });
 try {
   await producer.connect();
