@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from kafka.errors import KafkaError
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from headrace_producers.any_record import read_any_record
 from headrace_producers.settings import KafkaSettings
@@ -103,7 +103,9 @@ class Shared:
     def commit(self) -> None:
         """Commit what was polled."""
         if self._consumer is not None:
-            self._consumer.commit()
+            # While the group forms anew nothing can be noted: it is read again by whoever gets it, and passed over.
+            with suppress(RebalanceInProgressError, CommitFailedError):
+                self._consumer.commit()
 
     def close(self) -> None:
         """Leave the group."""
