@@ -20,6 +20,8 @@ from headrace_schemas import (
 )
 from headrace_workers.cli.app import run
 from headrace_workers.cli.receipt import Receipt
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -79,3 +81,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         return code, written.out, written.err
 
     return invoke
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """The ledger that a stopped stack left."""
+    (tmp_path / ".headrace").mkdir()
+    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
+    migrate(found.engine)
+    return found

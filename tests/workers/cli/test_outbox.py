@@ -1,7 +1,6 @@
 """What Kafka refused, as the command line tells it."""
 
 import json
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -12,18 +11,8 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import Topic
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import OUTBOX
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """The ledger that a stopped stack left."""
-    (tmp_path / ".headrace").mkdir()
-    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
-    migrate(found.engine)
-    return found
 
 
 @pytest.fixture

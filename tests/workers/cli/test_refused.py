@@ -1,7 +1,6 @@
 """A refused record is found by whatever its sender knows of it."""
 
 import json
-from pathlib import Path
 
 import pytest
 from tests.workers.bridge.records import RULES, generation, record, replaced
@@ -10,20 +9,10 @@ from tests.workers.cli.conftest import Call
 from headrace_workers.bridge.accept import accept
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.replay import DeadFilter
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")
 JOB_ID = JOB.job_id("")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """The ledger that a stopped stack left."""
-    (tmp_path / ".headrace").mkdir()
-    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
-    migrate(found.engine)
-    return found
 
 
 @pytest.fixture
