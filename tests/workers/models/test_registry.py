@@ -49,16 +49,46 @@ def test_an_empty_home_knows_nothing(tmp_path: Path) -> None:
         registry.get("echo")
 
 
-def test_a_new_model_is_found_after_the_pause_between_scans(tmp_path: Path) -> None:
-    """A miss looks at the disk again, but at most once a second."""
-    clock = Clock()
-    registry = Registry(tmp_path, monotonic=clock)
+def test_a_new_model_is_known_at_once(tmp_path: Path) -> None:
+    """Whoever pulls a model and asks for it in the next moment is not refused, however often all were asked for."""
+    registry = Registry(tmp_path, monotonic=Clock())
+    assert registry.aliases() == []
     assert "echo" not in registry
     make_echo_model(tmp_path)
-    assert "echo" not in registry
-    clock.seconds += 1.0
     assert "echo" in registry
     assert registry.get("echo").engine == "echo"
+    assert registry.aliases() == ["echo"]
+
+
+def test_all_models_are_looked_through_once_a_second(tmp_path: Path) -> None:
+    """However often the bridge asks which there are; what has gone is then gone."""
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    folder = make_echo_model(tmp_path)
+    assert registry.aliases() == ["echo"]
+    folder.rename(folder.with_name("other"))
+    assert registry.aliases() == ["echo"]
+    clock.seconds += 1.0
+    assert registry.aliases() == []
+    assert "echo" not in registry
+
+
+def test_a_card_that_cannot_be_used_is_said_once_and_mended_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A burst of jobs for it is no burst of lines in the log, nor is a bridge that asks every second."""
+    path = make_echo_model(tmp_path) / "model.toml"
+    good = path.read_text()
+    path.write_text("alias = ")
+    clock = Clock()
+    registry = Registry(tmp_path, monotonic=clock)
+    for _ in range(3):
+        assert "echo" not in registry
+        assert registry.aliases() == []
+        clock.seconds += 1.0
+    assert len(caplog.records) == 1
+    path.write_text(good)
+    assert "echo" in registry
 
 
 def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +98,8 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
     registry = Registry(tmp_path, monotonic=clock)
     assert "echo" in registry
     clock.seconds += 60.0
-    monkeypatch.setattr("headrace_workers.models.registry.list_cards", lambda home: pytest.fail("looked at the disk"))
+    monkeypatch.setattr("headrace_workers.models.registry.read_card", lambda folder: pytest.fail("looked at the disk"))
+    monkeypatch.setattr("headrace_workers.models.registry.model_dir", lambda *_: pytest.fail("looked at the disk"))
     assert "echo" in registry
     assert registry.get("echo").alias == "echo"
 
@@ -108,6 +139,7 @@ def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alias", ["../etc", "", ".hidden", "A", "a/b", "a" * 65])
 def test_no_alias_leads_out_of_the_home(tmp_path: Path, alias: str) -> None:
     """An alias is a name, never a path."""
+    assert alias not in Registry(tmp_path)
     with pytest.raises(ConfigurationError, match="cannot name a model"):
         model_dir(tmp_path, alias)
 

@@ -23,7 +23,7 @@ Engine = Literal["ctranslate2", "echo"]
 
 CARD_FILE: Final = "model.toml"
 MAX_CONTEXT: Final = 100_000_000  # tokens
-RESCAN_SECONDS: Final = 1.0  # a burst of unknown aliases costs one look at the disk a second
+RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
 
 _ALIAS: Final = TypeAdapter[str](Alias)
 
@@ -109,34 +109,55 @@ def list_cards(home: Path) -> list[ModelCard]:
 
 
 class Registry:
-    """The cards in memory. A miss, or asking for all, looks at the disk, at most once a second; a hit never does."""
+    """The cards in memory. A hit never looks at the disk. A miss looks for that one model, so that what was just pulled
+    is there at once; all are looked through at most once a second.
+    """
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._home = home
         self._monotonic = monotonic
         self._cards: dict[str, ModelCard] = {}
         self._scanned_at = float("-inf")
+        self._left_out: dict[str, tuple[int, int, int]] = {}  # cards that cannot be used, by alias: said once of each
 
     def __contains__(self, alias: str) -> bool:
-        return alias in self._cards or alias in self._fresh()
+        return self._find(alias) is not None
 
     def get(self, alias: str) -> ModelCard:
         """The card of an alias; UnknownModel names those that are there."""
-        card = self._cards.get(alias) or self._fresh().get(alias)
+        card = self._find(alias)
         if card is None:
             raise UnknownModel(_unknown(alias, self.aliases(), self._home))
         return card
 
     def aliases(self) -> list[str]:
         """The known aliases in order, at most a second old."""
-        return sorted(self._fresh())
-
-    def _fresh(self) -> dict[str, ModelCard]:
         now = self._monotonic()
         if now - self._scanned_at >= RESCAN_SECONDS:
             self._scanned_at = now
-            self._cards = {card.alias: card for card in list_cards(self._home)}
-        return self._cards
+            found = (self._look(folder.name) for folder in _folders(self._home))
+            self._cards = {card.alias: card for card in found if card is not None}
+        return sorted(self._cards)
+
+    def _find(self, alias: str) -> ModelCard | None:
+        card = self._cards.get(alias)
+        if card is None and (card := self._look(alias)) is not None:
+            self._cards[alias] = card
+        return card
+
+    def _look(self, alias: str) -> ModelCard | None:
+        try:
+            folder = model_dir(self._home, alias)
+            stat = (folder / CARD_FILE).stat()
+        except (ConfigurationError, OSError):  # no alias, or no model of this name
+            return None
+        written = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        if self._left_out.get(alias) == written:
+            return None
+        card = _card_or_none(folder)
+        if card is None:
+            self._left_out[alias] = written
+        return card
 
 
 def _folders(home: Path) -> Iterator[Path]:
