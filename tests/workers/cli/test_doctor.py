@@ -1,6 +1,7 @@
 """Whether a deployment is as it should be, on real services; and how it is prepared."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.workers.cli.conftest import Call
 from headrace_producers.admin import ensure_topics, too_small, topic_limits, wanted_limit
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
+from headrace_workers.cli import doctor
 
 
 @pytest.fixture
@@ -74,6 +76,17 @@ def test_services_that_are_away_are_told_each(call: Call, env):
     found = wrong(call)
     assert "127.0.0.1:9" in found["topics"]
     assert "HEADRACE_REDIS" in found["redis"]
+
+
+def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.MonkeyPatch):
+    """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
+    env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
+    all_began = threading.Barrier(5)
+    looks = {what: lambda _settings, what=what: [f"{what} {all_began.wait(60) >= 0}"] for what in doctor._LOOKS}
+    monkeypatch.setattr(doctor, "_LOOKS", looks)
+    assert list(wrong(call).items()) == [
+        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges")
+    ]
 
 
 def test_topics_take_what_may_be_written_to_them(apache_kafka: KafkaServer, fresh_prefix: str):
