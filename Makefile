@@ -38,8 +38,8 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
-	@# Most of it waits for processes and services; each of the two has services of its own.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not luck'
+	@# Most of it waits for processes and services; each of the three has services of its own.
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)

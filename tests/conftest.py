@@ -19,6 +19,36 @@ from headrace_producers.settings import KafkaSettings
 
 _PREFIXES = itertools.count(1)
 
+# These files wait long for processes and services. Begun first, none of them is left for the end of a parallel run.
+_LONGEST = (
+    "chaos/test_faults.py",
+    "chaos/test_fates.py",
+    "acceptance/test_up.py",
+    "workers/test_worker_redis.py",
+    "workers/embedded/test_stack.py",
+    "acceptance/test_interrupted.py",
+    "acceptance/test_demo.py",
+    "producers/test_outages.py",
+    "workers/bridge/test_ingest.py",
+    "workers/test_half_open.py",
+    "bench/test_plumbing.py",
+    "workers/test_worker.py",
+    "acceptance/test_run.py",
+    "acceptance/test_foreign_clients.py",
+    "workers/engines/test_ctranslate2.py",
+    "producers/test_consumer.py",
+    "workers/ledger/test_away.py",
+    "workers/moderation/test_edges.py",
+    "workers/cli/test_doctor.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all else in its order."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headrace")

@@ -1,0 +1,28 @@
+"""What `make demo` does."""
+
+from pathlib import Path
+
+import pytest
+from tests.acceptance.conftest import SMOLLM2, Shell, lines
+
+pytestmark = pytest.mark.acceptance
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs.jsonl"
+
+
+def test_the_examples_through_a_real_model(tmp_path, smollm2):
+    """The demo: real requests, a real model, moderation that acts, criteria that were judged."""
+    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2), "HEADRACE_MODEL": SMOLLM2})
+    printed = shell.run("run", str(EXAMPLES), "-o", "receipts.jsonl", "--table")
+    receipts = lines((tmp_path / "receipts.jsonl").read_text())
+    results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]
+    assert len(results) == len(receipts) == len(EXAMPLES.read_text().splitlines())
+    assert all(result["usage"]["completion_tokens"] > 0 for result in results)
+    scores = [score for result in results for score in result["judge"]["scores"]]
+    assert all(("value" in score) != ("reason" in score) for score in scores)
+    assert any(result["moderation"]["action"] == "redact" for result in results)
+    assert [line.split()[0] for line in printed.splitlines() if line[:1].isdigit()] == [
+        str(number) for number in range(1, len(results) + 1)
+    ]
+    assert f"jobs        {len(results)} (" in printed
+    assert max(map(len, printed.splitlines())) <= 100
