@@ -1,16 +1,38 @@
-"""Models for tests: the tiny one for speed, SmolLM2 where real words matter."""
+"""An empty ledger and a task queue; models: the tiny one for speed, SmolLM2 where real words matter."""
 
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.services.need import need
+from tests.services.redis import RedisServer
+from tests.workers.ledger_jobs import sqlite_ledger
+from tests.workers.serving import tasks_of
 
+from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.pull import pull
+from headrace_workers.redis_client import redis_client
+from headrace_workers.taskqueue import TaskQueue
 from headrace_workers.testing import make_tiny_model
 
 SMOLLM2 = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger."""
+    with sqlite_ledger(tmp_path) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def tasks(redis_server: RedisServer, ledger: Ledger) -> TaskQueue:
+    """The task queue over an empty Redis."""
+    with redis_client(redis_server.url) as client:
+        client.flushall()
+    return tasks_of(ledger, redis_server.url)
 
 
 @pytest.fixture(scope="session")

@@ -6,31 +6,15 @@ import pytest
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation, generation
-from tests.workers.ledger_jobs import claim_one, dispatch, sqlite_ledger, take_in
-from tests.workers.serving import NAMES, is_done, send, started, tasks_of
+from tests.workers.ledger_jobs import claim_one, dispatch, take_in
+from tests.workers.serving import NAMES, is_done, send, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
 from headrace_workers.celery_app import TASK, create_app, queue_of
 from headrace_workers.ledger.tables import JOBS
 from headrace_workers.presence import served as listened_to
-from headrace_workers.redis_client import redis_client
 from headrace_workers.redis_names import PRIORITIES
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    """An empty ledger."""
-    with sqlite_ledger(tmp_path) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def tasks(redis_server, ledger):
-    """The task queue over an empty Redis."""
-    with redis_client(redis_server.url) as client:
-        client.flushall()
-    return tasks_of(ledger, redis_server.url)
 
 
 class Evil:

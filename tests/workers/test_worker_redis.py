@@ -11,24 +11,7 @@ from tests.workers.worker_process import worker
 
 from headrace_workers import presence
 from headrace_workers.ledger.tables import CLAIMS, STEPS
-from headrace_workers.redis_client import redis_client
 from headrace_workers.redis_names import RedisNames
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    """An empty ledger."""
-    with sqlite_ledger(tmp_path) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def tasks(redis_server, ledger):
-    """The task queue over an empty Redis."""
-    with redis_client(redis_server.url) as client:
-        client.flushall()
-    return tasks_of(ledger, redis_server.url)
-
 
 ROLES = pytest.mark.parametrize(
     ("role", "job", "concurrency"),

@@ -1,9 +1,8 @@
 """What `headrace status` says about a job, from a real ledger."""
 
-import pytest
 from sqlalchemy import update
 from tests.workers.bridge.records import generation
-from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
@@ -11,13 +10,6 @@ from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    """An empty ledger."""
-    with sqlite_ledger(tmp_path) as ledger:
-        yield ledger
 
 
 def test_a_step_in_hand_tells_since_when_and_by_whom(ledger):
