@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from kafka.partitioner.default import DefaultPartitioner
 
-from headrace_workers.bridge.publish import _Partitions
+from headrace_workers.bridge.places import Partitions
 
 
 class Cluster:
@@ -22,7 +22,7 @@ class Cluster:
 
 def test_a_key_goes_where_every_client_puts_it():
     """The same as the library's own partitioner, at the first time and after; without a key, where there is room."""
-    ours, theirs = _Partitions(), DefaultPartitioner()
+    ours, theirs = Partitions(), DefaultPartitioner()
     keys = [str(uuid4()).encode() for _ in range(50)]
     for key in keys + keys:
         assert ours.partition("t", None, key, None, b"", Cluster()) == theirs.partition(

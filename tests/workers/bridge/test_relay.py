@@ -231,6 +231,7 @@ class Dying:
     taken: ClassVar[list[bytes]] = []
 
     def __init__(self, **_options):
+        self._metadata = SimpleNamespace(partitions_for_topic=lambda topic: {0})
         self._dead = False
         self._left = []
         self._sent = []

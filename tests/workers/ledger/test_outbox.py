@@ -32,6 +32,19 @@ def test_what_is_read_is_bounded_in_number_and_bytes(ledger):
     assert seen(ledger, 0) == []
 
 
+def test_reading_may_begin_anywhere_and_leave_values_out(ledger):
+    """What is left for now costs no bytes: neither of the bound nor of the way."""
+    numbers = say(ledger, ("a", b"1" * 50), ("b", b"2" * 50))
+    with writing(ledger.engine) as tx:
+        put(tx, [Outgoing(Topic.RESULTS, "c", {}, b"3" * 50)])
+    assert [row.record.value[:1] for row in ledger.outbox(9, after=numbers[0])] == [b"2", b"3"]
+    rows = ledger.outbox(9, 50, unread=[Topic.OUTPUTS])
+    assert [(row.record.topic, row.record.key, row.record.value) for row in rows] == [
+        (Topic.OUTPUTS, "a", b""), (Topic.OUTPUTS, "b", b""), (Topic.RESULTS, "c", b"3" * 50)
+    ]  # fmt: skip
+    assert ledger.outbox(9, after=numbers[1] + 1) == []
+
+
 def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
     """Before it, and under other keys or none, all goes on; a retry gives each its old place."""
     numbers = say(ledger, ("a", b"0"), ("a", b"1"), (None, b"2"), ("a", b"3"), ("b", b"4"), (None, b"5"))

@@ -2,17 +2,23 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from kafka.errors import InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError
-from kafka.partitioner.default import DefaultPartitioner, murmur2
+from kafka.errors import (
+    InvalidRecordError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from headrace_producers.settings import KafkaSettings
+from headrace_schemas import Topic
 from headrace_workers.away import words
+from headrace_workers.bridge.places import Place, Places, Shut
 from headrace_workers.ledger.outbox import OutboxRow
 
 _PRODUCER = {
@@ -31,6 +37,7 @@ _PRODUCER = {
 # What is larger may be too large for its topic: that must be known before what follows under its key is sent.
 _LARGE = 64 * 1024
 _CLOSE_SECONDS = 2.0
+_LOOK_EVERY = 0.5  # while a row is waited for: whether its place is there at all
 
 # What says that a record will never be taken: by the broker, and by the client before it is sent.
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -42,20 +49,23 @@ _REFUSED_HERE = (*_REFUSED, TypeError, ValueError)
 class Published:
     """What became of rows: confirmed by Kafka, refused for good (number and reason), and the first other error.
 
-    Rows that are in neither were not sent, or nobody knows.
+    `shut` are places that take nothing now, with the reason. Without an error all rows that are neither confirmed nor
+    refused were left for that: their place is shut, or they follow such a row under its key.
     """
 
     confirmed: list[int] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     error: BaseException | None = None
+    shut: dict[Place, str] = field(default_factory=dict)
 
 
 class _Run:
     """One call of `publish`: what is known of its rows so far."""
 
-    def __init__(self, timestamp: int, until: float) -> None:
+    def __init__(self, timestamp: int, seconds: float) -> None:
         self.timestamp = timestamp
-        self.until = until
+        self.begun = time.monotonic()
+        self.until = self.begun + seconds
         self.done = Published()
         self.held: set[str] = set()  # keys of which a row is not confirmed: what follows is sent again, behind it
         self.refusals: dict[int, Exception] = {}
@@ -64,6 +74,11 @@ class _Run:
         """It will never be taken."""
         self._hold(row)
         self.done.refused[row.id] = reason
+
+    def leave(self, row: OutboxRow, shut: Shut) -> None:
+        """It is not taken now."""
+        self._hold(row)
+        self.done.shut[shut.place] = shut.reason
 
     def fail(self, row: OutboxRow, error: Exception) -> None:
         """It was not confirmed."""
@@ -76,20 +91,22 @@ class _Run:
             self.held.add(row.record.key)
 
 
-class _Partitions(DefaultPartitioner):  # type: ignore[misc]  # the library has no types
-    """Kafka's own: the same key, the same partition. A job's events are hashed once, in Python, and not each time."""
+class _Following:
+    """Rows, each with all that comes after it under its key."""
 
     def __init__(self) -> None:
-        self._hash = lru_cache(maxsize=8_192)(murmur2)
+        self.rows: list[OutboxRow] = []
+        self._keys: set[str] = set()
 
-    def partition(
-        self, topic: str, key: Any, serialized_key: bytes | None, value: Any, serialized_value: Any, cluster: Any
-    ) -> int:
-        """The partition of a record."""
-        if serialized_key is None:
-            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
-        partitions = sorted(cluster.partitions_for_topic(topic))
-        return int(partitions[(self._hash(serialized_key) & 0x7FFFFFFF) % len(partitions)])
+    def follows(self, row: OutboxRow) -> bool:
+        """Whether one of them came before this under its key."""
+        return row.record.key in self._keys
+
+    def add(self, row: OutboxRow) -> None:
+        """One more, in order."""
+        self.rows.append(row)
+        if row.record.key is not None:
+            self._keys.add(row.record.key)
 
 
 class Publisher:
@@ -98,12 +115,12 @@ class Publisher:
     def __init__(self, kafka: KafkaSettings) -> None:
         self._kafka = kafka
         self._producer: Any = None
-        self._partitions = _Partitions()
+        self._places = Places(kafka)
 
     def publish(self, rows: Sequence[OutboxRow], *, timestamp: int, seconds: float) -> Published:
         """Send all and wait for all, `seconds` at most. `timestamp` (ms) is the records' in Kafka."""
-        run = _Run(timestamp, time.monotonic() + seconds)
-        for wave in waves(rows):
+        run = _Run(timestamp, seconds)
+        for wave in waves(rows, self._places.doubtful_topics):
             doubted = self._send_all(wave, run)
             if doubted:
                 # A refusal is the end of an idempotent client: it fails all that follows with the same error. So each
@@ -113,7 +130,7 @@ class Publisher:
                 if self._send_all([row], run):
                     run.refuse(row, self._why(row, run.refusals[row.id]))
                     self.close(_CLOSE_SECONDS)
-        if run.done.error is not None:
+        if run.done.error is not None or run.done.shut:
             self.close(_CLOSE_SECONDS)  # what is in its buffer must not be sent after what we send again
         return run.done
 
@@ -135,47 +152,86 @@ class Publisher:
         thread.start()
         thread.join(seconds)
 
-    def _send_all(self, rows: Sequence[OutboxRow], run: "_Run") -> list[OutboxRow]:
+    def _send_all(self, rows: Sequence[OutboxRow], run: _Run) -> list[OutboxRow]:
         """Send these and wait for all; those that were refused, with what follows them under their keys."""
-        sent: list[tuple[OutboxRow, Any]] = []
+        known = len(run.done.shut)
+        doubted, unsure = _Following(), _Following()
+        failures: list[tuple[OutboxRow, Exception]] = []
+        for row, future in self._start(rows, run):
+            if row.record.key in run.held:
+                continue
+            error = self._outcome(row, future, run)
+            if doubted.follows(row) or isinstance(error, _REFUSED):
+                if isinstance(error, _REFUSED):
+                    run.refusals[row.id] = error
+                doubted.add(row)
+            elif isinstance(error, Shut):
+                run.leave(row, error)
+            elif unsure.follows(row) or error is not None:
+                if error is not None:
+                    failures.append((row, error))
+                unsure.add(row)
+            else:
+                run.done.confirmed.append(row.id)
+                self._places.taken(row.record)
+        if unsure.rows and len(run.done.shut) > known:
+            # A topic that is forbidden is the end of the client, too. Each time at least one more is known.
+            self.close(_CLOSE_SECONDS)
+            return doubted.rows + self._send_all(unsure.rows, run)
+        for row, error in failures:
+            run.fail(row, error)
+        return doubted.rows
+
+    def _start(self, rows: Sequence[OutboxRow], run: _Run) -> list[tuple[OutboxRow, Any]]:
+        """Begin to send these, but none that follows under its key what cannot be sent; each with its future."""
+        sent = []
         for row in rows:
             if run.done.error is not None or row.record.key in run.held:
                 continue
             try:
-                sent.append((row, self._send(row, run.timestamp)))
+                sent.append((row, self._send(row, run)))
+            except Shut as shut:
+                run.leave(row, shut)
             except _REFUSED_HERE as error:
                 run.refuse(row, self._why(row, error))
             except Exception as error:
                 run.fail(row, error)
-        doubted: list[OutboxRow] = []
-        doubted_keys: set[str | None] = set()
-        for row, future in sent:
-            try:
-                future.get(timeout=max(0.0, run.until - time.monotonic()))
-            except _REFUSED as error:
-                run.refusals[row.id] = error
-                doubted_keys.add(row.record.key)
-            except Exception as error:
-                run.fail(row, error)
-                continue
-            if row.record.key in doubted_keys and (row.record.key is not None or row.id in run.refusals):
-                doubted.append(row)
-            elif row.record.key not in run.held:
-                run.done.confirmed.append(row.id)
-        return doubted
+        return sent
 
-    def _send(self, row: OutboxRow, timestamp: int) -> Any:
+    def _send(self, row: OutboxRow, run: _Run) -> Any:
         if self._producer is None:
             from kafka import KafkaProducer
 
-            self._producer = KafkaProducer(**self._kafka.client_options(), **_PRODUCER, partitioner=self._partitions)
+            options = {**_PRODUCER, "partitioner": self._places.partitions}
+            self._producer = KafkaProducer(**self._kafka.client_options(), **options)
+        self._places.look_for(self._producer, row.record, run.done.shut)
         return self._producer.send(
             self._kafka.topic(row.record.topic),
             key=row.record.key.encode() if row.record.key else None,
             value=row.record.value,
             headers=[(name, text.encode()) for name, text in row.record.headers.items()],
-            timestamp_ms=timestamp,
+            timestamp_ms=run.timestamp,
         )
+
+    def _outcome(self, row: OutboxRow, future: Any, run: _Run) -> Exception | None:
+        """Wait for a row; None when Kafka has it."""
+        while True:
+            left = run.until - time.monotonic()
+            try:
+                future.get(timeout=max(0.0, min(_LOOK_EVERY, left)))
+                return None
+            except KafkaTimeoutError as error:
+                shut = self._places.shut(self._producer, row.record, run.done.shut, time.monotonic() - run.begun)
+                if shut is not None or future.is_done or left <= _LOOK_EVERY:
+                    return shut or error
+            except TopicAuthorizationFailedError as error:
+                return self._places.forbidden(row.record, error) or error
+            except _REFUSED as error:
+                refused: Exception = error
+                return refused
+            except Exception as error:
+                waited = time.monotonic() - run.begun
+                return self._places.shut(self._producer, row.record, run.done.shut, waited) or error
 
     def _why(self, row: OutboxRow, error: Exception) -> str:
         topic = self._kafka.topic(row.record.topic)
@@ -187,17 +243,19 @@ class Publisher:
         return f"it is refused on the topic {topic}: {words(error)}"
 
 
-def waves(rows: Sequence[OutboxRow]) -> Iterator[list[OutboxRow]]:
-    """The rows in order, in parts: what follows a large row under its key is in a later part than that."""
+def waves(rows: Sequence[OutboxRow], doubtful: Collection[Topic] = ()) -> Iterator[list[OutboxRow]]:
+    """The rows in order, in parts: what follows a large row, or one of a doubtful topic, under its key is in a later
+    part than that.
+    """
     wave: list[OutboxRow] = []
-    large: set[str] = set()
+    unsure: set[str] = set()
     for row in rows:
         key = row.record.key
-        if key in large:
+        if key in unsure:
             yield wave
-            wave, large = [], set()
+            wave, unsure = [], set()
         wave.append(row)
-        if key is not None and len(row.record.value) > _LARGE:
-            large.add(key)
+        if key is not None and (len(row.record.value) > _LARGE or row.record.topic in doubtful):
+            unsure.add(key)
     if wave:
         yield wave

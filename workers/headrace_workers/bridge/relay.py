@@ -4,15 +4,22 @@ A bridge that cannot publish gives the duty up for a while, since it may be the 
 wrong, or its way to the broker broken. Alone it tries again after that while. What Kafka will never take is set aside
 with its reason, and what follows it under its key waits behind it: whoever follows a job by its key must not be told
 its end before what led to it, neither now nor when it is tried again. All other keys go on.
+
+A topic that is missing or forbidden, or a partition without a leader, holds nobody but what is meant for it, and what
+follows that under its key: those rows are left where they are, and tried again after a while, from the first.
 """
 
 import logging
+from collections.abc import Mapping
 
 from headrace_workers.away import KafkaUnavailable, awaited, words
 from headrace_workers.bridge.ledger_time import LedgerTime
-from headrace_workers.bridge.publish import Publisher
+from headrace_workers.bridge.passing import Passing
+from headrace_workers.bridge.places import Place
+from headrace_workers.bridge.publish import Published, Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.outbox import OutboxRow
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
@@ -37,21 +44,36 @@ class Relay:
         self._troubles = troubles
         self._held_until = float("-inf")
         self._gives_way_until = float("-inf")
+        self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)
 
     def once(self) -> int:
-        """Publish the oldest events; how many were published or set aside. 0 also while another bridge has this duty.
+        """Publish the oldest events; how many were published, set aside or left for now. 0 also while another bridge
+        has this duty.
 
-        KafkaUnavailable when not all could be published; those that were are done with.
+        KafkaUnavailable when not all could be published for a reason that lies in this bridge or all of Kafka; those
+        that were are done with.
         """
         if not self._on_duty():
             return 0
-        rows = self._ledger.outbox(_BATCH, _BATCH_BYTES)
+        begun = self._clock.monotonic()
+        if self._passing is not None and self._passing.over(begun):
+            self._passing = None  # what is shut is tried again
+        passing = self._passing or Passing(begun)
+        rows = self._ledger.outbox(_BATCH, _BATCH_BYTES, after=passing.after, unread=passing.topics)
+        done = self._publish(passing.open_rows(rows))
+        if passing.shut or done.shut:
+            passing.turn(rows, done, self._clock.monotonic() - begun)
+            self._passing = passing
+        self._say(passing.shut)
+        return len(rows)
+
+    def _publish(self, rows: list[OutboxRow]) -> Published:
+        """Publish these, and be done with those that were."""
         if not rows:
-            self._all_is_well()
-            return 0
+            return Published()
         done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
         if done.refused:
             self._ledger.set_aside(done.refused)
@@ -62,8 +84,7 @@ class Relay:
         self._ledger.published(done.confirmed)
         if done.error is not None:
             self._give_way(done.error)
-        self._all_is_well()
-        return len(done.confirmed) + len(done.refused)
+        return done
 
     def close(self) -> None:
         """Close the producer."""
@@ -78,16 +99,19 @@ class Relay:
             return True
         if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
             self._held_until = float("-inf")
-            self._all_is_well()  # another does it
+            self._passing = None
+            self._say({})  # another does it
             return False
         self._held_until = now + _DUTY_LEASE
         return True
 
-    def _all_is_well(self) -> None:
-        self.waits = None
-        self._troubles.tell(DUTY, {})
+    def _say(self, shut: Mapping[Place, str]) -> None:
+        """These places take nothing; without any, all is well."""
+        self.waits = Awaited(" and ".join(f"the {place}" for place in shut), "; ".join(shut.values())) if shut else None
+        self._troubles.tell(DUTY, {str(place): reason for place, reason in shut.items()})
 
     def _give_way(self, error: BaseException) -> None:
+        self._passing = None
         self._held_until = float("-inf")
         self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
         self._ledger_time.ask_anew()

@@ -4,12 +4,13 @@ Errors: `Unavailable` when the database does not answer; everything may be tried
 either happened whole or not at all, and repeating one that did happen changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Engine, Row, select
 
+from headrace_schemas import Topic
 from headrace_workers.ledger import (
     cancel,
     claim,
@@ -119,10 +120,12 @@ class Ledger:
         with writing(self._hasty) as tx:
             return leases.release(tx, claim_ids, delay_ms, reason)
 
-    def outbox(self, limit: int, max_bytes: int = 2**62) -> list[outbox.OutboxRow]:
-        """The oldest events that wait to be published, bounded in number and bytes."""
+    def outbox(
+        self, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
+    ) -> list[outbox.OutboxRow]:
+        """The oldest events that wait to be published, bounded in number and bytes; see `outbox.peek`."""
         with reading(self._engine) as tx:
-            return outbox.peek(tx, limit, max_bytes)
+            return outbox.peek(tx, limit, max_bytes, after=after, unread=unread)
 
     def published(self, ids: Sequence[int]) -> None:
         """Forget events that Kafka has acknowledged."""

@@ -1,17 +1,30 @@
 """Events that have been decided and wait to be published. Written in the transaction that decided them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, Select, bindparam, delete, func, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import Event, encode, topic_for, type_of
-from headrace_workers.ledger.database import among, now_ms
+from headrace_workers.ledger.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.ledger.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -69,17 +82,21 @@ def put(connection: Connection, records: Iterable[Outgoing]) -> None:
         connection.execute(OUTBOX.insert(), rows)
 
 
-def peek(connection: Connection, limit: int, max_bytes: int = 2**62) -> list[OutboxRow]:
+def peek(
+    connection: Connection, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
+) -> list[OutboxRow]:
     """The oldest records that may be published, in order: so many, and values of so many bytes, but always one.
 
     What follows a record that was set aside, under the same key, is not among them: a job's events keep their order.
+    Only those with a number above `after`; those of the topics `unread` come without their values.
     """
-    rows = connection.execute(_oldest(), {"most": limit, "bytes": max_bytes}).all()
+    bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}
+    rows = connection.execute(_oldest(connection.dialect.name), bounds).all()
     return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
 
 
 @lru_cache
-def _oldest() -> Select[Any]:
+def _oldest(dialect: str) -> Select[Any]:
     aside = OUTBOX.alias("aside")
     behind = (
         select(aside.c.id)
@@ -87,9 +104,11 @@ def _oldest() -> Select[Any]:
         .exists()
     )
     # The limit comes before the sum: else the sum would read all that waits.
+    unread = one_of(dialect, OUTBOX.c.topic, bindparam_of(dialect, OUTBOX.c.topic, name="unread"))
+    value = case((unread, literal(b"")), else_=OUTBOX.c.value).label("value")
     first = (
-        select(OUTBOX)
-        .where(OUTBOX.c.set_aside_at.is_(None), ~behind)
+        select(OUTBOX.c.id, OUTBOX.c.topic, OUTBOX.c.key, OUTBOX.c.headers, value)
+        .where(OUTBOX.c.set_aside_at.is_(None), OUTBOX.c.id > bindparam("after", type_=BigInteger), ~behind)
         .order_by(OUTBOX.c.id)
         .limit(bindparam("most", type_=Integer))
         .subquery()
