@@ -65,6 +65,12 @@ def relay_of(ledger, time, name="a"):
     return Relay(publisher=plan, ledger=ledger, bridge=name, clock=time, troubles=Troubles(ledger, name, time)), plan
 
 
+def test_a_relay_begins_without_any_trouble(ledger, time):
+    """What it waits for is told by what happens, and nothing has."""
+    relay, _ = relay_of(ledger, time)
+    assert relay.waits is None
+
+
 def test_the_duty_is_asked_for_when_half_of_its_lease_is_gone(ledger, time, asked):
     """Not for each poll, and before another may take it."""
     relay, _ = relay_of(ledger, time)

@@ -114,6 +114,13 @@ def test_a_file_is_read_while_it_is_written(opened, tmp_path):
         assert reader.exec_driver_sql("SELECT count(*) FROM turns").scalar() == 1
 
 
+@pytest.mark.parametrize(("query", "ms"), [("", 10_000), ("?timeout=0.2", 200)])
+def test_a_file_that_another_writes_is_waited_for(opened, tmp_path, query, ms):
+    """As long as a statement may take, and not as long as the library likes."""
+    with reading(opened(f"sqlite:///{tmp_path / 'l.db'}{query}")) as tx:
+        assert tx.exec_driver_sql("PRAGMA busy_timeout").scalar() == ms
+
+
 def test_a_write_that_fails_changes_nothing(opened, ledger_url):
     """A transaction happens whole or not at all."""
     engine = opened(ledger_url)

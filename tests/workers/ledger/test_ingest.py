@@ -34,6 +34,16 @@ def test_a_tenants_turn_goes_on_from_batch_to_batch(ledger, job):
     assert turns == {"often": [10, 20, 30], "once": [10, 20, 30]}
 
 
+def test_a_tenants_turn_goes_on_when_some_of_its_jobs_are_served(ledger, job, claim):
+    """What was served is no reason to begin further back, or further ahead, than behind its own last job."""
+    ledger.ingest([job(tenant="often") for _ in range(3)])
+    ledger.start(claim(limit=1).id, worker="w", lease_ms=60_000)
+    ledger.ingest([job(tenant="often"), job(tenant="new")])
+    rows = ledger.read(select(JOBS.c.tenant, STEPS.c.turn).join(JOBS, JOBS.c.id == STEPS.c.job_id))
+    assert sorted(row.turn for row in rows if row.tenant == "often") == [10, 20, 30, 40]
+    assert [row.turn for row in rows if row.tenant == "new"] == [20]
+
+
 def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
     """After 10 jobs of one tenant were served, a newcomer starts level with it, not 10 jobs ahead."""
     ledger.ingest([job(tenant="old") for _ in range(10)])

@@ -62,6 +62,27 @@ def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
     assert seen(ledger, 9) == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
 
 
+def test_a_reason_is_kept_as_text_of_bounded_length(ledger):
+    """Whatever a client says; NUL is nothing that a database takes."""
+    [number] = say(ledger, ("a", b"x"))
+    ledger.set_aside({number: "a\x00b" + "x" * 3_000})
+    [row] = ledger.aside()
+    assert (row.reason[:3], len(row.reason)) == ("abx", 2_000)
+    assert (row.topic, row.event_type) == ("outputs", "t")
+    assert abs(row.set_aside_at - ledger.now()) < 60_000
+
+
+def test_what_was_set_aside_is_told_oldest_first_and_so_much_of_it(ledger):
+    """What waits behind each is what was not itself set aside."""
+    numbers = say(ledger, *[("a", b"x")] * 4, ("b", b"y"))
+    ledger.set_aside(dict.fromkeys((numbers[4], numbers[2], numbers[0]), "odd"))
+    assert [(row.id, row.behind) for row in ledger.aside()] == [(numbers[0], 2), (numbers[2], 1), (numbers[4], 0)]
+    assert [row.id for row in ledger.aside(2)] == [numbers[0], numbers[2]]
+    assert ledger.retry_outbox([numbers[0]]) == 1
+    assert [row.id for row in ledger.outbox(1)] == [numbers[0]]  # in its old place, wherever the table keeps it now
+    assert ledger.read(select(OUTBOX.c.set_aside_reason).where(OUTBOX.c.id == numbers[0])) == [(None,)]
+
+
 def test_a_job_with_an_event_set_aside_is_not_forgotten(ledger, job):
     """Whoever sees to the event will ask which job it is of."""
     ledger.ingest([job(job_id="a"), job(job_id="b")])

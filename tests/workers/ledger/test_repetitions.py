@@ -75,6 +75,15 @@ def test_a_repetition_of_the_same_content_is_silent(ledger, sent, again, polls):
     assert ledger.active_jobs() == 1
 
 
+def test_a_conflict_is_told_with_the_trace_of_the_record_that_came_second(ledger, sent):
+    """Whoever follows that trace finds how it ended."""
+    first, second = (f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "12")
+    ledger.ingest([replace(sent(), traceparent=first)])
+    ledger.ingest([replace(sent(PROMPT | {"prompt": "another"}), traceparent=second)])
+    (told,) = ledger.outbox(9)
+    assert told.record.headers["ce_traceparent"] == second
+
+
 def test_many_repetitions_and_conflicts_of_one_poll_are_told_apart(ledger, job):
     """Each record is compared with the job of its own id."""
     known = [replace(job(), payload=json.dumps(PROMPT | {"prompt": str(n)}).encode()) for n in range(60)]

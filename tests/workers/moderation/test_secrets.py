@@ -52,6 +52,15 @@ def test_private_key_is_found_with_its_body(secrets: SecretsDetector, end: str) 
     assert found(secrets, "Here:\n" + key) == [key]
 
 
+@pytest.mark.parametrize("end", ["Private-MAC: 0123456789abcdef", ""])
+def test_a_key_of_putty_is_found_with_its_body(secrets: SecretsDetector, end: str) -> None:
+    """It has lines of its own at both ends."""
+    key = f"PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPrivate-Lines: 1\nAAAAIabc\n{end}"
+    assert found(secrets, f"Here:\n{key}") == [key]
+    if end:
+        assert found(secrets, f"{key}\nand text after it") == [key]
+
+
 @pytest.mark.parametrize(
     "text",
     [
