@@ -14,8 +14,6 @@ from headrace_producers import KafkaSettings
 from headrace_schemas import (
     Category,
     ExactMatch,
-    Moderated,
-    ModerationVerdict,
     Output,
     Rubric,
     Sampling,
@@ -35,6 +33,7 @@ from headrace_workers.renew import Renewer
 from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
+from headrace_workers.work import Work
 
 
 class Bell:
@@ -68,16 +67,16 @@ def ledger(tmp_path):
         yield ledger
 
 
-def runner(ledger, step, tasks=None, others=None, **settings):
-    """A runner whose steps on the model's queue are this one, and beside them `others`."""
+def runner(ledger, step, tasks=None, **settings):
+    """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
-    steps = {("model.echo", stage): step for stage in ("generate", "judge")} | (others or {})
+    steps = {("model.echo", stage): step for stage in ("generate", "judge")}
     return Runner(
-        ledger=ledger, steps=steps, settings=settings,
+        ledger=ledger, work=Work(steps, settings, SystemClock()), settings=settings,
         bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
         hand_over=HandOver(
-            ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", does=steps, depth=2, lease_ms=60_000
+            ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
         ),
     )  # fmt: skip
 
@@ -93,21 +92,15 @@ def answer_all(tasks):
     return [answered(task) for task in tasks]
 
 
-def pass_all(tasks):
-    """Moderation that lets everything through."""
-    verdict = ModerationVerdict(action="allow", findings=())
-    return [Done(Moderated(**dict(task.event), moderation=verdict)) for task in tasks]
-
-
 def states(ledger):
     """Job, stage and state of each step."""
     return {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
 
 
-def run_all(ledger, step, others=None, **settings):
+def run_all(ledger, step, **settings):
     """Claim once and run it."""
     claim = claim_one(ledger)
-    runner(ledger, step, others=others, **settings).run(claim.id)
+    runner(ledger, step, **settings).run(claim.id)
     return claim
 
 
@@ -351,7 +344,7 @@ def crashes(ledger):
 
 
 def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
-    """It was written, and what it had kept is begun and nobody else's: the worker finds it and goes on."""
+    """It was written: the worker asks again, finds that, and is done."""
     (job_id,) = take_in(ledger, [generation()])
     complete, failures = ledger.complete, [Unavailable("away")]
 
@@ -362,10 +355,9 @@ def test_the_lost_answer_of_a_completion_costs_nothing(ledger, monkeypatch):
         return done
 
     monkeypatch.setattr(ledger, "complete", lost)
-    others = {("moderate", "moderate"): pass_all, ("judge", "judge"): partial(judge, generator=None)}
-    run_all(ledger, answer_all, others=others)
-    assert set(states(ledger).values()) == {"done"}
-    assert (ledger.overview().claims, list(ledger.terminals([job_id]))) == (0, [job_id])
+    run_all(ledger, answer_all)
+    assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
+    assert (ledger.overview().claims, len(ledger.outbox(9))) == (0, 1)
 
 
 def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger, monkeypatch, caplog):
@@ -374,7 +366,7 @@ def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger
     def broken(*_args):
         raise ValueError("with a text of the user's")
 
-    monkeypatch.setattr("headrace_workers.run.settle", broken)
+    monkeypatch.setattr("headrace_workers.work.settle", broken)
     (job_id,) = take_in(ledger, [generation()])
     for attempt in range(1, 4):
         run_all(ledger, answer_all, max_attempts=3)
@@ -460,40 +452,6 @@ def test_what_cannot_be_sent_on_is_left_to_the_bridge(ledger, tasks):
     (job_id,) = take_in(ledger, [generation()])
     runner(ledger, answer_all, tasks).run(claim_one(ledger).id)
     assert (tasks.sent, states(ledger)) == ([], {(job_id, "generate"): "done", (job_id, "moderate"): "ready"})
-
-
-def test_a_worker_goes_on_with_what_it_does_itself(ledger):
-    """One message takes a job to its end; what a model must run is left to the bridge all the same."""
-    tasks = Tasks()
-    asked = Rubric(question="Is it kind?", model="echo")
-    plain, rubric = take_in(ledger, [generation(), generation(criteria=(asked,))])
-    others = {("moderate", "moderate"): pass_all, ("judge", "judge"): partial(judge, generator=None)}
-    runner(ledger, answer_all, tasks, others).run(claim_one(ledger).id)
-    assert tasks.sent == []
-    assert states(ledger) == {
-        (plain, "generate"): "done", (plain, "moderate"): "done", (plain, "judge"): "done",
-        (rubric, "generate"): "done", (rubric, "moderate"): "done", (rubric, "judge"): "ready",
-    }  # fmt: skip
-    assert ledger.overview().claims == 0
-    ((kind, value),) = ledger.terminals([plain, rubric]).values()
-    assert [stage.stage for stage in decode_value(kind, value).stages] == ["generate", "moderate", "judge"]
-
-
-def test_what_a_worker_keeps_it_renews_as_long_as_it_runs(ledger):
-    """A step that follows may run longer than a lease, too; when all is done nothing is renewed any more."""
-    take_in(ledger, [generation()])
-    held = []
-
-    def slow(tasks):
-        ((claim_id,),) = ledger.read(select(STEPS.c.claim_id).where(STEPS.c.stage == "moderate"))
-        held.append((claim_id, worker._renewer.held()))
-        return pass_all(tasks)
-
-    worker = runner(ledger, answer_all, others={("moderate", "moderate"): slow})
-    worker.run(claim_one(ledger).id)
-    ((claim_id, renewed),) = held
-    assert claim_id in renewed
-    assert worker._renewer.held() == []
 
 
 def test_a_stop_gives_back_what_was_sent_on_and_not_begun(ledger):

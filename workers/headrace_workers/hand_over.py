@@ -1,7 +1,7 @@
 """What follows from finished work, sent on at once where its queue has room, so that no bridge need look first."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from headrace_schemas.errors import Unavailable
@@ -16,25 +16,12 @@ from headrace_workers.taskqueue import TaskQueue
 
 
 class HandOver:
-    """A worker's way to the next one. Thread-safe. What it cannot send, a bridge hands out.
+    """A worker's way to the next one. Thread-safe. What it cannot send, a bridge hands out."""
 
-    `does` names the queues and stages of the worker itself: what of that no model runs, it keeps.
-    """
-
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        tasks: TaskQueue,
-        sender: str,
-        does: Iterable[tuple[str, str]],
-        depth: int,
-        lease_ms: int,
-    ) -> None:
+    def __init__(self, *, ledger: Ledger, tasks: TaskQueue, sender: str, depth: int, lease_ms: int) -> None:
         self._ledger = ledger
         self._tasks = tasks
         self._sender = sender
-        self._own = frozenset(place for place in does if not is_model_queue(place[0]))
         self._depth = depth
         self._lease_ms = lease_ms
 
@@ -44,17 +31,13 @@ class HandOver:
         None that a model runs: the bridge forms those, so that they fit the time quantum.
         """
         following = [step for s in settled if isinstance(s, Advanced) for step in s.following]
-        lanes = {
-            (step.queue, step.lane)
-            for step in following
-            if not is_model_queue(step.queue) and (step.queue, step.stage) not in self._own
-        }
+        lanes = {(step.queue, step.lane) for step in following if not step.tried and not is_model_queue(step.queue)}
         try:
             waiting = self._tasks.waiting(sorted(lanes)) if lanes else {}
         except Unavailable:
             waiting = {}
         room = {lane: self._depth - count for lane, count in waiting.items()}
-        return Onward(room, self._sender, self._lease_ms, self._own)
+        return Onward(room, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
         """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""

@@ -32,6 +32,7 @@ from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 from headrace_workers.taskqueue import TaskQueue
 from headrace_workers.wake import Bell, Ears, Hint
+from headrace_workers.work import Work
 
 
 def process_name(kind: str) -> str:
@@ -142,7 +143,7 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     runner = Runner(
         ledger=ledger,
-        steps=steps,
+        work=Work(steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
         bell=Bell(client, redis_names(settings).bell),
@@ -150,7 +151,6 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
             ledger=ledger,
             tasks=task_queue(settings, client, ledger),
             sender=worker,
-            does=steps,
             depth=settings.queue_depth,
             lease_ms=settings.lease_ms,
         ),

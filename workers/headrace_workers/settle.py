@@ -3,7 +3,6 @@
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord
 from headrace_schemas.codec import decode_value, topic_for, type_of
@@ -11,9 +10,9 @@ from headrace_schemas.events import JobEvent
 from headrace_workers.identity import event_id
 from headrace_workers.ledger.complete import Advanced, Postponed, Settled
 from headrace_workers.ledger.dead import Burial, job_burial
-from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import outgoing
 from headrace_workers.ledger.start import Started, StepRow
+from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.stages import stages_after
@@ -37,14 +36,9 @@ def _decoded(kind: str, payload: bytes) -> GenerationJob | EvaluationJob:
     return decode_value(f"headrace.job.{kind}.v1", payload)  # type: ignore[return-value]
 
 
-# A worker that keeps what follows from its work sees the same jobs again at once.
-_KEPT = 8 * 1024  # bytes of one
-_job_of = lru_cache(maxsize=512)(_decoded)
-
-
 def task_of(row: StepRow) -> Task:
     """The task that a claimed step is."""
-    job = _job_of(row.kind, row.job_payload) if len(row.job_payload) <= _KEPT else _decoded(row.kind, row.job_payload)
+    job = _decoded(row.kind, row.job_payload)
     event = job if row.payload is None else decode_value(row.event_type, row.payload)
     return Task(row.job_id, job, event, datetime.fromtimestamp(row.accepted_at / 1000, UTC), row.attempts)  # type: ignore[arg-type]
 
@@ -103,7 +97,7 @@ def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, condit
         )
         for stage in stages_after(topic_for(event))  # type: ignore[arg-type]
     )
-    return Advanced(row.job_id, out, following)
+    return Advanced(row.job_id, (out,), following, ends=not following, event=event)
 
 
 def _retry(started: Started, row: StepRow, task: Task | None, retry: Retry, conditions: Conditions) -> Settled:

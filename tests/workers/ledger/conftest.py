@@ -9,10 +9,11 @@ import pytest
 
 from headrace_schemas import Topic
 from headrace_workers.ledger.claim import Claim, Want
-from headrace_workers.ledger.ingest import NewJob, NewStep
+from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
 
 _numbers = itertools.count()

@@ -188,7 +188,9 @@ def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
 def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
     """The job that was answered meanwhile has that one end."""
     (row,) = begun.steps
-    completed, outcome = cancel_while(ledger, begun, [Advanced(row.job_id, record(row.job_id, "headrace.result.v1"))])
+    completed, outcome = cancel_while(
+        ledger, begun, [Advanced(row.job_id, (record(row.job_id, "headrace.result.v1"),), ends=True)]
+    )
     assert (bool(completed), outcome) == (True, "already_ended")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["headrace.result.v1"]
 

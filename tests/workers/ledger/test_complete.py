@@ -9,11 +9,10 @@ from headrace_workers.ledger.claim import Want
 from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.dead import bury, job_burial
-from headrace_workers.ledger.hand_on import HandedOn
-from headrace_workers.ledger.ingest import NewStep
 from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.sizing import LEAST_BUDGET
+from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import BUDGETS, JOBS, NEVER, STEPS
 
 
@@ -25,7 +24,7 @@ def record(job_id, kind="x"):
 def onward(job_id):
     """A step that is done, with another behind it."""
     step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
-    return Advanced(job_id, record(job_id), (step,))
+    return Advanced(job_id, (record(job_id),), (step,))
 
 
 def burial(job_id, stage="generate"):
@@ -67,8 +66,8 @@ def test_the_last_step_ends_the_job_once(ledger, begun):
     """A terminal record is kept with the job, and a second completion changes nothing."""
     a = begun.steps[0].job_id
     rest = [onward(row.job_id) for row in begun.steps[1:]]
-    assert finish(ledger, begun, [Advanced(a, record(a, "headrace.result.v1")), *rest])
-    assert not finish(ledger, begun, [Advanced(a, record(a, "headrace.result.v1")), *rest])
+    assert finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
+    assert not finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
     assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
     assert len(ledger.outbox(10)) == 3
 
@@ -86,7 +85,7 @@ def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
     """The answer of a cancelled job is thrown away; its neighbours' are not."""
     a, b, c = (row.job_id for row in begun.steps)
     assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
-    assert finish(ledger, begun, [Advanced(a, record(a)), onward(b), onward(c)])
+    assert finish(ledger, begun, [Advanced(a, (record(a),), ends=True), onward(b), onward(c)])
     kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
     assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
 
@@ -98,7 +97,7 @@ def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
     assert ledger.ingest([late]) == 0
     a = begun.steps[0].job_id
     assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
-    finish(ledger, begun, [Advanced(row.job_id, record(row.job_id)) for row in begun.steps])
+    finish(ledger, begun, [Advanced(row.job_id, (record(row.job_id),), ends=True) for row in begun.steps])
     assert ledger.cancel(Cancellation(a, "a", "")) == "already_ended"
 
 
@@ -123,7 +122,7 @@ def test_delays_are_each_their_own(ledger, begun):
     assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
     assert [rows[name].reason for name in (a, b, c)] == ["busy", "x" * 2_000, "now"]
     assert {(row.state, row.claim_id, row.attempts) for row in rows.values()} == {("waiting", None, 1)}
-    assert done.handed_on == HandedOn()
+    assert done.handed_on == ()
     assert ledger.outbox(9) == []
 
 
@@ -133,7 +132,7 @@ def test_what_is_done_says_when(ledger, begun, claim):
     (taken,) = ledger.claim([Want("m", 1, 1, 9)], lease_ms=60_000, sender="b")
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
     assert {row.payload for row in later.steps} == {b"{}"}
-    settled = [Advanced(row.job_id, record(row.job_id, "headrace.result.v1")) for row in later.steps]
+    settled = [Advanced(row.job_id, (record(row.job_id, "headrace.result.v1"),), ends=True) for row in later.steps]
     ended = finish(ledger, later, settled)
     for step in ledger.read(select(STEPS)):
         of, end = (begun, done) if step.stage == "generate" else (later, ended)
@@ -177,7 +176,12 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
 
 @pytest.mark.parametrize(
     "outcome",
-    [onward, burial, lambda job_id: Advanced(job_id, record(job_id)), lambda job_id: Postponed(job_id, 60_000, "late")],
+    [
+        onward,
+        burial,
+        lambda job_id: Advanced(job_id, (record(job_id),), ends=True),
+        lambda job_id: Postponed(job_id, 60_000, "late"),
+    ],
 )
 def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun, outcome):
     """Its step waits for another worker: what this one says of it is too late, though its claim holds for the rest."""

@@ -164,9 +164,9 @@ def test_a_worker_that_comes_back_alive_is_acquitted(ledger, held, claim):
     assert ledger.reap(3).crashed == 1
     assert crashes(ledger) == [4]
     jobs = [row.job_id for row in held.steps]
-    assert ledger.came_back("w", "judge", jobs) == []
+    ledger.acquit("judge", jobs)
     assert crashes(ledger) == [4]
-    assert ledger.came_back("w", "generate", jobs) == []
+    ledger.acquit("generate", jobs)
     assert crashes(ledger) == [0]
 
 
@@ -177,19 +177,6 @@ def test_given_back_for_later_it_waits(ledger, held, claim):
     (row,) = ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.reason, STEPS.c.ready_at))
     assert tuple(row)[:3] == ("waiting", 0, "not yet")
     assert row.ready_at > ledger.now() + 30_000
-
-
-def test_a_worker_is_told_what_it_has_begun_of_these_jobs(ledger, job, claim):
-    """Its claims on them, each once and in order: not another's, nor what it has begun of other jobs."""
-    jobs = [job(rank=n) for n in range(7)]
-    ledger.ingest(jobs)
-    own = [begin(ledger, claim(limit=2)) for _ in range(2)]
-    begin(ledger, claim(limit=1), "v")
-    other = begin(ledger, claim(limit=1))
-    claim(limit=1)
-    asked = [each.id for n, each in enumerate(jobs) if n != 5]
-    assert [row.job_id for row in other.steps] == [jobs[5].id]
-    assert ledger.came_back("w", "generate", asked) == sorted(each.claim_id for each in own)
 
 
 def test_only_what_a_bridge_sent_and_nobody_began_is_given_back(ledger, job, claim):

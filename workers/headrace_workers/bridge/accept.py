@@ -14,9 +14,10 @@ from headrace_workers.bridge.meant import meant
 from headrace_workers.grouping import Job, estimate_tokens
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob, NewStep
+from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
+from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.stages import models_of, stages_after
 

@@ -11,7 +11,7 @@ from headrace_workers.identity import event_id
 from headrace_workers.ledger.database import among, clock, insert, locks_rows
 from headrace_workers.ledger.dead import Burial, end_jobs
 from headrace_workers.ledger.leases import hold
-from headrace_workers.ledger.outbox import Outgoing, outgoing
+from headrace_workers.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.tables import JOBS, STEPS
@@ -60,6 +60,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
     end_jobs(connection, "cancelled", list(granted.items()), now)
+    put(connection, granted.values())
     return outcomes
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
-    case,
     literal,
     select,
     union_all,
@@ -131,15 +130,12 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
-_BY = bindparam("by", type_=CLAIMS.c.worker.type)  # who has begun it; None: nobody
 _NEW_CLAIM = (
     CLAIMS.insert()
     .values(
         {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender")}
         | {
-            "worker": _BY,
             "claimed_at": now_ms(),
-            "started_at": case((_BY.is_not(None), now_ms())),
             "renewed_at": now_ms(),
             "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger),
         }
@@ -218,12 +214,8 @@ def new_claim(
     full: bool,
     sender: str,
     lease_ms: int,
-    worker: str | None = None,
 ) -> Claim:
-    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease.
-
-    With `worker` it is begun, by this one.
-    """
+    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease."""
     size = len(tokens)
     claim_id = connection.execute(
         _NEW_CLAIM,
@@ -237,7 +229,6 @@ def new_claim(
             "full": full,
             "sender": sender,
             "lease_ms": lease_ms,
-            "by": worker,
         },
     ).scalar_one()
     return Claim(claim_id, queue, stage, lane, size)

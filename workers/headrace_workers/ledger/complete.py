@@ -7,29 +7,36 @@ its claim, any other by whoever holds its job, so that no two wait for each othe
 free (a bridge that claims, a delay that ends) does without.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from headrace_schemas.events import JobEvent
+from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
-from headrace_workers.ledger.hand_on import HandedOn, Onward, hand_on
-from headrace_workers.ledger.ingest import NewStep
+from headrace_workers.ledger.hand_on import Onward, hand_on
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.sizing import next_budget
+from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """The step is done: publish `record`; `following` become ready; with none the job has ended."""
+    """The step is done: publish `records`, in order, and make `following`. With `ends` the last record ends the job.
+
+    `event` is what the last record tells, for a worker that goes on with it.
+    """
 
     job_id: str
-    record: Outgoing
+    records: tuple[Outgoing, ...]
     following: tuple[NewStep, ...] = ()
+    ends: bool = False
+    event: JobEvent | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,10 @@ Settled = Advanced | Postponed | Burial
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A claim that was ended, when by the database's clock (ms), and what of that which follows was handed out."""
+    """A claim that was ended: when by the database's clock (ms), and the claims that follow, which are to be sent."""
 
     now: int
-    handed_on: HandedOn
+    handed_on: tuple[Claim, ...] = ()
 
 
 _END = (
@@ -92,10 +99,10 @@ def complete(
     ended = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
     settled = [item for item in settled if item.job_id in ended or not _ends(item)]
     done = _advance(connection, claim_id, [item for item in settled if isinstance(item, Advanced)], started_at, now)
-    handed_on = hand_on(connection, [step for item in done for step in item.following], onward, now)
+    handed_on = hand_on(connection, [step for item in done.values() for step in item.following], onward, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
-    dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], now)
-    if len(done) + later + dead < size:  # the jobs of the rest were cancelled meanwhile
+    dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
+    if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
             update(STEPS).where(STEPS.c.claim_id == claim_id).values(state="cancelled", claim_id=None, ended_at=now)
         )
@@ -106,21 +113,23 @@ def complete(
 
 def _ends(item: Settled) -> bool:
     """Whether it ends its job."""
-    return isinstance(item, Burial) or (isinstance(item, Advanced) and not item.following)
+    return isinstance(item, Burial) or (isinstance(item, Advanced) and item.ends)
 
 
-def _advance(connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int) -> list[Advanced]:
-    """Write the steps that are done, the ends of jobs with none behind it, and what is to be published; those that
-    were still this claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
+def _advance(
+    connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int
+) -> dict[str, Advanced]:
+    """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
+    claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
     """
     if not done:
-        return []
+        return {}
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
     held = frozenset(connection.execute(_done(connection.dialect.name), parameters).scalars())
     done = [item for item in done if item.job_id in held]
-    end_jobs(connection, "done", [(item.job_id, item.record) for item in done if not item.following], now)
-    put(connection, [item.record for item in done if item.following])
-    return done
+    end_jobs(connection, "done", [(item.job_id, item.records[-1]) for item in done if item.ends], now)
+    put(connection, [record for item in done for record in item.records])
+    return {item.job_id: item for item in done}
 
 
 def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now: int) -> int:
@@ -135,11 +144,14 @@ def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now
     return len(later)
 
 
-def _bury(connection: Connection, claim_id: int, burials: list[Burial], now: int) -> int:
+def _bury(
+    connection: Connection, claim_id: int, burials: list[Burial], advanced: Collection[str], now: int
+) -> frozenset[str]:
+    """End jobs in `dead`: at this claim's step, or, of those that have `advanced`, at one that was tried behind it."""
     if not burials:
-        return 0
+        return frozenset()
     held = frozenset(connection.execute(select(STEPS.c.job_id).where(STEPS.c.claim_id == claim_id)).scalars())
-    return bury(connection, [burial for burial in burials if burial.job_id in held], now)
+    return bury(connection, [burial for burial in burials if burial.job_id in held or burial.job_id in advanced], now)
 
 
 def _learn(connection: Connection, group_key: str, tokens: int, now: int) -> None:

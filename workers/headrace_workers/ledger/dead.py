@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select, update
+from sqlalchemy import BigInteger, Connection, Select, Update, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import bindparam_of, insert, one_of
+from headrace_workers.ledger.database import arrays, bindparam_of, insert, one_of
 from headrace_workers.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -127,14 +127,16 @@ def _active(dialect: str) -> Select[Any]:
     return query.with_for_update() if dialect == "postgresql" else query
 
 
-_END_JOB = (
-    update(JOBS)
-    .where(JOBS.c.id == bindparam("job"))
-    .values(
-        state=bindparam("how"), ended_at=bindparam("ended"), terminal=bindparam("event"),
-        terminal_type=bindparam("event_type"),
-    )
-)  # fmt: skip
+@lru_cache
+def _end(dialect: str) -> Update:
+    values = {"state": bindparam("how"), "ended_at": bindparam("ended", type_=BigInteger)}
+    row: dict[str, Any]
+    if dialect != "postgresql":
+        row = {"terminal": bindparam("event"), "terminal_type": bindparam("event_type")}
+        return update(JOBS).where(JOBS.c.id == bindparam("job")).values(values | row)
+    ends = arrays([JOBS.c.id, JOBS.c.terminal, JOBS.c.terminal_type], "new_")
+    row = {"terminal": ends.c.terminal, "terminal_type": ends.c.terminal_type}
+    return update(JOBS).where(JOBS.c.id == ends.c.id).values(values | row)
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
@@ -145,32 +147,30 @@ def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
 
 
 def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, Outgoing]], now: int) -> None:
-    """Write the one terminal record of each of these active jobs, and publish it."""
+    """Write the one terminal record of each of these active jobs. To publish it is the caller's."""
     if not terminals:
         return
-    connection.execute(
-        _END_JOB,
-        [
-            {
-                "job": job_id,
-                "how": state,
-                "ended": now,
-                "event": record.value,
-                "event_type": record.headers["ce_type"],
-            }
-            for job_id, record in terminals
-        ],
-    )
-    put(connection, [record for _, record in terminals])
+    common = {"how": state, "ended": now}
+    ends = [(job_id, record.value, record.headers["ce_type"]) for job_id, record in terminals]
+    if connection.dialect.name == "postgresql":
+        ids, values, kinds = map(list, zip(*ends, strict=True))
+        connection.execute(
+            _end("postgresql"), common | {"new_id": ids, "new_terminal": values, "new_terminal_type": kinds}
+        )
+    else:
+        rows = [common | {"job": job_id, "event": value, "event_type": kind} for job_id, value, kind in ends]
+        connection.execute(_end(connection.dialect.name), rows)
 
 
-def bury(connection: Connection, burials: Sequence[Burial], now: int) -> int:
-    """End these jobs in `dead`, whatever step they are at. Those that have ended meanwhile are passed over."""
+def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozenset[str]:
+    """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over."""
     alive = active(connection, [b.job_id for b in burials if b.job_id])
     due = [b for b in burials if b.job_id in alive]
     if not due:
-        return 0
-    end_jobs(connection, "dead", [(b.job_id or "", announce(b, now)) for b in due], now)
+        return frozenset()
+    letters = [(b.job_id or "", announce(b, now)) for b in due]
+    end_jobs(connection, "dead", letters, now)
+    put(connection, [letter for _, letter in letters])
     connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [letter_row(b, now) for b in due])
     connection.execute(
         update(STEPS)
@@ -181,7 +181,7 @@ def bury(connection: Connection, burials: Sequence[Burial], now: int) -> int:
         .values(state="dead", claim_id=None, ended_at=now, reason=bindparam("why")),
         [{"job": b.job_id, "at": b.stage, "why": _clean(b.reason)} for b in due],
     )
-    return len(due)
+    return frozenset(job_id for job_id, _ in letters)
 
 
 def job_burial(

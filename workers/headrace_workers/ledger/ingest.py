@@ -15,28 +15,11 @@ from sqlalchemy import BigInteger, Connection, bindparam, case, literal, literal
 
 from headrace_workers.ledger.database import insert, insert_many, many, now_ms
 from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
+from headrace_workers.ledger.steps import NewStep, row, write
+from headrace_workers.ledger.tables import JOBS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
 INTERACTIVE, BATCH = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class NewStep:
-    """A step to be made ready. `payload` is None when the step reads the job itself."""
-
-    job_id: str
-    stage: str
-    queue: str
-    group_key: str
-    lane: int
-    rank: int
-    deadline: int
-    turn: int
-    tokens: int
-    event_type: str
-    payload: bytes | None = None
-    read_bytes: int = 0  # what a worker reads of it: job and event
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +34,6 @@ class NewJob:
     steps: tuple[NewStep, ...]
     traceparent: str | None = None
     correlationid: str | None = None
-
-
-def step_row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
-    """The row of a step that is ready from now on, or that this claim has taken at once."""
-    return {
-        "job_id": step.job_id,
-        "stage": step.stage,
-        "state": "ready" if claim_id is None else "leased",
-        "queue": step.queue,
-        "group_key": step.group_key,
-        "lane": step.lane,
-        "rank": step.rank,
-        "deadline": step.deadline,
-        "turn": step.turn,
-        "tokens": step.tokens,
-        "attempts": 0 if claim_id is None else 1,
-        "ready_at": now,
-        "claim_id": claim_id,
-        "event_type": step.event_type,
-        "payload": step.payload,
-        "read_bytes": step.read_bytes,
-    }
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
@@ -101,7 +62,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[NewJob]
     taken = [job for job in unique.values() if job.id in accepted_at]
     steps = _in_turn(connection, taken)
     if steps:
-        connection.execute(STEPS.insert(), [step_row(step, accepted_at[step.job_id]) for step in steps])
+        write(connection, [row(step, accepted_at[step.job_id]) for step in steps])
     return taken, [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
 
 

@@ -72,18 +72,6 @@ def unstarted_of(connection: Connection, sender: str) -> list[int]:
     )
 
 
-def begun_of(connection: Connection, worker: str, job_ids: Sequence[str]) -> list[int]:
-    """The claims on these jobs' steps that this worker has begun."""
-    return sorted(
-        connection.execute(
-            select(CLAIMS.c.id)
-            .join(STEPS, STEPS.c.claim_id == CLAIMS.c.id)
-            .where(among(connection, STEPS.c.job_id, job_ids), CLAIMS.c.worker == worker)
-            .distinct()
-        ).scalars()
-    )
-
-
 def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
     """Forget the crashes of these steps: a worker has come back from them alive."""
     jobs = sorted(active(connection, job_ids))

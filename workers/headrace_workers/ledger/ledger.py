@@ -31,7 +31,7 @@ from headrace_workers.ledger import (
     start,
     troubles,
 )
-from headrace_workers.ledger.database import clock, connect, reading, writing
+from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
 
@@ -174,7 +174,7 @@ class Ledger:
 
     def start(self, claim_id: int, *, worker: str, lease_ms: int) -> start.Started | None:
         """Begin a claim; None when there is nothing to do any more."""
-        with writing(self._hasty) as tx:
+        with brief(self._hasty) as tx:
             return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
 
     def renew(self, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
@@ -198,13 +198,10 @@ class Ledger:
         with writing(self._engine) as tx:
             return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
 
-    def came_back(self, worker: str, stage: str, job_ids: Sequence[str]) -> list[int]:
-        """A worker could not complete these steps, but lives: their crashes are forgotten. The claims that it has begun
-        on these jobs: they were kept in a completion whose answer was lost.
-        """
+    def acquit(self, stage: str, job_ids: Sequence[str]) -> None:
+        """A worker could not complete these steps, but lives: their crashes are forgotten."""
         with writing(self._hasty) as tx:
             leases.acquit(tx, stage, job_ids)
-            return leases.begun_of(tx, worker, job_ids)
 
     # -- people and clients
 

@@ -114,7 +114,7 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int,
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
             burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-            return 0, bury(connection, burials, clock(connection))
+            return 0, len(bury(connection, burials, clock(connection)))
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
         return 1, 0
@@ -151,7 +151,7 @@ def expire(connection: Connection) -> int:
     )  # their steps are as they are from here on, save that a bridge may claim one
     reason = "the deadline passed before a worker could take it"
     mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
-    return bury(connection, _burials(connection, mine, Category.EXPIRED, reason), clock(connection))
+    return len(bury(connection, _burials(connection, mine, Category.EXPIRED, reason), clock(connection)))
 
 
 def _burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:

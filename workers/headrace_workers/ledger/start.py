@@ -1,12 +1,11 @@
 """The worker's first act: take up a claim, once, and read what is to be done."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
-from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.hand_on import Kept
+from headrace_workers.ledger.database import locks_rows, now_ms
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 
 
@@ -46,6 +45,8 @@ class Started:
     steps: tuple[StepRow, ...]
 
 
+_CLAIM = [CLAIMS.c[name] for name in ("id", "queue", "stage", "group_key", "full", "tokens", "started_at")]
+_HEAD = len(_CLAIM)
 _BEGIN = (
     update(CLAIMS)
     .where(CLAIMS.c.id == bindparam("claim"), or_(CLAIMS.c.started_at.is_(None), CLAIMS.c.worker == bindparam("by")))
@@ -55,34 +56,44 @@ _BEGIN = (
         renewed_at=now_ms(),
         lease_until=now_ms() + bindparam("lease_ms", type_=BigInteger),
     )
-    .returning(CLAIMS.c.queue, CLAIMS.c.stage, CLAIMS.c.group_key, CLAIMS.c.full, CLAIMS.c.tokens, CLAIMS.c.started_at)
+    .returning(*_CLAIM)
 )
-# In the order of StepRow's fields. The state is looked at here, not in SQL: there it would tempt the planner to read
-# the index of all active jobs.
+# In the order of StepRow's fields, and the state. That is looked at here, not in SQL: there it would tempt the planner
+# to read the index of all active jobs.
+_COLUMNS = (
+    STEPS.c.job_id,
+    JOBS.c.tenant,
+    JOBS.c.kind,
+    JOBS.c.payload,
+    JOBS.c.traceparent,
+    JOBS.c.correlationid,
+    JOBS.c.replays,
+    JOBS.c.accepted_at,
+    STEPS.c.attempts,
+    STEPS.c.ready_at,
+    STEPS.c.event_type,
+    STEPS.c.payload,
+    STEPS.c.lane,
+    STEPS.c.rank,
+    STEPS.c.deadline,
+    STEPS.c.turn,
+    STEPS.c.tokens,
+    JOBS.c.state,
+)
+_ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
 _STEPS = (
-    select(
-        STEPS.c.job_id,
-        JOBS.c.tenant,
-        JOBS.c.kind,
-        JOBS.c.payload,
-        JOBS.c.traceparent,
-        JOBS.c.correlationid,
-        JOBS.c.replays,
-        JOBS.c.accepted_at,
-        STEPS.c.attempts,
-        STEPS.c.ready_at,
-        STEPS.c.event_type,
-        STEPS.c.payload,
-        STEPS.c.lane,
-        STEPS.c.rank,
-        STEPS.c.deadline,
-        STEPS.c.turn,
-        STEPS.c.tokens,
-        JOBS.c.state,
-    )
+    select(*_COLUMNS)
     .join(JOBS, JOBS.c.id == STEPS.c.job_id)
     .where(STEPS.c.claim_id == bindparam("claim"))
-    .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+    .order_by(*_ORDER)
+)
+_NO_STEP = (None,) * (len(StepRow._fields) + 1)
+# On PostgreSQL both in one statement: each round trip that an interactive job waits for is a part of its latency.
+_BEGUN = _BEGIN.cte("begun")
+_BEGUN_STEPS = (
+    select(*_BEGUN.c, *_COLUMNS)
+    .select_from(_BEGUN.outerjoin(STEPS.join(JOBS, JOBS.c.id == STEPS.c.job_id), STEPS.c.claim_id == _BEGUN.c.id))
+    .order_by(*_ORDER)
 )
 
 
@@ -91,32 +102,17 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
 
     The same worker may ask again, because it never got the answer: whether it runs the claim already, it knows itself.
     """
-    head = connection.execute(_BEGIN, {"claim": claim_id, "by": worker, "lease_ms": lease_ms}).first()
-    if head is None:
+    asked = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
+    found: list[tuple[Any, ...]]
+    if locks_rows(connection):
+        found = [tuple(row) for row in connection.execute(_BEGUN_STEPS, asked)]
+    else:
+        begun = connection.execute(_BEGIN, asked).all()
+        rows = connection.execute(_STEPS, {"claim": claim_id}).all() if begun else []
+        found = [(*begun[0], *row) for row in rows] or [(*row, *_NO_STEP) for row in begun]
+    if not found:
         return None
-    queue, stage, group_key, full, tokens, now = head
-    rows = connection.execute(_STEPS, {"claim": claim_id})
     # The step of a job that was cancelled since is left out, and put away when the claim ends.
-    steps = tuple(StepRow._make(tuple(row)[:-1]) for row in rows if row[-1] == "active")
-    return Started(claim_id, queue, stage, group_key, full, tokens, now, steps)
-
-
-def continued(before: Started, kept: Kept, now: int) -> Started:
-    """A group that its worker kept, begun at `now`: all that would be read is known from the steps that it follows."""
-    parents = {row.job_id: row for row in before.steps}
-    steps = tuple(
-        parents[step.job_id]._replace(
-            attempts=1,
-            ready_at=now,
-            event_type=step.event_type,
-            payload=step.payload,
-            lane=step.lane,
-            rank=step.rank,
-            deadline=step.deadline,
-            turn=step.turn,
-            tokens=step.tokens,
-        )
-        for step in kept.steps
-    )
-    claim, tokens = kept.claim, sum(step.tokens for step in kept.steps)
-    return Started(claim.id, claim.queue, claim.stage, kept.steps[0].group_key, False, tokens, now, steps)
+    steps = tuple(StepRow._make(row[_HEAD:-1]) for row in found if row[-1] == "active")
+    claim, queue, stage, group_key, full, tokens, now = found[0][:_HEAD]
+    return Started(claim, queue, stage, group_key, full, tokens, now, steps)
