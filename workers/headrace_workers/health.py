@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,6 +133,16 @@ class Report:
             for what, loops in found.items()
         ]
 
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "kind": self.kind,
+            "pid": self.pid,
+            "healthy": not self.troubles,
+            "troubles": self.troubles,
+            "waits": self.waits,
+        }
+
 
 def reports(settings: Settings, kind: str) -> list[Report]:
     """Every process of this kind and deployment that lives on this machine and belongs to this user."""
@@ -143,15 +153,25 @@ def reports(settings: Settings, kind: str) -> list[Report]:
 
 def check(settings: Settings, kind: str) -> list[str]:
     """A line for each process, when all are well, else raise Unavailable with what is not."""
+    return judge(living(settings, kind))
+
+
+def living(settings: Settings, kind: str) -> list[Report]:
+    """The processes of a kind, at least one; Unavailable when there is none, ConfigurationError for no kind at all."""
     if kind not in KINDS:
         raise ConfigurationError(f"{kind!r} is no kind of process: it may be {' or '.join(KINDS)}")
     found = reports(settings, kind)
     if not found:
         raise Unavailable(f"no {kind} of this deployment runs here")
-    troubles = [f"{kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
+    return found
+
+
+def judge(found: Sequence[Report]) -> list[str]:
+    """A line for each process, when all are well, else raise Unavailable with what is not."""
+    troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
     if troubles:
         raise Unavailable("; ".join(troubles))
-    return [f"{kind} {report.pid}: " + "; ".join(["healthy", *report.waits]) for report in found]
+    return [f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits]) for report in found]
 
 
 def _place(settings: Settings, name: str) -> Path:

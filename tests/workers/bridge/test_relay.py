@@ -278,6 +278,9 @@ def test_what_follows_a_large_event_is_sent_when_its_fate_is_known():
     rows = [OutboxRow(n, Outgoing(PUBLISHED[0], key, {}, value)) for n, (key, value) in enumerate(pairs)]
     assert [[row.id for row in wave] for wave in waves(rows)] == [[0, 1, 2, 3], [4, 5, 6]]
     assert list(waves([])) == []
+    rows = [rows[0], OutboxRow(9, Outgoing(PUBLISHED[1], "a", {}, small)), rows[4]]
+    assert [[row.id for row in wave] for wave in waves(rows, {PUBLISHED[0]})] == [[0], [9, 4]]
+    assert [[row.id for row in wave] for wave in waves(rows, {PUBLISHED[1]})] == [[0, 9, 4]]
 
 
 def test_a_bridge_whose_time_is_refused_gives_way_to_another(ledger, apache_kafka, fresh_prefix, relays, monkeypatch):

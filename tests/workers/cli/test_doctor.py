@@ -68,6 +68,12 @@ def test_what_is_wrong_is_named_with_the_remedy(
     assert found["limits of topics"].endswith(wanted)
     code, _, err = call("init")
     assert (code, wanted in err) == (0, True)
+    code, out, _ = call("init", "--json")
+    made = json.loads(out)
+    assert (code, made["models"], made["topics"][-1].startswith(fresh_prefix)) == (0, [], True)
+    assert [wanted in warning for warning in made["warnings"]] == [True]
+    code, out, _ = call("ledger", "migrate", "--json")
+    assert (code, json.loads(out)) == (0, {"revision": made["revision"]})
 
 
 def test_services_that_are_away_are_told_each(call: Call, env):

@@ -49,6 +49,10 @@ def test_what_a_process_waits_for_is_shown(shown, settings):
         assert (process["kind"], process["healthy"], process["restarts"]) == ("bridge", True, 0)
         code, said, _ = shown("health", "bridge")
         assert (code, "healthy; dispatch waits for Redis" in said) == (0, True)
+        code, said, _ = shown("health", "bridge", "--json")
+        (line,) = map(json.loads, said.splitlines())
+        assert (code, line["pid"], line["healthy"], line["troubles"]) == (0, os.getpid(), True, [])
+        assert line["waits"][0].startswith("dispatch waits for Redis, for ")
     assert json.loads(shown("status", "--json")[1])["processes"] == []
 
 
@@ -68,4 +72,15 @@ def test_health_says_which_kinds_there_are(shown):
     """A slip of the pen is no dead process."""
     code, _, said = shown("health", "brigde")
     assert (code, "'brigde' is no kind of process: it may be bridge or worker" in said) == (2, True)
-    assert shown("health", "worker")[0] == 1
+    assert shown("health", "worker")[0] == shown("health", "worker", "--json")[0] == 1
+
+
+def test_health_for_machines_tells_who_is_stuck_and_fails(shown, settings):
+    """The exit code is the same as for people."""
+    with watched("bridge", settings, tick=0.05, end=lambda _code: None) as progress:
+        progress.loop("relay")
+        progress.lived += settings.stuck * 0.75
+        eventually(lambda: shown("health", "bridge")[0] == 1)
+        code, said, _ = shown("health", "bridge", "--json")
+        (line,) = map(json.loads, said.splitlines())
+        assert (code, line["healthy"], len(line["troubles"])) == (1, False, 1)

@@ -1,5 +1,6 @@
 """What Kafka refused, as the command line tells it."""
 
+import io
 import json
 
 import pytest
@@ -48,6 +49,48 @@ def test_what_was_set_aside_is_listed_and_retried(call: Call, ledger: Ledger, un
     assert call("outbox", "retry", str(number), "--json")[:2] == (0, '{"retried": 1}\n')
     assert call("outbox", "retry", "--all")[0] == 1
     assert call("outbox", "list")[1:] == ("", "no event was set aside\n")
+
+
+def test_what_nobody_wants_any_more_is_dropped(call: Call, ledger: Ledger, untold: tuple[str, int]):
+    """Only what was set aside, and only for who is sure; what waits behind it goes on."""
+    _, number = untold
+    code, _, said = call("outbox", "drop", str(number))
+    assert (code, "--yes says that you are sure" in said) == (2, True)
+    assert "headrace.output.v1 of" in said
+    assert "whoever reads the topic will never be told of this; the ledger keeps the job and its end" in said
+    assert "1 later events of it go on" in said
+    assert ledger.outbox(9) == []
+    code, out, said = call("outbox", "drop", str(number), str(number + 1), "--yes", "--json")
+    assert (code, out) == (1, '{"dropped": 1}\n')
+    assert f"{number + 1}: no event of this id was set aside" in said
+    assert [row.id for row in ledger.outbox(9)] == [number + 1]
+    assert call("outbox", "drop", str(number), "--yes")[0] == 1
+    assert call("outbox", "drop")[0] == 2
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
+def test_who_is_asked_may_say_no(call: Call, ledger: Ledger, untold: tuple[str, int], monkeypatch, answer, left):
+    """Then nothing is dropped."""
+    monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+    assert call("outbox", "drop", str(untold[1]))[0] == left
+    assert len(ledger.aside()) == left
+
+
+class Terminal(io.StringIO):
+    """Somebody who answers."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("verb", ["retry", "drop"])
+@pytest.mark.parametrize("word", ["abc", "1.5", "-0x1", "²", "9" * 40])
+def test_an_id_that_is_none_is_told_in_our_words(call: Call, ledger: Ledger, verb: str, word: str):
+    """With where to find one."""
+    code, _, said = call("outbox", verb, "--", word)
+    assert (code, said) == (
+        2, f"headrace: {word!r} is no event's id: that is a number, as `headrace outbox list` shows it\n"
+    )  # fmt: skip
 
 
 def test_a_jobs_state_tells_it(call: Call, ledger: Ledger, untold: tuple[str, int]):

@@ -43,11 +43,7 @@ class Local:
         again = {child.pid: child for child in self.restarted}
         return [
             {
-                "kind": report.kind,
-                "pid": report.pid,
-                "healthy": not report.troubles,
-                "troubles": report.troubles,
-                "waits": report.waits,
+                **report.to_json(),
                 "restarts": again[report.pid].restarts if report.pid in again else 0,
                 "last_end": again[report.pid].last_end if report.pid in again else None,
             }

@@ -1,5 +1,6 @@
-"""`headrace outbox`: events that Kafka refused, and publishing them again."""
+"""`headrace outbox`: events that Kafka refused, publishing them again, and giving them up."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -11,14 +12,20 @@ from headrace_workers.cli.reach import need_ledger
 from headrace_workers.cli.status_views import aside_dict
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
+_DIGITS = 18  # of a number that a database takes
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
+_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+_IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="of the events")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    outbox = typer.Typer(help="Events that Kafka refused: look at them, publish them again.", no_args_is_help=True)
+    outbox = typer.Typer(
+        help="Events that Kafka refused: look at them, publish them again, or give them up.", no_args_is_help=True
+    )
     outbox.command("list")(list_events)
     outbox.command("retry")(retry)
+    outbox.command("drop")(drop)
     app.add_typer(outbox, name="outbox")
 
 
@@ -48,9 +55,9 @@ def list_events(
 
 
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="of the events")] = None,
+    ids: _IdsArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: _OneJsonOption = False,
 ) -> None:
     """Publish again what was set aside, and what waits behind it: in order, with the same ids.
 
@@ -60,9 +67,57 @@ def retry(
     """
     if bool(ids) == everything:
         raise ConfigurationError("say which: ids, or --all")
-    wanted = None if everything else sorted(set(ids or ()))
+    wanted = None if everything else _numbers(ids or [])
     done = need_ledger().retry_outbox(wanted)
     if as_json:
         put_json({"retried": done})
     say(f"{done} to be published again" + ("; `headrace outbox list` shows those that are refused again" * bool(done)))
     raise typer.Exit(0 if done and (wanted is None or done == len(wanted)) else 1)
+
+
+def drop(
+    ids: _IdsArgument = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Give up events that were set aside: they are never published, and what waits behind them goes on.
+
+    The ledger keeps the job and its end. Exit code 1: not all of the ids were there, or you said no.
+
+    Example: `headrace outbox drop 17`
+    """
+    if not ids:
+        raise ConfigurationError("say which: the ids of events, as `headrace outbox list` shows them")
+    wanted, ledger = _numbers(ids), need_ledger()
+    found = ledger.aside(len(wanted), ids=wanted)
+    for event in found:
+        behind = f"; {event.behind:,} later events of it go on" if event.behind else ""
+        say(
+            f"{event.id}: {event.event_type} of {event.key or 'no job'}, {event.size:,} bytes, on {event.topic}{behind}"
+        )
+    for number in sorted(set(wanted) - {event.id for event in found}):
+        say(f"{number}: no event of this id was set aside")
+    if found and not yes:
+        say("whoever reads the topic will never be told of this; the ledger keeps the job and its end")
+        _be_sure(len(found))
+    done = ledger.drop_outbox([event.id for event in found])
+    if as_json:
+        put_json({"dropped": done})
+    say(f"{done} dropped")
+    raise typer.Exit(0 if done == len(wanted) else 1)
+
+
+def _numbers(ids: list[str]) -> list[int]:
+    """The ids, each once, in order."""
+    for text in ids:
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+            raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")
+    return sorted({int(text) for text in ids})
+
+
+def _be_sure(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("nobody is there to be asked: --yes says that you are sure")
+    if not typer.confirm(f"Drop {'it' if count == 1 else f'these {count}'} for good?", err=True):
+        say("nothing was dropped")
+        raise typer.Exit(1)

@@ -2,15 +2,21 @@
 
 import signal
 import threading
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_workers.cli.output import put, put_json, say
 from headrace_workers.settings import Settings, home_of, ledger_url
+
+if TYPE_CHECKING:
+    from headrace_producers.settings import KafkaSettings
 
 _OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
 ]
+_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,56 +81,88 @@ def worker(
     raise typer.Exit(code)
 
 
-def health(process: Annotated[str, typer.Argument(help="bridge or worker")]) -> None:
+def health(
+    process: Annotated[str, typer.Argument(help="bridge or worker")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+) -> None:
     """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.
 
     A service that is away makes none unhealthy: it is named, and waited for.
 
     Example: `headrace health worker`
     """
-    from headrace_workers.health import check
+    from headrace_workers.health import judge, living
 
-    for line in check(Settings.from_env(), process):
-        typer.echo(line)
+    found = living(Settings.from_env(), process)
+    for report in found if as_json else ():
+        put_json(report.to_json())
+    for line in judge(found):
+        if not as_json:
+            put(line)
 
 
 def init(
     pull: Annotated[list[str] | None, typer.Option("--pull", help="a model to pull; may be repeated")] = None,
     partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic")] = 8,
     replication: Annotated[int, typer.Option(min=1, help="replicas of each topic")] = 1,
+    as_json: _OneJsonOption = False,
 ) -> None:
     """Prepare a deployment: topics, the ledger's tables, models. Safe to run again.
 
     Example: `headrace init --pull smollm2-135m-instruct`
     """
-    from headrace_producers.admin import ensure_topics, too_small, topic_limits
+    from headrace_producers.admin import ensure_topics
     from headrace_producers.settings import KafkaSettings
-    from headrace_schemas.errors import Unavailable
+    from headrace_schemas import Topic
     from headrace_workers.models.pull import pull as pull_model
 
     # Whatever is missing is told before anything is made. Redis is not needed for this.
-    kafka, _ = KafkaSettings.from_env(), ledger_url()
+    kafka, ledger = KafkaSettings.from_env(), ledger_url()
+    tell: Callable[[str], None] = (lambda _line: None) if as_json else put
     ensure_topics(kafka, partitions=partitions, replication=replication)
-    typer.echo("topics: there")
-    try:
-        for line in too_small(kafka, topic_limits(kafka)):
-            typer.echo(f"warning: {line}, else such events are set aside", err=True)
-    except Unavailable as error:  # not every user may ask
-        typer.echo(f"warning: {error}", err=True)
-    migrate()
+    tell("topics: there")
+    warnings = _limits(kafka)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    revision = _migrate(ledger)
+    tell(f"ledger: at revision {revision}")
     for name in pull or ():
         pull_model(name, home_of(), quantization="int8")
-        typer.echo(f"model {name}: there")
+        tell(f"model {name}: there")
+    if as_json:
+        topics = [kafka.topic(topic) for topic in Topic]
+        put_json({"topics": topics, "warnings": warnings, "revision": revision, "models": pull or []})
 
 
-def migrate() -> None:
+def migrate(as_json: _OneJsonOption = False) -> None:
     """Bring the ledger's tables to the version that this program needs.
 
     Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`
     """
+    revision = _migrate(ledger_url())
+    if as_json:
+        put_json({"revision": revision})
+    else:
+        put(f"ledger: at revision {revision}")
+
+
+def _limits(kafka: "KafkaSettings") -> list[str]:
+    """Which topics take less than we may have to tell, as far as this user may ask."""
+    from headrace_producers.admin import too_small, topic_limits
+    from headrace_schemas.errors import Unavailable
+
+    try:
+        return [f"{line}, else such events are set aside" for line in too_small(kafka, topic_limits(kafka))]
+    except Unavailable as error:
+        return [str(error)]
+
+
+def _migrate(url: str) -> str:
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import migrate as bring_up_to_date
 
-    engine = connect(ledger_url())
-    typer.echo(f"ledger: at revision {bring_up_to_date(engine)}")
-    engine.dispose()
+    engine = connect(url)
+    try:
+        return bring_up_to_date(engine)
+    finally:
+        engine.dispose()

@@ -210,15 +210,20 @@ class Ledger:
         with reading(self._engine) as tx:
             return troubles.troubles(tx)
 
-    def aside(self, limit: int = 100, key: str | None = None) -> list[SetAside]:
+    def aside(self, limit: int = 100, key: str | None = None, ids: Sequence[int] | None = None) -> list[SetAside]:
         """Events that Kafka refused, oldest first."""
         with reading(self._engine) as tx:
-            return outbox.aside(tx, limit, key)
+            return outbox.aside(tx, limit, key, ids)
 
     def retry_outbox(self, ids: Sequence[int] | None = None) -> int:
         """Let these events, or all that Kafka refused, be published again; how many."""
         with writing(self._engine) as tx:
             return outbox.retry(tx, ids)
+
+    def drop_outbox(self, ids: Sequence[int]) -> int:
+        """Give up those of these events that Kafka refused, for good; how many."""
+        with writing(self._engine) as tx:
+            return outbox.drop(tx, ids)
 
     def cancel(self, wish: cancel.Cancellation) -> cancel.CancelOutcome:
         """Cancel a job."""

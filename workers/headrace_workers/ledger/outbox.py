@@ -155,8 +155,10 @@ def set_aside(connection: Connection, reasons: Mapping[int, str]) -> None:
         )
 
 
-def aside(connection: Connection, limit: int, key: str | None = None) -> list[SetAside]:
-    """What was set aside, oldest first; with `key` only what is under it."""
+def aside(
+    connection: Connection, limit: int, key: str | None = None, ids: Sequence[int] | None = None
+) -> list[SetAside]:
+    """What was set aside, oldest first; with `key` only what is under it, with `ids` only these."""
     later = OUTBOX.alias("later")
     behind = (
         select(func.count())
@@ -171,6 +173,10 @@ def aside(connection: Connection, limit: int, key: str | None = None) -> list[Se
         .order_by(OUTBOX.c.id)
         .limit(limit)
     )
+    if key is not None:
+        query = query.where(OUTBOX.c.key == key)
+    if ids is not None:
+        query = query.where(among(connection, OUTBOX.c.id, list(ids)))
     return [
         SetAside(
             id=row.id,
@@ -182,7 +188,7 @@ def aside(connection: Connection, limit: int, key: str | None = None) -> list[Se
             set_aside_at=row.set_aside_at,
             behind=row.behind,
         )
-        for row in connection.execute(query if key is None else query.where(OUTBOX.c.key == key))
+        for row in connection.execute(query)
     ]
 
 
@@ -192,3 +198,9 @@ def retry(connection: Connection, ids: Sequence[int] | None) -> int:
     if ids is not None:
         statement = statement.where(among(connection, OUTBOX.c.id, list(ids)))
     return connection.execute(statement.values(set_aside_at=None, set_aside_reason=None)).rowcount
+
+
+def drop(connection: Connection, ids: Sequence[int]) -> int:
+    """Give up those of these that were set aside: nobody will hear of them. How many there were."""
+    gone = delete(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"), among(connection, OUTBOX.c.id, list(ids)))
+    return connection.execute(gone).rowcount
