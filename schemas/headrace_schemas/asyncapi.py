@@ -48,6 +48,11 @@ _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
         "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$",
         "description": "W3C Trace Context of the producer; handed through to every event of the job.",
     },
+    "traceparent": {
+        "type": "string",
+        "description": "The same as OpenTelemetry writes it: it counts where there is no ce_traceparent. "
+        "A malformed one is passed over.",
+    },
     "ce_correlationid": {
         "type": "string",
         "minLength": 1,

@@ -99,6 +99,7 @@ class Envelope:
         traceparent, expiry = found.get("traceparent"), found.get("expirytime")
         if traceparent is not None and not is_traceparent(traceparent):
             raise InvalidRecord("ce_traceparent is not 00-<32 hex>-<16 hex>-<2 hex> in lower case (W3C Trace Context)")
+        traceparent = traceparent or _plain_traceparent(headers)
         return cls(
             id=found["id"],
             type=found["type"],
@@ -115,6 +116,17 @@ class Envelope:
 def schema_id(event_type: str) -> str:
     """The URN of the JSON Schema of an event type's data: `dataschema`. It names, and cannot be fetched."""
     return f"urn:headrace:schema:{event_type}"
+
+
+def _plain_traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """What OpenTelemetry adds to the records of Kafka clients. It is no part of CloudEvents: a wrong one,
+    or two that differ, are no reason to refuse the event.
+    """
+    found = {value for name, value in headers if name == "traceparent"}
+    if len(found) != 1:
+        return None
+    text = (found.pop() or b"")[: _MAX_ATTRIBUTE + 1].decode("ascii", "replace")
+    return text if len(text) <= _MAX_ATTRIBUTE and text.isprintable() and is_traceparent(text) else None
 
 
 def _timestamp(time: datetime) -> str:

@@ -177,3 +177,24 @@ def test_no_traceparent(text: str) -> None:
     assert not is_traceparent(text)
     with pytest.raises(InvalidRecord, match="ce_traceparent is not 00-"):
         Envelope.from_headers([*REQUIRED, ("ce_traceparent", text.encode())])
+
+
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [
+        ([("traceparent", TRACE.encode())], TRACE),
+        ([("traceparent", TRACE.encode()), ("traceparent", TRACE.encode())], TRACE),
+        ([("ce_traceparent", TRACE.encode()), ("traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00")], TRACE),
+        ([("traceparent", b"?")], None),
+        ([("traceparent", b"")], None),
+        ([("traceparent", None)], None),
+        ([("traceparent", b"\xff\x00")], None),
+        ([("traceparent", TRACE.encode() + b"\n")], None),
+        ([("traceparent", b"01" + TRACE.encode()[2:] + b"-" + b"x" * 2_000)], None),
+        ([("traceparent", TRACE.encode()), ("traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00")], None),
+        ([("Traceparent", TRACE.encode())], None),
+    ],
+)
+def test_a_traceparent_of_opentelemetry(headers: list[tuple[str, bytes]], taken: str | None) -> None:
+    """A plain header counts where CloudEvents' own is not there; one that is wrong is nobody's fault here."""
+    assert Envelope.from_headers([*REQUIRED, *headers]).traceparent == taken

@@ -6,12 +6,13 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.ledger.test_complete import record
 
-from headrace_schemas import Category
+from headrace_schemas import Category, Topic
+from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.dead import job_burial
+from headrace_workers.ledger.dead import Burial, job_burial
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 
 @pytest.fixture
@@ -73,3 +74,33 @@ def test_only_the_dead_are_given_another_chance(ledger, job, die, claim):
     (row,) = ledger.read(select(JOBS.c.state, JOBS.c.replays))
     assert (row.state, row.replays) == ("done", 1)
     assert claim() is None
+
+
+def refused(name, size):
+    """The letter of a record that was refused, with a value of so many bytes."""
+    return Burial(
+        id=name, job_id=None, tenant=None, category=Category.INVALID, reason="because", stage="ingest", attempts=0,
+        topic=Topic.GENERATION, value=b"x" * size, headers={"ce_type": "t"},
+    )  # fmt: skip
+
+
+def test_a_replay_reads_a_bounded_part_at_a_time(ledger):
+    """Of bytes, too; what cannot be replayed stands in nobody's way, and is counted at the end."""
+    ledger.ingest([], [refused(f"cut{n}", MAX_VALUE_BYTES + 1) for n in range(3)])
+    ledger.ingest([], [refused(f"l{n}", 900_000) for n in range(12)])
+    ledger.published([row.id for row in ledger.outbox(99)])
+    replays = [ledger.replay(DeadFilter(), 5) for _ in range(4)]
+    assert replays == [(5, 0), (5, 0), (2, 3), (0, 3)]
+    assert len(ledger.outbox(99)) == 12
+    assert ledger.replay(DeadFilter(id="cut1"), 1) == (0, 1)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(DEAD_LETTERS).values(replayed_at=None))
+    assert ledger.replay(DeadFilter()) == (9, 0)
+    assert ledger.replay(DeadFilter()) == (3, 3)
+
+
+def test_a_letter_that_is_listed_is_not_read_whole(ledger):
+    """Its size is told without."""
+    ledger.ingest([], [refused("large", 900_000)])
+    (letter,) = ledger.dead(DeadFilter(), whole=False)
+    assert (letter.size, hasattr(letter, "value"), hasattr(letter, "headers")) == (900_000, False, False)

@@ -47,7 +47,7 @@ def list_letters(
     Examples: `headrace dead list --category poison --since 2h`, `headrace dead list --id order-4711`
     """
     ledger = need_ledger()
-    letters = ledger.dead(_filter(ledger, category, since, until, name=name, replayed=replayed), limit + 1)
+    letters = ledger.dead(_filter(ledger, category, since, until, name=name, replayed=replayed), limit + 1, whole=False)
     if as_json:
         for letter in letters[:limit]:
             put_json(letter_dict(letter))

@@ -45,7 +45,7 @@ def letter_dict(letter: Any) -> dict[str, Any]:
         **{name: getattr(letter, name) for name in _ORIGIN},
         "died_at": rfc3339(letter.died_at),
         "replayed_at": rfc3339(letter.replayed_at),
-        "size": len(letter.value) if letter.size is None else letter.size,
+        "size": letter.size,
         "truncated": bool(letter.truncated),
     }
 

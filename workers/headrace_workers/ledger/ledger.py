@@ -230,13 +230,13 @@ class Ledger:
         with writing(self._engine) as tx:
             return cancel.cancel(tx, [wish])[0]
 
-    def dead(self, wanted: replay.DeadFilter, limit: int = 100) -> list[Row[tuple[object, ...]]]:
-        """Dead letters, newest first."""
+    def dead(self, wanted: replay.DeadFilter, limit: int = 100, *, whole: bool = True) -> list[Row[tuple[object, ...]]]:
+        """Dead letters, newest first; without the records as they came where not `whole`."""
         with reading(self._engine) as tx:
-            return replay.find(tx, wanted, limit)
+            return replay.find(tx, wanted, limit, whole=whole)
 
     def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
-        """Give the dead another chance: (replayed, impossible because the original was cut)."""
+        """Give the dead another chance, a bounded part of them: (replayed, impossible because the original was cut)."""
         with writing(self._engine) as tx:
             return replay.replay(tx, wanted, limit)
 

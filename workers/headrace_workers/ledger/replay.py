@@ -1,18 +1,27 @@
 """Giving the dead another chance, by hand: one, some, or all."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Row, Select, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, update
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.database import among, locks_rows, now_ms
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 # Whoever looks for a letter knows its own id, its job's, or what the refused record said of itself.
 _NAMES = tuple(
     DEAD_LETTERS.c[name] for name in ("id", "job_id", "refers_to", "key", "ce_id", "ce_subject", "correlationid")
+)
+
+_BYTES = 8 * 1024**2
+# All but the record as it came, which may be large.
+_FACTS = (
+    *(column for column in DEAD_LETTERS.c if column.name not in ("headers", "value", "size")),
+    func.coalesce(DEAD_LETTERS.c.size, func.length(DEAD_LETTERS.c.value)).label("size"),
 )
 
 
@@ -27,13 +36,16 @@ class DeadFilter:
     replayed: bool = False
 
 
-def find(connection: Connection, wanted: DeadFilter, limit: int) -> list[Row[tuple[object, ...]]]:
-    """Dead letters, newest first."""
-    return list(connection.execute(_select(wanted).limit(limit)).all())
+def find(
+    connection: Connection, wanted: DeadFilter, limit: int, *, whole: bool = True
+) -> list[Row[tuple[object, ...]]]:
+    """Dead letters, newest first; without the records as they came (headers and value) where not `whole`."""
+    query = _select(wanted, *_FACTS, *((DEAD_LETTERS.c.headers, DEAD_LETTERS.c.value) if whole else ()))
+    return list(connection.execute(query.limit(limit)).all())
 
 
-def _select(wanted: DeadFilter) -> Select[tuple[object, ...]]:
-    query = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.died_at.desc(), DEAD_LETTERS.c.id)
+def _select(wanted: DeadFilter, *columns: ColumnElement[Any]) -> Select[tuple[object, ...]]:
+    query = select(*columns).order_by(DEAD_LETTERS.c.died_at.desc(), DEAD_LETTERS.c.id)
     if wanted.id is not None:
         query = query.where(or_(*(column == wanted.id for column in _NAMES)))
     if wanted.category is not None:
@@ -47,13 +59,21 @@ def _select(wanted: DeadFilter) -> Select[tuple[object, ...]]:
     return query
 
 
-def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000) -> tuple[int, int]:
-    """Put the dead back to work: (how many, how many cannot be because the original was cut).
+def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_bytes: int = _BYTES) -> tuple[int, int]:
+    """Put the dead back to work, so many and of so many bytes, but one at least: (how many, how many cannot be because
+    the original was cut). The latter are counted when no other is left, so: call it until it finds none.
 
     An accepted job goes on at the step where it died. A record that was refused at the door is published again.
     """
-    rows = connection.execute(_select(wanted).limit(limit)).all()
-    whole = [row for row in rows if not row.truncated]
+    query = _select(wanted, *_FACTS)
+    if wanted.id is None:  # what is cut would stand before the others for ever
+        query = query.where(DEAD_LETTERS.c.truncated.is_(False))
+    found = connection.execute(query.limit(limit)).all()
+    whole = _within([row for row in found if not row.truncated], max_bytes)
+    cut = sum(row.truncated for row in found)
+    if wanted.id is None and len(whole) == len(found) < limit:
+        lost = _select(wanted, func.count()).order_by(None).where(DEAD_LETTERS.c.truncated.is_(True))
+        cut = connection.execute(lost).scalar_one()
     jobs = {row.job_id for row in whole if row.job_id and row.stage != "ingest"}
     if jobs:
         if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
@@ -71,15 +91,26 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000) -> tu
             .where(STEPS.c.job_id.in_(revived), STEPS.c.state == "dead")
             .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None)
         )
-    put(
-        connection,
-        [
-            Outgoing(Topic(row.topic), row.key or row.refers_to, json.loads(row.headers), row.value)
-            for row in whole
-            if row.stage == "ingest"
-        ],
-    )
+    refused = [row.id for row in whole if row.stage == "ingest"]
+    rows = connection.execute(select(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, refused))).all()
+    records = {
+        row.id: Outgoing(Topic(row.topic), row.key or row.refers_to, json.loads(row.headers), row.value) for row in rows
+    }
+    put(connection, [records[number] for number in refused if number in records])
+    ids = [row.id for row in whole]
     connection.execute(
-        update(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_([r.id for r in whole])).values(replayed_at=now_ms())
+        update(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, ids)).values(replayed_at=now_ms())
     )
-    return len(whole), len(rows) - len(whole)
+    return len(whole), cut
+
+
+def _within(rows: Sequence[Row[Any]], max_bytes: int) -> list[Row[Any]]:
+    """The first of these whose records have so many bytes together; one at least. A job's own is not read."""
+    found: list[Row[Any]] = []
+    size = 0
+    for row in rows:
+        size += row.size if row.stage == "ingest" else 0
+        if found and size > max_bytes:
+            break
+        found.append(row)
+    return found
