@@ -11,11 +11,11 @@ from headrace_schemas import Category, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.dead import Burial, Origin, announce, letter, letter_row
+from headrace_workers.ledger.dead import Burial, Origin, announce, bury, letter, letter_row
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import DEAD_LETTERS
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 JOB, OTHER = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", "7f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ORIGIN = Origin(
@@ -210,6 +210,33 @@ def test_the_same_record_is_refused_under_the_same_id():
     assert len({told().id, *(told(**change).id for change in others)}) == 5
     assert (told().value, told().sound, told().traceparent, told().correlationid) == (b"", False, None, None)
     assert (told().origin.key, told().origin.ce_id) == (None, None)
+
+
+def test_a_job_is_buried_once_and_at_one_step(ledger, job):
+    """With its terminal record; its other steps, and whatever ended before, stay as they are."""
+    live, ended = job(), job()
+    ledger.ingest([live, ended])
+    with writing(ledger.engine) as tx:
+        (step,) = tx.execute(select(STEPS).where(STEPS.c.job_id == live.id)).mappings()
+        tx.execute(STEPS.insert(), [dict(step) | {"stage": "moderate", "state": "done"}])
+        tx.execute(update(STEPS).where(STEPS.c.stage == "generate").values(claim_id=7))
+        tx.execute(update(JOBS).where(JOBS.c.id == ended.id).values(state="done", ended_at=1))
+    deaths = [
+        burial(id=each.id[::-1], job_id=each.id, stage="generate", reason="be\x00cause") for each in (live, ended)
+    ]
+    with writing(ledger.engine) as tx:
+        assert bury(tx, deaths, 5_000) == 1
+        assert bury(tx, deaths, 6_000) == bury(tx, [], 6_000) == 0
+    (told,) = ledger.outbox(9)
+    assert told.record == announce(deaths[0], 5_000)
+    known = ledger.job(live.id)
+    assert (known.job.state, known.job.ended_at, known.job.terminal_type) == ("dead", 5_000, "headrace.dead.v1")
+    assert bytes(known.job.terminal) == told.record.value
+    steps = {step.stage: (step.state, step.claim_id, step.ended_at, step.reason) for step in known.steps}
+    assert steps == {"generate": ("dead", None, 5_000, "be\\0cause"), "moderate": ("done", None, None, None)}
+    assert ledger.job(ended.id).job.state == "done"
+    assert [step.state for step in ledger.job(ended.id).steps] == ["ready"]
+    assert found(ledger) == [deaths[0].id]
 
 
 def test_a_refusal_is_told_once(ledger):

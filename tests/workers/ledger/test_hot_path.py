@@ -1,18 +1,25 @@
 """Every query of the hot path uses an index, whatever lies in the tables."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 
+from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.claim import Want, heads
 from headrace_workers.ledger.claim import claim as claim_in
 from headrace_workers.ledger.complete import Postponed, complete
+from headrace_workers.ledger.counts import correlated, terminals
+from headrace_workers.ledger.counts import job as job_view
 from headrace_workers.ledger.database import locks_rows, writing
+from headrace_workers.ledger.leases import acquit, begun_of, release
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import peek
 from headrace_workers.ledger.recover import expire, promote, reap
+from headrace_workers.ledger.repetitions import conflicts
 from headrace_workers.ledger.start import start
+from headrace_workers.ledger.tables import CLAIMS
 
 SCANS = ("Seq Scan", "SCAN ")
 # One row a group or a tenant or a bridge: a scan of these is a page.
@@ -76,5 +83,32 @@ def test_hot_path_uses_indexes(grown):
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
         assert len(seen) > 8
         for statement, parameters in seen:
+            plan = plan_of(tx, statement, parameters)
+            assert scans(plan) == [], f"{statement}\n{plan}"
+
+
+def test_what_is_asked_of_single_jobs_uses_indexes(grown, job):
+    """Repetitions, cancellations, a worker that comes back or dies, and people: none reads all jobs or steps."""
+    wanted = [Want("q", 1, 2, 8)]
+    with writing(grown.engine) as tx:
+        if locks_rows(tx):
+            tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        taken, other = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
+        begun = start(tx, taken.id, worker="w", lease_ms=60_000)
+        start(tx, other.id, worker="v", lease_ms=60_000)
+        known = [row.job_id for row in begun.steps]
+        again = [replace(job(job_id=job_id), payload=b"{}") for job_id in known]
+        with statements(tx) as seen:
+            assert len(conflicts(tx, again)) == len(again)
+            assert cancel(tx, [Cancellation(known[0], begun.steps[0].tenant, "")]) == ["cancelled"]
+            acquit(tx, "generate", known)
+            assert begun_of(tx, "w", known) == [taken.id]
+            assert release(tx, [taken.id]) > 0
+            tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
+            assert reap(tx, 3).crashed > 0
+            job_view(tx, known[0]), terminals(tx, known), correlated(tx, "order", 9)
+        asked = [(statement, parameters) for statement, parameters in seen if "claims SET renewed_at" not in statement]
+        assert len(asked) > 15
+        for statement, parameters in asked:
             plan = plan_of(tx, statement, parameters)
             assert scans(plan) == [], f"{statement}\n{plan}"

@@ -62,6 +62,15 @@ def test_what_follows_under_the_key_waits_behind_what_was_set_aside(ledger):
     assert seen(ledger, 9) == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
 
 
+def test_only_what_was_published_is_forgotten(ledger):
+    """Nothing that Kafka has not acknowledged; and what is not there any more is no error."""
+    numbers = say(ledger, ("a", b"0"), ("a", b"1"), ("b", b"2"))
+    ledger.published([numbers[0], numbers[2], 10**6])
+    assert [row.id for row in ledger.outbox(9)] == [numbers[1]]
+    ledger.published([])
+    assert [row.id for row in ledger.outbox(9)] == [numbers[1]]
+
+
 def test_a_reason_is_kept_as_text_of_bounded_length(ledger):
     """Whatever a client says; NUL is nothing that a database takes."""
     [number] = say(ledger, ("a", b"x"))

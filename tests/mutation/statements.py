@@ -1,0 +1,96 @@
+"""Trying the mutants of SQL: each in a copy of the packages, with the tests of the ledger, its module's first."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.mutation.sql import Change, changes
+
+_LEDGER = Path("headrace_workers/ledger")
+_TESTS = Path("tests/workers/ledger")
+# These make no statements: migrations and tables, how connections are made, and the ledger's face.
+_LEFT_OUT = frozenset({"__init__", "database", "ledger", "migrate", "patience", "tables"})
+_FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1")
+_SECONDS = 900.0  # beyond that the tests hang: the slowest machine needs a third of it for all
+_VERDICTS = {0: "survived", 1: "killed", 2: "killed"}  # 2: the module cannot even be imported
+
+
+class Statements:
+    """All of a tree, which `tree.make_tree` has made."""
+
+    def __init__(self, folder: Path, processes: int) -> None:
+        self._folder = folder
+        self._copies: SimpleQueue[Path] = SimpleQueue()
+        self._processes = processes
+        self._changes: dict[str, Change] = {}
+
+    def make(self) -> list[str]:
+        """Find them; their names, which say module and number."""
+        for path in sorted((self._folder / "src" / _LEDGER).glob("*.py")):
+            if path.stem not in _LEFT_OUT:
+                module = ".".join((*_LEDGER.parts, path.stem))
+                self._changes |= {f"{module}.sql_{number}": found for number, found in enumerate(changes(path))}
+        return sorted(self._changes)
+
+    def run(self, names: Sequence[str]) -> dict[str, str]:
+        """Try these; what became of each: killed, timeout, survived, or what else went wrong."""
+        for number in range(self._processes):
+            self._copies.put(shutil.copytree(self._folder / "src", self._folder / f"sql{number}"))
+        said, lock, verdicts = len(names) // 4 or 1, threading.Lock(), {}
+
+        def note(name: str) -> None:
+            verdict = self._try(self._changes[name])
+            with lock:
+                verdicts[name] = verdict
+                if len(verdicts) % said == 0:
+                    print(f"{len(verdicts)} of {len(names)} of SQL tried", flush=True)
+
+        with ThreadPoolExecutor(self._processes) as threads:
+            list(threads.map(note, names))
+        return verdicts
+
+    def difference(self, name: str) -> str:
+        """What a mutant changes, as a unified diff."""
+        return self._changes[name].difference()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._changes
+
+    def _try(self, change: Change) -> str:
+        source = self._copies.get()
+        path = source / _LEDGER / change.path.name
+        try:
+            path.write_text(change.source(), encoding="utf-8")
+            return self._verdict(source, change.path.stem)
+        finally:
+            shutil.copyfile(change.path, path)
+            self._copies.put(source)
+
+    def _verdict(self, source: Path, module: str) -> str:
+        first = [str(path) for path in (_TESTS / f"test_{module}.py",) if (self._folder / path).exists()]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-B", "-m", "pytest", *_FLAGS, *first, str(_TESTS)],
+                cwd=self._folder,
+                # Processes that tests start take the changed code, too; none leaves compiled code to the next. Plugins
+                # that nothing here needs would cost more than most of the tests.
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(source),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                },
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "timeout"
+        return _VERDICTS.get(done.returncode, f"suspicious ({done.returncode})")
