@@ -18,6 +18,7 @@ def run_out(ledger, name):
 def test_one_at_a_time_holds_a_duty(ledger):
     """Whoever has it keeps it, for as long again; another takes it when it ran out, and no sooner."""
     assert ledger.hold("relay", "a", LEASE)
+    assert ledger.hold("relay", "a", LEASE)
     assert not ledger.hold("relay", "b", LEASE)
     run_out(ledger, "relay")
     assert ledger.hold("relay", "a", LEASE)

@@ -1,14 +1,11 @@
-"""What waits to be published, what was set aside, and what processes say that they cannot do; on each database."""
-
-import time
+"""What waits to be published, and what was set aside."""
 
 from sqlalchemy import select, update
 
 from headrace_schemas import Topic
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.outbox import Outgoing, put
-from headrace_workers.ledger.positions import Place
-from headrace_workers.ledger.tables import JOBS, OUTBOX, TROUBLES
+from headrace_workers.ledger.tables import JOBS, OUTBOX
 
 
 def say(ledger, *pairs):
@@ -104,36 +101,3 @@ def test_a_job_with_an_event_set_aside_is_not_forgotten(ledger, job):
     ledger.retry_outbox()
     ledger.prune(0)
     assert ledger.read(select(JOBS.c.id)) == []
-
-
-def test_troubles_are_told_and_end(ledger):
-    """Each holder tells all of its own, a duty at a time; since when stays; what nobody says any more is forgotten."""
-    ledger.tell("a", "ingest", {"": "no partitions", "t-0": "cannot be read"})
-    ledger.tell("a", "relay", {"": "no broker"})
-    ledger.tell("b", "ingest", {"": "no partitions"})
-    [since] = {t.since for t in ledger.troubles() if (t.holder, t.subject) == ("a", "ingest")}
-    time.sleep(0.01)
-    ledger.tell("a", "ingest", {"": "still none"})
-    told = {(t.holder, t.subject): t for t in ledger.troubles()}
-    assert {place: t.reason for place, t in told.items()} == {
-        ("a", "ingest"): "still none", ("a", "relay"): "no broker", ("b", "ingest"): "no partitions"
-    }  # fmt: skip
-    assert told["a", "ingest"].since == since
-    ledger.tell("a", "ingest", {})
-    assert len(ledger.troubles()) == 2
-    with writing(ledger.engine) as tx:
-        tx.execute(update(TROUBLES).values(seen_at=TROUBLES.c.seen_at - 61_000))
-    assert ledger.troubles() == []
-    ledger.prune(0)
-    assert ledger.read(select(TROUBLES.c.holder)) == []
-
-
-def test_positions_are_written_with_the_jobs_and_never_go_back_in_one_log(ledger, job):
-    """Another bridge may have been further; a topic that was made anew begins where it says."""
-    place, anew = Place("t", 0, "log1"), Place("t", 0, "log2")
-    ledger.ingest([job()], following={place: 5, Place("t", 1, "log1"): 1})
-    ledger.ingest([], following={place: 3})
-    assert ledger.positions() == {place: 5, Place("t", 1, "log1"): 1}
-    ledger.ingest([], following={anew: 2})
-    assert ledger.positions()[anew] == 2
-    assert place not in ledger.positions()

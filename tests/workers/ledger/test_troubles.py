@@ -1,0 +1,68 @@
+"""What processes say that they cannot do."""
+
+import time
+
+from sqlalchemy import select, update
+
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import TROUBLES
+
+
+def age(ledger, ms):
+    """Let everything have been said so long ago."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(TROUBLES).values(since=TROUBLES.c.since - ms, seen_at=TROUBLES.c.seen_at - ms))
+
+
+def test_troubles_are_told_and_end(ledger):
+    """Each holder tells all of its own, a duty at a time; since when stays; what nobody says any more is forgotten."""
+    ledger.tell("a", "ingest", {"": "no partitions", "t-0": "cannot be read"})
+    ledger.tell("a", "relay", {"": "no broker"})
+    ledger.tell("b", "ingest", {"": "no partitions"})
+    [since] = {t.since for t in ledger.troubles() if (t.holder, t.subject) == ("a", "ingest")}
+    time.sleep(0.01)
+    ledger.tell("a", "ingest", {"": "still none"})
+    told = {(t.holder, t.subject): t for t in ledger.troubles()}
+    assert {place: t.reason for place, t in told.items()} == {
+        ("a", "ingest"): "still none", ("a", "relay"): "no broker", ("b", "ingest"): "no partitions"
+    }  # fmt: skip
+    assert told["a", "ingest"].since == since
+    ledger.tell("a", "ingest", {})
+    assert len(ledger.troubles()) == 2
+    with writing(ledger.engine) as tx:
+        tx.execute(update(TROUBLES).values(seen_at=TROUBLES.c.seen_at - 61_000))
+    assert ledger.troubles() == []
+    ledger.prune(0)
+    assert ledger.read(select(TROUBLES.c.holder)) == []
+
+
+def test_what_is_said_again_is_not_forgotten(ledger):
+    """However long ago it began; what is fresh outlives the forgetting of the rest."""
+    ledger.tell("a", "relay", {"": "no broker"})
+    ledger.tell("b", "relay", {"": "no broker"})
+    age(ledger, 59_000)
+    assert len(ledger.troubles()) == 2
+    ledger.tell("a", "relay", {"": "no broker"})
+    age(ledger, 2_000)
+    ledger.prune(0)
+    ((holder, seen, since),) = ledger.read(select(TROUBLES.c.holder, TROUBLES.c.seen_at, TROUBLES.c.since))
+    assert (holder, [trouble.holder for trouble in ledger.troubles()]) == ("a", ["a"])
+    assert seen - since >= 59_000
+
+
+def test_what_began_first_is_told_first(ledger):
+    """And of what began at one time, by name."""
+    ledger.tell("a", "ingest", {"t-1": "x", "t-0": "x", "t-2": "x"})
+    ledger.tell("a", "relay", {"": "no broker"})
+    with writing(ledger.engine) as tx:
+        tx.execute(update(TROUBLES).values(since=7))
+        tx.execute(update(TROUBLES).where(TROUBLES.c.subject == "relay").values(since=5))
+    told = [trouble.subject for trouble in ledger.troubles()]
+    assert told == ["relay", "ingest t-0", "ingest t-1", "ingest t-2"]
+
+
+def test_a_reason_and_a_name_are_of_bounded_length(ledger):
+    """Whatever they are made of."""
+    ledger.tell("a", "ingest", {"t" * 300: "x" * 3_000})
+    (told,) = ledger.troubles()
+    assert (len(told.subject), len(told.reason)) == (255, 2_000)
