@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.services.eventually import eventually
+from tests.services.models import smollm2
 
-from headrace_workers.models.pull import pull
 from headrace_workers.testing import make_echo_model
-
-SMOLLM2 = "smollm2-135m-instruct"
 
 
 @dataclass
@@ -125,9 +123,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         yield shell
 
 
-@pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with SmolLM2 in int8, pulled as a user would."""
-    home = tmp_path_factory.mktemp("acceptance-smollm2")
-    pull(SMOLLM2, home, "int8")
+@pytest.fixture
+def smollm2_home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of one's own with SmolLM2 in int8."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "models").symlink_to(smollm2("int8", tmp_path_factory) / "models")
     return home

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 from sqlalchemy import select
-from tests.acceptance.conftest import SMOLLM2, Shell, end
+from tests.acceptance.conftest import Shell, end
 from tests.commands import COMMANDS
 from tests.services.eventually import eventually
+from tests.services.models import SMOLLM2
 
 from headrace_producers import KafkaSettings, Producer, ResultReader
 from headrace_producers.kafka import KafkaSink
@@ -18,14 +19,14 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def production(tmp_path, smollm2, apache_kafka, redis_server, postgres):
+def production(tmp_path, smollm2_home, apache_kafka, redis_server, postgres):
     """A folder whose commands find production's services."""
     name = f"acceptance{next(_numbers)}"
     ledger = postgres.create_database(name)
     return Shell(
         tmp_path,
         {
-            "HEADRACE_HOME": str(smollm2),
+            "HEADRACE_HOME": str(smollm2_home),
             "HEADRACE_KAFKA": apache_kafka.address,
             "HEADRACE_TOPIC_PREFIX": f"{name}.",
             "HEADRACE_REDIS": redis_server.url,

