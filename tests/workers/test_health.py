@@ -77,7 +77,7 @@ def test_a_process_that_turns_is_healthy_until_it_is_killed(settings):
     assert trouble(settings) == "no bridge of this deployment runs here"
     running = process(settings, "turn")
     try:
-        assert trouble(settings) is None
+        eventually(lambda: trouble(settings) is None)
         assert trouble(settings, "worker") is not None
         running.kill()
         running.wait()
@@ -108,7 +108,7 @@ def test_a_loop_that_hangs_is_named_and_ends_its_process(settings, folder):
     running = process(settings, "hang", str(pipe))
     try:
         assert "the loop turns has not gone on for" in eventually(lambda: trouble(settings))
-        assert running.wait(20) == STUCK_EXIT
+        assert running.wait(120) == STUCK_EXIT
         assert running.stderr is not None
         assert "the loop turns has not gone on for" in running.stderr.read()
     finally:
@@ -139,7 +139,7 @@ def test_other_deployments_and_other_processes_are_told_apart(settings):
         assert [report.pid for report in reports(other, "bridge")] == [running[2].pid]
         running[0].send_signal(signal.SIGSTOP)
         assert f"bridge {running[0].pid}: " in eventually(lambda: trouble(settings))
-        assert trouble(other) is None
+        eventually(lambda: trouble(other) is None)
     finally:
         for each in running:
             each.kill()
