@@ -15,6 +15,7 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.util import calc_crc32c
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
+from tests.services.kafka import spoilt
 from tests.services.need import need
 
 from headrace_producers.admin import ensure_topics
@@ -130,17 +131,12 @@ def test_a_batch_that_the_disk_spoilt_stands_between_its_neighbours(apache_kafka
     for number in range(3):
         producer.send(kafka.topic(Topic.RESULTS), b"value%d" % number, partition=0).get(30)
     producer.close()
-    apache_kafka.stop()
-    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.RESULTS)}-0/*.log")
-    content = segment.read_bytes()
-    assert content.count(b"value1") == 1
-    segment.write_bytes(content.replace(b"value1", b"valux1"))
-    apache_kafka.start()
-    before, spoilt, behind = read(kafka, 3)
-    assert (before.value, behind.value, spoilt.offset) == (b"value0", b"value2", 1)
-    assert isinstance(spoilt.headers, Unreadable)
-    assert "offsets 1 to 1" in spoilt.headers.reason
-    assert "checksum" in spoilt.headers.reason
+    with spoilt(apache_kafka, kafka.topic(Topic.RESULTS), b"value1", b"valux1"):
+        before, spoiled, behind = read(kafka, 3)
+    assert (before.value, behind.value, spoiled.offset) == (b"value0", b"value2", 1)
+    assert isinstance(spoiled.headers, Unreadable)
+    assert "offsets 1 to 1" in spoiled.headers.reason
+    assert "checksum" in spoiled.headers.reason
 
 
 def batch(*values, codec=0, base=0, packed=None):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,10 @@ class KafkaServer(Server):
 
     def __init__(self, broker: Broker, folder: Path) -> None:
         self.broker = broker
-        spec = ChildSpec(name=broker.kind, argv=broker.argv, prepare=broker.prepare, ready=broker.ready)
+        # Killed because it stops slowly, it would have to mend its log, and might refuse to start over it.
+        spec = ChildSpec(
+            name=broker.kind, argv=broker.argv, prepare=broker.prepare, ready=broker.ready, grace_seconds=120
+        )
         super().__init__(spec, folder)
 
     @property
@@ -29,6 +34,30 @@ class KafkaServer(Server):
     def settings(self, prefix: str = "headrace.") -> KafkaSettings:
         """Settings for clients; give each test a prefix of its own and it has topics of its own."""
         return replace(KafkaSettings.at(self.address, prefix), groups=self.broker.groups)
+
+
+@contextmanager
+def spoilt(server: KafkaServer, topic: str, old: bytes, new: bytes) -> Iterator[None]:
+    """Apache Kafka after its disk has spoilt bytes of the topic's first partition; at the end they are whole again.
+
+    Else a test that kills this broker would find it mending its log, and refusing to start over what it cannot mend.
+    """
+    assert len(old) == len(new)
+    server.stop()
+    [segment] = server.folder.glob(f"kafka/log/{topic}-0/*.log")
+    place = segment.read_bytes().index(old)
+    _overwrite(segment, place, new)
+    server.start()
+    try:
+        yield
+    finally:
+        _overwrite(segment, place, old)
+
+
+def _overwrite(file: Path, place: int, content: bytes) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(place)
+        opened.write(content)
 
 
 def find_apache(folder: Path) -> KafkaServer | None:

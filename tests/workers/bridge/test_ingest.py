@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
+from tests.services.kafka import spoilt
 from tests.services.need import need
 from tests.workers.bridge.broker import committed, write
 from tests.workers.bridge.records import Models, cancel, evaluation, generation, record, replaced
@@ -148,12 +149,9 @@ def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fre
     jobs = [keyed(number) for number in range(3)]
     for job, _ in jobs:
         write(kafka, [record(job)])
-    apache_kafka.stop()
-    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.GENERATION)}-0/*.log")
-    segment.write_bytes(segment.read_bytes().replace(b'"idempotency_key":"1"', b'"idempotency_key":"7"'))
-    apache_kafka.start()
-    ingest = ingests(kafka)
-    until(ingest, lambda: len(states(ledger)) == 2 and ledger.dead(DeadFilter()))
+    with spoilt(apache_kafka, kafka.topic(Topic.GENERATION), b'"idempotency_key":"1"', b'"idempotency_key":"7"'):
+        ingest = ingests(kafka)
+        until(ingest, lambda: len(states(ledger)) == 2 and ledger.dead(DeadFilter()))
     assert set(states(ledger)) == {jobs[0][1], jobs[2][1]}
     [refused] = ledger.dead(DeadFilter())
     assert "offsets 1 to 1 cannot be read: its checksum is wrong" in refused.reason

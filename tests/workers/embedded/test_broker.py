@@ -15,7 +15,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.embedded import broker
+from headrace_workers.embedded import apache, broker
 from headrace_workers.embedded.ports import free_ports
 from headrace_workers.embedded.processes import ChildSpec, start, stop
 
@@ -116,6 +116,14 @@ def test_another_that_is_asked_for_and_not_here_says_what_it_needs(tmp_path, mon
     monkeypatch.setattr(broker, "tansu_binary", lambda: None)
     with pytest.raises(ConfigurationError, match=f"--broker {kind} needs .*{told}"):
         broker.choose(tmp_path, (1111, 2222), {"PATH": str(tmp_path)}, broker.Kind(kind))
+
+
+def test_apache_kafka_has_its_heap_for_its_partitions(tmp_path):
+    """What it sets aside for compaction, which hardly anything here needs, is a small part."""
+    lines = apache.properties(tmp_path, 1, 2).splitlines()
+    [buffer] = [int(line.partition("=")[2]) for line in lines if line.startswith("log.cleaner.dedupe.buffer.size=")]
+    [heap] = [int(part[4:-1]) * 1024**2 for part in apache.argv(tmp_path, tmp_path) if part.startswith("-Xmx")]
+    assert 1024**2 < buffer <= heap / 16
 
 
 def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):

@@ -49,6 +49,9 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         # After a kill the controller waits that long for the broker that was: 12 s to come back with the default.
         "broker.session.timeout.ms": "2000",
         "broker.heartbeat.interval.ms": "500",
+        # For Kafka's own topics, which are compacted. Its default would take half the heap: over a thousand partitions,
+        # what is left was too little for a restart after a kill.
+        "log.cleaner.dedupe.buffer.size": str(16 * 1024**2),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
 
