@@ -3,12 +3,12 @@
 from contextlib import closing
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.ledger.database import connect, reading, writing
-from headrace_workers.ledger.migrate import migrate
+from headrace_workers.ledger.migrate import migrate, require_current
 
 SETTINGS = ("enable_seqscan", "jit", "statement_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
 
@@ -162,3 +162,61 @@ def test_migrating_again_changes_nothing(opened, ledger_url):
     migrate(engine)
     assert set(inspect(engine).get_table_names()) == before
     assert {"jobs", "steps", "claims", "outbox", "dead_letters"} <= before
+
+
+@pytest.fixture(scope="module")
+def guarded(postgres):
+    """A database, and a way to it by TCP on which the server wants the password `right` of the user `guest`."""
+    url = postgres.create_database("guarded")
+    rules = postgres.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    with closing(connect(url).raw_connection()) as connection:
+        connection.driver_connection.autocommit = True
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'right'")
+        connection.execute("CREATE ROLE nobody NOLOGIN")
+        rules.write_text(f"host all guest all scram-sha-256\nhost all outcast all reject\n{before}")
+        connection.execute("SELECT pg_reload_conf()")
+        yield url
+        rules.write_text(before)
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("DROP OWNED BY guest CASCADE")
+        connection.execute("DROP ROLE guest, nobody")
+
+
+@pytest.mark.parametrize(
+    ("user", "database", "words"),
+    [
+        ("guest:wrong", "", 'password authentication failed for user "guest"'),
+        ("guest", "", "no password supplied"),
+        ("stranger", "", 'role "stranger" does not exist'),
+        ("nobody", "", 'role "nobody" is not permitted to log in'),
+        ("outcast", "", "pg_hba.conf rejects connection"),
+        ("postgres", "nowhere", 'database "nowhere" does not exist'),
+    ],
+)
+def test_a_server_that_does_not_let_us_in(opened, guarded, user, database, words):
+    """At the start of a process that is for people to mend; to one that runs it is "not now", with the same words."""
+    url = make_url(guarded)
+    user, _, password = user.partition(":")
+    url = url.set(username=user, password=password or None, database=database or url.database)
+    engine = opened(url.render_as_string(hide_password=False))
+    for begin in (require_current, migrate):
+        with pytest.raises(ConfigurationError, match="does not let us in: ") as told:
+            begin(engine)
+        assert words in str(told.value)
+        assert "in HEADRACE_LEDGER" in str(told.value)
+    with pytest.raises(Unavailable, match="does not let us in"), reading(engine):
+        pass
+
+
+def test_who_has_the_password_is_let_in(opened, guarded):
+    """The rules are what shut the others out."""
+    url = make_url(guarded).set(username="guest", password="right")
+    with reading(opened(url.render_as_string(hide_password=False))) as tx:
+        assert tx.execute(text("SELECT current_user")).scalar() == "guest"
+
+
+def test_a_server_that_is_away_is_not_now_at_the_start_too(opened):
+    """Somebody may be starting it."""
+    with pytest.raises(Unavailable, match="did not answer"):
+        require_current(opened("postgresql://nobody@127.0.0.1:9/x"))

@@ -1,5 +1,6 @@
 """Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -54,6 +55,15 @@ _NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, roll
 _NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
 # After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
 _ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
+# The server is there, and knows us not (invalid authorization; invalid catalog name): in its words, too, as libpq tells
+# no code of a connection that was not made.
+_SHUT_OUT_CLASSES = frozenset({"28"})
+_NO_SUCH_DATABASE = "3D000"
+_SHUT_OUT_WORDS = re.compile(
+    r"FATAL:\s+(?:(?:password|\S+) authentication failed for user|no pg_hba\.conf entry for|pg_hba\.conf rejects|"
+    r'role ".*" does not exist|role ".*" is not permitted to log in|database ".*" does not exist|'
+    r"permission denied for database)|fe_sendauth: no password supplied"
+)
 
 
 class now_ms(FunctionElement[int]):
@@ -216,11 +226,22 @@ def _translated() -> Iterator[None]:
     except PoolExhausted as error:
         raise Unavailable("the ledger's connections are all in use") from error
     except DBAPIError as error:
+        if _shut_out(error):
+            words = _brief(error).rpartition("FATAL: ")[2].strip()
+            raise NotAdmitted(
+                f"the ledger's server does not let us in: {words}; correct the user, the password or the database in "
+                "HEADRACE_LEDGER, or what the server allows"
+            ) from None
         if _not_now(error):
             raise Unavailable(f"the ledger did not answer: {_brief(error)}") from None
         # The driver's own error may quote a row, and a row holds users' texts: it goes into no log.
         refused = LedgerRefused(f"the ledger refused a statement, which is a fault in headrace: {_brief(error)}")
         raise refused.with_traceback(error.__traceback__) from None
+
+
+class NotAdmitted(Unavailable):
+    """The database's server answers, but does not let us in. While we run that may pass, such as a password that is
+    being changed; at the start of a process it is for people to mend."""
 
 
 class LedgerRefused(HeadraceError):
@@ -236,6 +257,14 @@ def _not_now(error: DBAPIError) -> bool:
         or state[:2] in _NOT_NOW_CLASSES
         or state in _NOT_NOW
     )
+
+
+def _shut_out(error: DBAPIError) -> bool:
+    """Whether the server refused the connection. While a connection is made the driver knows no SQLSTATE."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state[:2] in _SHUT_OUT_CLASSES or state == _NO_SUCH_DATABASE
+    return isinstance(error, OperationalError) and _SHUT_OUT_WORDS.search(str(error.orig or "")) is not None
 
 
 def _brief(error: DBAPIError) -> str:

@@ -1,5 +1,7 @@
 """Bringing a ledger's tables to the version that this code needs (Alembic)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -9,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.database import locks_rows, reading, unhurried, writing
+from headrace_workers.ledger.database import NotAdmitted, locks_rows, reading, unhurried, writing
 
 _LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
 
@@ -32,9 +34,12 @@ def current(engine: Engine) -> str | None:
 
 
 def migrate(engine: Engine, to: str = "head") -> str:
-    """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision."""
+    """Bring the tables up to date (or `to` a revision), whichever process comes first; the newest revision.
+
+    ConfigurationError when the server does not let us in.
+    """
     config = _config()
-    with writing(engine) as tx, unhurried(tx):
+    with _at_start(), writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):
             tx.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         config.attributes["connection"] = tx
@@ -43,10 +48,20 @@ def migrate(engine: Engine, to: str = "head") -> str:
 
 
 def require_current(engine: Engine) -> None:
-    """ConfigurationError unless the ledger's tables are those that this code needs."""
-    found = current(engine)
+    """ConfigurationError unless the server lets us in and the ledger's tables are those that this code needs."""
+    with _at_start():
+        found = current(engine)
     if found != newest():
         raise ConfigurationError(
             f"the ledger's tables are at revision {found or 'none'} and this version needs {newest()}: "
             "run `headrace ledger migrate`"
         )
+
+
+@contextmanager
+def _at_start() -> Iterator[None]:
+    """Before a process has begun, nobody waits for a server to let it in: somebody is there to be told."""
+    try:
+        yield
+    except NotAdmitted as error:
+        raise ConfigurationError(str(error)) from None
