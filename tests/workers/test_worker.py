@@ -7,11 +7,12 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.ledger_jobs import claim_one, dispatch, take_in
-from tests.workers.serving import NAMES, is_done, send, started
+from tests.workers.serving import NAMES, is_done, send, served, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
 from headrace_workers.celery_app import TASK, create_app, queue_of
+from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import JOBS
 from headrace_workers.presence import served as listened_to
 from headrace_workers.redis_names import PRIORITIES
@@ -100,3 +101,20 @@ def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp
     with worker(tmp_path, redis_server, "generate", HEADRACE_HOME=str(tmp_path / "elsewhere")) as process:
         assert process.wait(60) != 0
         assert "echo" in process.log
+
+
+@pytest.mark.parametrize("concurrency", [None, 2], ids=["solo", "prefork"])
+def test_a_stop_while_the_ledger_is_away_ends_the_worker(ledger, tasks, redis_server, tmp_path, concurrency):
+    """Whoever waits for the ledger hears of the stop, in a forked process too, and waits a lease longer at most."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}?timeout=0.2"
+    with worker(
+        tmp_path, redis_server, "judge", concurrency=concurrency, HEADRACE_LEDGER=url, HEADRACE_LEASE="1"
+    ) as process:
+        eventually(served(ledger, tasks, evaluation()), 60)
+        take_in(ledger, [evaluation()])
+        claim = claim_one(ledger, "judge")
+        with writing(ledger.engine):  # nobody else can
+            tasks.send(claim)
+            eventually(lambda: "waiting for the ledger" in process.log, 60)
+            process.terminate()
+            process.wait(90)

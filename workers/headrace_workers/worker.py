@@ -6,9 +6,11 @@ process, or several forked ones.
 """
 
 import logging
+import os
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
@@ -33,6 +35,32 @@ _LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads
 _TELL_FOREIGN_EVERY = 60.0  # seconds
 
 
+class _Parting:
+    """How a process tells those that it forked that it is to end: they see the other end of a pipe closed.
+
+    A signal would not do: Celery has uses of its own for those that a child gets.
+    """
+
+    def __init__(self) -> None:
+        self._ear, self._mouth = os.pipe()
+
+    def say(self) -> None:
+        """Tell all, those that are forked later too."""
+        mouth, self._mouth = self._mouth, -1
+        if mouth >= 0:
+            os.close(mouth)
+
+    def hear(self, then: Callable[[], None]) -> None:
+        """In a child: call this when it is told."""
+        self.say()  # its own copy: only the parent's is to count
+
+        def wait() -> None:
+            os.read(self._ear, 1)
+            then()
+
+        threading.Thread(target=wait, name="parting", daemon=True).start()
+
+
 class _Process:
     """What this process works with; its hands are built at their first use, which is after any fork."""
 
@@ -43,6 +71,7 @@ class _Process:
         self._hands: Hands | None = None
         self._foreign_told = float("-inf")
         self._child = ExitStack()
+        self._parting = _Parting()
         self.express: Express | None = None
 
     def hands(self) -> Hands:
@@ -57,6 +86,7 @@ class _Process:
     def begin_child(self, **_: Any) -> None:
         """A forked process has hands and a progress of its own."""
         self._progress = self._child.enter_context(watched("worker", self._settings))
+        self._parting.hear(self.leave)
         self.hands()
 
     def end_child(self, **_: Any) -> None:
@@ -76,7 +106,8 @@ class _Process:
                 "each a prefix or a Redis database of its own", claim=claim_id)  # fmt: skip
 
     def leave(self, **_: Any) -> None:
-        """It is to end soon."""
+        """It is to end soon, and those that it forked with it."""
+        self._parting.say()
         if self._hands is not None:
             self._hands.runner.leave()
 
