@@ -105,13 +105,18 @@ def words_of_silence(state: LoopState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process has written down. `age`: seconds since. `stuck`: the silence of a loop that ends it."""
+    """What a process has written down, and when (`at`, monotonic). `stuck`: the silence of a loop that ends it."""
 
     kind: str
     pid: int
-    age: float
+    at: float
     stuck: float
     loops: tuple[LoopState, ...]
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return max(0.0, time.monotonic() - self.at)
 
     @property
     def troubles(self) -> list[str]:
@@ -149,6 +154,12 @@ def reports(settings: Settings, kind: str) -> list[Report]:
     pattern = _place(settings, f"{kind}-*")
     found = (_read(path) for path in sorted(pattern.parent.glob(pattern.name)))
     return [report for report in found if report is not None]
+
+
+def last_sign(settings: Settings, kind: str, pid: int) -> float | None:
+    """When a process wrote down last how it stands (monotonic seconds); None when nothing is known of it."""
+    report = _read(_place(settings, f"{kind}-{pid}"))
+    return report.at if report else None
 
 
 def check(settings: Settings, kind: str) -> list[str]:
@@ -241,7 +252,7 @@ def _read(path: Path) -> Report | None:
             return Report(
                 kind=content["kind"],
                 pid=content["pid"],
-                age=max(0.0, time.monotonic() - content["at"]),
+                at=content["at"],
                 stuck=content["stuck"],
                 loops=tuple(_state(loop) for loop in content["loops"]),
             )

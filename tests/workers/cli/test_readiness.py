@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.services.eventually import eventually
 
 from headrace_workers.cli import children
 from headrace_workers.cli.children import children_of
 from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed
 from headrace_workers.embedded.stack import Addresses
+from headrace_workers.health import watched
+from headrace_workers.settings import Settings
 
 
 def test_only_what_was_written_since_counts(tmp_path: Path):
@@ -58,6 +61,20 @@ def test_children_are_told_everything(tmp_path: Path):
         "HEADRACE_HOME": str(tmp_path), "HEADRACE_JUDGE_MODEL": "a", "HEADRACE_INTER_THREADS": "3",
     }  # fmt: skip
     assert addresses.env().items() >= {"HEADRACE_KAFKA": "k:1", "HEADRACE_LEDGER": "sqlite:///l"}.items()
+
+
+def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
+    """By what they write down; they have more time than they would give themselves."""
+    monkeypatch.setenv("HEADRACE_STUCK", "7")
+    monkeypatch.setenv("HEADRACE_LEASE", "3")
+    addresses = Addresses("k:1", "redis://r", "sqlite:///l")
+    (worker, bridge) = children_of(tmp_path, [])(addresses)
+    assert worker.silence_seconds == bridge.silence_seconds == 10.0
+    with watched("worker", Settings.from_env({**os.environ, **(worker.env or {})}), tick=0.01):
+        first = worker.sign_of_life(os.getpid())
+        eventually(lambda: worker.sign_of_life(os.getpid()) > first)
+        assert bridge.sign_of_life(os.getpid()) is None
+    assert worker.sign_of_life(os.getpid()) is None
 
 
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):

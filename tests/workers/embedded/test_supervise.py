@@ -208,3 +208,59 @@ def test_a_child_that_was_stuck_is_named_and_gets_another_chance_each_time(super
     [child] = supervisor.children
     assert child.restarts == supervise.MAX_CRASHES + 3
     assert child.last_end == "ended itself, because one of its loops was stuck"
+
+
+@pytest.fixture
+def signs():
+    """When each process gave its last sign of life."""
+    return {}
+
+
+def watched_child(supervisor, signs, name="a"):
+    """A child whose silence may last ten seconds."""
+    spec = ChildSpec(name=name, argv=SLEEP, sign_of_life=signs.get, silence_seconds=10.0)
+    return supervisor.start(spec)
+
+
+def pass_by(supervisor, time, seconds):
+    """Let the supervisor look once a second."""
+    for _ in range(seconds):
+        time.now += 1
+        supervisor.check()
+
+
+def test_a_child_that_is_stopped_is_killed_and_started_again(supervisor, time, signs, caplog):
+    """Although it never ends by itself; it is told why, and the one that follows is watched, too."""
+    first = watched_child(supervisor, signs)
+    pid = first.process.pid
+    for second in range(20):
+        signs[pid] = float(second)
+        pass_by(supervisor, time, 1)
+    os.kill(pid, signal.SIGSTOP)
+    pass_by(supervisor, time, 10)
+    assert first.running
+    pass_by(supervisor, time, 2)
+    assert not first.running
+    assert warnings(caplog)[0].startswith(f"a gave no sign of life for 11 s, and was killed; see {first.log}; ")
+    pass_by(supervisor, time, 2)
+    (second,) = supervisor.children
+    assert (second.running, second.restarts) == (True, 1)
+    assert second.last_end == "gave no sign of life for 11 s, and was killed"
+    signs[second.process.pid] = 1.0
+    pass_by(supervisor, time, 10)
+    assert second.running
+    pass_by(supervisor, time, 3)
+    assert not second.running
+
+
+def test_who_is_not_known_to_be_silent_is_left_alone(supervisor, time, signs):
+    """Neither a child of which nothing can be told, nor one that was frozen together with us."""
+    unknown, frozen = watched_child(supervisor, signs, "unknown"), watched_child(supervisor, signs, "frozen")
+    signs[frozen.process.pid] = 1.0
+    pass_by(supervisor, time, 5)
+    time.now += 3_600
+    supervisor.check()
+    assert (unknown.running, frozen.running) == (True, True)
+    signs[frozen.process.pid] = 2.0
+    pass_by(supervisor, time, 10)
+    assert (unknown.running, frozen.running) == (True, True)

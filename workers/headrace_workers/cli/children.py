@@ -1,14 +1,18 @@
 """The processes of headrace itself that an embedded stack runs."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from headrace_workers.cli.output import say
 from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses
+from headrace_workers.health import last_sign
+from headrace_workers.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
@@ -50,6 +54,7 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
         for name in commands
     }
     patience = _Patience(home, watches)
+    settings = Settings.from_env({**os.environ, **env})
     return [
         ChildSpec(
             name=name,
@@ -59,6 +64,9 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
             ready=patience.over if name == "bridge" else None,
             ready_seconds=2 * _READY_SECONDS,  # it is for `patience` to say who is late
             grace_seconds=30.0,  # a group that is being answered may end; then unfinished work is given back
+            sign_of_life=partial(last_sign, settings, arguments[0]),
+            # Later than it would end itself, and than its work has gone to others.
+            silence_seconds=settings.stuck + settings.lease,
         )
         for name, arguments in commands.items()
     ]

@@ -39,6 +39,8 @@ class ChildSpec:
     `ready` is asked until it says yes, at most `ready_seconds`. `prepare` runs before every start, `started` after
     every start that became ready: while it is Unavailable and the process lives it is called again, as long once more.
     `grace_seconds` is how long it may take to stop after SIGTERM.
+    `sign_of_life` tells when the process of an id was last seen to live (any number that grows; None: it cannot be
+    told). One that gave none for `silence_seconds` is killed and started again.
     """
 
     name: str
@@ -49,6 +51,8 @@ class ChildSpec:
     started: Callable[[], None] | None = None
     ready_seconds: float = 60.0
     grace_seconds: float = 10.0
+    sign_of_life: Callable[[int], float | None] | None = None
+    silence_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Keep children running: a crashed one is started again, later each time; stop all in the reverse order."""
+"""Keep children running: one that crashed, or gives no sign of life, is started again, later each time; stop all in the
+reverse order.
+"""
 
 import logging
 import time
@@ -6,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, start, stop
+from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, kill_group, start, stop
 from headrace_workers.log import Action, log
 from headrace_workers.progress import STUCK_EXIT
 
@@ -14,6 +16,7 @@ FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
 STEADY_SECONDS = 60.0  # a child that ran this long starts with a clean record
 MAX_CRASHES = 10  # in a row: then something is wrong that another start does not mend
+_LOOK_EVERY = 1.0  # seconds: whether a child gives signs of life
 _CHANCES = 3  # of a child that dies while it is set up, when it is started for the first time
 _ORDINALS = {1: "second", 2: "third"}
 
@@ -32,6 +35,28 @@ class _Watched:
         self.crashes = 0
         self.put_off = 0  # starts in a row that the machine did not allow
         self.due: float | None = None  # when it is to be started again
+        self.ending = ""  # of the one before
+        self.silence = _Silence(child, now)
+
+
+class _Silence:
+    """How long a child has given no sign of life, while we ourselves lived: a machine that was frozen froze both."""
+
+    def __init__(self, child: Child, now: float) -> None:
+        self._spec, self._pid = child.spec, child.process.pid
+        self._looked = now
+        self._sign: float | None = None
+        self.seconds = 0.0
+
+    def too_long(self, now: float) -> bool:
+        """Whether it must be taken for dead."""
+        if self._spec.sign_of_life is None or now - self._looked < _LOOK_EVERY:
+            return False
+        lived, self._looked = min(now - self._looked, 2 * _LOOK_EVERY), now
+        sign = self._spec.sign_of_life(self._pid)
+        self.seconds = self.seconds + lived if sign is not None and sign == self._sign else 0.0
+        self._sign = sign
+        return self.seconds > self._spec.silence_seconds
 
 
 class Supervisor:
@@ -83,9 +108,17 @@ class Supervisor:
         """
         now = self._monotonic()
         for watched in self._watched:
-            if watched.due is None and not watched.child.running:
-                child = watched.child
-                self._note_crash(watched, now, f"{child.spec.name} {child.ending}; see {child.log}")
+            child = watched.child
+            if watched.due is None and child.running and watched.silence.too_long(now):
+                kill_group(child.process.pid)  # it is stopped, and so deaf to anything gentler
+                child.process.wait()
+                watched.ending = f"gave no sign of life for {watched.silence.seconds:.0f} s, and was killed"
+            elif watched.due is None and not child.running:
+                watched.ending = child.ending
+            else:
+                continue
+            self._note_crash(watched, now, f"{child.spec.name} {watched.ending}; see {child.log}")
+        for watched in self._watched:
             if watched.due is not None and now >= watched.due:
                 self._restart(watched)
 
@@ -129,8 +162,8 @@ class Supervisor:
         try:
             before = watched.child
             child = start(before.spec, self._log_folder)
-            watched.child = replace(child, restarts=before.restarts + 1, last_end=before.ending)
-            watched.due, watched.put_off = None, 0
+            watched.child = replace(child, restarts=before.restarts + 1, last_end=watched.ending)
+            watched.due, watched.put_off, watched.silence = None, 0, _Silence(child, self._monotonic())
         except OSError as error:
             self._put_off(watched, error)
         except ChildFailed as error:
