@@ -149,7 +149,7 @@ def cancel_while(ledger, begun, settled):
     canceller = threading.Thread(target=lambda: outcomes.append(other.cancel(Cancellation(job_id, "a", ""))))
 
     def let_it_come(_connection, _cursor, statement, *_rest):
-        if statement.startswith("INSERT INTO outbox") and not canceller.ident:
+        if statement.startswith("UPDATE steps") and not canceller.ident:
             canceller.start()
             eventually(lambda: not canceller.is_alive() or waits_for_a_lock(other))
 

@@ -295,20 +295,13 @@ def insert_many(dialect: str, table: Any, columns: Sequence[Any], constants: Map
         return insert(dialect, table).values(
             {column.name: bindparam(column.name) for column in columns} | dict(constants)
         )
-    rows = arrays(columns)
-    names = [*(column.name for column in columns), *constants]
-    values = (rows.c[column.name] for column in columns)
-    # Numbers are given in the order of the rows.
-    return insert(dialect, table).from_select(names, select(*values, *constants.values()).order_by(rows.c.place))
-
-
-def arrays(columns: Sequence[Any], prefix: str = "") -> Any:
-    """On PostgreSQL: rows of these columns. Parameters of their names, after `prefix`, hold a value for each row."""
-    return (
-        func.unnest(*(bindparam_of("postgresql", column, name=prefix + column.name) for column in columns))
-        .table_valued(*(column.name for column in columns), name="given", with_ordinality="place")
+    rows = (
+        func.unnest(*(bindparam_of(dialect, column, name=column.name) for column in columns))
+        .table_valued(*(column.name for column in columns))
         .render_derived()
     )
+    names = [*(column.name for column in columns), *constants]
+    return insert(dialect, table).from_select(names, select(*rows.c, *constants.values()))
 
 
 def many(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Any:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, Update, bindparam, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import arrays, bindparam_of, insert, one_of
+from headrace_workers.ledger.database import bindparam_of, insert, one_of
 from headrace_workers.ledger.outbox import Outgoing, outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -127,16 +127,14 @@ def _active(dialect: str) -> Select[Any]:
     return query.with_for_update() if dialect == "postgresql" else query
 
 
-@lru_cache
-def _end(dialect: str) -> Update:
-    values = {"state": bindparam("how"), "ended_at": bindparam("ended", type_=BigInteger)}
-    row: dict[str, Any]
-    if dialect != "postgresql":
-        row = {"terminal": bindparam("event"), "terminal_type": bindparam("event_type")}
-        return update(JOBS).where(JOBS.c.id == bindparam("job")).values(values | row)
-    ends = arrays([JOBS.c.id, JOBS.c.terminal, JOBS.c.terminal_type], "new_")
-    row = {"terminal": ends.c.terminal, "terminal_type": ends.c.terminal_type}
-    return update(JOBS).where(JOBS.c.id == ends.c.id).values(values | row)
+_END_JOB = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("job"))
+    .values(
+        state=bindparam("how"), ended_at=bindparam("ended"), terminal=bindparam("event"),
+        terminal_type=bindparam("event_type"),
+    )
+)  # fmt: skip
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
@@ -150,16 +148,19 @@ def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, 
     """Write the one terminal record of each of these active jobs. To publish it is the caller's."""
     if not terminals:
         return
-    common = {"how": state, "ended": now}
-    ends = [(job_id, record.value, record.headers["ce_type"]) for job_id, record in terminals]
-    if connection.dialect.name == "postgresql":
-        ids, values, kinds = map(list, zip(*ends, strict=True))
-        connection.execute(
-            _end("postgresql"), common | {"new_id": ids, "new_terminal": values, "new_terminal_type": kinds}
-        )
-    else:
-        rows = [common | {"job": job_id, "event": value, "event_type": kind} for job_id, value, kind in ends]
-        connection.execute(_end(connection.dialect.name), rows)
+    connection.execute(
+        _END_JOB,
+        [
+            {
+                "job": job_id,
+                "how": state,
+                "ended": now,
+                "event": record.value,
+                "event_type": record.headers["ce_type"],
+            }
+            for job_id, record in terminals
+        ],
+    )
 
 
 def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozenset[str]:

@@ -10,9 +10,11 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
+from headrace_workers.ledger.append import append
 from headrace_workers.ledger.claim import Claim, new_claim
 from headrace_workers.ledger.sizing import in_parts
-from headrace_workers.ledger.steps import NewStep, row, write
+from headrace_workers.ledger.steps import NewStep, row
+from headrace_workers.ledger.tables import STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | N
                 claim = _claim(connection, part, onward)
                 sent.append(claim)
             rows += [row(step, now, claim.id if claim else None) for step in part]
-    write(connection, rows)
+    append(connection, STEPS, rows)
     return tuple(sent)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, case, literal, literal_column
 
+from headrace_workers.ledger.append import append
 from headrace_workers.ledger.database import insert, insert_many, many, now_ms
 from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.steps import NewStep, row, write
-from headrace_workers.ledger.tables import JOBS, TURNS
+from headrace_workers.ledger.steps import NewStep, row
+from headrace_workers.ledger.tables import JOBS, STEPS, TURNS
 
 CLOCK = ""  # the row of TURNS that is no tenant: the virtual time of the work in service
 INTERACTIVE, BATCH = 0, 1
@@ -62,7 +63,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob]) -> tuple[list[NewJob]
     taken = [job for job in unique.values() if job.id in accepted_at]
     steps = _in_turn(connection, taken)
     if steps:
-        write(connection, [row(step, accepted_at[step.job_id]) for step in steps])
+        append(connection, STEPS, [row(step, accepted_at[step.job_id]) for step in steps])
     return taken, [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
 
 

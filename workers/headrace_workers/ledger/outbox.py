@@ -24,7 +24,8 @@ from sqlalchemy import (
 
 from headrace_schemas import Envelope, Topic
 from headrace_schemas.codec import Event, encode, topic_for, type_of
-from headrace_workers.ledger.database import among, bindparam_of, insert_many, many, now_ms, one_of
+from headrace_workers.ledger.append import append
+from headrace_workers.ledger.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.ledger.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -78,14 +79,7 @@ def outgoing(
 def put(connection: Connection, records: Iterable[Outgoing]) -> None:
     """Add records at the end."""
     rows = [{"topic": str(r.topic), "key": r.key, "headers": json.dumps(r.headers), "value": r.value} for r in records]
-    if rows:
-        dialect = connection.dialect.name
-        connection.execute(_new(dialect), many(dialect, rows))
-
-
-@lru_cache
-def _new(dialect: str) -> Any:
-    return insert_many(dialect, OUTBOX, [OUTBOX.c[name] for name in ("topic", "key", "headers", "value")], {})
+    append(connection, OUTBOX, rows)
 
 
 def peek(

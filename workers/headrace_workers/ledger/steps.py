@@ -1,14 +1,7 @@
 """Steps as they are made: ready, leased at once, or tried already by whoever made them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-
-from sqlalchemy import Connection
-
-from headrace_workers.ledger.database import insert_many, many
-from headrace_workers.ledger.tables import STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +66,3 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "read_bytes": step.read_bytes,
         "reason": tried.reason if tried else None,
     }
-
-
-def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Write new steps."""
-    if rows:
-        dialect = connection.dialect.name
-        connection.execute(_new(dialect, tuple(rows[0])), many(dialect, rows))
-
-
-@lru_cache
-def _new(dialect: str, names: tuple[str, ...]) -> Any:
-    return insert_many(dialect, STEPS, [STEPS.c[name] for name in names], {})
