@@ -156,3 +156,5 @@ def test_ends_are_told_of_what_has_ended(ledger, mixed):
         **{mixed[n].id: "headrace.dead.v1" for n in (1, 2)},
         **{mixed[n].id: "headrace.job.cancelled.v1" for n in (3, 4, 5)},
     }
+    assert list(ledger.terminals([mixed[1].id, mixed[9].id])) == [mixed[1].id]
+    assert ledger.terminals([]) == {}

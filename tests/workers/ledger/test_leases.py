@@ -167,6 +167,17 @@ def test_a_worker_that_died_loses_all(ledger, two):
     assert crashes(ledger) == [1, 1]
 
 
+def test_the_death_of_one_worker_costs_no_other_its_claims(ledger, two, job, claim):
+    """All that the dead one had begun is taken back, and nothing else, begun or not."""
+    ledger.ingest([job(), job()])
+    living = begin(ledger, claim(limit=1), "v")
+    unbegun = claim(limit=1)
+    for each, ms in zip(two, (LEASE + 1_000, LEASE - 5_000), strict=True):
+        only(ledger, each.claim_id, ms)
+    assert ledger.reap(3).crashed == 2
+    assert {row.id for row in ledger.read(select(CLAIMS.c.id))} == {living.claim_id, unbegun.id}
+
+
 def test_only_those_that_a_worker_comes_back_from_are_acquitted(ledger, two):
     """Its other job, which died with another worker, keeps what was counted against it."""
     with writing(ledger.engine) as tx:

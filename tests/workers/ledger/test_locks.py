@@ -114,9 +114,10 @@ def test_cancelling_much_of_what_is_being_completed_or_taken_back(ledger, begun)
 
 
 def test_a_cancellation_waits_for_no_other_jobs_completion(ledger, begun):
-    """Only the claim on its own job is locked."""
+    """Only its own job, and the claim on it, are locked."""
     with writing(ledger.engine) as tx:
         tx.execute(select(CLAIMS).where(CLAIMS.c.id == begun[0].claim_id).with_for_update())
+        tx.execute(select(JOBS).where(JOBS.c.id == begun[0].steps[0].job_id).with_for_update())
         meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(begun[1].steps[0].job_id, "a", "")))
         assert meanwhile.ended
     assert meanwhile.result() == "cancelled"

@@ -56,6 +56,21 @@ def test_the_letter_of_a_job_that_was_replayed_is_kept_with_it(ledger, dead):
     assert [letter.job_id for letter in ledger.dead(DeadFilter(replayed=True))] == [dead.id]
 
 
+def test_the_letter_of_a_record_that_was_just_refused_is_kept(ledger, dead):
+    """Nobody has seen it yet; an old one goes, whether it names a job that is no more or none."""
+    fixed = {"category": "invalid", "reason": "r", "stage": "ingest", "attempts": 0, "topic": "t", "headers": "{}",
+             "value": b""}  # fmt: skip
+    now = ledger.now()
+    with writing(ledger.engine) as tx:
+        tx.execute(insert(DEAD_LETTERS), [
+            {**fixed, "id": "new", "job_id": None, "died_at": now},
+            {**fixed, "id": "old", "job_id": None, "died_at": now - 2 * AGE},
+            {**fixed, "id": "of no job", "job_id": "gone", "died_at": now - 2 * AGE},
+        ])  # fmt: skip
+    ledger.prune(AGE)
+    assert {letter.id for letter in ledger.dead(DeadFilter()) if letter.job_id != dead.id} == {"new"}
+
+
 def test_a_bounded_number_is_forgotten_at_once(ledger, job):
     """And it is told that there is more."""
     ledger.ingest([job() for _ in range(501)])

@@ -121,6 +121,14 @@ def test_an_expired_job_ends_in_dead(ledger, job):
     assert ledger.active_jobs() == 1
 
 
+def test_a_deadline_that_is_ahead_ends_nothing(ledger, job):
+    """However near; nor is what has none ever late."""
+    ledger.ingest([job(deadline=ledger.now() + 600_000), job()])
+    with writing(ledger.engine) as tx:
+        assert expire(tx) == 0
+    assert ledger.active_jobs() == 2
+
+
 def test_what_expires_is_bounded_in_bytes(ledger, job):
     """A thousand large jobs that are late are not read at once; each look ends some."""
     ledger.ingest([job(deadline=ledger.now() + 1) for _ in range(5)])
@@ -191,6 +199,26 @@ def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
         (rank, f"g~{0 if rank < 4 else 1}", 0, "ready") for rank in (1, 2, 3, 4, 5)
     ]  # fmt: skip
     assert "the worker died or hung" in ledger.read(select(STEPS.c.reason))[0].reason
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ({"rank": 1, "deadline": 9, "turn": 9}, {"rank": 2, "deadline": 8, "turn": 8}),
+        ({"rank": 1, "deadline": 8, "turn": 9}, {"rank": 1, "deadline": 9, "turn": 8}),
+        ({"rank": 1, "deadline": 9, "turn": 8}, {"rank": 1, "deadline": 9, "turn": 9}),
+    ],
+)
+def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, other):
+    """By rank, then by deadline, then by turn."""
+    ledger.ingest([job(job_id=name) for name in "ab"])
+    begin(ledger, claim())
+    run_out(ledger)
+    with writing(ledger.engine) as tx:
+        for name, values in (("a", other), ("b", first)):
+            tx.execute(update(STEPS).where(STEPS.c.job_id == name).values(**values))
+    assert ledger.reap(3).crashed == 2
+    assert dict(ledger.read(select(STEPS.c.job_id, STEPS.c.group_key))) == {"b": "g~0", "a": "g~1"}
 
 
 def test_steps_that_died_in_company_come_back_at_different_times(ledger, job, claim):
@@ -272,6 +300,38 @@ def test_delays_end_at_every_stage(ledger, job, claim):
         assert promote(tx) == 2
         assert promote(tx) == 0
     assert dict(ledger.read(select(STEPS.c.job_id, STEPS.c.state))) == {"a": "ready", "b": "ready", "c": "waiting"}
+
+
+def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
+    """What the job has behind it is done."""
+    ledger.ingest([job()])
+    with writing(ledger.engine) as tx:
+        (step,) = tx.execute(select(STEPS)).mappings()
+        tx.execute(STEPS.insert(), [dict(step) | {"stage": "moderate", "state": "waiting", "ready_at": 1}])
+        tx.execute(update(STEPS).where(STEPS.c.stage == "generate").values(state="done"))
+    ledger.reap(3)
+    assert dict(ledger.read(select(STEPS.c.stage, STEPS.c.state))) == {"generate": "done", "moderate": "ready"}
+
+
+def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
+    """Of delays that ended, of leases that ran out, and of deadlines that passed; the next look goes on."""
+    monkeypatch.setattr("headrace_workers.ledger.recover._MANY", 2)
+    monkeypatch.setattr("headrace_workers.ledger.recover._AT_ONCE", 2)
+    ledger.ingest([job() for _ in range(3)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="waiting", ready_at=1))
+    for expected in (2, 1, 0):
+        with writing(ledger.engine) as tx:
+            assert promote(tx) == expected
+    for _ in range(3):
+        claim(limit=1)
+    run_out(ledger)
+    assert [ledger.reap(3).unstarted for _ in range(3)] == [2, 1, 0]
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(deadline=1))
+    for expected in (2, 1, 0):
+        with writing(ledger.engine) as tx:
+            assert expire(tx) == expected
 
 
 def test_a_deadline_ends_what_waits_and_not_what_runs(ledger, job, claim):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_, select, text
+from sqlalchemy import Connection, delete, select, text
 
 from headrace_workers.ledger import troubles
 from headrace_workers.ledger.database import among, locks_rows, now_ms
@@ -25,9 +25,7 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     if jobs:
         for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
-    never_a_job = or_(
-        DEAD_LETTERS.c.job_id.is_(None), ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
-    )
+    never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     more = len(jobs) == _AT_ONCE
     for column, old in (
