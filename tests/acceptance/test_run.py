@@ -31,3 +31,20 @@ def test_a_file_of_evaluations_needs_no_model(tmp_path):
     Shell(tmp_path).run("run", "in.jsonl", "-o", "out.jsonl")
     (receipt,) = lines((tmp_path / "out.jsonl").read_text())
     assert (receipt["kind"], receipt["judge"]["scores"][0]["value"]) == ("evaluation", 1.0)
+
+
+def test_a_refused_line_that_was_corrected_is_asked_again(shell):
+    """Under its key, by itself; what was not touched is not."""
+    late = {"prompt": "one", "idempotency_key": "order-1", "deadline": "2020-01-01T00:00:00Z"}
+    other = {**late, "prompt": "two", "idempotency_key": "order-2"}
+    file = shell.folder / "in.jsonl"
+
+    def answer(*jobs, code):
+        file.write_text("".join(json.dumps(job) + "\n" for job in jobs))
+        shell.run("run", "in.jsonl", "-o", "out.jsonl", code=code)
+        return [(receipt["line"], receipt.get("text")) for receipt in lines((shell.folder / "out.jsonl").read_text())]
+
+    assert sorted(answer(late, other, code=1)) == [(1, None), (2, None)]
+    del late["deadline"]
+    assert answer(late, other, code=1)[2:] == [(1, "one")]
+    assert answer(late, code=0)[3:] == []

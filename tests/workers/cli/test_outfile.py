@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from tests.workers.cli.conftest import dead, job_id, result
 
+from headrace_schemas import Category, DeadLetter
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.outfile import NotReceipts, ReceiptFile, read_receipts
+from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed, ReaderGone
 
 
@@ -117,3 +119,42 @@ def test_a_file_that_takes_no_more_says_so_and_can_be_gone_on_with(tmp_path: Pat
         assert file.job_ids == {job_id(1)}
     with ReceiptFile(path) as file:
         assert (file.job_ids, file.cut_bytes) == ({job_id(1)}, 50)
+
+
+def refusal(number, value=b"{}", **fields):
+    """The receipt of a line that was refused."""
+    size = fields.pop("size", len(value))
+    event = DeadLetter(
+        refers_to=job_id(number), category=Category.EXPIRED, reason="too late", stage="ingest",
+        topic="jobs.generation", size=size, original=value.decode(), encoding="utf-8", truncated=size > len(value),
+    )  # fmt: skip
+    return Receipt(event, number)
+
+
+def test_what_was_refused_may_have_a_later_receipt(tmp_path):
+    """The last of a job holds, whether it was written in this call or in one before."""
+    path = tmp_path / "out.jsonl"
+    with ReceiptFile(path) as file:
+        file.append([refusal(1), result(2, 2), refusal(3), refusal(4)])
+    with ReceiptFile(path) as file:
+        assert file.refusals.keys() == {job_id(1), job_id(3), job_id(4)}
+        for number in (1, 3):
+            file.ask_again(job_id(number))
+        file.append([result(1, 1), refusal(3, b"[]"), refusal(4, b"[]")])
+        assert [r.line for r in read_receipts(path, file.outdated)] == [2, 4, 1, 3]
+    with ReceiptFile(path) as file:
+        assert file.refusals == {job_id(3): refusal(3, b"[]"), job_id(4): refusal(4)}
+        assert file.job_ids == {job_id(number) for number in (1, 2, 3, 4)}
+        assert [r.line for r in read_receipts(path, file.outdated)] == [2, 4, 1, 3]
+        file.append([result(4, 4)])
+    assert len(path.read_text().splitlines()) == 6
+
+
+def test_what_a_refusal_is_about():
+    """By size and beginning, which is all that a receipt holds of a large one; a dead job was not refused."""
+    assert refusal(1, b"abc").refuses(b"abc")
+    assert not refusal(1, b"abc").refuses(b"abd")
+    assert refusal(1, b"abc", size=5).refuses(b"abcde")
+    assert not refusal(1, b"abc", size=5).refuses(b"abcd")
+    assert not dead(1).refuses(b"{}")
+    assert not result(1).refuses(b"{}")

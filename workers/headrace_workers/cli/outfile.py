@@ -3,7 +3,7 @@
 import fcntl
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -29,9 +29,12 @@ class ReceiptFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.job_ids: set[str] = set()
+        self.refusals: dict[str, Receipt] = {}  # of those whose last receipt is one
+        self.outdated: set[int] = set()  # numbers of lines that a later one of the same job is to replace
         self.cut_bytes = 0  # of a torn last line
         self.keeps = True  # whether it can be read back
         self._file: io.FileIO | None = None
+        self._refused_at: dict[str, int] = {}  # the numbers of the lines of `refusals`
 
     def open(self) -> Self:
         """Lock, check and repair the file; create it where it is not there."""
@@ -70,6 +73,12 @@ class ReceiptFile:
         if new:
             self._write(self._file, memoryview(b"".join(new.values())))
             self.job_ids |= new.keys()
+
+    def ask_again(self, job_id: str) -> None:
+        """Its receipt is a refusal of something else than what is asked now: it is outdated."""
+        del self.refusals[job_id]
+        self.job_ids.discard(job_id)
+        self.outdated.add(self._refused_at.pop(job_id))
 
     def close(self) -> None:
         """Let go of the file. Closing twice does nothing."""
@@ -119,9 +128,21 @@ class ReceiptFile:
                 raise NotReceipts(
                     f"{self.path}:{number}: it is no receipt ({error}); choose another file with -o"
                 ) from None
-            if receipt.job_id:
-                self.job_ids.add(receipt.job_id)
+            self._note(number, receipt)
             whole += len(text)
+
+    def _note(self, number: int, receipt: Receipt) -> None:
+        """A refusal may have a later receipt: of a corrected line under the same key."""
+        job_id = receipt.job_id
+        if not job_id:
+            return
+        self.job_ids.add(job_id)
+        if before := self._refused_at.pop(job_id, None):
+            self.outdated.add(before)
+            del self.refusals[job_id]
+        if receipt.refused:
+            self._refused_at[job_id] = number
+            self.refusals[job_id] = receipt
 
 
 def _is_torn(text: bytes) -> bool:
@@ -130,8 +151,9 @@ def _is_torn(text: bytes) -> bool:
     return LINE_START.startswith(start)
 
 
-def read_receipts(path: Path) -> Iterator[Receipt]:
-    """The receipts in a file, in its order."""
+def read_receipts(path: Path, outdated: Collection[int] = ()) -> Iterator[Receipt]:
+    """The receipts in a file, in its order, but for the lines of these numbers."""
     with path.open("rb") as file:
-        for text in file:
-            yield Receipt.from_json(text)
+        for number, text in enumerate(file, start=1):
+            if number not in outdated:
+                yield Receipt.from_json(text)

@@ -1,5 +1,6 @@
 """A receipt: the end of one job, as a line of JSON for programs and as fields for people. Pure."""
 
+import base64
 import json
 from dataclasses import dataclass
 from typing import Any, Self
@@ -61,6 +62,19 @@ class Receipt:
         if isinstance(self.event, Result):
             return self.event.status
         return "dead" if isinstance(self.event, DeadLetter) else "cancelled"
+
+    def refuses(self, value: bytes) -> bool:
+        """Whether it tells that a record with this very value was refused at the door, as far as it holds that."""
+        if not self.refused or not isinstance(self.event, DeadLetter):
+            return False
+        original = self.event.original
+        kept = original.encode() if self.event.encoding == "utf-8" else base64.b64decode(original)
+        return self.event.size == len(value) and value.startswith(kept)
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is about a record that was refused at the door, and so is no job's end."""
+        return isinstance(self.event, DeadLetter) and self.event.job_id is None
 
     @property
     def answered(self) -> bool:

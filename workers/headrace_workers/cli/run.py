@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_producers import TopicMissing
+from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking, progress
@@ -75,7 +76,8 @@ def run(
 
     Interrupted or killed at any point and called again, it goes on where it was and answers nothing twice: a line's
     job is known by its content and its number, or by its own idempotency key. Each receipt is the event as
-    published, with `type` and the input's `line`. Exit code 1: some jobs died or were cancelled.
+    published, with `type` and the input's `line`. A line that was refused and is corrected is asked again: the last
+    receipt of a job holds. Exit code 1: some jobs died or were cancelled.
 
     A pipe or a device as OUTPUT gets receipts, and cannot be gone on with.
 
@@ -95,7 +97,7 @@ def run(
         entries = jobs.check()
         asking.note_repeats(source, jobs.repeated)
         receipts = stack.enter_context(ReceiptFile(output))
-        todo = _todo(entries, receipts)
+        todo = _todo(jobs, entries, receipts)
         this_run = ThisRun()
         if todo:
             models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
@@ -140,9 +142,18 @@ class ByContent:
         return job, f"run-{job.job_id('')}"
 
 
-def _todo(entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
+def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> list[Entry]:
+    """What has no receipt, or only the refusal of what its line said before it was corrected."""
     if receipts.cut_bytes:
         say(f"{receipts.path}: a torn last line of {receipts.cut_bytes} bytes was cut off")
+    corrected = 0
+    for entry in entries:
+        refusal = receipts.refusals.get(entry.job_id)
+        if refusal is not None and not refusal.refuses(encode_value(jobs.read(entry)[0])):
+            receipts.ask_again(entry.job_id)
+            corrected += 1
+    if corrected:
+        say(f"{corrected:,} {'line was' if corrected == 1 else 'lines were'} refused and corrected since: asked again")
     todo = [entry for entry in entries if entry.job_id not in receipts.job_ids]
     if answered := len(entries) - len(todo):
         say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
@@ -223,16 +234,24 @@ def _report(
 ) -> bool:
     """Print what came of it; whether some jobs have no answer."""
     whole, output = this_run.tally, receipts.path
+    asked = {entry.job_id for entry in entries}
+
+    def kept() -> Iterator[Receipt]:
+        return (found for found in read_receipts(output, receipts.outdated) if found.job_id in asked)
+
     if receipts.keeps:
-        asked = {entry.job_id for entry in entries}
-        whole = Tally(receipt for receipt in read_receipts(output) if receipt.job_id in asked)
+        whole = Tally(kept())
     if as_json:
         put_json({"receipts": str(output), **summary_dict(whole, this_run.tally, this_run.seconds, this_run.startup)})
     else:
         # Where standard output is what the receipts were written to, the summary would stand among them.
         out = console(data=not _is_stdout(output))
         if show_table:
-            kept = (r for r in read_receipts(output) if r.job_id in asked) if receipts.keeps else this_run.first
+            kept = (
+                (r for r in read_receipts(output, receipts.outdated) if r.job_id in asked)
+                if receipts.keeps
+                else this_run.first
+            )
             out.print(draw_receipts(kept, len(entries)))
         out.print(draw_summary(whole, this_run.tally, this_run.seconds))
     say(f"receipts: {output}")
