@@ -247,12 +247,7 @@ def _report(
         # Where standard output is what the receipts were written to, the summary would stand among them.
         out = console(data=not _is_stdout(output))
         if show_table:
-            kept = (
-                (r for r in read_receipts(output, receipts.outdated) if r.job_id in asked)
-                if receipts.keeps
-                else this_run.first
-            )
-            out.print(draw_receipts(kept, len(entries)))
+            out.print(draw_receipts(kept() if receipts.keeps else this_run.first, len(entries)))
         out.print(draw_summary(whole, this_run.tally, this_run.seconds))
     say(f"receipts: {output}")
     if whole.statuses["dead"]:
