@@ -1,6 +1,6 @@
 """What the ledger knows of many jobs: asked in chunks, answered as receipts."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import select
@@ -10,6 +10,7 @@ from headrace_workers.cli.receipt import Receipt
 from headrace_workers.ledger.dead import Burial, Origin, letter
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.refusals import INGEST
+from headrace_workers.ledger.repetitions import Said
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
 _CHUNK = 500  # ids of one query
@@ -27,6 +28,9 @@ class Jobs(Protocol):
     def refused(self, job_ids: Collection[str], since_ms: int) -> list[Receipt]:
         """The dead letters of those that were refused at the door since then."""
 
+    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+        """The places of those records that say nothing new about a known job."""
+
 
 class LedgerJobs:
     """`Jobs` from a ledger."""
@@ -40,6 +44,10 @@ class LedgerJobs:
         for chunk in _chunks(job_ids):
             found.update(row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.id.in_(chunk))))
         return found
+
+    def repeated(self, said: Sequence[Said]) -> frozenset[int]:
+        """The places of those records that say nothing new about a known job."""
+        return self._ledger.repeated(said)
 
     def queues(self, job_ids: Collection[str]) -> set[str]:
         """The queues in which steps of them stand, or out of which they run."""

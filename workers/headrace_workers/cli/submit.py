@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import asking
 from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headrace_workers.cli.publish import Publisher
 
 _CONFIRM_SECONDS = 30.0
+_TAKEN = "job {} is there with other content, and that holds: send this under an idempotency key of its own"
 _CHUNK = 1_000  # jobs between two waits for the broker
 
 
@@ -88,7 +90,7 @@ def _submit(
     with _ledger_jobs() as (jobs, since), closing(Publisher(jobs_file)) as publisher:
         try:
             if not wait:
-                return _send(entries, publisher, jobs, since, as_json=as_json)
+                return _send(jobs_file, entries, publisher, jobs, since, as_json=as_json)
             with ResultReader(settings) as reader:
                 for chunk in _chunks(entries):
                     publisher.send(chunk)
@@ -98,29 +100,55 @@ def _submit(
             raise
 
 
-def _send(entries: list[Entry], publisher: "Publisher", jobs: "Jobs | None", since: int, *, as_json: bool) -> bool:
+def _send(
+    file: JobFile,
+    entries: list[Entry],
+    publisher: "Publisher",
+    jobs: "Jobs | None",
+    since: int,
+    *,
+    as_json: bool,
+) -> bool:
     """Publish, print the ids of what was accepted; whether anything was not."""
     from headrace_workers.cli.reach import is_durable
     from headrace_workers.cli.waiting import Waiting
 
-    if jobs is None or is_durable():
-        for chunk in _chunks(entries):
-            publisher.send(chunk)
-            _print_ids(chunk, as_json)
-        return False
-    refused, unknown = [], 0
-    # The broker's log is in memory: a job is accepted when the ledger holds it.
+    # Where the broker's log is in memory a job is accepted when the ledger holds it.
+    confirms = jobs is not None and not is_durable()
+    refused: list[tuple[int | None, str]] = []
+    unknown = 0
     for chunk in _chunks(entries):
-        publisher.send(chunk)
-        waiting = Waiting(chunk, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since)
-        now_refused, now_unknown = waiting.confirm(_CONFIRM_SECONDS, time.sleep)
-        refused += now_refused
-        unknown += now_unknown
-        _print_ids([entry for entry in chunk if entry.job_id in waiting.open], as_json)
+        taken = _taken(file, chunk, jobs)
+        refused += [(entry.line, _TAKEN.format(entry.job_id)) for entry in taken]
+        wanted = [entry for entry in chunk if entry not in taken]
+        if not wanted:
+            continue
+        publisher.send(wanted)
+        if confirms:
+            waiting = Waiting(wanted, resend=publisher.send, monotonic=time.monotonic, jobs=jobs, since_ms=since)
+            now_refused, now_unknown = waiting.confirm(_CONFIRM_SECONDS, time.sleep)
+            refused += [(receipt.line, getattr(receipt.event, "reason", "")) for receipt in now_refused]
+            unknown += now_unknown
+            wanted = [entry for entry in wanted if entry.job_id in waiting.open]
+        _print_ids(wanted, as_json)
     _tell_refused(refused)
     if unknown:
         say(f"{unknown} jobs were published, and the ledger has not taken them in yet: see `headrace status JOB`")
     return bool(refused or unknown)
+
+
+def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list[Entry]:
+    """Those under whose key the ledger has a job with other content: published, they would be refused later."""
+    if jobs is None:
+        return []
+    from headrace_workers.ledger.repetitions import Said
+
+    there = jobs.accepted([entry.job_id for entry in entries])
+    known = [entry for entry in entries if entry.job_id in there]
+    jobs_again = [file.read(entry)[0] for entry in known]
+    said = [Said(entry.job_id, job.tenant, encode_value(job)) for entry, job in zip(known, jobs_again, strict=True)]
+    again = jobs.repeated(said)
+    return [entry for n, entry in enumerate(known) if n not in again]
 
 
 def _wait(
@@ -207,8 +235,8 @@ def _print_ids(entries: Sequence[Entry], as_json: bool) -> None:
     flush()
 
 
-def _tell_refused(refused: Sequence[Receipt]) -> None:
-    for receipt in refused[:20]:
-        say(f"line {receipt.line}: refused: {getattr(receipt.event, 'reason', '')}")
+def _tell_refused(refused: Sequence[tuple[int | None, str]]) -> None:
+    for line, reason in refused[:20]:
+        say(f"line {line}: refused: {reason}")
     if len(refused) > 20:
         say(f"and {len(refused) - 20} more; see `headrace dead list`")

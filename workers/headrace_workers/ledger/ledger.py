@@ -260,6 +260,11 @@ class Ledger:
         with reading(self._engine) as tx:
             return counts.correlated(tx, correlationid, limit)
 
+    def repeated(self, records: Sequence[repetitions.Said]) -> frozenset[int]:
+        """The places of those records that say nothing new about a known job."""
+        with reading(self._engine) as tx:
+            return repetitions.repeated(tx, records)
+
     def terminals(self, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
         """The terminal events of those of these jobs that have ended."""
         with reading(self._engine) as tx:
