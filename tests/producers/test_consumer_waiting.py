@@ -1,0 +1,96 @@
+"""Waiting for the ends of jobs of one's own: none is lost, and who cannot come is told."""
+
+import pytest
+from tests.producers.ends import A, B, C, result
+
+from headrace_producers import ResultReader, results
+from headrace_schemas import DeadLetter
+from headrace_schemas.errors import Category
+from headrace_schemas.job import derive_job_id
+
+
+def refusal(job_id, category=Category.INVALID, topic="t"):
+    """A dead letter of a record that made no job."""
+    return DeadLetter(
+        refers_to=job_id, category=category, reason="no", stage="ingest", topic=topic, size=1, original="x",
+        encoding="utf-8",
+    )  # fmt: skip
+
+
+def test_waiting_for_one_loses_no_other(kafka, publish):
+    """Both answers come together: who waits for the first, and then for the second, gets both."""
+    with ResultReader(kafka) as reader:
+        publish(("1", result(B)), ("2", result(A)), ("3", result(C)))
+        assert [each.job_id for each in reader.read(job_ids=[A], timeout=120)] == [A]
+        assert [each.job_id for each in reader.read(job_ids=B, timeout=120)] == [B]
+        assert next(reader.read(timeout=120)).job_id == C
+        assert list(reader.read(timeout=0)) == []
+
+
+def test_an_iteration_that_is_left_is_gone_on_with(kafka, publish):
+    """`break` forgets nothing: the next iteration begins behind what was handed out."""
+    with ResultReader(kafka) as reader:
+        publish(*[(str(number), result(A)) for number in range(5)])
+        seen = []
+        while len(seen) < 5:
+            for received in reader.read(timeout=120):
+                seen.append(received.envelope.id)
+                break
+        assert seen == ["0", "1", "2", "3", "4"]
+
+
+def test_what_a_waiting_reader_keeps_is_bounded_and_nothing_is_lost(kafka, publish):
+    """What there is no room for is fetched again when it is asked for, in order, and each event still comes once."""
+    many = [(str(number), result(derive_job_id("default", str(number)))) for number in range(40)]
+    with ResultReader(kafka, kept_bytes=2_000) as reader:
+        publish(*many, ("last", result(A)))
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["last"]
+        assert 0 < len(reader._unread) < 20
+        wanted = [event.job_id for _, event in many[::4]]
+        assert {each.job_id for each in reader.read(job_ids=wanted, timeout=120)} == set(wanted)
+        rest = [each.envelope.id for each in reader.read(timeout=2)]
+        assert sorted(rest) == sorted({str(number) for number in range(40) if number % 4})
+
+
+@pytest.mark.parametrize("category", [Category.INVALID, Category.CONFLICT, Category.EXPIRED])
+def test_who_waits_for_a_job_that_was_refused_is_told(kafka, publish, category):
+    """A refusal ends no job, and nobody waits on for what will not come."""
+    with ResultReader(kafka) as reader:
+        publish(("1", refusal(A, category)), ("2", result(B)))
+        received = {each.waited_for: each for each in reader.read(job_ids=[A, B], timeout=120)}
+    assert received.keys() == {A, B}
+    assert (received[A].job_id, received[A].refers_to, received[A].event.category) == (None, A, category)
+    assert (received[B].job_id, received[B].refers_to) == (B, None)
+
+
+def test_a_refused_wish_to_cancel_ends_no_waiting(kafka, publish):
+    """Whoever asked for it without being entitled changes nothing for who waits for the job."""
+    with ResultReader(kafka) as reader:
+        publish(("1", refusal(A, Category.CONFLICT, topic="jobs.cancellation")), ("2", result(A)))
+        assert [each.envelope.id for each in reader.read(job_ids=[A], timeout=120)] == ["2"]
+
+
+@pytest.mark.parametrize("kafka", ["embedded_kafka"], indirect=True)
+def test_an_interrupted_read_passes_over_nothing(kafka, publish, monkeypatch):
+    """Ctrl-C where records were fetched already: the next call hands them out."""
+    with ResultReader(kafka) as reader:
+        publish(*[(str(number), result(A)) for number in range(5)])
+        client = reader._topics._client
+        poll = client.poll
+
+        def interrupted(**options):
+            if poll(**options):
+                raise KeyboardInterrupt
+            return {}
+
+        monkeypatch.setattr(client, "poll", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(reader.read(timeout=120))
+        monkeypatch.undo()
+        rows = reader.read(timeout=120)
+        assert [next(rows).envelope.id for _ in range(5)] == ["0", "1", "2", "3", "4"]
+
+
+def test_waiting_ends_when_the_time_is_up(kafka):
+    """Without an answer the iteration ends by itself."""
+    assert list(results(kafka, job_ids=[A], timeout=0.2)) == []
