@@ -6,76 +6,18 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import TopicPartition
 from sqlalchemy import select
-from tests.services.eventually import eventually
 from tests.services.header_names import OddName
-from tests.services.kafka import spoilt
 from tests.services.need import need
-from tests.workers.bridge.broker import committed, write
-from tests.workers.bridge.records import Models, cancel, evaluation, generation, record, replaced
+from tests.workers.bridge.broker import write
+from tests.workers.bridge.ingesting import done_with, keyed, states, until
+from tests.workers.bridge.records import cancel, evaluation, generation, record, replaced
 
-from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import AWAY, awaited
-from headrace_workers.bridge import partition_watch
-from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.partitions import group_of, partitions_of
-from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, OUTBOX
-
-
-@pytest.fixture
-def ingests(ledger):
-    """Makes ingests, and closes them."""
-    made = []
-
-    def make(kafka, max_active=1_000, name="a"):
-        clock = SystemClock()
-        made.append(
-            Ingest(
-                partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
-                models=Models(), judge_model=None, max_active=max_active, clock=clock,
-                troubles=Troubles(ledger, name, clock),
-            )
-        )  # fmt: skip
-        return made[-1]
-
-    yield make
-    for ingest in made:
-        ingest.close()
-
-
-def until(ingest, condition, seconds=120):
-    """Poll until the condition holds."""
-
-    def look():
-        ingest.once(lambda hint: None)
-        return condition()
-
-    return eventually(look, seconds)
-
-
-def states(ledger):
-    """The ledger's jobs, with their states."""
-    return {row.id: row.state for row in ledger.read(select(JOBS.c.id, JOBS.c.state))}
-
-
-def done_with(ledger, kafka, topic):
-    """How many records of a topic need not be read again, wherever that is kept."""
-    if kafka.groups:
-        return committed(kafka, group_of(kafka), topic)
-    return sum(following for place, following in ledger.positions().items() if place.topic == kafka.topic(topic))
-
-
-def keyed(number):
-    """A job and its id."""
-    job = generation(idempotency_key=str(number))
-    return job, job.job_id("")
+from headrace_workers.ledger.tables import OUTBOX
 
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
@@ -142,24 +84,6 @@ def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_p
     assert ledger.dead(DeadFilter()) == []
 
 
-def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
-    """It is told with its offsets and kept as it lies in the log; what lies behind it is taken."""
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    jobs = [keyed(number) for number in range(3)]
-    for job, _ in jobs:
-        write(kafka, [record(job)])
-    with spoilt(apache_kafka, kafka.topic(Topic.GENERATION), b'"idempotency_key":"1"', b'"idempotency_key":"7"'):
-        ingest = ingests(kafka)
-        until(ingest, lambda: len(states(ledger)) == 2 and ledger.dead(DeadFilter()))
-    assert set(states(ledger)) == {jobs[0][1], jobs[2][1]}
-    [refused] = ledger.dead(DeadFilter())
-    assert "offsets 1 to 1 cannot be read: its checksum is wrong" in refused.reason
-    assert b'"idempotency_key":"7"' in bytes(refused.value)
-    ingest.close()
-    assert done_with(ledger, kafka, Topic.GENERATION) == 3
-
-
 def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monkeypatch):
     """A ledger that fails once costs nothing: what was polled is read again, and nothing is there twice."""
     jobs = [keyed(number) for number in range(5)]
@@ -217,181 +141,6 @@ def test_without_groups_one_bridge_reads_all_and_another_takes_over(ledger, kafk
     assert done_with(ledger, kafka, Topic.GENERATION) == 9
 
 
-@pytest.mark.parametrize("runs_on", [True, False], ids=["the same bridge", "another bridge"])
-def test_a_log_that_began_anew_is_read_from_its_beginning(ledger, embedded_kafka, fresh_prefix, ingests, runs_on):
-    """Also when it already holds more records than were read of the old one."""
-    kafka = embedded_kafka.settings(fresh_prefix)
-    assert not kafka.groups
-    ensure_topics(kafka)
-    ingest = ingests(kafka)
-    jobs = [keyed(number) for number in range(10)]
-    write(kafka, [record(job) for job, _ in jobs[:3]])
-    until(ingest, lambda: len(states(ledger)) == 3)
-    embedded_kafka.kill()
-    embedded_kafka.restart()
-    ensure_topics(kafka)
-    write(kafka, [record(job) for job, _ in jobs[3:]])
-    if not runs_on:
-        ingest.close()
-        ingest = ingests(kafka, name="b")
-
-    def all_read():
-        try:
-            ingest.once(lambda hint: None)
-        except AWAY:
-            return False
-        return len(states(ledger)) == 10
-
-    eventually(all_read)
-    eventually(lambda: ingest.once(lambda hint: None) or done_with(ledger, kafka, Topic.GENERATION) == 7)
-
-
-def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_prefix, ingests):
-    """Of transactions only those that were committed count, and what comes after an abort is read.
-
-    Not on the embedded Tansu, which gives out what was aborted, too.
-    """
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    jobs = [keyed(number) for number in range(4)]
-    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
-    producer.init_transactions()
-    for (job, _), keep in zip(jobs, (False, True, False, True), strict=True):
-        producer.begin_transaction()
-        sent = record(job)
-        producer.send(kafka.topic(Topic.GENERATION), value=sent.value, headers=list(sent.headers), partition=0)
-        producer.flush()
-        if keep:
-            producer.commit_transaction()
-        else:
-            producer.abort_transaction()
-    producer.close()
-    ingest = ingests(kafka)
-    until(ingest, lambda: len(states(ledger)) >= 2)
-    write(kafka, [record(generation(idempotency_key="last"))])
-    until(ingest, lambda: len(states(ledger)) >= 3)
-    assert set(states(ledger)) == {jobs[1][1], jobs[3][1], generation(idempotency_key="last").job_id("")}
-
-
-def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
-    """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    producer = KafkaProducer(**kafka.client_options(), transactional_id=f"{kafka.prefix}t")
-    producer.init_transactions()
-    producer.begin_transaction()
-    jobs = [keyed(number) for number in range(3)]
-    opened = record(jobs[0][0])
-    producer.send(kafka.topic(Topic.GENERATION), value=opened.value, headers=list(opened.headers), partition=0)
-    producer.flush()
-    write(kafka, [record(jobs[1][0]), record(jobs[2][0], partition=1)])
-    ingest = ingests(kafka)
-    until(ingest, ledger.troubles)
-    assert set(states(ledger)) == {jobs[2][1]}
-    [trouble] = ledger.troubles()
-    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
-    assert "from offset 0 on wait for a transaction" in trouble.reason
-    assert "wait for a transaction" in ingest.once(lambda hint: None).why
-    producer.commit_transaction()
-    producer.close()
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
-
-
-def test_a_partition_that_the_broker_cannot_read_holds_no_other(
-    ledger, apache_kafka, fresh_prefix, ingests, monkeypatch
-):
-    """It is named, with the broker's words; jobs of the other partitions are taken all the while."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    jobs = [keyed(number) for number in range(4)]
-    write(kafka, [record(jobs[0][0]), record(jobs[1][0], partition=1)])
-    [segment] = apache_kafka.folder.glob(f"kafka/log/{kafka.topic(Topic.GENERATION)}-0/*.log")
-    with segment.open("r+b") as file:  # under the broker's hands: with such a file it would not start
-        file.seek(8)
-        file.write((5).to_bytes(4, "big"))  # a batch shorter than its own head
-    ingest = ingests(kafka)
-    until(ingest, ledger.troubles)
-    [trouble] = ledger.troubles()
-    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
-    assert "cannot be read at offset 0" in trouble.reason
-    write(kafka, [record(jobs[2][0], partition=1), record(jobs[3][0], partition=2)])
-    until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
-
-
-def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, ingests, monkeypatch):
-    """Such as an answer without a whole batch: named with the client's words, looked at again, and over when it is."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.5)
-    jobs = [keyed(number) for number in range(3)]
-    ingest = ingests(kafka)
-    until(ingest, lambda: ingest._consumer and ingest._consumer.assignment())
-    parse = ingest._fetches._parse
-
-    def fail(completed):
-        if completed.topic_partition == (kafka.topic(Topic.GENERATION), 0):
-            raise KafkaError("no whole batch")
-        return parse(completed)
-
-    ingest._fetches._parse = fail
-    write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
-    until(ingest, lambda: len(states(ledger)) == 2 and ledger.troubles())
-    assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
-    [trouble] = ledger.troubles()
-    assert trouble.reason.endswith("no whole batch; the other partitions go on")
-    ingest._fetches._parse = parse
-    until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
-
-
-def test_a_bridge_without_partitions_says_so(ledger, kafka, ingests, monkeypatch):
-    """In the ledger and to its loop, on each broker; with the first partition that is over."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.0)
-    shared = replace(kafka, groups=True)
-    ingest = ingests(shared)
-    first = ingest.once(lambda hint: None)
-    assert "no partition to read" in first.why
-    assert [trouble.subject for trouble in ledger.troubles()] == ["ingest"]
-    until(ingest, lambda: ingest._consumer.assignment() and not ledger.troubles())
-
-
-def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
-    """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
-    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
-    kafka = embedded_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
-    ingest = ingests(kafka)
-    until(ingest, lambda: ingest._consumer is not None and ingest._consumer.assignment())
-
-    def waits_for():
-        try:
-            waits = ingest.once(lambda hint: None)
-        except AWAY as error:
-            waits = awaited(error)
-        return waits.what if waits else "nothing"
-
-    eventually(lambda: waits_for() == "nothing")
-    embedded_kafka.freeze()
-    try:
-        eventually(lambda: waits_for() == "Kafka", 60)
-    finally:
-        embedded_kafka.thaw()
-    eventually(lambda: waits_for() == "nothing", 60)
-
-
-@pytest.mark.parametrize("groups", [True, False])
-def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch, groups):
-    """Its connections and threads are not left behind at every try."""
-    closed = []
-    close = KafkaConsumer.close
-    monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
-    for step in ("partitions_for_topic", "subscribe") if groups else ("assign", "seek"):
-        with monkeypatch.context() as patched:
-            patched.setattr(KafkaConsumer, step, lambda *_: (_ for _ in ()).throw(KafkaError("gone")))
-            with pytest.raises(KafkaError):
-                ingests(replace(kafka, groups=groups), name="a").once(lambda hint: None)
-    assert len(closed) == 2
-
-
 def test_duplicates_are_passed_over(ledger, kafka, ingests):
     """The same job sent again, and the whole log read again by a group that lost its offsets, add nothing."""
     job, job_id = keyed(1)
@@ -423,16 +172,3 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     assert len(states(ledger)) == taken
     full[0] = False
     until(ingest, lambda: len(states(ledger)) == 8)
-
-
-def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_prefix, ingests):
-    """A broker in memory gives out the same offsets after a restart: another bad record is another dead letter."""
-    kafka = embedded_kafka.settings(fresh_prefix)
-    for expected in (1, 2):
-        ensure_topics(kafka)
-        write(kafka, [record(value=b"bad")])
-        ingest = ingests(kafka)
-        until(ingest, lambda expected=expected: len(ledger.dead(DeadFilter())) == expected)
-        ingest.close()
-        embedded_kafka.kill()
-        embedded_kafka.restart()

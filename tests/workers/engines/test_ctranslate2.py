@@ -1,4 +1,4 @@
-"""The adapter over CTranslate2: on a tiny network for its rules, on SmolLM2 for real words."""
+"""The adapter over CTranslate2, on a tiny network: its rules."""
 
 import json
 import subprocess
@@ -9,43 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workers.engines.asking import ask, done, one
 
-from headrace_schemas import HeadraceError, Message, Sampling
+from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
-from headrace_workers.ports import Completion, Request
+from headrace_workers.ports import Completion
 
-SMOLLM2 = "smollm2-135m-instruct"
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
-
-
-def ask(text: str, **sampling: object) -> Request:
-    """One user turn."""
-    return Request((Message(role="user", content=text),), Sampling.model_validate(sampling))
-
-
-def done(answers: list[Completion | HeadraceError]) -> list[Completion]:
-    """The answers, none of which may be an error."""
-    completions = [answer for answer in answers if isinstance(answer, Completion)]
-    assert len(completions) == len(answers), answers
-    return completions
-
-
-def one(generator: CTranslate2Generator, request: Request) -> Completion:
-    """The answer to a single request."""
-    return done(generator.generate([request]))[0]
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_home: Path) -> CTranslate2Generator:
     """Two layers of random weights."""
     return CTranslate2Generator.load(tiny_home / "models" / "tiny", device="cpu", inter_threads=2)
-
-
-@pytest.fixture(scope="module")
-def smollm2(smollm2_float_home: Path) -> CTranslate2Generator:
-    """SmolLM2 in float32, whose answers do not hang on their batch."""
-    return CTranslate2Generator.load(smollm2_float_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
 
 
 def test_answers_come_in_the_order_of_their_requests(tiny: CTranslate2Generator) -> None:
@@ -329,71 +306,3 @@ def test_serving_imports_neither_torch_nor_transformers(tiny_home: Path) -> None
     )
     process = subprocess.run([sys.executable, "-c", code, str(tiny_home)], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "[]"
-
-
-def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) -> None:
-    """The end token is a stop and no part of the answer; a limit is a length, to the very token."""
-    full, short = done(
-        smollm2.generate([ask("What is the capital of France?"), ask("Tell me of rivers.", max_tokens=5)])
-    )
-    assert "Paris" in full.text
-    assert (full.finish_reason, short.finish_reason, short.completion_tokens) == ("stop", "length", 5)
-    assert "<|im_end|>" not in full.text
-    exact = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens))
-    assert (exact.text, exact.finish_reason) == (full.text, "length")
-    with_end = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens + 1))
-    assert with_end == full
-
-
-def test_smollm2_stops_in_the_middle_of_words(smollm2: CTranslate2Generator) -> None:
-    """A stop string may begin and end within tokens."""
-    answer = one(smollm2, ask("What is the capital of France?", stop=["ital of Fr"]))
-    assert answer.text.endswith("cap")
-    assert answer.finish_reason == "stop"
-
-
-def test_smollm2_in_a_batch_answers_as_alone(smollm2: CTranslate2Generator) -> None:
-    """In float32 the company of a prompt changes nothing."""
-    questions = ["What is the capital of France?", "Say hello to Ada, please, in a short and friendly sentence.", "Hi"]
-    together = done(smollm2.generate([ask(text, max_tokens=16) for text in questions]))
-    assert together == [one(smollm2, ask(text, max_tokens=16)) for text in questions]
-
-
-def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
-    """The default format: no empty answers."""
-    generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
-    answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
-    assert all(answer.text.strip() for answer in answers)
-    assert generator.quantization.startswith("int8")
-
-
-def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_float_home: Path) -> None:
-    """An independent way: the log probability that the engine itself gives to the choice's token, prompt by prompt."""
-    import ctranslate2
-    import numpy as np
-    from tokenizers import Tokenizer
-
-    folder = smollm2_float_home / "models" / SMOLLM2
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
-    questions = [
-        "Is the sky blue? Answer yes or no.",
-        "Is ice hot? Think about it first, and answer yes or no.",
-        "Yes?",
-    ]
-    prompts = [
-        (Message(role="system", content="Answer in one word."), Message(role="user", content=text))
-        for text in questions
-    ]
-    found = smollm2.choice_probabilities(prompts, ["Yes", "No"])
-    for text, probabilities in zip(questions, found, strict=True):
-        rendered = (
-            f"<|im_start|>system\nAnswer in one word.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
-            "<|im_start|>assistant\n"
-        )
-        tokens = tokenizer.encode(rendered, add_special_tokens=False).tokens
-        expected = [
-            sum(np.exp(engine.score_batch([[*tokens, head]])[0].log_probs[-1]) for head in heads)
-            for heads in (("Yes", "ĠYes"), ("No", "ĠNo"))
-        ]
-        assert probabilities == pytest.approx(expected, rel=1e-2, abs=1e-6)

@@ -13,7 +13,7 @@ from headrace_workers.ledger.complete import Postponed, complete
 from headrace_workers.ledger.counts import correlated, terminals
 from headrace_workers.ledger.counts import job as job_view
 from headrace_workers.ledger.database import locks_rows, writing
-from headrace_workers.ledger.leases import acquit, begun_of, release
+from headrace_workers.ledger.leases import acquit, release
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import peek
 from headrace_workers.ledger.recover import expire, promote, reap
@@ -102,7 +102,6 @@ def test_what_is_asked_of_single_jobs_uses_indexes(grown, job):
             assert len(conflicts(tx, again)) == len(again)
             assert cancel(tx, [Cancellation(known[0], begun.steps[0].tenant, "")]) == ["cancelled"]
             acquit(tx, "generate", known)
-            assert begun_of(tx, "w", known) == [taken.id]
             assert release(tx, [taken.id]) > 0
             tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
             assert reap(tx, 3).crashed > 0

@@ -1,0 +1,30 @@
+"""What reads from Kafka into a ledger."""
+
+import pytest
+from tests.workers.bridge.records import Models
+
+from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.clock import SystemClock
+
+
+@pytest.fixture
+def ingests(ledger):
+    """Makes ingests, and closes them."""
+    made = []
+
+    def make(kafka, max_active=1_000, name="a"):
+        clock = SystemClock()
+        made.append(
+            Ingest(
+                partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
+                models=Models(), judge_model=None, max_active=max_active, clock=clock,
+                troubles=Troubles(ledger, name, clock),
+            )
+        )  # fmt: skip
+        return made[-1]
+
+    yield make
+    for ingest in made:
+        ingest.close()

@@ -1,0 +1,84 @@
+"""The adapter over CTranslate2, on SmolLM2: real words."""
+
+from pathlib import Path
+
+import pytest
+from tests.services.models import SMOLLM2
+from tests.workers.engines.asking import ask, done, one
+
+from headrace_schemas import Message
+from headrace_workers.engines.ctranslate2 import CTranslate2Generator
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_float_home: Path) -> CTranslate2Generator:
+    """SmolLM2 in float32, whose answers do not hang on their batch."""
+    return CTranslate2Generator.load(smollm2_float_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
+
+
+def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) -> None:
+    """The end token is a stop and no part of the answer; a limit is a length, to the very token."""
+    full, short = done(
+        smollm2.generate([ask("What is the capital of France?"), ask("Tell me of rivers.", max_tokens=5)])
+    )
+    assert "Paris" in full.text
+    assert (full.finish_reason, short.finish_reason, short.completion_tokens) == ("stop", "length", 5)
+    assert "<|im_end|>" not in full.text
+    exact = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens))
+    assert (exact.text, exact.finish_reason) == (full.text, "length")
+    with_end = one(smollm2, ask("What is the capital of France?", max_tokens=full.completion_tokens + 1))
+    assert with_end == full
+
+
+def test_smollm2_stops_in_the_middle_of_words(smollm2: CTranslate2Generator) -> None:
+    """A stop string may begin and end within tokens."""
+    answer = one(smollm2, ask("What is the capital of France?", stop=["ital of Fr"]))
+    assert answer.text.endswith("cap")
+    assert answer.finish_reason == "stop"
+
+
+def test_smollm2_in_a_batch_answers_as_alone(smollm2: CTranslate2Generator) -> None:
+    """In float32 the company of a prompt changes nothing."""
+    questions = ["What is the capital of France?", "Say hello to Ada, please, in a short and friendly sentence.", "Hi"]
+    together = done(smollm2.generate([ask(text, max_tokens=16) for text in questions]))
+    assert together == [one(smollm2, ask(text, max_tokens=16)) for text in questions]
+
+
+def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
+    """The default format: no empty answers."""
+    generator = CTranslate2Generator.load(smollm2_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
+    answers = done(generator.generate([ask(f"Name {n} animals.", max_tokens=8) for n in range(2, 8)]))
+    assert all(answer.text.strip() for answer in answers)
+    assert generator.quantization.startswith("int8")
+
+
+def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_float_home: Path) -> None:
+    """An independent way: the log probability that the engine itself gives to the choice's token, prompt by prompt."""
+    import ctranslate2
+    import numpy as np
+    from tokenizers import Tokenizer
+
+    folder = smollm2_float_home / "models" / SMOLLM2
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
+    questions = [
+        "Is the sky blue? Answer yes or no.",
+        "Is ice hot? Think about it first, and answer yes or no.",
+        "Yes?",
+    ]
+    prompts = [
+        (Message(role="system", content="Answer in one word."), Message(role="user", content=text))
+        for text in questions
+    ]
+    found = smollm2.choice_probabilities(prompts, ["Yes", "No"])
+    for text, probabilities in zip(questions, found, strict=True):
+        rendered = (
+            f"<|im_start|>system\nAnswer in one word.<|im_end|>\n<|im_start|>user\n{text}<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        )
+        tokens = tokenizer.encode(rendered, add_special_tokens=False).tokens
+        expected = [
+            sum(np.exp(engine.score_batch([[*tokens, head]])[0].log_probs[-1]) for head in heads)
+            for heads in (("Yes", "ĠYes"), ("No", "ĠNo"))
+        ]
+        assert probabilities == pytest.approx(expected, rel=1e-2, abs=1e-6)
