@@ -1,10 +1,12 @@
 """What is told of loops, and of what they wait for."""
 
 import logging
+import os
+import threading
 
 import pytest
 
-from headrace_workers.progress import Awaited, Progress
+from headrace_workers.progress import STUCK_EXIT, Awaited, Progress
 
 REDIS = Awaited("Redis", "no answer")
 
@@ -110,3 +112,74 @@ def test_a_loop_that_has_ended_is_no_longer_looked_at(progress):
     loop = progress.loop("ears")
     loop.end()
     assert progress.loops == []
+
+
+def test_a_loop_is_silent_from_its_beginning_on(progress):
+    """However long its process has lived by then; and it waits for nothing."""
+    progress.lived = 50.0
+    loop = progress.loop("late")
+    progress.lived = 52.0
+    assert (loop.state().silent, loop.state().waits, loop.state().excused) == (2.0, 0.0, False)
+
+
+def test_an_excuse_within_an_excuse_ends_alone(progress):
+    """The outer one still holds, and none holds longer than its body, whatever ends that."""
+    loop = progress.loop("express")
+    with loop.excused():
+        progress.lived = 5.0
+        assert (loop.state().silent, loop.state().excused) == (0.0, True)
+        with loop.excused():
+            pass
+        progress.lived = 500.0
+        assert (loop.state().silent, loop.state().excused) == (0.0, True)
+    with pytest.raises(ZeroDivisionError), loop.excused():
+        raise ZeroDivisionError
+    progress.lived = 501.0
+    assert (loop.state().silent, loop.state().excused) == (1.0, False)
+
+
+def test_a_loop_that_ends_waits_no_longer(progress, told):
+    """What it waited for is told as there: nobody misses it. Ending twice is no error."""
+    loop = progress.loop("ears")
+    loop.beat(REDIS)
+    loop.end()
+    loop.end()
+    assert told() == ["waiting for Redis: no answer", "Redis is there again, after 0.0 s"]
+
+
+def test_a_wait_that_goes_on_is_told_once(progress, told):
+    """Each try says so, and no try is the end of it."""
+    loop = progress.loop("ears")
+    for _ in range(3):
+        loop.beat(REDIS)
+    assert told() == ["waiting for Redis: no answer"]
+
+
+def test_a_service_is_there_again_when_nobody_waits_for_it(progress, told):
+    """Not when the first goes on, who may have needed nothing of it; nor by the word of one that never waited."""
+    first, second = progress.loop("a"), progress.loop("b")
+    first.beat(REDIS)
+    second.beat(REDIS)
+    progress.tell("c", REDIS, None)
+    second.beat()
+    assert len(told()) == 1
+    first.beat()
+    assert told()[1:] == ["Redis is there again, after 0.0 s"]
+    progress.tell("c", REDIS, None)
+    second.beat(REDIS)
+    assert told()[2:] == ["waiting for Redis: no answer"]
+
+
+def test_a_loop_knows_its_thread(progress):
+    """Where it was made, until it turns in another: its stack is shown when it is stuck."""
+    loop = progress.loop("a")
+    assert loop.thread == threading.get_ident()
+    thread = threading.Thread(target=loop.beat)
+    thread.start()
+    thread.join()
+    assert loop.thread not in (0, threading.get_ident())
+
+
+def test_who_ends_itself_has_the_exit_code_of_a_fault_in_a_program():
+    """As documented, for supervisors."""
+    assert os.EX_SOFTWARE == STUCK_EXIT

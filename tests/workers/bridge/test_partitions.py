@@ -25,13 +25,13 @@ class Broker:
     """What consumers and admins are told, and what they did. Each topic has two partitions."""
 
     def __init__(self):
-        self.logs = dict.fromkeys(NAMES, "log1")
+        self.logs, self.numbers = dict.fromkeys(NAMES, "log1"), (0, 1)
         self.consumers, self.admins, self.fails = [], [], {}
 
     def topics(self):
         """As `describe_topics` tells of them."""
         return [
-            {"name": name, "topic_id": log, "partitions": [{"partition_index": number} for number in (0, 1)]}
+            {"name": name, "topic_id": log, "partitions": [{"partition_index": number} for number in self.numbers]}
             for name, log in self.logs.items()
         ]
 
@@ -226,6 +226,10 @@ def test_topics_that_are_not_there_are_named(broker, sole, time):
     with pytest.raises(KafkaUnavailable, match=f"topics {NAMES[0]} are not there: `headrace init` creates them"):
         sole.open()
     broker.logs[NAMES[0]] = "log1"
+    broker.numbers = ()
+    with pytest.raises(KafkaUnavailable, match="are not there"):
+        sole.open()
+    broker.numbers = (0, 1)
     assert sole.open() is not None  # asked again at once
 
 
@@ -256,8 +260,10 @@ def test_who_closes_lays_down_the_duty_to_read_alone(ledger, broker, sole, time,
     """Another takes over at once; this one may begin again."""
     ledger.hold("relay", "a", 60_000)
     sole.open()
+    broker.fails = {"close": KafkaError("odd")}
     sole.close()
     sole.close()
+    broker.fails = {}
     assert (len(broker.consumers[0].closed), broker.admins[0].closed) == (1, 1)
     assert not ledger.hold("relay", "b", 60_000)
     assert ledger.hold("ingest", "b", 60_000)
@@ -299,11 +305,12 @@ def test_what_cannot_be_committed_while_a_group_forms_anew_is_passed_over(broker
         shared.commit()
 
 
-def test_a_member_that_could_not_subscribe_is_closed(broker):
-    """The next try makes another."""
+@pytest.mark.parametrize("error", [KafkaError("gone"), KeyboardInterrupt("gone")])
+def test_a_member_that_could_not_subscribe_is_closed(broker, error):
+    """Whatever went wrong; the next try makes another."""
     shared = Shared(KAFKA)
-    broker.fails = {"subscribe": KafkaError("gone")}
-    with pytest.raises(KafkaError, match="gone"):
+    broker.fails = {"subscribe": error}
+    with pytest.raises(type(error), match="gone"):
         shared.open()
     broker.fails = {}
     assert shared.open() is broker.consumers[1]
