@@ -121,6 +121,30 @@ def test_an_expired_job_ends_in_dead(ledger, job):
     assert ledger.active_jobs() == 1
 
 
+def done_behind(ledger, job_id):
+    """Give a job a step that it has behind it, with the deadline of the other."""
+    with writing(ledger.engine) as tx:
+        (step,) = tx.execute(select(STEPS).where(STEPS.c.job_id == job_id)).mappings()
+        tx.execute(STEPS.insert(), [dict(step) | {"stage": "before", "state": "done"}])
+
+
+def test_what_a_job_has_behind_it_stays_done(ledger, job, claim):
+    """When its worker dies, and when its deadline passes: the step that it is at is taken back, or told of."""
+    ledger.ingest([only := job()])
+    done_behind(ledger, only.id)
+    begin(ledger, claim())
+    run_out(ledger)
+    assert ledger.reap(3).crashed == 1
+    assert dict(ledger.read(select(STEPS.c.stage, STEPS.c.state))) == {"before": "done", "generate": "ready"}
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(deadline=1))
+    with writing(ledger.engine) as tx:
+        assert expire(tx) == 1
+    assert dict(ledger.read(select(STEPS.c.stage, STEPS.c.state))) == {"before": "done", "generate": "dead"}
+    (letter,) = ledger.dead(DeadFilter())
+    assert letter.stage == "generate"
+
+
 def test_a_deadline_that_is_ahead_ends_nothing(ledger, job):
     """However near; nor is what has none ever late."""
     ledger.ingest([job(deadline=ledger.now() + 600_000), job()])
