@@ -6,14 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.services.eventually import eventually
 
 from headrace_producers.settings import KafkaSettings
-from headrace_schemas.errors import Unavailable
-from headrace_workers.health import check, reports, watched
-from headrace_workers.progress import STUCK_EXIT, Awaited
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.health import Report, check, reports, watched
+from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState
 from headrace_workers.settings import Settings
 
 # A process with one loop, which turns until it is told to hang.
@@ -169,3 +170,51 @@ def test_a_folder_that_cannot_be_written_stops_no_work(settings, monkeypatch, ca
     with watched("bridge", settings, tick=0.02) as progress:
         progress.loop("a").beat()
     assert "cannot be written" in caplog.text
+
+
+def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder):
+    """Not even a file; nor did it need a first tick to be seen."""
+    with watched("bridge", settings, tick=60.0):
+        assert [report.pid for report in reports(settings, "bridge")] == [os.getpid()]
+        (file,) = folder.glob("*.json")
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert f"headrace-{os.getuid()}-" in file.name
+    assert list(folder.iterdir()) == []
+    assert trouble(settings) == "no bridge of this deployment runs here"
+
+
+def test_only_two_kinds_of_process_are_known(settings):
+    """Another is a mistake of who asks."""
+    with pytest.raises(ConfigurationError, match="'judge' is no kind of process: it may be bridge or worker"):
+        check(settings, "judge")
+
+
+def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
+    """How a loop stands."""
+    return LoopState(name=name, silent=silent, excused=False, awaited=awaited, waits=waits)
+
+
+def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
+    """At half of the silence that ends it, and no sooner; a whole process at half a minute at the latest."""
+
+    monkeypatch.setattr("headrace_workers.health.time", SimpleNamespace(monotonic=lambda: 1_000.0))
+
+    def troubles(*loops, age=0.0, stuck=100.0):
+        return Report("bridge", 1, 1_000.0 - age, stuck, loops).troubles
+
+    assert troubles(state(50.0), state(0.0)) == []
+    assert troubles(state(51.0), state(0.0, name="b")) == ["the loop turns has not gone on for 51 s"]
+    waits = state(60.0, Awaited("Redis", "no answer"), 9.0)
+    assert troubles(waits) == ["the loop turns has not gone on for 60 s; it waited for Redis (no answer)"]
+    assert troubles(age=30.0) == troubles(age=5.0, stuck=10.0) == []
+    for age, stuck in ((31.0, 100.0), (5.1, 10.0)):
+        assert "no sign of life" in troubles(age=age, stuck=stuck)[0]
+
+
+def test_waits_are_told_a_service_a_line():
+    """With all that wait for it, for how long the first of them does, and why."""
+    redis, kafka = Awaited("Redis", "no answer"), Awaited("Kafka", "no broker")
+    loops = (state(0, redis, 5.0, "a"), state(0, kafka, 1.0, "b"), state(0, redis, 9.0, "c"), state(name="d"))
+    assert Report("bridge", 1, 0.0, 100.0, loops).waits == [
+        "a, c wait for Redis, for 9 s: no answer", "b waits for Kafka, for 1 s: no broker"
+    ]  # fmt: skip

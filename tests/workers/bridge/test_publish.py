@@ -18,11 +18,20 @@ class Client:
     def __init__(self):
         self.made, self.sent, self.waited, self.closed = [], [], [], 0
         self.on_send, self.on_wait = {}, {}
+        self._metadata = self
 
     def make(self, **options):
         """In place of the library's class."""
         self.made.append(options)
         return self
+
+    def partitions_for_topic(self, _topic):
+        """Every topic is there."""
+        return {0, 1, 2}
+
+    def leader_for_partition(self, _partition):
+        """And led."""
+        return 1
 
     def send(self, topic, **record):
         """Take a record, or raise."""
@@ -37,6 +46,8 @@ class Client:
 
 
 class _Future:
+    is_done = True
+
     def __init__(self, client, value):
         self._client, self._value = client, value
 
@@ -79,6 +90,7 @@ def test_after_the_time_limit_nothing_is_waited_for(client, publish):
 def test_the_time_limit_is_for_all_together(client, publish, monkeypatch):
     """Each is waited for as long as is left."""
     seconds = itertools.count(100.0, 4.0)
+    monkeypatch.setattr("headrace_workers.bridge.publish._LOOK_EVERY", 60.0)
     monkeypatch.setattr("headrace_workers.bridge.publish.time", SimpleNamespace(monotonic=lambda: next(seconds)))
     publish(("a", b"1"), ("b", b"2"), ("c", b"3"), seconds=10)
     assert client.waited == [6.0, 2.0, 0.0]
