@@ -141,6 +141,19 @@ def test_what_was_delayed_and_is_late(ledger, job):
     assert ledger.overview().dead == 1
 
 
+def test_a_job_that_is_cancelled_while_its_deadline_passes_has_one_end(ledger, job):
+    """Whoever buries it waits for who cancels it, and then finds it ended."""
+    ledger.ingest([only := job(deadline=1)])
+    with writing(ledger.engine) as tx:
+        assert cancel(tx, [Cancellation(only.id, "a", "")]) == ["cancelled"]
+        meanwhile = Meanwhile(ledger, lambda: ledger.reap(3))
+        assert not meanwhile.ended
+    meanwhile.result()
+    assert ledger.job(only.id).job.state == "cancelled"
+    assert [row.record.headers["ce_type"] for row in ledger.outbox(9)] == ["headrace.job.cancelled.v1"]
+    assert ledger.dead(DeadFilter()) == []
+
+
 def test_giving_back(ledger, begun):
     """Claims that are released touch steps of many jobs."""
     assert collide(ledger, lambda: ledger.release([started.claim_id for started in begun])) == 4

@@ -50,6 +50,17 @@ def test_what_is_said_again_is_not_forgotten(ledger):
     assert seen - since >= 59_000
 
 
+def test_nobody_ends_anothers_trouble(ledger):
+    """Each has partitions of its own."""
+    ledger.tell("a", "ingest", {"t-0": "x"})
+    ledger.tell("b", "ingest", {"t-1": "x"})
+    assert [(trouble.holder, trouble.subject) for trouble in ledger.troubles()] == [
+        ("a", "ingest t-0"), ("b", "ingest t-1")
+    ]  # fmt: skip
+    ledger.tell("b", "ingest", {})
+    assert [trouble.holder for trouble in ledger.troubles()] == ["a"]
+
+
 def test_what_began_first_is_told_first(ledger):
     """And of what began at one time, by name."""
     ledger.tell("a", "ingest", {"t-1": "x", "t-0": "x", "t-2": "x"})
