@@ -1,7 +1,7 @@
 """Topics and partitions that take nothing at the moment, by what a Kafka client has heard of them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -70,14 +70,14 @@ class Places:
         """Those that were shut when last seen, as a whole or in part."""
         return frozenset(place.topic for place in self._doubtful)
 
-    def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> None:
+    def look_for(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> bool:
         """Raise Shut when a record's place is one of `shut`, or the broker says that it is; KafkaTimeoutError when it
-        says nothing.
+        says nothing. Whether no place of its topic is in doubt.
         """
         metadata, topic = producer._metadata, Place(record.topic)
         name = self._kafka.topic(record.topic)
         if not shut and not self._doubtful and metadata.partitions_for_topic(name) is not None:
-            return  # mostly
+            return True  # mostly
         self._remembered(producer, record, shut)
         begun = time.monotonic()
         patience = _AGAIN_SECONDS if topic in self._doubtful else _MISSING_SECONDS
@@ -96,6 +96,7 @@ class Places:
             if not self._led(producer, partition):
                 raise self._leaderless(partition)
             self._doubtful.discard(partition)
+        return not shut and not self._doubtful
 
     def shut(self, producer: Any, record: Outgoing, shut: Mapping[Place, str], waited: float) -> Shut | None:
         """Whether the place of a record, which was not confirmed for so many seconds, is what keeps it."""
@@ -116,9 +117,9 @@ class Places:
         ours = named == name if isinstance(named, str) else name in named
         return self._forbidden(Place(record.topic)) if ours else None
 
-    def taken(self, record: Outgoing) -> None:
-        """A topic took a record: there is no doubt of it any more."""
-        self._doubtful.discard(Place(record.topic))
+    def taken(self, topics: Collection[Topic], shut: Mapping[Place, str]) -> None:
+        """These took records: there is no doubt of them any more, but of those that are shut."""
+        self._doubtful -= {Place(topic) for topic in topics} - shut.keys()
 
     def _remembered(self, producer: Any, record: Outgoing, shut: Mapping[Place, str]) -> None:
         for place in (Place(record.topic), self._partition(producer, record)) if shut else ():

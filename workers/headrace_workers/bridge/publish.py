@@ -69,6 +69,7 @@ class _Run:
         self.done = Published()
         self.held: set[str] = set()  # keys of which a row is not confirmed: what follows is sent again, behind it
         self.refusals: dict[int, Exception] = {}
+        self.open: set[Topic] = set()  # that need not be looked for any more
 
     def refuse(self, row: OutboxRow, reason: str) -> None:
         """It will never be taken."""
@@ -130,6 +131,9 @@ class Publisher:
                 if self._send_all([row], run):
                     run.refuse(row, self._why(row, run.refusals[row.id]))
                     self.close(_CLOSE_SECONDS)
+        if self._places.doubtful_topics:
+            confirmed = set(run.done.confirmed)
+            self._places.taken({row.record.topic for row in rows if row.id in confirmed}, run.done.shut)
         if run.done.error is not None or run.done.shut:
             self.close(_CLOSE_SECONDS)  # what is in its buffer must not be sent after what we send again
         return run.done
@@ -161,7 +165,9 @@ class Publisher:
             if row.record.key in run.held:
                 continue
             error = self._outcome(row, future, run)
-            if doubted.follows(row) or isinstance(error, _REFUSED):
+            if error is None and not doubted.rows and not unsure.rows:  # mostly
+                run.done.confirmed.append(row.id)
+            elif doubted.follows(row) or isinstance(error, _REFUSED):
                 if isinstance(error, _REFUSED):
                     run.refusals[row.id] = error
                 doubted.add(row)
@@ -173,7 +179,6 @@ class Publisher:
                 unsure.add(row)
             else:
                 run.done.confirmed.append(row.id)
-                self._places.taken(row.record)
         if unsure.rows and len(run.done.shut) > known:
             # A topic that is forbidden is the end of the client, too. Each time at least one more is known.
             self.close(_CLOSE_SECONDS)
@@ -204,7 +209,10 @@ class Publisher:
 
             options = {**_PRODUCER, "partitioner": self._places.partitions}
             self._producer = KafkaProducer(**self._kafka.client_options(), **options)
-        self._places.look_for(self._producer, row.record, run.done.shut)
+        if (row.record.topic not in run.open or run.done.shut) and self._places.look_for(
+            self._producer, row.record, run.done.shut
+        ):
+            run.open.add(row.record.topic)
         return self._producer.send(
             self._kafka.topic(row.record.topic),
             key=row.record.key.encode() if row.record.key else None,
