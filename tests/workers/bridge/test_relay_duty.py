@@ -6,7 +6,9 @@ import pytest
 from kafka.errors import InvalidTimestampError, KafkaError
 from tests.workers.bridge.test_relay import left, say
 
+from headrace_schemas import Topic
 from headrace_workers.away import KafkaUnavailable
+from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
@@ -192,3 +194,24 @@ def test_what_was_done_before_an_error_is_done_with(ledger, time, monkeypatch):
         relay.once()
     assert [row.id for row in ledger.outbox(9)] == [rows[2].id, rows[3].id]
     assert [aside.id for aside in ledger.aside()] == [rows[1].id]
+
+
+def test_what_is_shut_is_tried_again_after_ten_seconds(ledger, time, monkeypatch):
+    """However long it took to find out that it is; meanwhile it is not."""
+    say(ledger, 3)
+    relay, plan = relay_of(ledger, time)
+    tried = []
+
+    def publish(rows, **_):
+        tried.append(len(rows))
+        time.ours += 3
+        return Published(shut={Place(Topic.OUTPUTS): "it is not there"})
+
+    monkeypatch.setattr(plan, "publish", publish)
+    assert relay.once() == 3
+    assert (relay.once(), tried) == (0, [3])
+    time.ours += 6.9
+    assert (relay.once(), tried) == (0, [3])
+    time.ours += 0.2
+    assert (relay.once(), tried) == (3, [3, 3])
+    assert relay.waits == Awaited("the topic outputs", "it is not there")

@@ -63,9 +63,10 @@ class Relay:
             self._passing = None  # what is shut is tried again
         passing = self._passing or Passing(begun)
         rows = self._ledger.outbox(_BATCH, _BATCH_BYTES, after=passing.after, unread=passing.topics)
+        seconds = self._clock.monotonic() - begun  # what comes now takes its time for other reasons
         done = self._publish(passing.open_rows(rows))
         if passing.shut or done.shut:
-            passing.turn(rows, done, self._clock.monotonic() - begun)
+            passing.turn(rows, done, seconds)
             self._passing = passing
         self._say(passing.shut)
         return len(rows)
