@@ -225,8 +225,8 @@ def test_a_job_is_buried_once_and_at_one_step(ledger, job):
         burial(id=each.id[::-1], job_id=each.id, stage="generate", reason="be\x00cause") for each in (live, ended)
     ]
     with writing(ledger.engine) as tx:
-        assert bury(tx, deaths, 5_000) == 1
-        assert bury(tx, deaths, 6_000) == bury(tx, [], 6_000) == 0
+        assert bury(tx, deaths, 5_000) == {live.id}
+        assert bury(tx, deaths, 6_000) == bury(tx, [], 6_000) == frozenset()
     (told,) = ledger.outbox(9)
     assert told.record == announce(deaths[0], 5_000)
     known = ledger.job(live.id)

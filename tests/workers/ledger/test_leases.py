@@ -182,7 +182,7 @@ def test_only_those_that_a_worker_comes_back_from_are_acquitted(ledger, two):
     """Its other job, which died with another worker, keeps what was counted against it."""
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(crashes=4))
-    ledger.came_back("w", "generate", [two[0].steps[0].job_id])
+    ledger.acquit("generate", [two[0].steps[0].job_id])
     assert crashes(ledger) == [0, 4]
 
 
