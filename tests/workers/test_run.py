@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.judging.judge_model import JudgeModel
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.tasks_in_memory import Tasks
 
 from headrace_producers import KafkaSettings
 from headrace_schemas import (
@@ -41,23 +42,6 @@ class Bell:
 
     def ring(self, *hints) -> None:
         """Be silent."""
-
-
-class Tasks:
-    """A task queue in memory, which takes so many claims a queue and lane, or is away."""
-
-    def __init__(self, *, waiting=0, away=False):
-        self.sent, self._waiting, self._away = [], waiting, away
-
-    def waiting(self, queues):
-        """How many wait."""
-        return dict.fromkeys(queues, self._waiting)
-
-    def send(self, claim):
-        """Keep a claim."""
-        if self._away:
-            raise Unavailable("Redis is away")
-        self.sent.append(claim)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
-"""What follows from finished work, sent on at once where its queue has room, so that no bridge need look first."""
+"""New steps, sent to their worker at once where its queue has room, so that no bridge need look first."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from headrace_schemas.errors import Unavailable
@@ -10,32 +12,43 @@ from headrace_workers.grouping import is_model_queue
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
 from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.ingest import INTERACTIVE, NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.taskqueue import TaskQueue
 
+_AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
+
 
 class HandOver:
-    """A worker's way to the next one. Thread-safe. What it cannot send, a bridge hands out."""
+    """The way of what was just made to its worker. Thread-safe. What it cannot send, a bridge hands out."""
 
-    def __init__(self, *, ledger: Ledger, tasks: TaskQueue, sender: str, depth: int, lease_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        tasks: TaskQueue,
+        sender: str,
+        depth: int,
+        lease_ms: int,
+        sent: Callable[[Claim], object] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._tasks = tasks
         self._sender = sender
         self._depth = depth
         self._lease_ms = lease_ms
+        self._sent = sent  # is told of each
+        self._away_until = float("-inf")
 
-    def onward(self, settled: Sequence[Settled]) -> Onward:
-        """How many groups of what follows may be handed out with its making.
-
-        None that a model runs: the bridge forms those, so that they fit the time quantum.
-        """
-        following = [step for s in settled if isinstance(s, Advanced) for step in s.following]
-        lanes = {(step.queue, step.lane) for step in following if not step.tried and not is_model_queue(step.queue)}
-        try:
-            waiting = self._tasks.waiting(sorted(lanes)) if lanes else {}
-        except Unavailable:
-            waiting = {}
+    def onward(self, lanes: Collection[tuple[str, int]]) -> Onward:
+        """How many groups of these queues and lanes may be handed out with their making."""
+        waiting: dict[tuple[str, int], int] = {}
+        if lanes and time.monotonic() > self._away_until:
+            try:
+                waiting = self._tasks.waiting(sorted(lanes))
+            except Unavailable:
+                self._away_until = time.monotonic() + _AWAY_SECONDS
         room = {lane: self._depth - count for lane, count in waiting.items()}
         return Onward(room, self._sender, self._lease_ms)
 
@@ -45,8 +58,24 @@ class HandOver:
         try:
             while unsent:
                 self._tasks.send(unsent[0])
-                unsent.pop(0)
+                claim = unsent.pop(0)
+                if self._sent is not None:
+                    self._sent(claim)
         except Exception as error:  # whatever it was: the caller has work of its own to go on with
-            log("run", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
+            log("hand-over", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])
+
+
+def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
+    """Queues and lanes of what follows from these and is still to be done, save what a model runs: groups of that are
+    formed by the bridge, so that they fit the time quantum.
+    """
+    following = [step for item in settled if isinstance(item, Advanced) for step in item.following]
+    return {(step.queue, step.lane) for step in following if not step.tried and not is_model_queue(step.queue)}
+
+
+def alone(jobs: Sequence[NewJob]) -> set[tuple[str, int]]:
+    """Queues of which these jobs bring one interactive step: there is nothing to group it with."""
+    places = Counter((step.queue, step.lane) for job in jobs for step in job.steps)
+    return {place for place, count in places.items() if count == 1 and place[1] == INTERACTIVE}

@@ -58,6 +58,17 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
     work, events = threading.Event(), threading.Event()
     troubles = Troubles(ledger, name, clock)
     channel = redis_names(settings).bell
+    tasks = task_queue(settings, client, ledger)
+    dispatch = Dispatch(
+        ledger=ledger,
+        tasks=tasks,
+        aliases=models.aliases,
+        bridge=name,
+        lease_ms=settings.lease_ms,
+        group_size=settings.group_size,
+        depth=settings.queue_depth,
+        linger_ms=int(settings.linger * 1000),
+    )
     ears = Ears(redis_client(settings.redis), channel, {Hint.WORK: work, Hint.EVENTS: events}, progress.loop("ears"))
     return Bridge(
         name=name,
@@ -75,17 +86,16 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
             max_active=settings.max_active,
             clock=clock,
             troubles=troubles,
+            hand_over=HandOver(
+                ledger=ledger,
+                tasks=tasks,
+                sender=name,
+                depth=settings.queue_depth,
+                lease_ms=settings.lease_ms,
+                sent=dispatch.went_out,
+            ),
         ),
-        dispatch=Dispatch(
-            ledger=ledger,
-            tasks=task_queue(settings, client, ledger),
-            aliases=models.aliases,
-            bridge=name,
-            lease_ms=settings.lease_ms,
-            group_size=settings.group_size,
-            depth=settings.queue_depth,
-            linger_ms=int(settings.linger * 1000),
-        ),
+        dispatch=dispatch,
         relay=Relay(publisher=Publisher(settings.kafka), ledger=ledger, bridge=name, clock=clock, troubles=troubles),
         reap=Reap(
             ledger=ledger,

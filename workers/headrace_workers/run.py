@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import awaited
-from headrace_workers.hand_over import HandOver
+from headrace_workers.hand_over import HandOver, behind
 from headrace_workers.ledger.complete import Completed, Settled
 from headrace_workers.ledger.hand_on import Onward
 from headrace_workers.ledger.ledger import Ledger
@@ -107,7 +107,7 @@ class Runner:
         begun = self._clock.monotonic()
         settled = self._work.do(started)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)
-        return self._write(started, settled, ran_ms, self._hand_over.onward(settled))
+        return self._write(started, settled, ran_ms, self._hand_over.onward(behind(settled)))
 
     def _write(
         self, started: Started, settled: list[Settled], ran_ms: int, onward: Onward | None = None

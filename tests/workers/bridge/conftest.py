@@ -2,11 +2,13 @@
 
 import pytest
 from tests.workers.bridge.records import Models
+from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.hand_over import HandOver
 
 
 @pytest.fixture
@@ -21,6 +23,7 @@ def ingests(ledger):
                 partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 models=Models(), judge_model=None, max_active=max_active, clock=clock,
                 troubles=Troubles(ledger, name, clock),
+                hand_over=HandOver(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )
         )  # fmt: skip
         return made[-1]

@@ -242,7 +242,7 @@ def test_ten_thousand_mutated_records_add_up(tmp_path):
     new, accepted, owners, told = 0, {}, {}, set()
     for start in range(0, 10_000, 500):  # as the bridge does it: a poll at a time
         part = decided[start : start + 500]
-        new += ledger.ingest(*([i for i in part if isinstance(i, kind)] for kind in (NewJob, Burial, Cancellation)))
+        new += ledger.ingest(*([i for i in part if isinstance(i, kind)] for kind in (NewJob, Burial, Cancellation))).new
         for item in (i for i in part if isinstance(i, NewJob)):
             if accepted.setdefault(item.id, content(item.payload)) != content(item.payload):
                 told.add(refusal_id(item.record.topic, item.record.partition, item.record.offset))

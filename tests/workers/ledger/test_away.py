@@ -71,10 +71,10 @@ def frozen(server):
 def test_a_frozen_database_is_away_and_then_goes_on(postgres, database, at, job):
     """Neither a connection that is open nor a new one waits for ever."""
     ledger = at(database)
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
     with frozen(postgres):
         nothing_answers(ledger, job)
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
 
 
 @pytest.mark.parametrize("direction", ["both", "down"])
@@ -82,11 +82,11 @@ def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, data
     """Behind a proxy that acknowledges everything only our own clock can tell. Nobody but the caller says so."""
     with proxied(postgres.port) as proxy:
         ledger = at(make_url(database).set(port=proxy.port).render_as_string())
-        assert ledger.ingest([job()]) == 1
+        assert ledger.ingest([job()]).new == 1
         proxy.swallow(direction)
         nothing_answers(ledger, job)
         proxy.heal()
-        assert ledger.ingest([job()]) == 1
+        assert ledger.ingest([job()]).new == 1
     assert caplog.records == []
 
 
@@ -126,7 +126,7 @@ def test_what_may_pass_is_not_now(database, at, job, code):
         ledger.ingest([job()])
     with writing(ledger.engine) as tx:
         tx.execute(text("DROP TRIGGER fail ON jobs"))
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
 
 
 def test_a_failover_is_waited_for(database, at, job):
@@ -141,7 +141,7 @@ def test_a_failover_is_waited_for(database, at, job):
     with at(make_url(database).set(database="postgres").render_as_string()).engine.connect() as other:
         other.execution_options(isolation_level="AUTOCOMMIT")
         other.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off'))
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
 
 
 def test_an_admins_shutdown_costs_one_try(database, at, job):
@@ -149,7 +149,7 @@ def test_an_admins_shutdown_costs_one_try(database, at, job):
     ledger = at(database)
     with pytest.raises(Unavailable, match="administrator"), writing(ledger.engine) as tx:
         tx.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"))
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
 
 
 def test_a_role_that_may_have_no_more_connections_is_not_now(database, at):
@@ -178,7 +178,7 @@ def test_a_file_that_another_process_writes_is_not_now(file, job):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked"):
             ledger.ingest([job()])
-    assert ledger.ingest([job()]) == 1
+    assert ledger.ingest([job()]).new == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_file_that_is_read_only_or_full_is_not_now(file, job, trouble, end, wo
         ledger.ingest(many)
     with closing(ledger.engine.raw_connection()) as connection:
         connection.driver_connection.execute(end)
-    assert ledger.ingest(many) == 500
+    assert ledger.ingest(many).new == 500
 
 
 def test_an_id_that_was_printed_survives_a_power_cut(file):

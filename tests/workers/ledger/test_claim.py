@@ -10,9 +10,9 @@ from tests.workers.ledger.test_complete import onward
 
 from headrace_workers.ledger.claim import Want
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS, TURNS
+from headrace_workers.ledger.turns import CLOCK
 
 
 def test_urgent_work_goes_first(ledger, job, claim):

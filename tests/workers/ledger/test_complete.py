@@ -94,7 +94,7 @@ def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
     """Before a job arrives it is cancelled ahead, after its end nothing happens, and only its tenant may."""
     late = job()
     assert ledger.cancel(Cancellation(late.id, "a", "")) == "cancelled_ahead"
-    assert ledger.ingest([late]) == 0
+    assert ledger.ingest([late]).new == 0
     a = begun.steps[0].job_id
     assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
     finish(ledger, begun, [Advanced(row.job_id, (record(row.job_id),), ends=True) for row in begun.steps])

@@ -11,8 +11,8 @@ from headrace_workers.ledger.tables import JOBS, STEPS
 def test_a_job_sent_twice_is_taken_once(ledger, job):
     """The second of two equal jobs is passed over, in the same batch and in a later one."""
     first = job()
-    assert ledger.ingest([first, first]) == 1
-    assert ledger.ingest([first, job()]) == 1
+    assert ledger.ingest([first, first]).new == 1
+    assert ledger.ingest([first, job()]).new == 1
     assert ledger.active_jobs() == 2
 
 

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, STEPS, TURNS
+from headrace_workers.ledger.turns import CLOCK
 
 AGE = 60_000
 

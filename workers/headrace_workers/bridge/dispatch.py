@@ -57,6 +57,11 @@ class Dispatch:
                 raise
         return len(claims)
 
+    def went_out(self, claim: Claim) -> None:
+        """A claim was sent by another hand: interactive work overtakes batch work there, too."""
+        if claim.lane == INTERACTIVE:
+            self._overtaken[claim.queue] = self._overtaken.get(claim.queue, 0) + 1
+
     def _wanted(self, waiting: Mapping[tuple[str, int], int]) -> list[Want]:
         wanted = []
         for (name, lane), count in waiting.items():
@@ -78,7 +83,7 @@ class Dispatch:
         """Whether a claim is the floor of batch work, which goes ahead of interactive work."""
         overtaken = self._overtaken.get(claim.queue, 0)
         if claim.lane == INTERACTIVE:
-            self._overtaken[claim.queue] = overtaken + 1
+            self.went_out(claim)
             return False
         if overtaken >= _FLOOR - 1:
             self._overtaken[claim.queue] = 0

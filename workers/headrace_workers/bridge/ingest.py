@@ -14,6 +14,7 @@ from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
 from headrace_workers.bridge.partitions import DUTY, Partitions
 from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.hand_over import HandOver, alone
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
@@ -47,6 +48,7 @@ class Ingest:
         max_active: int,
         clock: Clock,
         troubles: Troubles,
+        hand_over: HandOver,
     ) -> None:
         self._partitions = partitions
         self._prefix = prefix
@@ -56,6 +58,7 @@ class Ingest:
         self._max_active = max_active
         self._clock = clock
         self._troubles = troubles
+        self._hand_over = hand_over
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
         self._consumer: Any = None  # the one that `_fetches` follows
@@ -124,13 +127,17 @@ class Ingest:
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
-        new = self._ledger.ingest(jobs, refused, cancellations, following)
+        onward = self._hand_over.onward(lone) if (lone := alone(jobs)) else None
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, onward)
+        self._hand_over.send(taken.handed_on)
+        new = taken.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
             # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
-        return [Hint.WORK] * bool(jobs) + [Hint.EVENTS] * bool(refused or cancellations or new < len(jobs))
+        events = refused or cancellations or new < len(jobs)
+        return [Hint.WORK] * (len(jobs) > len(taken.handed_on)) + [Hint.EVENTS] * bool(events)
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""

@@ -18,10 +18,10 @@ from sqlalchemy import (
     update,
 )
 
-from headrace_workers.ledger.database import bindparam_of, insert, locks_rows, now_ms, one_of
-from headrace_workers.ledger.ingest import CLOCK
+from headrace_workers.ledger.database import bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, within_budget
-from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS, TURNS
+from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS
+from headrace_workers.ledger.turns import advance
 
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
 
@@ -78,7 +78,7 @@ def claim(
                 break
             group_key, budget = following[0].group_key, following[0].tokens
     if claims:
-        _advance(connection, turn)
+        advance(connection, turn)
     return claims
 
 
@@ -250,18 +250,3 @@ def _locked(connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
     jobs = [row.job_id for row in rows]
     free = set(connection.execute(_lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage}).scalars())
     return [row for row in rows if row.job_id in free]
-
-
-@lru_cache
-def _clock_forward(dialect: str) -> Any:
-    statement = insert(dialect, TURNS).values(tenant=CLOCK, turn=bindparam("now"))
-    return statement.on_conflict_do_update(
-        index_elements=["tenant"],
-        set_={"turn": statement.excluded.turn},
-        where=TURNS.c.turn < statement.excluded.turn,
-    )
-
-
-def _advance(connection: Connection, turn: int) -> None:
-    """Move the virtual time of the work in service forward; never back."""
-    connection.execute(_clock_forward(connection.dialect.name), {"now": turn})

@@ -1,7 +1,7 @@
 """The steps that follow from others, written in the transaction that made them: ready, or handed out at once.
 
-What is handed out here need not wait until a bridge has looked. It is no more than the bridge would hand out: groups
-that no model runs, as many as there is room for in their queue.
+What is handed out here need not wait until a bridge has looked. It is no more than that would hand out: as many
+groups as there is room for in their queue.
 """
 
 from collections.abc import Mapping, Sequence

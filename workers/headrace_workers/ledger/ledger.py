@@ -79,22 +79,24 @@ class Ledger:
         refused: Sequence[dead.Burial] = (),
         cancellations: Sequence[cancel.Cancellation] = (),
         following: Mapping[positions.Place, int] | None = None,
-    ) -> int:
-        """Take in what one poll brought, in one transaction; the number of jobs that are new.
+        onward: hand_on.Onward | None = None,
+    ) -> ingest.Taken:
+        """Take in what one poll brought, in one transaction.
 
-        `following` are the offsets that come next, where no consumer group keeps them.
+        `following` are the offsets that come next, where no consumer group keeps them. With `onward`, first steps are
+        handed out at once where there is room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
         deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
         """
         with writing(self._engine) as tx:
-            taken, again = ingest.ingest(tx, jobs)
-            letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, again)
+            taken = ingest.ingest(tx, jobs, onward)
+            letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
             positions.advance(tx, following or {})
-        return len(taken)
+        return taken
 
     def positions(self) -> dict[positions.Place, int]:
         """How far ingest is, where no consumer group keeps that."""

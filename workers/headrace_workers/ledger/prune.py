@@ -6,8 +6,8 @@ from sqlalchemy import Connection, delete, select, text
 
 from headrace_workers.ledger import troubles
 from headrace_workers.ledger.database import among, locks_rows, now_ms
-from headrace_workers.ledger.ingest import CLOCK
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
+from headrace_workers.ledger.turns import CLOCK
 
 _AT_ONCE = 500
 
