@@ -18,6 +18,9 @@ from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wake import Bell, Ears, Hint
 
 _IDLE = 0.25  # seconds to the next look when nothing rings
+# So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
+# enough for all, and it does not compete with the relay for what was just written.
+_GATHER = 0.004
 _REAP_EVERY = 1.0
 _JOIN_SECONDS = 10.0
 
@@ -62,6 +65,7 @@ class Bridge:
         self._reap = reap
         self._bell = bell
         self._progress = progress
+        self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
         self._stop = threading.Event()
         self._stop_relay = threading.Event()
 
@@ -135,14 +139,18 @@ class Bridge:
 
     def _tell(self, hint: Hint) -> None:
         """There is something to do: here, or for other bridges where it is not done here."""
+        if hint is Hint.WORK:
+            self._new_work.set()
         self._ears.touch(hint)
         if (Duty.DISPATCH if hint is Hint.WORK else Duty.RELAY) not in self._duties:
             self._bell.ring(hint)
 
     def _dispatch_once(self) -> None:
         self._work.clear()
+        self._new_work.clear()
         self._dispatch.once()
-        self._work.wait(_IDLE)
+        if self._work.wait(_IDLE):
+            self._new_work.wait(_GATHER)
 
     def _relay_once(self) -> Awaited | None:
         self._events.clear()
