@@ -129,6 +129,7 @@ def _postgresql(url: URL, durable: bool) -> Engine:
         max_overflow=8,
         pool_recycle=1800,
         pool_timeout=limit,
+        pool_use_lifo=True,  # the connection that was used last has its statements prepared
         hide_parameters=True,  # they are users' texts
         connect_args={
             **{name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in url.query},
