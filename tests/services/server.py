@@ -57,7 +57,9 @@ class Server:
         self.start()
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL. Stopping twice does nothing."""
+        """SIGTERM, then SIGKILL; one that is frozen is let go on, to hear it. Stopping twice does nothing."""
         if self._child is not None:
+            if self.running:
+                self.thaw()
             stop(self._child)
             self._child = None
