@@ -41,6 +41,7 @@ def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stac
         client.flushall()  # claims of another ledger have the same numbers
     deployment = Deployment(
         kafka=broker.address,
+        groups=broker.broker.groups,
         prefix=f"{name}.",
         redis=redis.url,
         ledger=postgres.create_database(name) if postgres else f"sqlite:///{folder / 'ledger.db'}",
