@@ -75,6 +75,7 @@ class Deployment:
     lease: float | None = 2.0  # None: headrace's own
     children: dict[str, Child] = field(default_factory=dict)
     extra: dict[str, dict[str, str]] = field(default_factory=dict)  # what a process's environment has beside
+    moderators: int = 0  # that were started so far
 
     def __post_init__(self) -> None:
         self.watched = self.watched or self.ledger
@@ -124,11 +125,17 @@ class Deployment:
             if name not in self.children or not self.children[name].running:
                 spec = ChildSpec(
                     name=name,
-                    argv=[sys.executable, "-m", "headrace_workers", *ROLES[name.partition("-")[0]]],
+                    argv=[sys.executable, "-m", "headrace_workers", *self._command(name)],
                     env=self._environment() | self.extra.get(name, {}),
                     grace_seconds=15,
                 )
                 self.children[name] = start(spec, self.folder / "log")
+
+    def _command(self, name: str) -> tuple[str, ...]:
+        """Every second worker that moderates does the judging behind it itself: both ways must hold."""
+        role = name.partition("-")[0]
+        self.moderators += role == "moderate"
+        return ROLES[role] + (("--role", "judge") if role == "moderate" and self.moderators % 2 == 0 else ())
 
     def wake(self) -> None:
         """SIGCONT to all: a test that failed may have left one stopped."""
