@@ -1,0 +1,95 @@
+"""What runs elsewhere (workflows, pre-commit) runs what the Makefile has, with no more rights than it needs."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each workflow in turn, as plain data."""
+    return yaml.safe_load(request.param.read_text("utf-8"))
+
+
+def jobs(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(workflow["jobs"].values())
+
+
+def steps(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for job in jobs(workflow) for step in job["steps"]]
+
+
+def test_there_are_workflows() -> None:
+    """The fixture above is not empty."""
+    assert {path.stem for path in WORKFLOWS} == {"ci", "images", "release"}
+
+
+def test_what_they_make_can_be_made(workflow: dict[str, Any]) -> None:
+    """Each target that a step makes is in the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+    made = {
+        word
+        for step in steps(workflow)
+        for arguments in re.findall(r"^make (.*)$", step.get("run", ""), re.MULTILINE)
+        for word in arguments.split()
+        if "=" not in word
+    }
+    assert made <= targets
+
+
+def test_ci_lints_and_tests_every_version() -> None:
+    """`make lint` and `make test`; the versions begin where the project's do."""
+    ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    runs = [step.get("run", "") for step in steps(ci)]
+    assert "make PYTHON=python lint" in runs
+    assert "make PYTHON=python test" in runs
+    matrix = ci["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert ci["env"]["KAFKA_VERSION"] in (ROOT / "docker-compose.yml").read_text("utf-8")
+
+
+def test_files_that_they_name_exist(workflow: dict[str, Any]) -> None:
+    """Dockerfiles of a matrix, and what setup-python looks at."""
+    named = re.findall(r"docker/Dockerfile[.a-z]*|pyproject\.toml", str(workflow))
+    assert named
+    assert all((ROOT / name).is_file() for name in named)
+
+
+def test_rights_are_the_least(workflow: dict[str, Any]) -> None:
+    """A workflow may read; a job that writes says what, and runs nothing that a pull request brought."""
+    assert workflow["permissions"] == {"contents": "read"}
+    writing = [job for job in jobs(workflow) if "write" in job.get("permissions", {}).values()]
+    events = workflow[True]  # YAML 1.1's word for `on`
+    assert not writing or (set(events) == {"push"} and set(events["push"]) == {"tags"})
+
+
+def test_actions_are_pinned_by_major_version(workflow: dict[str, Any]) -> None:
+    """`@v4`, or the branch of a major version; the checkout leaves no token behind."""
+    for step in steps(workflow):
+        if "uses" in step:
+            assert re.fullmatch(r"[\w.-]+/[\w./-]+@(v\d+|release/v\d+)", step["uses"]), step["uses"]
+            if step["uses"].startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_every_job_has_a_time_limit(workflow: dict[str, Any]) -> None:
+    """A job that hangs ends."""
+    assert all(job["timeout-minutes"] <= 60 for job in jobs(workflow))
+
+
+def test_pre_commit_runs_what_make_lint_runs() -> None:
+    """The same commands in the same order."""
+    (recipe,) = re.findall(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    linted = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    (local,) = config["repos"]
+    assert local["repo"] == "local"
+    assert [hook["entry"] for hook in local["hooks"]] == linted
