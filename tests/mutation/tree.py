@@ -11,7 +11,7 @@ _BESIDE = ("tests", "bench", "examples", "docs", "README.md")
 # What is mutated.
 _MUTATED = (
     "src/headrace_workers/ledger/*.py",
-    "src/headrace_workers/settle.py",
+    "src/headrace_workers/pipeline/settle.py",
     "src/headrace_workers/bridge/relay.py",
     "src/headrace_workers/bridge/publish.py",
     "src/headrace_workers/moderation/*.py",
@@ -20,8 +20,8 @@ _MUTATED = (
 # What is to notice: the tests that are quick enough to be run for each.
 _TESTS = (
     "tests/workers/ledger",
-    "tests/workers/test_settle.py",
-    "tests/workers/test_run.py",
+    "tests/workers/pipeline/test_settle.py",
+    "tests/workers/worker/test_run.py",
     "tests/workers/bridge/test_accept.py",
     "tests/workers/bridge/test_bridge.py",
     "tests/workers/bridge/test_dispatch.py",

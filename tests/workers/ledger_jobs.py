@@ -9,11 +9,11 @@ from tests.workers.bridge.records import RULES, record
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.bridge.accept import accept
 from headrace_workers.bridge.dispatch import Dispatch
-from headrace_workers.ledger.claim import Claim, Want
+from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
-from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.wire.taskqueue import TaskQueue
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def claim_one(
     ledger: Ledger, queue: str = "model.echo", *, lane: int = 0, limit: int = 32, lease_ms: int = 30_000
 ) -> Claim | None:
     """The most urgent group of a queue, if there is one."""
-    return next(iter(ledger.claim([Want(queue, lane, 1, limit)], lease_ms=lease_ms, sender="bridge")), None)
+    return next(iter(ledger.claim([Wanted(queue, lane, 1, limit)], lease_ms=lease_ms, sender="bridge")), None)
 
 
 def dispatch(ledger: Ledger, tasks: TaskQueue, **changes: object) -> Dispatch:

@@ -16,23 +16,23 @@ from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.celery_app import create_app
 from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
-from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.roles import Role, steps_of
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
-from headrace_workers.redis_client import redis_client
-from headrace_workers.redis_names import RedisNames
-from headrace_workers.renew import Renewer
-from headrace_workers.roles import Role, steps_of
-from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
-from headrace_workers.taskqueue import TaskQueue
-from headrace_workers.wake import Bell, Ears, Hint
-from headrace_workers.work import Work
+from headrace_workers.wire.celery_app import create_app
+from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.taskqueue import TaskQueue
+from headrace_workers.wire.wake import Bell, Ears, Hint
+from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.run import Runner
+from headrace_workers.worker.work import Work
 
 
 def process_name(kind: str) -> str:
@@ -86,7 +86,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
             max_active=settings.max_active,
             clock=clock,
             troubles=troubles,
-            hand_over=HandOver(
+            hand_out=HandOut(
                 ledger=ledger,
                 tasks=tasks,
                 sender=name,
@@ -157,7 +157,7 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
         settings=settings,
         renewer=renewer,
         bell=Bell(client, redis_names(settings).bell),
-        hand_over=HandOver(
+        hand_out=HandOut(
             ledger=ledger,
             tasks=task_queue(settings, client, ledger),
             sender=worker,

@@ -8,7 +8,7 @@ from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
-from headrace_workers.hand_over import HandOver
+from headrace_workers.wire.hand_out import HandOut
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def ingests(ledger):
                 partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 models=Models(), judge_model=None, max_active=max_active, clock=clock,
                 troubles=Troubles(ledger, name, clock),
-                hand_over=HandOver(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )
         )  # fmt: skip
         return made[-1]

@@ -8,11 +8,11 @@ from tests.workers.ledger_jobs import dispatch, take_in
 
 from headrace_schemas.job import Lane
 from headrace_workers.away import AWAY
-from headrace_workers.celery_app import create_app
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
-from headrace_workers.redis_names import PRIORITIES, RedisNames
-from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.wire.celery_app import create_app
+from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
+from headrace_workers.wire.taskqueue import TaskQueue
 
 QUEUE = "model.echo"
 NAMES = RedisNames("test.")

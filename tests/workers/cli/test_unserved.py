@@ -14,7 +14,7 @@ from headrace_workers.cli.reach import find_redis_url
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
-from headrace_workers.redis_names import RedisNames
+from headrace_workers.wire.redis_names import RedisNames
 
 COMMAND = "headrace worker --role generate --model echo"
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.claim import Claim, Want
+from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
@@ -63,7 +63,7 @@ def claim(ledger: Ledger) -> Callable[..., Claim | None]:
     def take(
         *, lane: int = 1, limit: int = 32, window: int = 0, linger: int = 0, lease_ms: int = 60_000, bridge: str = "b"
     ) -> Claim | None:
-        wanted = Want("q", lane, 1, limit, window, linger)
+        wanted = Wanted("q", lane, 1, limit, window, linger)
         return next(iter(ledger.claim([wanted], lease_ms=lease_ms, sender=bridge)), None)
 
     return take

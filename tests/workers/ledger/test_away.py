@@ -204,13 +204,13 @@ def test_a_file_that_is_read_only_or_full_is_not_now(file, job, trouble, end, wo
 def test_an_id_that_was_printed_survives_a_power_cut(file):
     """What must last waits for the disk; what need not, does not."""
     path, ledger = file
-    hasty = connect(f"sqlite:///{path}", durable=False)
+    volatile = connect(f"sqlite:///{path}", durable=False)
     found = []
-    for engine in (ledger.engine, hasty):
+    for engine in (ledger.engine, volatile):
         with writing(engine) as tx:
             found.append(tx.exec_driver_sql("PRAGMA synchronous").scalar())
     assert found == [2, 1]  # FULL, NORMAL
-    hasty.dispose()
+    volatile.dispose()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

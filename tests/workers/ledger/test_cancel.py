@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event, select, update
 from tests.services.eventually import eventually
-from tests.workers.ledger.test_complete import onward, record
+from tests.workers.ledger.test_complete import goes_on, record
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
@@ -172,7 +172,7 @@ def waits_for_a_lock(ledger):
 def test_a_cancellation_is_told_after_what_was_said_before(ledger, begun):
     """It waits for a completion that is under way, and is written behind that one's event: none overtakes another."""
     (row,) = begun.steps
-    completed, outcome = cancel_while(ledger, begun, [onward(row.job_id)])
+    completed, outcome = cancel_while(ledger, begun, [goes_on(row.job_id)])
     assert (bool(completed), outcome) == (True, "cancelled")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["x", CANCELLED]
 
@@ -180,7 +180,7 @@ def test_a_cancellation_is_told_after_what_was_said_before(ledger, begun):
 def test_a_cancellation_that_waited_leaves_no_step_behind(ledger, begun):
     """The step that the completion made ready is cancelled with the job."""
     (row,) = begun.steps
-    cancel_while(ledger, begun, [onward(row.job_id)])
+    cancel_while(ledger, begun, [goes_on(row.job_id)])
     states = dict(ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == row.job_id)))
     assert states == {"generate": "done", "moderate": "cancelled"}
 

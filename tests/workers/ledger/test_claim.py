@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
-from tests.workers.ledger.test_complete import onward
+from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.claim import Want
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS, TURNS
@@ -109,8 +109,8 @@ def test_a_claim_is_of_one_stage(ledger, job, claim):
     ledger.ingest([job()])
     begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
     (row,) = begun.steps
-    ledger.complete(begun.claim_id, [onward(row.job_id)], ran_ms=1, quantum_ms=5_000)
-    (taken,) = ledger.claim([Want("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    ledger.complete(begun.claim_id, [goes_on(row.job_id)], ran_ms=1, quantum_ms=5_000)
+    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b")
     assert (taken.queue, taken.stage, taken.size) == ("m", "moderate", 1)
     steps = ledger.read(select(STEPS.c.stage, STEPS.c.state, STEPS.c.attempts, STEPS.c.claim_id))
     assert sorted(map(tuple, steps)) == [("generate", "done", 1, None), ("moderate", "leased", 1, taken.id)]
@@ -120,7 +120,7 @@ def test_several_groups_are_claimed_at_once(ledger, job):
     """As many as are wanted of each queue and lane, the most urgent first, and no more than there are."""
     ledger.ingest([job(group=name, rank=n) for n, name in enumerate("abc")])
     ledger.ingest([job(lane=0, group="i"), job(queue="r", group="x"), job(queue="r", group="x")])
-    wanted = [Want("q", 1, 2, 9), Want("q", 0, 5, 9), Want("r", 1, 2, 1), Want("none", 1, 1, 9)]
+    wanted = [Wanted("q", 1, 2, 9), Wanted("q", 0, 5, 9), Wanted("r", 1, 2, 1), Wanted("none", 1, 1, 9)]
     taken = ledger.claim(wanted, lease_ms=60_000, sender="b")
     groups = ledger.read(select(CLAIMS.c.queue, CLAIMS.c.lane, CLAIMS.c.group_key, CLAIMS.c.size).order_by(CLAIMS.c.id))
     assert sorted(map(tuple, groups)) == [
@@ -137,7 +137,7 @@ def test_the_budget_is_that_of_the_group(ledger, job, claim):
     ledger.ingest([job(tokens=100, group=name) for name in "gghh" * 3])
     assert [claim().size for _ in range(4)] == [3, 5, 3, 1]
     ledger.ingest([job(tokens=100, group=name) for name in "gggghh"])
-    assert [one.size for one in ledger.claim([Want("q", 1, 3, 9)], lease_ms=1, sender="b")] == [3, 1, 2]
+    assert [one.size for one in ledger.claim([Wanted("q", 1, 3, 9)], lease_ms=1, sender="b")] == [3, 1, 2]
 
 
 def test_time_in_service_never_goes_back(ledger, job, claim):

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Want
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.dead import bury, job_burial
@@ -21,7 +21,7 @@ def record(job_id, kind="x"):
     return Outgoing(Topic.OUTPUTS, job_id, {"ce_type": kind}, b"{}")
 
 
-def onward(job_id):
+def goes_on(job_id):
     """A step that is done, with another behind it."""
     step = NewStep(job_id, "moderate", "m", "m", 1, 4, NEVER, 1, 10, "headrace.output.v1", b"{}")
     return Advanced(job_id, (record(job_id),), (step,))
@@ -50,7 +50,7 @@ def finish(ledger, begun, settled, **changes):
 def test_outcomes_are_written_together(ledger, begun):
     """One step goes on, one waits, one dies: the ledger and the outbox tell the same."""
     a, b, c = (row.job_id for row in begun.steps)
-    assert finish(ledger, begun, [onward(a), Postponed(b, 60_000, "later"), burial(c)])
+    assert finish(ledger, begun, [goes_on(a), Postponed(b, 60_000, "later"), burial(c)])
     states = {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
     assert states == {
         (a, "generate"): "done",
@@ -65,7 +65,7 @@ def test_outcomes_are_written_together(ledger, begun):
 def test_the_last_step_ends_the_job_once(ledger, begun):
     """A terminal record is kept with the job, and a second completion changes nothing."""
     a = begun.steps[0].job_id
-    rest = [onward(row.job_id) for row in begun.steps[1:]]
+    rest = [goes_on(row.job_id) for row in begun.steps[1:]]
     assert finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
     assert not finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
     assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
@@ -77,7 +77,7 @@ def test_a_lost_lease_changes_nothing(ledger, begun, claim):
     ledger.release([begun.claim_id])
     other = ledger.start(claim().id, worker="w2", lease_ms=60_000)
     assert not finish(ledger, begun, [burial(row.job_id) for row in begun.steps])
-    assert finish(ledger, other, [onward(row.job_id) for row in other.steps])
+    assert finish(ledger, other, [goes_on(row.job_id) for row in other.steps])
     assert ledger.overview().dead == 0
 
 
@@ -85,7 +85,7 @@ def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
     """The answer of a cancelled job is thrown away; its neighbours' are not."""
     a, b, c = (row.job_id for row in begun.steps)
     assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
-    assert finish(ledger, begun, [Advanced(a, (record(a),), ends=True), onward(b), onward(c)])
+    assert finish(ledger, begun, [Advanced(a, (record(a),), ends=True), goes_on(b), goes_on(c)])
     kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
     assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
 
@@ -105,11 +105,11 @@ def test_full_groups_teach_the_budget(ledger, job, claim):
     """A small group that was quick says nothing about the budget; one that the budget ended does."""
     ledger.ingest([job() for _ in range(3)])
     small = ledger.start(claim(limit=8).id, worker="w", lease_ms=60_000)
-    finish(ledger, small, [onward(row.job_id) for row in small.steps], ran_ms=10)
+    finish(ledger, small, [goes_on(row.job_id) for row in small.steps], ran_ms=10)
     assert ledger.read(select(BUDGETS.c.tokens)) == []
     ledger.ingest([job(tokens=4_000) for _ in range(3)])
     full = ledger.start(claim().id, worker="w", lease_ms=60_000)
-    finish(ledger, full, [onward(row.job_id) for row in full.steps], ran_ms=10_000)
+    finish(ledger, full, [goes_on(row.job_id) for row in full.steps], ran_ms=10_000)
     assert [row.tokens for row in ledger.read(select(BUDGETS.c.tokens))] == [1800]
 
 
@@ -122,14 +122,14 @@ def test_delays_are_each_their_own(ledger, begun):
     assert [rows[name].ready_at - done.now for name in (a, b, c)] == [60_000, 120_000, 0]
     assert [rows[name].reason for name in (a, b, c)] == ["busy", "x" * 2_000, "now"]
     assert {(row.state, row.claim_id, row.attempts) for row in rows.values()} == {("waiting", None, 1)}
-    assert done.handed_on == ()
+    assert done.handed_out == ()
     assert ledger.outbox(9) == []
 
 
 def test_what_is_done_says_when(ledger, begun, claim):
     """It keeps no event that it read, and is in no one's hands; a job ends when its last step does."""
-    done = finish(ledger, begun, [onward(row.job_id) for row in begun.steps])
-    (taken,) = ledger.claim([Want("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    done = finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
+    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b")
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
     assert {row.payload for row in later.steps} == {b"{}"}
     settled = [Advanced(row.job_id, (record(row.job_id, "headrace.result.v1"),), ends=True) for row in later.steps]
@@ -149,7 +149,7 @@ def test_a_slow_group_teaches_its_budget_too(ledger, begun):
     finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
     assert ledger.read(select(BUDGETS)) == []
     ledger.reap(3)
-    (taken,) = ledger.claim([Want("q", 1, 1, 9)], lease_ms=60_000, sender="b")
+    (taken,) = ledger.claim([Wanted("q", 1, 1, 9)], lease_ms=60_000, sender="b")
     finish(ledger, ledger.start(taken.id, worker="w", lease_ms=60_000), settled, ran_ms=5_001, quantum_ms=5_000)
     (budget,) = ledger.read(select(BUDGETS))
     assert (budget.group_key, budget.tokens) == ("g", LEAST_BUDGET)
@@ -159,14 +159,14 @@ def test_a_slow_group_teaches_its_budget_too(ledger, begun):
 def test_what_its_worker_says_nothing_of_is_put_away(ledger, begun):
     """Their jobs were cancelled meanwhile: nothing is left that someone seems to hold."""
     a, *_ = (row.job_id for row in begun.steps)
-    done = finish(ledger, begun, [onward(a)])
+    done = finish(ledger, begun, [goes_on(a)])
     rows = ledger.read(select(STEPS).where(STEPS.c.stage == "generate", STEPS.c.job_id != a))
     assert {(row.state, row.claim_id, row.ended_at) for row in rows} == {("cancelled", None, done.now)}
 
 
 def test_a_done_step_keeps_no_payload(ledger, begun):
     """What was read is not kept twice: only the step that follows carries the event."""
-    finish(ledger, begun, [onward(row.job_id) for row in begun.steps])
+    finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
     rows = ledger.read(select(STEPS.c.stage, STEPS.c.payload, JOBS.c.state).join(JOBS, JOBS.c.id == STEPS.c.job_id))
     assert {(r.stage, r.payload is None, r.state) for r in rows} == {
         ("generate", True, "active"),
@@ -177,7 +177,7 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
 @pytest.mark.parametrize(
     "outcome",
     [
-        onward,
+        goes_on,
         burial,
         lambda job_id: Advanced(job_id, (record(job_id),), ends=True),
         lambda job_id: Postponed(job_id, 60_000, "late"),
@@ -190,7 +190,7 @@ def test_a_job_that_died_and_was_replayed_is_no_longer_this_claims(ledger, begun
         bury(tx, [burial(gone)], 1)
     assert ledger.replay(DeadFilter()) == (1, 0)
     told = len(ledger.outbox(99))
-    assert finish(ledger, begun, [outcome(gone), *(onward(job_id) for job_id in others)])
+    assert finish(ledger, begun, [outcome(gone), *(goes_on(job_id) for job_id in others)])
     rows = ledger.read(select(STEPS.c.stage, STEPS.c.state).where(STEPS.c.job_id == gone))
     assert rows == [("generate", "ready")]
     assert ledger.job(gone).job.state == "active"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
-from tests.workers.ledger.test_complete import burial, onward, record
+from tests.workers.ledger.test_complete import burial, goes_on, record
 
 from headrace_schemas import Topic
 from headrace_workers.ledger.cancel import Cancellation
@@ -36,7 +36,7 @@ def mixed(ledger, job, claim):
         end(ledger, begin(ledger, claim), burial(jobs[n].id))
     for n in (3, 4, 5):
         ledger.cancel(Cancellation(jobs[n].id, "a", ""))
-    end(ledger, begin(ledger, claim), onward(jobs[6].id))  # 6 waits for its next stage
+    end(ledger, begin(ledger, claim), goes_on(jobs[6].id))  # 6 waits for its next stage
     end(ledger, begin(ledger, claim), Postponed(jobs[7].id, 60_000, "later"))
     begin(ledger, claim)  # 8 is in hand, 9 is ready
     return jobs

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, text, update
 
 from headrace_workers.ledger.cancel import Cancellation, cancel
-from headrace_workers.ledger.claim import Want, heads
+from headrace_workers.ledger.claim import Wanted, heads
 from headrace_workers.ledger.claim import claim as claim_in
 from headrace_workers.ledger.complete import Postponed, complete
 from headrace_workers.ledger.counts import correlated, terminals
@@ -75,7 +75,7 @@ def test_hot_path_uses_indexes(grown):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            wanted = [Want("q", 1, 2, 32, 256), Want("q", 0, 1, 32)]
+            wanted = [Wanted("q", 1, 2, 32, 256), Wanted("q", 0, 1, 32)]
             (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
@@ -89,7 +89,7 @@ def test_hot_path_uses_indexes(grown):
 
 def test_what_is_asked_of_single_jobs_uses_indexes(grown, job):
     """Repetitions, cancellations, a worker that comes back or dies, and people: none reads all jobs or steps."""
-    wanted = [Want("q", 1, 2, 8)]
+    wanted = [Wanted("q", 1, 2, 8)]
     with writing(grown.engine) as tx:
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")

@@ -9,12 +9,12 @@ import time
 import pytest
 from sqlalchemy import delete, select, text, update
 from tests.services.eventually import eventually
-from tests.workers.ledger.test_complete import burial, onward, record
+from tests.workers.ledger.test_complete import burial, goes_on, record
 
 from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.complete import Advanced, complete
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.leases import hold, renew
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import CLAIMS, JOBS, LOOKS, STEPS
@@ -94,7 +94,7 @@ def begun(ledger, job, claim):
 def test_completing_what_goes_on_and_what_dies(ledger, begun):
     """One step goes on, and its neighbour's job ends."""
     first, second = (row.job_id for row in begun[0].steps)
-    settled = [onward(first), burial(second)]
+    settled = [goes_on(first), burial(second)]
     assert collide(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))
 
 
@@ -173,10 +173,10 @@ def test_forgetting_what_is_replayed(ledger, job):
 def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun, room):
     """What the completion made, ready or handed on, is not there yet when the cancellation begins to wait."""
     jobs = [row.job_id for row in begun[0].steps]
-    handing = Onward({("m", 1): room}, "w", LEASE)
+    handing = Room({("m", 1): room}, "w", LEASE)
     with writing(ledger.engine) as tx:
-        settled = [onward(job_id) for job_id in jobs]
-        complete(tx, begun[0].claim_id, settled, ran_ms=1, quantum_ms=9, onward=handing)
+        settled = [goes_on(job_id) for job_id in jobs]
+        complete(tx, begun[0].claim_id, settled, ran_ms=1, quantum_ms=9, room=handing)
         meanwhile = Meanwhile(ledger, lambda: ledger.cancel(Cancellation(jobs[0], "a", "")))
         assert not meanwhile.ended
     assert meanwhile.result() == "cancelled"
@@ -187,7 +187,7 @@ def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun
 def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
     """The job has ended when its answer comes; its neighbour goes on."""
     gone, kept = (row.job_id for row in begun[0].steps)
-    settled = [onward(gone), Advanced(kept, (record(kept, "headrace.result.v1"),), ends=True)]
+    settled = [goes_on(gone), Advanced(kept, (record(kept, "headrace.result.v1"),), ends=True)]
     with writing(ledger.engine) as tx:
         assert cancel(tx, [Cancellation(gone, "a", "")]) == ["cancelled"]
         meanwhile = Meanwhile(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))

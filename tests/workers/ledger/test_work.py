@@ -14,15 +14,15 @@ from headrace_schemas import Category, Moderated, ModerationVerdict, Output, Rub
 from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Want
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import STEPS
-from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
-from headrace_workers.work import Work
+from headrace_workers.worker.work import Work
 
 
 def work(**steps):
@@ -51,7 +51,7 @@ def answer_all(tasks):
 
 def begin(ledger, queue, lane=0):
     """The first group of a queue, in a worker's hands."""
-    (claim,) = ledger.claim([Want(queue, lane, 1, 32)], lease_ms=60_000, sender="b")
+    (claim,) = ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b")
     return ledger.start(claim.id, worker="w", lease_ms=60_000)
 
 

@@ -19,9 +19,9 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.pipeline.task import Task
 from headrace_workers.steps.judge import judge
-from headrace_workers.task import Task
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,6 @@ from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.job import JOB_NAMESPACE, Lane
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
-from headrace_workers.grouping import Job, estimate_tokens
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
@@ -19,7 +18,8 @@ from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.stages import models_of, stages_after
+from headrace_workers.pipeline.grouping import Job, estimate_tokens
+from headrace_workers.pipeline.stages import models_of, stages_after
 
 _TRACEPARENT_LENGTH = 64
 

@@ -15,7 +15,7 @@ from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.progress import Awaited, Progress
-from headrace_workers.wake import Bell, Ears, Hint
+from headrace_workers.wire.wake import Bell, Ears, Hint
 
 _IDLE = 0.25  # seconds to the next look when nothing rings
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is

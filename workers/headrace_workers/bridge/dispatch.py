@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from headrace_workers.grouping import is_model_queue, queues
-from headrace_workers.ledger.claim import Claim, Want
+from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.pipeline.grouping import is_model_queue, queues
+from headrace_workers.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
 _WINDOW = 8  # of so many groups' steps, those of a model's batch work are chosen that are alike in length
@@ -62,7 +62,7 @@ class Dispatch:
         if claim.lane == INTERACTIVE:
             self._overtaken[claim.queue] = self._overtaken.get(claim.queue, 0) + 1
 
-    def _wanted(self, waiting: Mapping[tuple[str, int], int]) -> list[Want]:
+    def _wanted(self, waiting: Mapping[tuple[str, int], int]) -> list[Wanted]:
         wanted = []
         for (name, lane), count in waiting.items():
             room = self._depth - count
@@ -72,12 +72,12 @@ class Dispatch:
                 wanted.append(self._want(name, lane, room))
         return wanted
 
-    def _want(self, queue: str, lane: int, room: int) -> Want:
+    def _want(self, queue: str, lane: int, room: int) -> Wanted:
         if not is_model_queue(queue):
-            return Want(queue, lane, room, self._group_size * _LIGHT)
+            return Wanted(queue, lane, room, self._group_size * _LIGHT)
         if lane == INTERACTIVE:
-            return Want(queue, lane, room, self._group_size)
-        return Want(queue, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
+            return Wanted(queue, lane, room, self._group_size)
+        return Wanted(queue, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
         """Whether a claim is the floor of batch work, which goes ahead of interactive work."""

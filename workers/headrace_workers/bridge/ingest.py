@@ -14,7 +14,6 @@ from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
 from headrace_workers.bridge.partitions import DUTY, Partitions
 from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.hand_over import HandOver, alone
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
@@ -23,7 +22,8 @@ from headrace_workers.ledger.records import Record
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
-from headrace_workers.wake import Hint
+from headrace_workers.wire.hand_out import HandOut, alone
+from headrace_workers.wire.wake import Hint
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _POLL_MS = 100
@@ -48,7 +48,7 @@ class Ingest:
         max_active: int,
         clock: Clock,
         troubles: Troubles,
-        hand_over: HandOver,
+        hand_out: HandOut,
     ) -> None:
         self._partitions = partitions
         self._prefix = prefix
@@ -58,7 +58,7 @@ class Ingest:
         self._max_active = max_active
         self._clock = clock
         self._troubles = troubles
-        self._hand_over = hand_over
+        self._hand_out = hand_out
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
         self._consumer: Any = None  # the one that `_fetches` follows
@@ -127,9 +127,9 @@ class Ingest:
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
-        onward = self._hand_over.onward(lone) if (lone := alone(jobs)) else None
-        taken = self._ledger.ingest(jobs, refused, cancellations, following, onward)
-        self._hand_over.send(taken.handed_on)
+        room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, room)
+        self._hand_out.send(taken.handed_out)
         new = taken.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
         if refused:
@@ -137,7 +137,7 @@ class Ingest:
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or new < len(jobs)
-        return [Hint.WORK] * (len(jobs) > len(taken.handed_on)) + [Hint.EVENTS] * bool(events)
+        return [Hint.WORK] * (len(jobs) > len(taken.handed_out)) + [Hint.EVENTS] * bool(events)
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""

@@ -89,7 +89,7 @@ def _ledger(settings: Settings) -> list[str]:
 def _redis(settings: Settings) -> list[str]:
     import redis
 
-    from headrace_workers.redis_client import redis_client
+    from headrace_workers.wire.redis_client import redis_client
 
     try:
         with redis_client(settings.redis) as client:

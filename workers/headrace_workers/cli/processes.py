@@ -69,8 +69,8 @@ def worker(
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.roles import queues_of, roles_of
-    from headrace_workers.worker import run_worker
+    from headrace_workers.pipeline.roles import queues_of, roles_of
+    from headrace_workers.worker.process import run_worker
 
     roles = roles_of(role)
     queues_of(roles, model)

@@ -1,6 +1,6 @@
 """Many new rows in one go, in their order: numbers are given in it.
 
-PostgreSQL takes them by COPY. That costs a third of what single INSERTs do, here and there; arrays, one a column, cost
+PostgreSQL takes them by COPY. That costs about half of what single INSERTs do, here and there; arrays, one a column, cost
 more than those as soon as there are bytes in them.
 """
 

@@ -38,7 +38,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class Wanted:
     """How many groups are wanted of a queue and lane, and how many steps a group may have.
 
     A group's members are chosen among the first `window` of its steps: see `alike`. One that is not full waits for
@@ -54,7 +54,7 @@ class Want:
 
 
 def claim(
-    connection: Connection, wanted: Sequence[Want], found: Sequence[Any], *, lease_ms: int, sender: str
+    connection: Connection, wanted: Sequence[Wanted], found: Sequence[Any], *, lease_ms: int, sender: str
 ) -> list[Claim]:
     """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
 
@@ -82,7 +82,7 @@ def claim(
     return claims
 
 
-def heads(connection: Connection, wanted: Sequence[Want]) -> Sequence[Any]:
+def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Any]:
     """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()
@@ -164,7 +164,7 @@ def _lock(dialect: str) -> Select[Any]:
 
 
 def _take(
-    connection: Connection, want: Want, group_key: str, budget: int, *, lease_ms: int, sender: str
+    connection: Connection, want: Wanted, group_key: str, budget: int, *, lease_ms: int, sender: str
 ) -> tuple[Claim | None, int]:
     """Claim one group; (None, 0) when it waits for company, or another bridge is claiming it at this moment.
 
@@ -193,7 +193,7 @@ def _take(
     return taken, turns[size - 1]
 
 
-def _waits_for_company(rows: Sequence[Any], want: Want, budget: int) -> bool:
+def _waits_for_company(rows: Sequence[Any], want: Wanted, budget: int) -> bool:
     """Whether a group that could be larger is too fresh to go. A clock that went back lets it go."""
     full = (
         len(rows) >= want.limit
@@ -234,7 +234,7 @@ def new_claim(
     return Claim(claim_id, queue, stage, lane, size)
 
 
-def _members(connection: Connection, want: Want, group_key: str) -> Sequence[Any]:
+def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[Any]:
     """The first steps of a group, locked where all of them will be taken."""
     windowed = want.window > want.limit
     return connection.execute(

@@ -18,7 +18,7 @@ from headrace_schemas.events import JobEvent
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
-from headrace_workers.ledger.hand_on import Onward, hand_on
+from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.sizing import next_budget
 from headrace_workers.ledger.steps import NewStep
@@ -56,7 +56,7 @@ class Completed:
     """A claim that was ended: when by the database's clock (ms), and the claims that follow, which are to be sent."""
 
     now: int
-    handed_on: tuple[Claim, ...] = ()
+    handed_out: tuple[Claim, ...] = ()
 
 
 _END = (
@@ -89,7 +89,7 @@ def complete(
     *,
     ran_ms: int,
     quantum_ms: int,
-    onward: Onward | None = None,
+    room: Room | None = None,
 ) -> Completed | None:
     """Write what came of a claim; None when the lease was lost, and nothing was changed."""
     head = connection.execute(_END, {"claim": claim_id}).first()
@@ -99,7 +99,7 @@ def complete(
     ended = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
     settled = [item for item in settled if item.job_id in ended or not _ends(item)]
     done = _advance(connection, claim_id, [item for item in settled if isinstance(item, Advanced)], started_at, now)
-    handed_on = hand_on(connection, [step for item in done.values() for step in item.following], onward, now)
+    handed_out = hand_out(connection, [step for item in done.values() for step in item.following], room, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
     dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
     if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
@@ -108,7 +108,7 @@ def complete(
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
-    return Completed(now, handed_on)
+    return Completed(now, handed_out)
 
 
 def _ends(item: Settled) -> bool:

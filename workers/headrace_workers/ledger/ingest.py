@@ -9,7 +9,7 @@ from sqlalchemy import Connection, literal, select
 
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import insert_many, many, now_ms
-from headrace_workers.ledger.hand_on import Onward, hand_on
+from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import JOBS
@@ -49,11 +49,11 @@ class Taken:
 
     new: int
     known: Sequence[NewJob] = ()
-    handed_on: tuple[Claim, ...] = ()
+    handed_out: tuple[Claim, ...] = ()
 
 
-def ingest(connection: Connection, jobs: Sequence[NewJob], onward: Onward | None = None) -> Taken:
-    """Write the jobs that are new, with their first steps. With `onward`, these are handed out where there is room."""
+def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = None) -> Taken:
+    """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room."""
     unique: dict[str, NewJob] = {}
     for job in jobs:
         unique.setdefault(job.id, job)  # within one poll, too, the first wins
@@ -69,8 +69,8 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], onward: Onward | None
     steps = in_turn(
         connection, [(job.tenant, replace(s, read_bytes=len(job.payload))) for job in taken for s in job.steps]
     )
-    handed_on = hand_on(connection, steps, onward, max(accepted_at.values(), default=0))
-    if handed_on:
+    handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
+    if handed_out:
         advance(connection, max(step.turn for step in steps))
     known = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
-    return Taken(len(taken), known, handed_on)
+    return Taken(len(taken), known, handed_out)

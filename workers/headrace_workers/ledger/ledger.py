@@ -18,7 +18,7 @@ from headrace_workers.ledger import (
     counts,
     dead,
     duties,
-    hand_on,
+    hand_out,
     ingest,
     leases,
     outbox,
@@ -39,11 +39,11 @@ from headrace_workers.ledger.tables import IDENTITY
 class Ledger:
     """All that is known of jobs. Thread-safe; must not be carried over a fork (call `close` in the parent before)."""
 
-    def __init__(self, engine: Engine, hasty: Engine | None = None) -> None:
+    def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         self._engine = engine
         # For hand-outs, starts, renewals and duties: a crash of the database that forgets one of them looks like a
         # lease that ran out, or makes an event be published again under the same id.
-        self._hasty = hasty or engine
+        self._volatile = volatile or engine
 
     @classmethod
     def at(cls, url: str) -> "Ledger":
@@ -58,7 +58,7 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-        self._hasty.dispose()
+        self._volatile.dispose()
 
     def now(self) -> int:
         """The database's clock, in ms since 1970."""
@@ -79,18 +79,18 @@ class Ledger:
         refused: Sequence[dead.Burial] = (),
         cancellations: Sequence[cancel.Cancellation] = (),
         following: Mapping[positions.Place, int] | None = None,
-        onward: hand_on.Onward | None = None,
+        room: hand_out.Room | None = None,
     ) -> ingest.Taken:
         """Take in what one poll brought, in one transaction.
 
-        `following` are the offsets that come next, where no consumer group keeps them. With `onward`, first steps are
+        `following` are the offsets that come next, where no consumer group keeps them. With `room`, first steps are
         handed out at once where there is room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
         deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
         """
         with writing(self._engine) as tx:
-            taken = ingest.ingest(tx, jobs, onward)
+            taken = ingest.ingest(tx, jobs, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
             if letters:
@@ -103,23 +103,23 @@ class Ledger:
         with reading(self._engine) as tx:
             return positions.positions(tx)
 
-    def claim(self, wanted: Sequence[claim.Want], *, lease_ms: int, sender: str) -> list[claim.Claim]:
+    def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> list[claim.Claim]:
         """Hand out the most urgent groups of each wanted queue and lane."""
-        with reading(self._hasty) as tx:
+        with reading(self._volatile) as tx:
             heads = claim.heads(tx, wanted)
         if not heads:
             return []  # mostly there is nothing, and no lock was needed to see that
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return claim.claim(tx, wanted, heads, lease_ms=lease_ms, sender=sender)
 
     def release_unstarted(self, sender: str) -> int:
         """Give back what this bridge or worker sent out and nobody began; the number of steps."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return leases.release(tx, leases.unstarted_of(tx, sender))
 
     def release(self, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
         """Give back claims, to be handed out at once or after a while; the number of steps."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return leases.release(tx, claim_ids, delay_ms, reason)
 
     def outbox(
@@ -131,7 +131,7 @@ class Ledger:
 
     def published(self, ids: Sequence[int]) -> None:
         """Forget events that Kafka has acknowledged."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             outbox.remove(tx, ids)
 
     def set_aside(self, reasons: Mapping[int, str]) -> None:
@@ -141,22 +141,22 @@ class Ledger:
 
     def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
         """Take or keep a duty that one bridge at a time does."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return duties.hold(tx, duty, holder, lease_ms)
 
     def lay_down(self, holder: str, duty: str | None = None) -> None:
         """Give up a duty, or all."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             duties.lay_down(tx, holder, duty)
 
     def tell(self, holder: str, duty: str, said: Mapping[str, str]) -> None:
         """All that this holder cannot do of a duty now, a reason for each subject."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             troubles.tell(tx, holder, duty, said)
 
     def look(self, lease_ms: int) -> int:
         """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return leases.look(tx, lease_ms)
 
     def reap(self, max_crashes: int) -> recover.Reaped:
@@ -169,19 +169,19 @@ class Ledger:
 
     def prune(self, older_than_ms: int) -> bool:
         """Forget what is old, a bounded number a call; whether there is more."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return prune.prune(tx, older_than_ms)
 
     # -- the worker
 
     def start(self, claim_id: int, *, worker: str, lease_ms: int) -> start.Started | None:
         """Begin a claim; None when there is nothing to do any more."""
-        with brief(self._hasty) as tx:
+        with brief(self._volatile) as tx:
             return start.start(tx, claim_id, worker=worker, lease_ms=lease_ms)
 
     def renew(self, claim_ids: Sequence[int], lease_ms: int) -> frozenset[int]:
         """Put off the end of leases; those that still are leases."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             return leases.renew(tx, claim_ids, lease_ms)
 
     def complete(
@@ -191,18 +191,18 @@ class Ledger:
         *,
         ran_ms: int,
         quantum_ms: int,
-        onward: hand_on.Onward | None = None,
+        room: hand_out.Room | None = None,
     ) -> complete.Completed | None:
         """Write what came of a claim; None when the lease had been lost, and nothing was changed.
 
-        With `onward`, steps that follow are handed out at once where there is room: the caller sends them.
+        With `room`, steps that follow are handed out at once where there is room: the caller sends them.
         """
         with writing(self._engine) as tx:
-            return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward)
+            return complete.complete(tx, claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, room=room)
 
     def acquit(self, stage: str, job_ids: Sequence[str]) -> None:
         """A worker could not complete these steps, but lives: their crashes are forgotten."""
-        with writing(self._hasty) as tx:
+        with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
 
     # -- people and clients

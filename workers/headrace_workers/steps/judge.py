@@ -12,9 +12,9 @@ from headrace_schemas import (
 )
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
-from headrace_workers.outcome import Dead, Done, Outcome, Retry, reason_of
+from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry, reason_of
+from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Generator
-from headrace_workers.task import Task
 
 
 def judge(tasks: Sequence[Task], *, generator: Generator | None) -> list[Outcome]:

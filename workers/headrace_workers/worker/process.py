@@ -18,18 +18,18 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.celery_app import TASK, create_app, queue_of
-from headrace_workers.consumer import consumer_that_tells
-from headrace_workers.express import Express
-from headrace_workers.grouping import model_queue
 from headrace_workers.health import watched
 from headrace_workers.log import Action, log
 from headrace_workers.main import Hands, build_hands, process_name, redis_names
-from headrace_workers.presence import Presence
+from headrace_workers.pipeline.grouping import model_queue
+from headrace_workers.pipeline.roles import Role, queues_of
 from headrace_workers.progress import Progress
-from headrace_workers.redis_client import redis_client
-from headrace_workers.roles import Role, queues_of
 from headrace_workers.settings import Settings
+from headrace_workers.wire.celery_app import TASK, create_app, queue_of
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.worker.consumer import consumer_that_tells
+from headrace_workers.worker.express import Express
+from headrace_workers.worker.presence import Presence
 
 _LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads has had its own
 _TELL_FOREIGN_EVERY = 60.0  # seconds
@@ -182,5 +182,5 @@ def run_worker(
 
 def _pool(roles: frozenset[Role], concurrency: int | None) -> str:
     if Role.GENERATE in roles:
-        return "headrace_workers.threads:WakingThreads"
+        return "headrace_workers.worker.threads:WakingThreads"
     return "solo" if concurrency is None or concurrency == 1 else "prefork"

@@ -7,10 +7,10 @@ from typing import Any
 import redis
 
 from headrace_workers.away import REDIS_AWAY, RedisUnavailable, words
-from headrace_workers.celery_app import TASK, queue_of
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ingest import INTERACTIVE
-from headrace_workers.redis_names import PRIORITIES, Line, RedisNames
+from headrace_workers.wire.celery_app import TASK, queue_of
+from headrace_workers.wire.redis_names import PRIORITIES, Line, RedisNames
 
 
 class TaskQueue:

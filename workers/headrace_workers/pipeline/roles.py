@@ -6,14 +6,14 @@ from functools import partial
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
-from headrace_workers.grouping import JUDGE_QUEUE, MODERATE_QUEUE, model_queue
-from headrace_workers.isolate import Step
-from headrace_workers.outcome import Outcome
+from headrace_workers.pipeline.grouping import JUDGE_QUEUE, MODERATE_QUEUE, model_queue
+from headrace_workers.pipeline.isolate import Step
+from headrace_workers.pipeline.outcome import Outcome
+from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
-from headrace_workers.task import Task
 
 
 class Role(StrEnum):

@@ -18,26 +18,26 @@ from headrace_workers.ledger.tables import STEPS
 
 
 @dataclass(frozen=True, slots=True)
-class Onward:
+class Room:
     """How many groups there is room for by queue and lane, under which name they go out, and for how long (ms)."""
 
-    room: Mapping[tuple[str, int], int]
+    groups: Mapping[tuple[str, int], int]
     sender: str
     lease_ms: int
 
 
-def hand_on(connection: Connection, steps: Sequence[NewStep], onward: Onward | None, now: int) -> tuple[Claim, ...]:
+def hand_out(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
     """Write these new steps; what was handed out at once."""
-    room = dict(onward.room) if onward else {}
+    left = dict(room.groups) if room else {}
     rows = [row(step, now) for step in steps if step.tried]
     sent: list[Claim] = []
     untried = sorted((step for step in steps if not step.tried), key=_group)
     for (queue, lane, _stage, _key), members in groupby(untried, key=_group):
         for part in in_parts(list(members)):
             claim = None
-            if onward and room.get((queue, lane), 0) > 0:
-                room[queue, lane] -= 1
-                claim = _claim(connection, part, onward)
+            if room and left.get((queue, lane), 0) > 0:
+                left[queue, lane] -= 1
+                claim = _claim(connection, part, room)
                 sent.append(claim)
             rows += [row(step, now, claim.id if claim else None) for step in part]
     append(connection, STEPS, rows)
@@ -48,9 +48,9 @@ def _group(step: NewStep) -> tuple[str, int, str, str]:
     return step.queue, step.lane, step.stage, step.group_key
 
 
-def _claim(connection: Connection, steps: Sequence[NewStep], onward: Onward) -> Claim:
+def _claim(connection: Connection, steps: Sequence[NewStep], room: Room) -> Claim:
     first = steps[0]
     return new_claim(
         connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,
-        tokens=[step.tokens for step in steps], full=False, sender=onward.sender, lease_ms=onward.lease_ms,
+        tokens=[step.tokens for step in steps], full=False, sender=room.sender, lease_ms=room.lease_ms,
     )  # fmt: skip

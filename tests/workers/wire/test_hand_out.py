@@ -7,8 +7,8 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.bridge.accept import accept
-from headrace_workers.hand_over import HandOver, alone
 from headrace_workers.ledger.tables import STEPS, TURNS
+from headrace_workers.wire.hand_out import HandOut, alone
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def ledger(tmp_path):
         yield ledger
 
 
-def hand_over(ledger, tasks, **changes):
+def hand_out(ledger, tasks, **changes):
     """The bridge's way to the workers, two groups deep."""
-    return HandOver(ledger=ledger, tasks=tasks, sender="bridge", depth=2, lease_ms=60_000, **changes)
+    return HandOut(ledger=ledger, tasks=tasks, sender="bridge", depth=2, lease_ms=60_000, **changes)
 
 
 def accepted(*jobs):
@@ -30,8 +30,8 @@ def accepted(*jobs):
 
 def take(ledger, way, jobs):
     """Take jobs in as the bridge does."""
-    taken = ledger.ingest(jobs, onward=way.onward(alone(jobs)))
-    way.send(taken.handed_on)
+    taken = ledger.ingest(jobs, room=way.room(alone(jobs)))
+    way.send(taken.handed_out)
     return taken
 
 
@@ -44,7 +44,7 @@ def test_an_interactive_job_that_comes_alone_goes_out_at_once(ledger):
     """It is leased as it is written; the order of tenants goes on from it, and whoever counts claims is told."""
     tasks, sent = Tasks(), []
     jobs = accepted(generation(lane="interactive"))
-    assert take(ledger, hand_over(ledger, tasks, sent=sent.append), jobs).new == 1
+    assert take(ledger, hand_out(ledger, tasks, sent=sent.append), jobs).new == 1
     (claim,) = tasks.sent
     assert (claim.queue, claim.lane, claim.size, sent) == ("model.echo", 0, 1, [claim])
     assert states(ledger) == [("leased", 1)]
@@ -62,14 +62,14 @@ def test_an_interactive_job_that_comes_alone_goes_out_at_once(ledger):
 def test_what_can_be_grouped_is_left_to_the_bridge(ledger, jobs):
     """Groups are formed there, of what is alike and fits the time quantum."""
     tasks = Tasks()
-    take(ledger, hand_over(ledger, tasks), accepted(*jobs))
+    take(ledger, hand_out(ledger, tasks), accepted(*jobs))
     assert (tasks.sent, tasks.asked, states(ledger)) == ([], 0, [("ready", 0)] * len(jobs))
 
 
 def test_a_full_queue_takes_nothing_more(ledger):
     """As much waits there as workers soon run: the rest keeps its place in the ledger's order."""
     tasks = Tasks(waiting=2)
-    take(ledger, hand_over(ledger, tasks), accepted(generation(lane="interactive")))
+    take(ledger, hand_out(ledger, tasks), accepted(generation(lane="interactive")))
     assert (tasks.sent, states(ledger)) == ([], [("ready", 0)])
 
 
@@ -77,20 +77,20 @@ def test_what_was_known_goes_out_once(ledger):
     """The same record read again hands out nothing."""
     tasks, jobs = Tasks(), accepted(generation(lane="interactive"))
     for _ in range(2):
-        take(ledger, hand_over(ledger, tasks), jobs)
+        take(ledger, hand_out(ledger, tasks), jobs)
     assert len(tasks.sent) == 1
 
 
 def test_what_cannot_be_sent_is_ready_again(ledger):
     """This attempt never was."""
-    take(ledger, hand_over(ledger, Tasks(away=True)), accepted(generation(lane="interactive")))
+    take(ledger, hand_out(ledger, Tasks(away=True)), accepted(generation(lane="interactive")))
     assert states(ledger) == [("ready", 0)]
 
 
 def test_a_redis_that_says_nothing_is_not_asked_each_time(ledger):
     """Each question would take as long as Redis is given for an answer, and taking in needs none."""
     tasks = Tasks(away="silent")
-    way = hand_over(ledger, tasks)
+    way = hand_out(ledger, tasks)
     for prompt in "abc":
         take(ledger, way, accepted(generation(lane="interactive", prompt=prompt)))
     assert (tasks.asked, states(ledger)) == (1, [("ready", 0)] * 3)

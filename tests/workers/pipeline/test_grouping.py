@@ -7,8 +7,8 @@ from tests.schemas.strategies import evaluations, generations
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Sampling
-from headrace_workers.grouping import estimate_tokens, generate_group, is_model_queue, model_queue, queues
 from headrace_workers.ledger.tables import STEPS
+from headrace_workers.pipeline.grouping import estimate_tokens, generate_group, is_model_queue, model_queue, queues
 
 ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 

@@ -9,7 +9,14 @@ from functools import cache
 from typing import Final
 
 from headrace_schemas import EvaluationJob, GenerationJob, Topic
-from headrace_workers.grouping import JUDGE_QUEUE, MODERATE_QUEUE, Job, generate_group, judge_model, model_queue
+from headrace_workers.pipeline.grouping import (
+    JUDGE_QUEUE,
+    MODERATE_QUEUE,
+    Job,
+    generate_group,
+    judge_model,
+    model_queue,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ import redis
 from tests.services.eventually import eventually
 from tests.services.redis import RedisServer
 
-from headrace_workers.presence import KEEP_SECONDS, Presence, served
 from headrace_workers.progress import Progress
-from headrace_workers.redis_names import RedisNames
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.worker.presence import KEEP_SECONDS, Presence, served
 
 NAMES = RedisNames("test.")
 

@@ -15,8 +15,8 @@ from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.outcome import Dead, Done, Retry
-from headrace_workers.settle import Conditions, backoff, failed, settle, task_of
+from headrace_workers.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.pipeline.settle import Conditions, backoff, failed, settle, task_of
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000

@@ -13,18 +13,18 @@ from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import awaited
-from headrace_workers.hand_over import HandOver, behind
 from headrace_workers.ledger.complete import Completed, Settled
-from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.start import Started
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Progress
-from headrace_workers.renew import Renewer
 from headrace_workers.settings import Settings
-from headrace_workers.wake import Bell, Hint
-from headrace_workers.work import Work
+from headrace_workers.wire.hand_out import HandOut, behind
+from headrace_workers.wire.wake import Bell, Hint
+from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.work import Work
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Runner:
         work: Work,
         settings: Settings,
         renewer: Renewer,
-        hand_over: HandOver,
+        hand_out: HandOut,
         bell: Bell,
         clock: Clock,
         worker: str,
@@ -55,7 +55,7 @@ class Runner:
         self._bell = bell
         self._clock = clock
         self._worker = worker
-        self._hand_over = hand_over
+        self._hand_out = hand_out
         self._progress = progress
         self._random = random.Random()
         self._leaving_until: float | None = None
@@ -96,7 +96,7 @@ class Runner:
             if done is None:
                 self._come_back(started)
             else:
-                self._hand_over.send(done.handed_on)
+                self._hand_out.send(done.handed_out)
             self._bell.ring(*Hint)
         except Unavailable:  # and we are to leave
             self._renewer.let_go(started.claim_id)
@@ -107,16 +107,14 @@ class Runner:
         begun = self._clock.monotonic()
         settled = self._work.do(started)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)
-        return self._write(started, settled, ran_ms, self._hand_over.onward(behind(settled)))
+        return self._write(started, settled, ran_ms, self._hand_out.room(behind(settled)))
 
     def _write(
-        self, started: Started, settled: list[Settled], ran_ms: int, onward: Onward | None = None
+        self, started: Started, settled: list[Settled], ran_ms: int, room: Room | None = None
     ) -> Completed | None:
         quantum_ms = int(self._settings.quantum * 1000)
         return self._insist(
-            lambda: self._ledger.complete(
-                started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, onward=onward
-            )
+            lambda: self._ledger.complete(started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, room=room)
         )
 
     def _pass_on(self, started: Started) -> None:

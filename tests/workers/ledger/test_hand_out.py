@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from sqlalchemy import select, update
-from tests.workers.ledger.test_complete import onward
+from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.claim import Want
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.sizing import LARGEST_BYTES
 from headrace_workers.ledger.steps import Tried
 from headrace_workers.ledger.tables import STEPS
@@ -21,9 +21,9 @@ def begin(ledger, job, claim, jobs=3):
 
 def finish(ledger, begun, room=0):
     """Run these jobs, whose next step waits in the queue "m", with so much room there."""
-    settled = [onward(row.job_id) for row in begun.steps]
-    handing = Onward({("m", 1): room}, "w", 60_000)
-    return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
+    settled = [goes_on(row.job_id) for row in begun.steps]
+    handing = Room({("m", 1): room}, "w", 60_000)
+    return ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
 
 
 def states(ledger):
@@ -35,7 +35,7 @@ def states(ledger):
 def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
     """The next worker starts it without a bridge; it completes like any other claim."""
     before = begin(ledger, job, claim)
-    (handed,) = finish(ledger, before, room=1).handed_on
+    (handed,) = finish(ledger, before, room=1).handed_out
     assert (handed.queue, handed.stage, handed.size) == ("m", "moderate", 3)
     assert states(ledger) == [("leased", 1)] * 3
     begun = ledger.start(handed.id, worker="v", lease_ms=60_000)
@@ -46,7 +46,7 @@ def test_what_there_is_room_for_is_leased_at_once(ledger, job, claim):
 def test_without_room_it_is_ready_for_a_bridge(ledger, job, claim):
     """A full queue takes nothing more, and nothing is lost."""
     done = finish(ledger, begin(ledger, job, claim), room=0)
-    assert (done.handed_on, states(ledger)) == ((), [("ready", 0)] * 3)
+    assert (done.handed_out, states(ledger)) == ((), [("ready", 0)] * 3)
 
 
 def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
@@ -58,7 +58,7 @@ def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
 
 def tried(job_id, **tried):
     """A step that is done, with one behind it that its worker has tried at once."""
-    done = onward(job_id)
+    done = goes_on(job_id)
     return replace(done, following=(replace(done.following[0], tried=Tried(5, **tried)),))
 
 
@@ -67,10 +67,8 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
     begun = begin(ledger, job, claim, jobs=2)
     one, two = (row.job_id for row in begun.steps)
     settled = [tried(one), tried(two, delay_ms=60_000, reason="busy")]
-    done = ledger.complete(
-        begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=Onward({("m", 1): 9}, "w", 60_000)
-    )
-    assert (done.handed_on, ledger.overview().claims) == ((), 0)
+    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=Room({("m", 1): 9}, "w", 60_000))
+    assert (done.handed_out, ledger.overview().claims) == ((), 0)
     columns = (STEPS.c.state, STEPS.c.attempts, STEPS.c.payload, STEPS.c.reason, STEPS.c.started_at)
     after, later = (
         ledger.read(select(*columns).where(STEPS.c.job_id == i, STEPS.c.stage == "moderate")) for i in (one, two)
@@ -80,7 +78,7 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=0))
     ledger.reap(3)
-    wanted = [Want("m", 1, 1, 9)]
+    wanted = [Wanted("m", 1, 1, 9)]
     (again,) = ledger.claim(wanted, lease_ms=60_000, sender="b")
     (row,) = ledger.start(again.id, worker="v", lease_ms=60_000).steps
     assert (row.job_id, row.attempts, row.payload) == (two, 2, b"{}")
@@ -88,17 +86,17 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
 
 def group(job_id, key, size=0):
     """A step that is done, with one of this group behind it, of so many bytes."""
-    done = onward(job_id)
+    done = goes_on(job_id)
     return replace(done, following=(replace(done.following[0], group_key=key, read_bytes=size),))
 
 
-def test_each_group_that_is_handed_on_takes_room(ledger, job, claim):
+def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):
     """Of two that follow, with room for one, the other is left to a bridge."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, f"m{n % 2}") for n, row in enumerate(begun.steps)]
-    handing = Onward({("m", 1): 1}, "w", 60_000)
-    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
-    assert [sent.size for sent in done.handed_on] == [2]
+    handing = Room({("m", 1): 1}, "w", 60_000)
+    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
+    assert [sent.size for sent in done.handed_out] == [2]
     assert states(ledger) == [("leased", 1), ("leased", 1), ("ready", 0)]
 
 
@@ -106,6 +104,6 @@ def test_what_is_handed_on_is_bounded_in_bytes(ledger, job, claim):
     """A worker reads a claim whole: large events go in several."""
     begun = begin(ledger, job, claim)
     settled = [group(row.job_id, "m", LARGEST_BYTES // 2) for row in begun.steps]
-    handing = Onward({("m", 1): 9}, "w", 60_000)
-    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, onward=handing)
-    assert [sent.size for sent in done.handed_on] == [2, 1]
+    handing = Room({("m", 1): 9}, "w", 60_000)
+    done = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=5_000, room=handing)
+    assert [sent.size for sent in done.handed_out] == [2, 1]

@@ -8,19 +8,19 @@ from contextlib import suppress
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import words
-from headrace_workers.grouping import is_model_queue
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
-from headrace_workers.ledger.hand_on import Onward
+from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.ingest import INTERACTIVE, NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
-from headrace_workers.taskqueue import TaskQueue
+from headrace_workers.pipeline.grouping import is_model_queue
+from headrace_workers.wire.taskqueue import TaskQueue
 
 _AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
 
 
-class HandOver:
+class HandOut:
     """The way of what was just made to its worker. Thread-safe. What it cannot send, a bridge hands out."""
 
     def __init__(
@@ -41,7 +41,7 @@ class HandOver:
         self._sent = sent  # is told of each
         self._away_until = float("-inf")
 
-    def onward(self, lanes: Collection[tuple[str, int]]) -> Onward:
+    def room(self, lanes: Collection[tuple[str, int]]) -> Room:
         """How many groups of these queues and lanes may be handed out with their making."""
         waiting: dict[tuple[str, int], int] = {}
         if lanes and time.monotonic() > self._away_until:
@@ -49,8 +49,8 @@ class HandOver:
                 waiting = self._tasks.waiting(sorted(lanes))
             except Unavailable:
                 self._away_until = time.monotonic() + _AWAY_SECONDS
-        room = {lane: self._depth - count for lane, count in waiting.items()}
-        return Onward(room, self._sender, self._lease_ms)
+        groups = {lane: self._depth - count for lane, count in waiting.items()}
+        return Room(groups, self._sender, self._lease_ms)
 
     def send(self, claims: Sequence[Claim]) -> None:
         """Send what was handed out; what cannot be sent is ready again, or will be when its lease ends."""
@@ -62,7 +62,7 @@ class HandOver:
                 if self._sent is not None:
                     self._sent(claim)
         except Exception as error:  # whatever it was: the caller has work of its own to go on with
-            log("hand-over", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
+            log("hand-out", logging.WARNING, Action.UNAVAILABLE, f"could not hand work on: {words(error)}")
             with suppress(Unavailable):
                 self._ledger.release([claim.id for claim in unsent])
 

@@ -5,7 +5,7 @@ from tests.workers.bridge.records import evaluation, generation
 from headrace_schemas import Rubric, Topic
 from headrace_schemas.limits import Name
 from headrace_schemas.topics import INBOUND
-from headrace_workers.stages import STAGES, models_of, stages_after
+from headrace_workers.pipeline.stages import STAGES, models_of, stages_after
 
 RUBRIC = (Rubric(question="Kind?"),)
 

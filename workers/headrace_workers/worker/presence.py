@@ -13,7 +13,7 @@ import redis
 
 from headrace_workers.away import REDIS_AWAY, awaited
 from headrace_workers.progress import Loop
-from headrace_workers.redis_names import RedisNames
+from headrace_workers.wire.redis_names import RedisNames
 
 BEAT_SECONDS: Final = 5.0
 KEEP_SECONDS: Final = 15.0  # three beats: one may come late, and one may be lost

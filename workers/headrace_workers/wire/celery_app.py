@@ -5,8 +5,8 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from headrace_workers.redis_client import ANSWER_SECONDS
-from headrace_workers.redis_names import PRIORITIES, RedisNames
+from headrace_workers.wire.redis_client import ANSWER_SECONDS
+from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
 
 TASK: Final = "headrace.run"
 

@@ -23,18 +23,18 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
-from headrace_workers.hand_over import HandOver
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import LedgerRefused, writing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
-from headrace_workers.outcome import Dead, Done, Retry
+from headrace_workers.pipeline.outcome import Dead, Done, Retry
 from headrace_workers.progress import Progress
-from headrace_workers.renew import Renewer
-from headrace_workers.run import Runner
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
-from headrace_workers.work import Work
+from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.run import Runner
+from headrace_workers.worker.work import Work
 
 
 class Bell:
@@ -59,7 +59,7 @@ def runner(ledger, step, tasks=None, **settings):
         ledger=ledger, work=Work(steps, settings, SystemClock()), settings=settings,
         bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
-        hand_over=HandOver(
+        hand_out=HandOut(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
         ),
     )  # fmt: skip
@@ -350,7 +350,7 @@ def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger
     def broken(*_args):
         raise ValueError("with a text of the user's")
 
-    monkeypatch.setattr("headrace_workers.work.settle", broken)
+    monkeypatch.setattr("headrace_workers.worker.work.settle", broken)
     (job_id,) = take_in(ledger, [generation()])
     for attempt in range(1, 4):
         run_all(ledger, answer_all, max_attempts=3)

@@ -9,9 +9,9 @@ from typing import Any
 from kombu.entity import Queue
 
 from headrace_workers.away import REDIS_AWAY, awaited
-from headrace_workers.celery_app import INTERACTIVE_ONLY
 from headrace_workers.log import Action
 from headrace_workers.progress import Loop
+from headrace_workers.wire.celery_app import INTERACTIVE_ONLY
 
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop

@@ -12,7 +12,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS
 from headrace_workers.progress import Progress
-from headrace_workers.renew import Renewer
+from headrace_workers.worker.renew import Renewer
 
 
 @pytest.fixture

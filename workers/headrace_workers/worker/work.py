@@ -12,16 +12,16 @@ from itertools import groupby
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.events import JobEvent
-from headrace_workers.grouping import is_model_queue
-from headrace_workers.isolate import Step, run_isolated, unreadable
 from headrace_workers.ledger.complete import Advanced, Postponed, Settled
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep, Tried
+from headrace_workers.pipeline.grouping import is_model_queue
+from headrace_workers.pipeline.isolate import Step, run_isolated, unreadable
+from headrace_workers.pipeline.settle import Conditions, buried, failed, settle, task_of
+from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Clock
 from headrace_workers.settings import Settings
-from headrace_workers.settle import Conditions, buried, failed, settle, task_of
-from headrace_workers.task import Task
 
 Member = tuple[StepRow, Task]
 

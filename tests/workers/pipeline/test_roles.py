@@ -3,7 +3,7 @@
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.roles import Role, queues_of, roles_of, steps_of
+from headrace_workers.pipeline.roles import Role, queues_of, roles_of, steps_of
 from headrace_workers.testing import EchoGenerator
 
 

@@ -10,9 +10,9 @@ from tests.workers.bridge.records import generation
 
 from headrace_schemas import Category
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.isolate import run_isolated, unreadable
-from headrace_workers.outcome import Dead, Retry
-from headrace_workers.task import Task
+from headrace_workers.pipeline.isolate import run_isolated, unreadable
+from headrace_workers.pipeline.outcome import Dead, Retry
+from headrace_workers.pipeline.task import Task
 
 
 def tasks(count):

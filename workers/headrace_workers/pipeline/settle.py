@@ -14,9 +14,9 @@ from headrace_workers.ledger.outbox import outgoing
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.stages import stages_after
-from headrace_workers.task import Task
+from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.pipeline.stages import stages_after
+from headrace_workers.pipeline.task import Task
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0  # seconds
 _DOUBLINGS = 16  # more than reach the longest delay, and few enough for a float
