@@ -13,6 +13,7 @@ from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.wire.taskqueue import TaskQueue
 
 
@@ -44,6 +45,7 @@ def claim_one(
 def dispatch(ledger: Ledger, tasks: TaskQueue, **changes: object) -> Dispatch:
     """A bridge's dispatch for the model `echo`, of one job a group, which waits for no company."""
     known = {
+        "pipeline": Pipeline(),
         "aliases": lambda: ["echo"],
         "bridge": "b",
         "lease_ms": 30_000,

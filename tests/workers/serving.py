@@ -34,7 +34,7 @@ def send(ledger: Ledger, tasks: TaskQueue, job: GenerationJob | EvaluationJob, q
 
 def is_done(ledger: Ledger, job_id: str) -> Callable[[], bool]:
     """A condition: the job's first step was done."""
-    query = select(STEPS.c.state).where(STEPS.c.job_id == job_id, STEPS.c.stage.in_(("generate", "judge")))
+    query = select(STEPS.c.state).where(STEPS.c.job_id == job_id, STEPS.c.stage.in_(("generate", "rubric", "judge")))
     return lambda: "done" in [row.state for row in ledger.read(query)]
 
 

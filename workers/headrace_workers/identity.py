@@ -1,12 +1,22 @@
-"""Ids that come out the same however often the work is repeated, so that a repeat can be recognised."""
+"""Names: ids that come out the same however often the work is repeated, and those of processes, which never do."""
 
+import os
+import socket
 import uuid
 
 _EVENTS = uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5")
 
 
-def event_id(job_id: str, event_type: str, replays: int = 0) -> str:
-    """The id of the one event of this type about this job; a job that was replayed by hand starts a new series."""
+def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:
+    """The id of what a run of a stage said about a job: the `ordinal`-th time round, and `place` of all that it said.
+
+    A job that was replayed by hand starts a new series.
+    """
+    return str(uuid.uuid5(_EVENTS, f"{job_id}\n{stage}\n{ordinal}\n{place}\n{replays}"))
+
+
+def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
+    """The id of the event of this type that ends a job, whichever stage it had come to."""
     return str(uuid.uuid5(_EVENTS, f"{job_id}\n{event_type}\n{replays}"))
 
 
@@ -16,3 +26,8 @@ def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> s
     The record's own time is part of it: a log that began anew gives out the same offsets for other records.
     """
     return str(uuid.uuid5(_EVENTS, f"{timestamp}\n{topic}\n{partition}\n{offset}"))
+
+
+def process_name(kind: str) -> str:
+    """A name for this process that no other has had: it holds claims and duties under it."""
+    return f"{kind}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"

@@ -1,10 +1,7 @@
 """The composition root: everything is built here, once a process, from the settings."""
 
-import os
-import socket
 import threading
-import uuid
-from dataclasses import dataclass
+from functools import partial
 
 import redis
 
@@ -18,9 +15,10 @@ from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
-from headrace_workers.pipeline.roles import Role, steps_of
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
@@ -30,38 +28,38 @@ from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
 from headrace_workers.wire.wake import Bell, Ears, Hint
+from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
 from headrace_workers.worker.work import Work
 
 
-def process_name(kind: str) -> str:
-    """A name for this process that no other has had: it holds claims and duties under it."""
-    return f"{kind}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-
-def redis_names(settings: Settings) -> RedisNames:
-    """What this deployment calls its things in Redis."""
-    return RedisNames(settings.kafka.prefix)
-
-
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
     """The way of this ledger's claims to the workers."""
-    return TaskQueue(create_app(settings.redis), client, redis_names(settings), ledger.identity)
+    return TaskQueue(create_app(settings.redis), client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
-def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress) -> Bridge:
+def pipeline_of(settings: Settings) -> Pipeline:
+    """The pipeline of this deployment."""
+    return Pipeline(judge_model=settings.judge_model)
+
+
+def build_bridge(
+    settings: Settings, duties: frozenset[Duty], progress: Progress, pipeline: Pipeline | None = None
+) -> Bridge:
     """A bridge with these duties. Unavailable when the ledger does not answer."""
+    pipeline = pipeline or pipeline_of(settings)
     name = process_name("bridge")
     ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
     models = Registry(settings.home)
     work, events = threading.Event(), threading.Event()
     troubles = Troubles(ledger, name, clock)
-    channel = redis_names(settings).bell
+    channel = RedisNames(settings.kafka.prefix).bell
     tasks = task_queue(settings, client, ledger)
     dispatch = Dispatch(
         ledger=ledger,
         tasks=tasks,
+        pipeline=pipeline,
         aliases=models.aliases,
         bridge=name,
         lease_ms=settings.lease_ms,
@@ -82,7 +80,7 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
             prefix=settings.kafka.prefix,
             ledger=ledger,
             models=CountingModels(settings.home, models),
-            judge_model=settings.judge_model,
+            pipeline=pipeline,
             max_active=settings.max_active,
             clock=clock,
             troubles=troubles,
@@ -109,29 +107,38 @@ def build_bridge(settings: Settings, duties: frozenset[Duty], progress: Progress
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Hands:
-    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+def serve(
+    settings: Settings,
+    roles: frozenset[str],
+    model: str | None,
+    progress: Progress,
+    *,
+    concurrency: int | None = None,
+    pipeline: Pipeline | None = None,
+) -> int:
+    """Be a worker of these roles until SIGTERM; the exit code."""
+    pipeline = pipeline or pipeline_of(settings)
+    build = partial(build_hands, settings, pipeline, roles, model)
+    return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
-    runner: Runner
-    parallel: int
-    ledger: str
 
-
-def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress) -> Hands:
+def build_hands(
+    settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
+) -> Hands:
     """A worker's hands.
 
     Call it after any fork, since models and connections do not survive one.
     """
     parallel = 1
 
-    def generator(alias: str) -> Generator:
+    def generator() -> Generator:
         from headrace_workers.engines.load import load_generator
 
         nonlocal parallel
+        assert model is not None  # noqa: S101 - no worker holds one without a name
         loaded = load_generator(
             settings.home,
-            alias,
+            model,
             device=settings.device,
             compute_type=settings.compute_type,
             inter_threads=settings.inter_threads,
@@ -146,17 +153,17 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
         moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
         return moderator
 
-    steps = steps_of(roles, model, generator=generator, moderator=moderator)
+    steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"))
     renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     runner = Runner(
         ledger=ledger,
-        work=Work(steps, settings, SystemClock()),
+        work=Work(pipeline, steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
-        bell=Bell(client, redis_names(settings).bell),
+        bell=Bell(client, RedisNames(settings.kafka.prefix).bell),
         hand_out=HandOut(
             ledger=ledger,
             tasks=task_queue(settings, client, ledger),

@@ -8,6 +8,7 @@ from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.wire.hand_out import HandOut
 
 
@@ -21,7 +22,7 @@ def ingests(ledger):
         made.append(
             Ingest(
                 partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
-                models=Models(), judge_model=None, max_active=max_active, clock=clock,
+                models=Models(), pipeline=Pipeline(), max_active=max_active, clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )

@@ -11,6 +11,7 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
 from headrace_workers.ledger.records import Record
+from headrace_workers.pipeline.routing import Pipeline
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 
@@ -36,7 +37,7 @@ class Models:
         return 1_000 * len(messages)
 
 
-RULES = Rules(Models(), None, NOW)
+RULES = Rules(Models(), Pipeline(), NOW)
 
 
 def generation(**fields: Any) -> GenerationJob:

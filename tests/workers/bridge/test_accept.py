@@ -30,6 +30,7 @@ from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import INGEST
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+from headrace_workers.pipeline.routing import Pipeline
 
 GOOD = record().headers
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -192,10 +193,10 @@ def test_an_evaluation_starts_at_the_judge():
     """Where no model is asked for it waits for any judge, else for the worker that holds the judge's model."""
     plain, rubric = evaluation(), evaluation(criteria=(Rubric(question="Kind?"),))
     assert accept(record(plain), RULES).steps[0].queue == "judge"
-    with_judge = Rules(Models(), "other", NOW)
+    with_judge = Rules(Models(), Pipeline(judge_model="other"), NOW)
     step = accept(record(rubric), with_judge).steps[0]
-    assert (step.stage, step.queue, step.lane) == ("judge", "model.other", INTERACTIVE)
-    refused(accept(record(rubric), Rules(Models(), "gone", NOW)), "gone")
+    assert (step.stage, step.queue, step.lane) == ("rubric", "model.other", INTERACTIVE)
+    refused(accept(record(rubric), Rules(Models(), Pipeline(judge_model="gone"), NOW)), "gone")
 
 
 def test_a_wish_to_cancel_is_taken():

@@ -10,7 +10,7 @@ from tests.workers.ledger.test_complete import goes_on, record
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.codec import decode_value
-from headrace_workers.identity import event_id
+from headrace_workers.identity import end_id
 from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import reading, writing
@@ -87,7 +87,7 @@ def test_what_is_told_of_a_cancellation(ledger, job, begun):
     assert (event.job_id, event.tenant, event.reason) == (row.job_id, "a", "no longer needed")
     headers = told.record.headers
     assert (told.record.topic, told.record.key, headers["ce_type"]) == (Topic.RESULTS, row.job_id, CANCELLED)
-    assert (headers["ce_id"], headers["ce_subject"]) == (event_id(row.job_id, CANCELLED, 2), row.job_id)
+    assert (headers["ce_id"], headers["ce_subject"]) == (end_id(row.job_id, CANCELLED, 2), row.job_id)
     assert (headers["ce_traceparent"], headers["ce_correlationid"]) == (trace, "wish-1")
     known = ledger.job(row.job_id).job
     assert (known.state, known.terminal_type, bytes(known.terminal)) == ("cancelled", CANCELLED, told.record.value)
@@ -189,7 +189,7 @@ def test_a_cancellation_that_waited_for_the_end_comes_too_late(ledger, begun):
     """The job that was answered meanwhile has that one end."""
     (row,) = begun.steps
     completed, outcome = cancel_while(
-        ledger, begun, [Advanced(row.job_id, (record(row.job_id, "headrace.result.v1"),), ends=True)]
+        ledger, begun, [Advanced(row.job_id, end=record(row.job_id, "headrace.result.v1"))]
     )
     assert (bool(completed), outcome) == (True, "already_ended")
     assert [found.record.headers["ce_type"] for found in ledger.outbox(10)] == ["headrace.result.v1"]

@@ -66,8 +66,8 @@ def test_the_last_step_ends_the_job_once(ledger, begun):
     """A terminal record is kept with the job, and a second completion changes nothing."""
     a = begun.steps[0].job_id
     rest = [goes_on(row.job_id) for row in begun.steps[1:]]
-    assert finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
-    assert not finish(ledger, begun, [Advanced(a, (record(a, "headrace.result.v1"),), ends=True), *rest])
+    assert finish(ledger, begun, [Advanced(a, end=record(a, "headrace.result.v1")), *rest])
+    assert not finish(ledger, begun, [Advanced(a, end=record(a, "headrace.result.v1")), *rest])
     assert ledger.terminals([a]) == {a: ("headrace.result.v1", b"{}")}
     assert len(ledger.outbox(10)) == 3
 
@@ -85,7 +85,7 @@ def test_a_job_cancelled_while_it_runs_publishes_only_that(ledger, begun):
     """The answer of a cancelled job is thrown away; its neighbours' are not."""
     a, b, c = (row.job_id for row in begun.steps)
     assert ledger.cancel(Cancellation(a, "a", "no longer needed")) == "cancelled"
-    assert finish(ledger, begun, [Advanced(a, (record(a),), ends=True), goes_on(b), goes_on(c)])
+    assert finish(ledger, begun, [Advanced(a, end=record(a)), goes_on(b), goes_on(c)])
     kinds = [(row.record.key, row.record.headers["ce_type"]) for row in ledger.outbox(10)]
     assert sorted(kinds) == sorted([(a, "headrace.job.cancelled.v1"), (b, "x"), (c, "x")])
 
@@ -97,7 +97,7 @@ def test_cancel_is_well_defined_before_and_after(ledger, job, begun):
     assert ledger.ingest([late]).new == 0
     a = begun.steps[0].job_id
     assert ledger.cancel(Cancellation(a, "someone", "")) == "not_yours"
-    finish(ledger, begun, [Advanced(row.job_id, (record(row.job_id),), ends=True) for row in begun.steps])
+    finish(ledger, begun, [Advanced(row.job_id, end=record(row.job_id)) for row in begun.steps])
     assert ledger.cancel(Cancellation(a, "a", "")) == "already_ended"
 
 
@@ -132,7 +132,7 @@ def test_what_is_done_says_when(ledger, begun, claim):
     (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b")
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
     assert {row.payload for row in later.steps} == {b"{}"}
-    settled = [Advanced(row.job_id, (record(row.job_id, "headrace.result.v1"),), ends=True) for row in later.steps]
+    settled = [Advanced(row.job_id, end=record(row.job_id, "headrace.result.v1")) for row in later.steps]
     ended = finish(ledger, later, settled)
     for step in ledger.read(select(STEPS)):
         of, end = (begun, done) if step.stage == "generate" else (later, ended)
@@ -179,7 +179,7 @@ def test_a_done_step_keeps_no_payload(ledger, begun):
     [
         goes_on,
         burial,
-        lambda job_id: Advanced(job_id, (record(job_id),), ends=True),
+        lambda job_id: Advanced(job_id, end=record(job_id)),
         lambda job_id: Postponed(job_id, 60_000, "late"),
     ],
 )

@@ -31,7 +31,7 @@ def mixed(ledger, job, claim):
     """Of each kind another number of jobs: 1 done, 2 dead, 3 cancelled, and 4 that are at their steps."""
     jobs = [job(rank=n) for n in range(10)]
     ledger.ingest(jobs)
-    end(ledger, begin(ledger, claim), Advanced(jobs[0].id, (record(jobs[0].id, "headrace.result.v1"),), ends=True))
+    end(ledger, begin(ledger, claim), Advanced(jobs[0].id, end=record(jobs[0].id, "headrace.result.v1")))
     for n in (1, 2):
         end(ledger, begin(ledger, claim), burial(jobs[n].id))
     for n in (3, 4, 5):

@@ -187,7 +187,7 @@ def test_a_cancel_that_waits_for_a_completion_leaves_nothing_to_do(ledger, begun
 def test_a_completion_that_waits_for_a_cancel_writes_nothing_of_it(ledger, begun):
     """The job has ended when its answer comes; its neighbour goes on."""
     gone, kept = (row.job_id for row in begun[0].steps)
-    settled = [goes_on(gone), Advanced(kept, (record(kept, "headrace.result.v1"),), ends=True)]
+    settled = [goes_on(gone), Advanced(kept, end=record(kept, "headrace.result.v1"))]
     with writing(ledger.engine) as tx:
         assert cancel(tx, [Cancellation(gone, "a", "")]) == ["cancelled"]
         meanwhile = Meanwhile(ledger, lambda: ledger.complete(begun[0].claim_id, settled, ran_ms=1, quantum_ms=9))

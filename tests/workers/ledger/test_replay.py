@@ -68,7 +68,7 @@ def test_only_the_dead_are_given_another_chance(ledger, job, die, claim):
     ledger.replay(DeadFilter())
     begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
     assert [row.replays for row in begun.steps] == [1]
-    answer = Advanced(only.id, (record(only.id, "headrace.result.v1"),), ends=True)
+    answer = Advanced(only.id, end=record(only.id, "headrace.result.v1"))
     assert ledger.complete(begun.claim_id, [answer], ran_ms=1, quantum_ms=1)
     ledger.replay(DeadFilter(id=only.id, replayed=True))
     (row,) = ledger.read(select(JOBS.c.state, JOBS.c.replays))

@@ -19,9 +19,10 @@ from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import STEPS
-from headrace_workers.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
+from headrace_workers.steps.outcome import Dead, Done, Retry
 from headrace_workers.worker.work import Work
 
 
@@ -31,7 +32,7 @@ def work(**steps):
         home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", max_attempts=3
     )
     known = {"moderate": pass_all, "judge": partial(judge, generator=None)} | steps
-    return Work({(name, name): step for name, step in known.items() if step}, settings, SystemClock())
+    return Work(Pipeline(), {(name, name): step for name, step in known.items() if step}, settings, SystemClock())
 
 
 def pass_all(tasks):
@@ -67,7 +68,7 @@ def answered(ledger):
     def answer(*jobs):
         ids = take_in(ledger, list(jobs))
         started = begin(ledger, "model.echo")
-        answerer = Work({("model.echo", "generate"): answer_all}, work()._settings, SystemClock())
+        answerer = Work(Pipeline(), {("model.echo", "generate"): answer_all}, work()._settings, SystemClock())
         write(ledger, started, answerer.do(started))
         return ids, begin(ledger, "moderate")
 
@@ -105,7 +106,9 @@ def test_a_model_does_nothing_more_in_the_same_breath(ledger):
     """Its answer is written before anything else is tried with it, also by a worker that does all."""
     (job_id,) = take_in(ledger, [generation()])
     started = begin(ledger, "model.echo")
-    everything = Work({("model.echo", "generate"): answer_all} | work()._steps, work()._settings, SystemClock())
+    everything = Work(
+        Pipeline(), {("model.echo", "generate"): answer_all} | work()._steps, work()._settings, SystemClock()
+    )
     write(ledger, started, everything.do(started))
     assert states(ledger) == {(job_id, "generate"): "done", (job_id, "moderate"): "ready"}
 
@@ -114,7 +117,7 @@ def test_what_a_model_must_judge_is_left_to_it(ledger, answered):
     """Its step is ready for the model's worker; its neighbour is done."""
     (plain, rubric), started = answered(generation(), generation(criteria=(Rubric(question="Kind?", model="echo"),)))
     write(ledger, started, work().do(started))
-    assert (states(ledger)[plain, "judge"], states(ledger)[rubric, "judge"]) == ("done", "ready")
+    assert (states(ledger)[plain, "judge"], states(ledger)[rubric, "rubric"]) == ("done", "ready")
     assert told(ledger, rubric) == ["headrace.output.v1", "headrace.moderated.v1"]
     (row,) = begin(ledger, "model.echo").steps
     assert (row.job_id, row.attempts, row.event_type) == (rubric, 1, "headrace.moderated.v1")
@@ -208,8 +211,8 @@ def test_what_is_too_late_for_the_next_step_is_left(ledger, answered):
             self.seconds = getattr(self, "seconds", 0) + 5
             return self.seconds
 
-    doing = Work(work()._steps, work()._settings, Later())
+    doing = Work(Pipeline(), work()._steps, work()._settings, Later())
     (item,) = doing.do(late)
     assert isinstance(item, Advanced)
-    assert ([step.stage for step in item.following], item.following[0].tried, item.ends) == (["judge"], None, False)
+    assert ([step.stage for step in item.following], item.following[0].tried, item.end) == (["judge"], None, None)
     assert item.job_id == job_id

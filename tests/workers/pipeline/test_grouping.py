@@ -8,7 +8,9 @@ from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Sampling
 from headrace_workers.ledger.tables import STEPS
-from headrace_workers.pipeline.grouping import estimate_tokens, generate_group, is_model_queue, model_queue, queues
+from headrace_workers.pipeline.grouping import estimate_tokens
+from headrace_workers.pipeline.stage import model_queue
+from headrace_workers.pipeline.stages import STAGES
 
 ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
@@ -16,6 +18,12 @@ ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 def group(**sampling):
     """The group of a job with this sampling."""
     return generate_group(generation(sampling=Sampling(**sampling)), ID)
+
+
+def generate_group(job, job_id):
+    """The group that a job is answered in."""
+    (generate,) = (stage for stage in STAGES if stage.name == "generate")
+    return generate.group_of(job, job_id, job.model)
 
 
 def test_greedy_jobs_share_whatever_greedy_ignores():
@@ -60,9 +68,3 @@ def test_every_job_costs_something(job):
 def test_tokens_are_guessed_by_words_digits_and_signs(text, tokens):
     """Words, each digit and each other sign; a long word is several."""
     assert estimate_tokens(evaluation(input=text, output="")) == tokens + 1
-
-
-def test_queues_are_those_of_roles_and_models():
-    """One queue a model, one for each role without."""
-    assert queues(["a", "b"]) == ["moderate", "judge", "model.a", "model.b"]
-    assert [is_model_queue(name) for name in queues(["a"])] == [False, False, True]

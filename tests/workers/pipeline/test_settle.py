@@ -4,19 +4,22 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Category, ExactMatch, Output, Result, Rubric, Topic, Usage
+from headrace_schemas import Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
-from headrace_workers.identity import event_id
-from headrace_workers.ledger.complete import Advanced, Postponed
+from headrace_workers.identity import end_id, said_id
+from headrace_workers.ledger.complete import Advanced, Parked, Postponed
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
-from headrace_workers.ledger.tables import NEVER
-from headrace_workers.pipeline.outcome import Dead, Done, Retry
-from headrace_workers.pipeline.settle import Conditions, backoff, failed, settle, task_of
+from headrace_workers.ledger.tables import NEVER, TROUBLES
+from headrace_workers.pipeline.carried import pack
+from headrace_workers.pipeline.retry import RetrySchedule
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.settle import Conditions, failed, settle, task_of
+from headrace_workers.pipeline.stage import Stage, Weight
+from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Row, Wait
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000
@@ -30,16 +33,16 @@ def row(**changes):
         "traceparent": "00-trace", "correlationid": "corr", "replays": 0,
         "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
         "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
-        "turn": 77, "tokens": 12,
+        "turn": 77, "tokens": 12, "ordinal": 0, "context": None,
     }  # fmt: skip
     return StepRow(**(known | changes))
 
 
-def settled(outcome, stage="generate", judge_model=None, max_attempts=3, **changes):
+def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes):
     """Settle one outcome of a group of one."""
     given_row = row(**changes)
     started = Started(1, "model.echo", stage, "g", False, 12, NOW, (given_row,))
-    conditions = Conditions(max_attempts=max_attempts, judge_model=judge_model, random=random.Random(1), ran_ms=250.04)
+    conditions = Conditions(pipeline or Pipeline(), max_attempts, random.Random(1), ran_ms=250.04)
     return settle(started, given_row, task_of(given_row), outcome, conditions)
 
 
@@ -48,6 +51,21 @@ def output(**changes):
     known = {"job_id": JOB_ID, "tenant": "shop", "text": "hello", "finish_reason": "stop", "model": "echo",
              "quantization": "none", "usage": Usage(prompt_tokens=1, completion_tokens=1)}  # fmt: skip
     return Output(**(known | changes))
+
+
+def moderated(**changes):
+    """What a moderate step says."""
+    fields = {name: value for name, value in output() if name != "stages"}
+    return Moderated(**fields | {"moderation": ModerationVerdict(action="allow")} | changes)
+
+
+def stub(tasks):
+    """A step that nobody runs here."""
+    raise AssertionError(tasks)
+
+
+# Two stages that take what `generate` and `moderate` say.
+TWICE = (*STAGES[:2], Stage(name="again", takes=(Output,), step=stub))
 
 
 def result():
@@ -83,8 +101,8 @@ def test_a_step_carries_all_of_what_came_before_it():
 
 def test_a_clock_that_was_set_back_gives_no_negative_times():
     """Nor is an attempt counted that nobody counted."""
-    done = settled(Done(result()), stage="judge", ready_at=NOW + 5_000, accepted_at=NOW + 9_000, attempts=0)
-    receipt = decode_value("headrace.result.v1", done.records[-1].value)
+    done = settled(Ended(result()), stage="judge", ready_at=NOW + 5_000, accepted_at=NOW + 9_000, attempts=0)
+    receipt = decode_value("headrace.result.v1", done.end.value)
     (record,) = receipt.stages
     assert (record.waited_ms, record.attempt, receipt.total_ms) == (0, 1, 0.0)
 
@@ -110,10 +128,10 @@ def test_the_record_of_a_stage_is_added_to_those_before():
     assert (record.stage, record.attempt, record.waited_ms, record.ran_ms, record.group_size) == (
         "generate", 2, 1_500, 250.0, 1,
     )  # fmt: skip
-    last = settled(Done(result().model_copy(update={"stages": event.stages})), stage="judge")
-    receipt = decode_value("headrace.result.v1", last.records[-1].value)
+    last = settled(Ended(result()), stage="judge", payload=first, event_type="headrace.output.v1")
+    receipt = decode_value("headrace.result.v1", last.end.value)
     assert [record.stage for record in receipt.stages] == ["generate", "judge"]
-    assert (receipt.total_ms, last.following) == (2_250.0, ())
+    assert (receipt.total_ms, last.following, last.records) == (2_250.0, (), ())
 
 
 def test_an_events_id_is_the_same_however_often_it_is_made():
@@ -121,30 +139,12 @@ def test_an_events_id_is_the_same_however_often_it_is_made():
     ids = [
         settled(Done(output(text=text)), attempts=n).records[-1].headers["ce_id"] for text, n in (("a", 1), ("b", 2))
     ]
-    assert ids == [event_id(JOB_ID, "headrace.output.v1")] * 2
-    assert settled(Done(output()), replays=1).records[-1].headers["ce_id"] not in ids
-
-
-def test_the_judge_waits_where_its_model_is():
-    """A rubric goes to the queue of the judge's model, anything else to any judge."""
-    moderated_type = "headrace.output.v1"
-    for job, judge, queue in (
-        (generation(criteria=(ExactMatch(),), reference="r"), "big", "judge"),
-        (generation(criteria=(Rubric(question="Kind?"),)), "big", "model.big"),
-        (generation(criteria=(Rubric(question="Kind?"),)), None, "model.echo"),
-        (generation(criteria=(Rubric(question="Kind?", model="own"),)), "big", "model.own"),
-    ):
-        moderated = _moderated()
-        done = settled(Done(moderated), stage="moderate", judge_model=judge, job_payload=encode_value(job),
-                       payload=encode_value(output()), event_type=moderated_type)  # fmt: skip
-        assert done.following[0].queue == queue
-
-
-def _moderated():
-    from headrace_schemas import Moderated, ModerationVerdict
-
-    fields = {name: value for name, value in output() if name != "stages"}
-    return Moderated(**fields, moderation=ModerationVerdict(action="allow"))
+    assert ids == [said_id(JOB_ID, "generate", 0, 0)] * 2
+    others = [
+        settled(Done(output()), replays=1), settled(Done(output()), ordinal=1),
+        settled(Done(output(), also=(output(),))), settled(Done(output()), stage="moderate", pipeline=Pipeline(TWICE)),
+    ]  # fmt: skip
+    assert len({*ids, *(other.records[-1].headers["ce_id"] for other in others)}) == 5
 
 
 def test_retry_waits_at_least_as_long_as_was_asked():
@@ -179,7 +179,7 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
     """As one that said so itself, without an answer for the end."""
     given = row(attempts=2)
     started = Started(1, "model.echo", "generate", "g", False, 12, NOW, (given,))
-    conditions = Conditions(max_attempts=3, judge_model=None, random=Highest(), ran_ms=0.0)
+    conditions = Conditions(Pipeline(), max_attempts=3, random=Highest(), ran_ms=0.0)
     assert failed(started, given, "it broke", conditions) == Postponed(JOB_ID, 2_000, "it broke")
     dead = failed(started, row(attempts=3), "it broke", conditions)
     assert isinstance(dead, Burial)
@@ -191,12 +191,12 @@ def test_a_step_whose_worker_failed_around_it_is_tried_again():
 )
 def test_what_is_known_without_the_step_is_sent_in_the_end(end):
     """A step that said so ends in a receipt rather than in `dead`, with its own record in it; before, it is tried."""
-    retry = Retry("busy", after=60.0, otherwise=result())
+    retry = Retry("busy", after=60.0, otherwise=Ended(result()))
     assert isinstance(settled(retry, stage="judge", attempts=2), Postponed)
     last = settled(retry, stage="judge", **end)
     assert isinstance(last, Advanced)
-    assert (last.records[-1].topic, last.following) == (Topic.RESULTS, ())
-    receipt = decode_value("headrace.result.v1", last.records[-1].value)
+    assert (last.end.topic, last.following) == (Topic.RESULTS, ())
+    receipt = decode_value("headrace.result.v1", last.end.value)
     assert [(record.stage, record.attempt) for record in receipt.stages] == [("judge", end.get("attempts", 1))]
     assert receipt.total_ms == 2_250.0
 
@@ -207,13 +207,13 @@ def test_dead_keeps_the_job_as_it_came(kind):
     payload = encode_value(generation() if kind == "generation" else evaluation())
     dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload)
     assert isinstance(dead, Burial)
-    assert (dead.id, dead.job_id, dead.stage) == (event_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
+    assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
     assert (dead.value, str(dead.topic), dead.tenant) == (payload, f"jobs.{kind}", "shop")
     assert (dead.category, dead.reason, dead.attempts) == (Category.PERMANENT, "no", 1)
     assert (dead.traceparent, dead.correlationid) == ("00-trace", "corr")
     assert (dead.origin.traceparent, dead.origin.correlationid) == ("00-trace", "corr")
     again = settled(Dead(Category.PERMANENT, "no"), replays=1)
-    assert again.id == event_id(JOB_ID, "headrace.dead.v1", 1)
+    assert again.id == end_id(JOB_ID, "headrace.dead.v1", 1)
 
 
 class Highest(random.Random):
@@ -224,20 +224,101 @@ class Highest(random.Random):
         return b
 
 
-def test_the_bound_of_a_delay_doubles_up_to_a_minute():
-    """From a second."""
-    assert [backoff(n, Highest()) for n in range(9)] == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+def test_what_is_not_published_goes_on_with_the_job():
+    """Context of all stages before, and the records of those that said nothing; the event is the one that came."""
+    before = Stage(name="look", takes=(type(generation()),), step=stub)
+    pipeline = Pipeline((before, *STAGES))
+    done = settled(Done(context={"found": [1, "é"]}), stage="look", pipeline=pipeline, context=pack({"a": 1}, ()))
+    assert done.records == ()
+    (following,) = done.following
+    assert (following.stage, following.payload, following.event_type) == (
+        "generate", None, "headrace.job.generation.v1",
+    )  # fmt: skip
+    assert following.read_bytes == len(row().job_payload) + len(following.context)
+    task = settled_task(context=following.context)
+    assert (task.context, task.event) == ({"a": 1, "found": [1, "é"]}, task.job)
+    assert [record.stage for record in task.stages] == ["look"]
+    answer = settled(Done(output()), pipeline=pipeline, context=following.context)
+    event = decode_value("headrace.output.v1", answer.records[-1].value)
+    assert [record.stage for record in event.stages] == ["look", "generate"]
+    assert settled_task(context=answer.following[0].context).context == {"a": 1, "found": [1, "é"]}
+    assert settled_task(context=answer.following[0].context).stages == ()  # they are in the event now
 
 
-@given(attempts=st.integers(0, 10_000), seed=st.integers())
-def test_backoff_is_full_jitter_within_bounds(attempts, seed):
-    """Between nothing and a bound that doubles with each attempt, a minute at most."""
-    assert 0 <= backoff(attempts, random.Random(seed)) <= min(60.0, 2.0 ** max(0, min(attempts, 20) - 1))
+def test_a_step_without_context_writes_none():
+    """It would be read and copied with every step."""
+    assert settled(Done(output())).following[0].context is None
 
 
-def test_backoff_spreads():
-    """Jobs that failed together do not come back together, and later attempts wait longer on average."""
-    chance = random.Random(3)
-    means = [sum(backoff(attempt, chance) for _ in range(500)) / 500 for attempt in (1, 4, 12)]
-    assert means == sorted(means)
-    assert len({backoff(1, chance) for _ in range(50)}) == 50
+def test_several_events_are_published_in_order():
+    """The last of them is what the job goes on with."""
+    done = settled(Done(output(text="b"), also=(output(text="a"),)))
+    assert [decode_value("headrace.output.v1", record.value).text for record in done.records] == ["a", "b"]
+    assert done.following[0].payload == done.records[-1].value
+    ended = settled(Ended(result(), also=(moderated(),)), stage="judge")
+    assert [record.topic for record in ended.records] == [Topic.MODERATED]
+    assert (ended.end.topic, ended.following) == (Topic.RESULTS, ())
+
+
+def test_a_job_that_is_sent_back_begins_a_new_round():
+    """The same stage may run again for it; forward it stays in its round."""
+    back = settled(Done(to="generate"), stage="moderate", ordinal=1, payload=encode_value(output()),
+                   event_type="headrace.output.v1")  # fmt: skip
+    (following,) = back.following
+    assert (following.stage, following.ordinal, following.queue) == ("generate", 2, "model.echo")
+    assert settled(Done(output()), ordinal=2).following[0].ordinal == 2
+
+
+def test_a_job_that_goes_round_in_a_circle_is_dead():
+    """It would do so for ever."""
+    assert isinstance(settled(Done(to="generate"), ordinal=99), Advanced)
+    dead = settled(Done(to="generate"), ordinal=100)
+    assert isinstance(dead, Burial)
+    assert "back to 'generate' more than 100 times" in dead.reason
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [(Done(result()), "no stage that takes Result"), (Done(output(), to="cook"), "the stage 'cook', which is none")],
+)
+def test_a_job_that_nobody_takes_is_dead(outcome, words):
+    """An end is said, not inferred: whoever forgets to say it finds out."""
+    dead = settled(outcome, stage="judge")
+    assert isinstance(dead, Burial)
+    assert (dead.category, dead.stage) == (Category.PERMANENT, "judge")
+    assert words in dead.reason
+
+
+def test_a_step_may_wait_for_another_job_or_be_held():
+    """Neither is an attempt."""
+    assert settled(Wait("other", "it answers the same")) == Parked(JOB_ID, "it answers the same", "other")
+    assert settled(Held("a person must look")) == Parked(JOB_ID, "a person must look", None)
+
+
+def test_rows_are_written_with_what_they_belong_to():
+    """In the transaction that completes the step."""
+    rows = (Row(TROUBLES, {"holder": "a"}),)
+    assert settled(Done(output(), rows=rows)).rows == rows
+    assert settled(Ended(result(), rows=rows), stage="judge").rows == rows
+
+
+def test_what_a_model_could_not_is_tried_elsewhere_at_once():
+    """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
+    own = Stage(name="generate", takes=(type(generation()),), step=stub, weight=Weight.MODEL, model=lambda *_: "echo",
+                elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))  # fmt: skip
+    pipeline = Pipeline((own, *STAGES[1:]))
+    retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
+    assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
+    assert settled(Retry("busy", after=9.0), pipeline=pipeline) == Postponed(JOB_ID, 9_000, "busy")
+    assert isinstance(settled(retry, pipeline=pipeline, attempts=3), Burial)
+    assert settled(retry) == Postponed(JOB_ID, 9_000, "too hard")
+
+
+def test_a_stage_has_a_schedule_of_its_own():
+    """Attempts and delays are values of the stage."""
+    patient = Stage(
+        name="generate", takes=(), step=stub, retry=RetrySchedule(first=3_600.0, longest=3_600.0, attempts=9)
+    )
+    later = settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=8)
+    assert isinstance(later, Postponed)
+    assert isinstance(settled(Retry("busy"), pipeline=Pipeline((patient,)), attempts=9), Burial)

@@ -16,10 +16,10 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.pipeline.outcome import Dead, Done, Retry
-from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Completion, Request
 from headrace_workers.steps.generate import generate
+from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.steps.task import Task
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f1{}"
 

@@ -19,9 +19,9 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.pipeline.task import Task
 from headrace_workers.steps.judge import judge
+from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
+from headrace_workers.steps.task import Task
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ def moderated_task(
 
 
 def receipt(outcome: Outcome) -> Result:
-    assert isinstance(outcome, Done)
+    assert isinstance(outcome, Ended)
     assert isinstance(outcome.event, Result)
     return outcome.event
 
@@ -143,8 +143,8 @@ def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
     job = generation(Contains(text="email"), KIND, idempotency_key="k")
     (outcome,) = judge([moderated_task(job)], generator=JudgeModel(lambda *_: Unavailable("later")))
     assert isinstance(outcome, Retry)
-    assert isinstance(outcome.otherwise, Result)
-    judged = outcome.otherwise
+    assert isinstance(outcome.otherwise, Ended)
+    judged = outcome.otherwise.event
     assert (judged.status, judged.text, judged.idempotency_key) == ("completed", "Write [EMAIL]", "k")
     contains, rubric = judged.judge.scores
     assert (contains.value, rubric.value, rubric.reason) == (1.0, None, "given up: later")

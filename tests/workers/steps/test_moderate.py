@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from headrace_schemas import Category, Finding, GenerationJob, HeadraceError, Moderated, Output, StageRecord, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.pipeline.outcome import Dead, Done, Retry
-from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Moderation
 from headrace_workers.steps.moderate import moderate
+from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.steps.task import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = GenerationJob(model="m", prompt="hello")

@@ -27,10 +27,11 @@ from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import LedgerRefused, writing
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
-from headrace_workers.pipeline.outcome import Dead, Done, Retry
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
+from headrace_workers.steps.outcome import Dead, Done, Retry
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
@@ -54,9 +55,9 @@ def ledger(tmp_path):
 def runner(ledger, step, tasks=None, **settings):
     """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
-    steps = {("model.echo", stage): step for stage in ("generate", "judge")}
+    steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
     return Runner(
-        ledger=ledger, work=Work(steps, settings, SystemClock()), settings=settings,
+        ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
         bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
         hand_out=HandOut(

@@ -18,8 +18,10 @@ from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.pipeline.grouping import Job, estimate_tokens
-from headrace_workers.pipeline.stages import models_of, stages_after
+from headrace_workers.pipeline.grouping import estimate_tokens
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Weight
+from headrace_workers.steps.task import Job
 
 _TRACEPARENT_LENGTH = 64
 
@@ -39,10 +41,10 @@ class KnownModels(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What acceptance depends on: the models there are, the judge's model, and the time by the ledger's clock (ms)."""
+    """What acceptance depends on: the models there are, the pipeline, and the time by the ledger's clock (ms)."""
 
     models: KnownModels
-    judge_model: str | None
+    pipeline: Pipeline
     now: int
 
 
@@ -99,7 +101,7 @@ def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
     for deadline in (job.deadline, envelope.expirytime):
         if deadline is not None and _ms(deadline) <= rules.now:
             raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")
-    for alias in sorted(models_of(job, rules.judge_model)):
+    for alias in sorted(rules.pipeline.models_of(job)):
         if alias not in rules.models:
             known = ", ".join(rules.models.aliases()) or "none"
             raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
@@ -109,26 +111,25 @@ def _new_job(record: Record, envelope: Envelope, job: Job, rules: Rules) -> NewJ
     job_id = job.job_id(envelope.id)
     tokens = _tokens(job, rules.models)
     deadline = min((_ms(d) for d in (job.deadline, envelope.expirytime) if d is not None), default=NEVER)
-    steps = []
-    for stage in stages_after(record.topic):
-        route = stage.route(job, job_id, rules.judge_model)
-        steps.append(
-            NewStep(
-                job_id=job_id,
-                stage=stage.name,
-                queue=route.queue,
-                group_key=route.group,
-                lane=INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH,
-                rank=9 - job.priority,
-                deadline=deadline,
-                turn=0,
-                tokens=tokens,
-                event_type=envelope.type,
-            )
-        )
+    route = rules.pipeline.next_step(job_id, job, job)
+    if route is None:
+        raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")
+    step = NewStep(
+        job_id=job_id,
+        stage=route.stage.name,
+        queue=route.queue,
+        group_key=route.group,
+        sized=route.stage.weight is Weight.MODEL,
+        lane=INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH,
+        rank=9 - job.priority,
+        deadline=deadline,
+        turn=0,
+        tokens=tokens,
+        event_type=envelope.type,
+    )
     kind = "generation" if isinstance(job, GenerationJob) else "evaluation"
     return NewJob(
-        job_id, job.tenant, kind, record.value or b"", record, tuple(steps), _trace(envelope), envelope.correlationid
+        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid
     )
 
 

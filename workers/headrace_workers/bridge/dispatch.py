@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.pipeline.grouping import is_model_queue, queues
+from headrace_workers.pipeline.routing import Pipeline, Queue
+from headrace_workers.pipeline.stage import Weight
 from headrace_workers.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
@@ -25,6 +26,7 @@ class Dispatch:
         *,
         ledger: Ledger,
         tasks: TaskQueue,
+        pipeline: Pipeline,
         aliases: Callable[[], Iterable[str]],
         bridge: str,
         lease_ms: int,
@@ -34,6 +36,7 @@ class Dispatch:
     ) -> None:
         self._ledger = ledger
         self._tasks = tasks
+        self._pipeline = pipeline
         self._aliases = aliases
         self._bridge = bridge
         self._lease_ms = lease_ms
@@ -44,8 +47,9 @@ class Dispatch:
 
     def once(self) -> int:
         """Send what there is room for; the number of groups sent."""
-        lanes = [(name, lane) for name in queues(sorted(self._aliases())) for lane in (INTERACTIVE, BATCH)]
-        wanted = self._wanted(self._tasks.waiting(lanes))
+        queues = {queue.name: queue for queue in self._pipeline.queues(sorted(self._aliases()))}
+        lanes = [(name, lane) for name in queues for lane in (INTERACTIVE, BATCH)]
+        wanted = self._wanted(queues, self._tasks.waiting(lanes))
         if not wanted:
             return 0
         claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
@@ -62,22 +66,22 @@ class Dispatch:
         if claim.lane == INTERACTIVE:
             self._overtaken[claim.queue] = self._overtaken.get(claim.queue, 0) + 1
 
-    def _wanted(self, waiting: Mapping[tuple[str, int], int]) -> list[Wanted]:
+    def _wanted(self, queues: Mapping[str, Queue], waiting: Mapping[tuple[str, int], int]) -> list[Wanted]:
         wanted = []
         for (name, lane), count in waiting.items():
             room = self._depth - count
             if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
                 room = max(1, room)  # what waits there is being overtaken: one more, which will not be
             if room > 0:
-                wanted.append(self._want(name, lane, room))
+                wanted.append(self._want(queues[name], lane, room))
         return wanted
 
-    def _want(self, queue: str, lane: int, room: int) -> Wanted:
-        if not is_model_queue(queue):
-            return Wanted(queue, lane, room, self._group_size * _LIGHT)
+    def _want(self, queue: Queue, lane: int, room: int) -> Wanted:
+        if queue.weight is not Weight.MODEL:
+            return Wanted(queue.name, lane, room, self._group_size * _LIGHT)
         if lane == INTERACTIVE:
-            return Wanted(queue, lane, room, self._group_size)
-        return Wanted(queue, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
+            return Wanted(queue.name, lane, room, self._group_size)
+        return Wanted(queue.name, lane, room, self._group_size, self._group_size * _WINDOW, self._linger_ms)
 
     def _goes_ahead(self, claim: Claim) -> bool:
         """Whether a claim is the floor of batch work, which goes ahead of interactive work."""

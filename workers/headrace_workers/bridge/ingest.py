@@ -20,6 +20,7 @@ from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
 from headrace_workers.log import Action, log
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
 from headrace_workers.wire.hand_out import HandOut, alone
@@ -44,7 +45,7 @@ class Ingest:
         prefix: str,
         ledger: Ledger,
         models: KnownModels,
-        judge_model: str | None,
+        pipeline: Pipeline,
         max_active: int,
         clock: Clock,
         troubles: Troubles,
@@ -54,7 +55,7 @@ class Ingest:
         self._prefix = prefix
         self._ledger = ledger
         self._models = models
-        self._judge_model = judge_model
+        self._pipeline = pipeline
         self._max_active = max_active
         self._clock = clock
         self._troubles = troubles
@@ -122,7 +123,7 @@ class Ingest:
             self._uncommitted_since = None
 
     def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
-        rules = Rules(self._models, self._judge_model, self._ledger_time.ms())
+        rules = Rules(self._models, self._pipeline, self._ledger_time.ms())
         decided = [accept(record, rules) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]

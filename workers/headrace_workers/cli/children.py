@@ -12,6 +12,8 @@ from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses
 from headrace_workers.health import last_sign
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import MODEL_ROLE
 from headrace_workers.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
@@ -41,7 +43,8 @@ def children_of(
         commands: dict[str, tuple[str, ...]] = {
             f"generate-{model}": ("worker", "--role", "generate", "--model", model) for model in models
         }
-        commands["moderate-judge"] = ("worker", "--role", "moderate", "--role", "judge")
+        light = [role for role in Pipeline().roles if role != MODEL_ROLE]
+        commands["-".join(light)] = ("worker", *(word for role in light for word in ("--role", role)))
         commands["bridge"] = ("bridge",)
         return _started_together(home.absolute(), commands, env)
 

@@ -51,7 +51,7 @@ class LedgerJobs:
 
     def queues(self, job_ids: Collection[str]) -> set[str]:
         """The queues in which steps of them stand, or out of which they run."""
-        unfinished = STEPS.c.state.in_(("ready", "waiting", "leased"))
+        unfinished = STEPS.c.state.in_(("ready", "waiting", "parked", "held", "leased"))
         found: set[str] = set()
         for chunk in _chunks(job_ids):
             query = select(STEPS.c.queue).where(STEPS.c.job_id.in_(chunk), unfinished).distinct()

@@ -69,15 +69,15 @@ def worker(
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.pipeline.roles import queues_of, roles_of
-    from headrace_workers.worker.process import run_worker
+    from headrace_workers.main import pipeline_of, serve
 
-    roles = roles_of(role)
-    queues_of(roles, model)
     settings = Settings.from_env()
+    pipeline = pipeline_of(settings)
+    roles = pipeline.roles_of(role)
+    pipeline.queues_of(roles, model)
     require_current(connect(settings.ledger))
     with watched("worker", settings) as progress:
-        code = run_worker(settings, roles, model, progress, concurrency=concurrency)
+        code = serve(settings, roles, model, progress, concurrency=concurrency)
     raise typer.Exit(code)
 
 

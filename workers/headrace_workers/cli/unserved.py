@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
-from headrace_workers.pipeline.grouping import model_of
+from headrace_workers.pipeline.stage import model_of
 
 _LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
 

@@ -7,11 +7,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select, update
 
 from headrace_schemas import Category, JobCancelled
-from headrace_workers.identity import event_id
+from headrace_workers.identity import end_id
 from headrace_workers.ledger.database import among, clock, insert, locks_rows
-from headrace_workers.ledger.dead import Burial, end_jobs
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.ends import end
 from headrace_workers.ledger.leases import hold
-from headrace_workers.ledger.outbox import Outgoing, outgoing, put
+from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.tables import JOBS, STEPS
@@ -19,7 +20,7 @@ from headrace_workers.ledger.tables import JOBS, STEPS
 CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
 
 _EVENT_TYPE = "headrace.job.cancelled.v1"
-_LIVE = ("ready", "waiting", "leased")
+_LIVE = ("ready", "waiting", "parked", "held", "leased")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
     _let_go(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    end_jobs(connection, "cancelled", list(granted.items()), now)
-    put(connection, granted.values())
+    end(connection, "cancelled", list(granted.items()), now, dict.fromkeys(granted, True))
     return outcomes
 
 
@@ -101,7 +101,7 @@ def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
 def _record(wish: Cancellation, job: Any, now: int) -> Outgoing:
     return outgoing(
         JobCancelled(job_id=wish.job_id, tenant=wish.tenant, reason=wish.reason),
-        event_id=event_id(wish.job_id, _EVENT_TYPE, job.replays),
+        event_id=end_id(wish.job_id, _EVENT_TYPE, job.replays),
         job_id=wish.job_id,
         traceparent=wish.traceparent,
         correlationid=job.correlationid or wish.correlationid,

@@ -151,6 +151,7 @@ def _lease(dialect: str) -> Update:
         .where(
             one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs")),
             STEPS.c.stage == bindparam("at"),
+            STEPS.c.state == "ready",
         )
         .values(state="leased", claim_id=bindparam("claim"), attempts=STEPS.c.attempts + 1)
     )

@@ -7,48 +7,69 @@ its claim, any other by whoever holds its job, so that no two wait for each othe
 free (a bridge that claims, a delay that ends) does without.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, String, Table, bindparam, delete, func, select, update
 
-from headrace_schemas.events import JobEvent
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
-from headrace_workers.ledger.dead import Burial, active, bury, end_jobs
+from headrace_workers.ledger.dead import Burial, bury
+from headrace_workers.ledger.ends import active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.sizing import next_budget
-from headrace_workers.ledger.steps import NewStep
+from headrace_workers.ledger.steps import NewStep, parked_state
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
-    """The step is done: publish `records`, in order, and make `following`. With `ends` the last record ends the job.
+class Row:
+    """A row that is written in the transaction that completes a step. One whose key is there already is passed over."""
 
-    `event` is what the last record tells, for a worker that goes on with it.
+    table: Table
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """The step is done: publish `records`, in order, write `rows`, and make `following`. `end` is the job's terminal
+    record, and goes last.
+
+    `event` is what the job goes on with, for a worker that does so at once.
     """
 
     job_id: str
-    records: tuple[Outgoing, ...]
+    records: tuple[Outgoing, ...] = ()
     following: tuple[NewStep, ...] = ()
-    ends: bool = False
-    event: JobEvent | None = field(default=None, compare=False, repr=False)
+    rows: tuple[Row, ...] = ()
+    end: Outgoing | None = None
+    event: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Not now: ready again after `delay_ms`."""
+    """Not now: ready again after `delay_ms`; with `queue` and `group_key`, there."""
 
     job_id: str
     delay_ms: int
     reason: str
+    queue: str | None = None
+    group_key: str | None = None
 
 
-Settled = Advanced | Postponed | Burial
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it."""
+
+    job_id: str
+    reason: str
+    waits_for: str | None = None
+
+
+Settled = Advanced | Postponed | Parked | Burial
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +88,26 @@ _END = (
 _POSTPONE = (
     update(STEPS)
     .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
-    .values(state="waiting", claim_id=None, ready_at=bindparam("due"), reason=bindparam("why"))
+    .values(
+        state="waiting",
+        claim_id=None,
+        ready_at=bindparam("due"),
+        reason=bindparam("why"),
+        queue=func.coalesce(bindparam("other_queue", type_=String), STEPS.c.queue),
+        group_key=func.coalesce(bindparam("other_group", type_=String), STEPS.c.group_key),
+    )
+)
+_PARK = (
+    update(STEPS)
+    .where(STEPS.c.claim_id == bindparam("claim"), STEPS.c.job_id == bindparam("job"))
+    .values(
+        state=bindparam("how"),
+        claim_id=None,
+        attempts=STEPS.c.attempts - 1,
+        ready_at=bindparam("since"),
+        reason=bindparam("why"),
+        waits_for=bindparam("whom"),
+    )
 )
 
 
@@ -77,7 +117,14 @@ def _done(dialect: str) -> Any:
     return (
         update(STEPS)
         .where(STEPS.c.claim_id == bindparam("claim"), one_of(dialect, STEPS.c.job_id, jobs))
-        .values(state="done", claim_id=None, payload=None, started_at=bindparam("began"), ended_at=bindparam("ended"))
+        .values(
+            state="done",
+            claim_id=None,
+            payload=None,
+            context=None,
+            started_at=bindparam("began"),
+            ended_at=bindparam("ended"),
+        )
         .returning(STEPS.c.job_id)
     )
 
@@ -96,11 +143,13 @@ def complete(
     if head is None:
         return None
     group_key, full, tokens, started_at, size, now = head
-    ended = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
-    settled = [item for item in settled if item.job_id in ended or not _ends(item)]
-    done = _advance(connection, claim_id, [item for item in settled if isinstance(item, Advanced)], started_at, now)
+    alive = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
+    settled = [item for item in settled if item.job_id in alive or not _ends(item)]
+    advanced = [item for item in settled if isinstance(item, Advanced)]
+    done = _advance(connection, claim_id, advanced, started_at, now, alive)
     handed_out = hand_out(connection, [step for item in done.values() for step in item.following], room, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
+    later += _park(connection, claim_id, [item for item in settled if isinstance(item, Parked)], now)
     dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
     if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
@@ -113,11 +162,16 @@ def complete(
 
 def _ends(item: Settled) -> bool:
     """Whether it ends its job."""
-    return isinstance(item, Burial) or (isinstance(item, Advanced) and item.ends)
+    return isinstance(item, Burial) or (isinstance(item, Advanced) and item.end is not None)
 
 
 def _advance(
-    connection: Connection, claim_id: int, done: list[Advanced], started_at: int, now: int
+    connection: Connection,
+    claim_id: int,
+    done: list[Advanced],
+    started_at: int,
+    now: int,
+    alive: Mapping[str, bool],
 ) -> dict[str, Advanced]:
     """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
     claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
@@ -127,8 +181,9 @@ def _advance(
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
     held = frozenset(connection.execute(_done(connection.dialect.name), parameters).scalars())
     done = [item for item in done if item.job_id in held]
-    end_jobs(connection, "done", [(item.job_id, item.records[-1]) for item in done if item.ends], now)
     put(connection, [record for item in done for record in item.records])
+    _write_rows(connection, [row for item in done for row in item.rows])
+    end(connection, "done", [(item.job_id, item.end) for item in done if item.end is not None], now, alive)
     return {item.job_id: item for item in done}
 
 
@@ -137,11 +192,45 @@ def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now
         connection.execute(
             _POSTPONE,
             [
-                {"claim": claim_id, "job": item.job_id, "due": now + item.delay_ms, "why": item.reason[:2_000]}
+                {
+                    "claim": claim_id,
+                    "job": item.job_id,
+                    "due": now + item.delay_ms,
+                    "why": item.reason[:2_000],
+                    "other_queue": item.queue,
+                    "other_group": item.group_key,
+                }
                 for item in later
             ],
         )
     return len(later)
+
+
+def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int) -> int:
+    """Put these steps aside. What they wait for may have ended meanwhile: then they are ready again at once."""
+    if parked:
+        connection.execute(
+            _PARK,
+            [
+                {
+                    "claim": claim_id,
+                    "job": item.job_id,
+                    "how": parked_state(item.waits_for),
+                    "since": now,
+                    "why": item.reason[:2_000],
+                    "whom": item.waits_for,
+                }
+                for item in parked
+            ],
+        )
+        waited_for = [item.waits_for for item in parked if item.waits_for is not None]
+        wake(connection, ended(connection, waited_for))
+    return len(parked)
+
+
+def _write_rows(connection: Connection, rows: list[Row]) -> None:
+    for row in rows:
+        connection.execute(insert(connection, row.table).values(dict(row.values)).on_conflict_do_nothing())
 
 
 def _bury(

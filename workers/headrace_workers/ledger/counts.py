@@ -84,7 +84,7 @@ def overview(connection: Connection) -> Overview:
 def _queues(connection: Connection) -> tuple[QueueCount, ...]:
     rows = connection.execute(
         select(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state, func.count().label("steps"))
-        .where(STEPS.c.state.in_(("ready", "waiting", "leased")))
+        .where(STEPS.c.state.in_(("ready", "waiting", "parked", "held", "leased")))
         .group_by(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state)
     ).all()
     found: dict[tuple[str, str, int], list[int]] = {}

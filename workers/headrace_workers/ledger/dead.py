@@ -4,17 +4,16 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
-from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from headrace_schemas import Category, DeadLetter, Topic
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
-from headrace_workers.identity import event_id
-from headrace_workers.ledger.database import bindparam_of, insert, one_of
-from headrace_workers.ledger.outbox import Outgoing, outgoing, put
-from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.identity import end_id
+from headrace_workers.ledger.database import insert
+from headrace_workers.ledger.ends import active, end
+from headrace_workers.ledger.outbox import Outgoing, outgoing
+from headrace_workers.ledger.tables import DEAD_LETTERS, STEPS
 
 _MAX_REASON = 2_000
 
@@ -120,49 +119,6 @@ def letter_row(burial: Burial, now: int) -> dict[str, object]:
     }
 
 
-@lru_cache
-def _active(dialect: str) -> Select[Any]:
-    jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
-    query = select(JOBS.c.id).where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active").order_by(JOBS.c.id)
-    return query.with_for_update() if dialect == "postgresql" else query
-
-
-_END_JOB = (
-    update(JOBS)
-    .where(JOBS.c.id == bindparam("job"))
-    .values(
-        state=bindparam("how"), ended_at=bindparam("ended"), terminal=bindparam("event"),
-        terminal_type=bindparam("event_type"),
-    )
-)  # fmt: skip
-
-
-def active(connection: Connection, job_ids: Sequence[str]) -> frozenset[str]:
-    """Which of these jobs have not ended, locked for this transaction. Lock order: claims, jobs, steps."""
-    if not job_ids:
-        return frozenset()
-    return frozenset(connection.execute(_active(connection.dialect.name), {"jobs": list(job_ids)}).scalars())
-
-
-def end_jobs(connection: Connection, state: str, terminals: Sequence[tuple[str, Outgoing]], now: int) -> None:
-    """Write the one terminal record of each of these active jobs. To publish it is the caller's."""
-    if not terminals:
-        return
-    connection.execute(
-        _END_JOB,
-        [
-            {
-                "job": job_id,
-                "how": state,
-                "ended": now,
-                "event": record.value,
-                "event_type": record.headers["ce_type"],
-            }
-            for job_id, record in terminals
-        ],
-    )
-
-
 def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozenset[str]:
     """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over."""
     alive = active(connection, [b.job_id for b in burials if b.job_id])
@@ -170,14 +126,14 @@ def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozens
     if not due:
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
-    end_jobs(connection, "dead", letters, now)
-    put(connection, [letter for _, letter in letters])
+    end(connection, "dead", letters, now, alive)
     connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [letter_row(b, now) for b in due])
     connection.execute(
         update(STEPS)
         .where(
             STEPS.c.job_id == bindparam("job"),
             STEPS.c.stage == bindparam("at"),
+            STEPS.c.state != "done",
         )
         .values(state="dead", claim_id=None, ended_at=now, reason=bindparam("why")),
         [{"job": b.job_id, "at": b.stage, "why": _clean(b.reason)} for b in due],
@@ -201,7 +157,7 @@ def job_burial(
 ) -> Burial:
     """The burial of an accepted job at one of its steps."""
     return Burial(
-        id=event_id(job_id, "headrace.dead.v1", replays),
+        id=end_id(job_id, "headrace.dead.v1", replays),
         job_id=job_id,
         tenant=tenant,
         category=category,

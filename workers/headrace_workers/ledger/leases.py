@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, case, delete, select, update
 
 from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.ledger.dead import active
+from headrace_workers.ledger.ends import active
 from headrace_workers.ledger.tables import CLAIMS, LOOKS, STEPS
 
 _REAP = "reap"  # the row of LOOKS
@@ -77,7 +77,12 @@ def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
     jobs = sorted(active(connection, job_ids))
     connection.execute(
         update(STEPS)
-        .where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage, STEPS.c.crashes > 0)
+        .where(
+            among(connection, STEPS.c.job_id, jobs),
+            STEPS.c.stage == stage,
+            STEPS.c.crashes > 0,
+            STEPS.c.ended_at.is_(None),
+        )
         .values(crashes=0)
     )
 

@@ -161,7 +161,7 @@ class Ledger:
 
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
-        for due in (recover.promote, recover.expire):
+        for due in (recover.promote, recover.wake_missed, recover.expire):
             with writing(self._engine) as tx:
                 due(tx)
         with writing(self._engine) as tx:

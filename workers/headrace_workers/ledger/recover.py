@@ -10,10 +10,11 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
-from headrace_workers.ledger.dead import Burial, active, bury, job_burial
+from headrace_workers.ledger.dead import Burial, bury, job_burial
+from headrace_workers.ledger.ends import active, wake
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
-from headrace_workers.ledger.tables import CLAIMS, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.ledger.tables import CLAIMS, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
 _MANY = 10_000  # of what costs little
@@ -44,9 +45,18 @@ def promote(connection: Connection) -> int:
         steps.setdefault(stage, []).append(job_id)
     for stage, jobs in steps.items():
         connection.execute(
-            update(STEPS).where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage).values(state="ready")
+            update(STEPS)
+            .where(among(connection, STEPS.c.job_id, jobs), STEPS.c.stage == stage, STEPS.c.state == "waiting")
+            .values(state="ready")
         )
     return sum(map(len, steps.values()))
+
+
+def wake_missed(connection: Connection) -> int:
+    """Make the steps ready that wait for a job which has ended: it did so while they began to wait."""
+    query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
+    missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
+    return wake(connection, sorted(set(missed)))
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:

@@ -29,6 +29,8 @@ class StepRow(NamedTuple):
     deadline: int
     turn: int
     tokens: int
+    ordinal: int
+    context: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ _COLUMNS = (
     STEPS.c.deadline,
     STEPS.c.turn,
     STEPS.c.tokens,
+    STEPS.c.ordinal,
+    STEPS.c.context,
     JOBS.c.state,
 )
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)

@@ -6,18 +6,38 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of a step in the transaction that makes it: it is done, or waits `delay_ms` for another attempt."""
+    """What came of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
+
+    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, or
+    until someone releases it.
+    """
 
     began_at: int  # ms by the ledger's clock
     delay_ms: int | None = None
     reason: str | None = None
+    waits_for: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The state of its step."""
+        if self.delay_ms is not None:
+            return "waiting"
+        if self.reason is None:
+            return "done"
+        return parked_state(self.waits_for)
+
+
+def parked_state(waits_for: str | None) -> str:
+    """The state of a step that waits for another job's end, or for a person."""
+    return "held" if waits_for is None else "parked"
 
 
 @dataclass(frozen=True, slots=True)
 class NewStep:
     """A step to be made ready. `payload` is None when the step reads the job itself.
 
-    With `tried` its first attempt is over: whoever made it did it at once.
+    A bridge forms the groups of one that is `sized`, so that they fit a model's time quantum. With `tried` its first
+    attempt is over: whoever made it did it at once.
     """
 
     job_id: str
@@ -31,7 +51,10 @@ class NewStep:
     tokens: int
     event_type: str
     payload: bytes | None = None
-    read_bytes: int = 0  # what a worker reads of it: job and event
+    context: bytes | None = None  # what stages before it handed on and did not publish
+    ordinal: int = 0  # how often the job has gone back to an earlier stage
+    sized: bool = False
+    read_bytes: int = 0  # what a worker reads of it: job, event and context
     tried: Tried | None = None
 
 
@@ -40,14 +63,13 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
     tried = step.tried
     if tried is None:
         state, ready_at = ("ready" if claim_id is None else "leased"), now
-    elif tried.delay_ms is None:
-        state, ready_at = "done", tried.began_at
     else:
-        state, ready_at = "waiting", now + tried.delay_ms
+        state, ready_at = tried.state, tried.began_at if tried.delay_ms is None else now + tried.delay_ms
     done = state == "done"
     return {
         "job_id": step.job_id,
         "stage": step.stage,
+        "ordinal": step.ordinal,
         "state": state,
         "queue": step.queue,
         "group_key": step.group_key,
@@ -56,13 +78,15 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "deadline": step.deadline,
         "turn": step.turn,
         "tokens": step.tokens,
-        "attempts": 0 if state == "ready" else 1,
+        "attempts": 0 if state in ("ready", "parked", "held") else 1,
         "ready_at": ready_at,
         "started_at": tried.began_at if tried else None,
         "ended_at": now if done else None,
         "claim_id": claim_id,
         "event_type": step.event_type,
         "payload": None if done else step.payload,
+        "context": None if done else step.context,
+        "waits_for": tried.waits_for if tried else None,
         "read_bytes": step.read_bytes,
         "reason": tried.reason if tried else None,
     }

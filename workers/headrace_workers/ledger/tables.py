@@ -36,7 +36,8 @@ _Key = Text().with_variant(String(64), "sqlite")
 IS_ACTIVE: Final = text("jobs.state = 'active'")
 IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
-MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting')")
+IS_PARKED: Final = text("steps.state = 'parked'")
+MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
 _ACTIVE = text("state = 'active'")
@@ -44,7 +45,9 @@ _READY = text("state = 'ready'")
 _WAITING = text("state = 'waiting'")
 _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
-_EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting')")
+_PARKED = text("state = 'parked'")
+_HELD = text("state = 'held'")
+_EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
 def _index_of_refused(name: str) -> Index:
@@ -83,7 +86,12 @@ STEPS: Final = Table(
     METADATA,
     Column("job_id", String(36), primary_key=True),
     Column("stage", String(32), primary_key=True),
-    Column("state", String(12), nullable=False),  # ready | waiting | leased | done | dead | cancelled
+    # How often the job had gone back to an earlier stage when it came here.
+    Column("ordinal", SmallInteger, primary_key=True, server_default=text("0")),
+    # ready | waiting (for its next attempt) | parked (for another job) | held (for a person) | leased
+    # | done | dead | cancelled
+    Column("state", String(12), nullable=False),
+    Column("waits_for", String(36)),  # of a step that is parked: the job whose end it waits for
     Column("queue", String(96), nullable=False),
     Column("group_key", String(256), nullable=False),
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
@@ -99,7 +107,9 @@ STEPS: Final = Table(
     Column("claim_id", BigInteger),
     Column("event_type", String(64), nullable=False),
     Column("payload", LargeBinary),  # the event that the step reads; absent when it is the job itself, or done
-    Column("read_bytes", Integer, nullable=False, server_default=text("0")),  # what a worker reads of it: job and event
+    Column("context", LargeBinary),  # JSON that goes on with the job and was not published; absent when done
+    # What a worker reads of it: job, event and context.
+    Column("read_bytes", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),  # of the last Retry or Dead
     Index(
         "steps_ready",
@@ -111,6 +121,8 @@ STEPS: Final = Table(
         "queue", "group_key", "lane", "rank", "deadline", "turn", "job_id",
         postgresql_where=_READY, sqlite_where=_READY,
     ),
+    Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
+    Index("steps_held", "ready_at", postgresql_where=_HELD, sqlite_where=_HELD),
     Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
     Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
     Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),

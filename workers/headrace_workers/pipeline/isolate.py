@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from headrace_schemas import Category, HeadraceError
 from headrace_workers.log import Action, log
-from headrace_workers.pipeline.outcome import Dead, Outcome, Retry, outcome_of
-from headrace_workers.pipeline.task import Task
+from headrace_workers.steps.outcome import Dead, Outcome, Retry, outcome_of
+from headrace_workers.steps.task import Task
 
 Step = Callable[[Sequence[Task]], Sequence[Outcome]]
 

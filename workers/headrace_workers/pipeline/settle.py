@@ -1,33 +1,35 @@
 """From what a step said about a task to what the ledger is to write. Pure."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord
-from headrace_schemas.codec import decode_value, topic_for, type_of
+from headrace_schemas.codec import decode_value, type_of
 from headrace_schemas.events import JobEvent
-from headrace_workers.identity import event_id
-from headrace_workers.ledger.complete import Advanced, Postponed, Settled
+from headrace_workers.identity import said_id
+from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.dead import Burial, job_burial
-from headrace_workers.ledger.outbox import outgoing
+from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.pipeline.stages import stages_after
-from headrace_workers.pipeline.task import Task
+from headrace_workers.pipeline.carried import pack, unpack
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Weight
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
+from headrace_workers.steps.task import Task
 
-_FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0  # seconds
-_DOUBLINGS = 16  # more than reach the longest delay, and few enough for a float
+_MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What settling depends on beside the outcome: bounds, the judge's model, chance, and how long the run took."""
+    """What settling depends on beside the outcome: the pipeline, bounds, chance, and how long the run took."""
 
+    pipeline: Pipeline
     max_attempts: int
-    judge_model: str | None
     random: random.Random
     ran_ms: float
 
@@ -40,16 +42,25 @@ def task_of(row: StepRow) -> Task:
     """The task that a claimed step is."""
     job = _decoded(row.kind, row.job_payload)
     event = job if row.payload is None else decode_value(row.event_type, row.payload)
-    return Task(row.job_id, job, event, datetime.fromtimestamp(row.accepted_at / 1000, UTC), row.attempts)  # type: ignore[arg-type]
+    accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
+    context, unpublished = unpack(row.context)
+    published = event.stages if isinstance(event, JobEvent) else ()
+    return Task(row.job_id, job, event, accepted_at, row.attempts, context, row.ordinal, published + unpublished)  # type: ignore[arg-type]
 
 
 def settle(started: Started, row: StepRow, task: Task, outcome: Outcome, conditions: Conditions) -> Settled:
     """What becomes of one task."""
     match outcome:
-        case Done(event):
-            return _advance(started, row, task, event, conditions)
+        case Done():
+            return _go_on(started, row, task, outcome, conditions)
+        case Ended():
+            return _end(started, row, task, outcome, conditions)
         case Retry():
             return _retry(started, row, task, outcome, conditions)
+        case Wait(job_id, reason):
+            return Parked(row.job_id, reason, waits_for=job_id)
+        case Held(reason):
+            return Parked(row.job_id, reason)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
 
@@ -59,64 +70,106 @@ def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) 
     return _retry(started, row, None, Retry(reason), conditions)
 
 
-def _advance(started: Started, row: StepRow, task: Task, event: JobEvent, conditions: Conditions) -> Advanced:
-    record = StageRecord(
+def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: Conditions) -> Settled:
+    """The job passes to the next stage, with what was published, or in silence."""
+    stages = (*task.stages, _record(started, row, conditions))
+    said = [_with_stages(event, stages) for event in (*done.also, *((done.event,) if done.event else ()))]
+    event = said[-1] if done.event else task.event
+    pipeline = conditions.pipeline
+    route = pipeline.next_step(row.job_id, task.job, event, after=started.stage, to=done.to)  # type: ignore[arg-type]
+    if route is None:
+        where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
+        return buried(started.stage, row, Category.PERMANENT, f"the stage {started.stage!r} sent the job on to {where}")
+    ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
+    if ordinal > _MOST_ROUNDS:
+        reason = f"the stage {started.stage!r} sent the job back to {done.to!r} more than {_MOST_ROUNDS} times"
+        return buried(started.stage, row, Category.PERMANENT, reason)
+    records = _outgoing(started, row, said, conditions)
+    payload, event_type = (
+        (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
+    )
+    published = event.stages if isinstance(event, JobEvent) else ()
+    context = pack({**task.context, **done.context}, stages[len(published) :])
+    following = NewStep(
+        job_id=row.job_id,
+        stage=route.stage.name,
+        ordinal=ordinal,
+        queue=route.queue,
+        group_key=route.group,
+        sized=route.stage.weight is Weight.MODEL,
+        lane=row.lane,
+        rank=row.rank,
+        deadline=row.deadline,
+        turn=row.turn,  # its place in the fair order: work that was begun goes before work that was not
+        tokens=row.tokens,
+        event_type=event_type,
+        payload=payload,
+        context=context,
+        read_bytes=len(row.job_payload) + len(payload or b"") + len(context or b""),
+    )
+    return Advanced(row.job_id, records, (following,), rows=done.rows, event=event)
+
+
+def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Advanced:
+    """The job's last event is there."""
+    stages = (*task.stages, _record(started, row, conditions))
+    last = _with_stages(end.event, stages)
+    if isinstance(last, Result):
+        total = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
+        last = last.model_copy(update={"total_ms": total})
+    records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
+    return Advanced(row.job_id, records[:-1], rows=end.rows, end=records[-1])
+
+
+def _record(started: Started, row: StepRow, conditions: Conditions) -> StageRecord:
+    return StageRecord(
         stage=started.stage,
         attempt=max(1, row.attempts),
         waited_ms=max(0, started.now - row.ready_at),
         ran_ms=round(conditions.ran_ms, 1),
         group_size=len(started.steps),
     )
-    changes: dict[str, object] = {"stages": (*event.stages, record)}
-    if isinstance(event, Result):
-        changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
-    event = event.model_copy(update=changes)
-    event_type = type_of(event)  # type: ignore[arg-type]
-    out = outgoing(
-        event,  # type: ignore[arg-type]
-        event_id=event_id(row.job_id, event_type, row.replays),
-        job_id=row.job_id,
-        traceparent=row.traceparent,
-        correlationid=row.correlationid,
-        at_ms=int(started.now + conditions.ran_ms),
-    )
-    following = tuple(
-        NewStep(
+
+
+def _with_stages(event: JobEvent, stages: tuple[StageRecord, ...]) -> JobEvent:
+    return event.model_copy(update={"stages": stages})
+
+
+def _outgoing(
+    started: Started, row: StepRow, events: Sequence[JobEvent], conditions: Conditions
+) -> tuple[Outgoing, ...]:
+    """The records of these events. An event's id tells which run of which stage said it, so that a repeat is known."""
+    return tuple(
+        outgoing(
+            event,  # type: ignore[arg-type]
+            event_id=said_id(row.job_id, started.stage, row.ordinal, place, row.replays),
             job_id=row.job_id,
-            stage=stage.name,
-            queue=(route := stage.route(task.job, row.job_id, conditions.judge_model)).queue,
-            group_key=route.group,
-            lane=row.lane,
-            rank=row.rank,
-            deadline=row.deadline,
-            turn=row.turn,  # its place in the fair order: work that was begun goes before work that was not
-            tokens=row.tokens,
-            event_type=event_type,
-            payload=out.value,
-            read_bytes=len(row.job_payload) + len(out.value),
+            traceparent=row.traceparent,
+            correlationid=row.correlationid,
+            at_ms=int(started.now + conditions.ran_ms),
         )
-        for stage in stages_after(topic_for(event))  # type: ignore[arg-type]
+        for place, event in enumerate(events)
     )
-    return Advanced(row.job_id, (out,), following, ends=not following, event=event)
 
 
 def _retry(started: Started, row: StepRow, task: Task | None, retry: Retry, conditions: Conditions) -> Settled:
-    delay = max(retry.after, backoff(row.attempts, conditions.random))
+    stage = conditions.pipeline.stage(started.stage)
+    assert stage is not None  # noqa: S101 - a worker runs none that it does not know
+    last = row.attempts >= stage.retry.most(conditions.max_attempts)
+    if not last and task is not None and retry.category is Category.REROUTABLE:
+        other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
+        if other is not None:
+            return Postponed(row.job_id, 0, retry.reason, queue=other.queue, group_key=other.group)
+    delay = stage.retry.delay(row.attempts, conditions.random, retry.after)
     due = started.now + int(conditions.ran_ms) + int(delay * 1000)
-    last = row.attempts >= conditions.max_attempts
     if not last and (row.deadline >= NEVER or due < row.deadline):
         return Postponed(row.job_id, int(delay * 1000), retry.reason)
     if retry.otherwise is not None and task is not None:
-        return _advance(started, row, task, retry.otherwise, conditions)
+        return settle(started, row, task, retry.otherwise, conditions)
     if last:
         reason = f"given up after {row.attempts} attempts: {retry.reason}"
         return buried(started.stage, row, retry.category, reason)
     return buried(started.stage, row, Category.EXPIRED, f"the deadline leaves no time to try again: {retry.reason}")
-
-
-def backoff(attempts: int, chance: random.Random) -> float:
-    """Seconds before the next attempt: full jitter (Brooker, "Exponential backoff and jitter", AWS 2015)."""
-    return chance.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(_DOUBLINGS, max(0, attempts - 1))))
 
 
 def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:

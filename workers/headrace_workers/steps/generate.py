@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.pipeline.outcome import Dead, Done, Outcome, outcome_of
-from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Completion, Generator, Request
+from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
+from headrace_workers.steps.task import Task
 
 
 def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:

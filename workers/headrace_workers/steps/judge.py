@@ -12,12 +12,12 @@ from headrace_schemas import (
 )
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
-from headrace_workers.pipeline.outcome import Dead, Done, Outcome, Retry, reason_of
-from headrace_workers.pipeline.task import Task
 from headrace_workers.ports import Generator
+from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry, reason_of
+from headrace_workers.steps.task import Task
 
 
-def judge(tasks: Sequence[Task], *, generator: Generator | None) -> list[Outcome]:
+def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[Outcome]:
     """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
 
     `generator` answers the rubrics; without one they get a reason instead of a value. Of a generation the judge sees
@@ -44,9 +44,9 @@ def _subject(task: Task) -> Subject | None:
 def _outcome(task: Task, scored: Scored) -> Outcome:
     result = _result(task, JudgeVerdict(scores=scored.scores))
     if scored.trouble is None:
-        return Done(result)
+        return Ended(result)
     # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
-    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=result)
+    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=Ended(result))
 
 
 def _result(task: Task, verdict: JudgeVerdict) -> Result:

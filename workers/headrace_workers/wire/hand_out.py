@@ -14,7 +14,6 @@ from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.ingest import INTERACTIVE, NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
-from headrace_workers.pipeline.grouping import is_model_queue
 from headrace_workers.wire.taskqueue import TaskQueue
 
 _AWAY_SECONDS = 10.0  # without asking a Redis that did not answer: whoever asks has other things to do
@@ -72,7 +71,7 @@ def behind(settled: Sequence[Settled]) -> set[tuple[str, int]]:
     formed by the bridge, so that they fit the time quantum.
     """
     following = [step for item in settled if isinstance(item, Advanced) for step in item.following]
-    return {(step.queue, step.lane) for step in following if not step.tried and not is_model_queue(step.queue)}
+    return {(step.queue, step.lane) for step in following if not step.tried and not step.sized}
 
 
 def alone(jobs: Sequence[NewJob]) -> set[tuple[str, int]]:

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from celery import signals
@@ -19,20 +20,31 @@ from celery.exceptions import SecurityWarning
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.health import watched
+from headrace_workers.identity import process_name
 from headrace_workers.log import Action, log
-from headrace_workers.main import Hands, build_hands, process_name, redis_names
-from headrace_workers.pipeline.grouping import model_queue
-from headrace_workers.pipeline.roles import Role, queues_of
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.celery_app import TASK, create_app, queue_of
 from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.worker.consumer import consumer_that_tells
 from headrace_workers.worker.express import Express
 from headrace_workers.worker.presence import Presence
+from headrace_workers.worker.run import Runner
 
 _LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads has had its own
 _TELL_FOREIGN_EVERY = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What does a worker's claims, `parallel` of them side by side, and the identity of the ledger they are from."""
+
+    runner: Runner
+    parallel: int
+    ledger: str
 
 
 class _Parting:
@@ -64,8 +76,16 @@ class _Parting:
 class _Process:
     """What this process works with; its hands are built at their first use, which is after any fork."""
 
-    def __init__(self, settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        roles: frozenset[str],
+        model: str | None,
+        progress: Progress,
+        build: Callable[[Progress], Hands],
+    ) -> None:
         self._settings, self._roles, self._model = settings, roles, model
+        self._build = build
         self._progress = progress
         self._lock = threading.Lock()
         self._hands: Hands | None = None
@@ -78,7 +98,7 @@ class _Process:
         """Build or return them."""
         with self._lock:
             if self._hands is None:
-                self._hands = build_hands(self._settings, self._roles, self._model, self._progress)
+                self._hands = self._build(self._progress)
                 log("worker", logging.INFO, Action.STARTED, "ready for work",
                     roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
             return self._hands
@@ -127,14 +147,23 @@ class _Process:
 
 
 def run_worker(
-    settings: Settings, roles: frozenset[Role], model: str | None, progress: Progress, *, concurrency: int | None = None
+    settings: Settings,
+    pipeline: Pipeline,
+    roles: frozenset[str],
+    model: str | None,
+    progress: Progress,
+    build: Callable[[Progress], Hands],
+    *,
+    concurrency: int | None = None,
 ) -> int:
     """Serve until SIGTERM; the exit code. A second signal, or the soft timeout, gives unfinished work back.
 
+    `build` makes the hands, after any fork.
+
     Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
     """
-    process, loop = _Process(settings, roles, model, progress), progress.loop("consumer")
-    names, queues = redis_names(settings), queues_of(roles, model)
+    process, loop = _Process(settings, roles, model, progress, build), progress.loop("consumer")
+    names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
     app: Any = create_app(settings.redis)
     app.conf.task_queues = [queue_of(names, name) for name in queues]
     app.conf.worker_consumer = consumer_that_tells(loop)
@@ -158,7 +187,7 @@ def run_worker(
     signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
     signals.worker_shutting_down.connect(process.leave, weak=False)
-    if Role.GENERATE in roles and model is not None:
+    if MODEL_ROLE in roles and model is not None:
         express = process.express = Express(
             app, queue_of(names, model_queue(model)), process.run, progress.loop("express")
         )
@@ -180,7 +209,7 @@ def run_worker(
     return code if asked.is_set() else code or 1
 
 
-def _pool(roles: frozenset[Role], concurrency: int | None) -> str:
-    if Role.GENERATE in roles:
+def _pool(roles: frozenset[str], concurrency: int | None) -> str:
+    if MODEL_ROLE in roles:
         return "headrace_workers.worker.threads:WakingThreads"
     return "solo" if concurrency is None or concurrency == 1 else "prefork"

@@ -8,20 +8,23 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.events import JobEvent
-from headrace_workers.ledger.complete import Advanced, Postponed, Settled
+from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep, Tried
-from headrace_workers.pipeline.grouping import is_model_queue
+from headrace_workers.pipeline.carried import unpack
 from headrace_workers.pipeline.isolate import Step, run_isolated, unreadable
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, buried, failed, settle, task_of
-from headrace_workers.pipeline.task import Task
+from headrace_workers.pipeline.stage import Weight
 from headrace_workers.ports import Clock
 from headrace_workers.settings import Settings
+from headrace_workers.steps.task import Task
 
 Member = tuple[StepRow, Task]
 
@@ -29,7 +32,10 @@ Member = tuple[StepRow, Task]
 class Work:
     """The steps that a worker can do, by queue and stage. Thread-safe. Writes nothing."""
 
-    def __init__(self, steps: Mapping[tuple[str, str], Step], settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, pipeline: Pipeline, steps: Mapping[tuple[str, str], Step], settings: Settings, clock: Clock
+    ) -> None:
+        self._pipeline = pipeline
         self._steps = steps
         self._settings = settings
         self._clock = clock
@@ -69,9 +75,13 @@ class Work:
             row.job_id: settle(started, row, task, outcome, conditions)
             for (row, task), outcome in zip(members, outcomes, strict=True)
         }
-        if not is_model_queue(started.queue):
+        if self._is_light(started.stage):
             return self._go_on(started, members, settled, started.now + int(ran_ms))
         return list(settled.values())
+
+    def _is_light(self, name: str) -> bool:
+        stage = self._pipeline.stage(name)
+        return stage is not None and stage.weight is Weight.LIGHT
 
     def _go_on(
         self, started: Started, members: Sequence[Member], settled: dict[str, Settled], now: int
@@ -81,9 +91,9 @@ class Work:
         mine = [
             (step, _behind(row, task, item.event, step, now))
             for row, task in members
-            if isinstance(item := settled[row.job_id], Advanced) and item.event is not None
+            if isinstance(item := settled[row.job_id], Advanced)
             for step in item.following
-            if (step.queue, step.stage) in self._steps and not is_model_queue(step.queue) and step.deadline >= now
+            if (step.queue, step.stage) in self._steps and self._is_light(step.stage) and step.deadline >= now
         ]
         for (queue, stage, key), group in groupby(sorted(mine, key=_place), key=_place):
             behind = [member for _, member in group]
@@ -99,8 +109,8 @@ class Work:
 
     def _conditions(self, ran_ms: float) -> Conditions:
         return Conditions(
+            pipeline=self._pipeline,
             max_attempts=self._settings.max_attempts,
-            judge_model=self._settings.judge_model,
             random=self._random,
             ran_ms=ran_ms,
         )
@@ -111,25 +121,44 @@ def _place(following: tuple[NewStep, Member]) -> tuple[str, str, str]:
     return step.queue, step.stage, step.group_key
 
 
-def _behind(row: StepRow, task: Task, event: JobEvent, step: NewStep, now: int) -> Member:
+def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Member:
     """A step as it would be read from the ledger: all of it is known from the one before."""
-    row = row._replace(attempts=1, ready_at=now, event_type=step.event_type, payload=step.payload, tokens=step.tokens)
-    return row, Task(task.job_id, task.job, event, task.accepted_at)  # type: ignore[arg-type]
+    row = row._replace(
+        attempts=1,
+        ready_at=now,
+        event_type=step.event_type,
+        payload=step.payload,
+        tokens=step.tokens,
+        ordinal=step.ordinal,
+        context=step.context,
+    )
+    context, unpublished = unpack(step.context)
+    published = event.stages if isinstance(event, JobEvent) else ()
+    return row, replace(
+        task, event=event, attempt=1, context=context, ordinal=step.ordinal, stages=published + unpublished
+    )
 
 
 def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
     """What became of a job at one step, and at the step behind it."""
     match item:
         case Advanced():
-            following = (*_tried(before, stage, Tried(now)), *item.following)
-            records = (*before.records, *item.records)
-            return Advanced(before.job_id, records, following, ends=item.ends, event=item.event)
+            return replace(
+                item,
+                records=(*before.records, *item.records),
+                rows=(*before.rows, *item.rows),
+                following=(*_tried(before, stage, Tried(now)), *item.following),
+            )
         case Postponed(_, delay_ms, reason):
             return replace(before, following=_tried(before, stage, Tried(now, delay_ms, reason)))
+        case Parked(_, reason, waits_for):
+            return replace(before, following=_tried(before, stage, Tried(now, None, reason, waits_for)))
         case Burial() if item.stage == stage:  # what buries it writes its end
             return replace(before, following=_tried(before, stage, Tried(now, 0)))
     return before
 
 
 def _tried(before: Advanced, stage: str, tried: Tried) -> tuple[NewStep, ...]:
-    return tuple(replace(step, tried=tried) if step.stage == stage else step for step in before.following)
+    return tuple(
+        replace(step, tried=tried) if step.stage == stage and step.tried is None else step for step in before.following
+    )

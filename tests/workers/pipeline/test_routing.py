@@ -1,0 +1,156 @@
+"""Where jobs go, and what is derived from the stages: queues, roles, and what a worker builds."""
+
+import pytest
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.pipeline.test_settle import moderated, output
+
+from headrace_schemas import ExactMatch, Rubric
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight
+from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.steps.outcome import Done
+from headrace_workers.testing import EchoGenerator
+
+RUBRIC = (Rubric(question="Kind?"),)
+PIPELINE = Pipeline(judge_model="big")
+
+
+def stub(tasks):
+    """A step that changes nothing."""
+    return [Done() for _ in tasks]
+
+
+def way(job, event, pipeline=PIPELINE, **asked):
+    """Stage, queue and group of where a job goes next."""
+    route = pipeline.next_step("id", job, event, **asked)
+    return route and (route.stage.name, route.queue, route.group)
+
+
+def test_the_way_of_a_generation():
+    """Generate, moderate, judge; nothing stands behind the judge."""
+    job = generation(criteria=(ExactMatch(),), reference="r")
+    assert way(job, job) == ("generate", "model.echo", "generate|echo|256")
+    assert way(job, output(), after="generate") == ("moderate", "moderate", "moderate")
+    assert way(job, moderated(), after="moderate") == ("judge", "judge", "judge")
+    assert way(job, moderated(), after="judge") is None
+
+
+def test_an_evaluation_goes_to_the_judge_at_once():
+    """It has its output with it."""
+    assert way(evaluation(), evaluation()) == ("judge", "judge", "judge")
+
+
+@pytest.mark.parametrize(
+    ("model", "judge", "asked"), [(None, "big", "big"), (None, None, "echo"), ("own", "big", "own")]
+)
+def test_a_rubric_goes_where_its_model_is(model, judge, asked):
+    """The one that it names, else the deployment's judge, else the job's own."""
+    job = generation(criteria=(Rubric(question="Kind?", model=model),))
+    found = way(job, moderated(), Pipeline(judge_model=judge), after="moderate")
+    assert found == ("rubric", f"model.{asked}", f"rubric|{asked}")
+
+
+def test_a_rubric_that_nobody_answers_goes_to_the_judge():
+    """An evaluation names no model of its own: the receipt says why there is no value."""
+    job = evaluation(criteria=RUBRIC)
+    assert way(job, job, Pipeline()) == ("judge", "judge", "judge")
+
+
+def test_a_stage_between_two_others_takes_only_what_it_asks_for():
+    """What it does not ask for passes it at no cost; what it says goes on behind it, and not to itself again."""
+    shout = Stage(name="shout", takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata)
+    pipeline = Pipeline((STAGES[0], shout, *STAGES[1:]))
+    loud = generation(metadata={"loud": "yes"})
+    assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
+    assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
+    assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
+    assert pipeline.roles == ("generate", "shout", "moderate", "judge")
+
+
+def test_a_stage_may_send_a_job_back():
+    """To one that it names; one that is none is no way."""
+    assert way(generation(), output(), after="moderate", to="generate") == (
+        "generate", "model.echo", "generate|echo|256",
+    )  # fmt: skip
+    assert PIPELINE.goes_back("moderate", "generate")
+    assert PIPELINE.goes_back("moderate", "moderate")
+    assert not PIPELINE.goes_back("generate", "moderate")
+    assert way(generation(), output(), after="moderate", to="nowhere") is None
+
+
+def test_what_one_model_could_not_another_may():
+    """A stage says which; by default none."""
+    own = Stage(name="own", takes=(), step=stub, weight=Weight.MODEL, model=lambda *_: "a",
+                elsewhere=lambda _job, tried: {"a": "b"}.get(tried))  # fmt: skip
+    pipeline = Pipeline((own,))
+    found = pipeline.elsewhere(own, "id", generation(), "model.a")
+    assert found is not None
+    assert (found.queue, found.group) == ("model.b", "own|b")
+    assert pipeline.elsewhere(own, "id", generation(), "model.b") is None
+    assert PIPELINE.elsewhere(STAGES[0], "id", generation(), "model.echo") is None
+
+
+def test_two_stages_of_one_name_are_refused():
+    """Nobody could tell which is meant."""
+    with pytest.raises(ConfigurationError, match="one name"):
+        Pipeline((STAGES[0], STAGES[0]))
+
+
+def test_models_of_a_job_are_all_that_it_needs_on_its_way():
+    """Its own, and the judge's where a rubric asks for one."""
+    judged, alone = Pipeline(judge_model="judge"), Pipeline()
+    assert judged.models_of(generation()) == {"echo"}
+    assert judged.models_of(generation(criteria=RUBRIC)) == {"echo", "judge"}
+    assert alone.models_of(generation(criteria=RUBRIC)) == {"echo"}
+    assert judged.models_of(evaluation()) == frozenset()
+    assert alone.models_of(evaluation(criteria=RUBRIC)) == frozenset()
+    assert judged.models_of(evaluation(criteria=(Rubric(question="?", model="own"),))) == {"own"}
+
+
+def test_words_name_roles():
+    """Several may be given, `all` is every one, and twice is once."""
+    assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
+    assert PIPELINE.roles_of(["all"]) == {"generate", "moderate", "judge"}
+
+
+@pytest.mark.parametrize("names", [["cook"], []])
+def test_other_words_are_refused_with_those_that_are_known(names):
+    """The message lists what a role may be."""
+    with pytest.raises(ConfigurationError, match="generate, moderate, judge or all"):
+        PIPELINE.roles_of(names)
+
+
+def test_a_generate_worker_needs_a_model():
+    """Other roles need none."""
+    # What was begun is finished first.
+    assert PIPELINE.queues_of(["moderate", "judge"], None) == ["judge", "moderate"]
+    assert PIPELINE.queues_of(["moderate", "judge"], "echo") == ["judge", "moderate"]
+    assert PIPELINE.queues_of(["moderate", "generate"], "echo") == ["moderate", "model.echo"]
+    with pytest.raises(ConfigurationError, match="--model"):
+        PIPELINE.queues_of(["generate"], None)
+
+
+def test_every_queue_there_is():
+    """Those of models are told apart by what their work costs, not by their names."""
+    found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
+    assert found == [
+        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("model.a", Weight.MODEL, "a"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("role", PIPELINE.roles)
+def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
+    """A worker can do what it listens to; a judge without a model loads none, and no need is built twice."""
+    built = []
+
+    def build(name, value):
+        return lambda: built.append(name) or value
+
+    steps = PIPELINE.steps_of(
+        {role}, "echo", {"generator": build("generator", EchoGenerator("echo")), "moderator": build("moderator", None)}
+    )
+    assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
+    assert built == {"generate": ["generator"], "moderate": ["moderator"], "judge": []}[role]
+    if role == MODEL_ROLE:  # a rubric that asks this model is judged here
+        assert set(steps) == {("model.echo", "generate"), ("model.echo", "rubric")}

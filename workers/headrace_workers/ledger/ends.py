@@ -1,0 +1,99 @@
+"""How a job ends, well or badly: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `end`."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, select, update
+
+from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.tables import IS_PARKED, JOBS, STEPS
+
+_END_JOB = (
+    update(JOBS)
+    .where(JOBS.c.id == bindparam("job"))
+    .values(
+        state=bindparam("how"), ended_at=bindparam("ended"), terminal=bindparam("event"),
+        terminal_type=bindparam("event_type"),
+    )
+)  # fmt: skip
+
+
+def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, bool]:
+    """Those of these jobs that have not ended, locked for this transaction, and whether a step waits for their end.
+
+    Lock order: claims, jobs, steps.
+    """
+    if not job_ids:
+        return {}
+    rows = connection.execute(_active(connection.dialect.name), {"jobs": list(job_ids)})
+    return {row.id: row.awaited for row in rows}
+
+
+def end(
+    connection: Connection,
+    state: str,
+    terminals: Sequence[tuple[str, Outgoing]],
+    now: int,
+    alive: Mapping[str, bool],
+) -> None:
+    """End these jobs, which `active` has found alive: write the one terminal record of each, publish it, and wake the
+    steps that wait for them.
+    """
+    if not terminals:
+        return
+    connection.execute(
+        _END_JOB,
+        [
+            {
+                "job": job_id,
+                "how": state,
+                "ended": now,
+                "event": record.value,
+                "event_type": record.headers["ce_type"],
+            }
+            for job_id, record in terminals
+        ],
+    )
+    put(connection, [record for _, record in terminals])
+    wake(connection, [job_id for job_id, _ in terminals if alive[job_id]])
+
+
+def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Which of these jobs have ended."""
+    if not job_ids:
+        return []
+    query = select(JOBS.c.id).where(among(connection, JOBS.c.id, job_ids), JOBS.c.ended_at.is_not(None))
+    return list(connection.execute(query).scalars())
+
+
+def wake(connection: Connection, job_ids: Sequence[str]) -> int:
+    """Make the steps ready that wait for the end of these jobs; how many. Those that others hold come later: whoever
+    ends two jobs that wait for each other must not wait for them in a circle.
+    """
+    if not job_ids:
+        return 0
+    parked = select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids))
+    if locks_rows(connection):
+        parked = parked.with_for_update(skip_locked=True)
+    free = list(connection.execute(parked).scalars())
+    if not free:
+        return 0
+    return connection.execute(
+        update(STEPS)
+        .where(IS_PARKED, among(connection, STEPS.c.job_id, free), among(connection, STEPS.c.waits_for, job_ids))
+        .values(state="ready", ready_at=now_ms(), waits_for=None)
+    ).rowcount
+
+
+@lru_cache
+def _active(dialect: str) -> Select[Any]:
+    jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
+    awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
+    query = (
+        select(JOBS.c.id, awaited.label("awaited"))
+        .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
+        .order_by(JOBS.c.id)
+    )
+    return query.with_for_update(of=JOBS) if dialect == "postgresql" else query

@@ -1,0 +1,157 @@
+"""Where a job goes next. The one place that knows, when a job is taken in and when a step is done."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.job import Lane
+from headrace_workers.pipeline.isolate import Step
+from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
+from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.steps.outcome import Outcome
+from headrace_workers.steps.task import Job, StepEvent, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A stage that a job goes to, the queue in which its step waits, and the group with which it may share a call."""
+
+    stage: Stage
+    queue: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue, what running its work costs, and the model that does, when one does."""
+
+    name: str
+    weight: Weight
+    model: str | None = None
+
+
+class Pipeline:
+    """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
+
+    `judge_model` answers rubrics that name no model.
+    """
+
+    def __init__(self, stages: Sequence[Stage] = STAGES, *, judge_model: str | None = None) -> None:
+        self.stages = tuple(stages)
+        self._judge_model = judge_model
+        self._places = {stage.name: place for place, stage in enumerate(self.stages)}
+        if len(self._places) < len(self.stages):
+            raise ConfigurationError("two stages have one name; give each its own")
+
+    def stage(self, name: str) -> Stage | None:
+        """The stage of this name, None when this version knows none."""
+        place = self._places.get(name)
+        return None if place is None else self.stages[place]
+
+    def next_step(
+        self, job_id: str, job: Job, event: StepEvent, *, after: str | None = None, to: str | None = None
+    ) -> Route | None:
+        """Where a job goes with this event: to the stage `to`, or to the first behind `after` that takes it.
+
+        None when no stage does.
+        """
+        if to is not None:
+            found = self.stage(to)
+            return None if found is None else self._route(found, job_id, job)
+        first = 0 if after is None else self._places[after] + 1
+        for stage in self.stages[first:]:
+            if isinstance(event, stage.takes) and stage.when(job, event) and (r := self._route(stage, job_id, job)):
+                return r
+        return None
+
+    def goes_back(self, after: str, to: str) -> bool:
+        """Whether a job that goes from one stage to another passes some of them once more."""
+        return self._places[to] <= self._places[after]
+
+    def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
+        """Where else a step may be run that could not be in this queue."""
+        tried = model_of(queue)
+        other = stage.elsewhere(job, tried) if tried is not None else None
+        return None if other is None else Route(stage, stage.queue(other), stage.group_of(job, job_id, other))
+
+    def models_of(self, job: Job) -> frozenset[str]:
+        """Every model alias that this job may need on its way."""
+        asked = (stage.model(job, self._judge_model) for stage in self.stages)
+        return frozenset(model for model in asked if model is not None)
+
+    def _route(self, stage: Stage, job_id: str, job: Job) -> Route | None:
+        model = stage.model(job, self._judge_model)
+        if stage.weight is Weight.MODEL and model is None:
+            return None
+        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model))
+
+    # -- queues and workers
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """What a worker can be asked to be."""
+        return tuple(dict.fromkeys(stage.role for stage in self.stages))
+
+    def queues(self, aliases: Sequence[str]) -> list[Queue]:
+        """Every queue that there is when these models are served; those nearest to the end come first."""
+        return [
+            *(
+                Queue(stage.queue(), stage.weight)
+                for stage in reversed(self.stages)
+                if stage.weight is not Weight.MODEL
+            ),
+            *(Queue(model_queue(alias), Weight.MODEL, alias) for alias in aliases),
+        ]
+
+    def roles_of(self, names: Sequence[str]) -> frozenset[str]:
+        """The roles that these words name; `all` is every one."""
+        for name in names:
+            if name != "all" and name not in self.roles:
+                raise ConfigurationError(f"--role is {name!r}; it may be {', '.join(self.roles)} or all")
+        if not names:
+            raise ConfigurationError(f"a worker needs a --role: {', '.join(self.roles)} or all")
+        return frozenset(self.roles if "all" in names else names)
+
+    def queues_of(self, roles: Collection[str], model: str | None) -> list[str]:
+        """The queues that a worker of these roles listens to, in the order in which it looks at them.
+
+        What is nearest to its end comes first: a job that was begun is finished before another is.
+        """
+        if MODEL_ROLE in roles and model is None:
+            raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
+        models = [model] if model is not None and MODEL_ROLE in roles else []
+        return [queue.name for queue in self.queues(models) if queue.model is not None or queue.name in roles]
+
+    def steps_of(
+        self, roles: Collection[str], model: str | None, build: Mapping[str, Callable[[], Any]]
+    ) -> dict[tuple[str, str], Step]:
+        """The steps of these roles, by queue and stage. Only what the roles need is built, each once."""
+        built: dict[str, Any] = {}
+
+        def need(name: str) -> Any:
+            if name not in built:
+                built[name] = build[name]()
+            return built[name]
+
+        steps: dict[tuple[str, str], Step] = {}
+        for stage in self.stages:
+            if stage.role not in roles:
+                continue
+            step = partial(stage.step, **{name: need(name) for name in stage.needs}) if stage.needs else stage.step
+            if stage.weight is Weight.MODEL:
+                steps[stage.queue(model), stage.name] = _with_model(step, need("generator"))
+            else:
+                steps[stage.queue(), stage.name] = step
+        return steps
+
+
+def _with_model(step: Callable[..., Sequence[Outcome]], generator: Any) -> Step:
+    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane."""
+
+    def run(tasks: Sequence[Task]) -> Sequence[Outcome]:
+        urgent = bool(tasks) and tasks[0].job.lane is Lane.INTERACTIVE
+        return step(tasks, generator=generator.urgent if urgent else generator)
+
+    return run

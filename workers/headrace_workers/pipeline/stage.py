@@ -1,0 +1,89 @@
+"""What a stage is: one value that says all there is to know of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from headrace_workers.pipeline.retry import RetrySchedule
+from headrace_workers.steps.outcome import Outcome
+from headrace_workers.steps.task import Job, StepEvent
+
+MODEL_ROLE: Final = "generate"  # of the workers that hold a model, whatever they do with it
+
+
+class Weight(StrEnum):
+    """What running a step costs, and by that how its work is grouped and handed out."""
+
+    MODEL = "model"  # a model runs it: it waits in that model's queue, in groups that fit a time quantum
+    LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself behind it is one transaction
+    IO = "io"  # it waits for others: groups are large, and nothing waits for it in a transaction
+
+
+_MODEL_QUEUE: Final = "model."
+_SCHEDULE: Final = RetrySchedule()
+
+
+def model_queue(alias: str) -> str:
+    """The queue of the workers that hold this model."""
+    return f"{_MODEL_QUEUE}{alias}"
+
+
+def model_of(queue: str) -> str | None:
+    """The model that runs what waits in this queue; None when no model does."""
+    return queue.removeprefix(_MODEL_QUEUE) if queue.startswith(_MODEL_QUEUE) else None
+
+
+def always(_job: Job, _event: StepEvent) -> bool:
+    """For every job."""
+    return True
+
+
+def no_model(_job: Job, _default: str | None) -> str | None:
+    """None is asked."""
+    return None
+
+
+def nowhere(_job: Job, _model: str) -> str | None:
+    """There is no other model."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the pipeline.
+
+    An event goes to the first stage behind the one that made it which `takes` its class and says so `when` asked; a
+    stage of a model is passed over, too, when `model(job, the deployment's judge)` names none. What could not be done
+    is tried again by `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names. Steps of
+    one model, and of one `group(job, job_id)`, may share a call. `needs` are built once a process, and handed to `step`
+    by their names; a stage of a model is handed the model as `generator`.
+
+    `longest_run` is in seconds: a run of one group may take so long, and longer as it has more tokens.
+    """
+
+    name: str
+    takes: tuple[type[StepEvent], ...]
+    step: Callable[..., Sequence[Outcome]]
+    weight: Weight = Weight.LIGHT
+    when: Callable[[Job, StepEvent], bool] = always
+    model: Callable[[Job, str | None], str | None] = no_model
+    elsewhere: Callable[[Job, str], str | None] = nowhere
+    group: Callable[[Job, str], str] | None = None
+    needs: tuple[str, ...] = ()
+    retry: RetrySchedule = _SCHEDULE
+    longest_run: float | None = None  # None: as long as the deployment says
+
+    @property
+    def role(self) -> str:
+        """What a worker is asked to be so that it runs this."""
+        return MODEL_ROLE if self.weight is Weight.MODEL else self.name
+
+    def queue(self, model: str | None = None) -> str:
+        """Where its steps wait."""
+        return model_queue(model) if self.weight is Weight.MODEL and model is not None else self.name
+
+    def group_of(self, job: Job, job_id: str, model: str | None) -> str:
+        """With which others a step may share a call."""
+        parts = (self.name, model, self.group(job, job_id) if self.group else None)
+        return "|".join(part for part in parts if part is not None)

@@ -1,0 +1,31 @@
+"""What a step is given: the job, and the event that brought it to this stage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+from headrace_schemas.events import StageRecord
+
+Job = GenerationJob | EvaluationJob
+StepEvent = Job | Output | Moderated
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job at one stage.
+
+    `event` is the job itself, or what the last stage that published said. `context` is what stages before this one
+    handed on without publishing it. `ordinal` says how often the job has gone back to an earlier stage. `stages` tells
+    what each did so far.
+    """
+
+    job_id: str
+    job: Job
+    event: StepEvent
+    accepted_at: datetime
+    attempt: int = 1
+    context: Mapping[str, Any] = field(default_factory=dict)
+    ordinal: int = 0
+    stages: tuple[StageRecord, ...] = ()
