@@ -26,13 +26,15 @@ from headrace_workers.steps.outcome import Dead, Done, Retry
 from headrace_workers.worker.work import Work
 
 
+def settings():
+    """Three attempts."""
+    return Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", max_attempts=3)
+
+
 def work(**steps):
     """Work of these stages, each on the queue of its name; by default moderation that passes all, and the judge."""
-    settings = Settings(
-        home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", max_attempts=3
-    )
     known = {"moderate": pass_all, "judge": partial(judge, generator=None)} | steps
-    return Work(Pipeline(), {(name, name): step for name, step in known.items() if step}, settings, SystemClock())
+    return Work(Pipeline(), {(name, name): step for name, step in known.items() if step}, settings(), SystemClock())
 
 
 def pass_all(tasks):

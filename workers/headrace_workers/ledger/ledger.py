@@ -19,6 +19,7 @@ from headrace_workers.ledger import (
     dead,
     duties,
     hand_out,
+    held,
     ingest,
     leases,
     outbox,
@@ -236,6 +237,21 @@ class Ledger:
         """Dead letters, newest first; without the records as they came where not `whole`."""
         with reading(self._engine) as tx:
             return replay.find(tx, wanted, limit, whole=whole)
+
+    def held(self, limit: int = 100) -> list[Row[Any]]:
+        """What waits for a person, longest first: job_id, tenant, stage, reason, since (ms)."""
+        with reading(self._engine) as tx:
+            return held.held(tx, limit)
+
+    def release_held(self, job_ids: Sequence[str]) -> int:
+        """Let the steps that are held of these jobs be run again; how many."""
+        with writing(self._engine) as tx:
+            return held.release_held(tx, job_ids)
+
+    def withhold(self, job_ids: Sequence[str], reason: str) -> frozenset[str]:
+        """End those of these jobs that are held, in `dead`; which."""
+        with writing(self._engine) as tx:
+            return held.withhold(tx, job_ids, reason)
 
     def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
         """Give the dead another chance, a bounded part of them: (replayed, impossible because the original was cut)."""

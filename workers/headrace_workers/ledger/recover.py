@@ -123,8 +123,8 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int,
         crashes = rows[0].crashes + (_ALONE if alone else 1)
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
-            burials = _burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-            return 0, len(bury(connection, burials, clock(connection)))
+            ends = burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
+            return 0, len(bury(connection, ends, clock(connection)))
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
         return 1, 0
@@ -161,10 +161,11 @@ def expire(connection: Connection) -> int:
     )  # their steps are as they are from here on, save that a bridge may claim one
     reason = "the deadline passed before a worker could take it"
     mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
-    return len(bury(connection, _burials(connection, mine, Category.EXPIRED, reason), clock(connection)))
+    return len(bury(connection, burials(connection, mine, Category.EXPIRED, reason), clock(connection)))
 
 
-def _burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
+def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
+    """The ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
                JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)

@@ -1,0 +1,242 @@
+"""Steps that wait for another job or for a person, jobs that go round, and what is written with a step."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.ledger.test_work import settings
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas import Category, EvaluationJob
+from headrace_schemas.codec import decode_value
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.claim import Wanted
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import JOBS, OUTBOX, POSITIONS, STEPS
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Stage
+from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.steps.judge import judge
+from headrace_workers.steps.outcome import Done, Held, Row, Wait
+from headrace_workers.worker.work import Work
+
+GENERATE, MODERATE, RUBRIC, JUDGE = STAGES
+
+
+@dataclass
+class Bench:
+    """A pipeline of the test's own on a ledger: one stage, `mine`, stands before the judge."""
+
+    ledger: object
+    step: object
+    asked: list = field(default_factory=list)
+
+    def run(self, queue="mine", lane=0):
+        """Run the first group of a queue; the states of all steps."""
+        claims = self.ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b")
+        assert claims, f"nothing is ready in {queue}"
+        started = self.ledger.start(claims[0].id, worker="w", lease_ms=60_000)
+        mine = Stage(name="mine", takes=(EvaluationJob,), step=self.step)
+        pipeline = Pipeline((GENERATE, MODERATE, mine, RUBRIC, JUDGE))
+        steps = {("mine", "mine"): self._seen, ("judge", "judge"): judge}
+        settled = Work(pipeline, steps, settings(), SystemClock()).do(started)
+        assert self.ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
+        return self.states()
+
+    def _seen(self, tasks):
+        self.asked += tasks
+        return self.step(tasks)
+
+    def states(self):
+        """State of each step, by job, stage and round."""
+        columns = (STEPS.c.job_id, STEPS.c.stage, STEPS.c.ordinal, STEPS.c.state)
+        return {(row.job_id, row.stage, row.ordinal): row.state for row in self.ledger.read(select(*columns))}
+
+    def end(self, job_id):
+        """Cancel a job."""
+        assert self.ledger.cancel(Cancellation(job_id, "default", "enough")) in ("cancelled", "cancelled_ahead")
+
+    def row(self, job_id):
+        """The step `mine` of a job."""
+        query = select(STEPS).where(STEPS.c.job_id == job_id, STEPS.c.stage == "mine")
+        return self.ledger.read(query)[0]
+
+
+@pytest.fixture
+def begun(ledger):
+    """Takes evaluations in, and puts them before the stage `mine` with this step."""
+
+    def begin(step, *jobs):
+        ids = take_in(ledger, list(jobs))
+        with writing(ledger.engine) as tx:
+            place = {"queue": "mine", "stage": "mine", "group_key": "mine"}
+            tx.execute(update(STEPS).where(STEPS.c.job_id.in_(ids)).values(**place))
+        return Bench(ledger, step), ids
+
+    return begin
+
+
+def waits_for(other):
+    """A step that waits for a job at its first attempt, and passes on at its next."""
+    seen = set()
+
+    def step(tasks):
+        again = [task.job_id in seen for task in tasks]
+        seen.update(task.job_id for task in tasks)
+        return [Done() if known else Wait(other, "it asks the same") for known in again]
+
+    return step
+
+
+def test_a_step_waits_for_another_job(ledger, begun):
+    """It costs no attempt and no claim; when the other has ended, however, it goes on."""
+    (other,) = take_in(ledger, [generation()])
+    bench, (job,) = begun(waits_for(other), evaluation())
+    assert bench.run()[job, "mine", 0] == "parked"
+    row = bench.row(job)
+    assert (row.attempts, row.claim_id, row.waits_for, row.reason) == (0, None, other, "it asks the same")
+    ledger.reap(3)
+    assert bench.row(job).state == "parked"
+    bench.end(other)
+    assert (bench.row(job).state, bench.row(job).waits_for) == ("ready", None)
+    assert bench.run() == {(job, "mine", 0): "done", (job, "judge", 0): "done", (other, "generate", 0): "cancelled"}
+    assert [task.attempt for task in bench.asked] == [1, 1]
+
+
+def test_who_waits_for_what_has_ended_already_goes_on_at_once(ledger, begun):
+    """It ended between the step's look and its end."""
+    (other,) = take_in(ledger, [generation()])
+    bench, (job,) = begun(waits_for(other), evaluation())
+    bench.end(other)
+    assert bench.run()[job, "mine", 0] == "ready"
+
+
+def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
+    """The other ended while this one began to wait, and neither saw the other's write."""
+    (other,) = take_in(ledger, [generation()])
+    bench, (job,) = begun(waits_for(other), evaluation())
+    bench.run()
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == other).values(state="done", ended_at=1))
+    ledger.reap(3)
+    assert bench.row(job).state == "ready"
+
+
+@pytest.mark.parametrize("how", ["dead", "done"])
+def test_every_kind_of_end_wakes(ledger, begun, how):
+    """An answer, and a death, as well as a cancel."""
+    bench, (other,) = begun(lambda tasks: [Done() for _ in tasks], evaluation(input="other"))
+    if how == "dead":
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(state="held"))
+    waiting, (job,) = begun(waits_for(other), evaluation(priority=0, lane="batch"))
+    assert waiting.run(lane=1)[job, "mine", 0] == "parked"
+    if how == "dead":
+        assert ledger.withhold([other], "no") == {other}
+    else:
+        bench.run()
+    assert waiting.row(job).state == "ready"
+
+
+def test_a_step_is_held_until_a_person_releases_it(ledger, begun):
+    """It costs no attempt; it is listed with its reason; and then it is run again."""
+    verdicts = iter([Held("is this right?"), Done()])
+    bench, (job,) = begun(lambda tasks: [next(verdicts) for _ in tasks], evaluation())
+    assert bench.run()[job, "mine", 0] == "held"
+    ((found),) = ledger.held()
+    assert (found.job_id, found.tenant, found.stage, found.reason) == (job, "default", "mine", "is this right?")
+    ledger.reap(3)
+    assert bench.row(job).state == "held"
+    assert ledger.release_held([job, "unknown"]) == 1
+    assert ledger.held() == []
+    assert bench.run() == {(job, "mine", 0): "done", (job, "judge", 0): "done"}
+    assert ledger.release_held([job]) == 0
+
+
+def test_what_a_person_withholds_is_dead(ledger, begun):
+    """With the reason; what is not held is left alone."""
+    bench, (job, other) = begun(
+        lambda tasks: [Held("?") if task.job.input == "a" else Done() for task in tasks],
+        evaluation(), evaluation(input="b"),
+    )  # fmt: skip
+    bench.run()
+    assert ledger.withhold([job, other], "not like this") == {job}
+    assert bench.row(job).state == "dead"
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category, letter.reason) == (job, Category.PERMANENT, "withheld: not like this")
+    assert ledger.release_held([job]) == 0
+
+
+@pytest.mark.parametrize("outcome", [Wait("nobody", "?"), Held("?")], ids=["waits", "held"])
+def test_a_deadline_ends_what_waits(ledger, begun, outcome):
+    """For whatever it waits."""
+    bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
+    bench.run()
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(deadline=1))
+    ledger.reap(3)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.category) == (job, Category.EXPIRED)
+    assert bench.row(job).state == "dead"
+
+
+@pytest.mark.parametrize("outcome", [Wait("nobody", "?"), Held("?")], ids=["waits", "held"])
+def test_what_waits_can_be_cancelled(begun, outcome):
+    """And is not woken afterwards."""
+    bench, (job,) = begun(lambda tasks: [outcome for _ in tasks], evaluation())
+    bench.run()
+    bench.end(job)
+    assert bench.row(job).state == "cancelled"
+
+
+def test_a_job_goes_round_again(ledger, begun):
+    """The same stage runs a second time for it; both are told, under ids of their own, and the records tell the way."""
+
+    def step(tasks):
+        return [Done(to="mine") if task.ordinal == 0 else Done() for task in tasks]
+
+    bench, (job,) = begun(step, evaluation())
+    assert bench.run() == {(job, "mine", 0): "done", (job, "mine", 1): "done", (job, "judge", 1): "done"}
+    (row,) = ledger.read(select(JOBS.c.terminal).where(JOBS.c.id == job))
+    receipt = decode_value("headrace.result.v1", row.terminal)
+    assert [record.stage for record in receipt.stages] == ["mine", "mine", "judge"]
+
+
+def test_what_a_step_writes_is_written_with_it(ledger, begun):
+    """In the transaction that completes it; what is there already is passed over."""
+    place = {"topic": "t", "partition": 1, "log": "l"}
+
+    def step(tasks):
+        return [Done(rows=(Row(POSITIONS, {**place, "next": 7}),)) for _ in tasks]
+
+    bench, _ = begun(step, evaluation(), evaluation(input="b"))
+    bench.run()
+    assert [tuple(row) for row in ledger.read(select(POSITIONS))] == [("t", 1, "l", 7)]
+
+
+def test_context_goes_on_and_is_not_published(ledger, begun):
+    """Every stage behind reads it; when the job has ended it is gone."""
+    bench, _ = begun(lambda tasks: [Done(context={"k": task.job.input}) for task in tasks], evaluation(input="é"))
+    bench.run()
+    assert [row.context for row in ledger.read(select(STEPS.c.context))] == [None, None]
+    headers = [row.headers for row in ledger.read(select(OUTBOX.c.headers))]
+    assert len(headers) == 1
+    assert "headrace.result.v1" in headers[0]
+
+
+def test_unfinished_context_is_read_back(ledger, begun):
+    """From the ledger, by another worker."""
+    found = []
+
+    def step(tasks):
+        found.extend(task.context for task in tasks)
+        return [Held("?") if task.context else Done(context={"k": [1]}, to="mine") for task in tasks]
+
+    bench, (job,) = begun(step, evaluation())
+    assert bench.run()[job, "mine", 1] == "held"
+    ledger.release_held([job])
+    bench.run()
+    assert found == [{}, {"k": [1]}, {"k": [1]}]

@@ -1,0 +1,39 @@
+"""Steps that wait for a person: who they are, and what a person decides about them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, text, update
+
+from headrace_schemas import Category
+from headrace_workers.ledger.database import among, clock, now_ms
+from headrace_workers.ledger.dead import bury
+from headrace_workers.ledger.ends import active
+from headrace_workers.ledger.recover import burials
+from headrace_workers.ledger.tables import JOBS, STEPS
+
+_IS_HELD = text("steps.state = 'held'")
+
+
+def held(connection: Connection, limit: int) -> list[Row[Any]]:
+    """What is held, longest first: job, tenant, stage, reason, and since when (ms)."""
+    columns = (STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.ready_at.label("since"))
+    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(_IS_HELD).order_by(STEPS.c.ready_at)
+    return [*connection.execute(query.limit(limit))]
+
+
+def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
+    """Let the steps that are held of these jobs be run again; how many."""
+    alive = sorted(active(connection, job_ids))
+    return connection.execute(
+        update(STEPS)
+        .where(_IS_HELD, among(connection, STEPS.c.job_id, alive))
+        .values(state="ready", ready_at=now_ms(), reason=None)
+    ).rowcount
+
+
+def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
+    """End those of these jobs that are held; which."""
+    alive = sorted(active(connection, job_ids))
+    mine = _IS_HELD & among(connection, STEPS.c.job_id, alive)
+    return bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))
