@@ -15,12 +15,12 @@ from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, OUTBOX, POSITIONS, STEPS
+from headrace_workers.ledger.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.pipeline.stages import STAGES
 from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Done, Held, Row, Wait
+from headrace_workers.steps.outcome import Dead, Done, Held, Retry, Row, Wait
 from headrace_workers.worker.work import Work
 
 GENERATE, MODERATE, RUBRIC, JUDGE = STAGES
@@ -80,13 +80,10 @@ def begun(ledger):
 
 
 def waits_for(other):
-    """A step that waits for a job at its first attempt, and passes on at its next."""
-    seen = set()
+    """A step that waits for a job, and passes on when that woke it."""
 
     def step(tasks):
-        again = [task.job_id in seen for task in tasks]
-        seen.update(task.job_id for task in tasks)
-        return [Done() if known else Wait(other, "it asks the same") for known in again]
+        return [Done() if task.woken_by == other else Wait(other, "it asks the same") for task in tasks]
 
     return step
 
@@ -143,8 +140,9 @@ def test_every_kind_of_end_wakes(ledger, begun, how):
 
 def test_a_step_is_held_until_a_person_releases_it(ledger, begun):
     """It costs no attempt; it is listed with its reason; and then it is run again."""
-    verdicts = iter([Held("is this right?"), Done()])
-    bench, (job,) = begun(lambda tasks: [next(verdicts) for _ in tasks], evaluation())
+    bench, (job,) = begun(
+        lambda tasks: [Done() if task.woken_by == RELEASED else Held("is this right?") for task in tasks], evaluation()
+    )
     assert bench.run()[job, "mine", 0] == "held"
     ((found),) = ledger.held()
     assert (found.job_id, found.tenant, found.stage, found.reason) == (job, "default", "mine", "is this right?")
@@ -162,8 +160,9 @@ def test_what_a_person_withholds_is_dead(ledger, begun):
         lambda tasks: [Held("?") if task.job.input == "a" else Done() for task in tasks],
         evaluation(), evaluation(input="b"),
     )  # fmt: skip
+    (third,) = take_in(ledger, [generation()])
     bench.run()
-    assert ledger.withhold([job, other], "not like this") == {job}
+    assert ledger.withhold([job, other, third], "not like this") == {job}
     assert bench.row(job).state == "dead"
     (letter,) = ledger.dead(DeadFilter())
     assert (letter.job_id, letter.category, letter.reason) == (job, Category.PERMANENT, "withheld: not like this")
@@ -240,3 +239,17 @@ def test_unfinished_context_is_read_back(ledger, begun):
     ledger.release_held([job])
     bench.run()
     assert found == [{}, {"k": [1]}, {"k": [1]}]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "attempts"),
+    [(Retry("busy"), "waiting", 1), (Held("?"), "held", 0), (Wait("nobody", "?"), "parked", 0),
+     (Dead(Category.PERMANENT, "no"), "dead", 1)],
+    ids=["retries", "held", "waits", "dead"],
+)  # fmt: skip
+def test_what_became_of_a_round_is_no_other_rounds(ledger, begun, outcome, state, attempts):
+    """The first was done, whatever the second comes to, also where one worker does both at once."""
+    bench, (job,) = begun(lambda tasks: [outcome if task.ordinal else Done(to="mine") for task in tasks], evaluation())
+    assert bench.run() == {(job, "mine", 0): "done", (job, "mine", 1): state}
+    (row,) = ledger.read(select(STEPS.c.attempts).where(STEPS.c.ordinal == 1))
+    assert row.attempts == attempts

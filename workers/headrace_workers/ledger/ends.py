@@ -83,7 +83,7 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     return connection.execute(
         update(STEPS)
         .where(IS_PARKED, among(connection, STEPS.c.job_id, free), among(connection, STEPS.c.waits_for, job_ids))
-        .values(state="ready", ready_at=now_ms(), waits_for=None)
+        .values(state="ready", ready_at=now_ms(), woken_by=STEPS.c.waits_for, waits_for=None)
     ).rowcount
 
 

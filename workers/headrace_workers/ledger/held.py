@@ -10,7 +10,7 @@ from headrace_workers.ledger.database import among, clock, now_ms
 from headrace_workers.ledger.dead import bury
 from headrace_workers.ledger.ends import active
 from headrace_workers.ledger.recover import burials
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables import JOBS, RELEASED, STEPS
 
 _IS_HELD = text("steps.state = 'held'")
 
@@ -28,7 +28,7 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
     return connection.execute(
         update(STEPS)
         .where(_IS_HELD, among(connection, STEPS.c.job_id, alive))
-        .values(state="ready", ready_at=now_ms(), reason=None)
+        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=RELEASED)
     ).rowcount
 
 

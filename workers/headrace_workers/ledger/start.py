@@ -31,6 +31,7 @@ class StepRow(NamedTuple):
     tokens: int
     ordinal: int
     context: bytes | None
+    woken_by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ _COLUMNS = (
     STEPS.c.tokens,
     STEPS.c.ordinal,
     STEPS.c.context,
+    STEPS.c.woken_by,
     JOBS.c.state,
 )
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)

@@ -23,6 +23,8 @@ from sqlalchemy import (
 
 METADATA: Final = MetaData()
 
+RELEASED: Final = "released"
+
 # "No deadline", so that `ORDER BY deadline` needs no NULLS LAST and stays on the index.
 NEVER: Final = 2**62
 
@@ -92,6 +94,7 @@ STEPS: Final = Table(
     # | done | dead | cancelled
     Column("state", String(12), nullable=False),
     Column("waits_for", String(36)),  # of a step that is parked: the job whose end it waits for
+    Column("woken_by", String(36)),  # of one that was: that job; of one that was held: RELEASED
     Column("queue", String(96), nullable=False),
     Column("group_key", String(256), nullable=False),
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch

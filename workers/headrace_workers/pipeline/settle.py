@@ -45,7 +45,17 @@ def task_of(row: StepRow) -> Task:
     accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
     context, unpublished = unpack(row.context)
     published = event.stages if isinstance(event, JobEvent) else ()
-    return Task(row.job_id, job, event, accepted_at, row.attempts, context, row.ordinal, published + unpublished)  # type: ignore[arg-type]
+    return Task(
+        job_id=row.job_id,
+        job=job,
+        event=event,  # type: ignore[arg-type]
+        accepted_at=accepted_at,
+        attempt=row.attempts,
+        context=context,
+        ordinal=row.ordinal,
+        stages=published + unpublished,
+        woken_by=row.woken_by,
+    )
 
 
 def settle(started: Started, row: StepRow, task: Task, outcome: Outcome, conditions: Conditions) -> Settled:

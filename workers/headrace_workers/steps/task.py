@@ -18,7 +18,7 @@ class Task:
 
     `event` is the job itself, or what the last stage that published said. `context` is what stages before this one
     handed on without publishing it. `ordinal` says how often the job has gone back to an earlier stage. `stages` tells
-    what each did so far.
+    what each did so far. `woken_by` is set when this step waited: the job whose end it waited for, or `RELEASED`.
     """
 
     job_id: str
@@ -29,3 +29,4 @@ class Task:
     context: Mapping[str, Any] = field(default_factory=dict)
     ordinal: int = 0
     stages: tuple[StageRecord, ...] = ()
+    woken_by: str | None = None

@@ -131,11 +131,18 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         tokens=step.tokens,
         ordinal=step.ordinal,
         context=step.context,
+        woken_by=None,
     )
     context, unpublished = unpack(step.context)
     published = event.stages if isinstance(event, JobEvent) else ()
     return row, replace(
-        task, event=event, attempt=1, context=context, ordinal=step.ordinal, stages=published + unpublished
+        task,
+        event=event,
+        attempt=1,
+        context=context,
+        ordinal=step.ordinal,
+        stages=published + unpublished,
+        woken_by=None,
     )
 
 
@@ -159,6 +166,4 @@ def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
 
 
 def _tried(before: Advanced, stage: str, tried: Tried) -> tuple[NewStep, ...]:
-    return tuple(
-        replace(step, tried=tried) if step.stage == stage and step.tried is None else step for step in before.following
-    )
+    return tuple(replace(step, tried=tried) if step.stage == stage else step for step in before.following)

@@ -19,6 +19,7 @@ def upgrade() -> None:
     with op.batch_alter_table("steps") as steps:
         steps.add_column(sa.Column("ordinal", sa.SmallInteger(), server_default=sa.text("0"), nullable=False))
         steps.add_column(sa.Column("waits_for", sa.String(length=36), nullable=True))
+        steps.add_column(sa.Column("woken_by", sa.String(length=36), nullable=True))
         steps.add_column(sa.Column("context", sa.LargeBinary(), nullable=True))
     _key("job_id", "stage", "ordinal")
     _index("steps_parked", "waits_for", "state = 'parked'")
@@ -33,7 +34,7 @@ def downgrade() -> None:
         op.drop_index(name, "steps")
     _key("job_id", "stage")
     with op.batch_alter_table("steps") as steps:
-        for name in ("context", "waits_for", "ordinal"):
+        for name in ("context", "woken_by", "waits_for", "ordinal"):
             steps.drop_column(name)
     _index("steps_expiring", "deadline", f"deadline < {_NEVER} AND state IN ('ready', 'waiting')")
 
