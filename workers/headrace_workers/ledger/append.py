@@ -1,7 +1,7 @@
 """Many new rows in one go, in their order: numbers are given in it.
 
-PostgreSQL takes them by COPY. That costs about half of what single INSERTs do, here and there; arrays, one a column, cost
-more than those as soon as there are bytes in them.
+PostgreSQL takes them by COPY. That costs about half of what single INSERTs do, here and there; arrays, one a column,
+cost more than those as soon as there are bytes in them.
 """
 
 from collections.abc import Sequence
