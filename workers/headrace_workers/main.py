@@ -32,6 +32,7 @@ from headrace_workers.wire.taskqueue import TaskQueue
 from headrace_workers.wire.wake import Bell, Ears, Hint
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
+from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
 
@@ -148,7 +149,8 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
 
     steps = steps_of(roles, model, generator=generator, moderator=moderator)
     ledger = Ledger.at(settings.ledger)
-    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"))
+    runs = Runs(progress, settings.longest_run)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
     renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     runner = Runner(
@@ -156,6 +158,7 @@ def build_hands(settings: Settings, roles: frozenset[Role], model: str | None, p
         work=Work(steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
+        runs=runs,
         bell=Bell(client, redis_names(settings).bell),
         hand_out=HandOut(
             ledger=ledger,
