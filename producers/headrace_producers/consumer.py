@@ -12,9 +12,10 @@ from headrace_producers.marks import Marks
 from headrace_producers.seen import SeenIds
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.unread import Item, Place, Unread
-from headrace_schemas.codec import Event, decode
+from headrace_schemas.codec import decode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import ConfigurationError, HeadraceError, InvalidRecord, Unavailable
+from headrace_schemas.event_types import Event
 from headrace_schemas.events import DeadLetter, JobCancelled, Result
 
 if TYPE_CHECKING:

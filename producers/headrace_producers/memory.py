@@ -9,7 +9,8 @@ from headrace_producers.producer import Producer
 from headrace_producers.settings import ProducerSettings
 from headrace_producers.sink import Record
 from headrace_schemas import CancelJob, EvaluationJob, GenerationJob
-from headrace_schemas.codec import Event, decode
+from headrace_schemas.codec import decode
+from headrace_schemas.event_types import Event
 
 
 class MemorySink:

@@ -27,8 +27,9 @@ from headrace_schemas import (
     Message,
     Sampling,
 )
-from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 

@@ -5,9 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from headrace_schemas import times
-from headrace_schemas.codec import TOPICS, TYPES, Event, encode
+from headrace_schemas.codec import encode
 from headrace_schemas.content_type import JSON, NAME
 from headrace_schemas.envelope import schema_id
+from headrace_schemas.event_types import EVENTS, EventType, types_on
 from headrace_schemas.examples import EXAMPLES, example_envelope
 from headrace_schemas.job import JOB_NAMESPACE
 from headrace_schemas.jsonschema import build_json_schema
@@ -20,15 +21,6 @@ _DESCRIPTION: Final = (
     "each record by the job's id: the UUIDv5 of tenant, line feed and idempotency key (where there is none, the "
     f"event's id) in the namespace {JOB_NAMESPACE}. An event may arrive more than once, always with the same `ce_id`."
 )
-_TOPIC_DESCRIPTIONS: Final[dict[Topic, str]] = {
-    Topic.GENERATION: "Jobs that ask a model for an answer.",
-    Topic.EVALUATION: "Jobs that ask the judge about an output made elsewhere.",
-    Topic.CANCELLATION: "Wishes to cancel a job.",
-    Topic.OUTPUTS: "What models wrote, before moderation. Not for showing.",
-    Topic.MODERATED: "Outputs after moderation.",
-    Topic.RESULTS: "The ends of jobs that were answered or cancelled.",
-    Topic.DEAD: "What could not be done, and why.",
-}
 _KEY: Final = {
     "type": "string",
     "format": "uuid",
@@ -94,8 +86,8 @@ _SECURITY: Final = {
 def build_asyncapi() -> dict[str, Any]:
     """The document, self-contained, for topics with the default prefix."""
     schemas: dict[str, Any] = {}
-    for event_type, cls in TYPES.items():
-        schemas |= _schemas(event_type, cls)
+    for event_type in EVENTS:
+        schemas |= _schemas(event_type)
     return {
         "asyncapi": "3.0.0",
         "id": "urn:headrace:asyncapi",
@@ -110,7 +102,7 @@ def build_asyncapi() -> dict[str, Any]:
         "channels": {channel_name(topic): _channel(topic) for topic in Topic},
         "operations": {_operation_name(topic): _operation(topic) for topic in Topic},
         "components": {
-            "messages": {cls.__name__: _message(event_type, cls) for event_type, cls in TYPES.items()},
+            "messages": {_title(event_type): _message(event_type) for event_type in EVENTS},
             "schemas": schemas,
             "securitySchemes": _SECURITY,
         },
@@ -122,15 +114,11 @@ def channel_name(topic: Topic) -> str:
     return topic.value.replace(".", "_")
 
 
-def _events(topic: Topic) -> list[type[Event]]:
-    return [cls for cls, home in TOPICS.items() if home is topic]
-
-
 def _channel(topic: Topic) -> dict[str, Any]:
     return {
         "address": topic.named(),
-        "description": _TOPIC_DESCRIPTIONS[topic],
-        "messages": {cls.__name__: {"$ref": f"#/components/messages/{cls.__name__}"} for cls in _events(topic)},
+        "description": topic.description,
+        "messages": {title: {"$ref": f"#/components/messages/{title}"} for title in map(_title, types_on(topic))},
     }
 
 
@@ -145,22 +133,26 @@ def _operation(topic: Topic) -> dict[str, Any]:
     return {
         "action": "send" if topic in INBOUND else "receive",
         "channel": {"$ref": channel},
-        "summary": _TOPIC_DESCRIPTIONS[topic],
-        "messages": [{"$ref": f"{channel}/messages/{cls.__name__}"} for cls in _events(topic)],
+        "summary": topic.description,
+        "messages": [{"$ref": f"{channel}/messages/{_title(event_type)}"} for event_type in types_on(topic)],
     }
 
 
-def _message(event_type: str, cls: type[Event]) -> dict[str, Any]:
+def _title(event_type: EventType) -> str:
+    return event_type.cls.__name__
+
+
+def _message(event_type: EventType) -> dict[str, Any]:
     return {
-        "name": event_type,
-        "title": cls.__name__,
-        "summary": (cls.__doc__ or "").strip().splitlines()[0],
+        "name": event_type.name,
+        "title": _title(event_type),
+        "summary": event_type.description,
         "contentType": JSON,
-        "headers": _headers(event_type),
-        "payload": {"$ref": f"#/components/schemas/{cls.__name__}"},
+        "headers": _headers(event_type.name),
+        "payload": {"$ref": f"#/components/schemas/{_title(event_type)}"},
         "correlationId": _CORRELATION,
         "bindings": {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}},
-        "examples": [_example(event_type)],
+        "examples": [_example(event_type.name)],
     }
 
 
@@ -193,12 +185,12 @@ def _headers(event_type: str) -> dict[str, Any]:
     }
 
 
-def _schemas(event_type: str, cls: type[Event]) -> dict[str, Any]:
+def _schemas(event_type: EventType) -> dict[str, Any]:
     """The event's schema and its parts, each under its own name, as AsyncAPI's schema format has them."""
-    schema = build_json_schema(event_type, cls, references="#/components/schemas/")
+    schema = build_json_schema(event_type, references="#/components/schemas/")
     parts: dict[str, Any] = schema.pop("$defs", {})
     del schema["$schema"], schema["$id"], schema["examples"]  # the message has it
-    return {**parts, cls.__name__: schema}
+    return {**parts, _title(event_type): schema}
 
 
 def _version() -> str:

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from headrace_schemas.codec import TYPES, Event, type_of
 from headrace_schemas.criteria import ChrF, Contains, Length, Rubric
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
+from headrace_schemas.event_types import EVENTS, Event, type_of
 from headrace_schemas.events import (
     DeadLetter,
     Finding,
@@ -136,7 +136,7 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob) else _JOB_ID
     if isinstance(event, GenerationJob | EvaluationJob):
         job_id = event.job_id("")
-    number = list(TYPES).index(event_type) + 1
+    number = [known.name for known in EVENTS].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
         type=event_type,

@@ -3,8 +3,9 @@
 import json
 from typing import Any, Final
 
-from headrace_schemas.codec import Event, encode_value
+from headrace_schemas.codec import encode_value
 from headrace_schemas.envelope import schema_id
+from headrace_schemas.event_types import EventType
 from headrace_schemas.examples import EXAMPLES
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -47,15 +48,20 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
 _OWN_WORDS: Final = frozenset({"title", "discriminator", "properties", "default"})  # the last two are kept by hand
 
 
-def build_json_schema(event_type: str, cls: type[Event], *, references: str = "#/$defs/") -> dict[str, Any]:
+def build_json_schema(event_type: EventType, *, references: str = "#/$defs/") -> dict[str, Any]:
     """The schema of one event's data as it stands in a record's value.
 
     `references` is where its parts are referred to; AsyncAPI keeps them elsewhere than JSON Schema does.
     """
+    cls = event_type.cls
     raw = cls.model_json_schema(mode="validation", ref_template=references + "{model}")
     parts = {name: _plain(name, part) for name, part in raw.pop("$defs", {}).items()}
-    example = json.loads(encode_value(EXAMPLES[event_type]))
-    schema = {"$schema": DIALECT, "$id": schema_id(event_type), **_plain(cls.__name__, raw), "examples": [example]}
+    schema = {
+        "$schema": DIALECT,
+        "$id": schema_id(event_type.name),
+        **_plain(cls.__name__, raw),
+        "examples": [json.loads(encode_value(EXAMPLES[event_type.name]))],
+    }
     return {**schema, "$defs": parts} if parts else schema
 
 

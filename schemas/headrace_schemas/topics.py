@@ -1,20 +1,30 @@
 """The closed set of topics. In Kafka each carries the deployment's prefix: `headrace.jobs.generation`."""
 
 from enum import StrEnum
+from typing import Self
 
 DEFAULT_PREFIX = "headrace."
 
 
 class Topic(StrEnum):
-    """Where events go in and come out."""
+    """Where events go in and come out, and what `description` says of each."""
 
-    GENERATION = "jobs.generation"  # GenerationJob: in
-    EVALUATION = "jobs.evaluation"  # EvaluationJob: in
-    CANCELLATION = "jobs.cancellation"  # CancelJob: in
-    OUTPUTS = "outputs"  # Output: what the model wrote, unmoderated
-    MODERATED = "moderated"  # Moderated
-    RESULTS = "results"  # Result and JobCancelled: the ends of jobs
-    DEAD = "dead"  # DeadLetter: the other end
+    description: str
+
+    def __new__(cls, value: str, description: str = "") -> Self:
+        """A member by its name without the prefix."""
+        topic = str.__new__(cls, value)
+        topic._value_ = value
+        topic.description = description
+        return topic
+
+    GENERATION = "jobs.generation", "Jobs that ask a model for an answer."
+    EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output made elsewhere."
+    CANCELLATION = "jobs.cancellation", "Wishes to cancel a job."
+    OUTPUTS = "outputs", "What models wrote, before moderation. Not for showing."
+    MODERATED = "moderated", "Outputs after moderation."
+    RESULTS = "results", "The ends of jobs that were answered or cancelled."
+    DEAD = "dead", "What could not be done, and why."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """This topic's name in Kafka."""

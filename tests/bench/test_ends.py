@@ -7,8 +7,9 @@ from bench.ends import Ends, Stalled
 from kafka import KafkaProducer
 
 from headrace_schemas import Category, DeadLetter, JobCancelled
-from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import derive_job_id
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

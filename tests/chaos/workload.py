@@ -13,9 +13,10 @@ from kafka.errors import KafkaError
 from tests.chaos.deployment import MODEL, Deployment, large_job
 
 from headrace_schemas import Envelope, GenerationJob, HeadraceError
-from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.criteria import Length
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.event_types import topic_for, type_of
 
 AWAY = (psycopg.OperationalError, sqlite3.OperationalError)
 _CHUNK = 500

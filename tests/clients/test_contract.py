@@ -9,7 +9,7 @@ from tests.schemas.near_misses import neighbours
 from tests.schemas.test_agreement import BEYOND_SCHEMAS, refusal
 
 from headrace_schemas import InvalidRecord
-from headrace_schemas.codec import TYPES, decode, encode_value
+from headrace_schemas.codec import decode, encode_value
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.export import ASYNCAPI_FILE, documents, schema_file
 
@@ -57,11 +57,11 @@ for (const message of [Kafka.binary(event), Kafka.structured(event)]) {
 def test_ajv_says_what_the_service_says(node):
     """In strict mode it takes the schemas, and of documents one change from an event what the service takes."""
     texts = {}
-    for event_type in TYPES:
+    for event_type in EXAMPLES:
         found = [json.loads(encode_value(EXAMPLES[event_type]))]
         found += islice(neighbours(found[0]), 0, None, 7)
         texts[event_type] = [json.dumps(each) for each in found]
-    schemas = {event_type: DOCUMENTS[schema_file(event_type)] for event_type in TYPES}
+    schemas = {event_type: DOCUMENTS[schema_file(event_type)] for event_type in EXAMPLES}
     taken = json.loads(node.run(AJV, stdin=json.dumps({"schemas": schemas, "values": texts})))
     for event_type, verdicts in taken.items():
         assert verdicts[0]
@@ -75,7 +75,7 @@ def test_the_asyncapi_document_is_valid(node):
     """Its parser finds nothing wrong, and an example with a correlation id of each message."""
     told = json.loads(node.run(PARSER, stdin=json.dumps(DOCUMENTS[ASYNCAPI_FILE])))
     assert told["problems"] == []
-    assert sorted(told["examples"]) == sorted([event_type, 1, True] for event_type in TYPES)
+    assert sorted(told["examples"]) == sorted([event_type, 1, True] for event_type in EXAMPLES)
 
 
 def test_the_sdk_of_cloudevents_is_read_in_both_modes(node):

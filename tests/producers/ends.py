@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from kafka import KafkaProducer
 
 from headrace_schemas import DeadLetter, Result
-from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import derive_job_id
 
 SOURCES = {**os.environ, "PYTHONPATH": "producers:schemas"}

@@ -15,9 +15,10 @@ from headrace_producers import KafkaSettings, ResultReader, TopicMissing
 from headrace_producers.admin import ensure_topics
 from headrace_producers.seen import SeenIds
 from headrace_schemas import JobCancelled, Topic
-from headrace_schemas.codec import encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import derive_job_id
 
 

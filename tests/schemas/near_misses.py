@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
-from tests.schemas.strategies import EVENTS
+from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas.codec import encode_value
 
@@ -70,7 +70,7 @@ def _with(document: Any, path: list[Any], *values: Any) -> Any:
 @st.composite
 def near_misses(draw: st.DrawFn, event_type: str) -> Any:
     """An event's document with none to three changes: a value swapped, a field dropped, added or repeated."""
-    document = json.loads(encode_value(draw(EVENTS[event_type])))
+    document = json.loads(encode_value(draw(STRATEGIES[event_type])))
     for _ in range(draw(st.integers(0, 3))):
         document = _changed(draw, document)
     return document

@@ -152,7 +152,7 @@ dead = st.builds(
 )
 
 # By CloudEvents type: a type that the codec knows and this table does not fails the tests that walk over all types.
-EVENTS = {
+STRATEGIES = {
     "headrace.job.generation.v1": generations,
     "headrace.job.evaluation.v1": evaluations,
     "headrace.job.cancel.v1": cancellations,

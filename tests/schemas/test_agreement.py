@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from tests.schemas.near_misses import near_misses, neighbours
 
 from headrace_schemas import InvalidRecord
-from headrace_schemas.codec import TYPES, decode_value, encode_value
+from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.event_types import EVENTS
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.jsonschema import build_json_schema
 from headrace_schemas.times import parse_time
@@ -34,7 +35,7 @@ def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[jsonschem
 
 Validator = jsonschema.validators.extend(Draft202012Validator, {"pattern": _pattern})
 VALIDATORS = {
-    name: Validator(build_json_schema(name, cls), format_checker=formats) for name, cls in TYPES.items()
+    event_type.name: Validator(build_json_schema(event_type), format_checker=formats) for event_type in EVENTS
 }  # fmt: skip
 
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
@@ -57,7 +58,7 @@ def assert_agreement(event_type: str, document: Any) -> None:
     assert taken == (reason is None), f"the service: {reason}; the schema {'takes' if taken else 'refuses'} {document}"
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", EXAMPLES)
 def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> None:
     """Whatever one thing is changed in an event, both take it or both refuse it."""
     documents = list(neighbours(json.loads(encode_value(EXAMPLES[event_type]))))
@@ -67,7 +68,7 @@ def test_schema_and_service_agree_one_step_from_an_event(event_type: str) -> Non
     assert 0.3 < refused / len(documents) < 0.99  # the changes reach both verdicts
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", EXAMPLES)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_schema_and_service_agree_some_steps_away(event_type: str, data: st.DataObject) -> None:

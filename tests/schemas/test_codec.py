@@ -3,17 +3,19 @@
 import contextlib
 import json
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.schemas.strategies import EVENTS
+from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
-from headrace_schemas.codec import TOPICS, TYPES, decode, decode_value, encode, encode_value, topic_for, type_of
+from headrace_schemas.codec import decode, decode_value, encode, encode_value
+from headrace_schemas.event_types import EVENTS, Event, EventType, topic_for, type_named, type_of, types_on
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_schemas.topics import INBOUND
+from headrace_schemas.topics import INBOUND, Topic
 
 GENERATION = "headrace.job.generation.v1"
 GOOD = {"model": "m", "prompt": "hello"}
@@ -27,24 +29,27 @@ def headers(**changes: str | None) -> list[tuple[str, bytes]]:
 
 def test_every_type_has_a_strategy_and_a_topic() -> None:
     """No event type can be added without a topic, or without these tests covering it."""
-    assert set(EVENTS) == set(TYPES)
-    assert set(TOPICS) == set(TYPES.values())
+    names, classes = [row.name for row in EVENTS], [row.cls for row in EVENTS]
+    assert sorted(names) == sorted(STRATEGIES) == sorted(EXAMPLES)
+    assert len(names) == len(set(classes))
+    assert set(classes) == set(get_args(Event))
+    assert {row for topic in Topic for row in types_on(topic)} == set(EVENTS)
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", STRATEGIES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_round_trip(event_type: str, data: st.DataObject) -> None:
     """Every event comes back equal from its own bytes, with its envelope."""
-    event = data.draw(EVENTS[event_type])
+    event = data.draw(STRATEGIES[event_type])
     envelope = Envelope(id="1", type=type_of(event), source="/test", time=datetime(2026, 1, 2, tzinfo=UTC))
     assert type_of(event) == event_type
     assert decode(*encode(event, envelope)) == (envelope, event)
-    assert topic_for(event) is TOPICS[type(event)]
+    assert type_named(event_type) == EventType(event_type, type(event), topic_for(event))
 
 
 @settings(max_examples=200, deadline=None)
-@given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(TYPES)))
+@given(value=st.binary(max_size=200), event_type=st.sampled_from(sorted(STRATEGIES)))
 def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
     """Whatever the bytes are, nothing but InvalidRecord is raised."""
     with contextlib.suppress(InvalidRecord):
@@ -155,7 +160,7 @@ def test_another_version_of_the_spec_is_refused() -> None:
         decode(headers(ce_specversion="0.3"), json.dumps(GOOD).encode())
 
 
-@pytest.mark.parametrize("event_type", [name for name, cls in TYPES.items() if TOPICS[cls] not in INBOUND])
+@pytest.mark.parametrize("event_type", [row.name for row in EVENTS if row.topic not in INBOUND])
 def test_a_reader_passes_over_what_a_later_version_tells(event_type: str) -> None:
     """While a deployment is upgraded, readers of both versions read the events of both, at any depth."""
     document = json.loads(encode_value(EXAMPLES[event_type]))

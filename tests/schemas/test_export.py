@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from tests.schemas.strategies import EVENTS
+from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import EvaluationJob, GenerationJob, InvalidRecord
-from headrace_schemas.codec import TOPICS, TYPES, decode, decode_value, encode_value
+from headrace_schemas.codec import decode, decode_value, encode_value
+from headrace_schemas.event_types import EVENTS
 from headrace_schemas.examples import EXAMPLES, example_envelope
 from headrace_schemas.export import export, schema_file
 from headrace_schemas.topics import Topic
@@ -41,26 +42,26 @@ def resolve(document: dict[str, Any], reference: str) -> Any:
 
 def test_one_file_a_type(documents: dict[str, dict[str, Any]]) -> None:
     """Every event type has its schema with an id, a title and a description; the AsyncAPI document is beside them."""
-    assert set(documents) == {schema_file(name) for name in TYPES} | {"asyncapi.json"}
-    for name, cls in TYPES.items():
-        schema = documents[schema_file(name)]
-        assert schema["$id"].endswith(name)
-        assert schema["title"] == cls.__name__
-        assert schema["description"]
+    assert set(documents) == {schema_file(name) for name in EXAMPLES} | {"asyncapi.json"}
+    for row in EVENTS:
+        schema = documents[schema_file(row.name)]
+        assert schema["$id"].endswith(row.name)
+        assert schema["title"] == row.cls.__name__
+        assert schema["description"].startswith(row.description)
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", EXAMPLES)
 def test_each_schema_is_valid(event_type: str, documents: dict[str, dict[str, Any]]) -> None:
     """Each schema follows draft 2020-12."""
     Draft202012Validator.check_schema(documents[schema_file(event_type)])
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", EXAMPLES)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_what_we_write_is_valid(event_type: str, documents: dict[str, dict[str, Any]], data: st.DataObject) -> None:
     """Whatever event the codec encodes, a reader that validates by our schema accepts it."""
-    event = data.draw(EVENTS[event_type])
+    event = data.draw(STRATEGIES[event_type])
     Draft202012Validator(documents[schema_file(event_type)]).validate(json.loads(encode_value(event)))
 
 
@@ -97,10 +98,12 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
     document = documents["asyncapi.json"]
     assert document["asyncapi"].startswith("3.")
     channels = {channel["address"]: channel for channel in document["channels"].values()}
-    assert set(channels) == {topic.named() for topic in Topic}
-    assert {message["name"] for message in document["components"]["messages"].values()} == set(TYPES)
-    for cls, topic in TOPICS.items():
-        assert cls.__name__ in channels[topic.named()]["messages"]
+    assert {address: channel["description"] for address, channel in channels.items()} == {
+        topic.named(): topic.description for topic in Topic
+    }
+    assert {message["name"] for message in document["components"]["messages"].values()} == set(EXAMPLES)
+    for row in EVENTS:
+        assert row.cls.__name__ in channels[row.topic.named()]["messages"]
     operated = {
         resolve(document, op["channel"]["$ref"])["address"]: op["action"] for op in document["operations"].values()
     }

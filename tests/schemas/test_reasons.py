@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.schemas.near_misses import near_misses
+from tests.schemas.strategies import STRATEGIES
 
 from headrace_producers import MemoryProducer
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import GenerationJob, InvalidRecord
-from headrace_schemas.codec import TYPES, decode_value
+from headrace_schemas.codec import decode_value
 from headrace_schemas.reasons import describe
 
 GENERATION = "headrace.job.generation.v1"
@@ -161,7 +162,7 @@ def test_names_are_shown_short_and_printable() -> None:
 FOREIGN = ("Input should", "should have", "Value error", "Field required", "Extra inputs", "Tuple", "Dictionary")
 
 
-@pytest.mark.parametrize("event_type", TYPES)
+@pytest.mark.parametrize("event_type", STRATEGIES)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_reason_is_in_the_words_of_a_library(event_type: str, data: st.DataObject) -> None:

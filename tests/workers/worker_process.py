@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,11 +39,16 @@ class Worker:
 
 @contextmanager
 def worker(
-    folder: Path, redis: RedisServer, *roles: str, concurrency: int | None = None, **env: str
+    folder: Path,
+    redis: RedisServer,
+    *roles: str,
+    concurrency: int | None = None,
+    program: Sequence[str] = ("-m", "headrace_workers"),
+    **env: str,
 ) -> Iterator[Worker]:
-    """Start it; it is gone at the end."""
+    """Start it, as the command line or another program of its kind; it is gone at the end."""
     make_echo_model(folder)
-    argv = [sys.executable, "-m", "headrace_workers", "worker", "--model", "echo"]
+    argv = [sys.executable, *program, "worker", "--model", "echo"]
     argv += ["--concurrency", str(concurrency)] if concurrency else []
     known = {
         "HEADRACE_HOME": str(folder), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": redis.url,

@@ -9,11 +9,9 @@ import json
 import logging
 import os
 import re
-import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +20,7 @@ from typing import Any
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.log import Action, log
-from headrace_workers.progress import STUCK_EXIT, Awaited, Loop, LoopState, Progress
+from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState, Progress, stack_of
 from headrace_workers.settings import Settings
 
 KINDS = ("bridge", "worker")
@@ -82,16 +80,10 @@ class _Watch:
         for loop, state in zip(loops, states, strict=True):
             if state.silent > self._stuck:
                 log("health", logging.ERROR, Action.STUCK,
-                    f"{words_of_silence(state)}: this process ends, to be started again\n{_stack(loop)}",
+                    f"{words_of_silence(state)}: this process ends, to be started again\n{stack_of(loop.thread)}",
                     loop=state.name)  # fmt: skip
                 logging.shutdown()
                 self._end(STUCK_EXIT)
-
-
-def _stack(loop: Loop) -> str:
-    """Where its thread is: lines of code, no values."""
-    frame = sys._current_frames().get(loop.thread)
-    return "".join(traceback.format_stack(frame)) if frame else "its thread has ended\n"
 
 
 def words_of_silence(state: LoopState) -> str:

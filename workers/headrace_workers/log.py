@@ -24,6 +24,7 @@ class Action(StrEnum):
     UNAVAILABLE = "unavailable"  # something did not answer; it is tried again
     AVAILABLE = "available"  # it answers again
     STUCK = "stuck"  # a loop did not go on: its process ends itself
+    HUNG = "hung"  # a run outlasted its bound: its process ends itself
     REAPED = "reaped"  # leases ran out
     LEASES_PUT_OFF = "leases_put_off"  # the ledger was away or its clock jumped: nobody was silent meanwhile
     FOREIGN = "foreign"  # a claim of another ledger was refused

@@ -31,6 +31,7 @@ from headrace_workers.wire.wake import Bell, Ears, Hint
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
+from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
 
@@ -155,7 +156,9 @@ def build_hands(
 
     steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
-    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"))
+    own = {stage.name: stage.longest_run for stage in pipeline.stages if stage.longest_run is not None}
+    runs = Runs(progress, settings.longest_run, own)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
     renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     runner = Runner(
@@ -163,6 +166,7 @@ def build_hands(
         work=Work(pipeline, steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
+        runs=runs,
         bell=Bell(client, RedisNames(settings.kafka.prefix).bell),
         hand_out=HandOut(
             ledger=ledger,

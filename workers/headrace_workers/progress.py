@@ -5,8 +5,10 @@ see health.py.
 """
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +87,12 @@ class Loop:
             awaited=awaited,
             waits=lived - self._awaited_at if awaited else 0.0,
         )
+
+
+def stack_of(thread: int) -> str:
+    """Where a thread is: lines of code, no values."""
+    frame = sys._current_frames().get(thread)
+    return "".join(traceback.format_stack(frame)) if frame else "its thread has ended\n"
 
 
 class Progress:

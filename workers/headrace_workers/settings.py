@@ -36,6 +36,8 @@ class Settings:
     # How long a loop of a bridge or worker may be silent before its process ends itself, to be started again. Every
     # call that a loop makes is bounded by less.
     stuck: float = 120.0
+    # How long any run may take, and more for its tokens: see bound.py. What takes longer hangs, and ends its process.
+    longest_run: float = 600.0
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     device: Device = "auto"
@@ -86,6 +88,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_active": int,
     "retention": float,
     "stuck": float,
+    "longest_run": float,
     "inter_threads": int,
 }
 

@@ -6,8 +6,9 @@ from typing import Any
 from uuid import uuid4
 
 from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob, Message
-from headrace_schemas.codec import Event, encode, topic_for, type_of
+from headrace_schemas.codec import encode
 from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
 from headrace_workers.ledger.records import Record

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
-from tests.schemas.strategies import EVENTS
+from tests.schemas.strategies import STRATEGIES
 from tests.workers.bridge.mutate import mutate, valid_records
 from tests.workers.bridge.records import NOW, RULES, Models, cancel, evaluation, generation, record, replaced, without
 
 from headrace_schemas import Category, Rubric, Topic
-from headrace_schemas.codec import TOPICS, decode_value, encode_value
+from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.event_types import topic_for
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.bridge.accept import Rules, accept
@@ -126,21 +127,21 @@ def test_a_bad_envelope_is_refused_with_what_is_wrong(headers, reason):
     assert set(found.headers) == {name for name, _ in headers}
 
 
-@pytest.mark.parametrize("event_type", EVENTS)
+@pytest.mark.parametrize("event_type", STRATEGIES)
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
     """Each event has one topic; on any other it is refused, and what headrace itself says is no job anywhere."""
-    event = data.draw(EVENTS[event_type])
+    event = data.draw(STRATEGIES[event_type])
     for topic in Topic:
-        if topic is not TOPICS[type(event)]:
+        if topic is not topic_for(event):
             refused(accept(record(event, topic=topic), RULES), "belong on")
         elif topic not in (Topic.GENERATION, Topic.EVALUATION, Topic.CANCELLATION):
             refused(accept(record(event), RULES), "is no job")
 
 
 @given(value=st.none() | st.binary(), headers=st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=9),
-       topic=st.sampled_from(Topic), typed=st.sampled_from([None, *EVENTS]))  # fmt: skip
+       topic=st.sampled_from(Topic), typed=st.sampled_from([None, *STRATEGIES]))  # fmt: skip
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_raise(value, headers, topic, typed):
     """Any bytes at all come out as a refusal."""
@@ -148,7 +149,7 @@ def test_no_bytes_raise(value, headers, topic, typed):
     refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
 
 
-@given(event=EVENTS["headrace.job.generation.v1"] | EVENTS["headrace.job.evaluation.v1"])
+@given(event=STRATEGIES["headrace.job.generation.v1"] | STRATEGIES["headrace.job.evaluation.v1"])
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_job_is_taken_or_refused_for_its_model_or_deadline(event):
     """A job that the contract allows has its one first step, unless its model or deadline forbids it."""

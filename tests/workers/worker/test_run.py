@@ -35,6 +35,7 @@ from headrace_workers.steps.outcome import Dead, Done, Retry
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
+from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
 
@@ -56,10 +57,11 @@ def runner(ledger, step, tasks=None, **settings):
     """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
+    runs = Runs(Progress(), settings.longest_run)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
         bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
-        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew")),
+        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs), runs=runs,
         hand_out=HandOut(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
         ),

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Protocol
 
 from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, HeadraceError, Message
-from headrace_schemas.codec import TOPICS, decode_value, type_of
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import JOB_NAMESPACE, Lane
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
@@ -61,8 +62,8 @@ def accept(record: Record, rules: Rules) -> Accepted:
         record = _in_binary_mode(record)
         envelope = Envelope.from_headers(record.headers)
         event = decode_value(envelope.type, record.value)
-        if TOPICS[type(event)] is not record.topic:
-            raise InvalidRecord(f"events of type {type_of(event)} belong on {TOPICS[type(event)]}, not {record.topic}")
+        if topic_for(event) is not record.topic:
+            raise InvalidRecord(f"events of type {type_of(event)} belong on {topic_for(event)}, not {record.topic}")
         if isinstance(event, CancelJob):
             _check_names(record, envelope, event.job_id, "the value's job_id")
             return Cancellation(

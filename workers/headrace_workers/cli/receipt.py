@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
-from headrace_schemas.codec import decode_value, encode_value, type_of
+from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.event_types import type_of
 
 End = Result | JobCancelled | DeadLetter
 

@@ -23,7 +23,8 @@ from sqlalchemy import (
 )
 
 from headrace_schemas import Envelope, Topic
-from headrace_schemas.codec import Event, encode, topic_for, type_of
+from headrace_schemas.codec import encode
+from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.ledger.append import append
 from headrace_workers.ledger.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.ledger.tables import OUTBOX

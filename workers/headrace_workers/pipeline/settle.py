@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord
-from headrace_schemas.codec import decode_value, type_of
+from headrace_schemas.codec import decode_value
+from headrace_schemas.event_types import type_of
 from headrace_schemas.events import JobEvent
 from headrace_workers.identity import said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled

@@ -1,8 +1,12 @@
-"""Keeping the leases of what runs, in a thread of its own: a step may run long, but a dead worker's lease must end."""
+"""Keeping the leases of what runs, in a thread of its own: a step may run long, but a dead worker's lease must end.
+
+A run has a bound all the same. What hangs is not renewed beyond it, and ends its process: see hung.py.
+"""
 
 import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
 from headrace_schemas.errors import Unavailable
@@ -10,6 +14,8 @@ from headrace_workers.away import awaited
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action
 from headrace_workers.progress import Loop
+from headrace_workers.worker.hung import end_process
+from headrace_workers.worker.runs import Run, Runs
 
 _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease goes on meanwhile
 
@@ -17,13 +23,18 @@ _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease
 class Renewer:
     """Renews every claim that is in hand, three times a lease, and gives back those that were let go of."""
 
-    def __init__(self, ledger: Ledger, lease_ms: int, loop: Loop) -> None:
+    def __init__(
+        self, ledger: Ledger, lease_ms: int, loop: Loop, runs: Runs, *, end: Callable[[int], object] = os._exit
+    ) -> None:
         self._ledger = ledger
         self._lease_ms = lease_ms
         self._progress = loop
+        self._runs = runs
+        self._end = end
         self._lock = threading.Lock()
         self._held: set[int] = set()
         self._let_go: set[int] = set()
+        self._ending = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="renew", daemon=True)
 
@@ -37,10 +48,11 @@ class Renewer:
 
     @contextmanager
     def renewing(self, claim_id: int) -> Iterator[bool]:
-        """Keep this claim's lease while the body runs; False when that is done already: then it is another's."""
+        """Keep this claim's lease while the body runs; False when that is done already, or this process ends."""
         with self._lock:
-            mine = claim_id not in self._held
-            self._held.add(claim_id)
+            mine = claim_id not in self._held and not self._ending
+            if mine:
+                self._held.add(claim_id)
         try:
             yield mine
         finally:
@@ -60,14 +72,20 @@ class Renewer:
 
     def give_back(self) -> int:
         """Give back all claims that are in hand or were let go of; the number of steps."""
+        return self._give_back_but(frozenset())
+
+    def _give_back_but(self, kept: Set[int]) -> int:
         with self._lock:
-            claims = self._held | self._let_go
+            claims = (self._held | self._let_go) - kept
         return self._ledger.release(sorted(claims)) if claims else 0
 
     def _loop(self) -> None:
         pause = every = self._lease_ms / 3000
         while not self._rest(pause):
             try:
+                if hung := self._runs.hung():
+                    self._end_with(hung)
+                    return
                 self._round()
                 self._progress.beat()
                 pause = every
@@ -76,6 +94,13 @@ class Renewer:
                 pause = min(every, _SOON)
             except Exception:  # whatever it was: without this thread every lease of this process would end
                 logging.getLogger("headrace.renew").exception("renewing failed", extra={"action": Action.UNAVAILABLE})
+
+    def _end_with(self, hung: Sequence[tuple[Run, float]]) -> None:
+        """Take nothing more, and end the process. What hangs is left to its lease."""
+        with self._lock:
+            self._ending = True
+        left = {run.started.claim_id for run, _ in hung}
+        end_process(hung, lambda: self._give_back_but(left), self._end)
 
     def _round(self) -> None:
         held = self.held()

@@ -24,6 +24,7 @@ from headrace_workers.settings import Settings
 from headrace_workers.wire.hand_out import HandOut, behind
 from headrace_workers.wire.wake import Bell, Hint
 from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Runner:
         work: Work,
         settings: Settings,
         renewer: Renewer,
+        runs: Runs,
         hand_out: HandOut,
         bell: Bell,
         clock: Clock,
@@ -52,6 +54,7 @@ class Runner:
         self._work = work
         self._settings = settings
         self._renewer = renewer
+        self._runs = runs
         self._bell = bell
         self._clock = clock
         self._worker = worker
@@ -105,7 +108,7 @@ class Runner:
 
     def _complete(self, started: Started) -> Completed | None:
         begun = self._clock.monotonic()
-        settled = self._work.do(started)
+        settled = self._runs.do(started, self._work.do)
         ran_ms = int((self._clock.monotonic() - begun) * 1000)
         return self._write(started, settled, ran_ms, self._hand_out.room(behind(settled)))
 

@@ -1,0 +1,57 @@
+"""The closed set of events: what each is called, the class that it is read into, and the topic that it belongs on."""
+
+from typing import Final, NamedTuple
+
+from headrace_schemas.events import DeadLetter, JobCancelled, Moderated, Output, Result
+from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob
+from headrace_schemas.topics import Topic
+
+Event = GenerationJob | EvaluationJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
+
+
+class EventType(NamedTuple):
+    """One kind of event. `name` is its CloudEvents type; ingest refuses an event on a topic that is not its own."""
+
+    name: str
+    cls: type[Event]
+    topic: Topic
+
+    @property
+    def description(self) -> str:
+        """What it says, in one line: the first of its class' docstring."""
+        return (self.cls.__doc__ or "").strip().splitlines()[0]
+
+
+# The number in a name is the version of its schema: a breaking change gets a new one.
+EVENTS: Final = (
+    EventType("headrace.job.generation.v1", GenerationJob, Topic.GENERATION),
+    EventType("headrace.job.evaluation.v1", EvaluationJob, Topic.EVALUATION),
+    EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
+    EventType("headrace.output.v1", Output, Topic.OUTPUTS),
+    EventType("headrace.moderated.v1", Moderated, Topic.MODERATED),
+    EventType("headrace.result.v1", Result, Topic.RESULTS),
+    EventType("headrace.job.cancelled.v1", JobCancelled, Topic.RESULTS),
+    EventType("headrace.dead.v1", DeadLetter, Topic.DEAD),
+)
+_BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
+_BY_CLASS: Final = {event_type.cls: event_type for event_type in EVENTS}
+
+
+def type_named(name: str) -> EventType | None:
+    """The event type of this name, if there is one."""
+    return _BY_NAME.get(name)
+
+
+def type_of(event: Event) -> str:
+    """The CloudEvents type of an event."""
+    return _BY_CLASS[type(event)].name
+
+
+def topic_for(event: Event) -> Topic:
+    """The topic that an event is published to."""
+    return _BY_CLASS[type(event)].topic
+
+
+def types_on(topic: Topic) -> list[EventType]:
+    """The events that belong on a topic."""
+    return [event_type for event_type in EVENTS if event_type.topic is topic]

@@ -1,0 +1,31 @@
+"""The command line, with a judge that hangs on some outputs and short bounds: what test_process_hung.py runs.
+
+`hang` waits for ever. `spin` is a pattern that backtracks for ever: it computes, and lets no other thread compute.
+"""
+
+import re
+import time
+
+from headrace_schemas import EvaluationJob
+from headrace_workers.steps import judge as step
+from headrace_workers.worker import bound
+
+_judge = step.judge
+
+
+def _hanging_judge(tasks, **known):
+    words = {task.job.output for task in tasks if isinstance(task.job, EvaluationJob)}
+    if "hang" in words:
+        time.sleep(1e6)
+    if "spin" in words:
+        re.match("(a+)+b", "a" * 64)
+    return _judge(tasks, **known)
+
+
+step.judge = _hanging_judge
+bound.MODEL = bound.LIGHT
+
+if __name__ == "__main__":
+    from headrace_workers.cli import main
+
+    main()
