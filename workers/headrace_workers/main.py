@@ -18,6 +18,7 @@ from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
@@ -95,7 +96,14 @@ def build_bridge(
             ),
         ),
         dispatch=dispatch,
-        relay=Relay(publisher=Publisher(settings.kafka), ledger=ledger, bridge=name, clock=clock, troubles=troubles),
+        relay=Relay(
+            publisher=Publisher(settings.kafka),
+            ledger=ledger,
+            bridge=name,
+            clock=clock,
+            troubles=troubles,
+            following=Following(pipeline, ledger),
+        ),
         reap=Reap(
             ledger=ledger,
             clock=clock,

@@ -25,6 +25,8 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.ledger.tables import OUTBOX
+from headrace_workers.pipeline.following import Following
+from headrace_workers.pipeline.routing import Pipeline
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
 
@@ -52,7 +54,16 @@ def relays(ledger):
     def make(kafka, name="a"):
         clock = SystemClock()
         troubles = Troubles(ledger, name, clock)
-        made.append(Relay(publisher=Publisher(kafka), ledger=ledger, bridge=name, clock=clock, troubles=troubles))
+        made.append(
+            Relay(
+                publisher=Publisher(kafka),
+                ledger=ledger,
+                bridge=name,
+                clock=clock,
+                troubles=troubles,
+                following=Following(Pipeline(), ledger),
+            )
+        )
         return made[-1]
 
     yield make

@@ -12,6 +12,8 @@ from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.pipeline.following import Following
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited
 
 
@@ -64,7 +66,9 @@ def asked(ledger, monkeypatch):
 def relay_of(ledger, time, name="a"):
     """A relay with a plan."""
     plan = Plan()
-    return Relay(publisher=plan, ledger=ledger, bridge=name, clock=time, troubles=Troubles(ledger, name, time)), plan
+    troubles, following = Troubles(ledger, name, time), Following(Pipeline(), ledger)
+    made = Relay(publisher=plan, ledger=ledger, bridge=name, clock=time, troubles=troubles, following=following)
+    return made, plan
 
 
 def test_a_relay_begins_without_any_trouble(ledger, time):

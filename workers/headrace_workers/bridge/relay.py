@@ -10,7 +10,7 @@ follows that under its key: those rows are left where they are, and tried again 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from headrace_workers.away import KafkaUnavailable, awaited, words
 from headrace_workers.bridge.ledger_time import LedgerTime
@@ -19,8 +19,10 @@ from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published, Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import OutboxRow
+from headrace_workers.ledger.outbox import OutboxRow, Outgoing
+from headrace_workers.ledger.units import NewUnit
 from headrace_workers.log import Action, log
+from headrace_workers.pipeline.following import Following
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
 
@@ -36,12 +38,22 @@ _CLOSE_SECONDS = 5.0
 class Relay:
     """A publisher and the ledger. Belongs to the thread that calls `once`."""
 
-    def __init__(self, *, publisher: Publisher, ledger: Ledger, bridge: str, clock: Clock, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        ledger: Ledger,
+        bridge: str,
+        clock: Clock,
+        troubles: Troubles,
+        following: Following,
+    ) -> None:
         self._publisher = publisher
         self._ledger = ledger
         self._bridge = bridge
         self._clock = clock
         self._troubles = troubles
+        self._following = following
         self._held_until = float("-inf")
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
@@ -76,16 +88,20 @@ class Relay:
         if not rows:
             return Published()
         done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
+        refused, confirmed = set(done.refused), set(done.confirmed)
         if done.refused:
-            self._ledger.set_aside(done.refused)
+            self._ledger.set_aside(done.refused, self._follow(row.record for row in rows if row.id in refused))
             for row in rows:
                 if row.id in done.refused:
                     job = row.record.key or "none"
                     log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
-        self._ledger.published(done.confirmed)
+        self._ledger.published(done.confirmed, self._follow(row.record for row in rows if row.id in confirmed))
         if done.error is not None:
             self._give_way(done.error)
         return done
+
+    def _follow(self, records: Iterable[Outgoing]) -> list[NewUnit]:
+        return self._following.units(list(records), self._ledger_time.ms())
 
     def close(self) -> None:
         """Close the producer."""

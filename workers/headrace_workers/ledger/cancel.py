@@ -10,7 +10,7 @@ from headrace_schemas import Category, JobCancelled
 from headrace_workers.identity import end_id
 from headrace_workers.ledger.database import among, clock, insert, locks_rows
 from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ends import end
+from headrace_workers.ledger.ends import Alive, end
 from headrace_workers.ledger.leases import hold
 from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.records import Record
@@ -52,7 +52,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
         job = jobs[wish.job_id]
         if job.tenant != wish.tenant:
             outcomes.append("not_yours")
-        elif job.state != "active" or wish.job_id in granted:
+        elif job.state != "active" or job.subject is not None or wish.job_id in granted:
             outcomes.append("already_ended")
         else:
             granted[wish.job_id] = _record(wish, job, now)
@@ -60,7 +60,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
     _let_go(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    end(connection, "cancelled", list(granted.items()), now, dict.fromkeys(granted, True))
+    end(connection, "cancelled", list(granted.items()), now, dict.fromkeys(granted, Alive(awaited=True, unit=False)))
     return outcomes
 
 
@@ -92,7 +92,7 @@ def _make_known(connection: Connection, wishes: Iterable[Cancellation], now: int
 
 
 def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
-    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.state, JOBS.c.replays, JOBS.c.correlationid)
+    columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.state, JOBS.c.replays, JOBS.c.correlationid, JOBS.c.subject)
     query = select(*columns).where(among(connection, JOBS.c.id, list(job_ids))).order_by(JOBS.c.id)
     rows = connection.execute(query.with_for_update() if locks_rows(connection) else query)
     return {row.id: row for row in rows}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, String, Table, bindparam, delete, func, selec
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, bury
-from headrace_workers.ledger.ends import active, end, ended, wake
+from headrace_workers.ledger.ends import Alive, active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.sizing import next_budget
@@ -38,7 +38,7 @@ class Advanced:
     """The step is done: publish `records`, in order, write `rows`, and make `following`. `end` is the job's terminal
     record, and goes last.
 
-    `event` is what the job goes on with, for a worker that does so at once.
+    `event` is what the job goes on with, for a worker that does so at once. A unit is `over` without a record.
     """
 
     job_id: str
@@ -46,6 +46,7 @@ class Advanced:
     following: tuple[NewStep, ...] = ()
     rows: tuple[Row, ...] = ()
     end: Outgoing | None = None
+    over: bool = False
     event: object = field(default=None, compare=False, repr=False)
 
 
@@ -162,7 +163,7 @@ def complete(
 
 def _ends(item: Settled) -> bool:
     """Whether it ends its job."""
-    return isinstance(item, Burial) or (isinstance(item, Advanced) and item.end is not None)
+    return isinstance(item, Burial) or (isinstance(item, Advanced) and (item.over or item.end is not None))
 
 
 def _advance(
@@ -171,7 +172,7 @@ def _advance(
     done: list[Advanced],
     started_at: int,
     now: int,
-    alive: Mapping[str, bool],
+    alive: Mapping[str, Alive],
 ) -> dict[str, Advanced]:
     """Write the steps that are done, the ends of jobs, and what is to be published; by job, those that were still this
     claim's. One of a job that was cancelled, or that died and was replayed, meanwhile is not.
@@ -183,7 +184,7 @@ def _advance(
     done = [item for item in done if item.job_id in held]
     put(connection, [record for item in done for record in item.records])
     _write_rows(connection, [row for item in done for row in item.rows])
-    end(connection, "done", [(item.job_id, item.end) for item in done if item.end is not None], now, alive)
+    end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive)
     return {item.job_id: item for item in done}
 
 

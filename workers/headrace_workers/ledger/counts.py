@@ -1,11 +1,12 @@
 """How the whole stands, and one job: for people, for backpressure and for benches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, text
 
-from headrace_workers.ledger.database import clock
+from headrace_workers.ledger.database import among, clock
 from headrace_workers.ledger.outbox import SetAside, aside
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, OUTBOX, STEPS
 from headrace_workers.ledger.troubles import Trouble, troubles
@@ -53,12 +54,15 @@ def outbox_size(connection: Connection) -> int:
 def overview(connection: Connection) -> Overview:
     """Everything that `headrace status` shows."""
     states: dict[str, int] = {
-        row[0]: row[1] for row in connection.execute(select(JOBS.c.state, func.count()).group_by(JOBS.c.state))
+        row[0]: row[1]
+        for row in connection.execute(
+            select(JOBS.c.state, func.count()).where(JOBS.c.subject.is_(None)).group_by(JOBS.c.state)
+        )
     }
     now = clock(connection)
     oldest = connection.execute(select(func.min(JOBS.c.accepted_at)).where(IS_ACTIVE)).scalar()
     recent = connection.execute(
-        select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000)
+        select(func.count()).select_from(JOBS).where(JOBS.c.ended_at > now - 60_000, JOBS.c.subject.is_(None))
     ).scalar_one()
     letters = connection.execute(
         select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
@@ -122,6 +126,12 @@ def job(connection: Connection, job_id: str) -> JobView | None:
         .order_by(STEPS.c.ready_at, STEPS.c.stage)
     ).all()
     return JobView(row, tuple(steps), clock(connection), tuple(aside(connection, 100, job_id)))
+
+
+def jobs_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+    """Kind and content of those of these jobs that are known."""
+    query = select(JOBS.c.id, JOBS.c.kind, JOBS.c.payload).where(among(connection, JOBS.c.id, job_ids))
+    return {row.id: (row.kind, row.payload) for row in connection.execute(query)}
 
 
 def correlated(connection: Connection, correlationid: str, limit: int) -> list[str]:

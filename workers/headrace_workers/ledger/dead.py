@@ -16,6 +16,7 @@ from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.tables import DEAD_LETTERS, STEPS
 
 _MAX_REASON = 2_000
+_TOPICS = {"generation": Topic.GENERATION, "evaluation": Topic.EVALUATION, "unit": Topic.RESULTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +155,9 @@ def job_burial(
     attempts: int,
     category: Category,
     reason: str,
+    subject: str | None = None,
 ) -> Burial:
-    """The burial of an accepted job at one of its steps."""
+    """The burial of an accepted job, or of a unit about this subject, at one of its steps."""
     return Burial(
         id=end_id(job_id, "headrace.dead.v1", replays),
         job_id=job_id,
@@ -164,9 +166,10 @@ def job_burial(
         reason=reason,
         stage=stage,
         attempts=attempts,
-        topic=Topic.GENERATION if kind == "generation" else Topic.EVALUATION,
+        topic=_TOPICS[kind],
         value=payload,
         traceparent=traceparent,
         correlationid=correlationid,
+        refers_to=subject,
         origin=Origin(traceparent=traceparent, correlationid=correlationid),
     )

@@ -1,6 +1,7 @@
 """How a job ends, well or badly: answered, dead, expired, poisoned, withheld or cancelled. All of them pass `end`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,27 +21,36 @@ _END_JOB = (
 )  # fmt: skip
 
 
-def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, bool]:
-    """Those of these jobs that have not ended, locked for this transaction, and whether a step waits for their end.
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """What its end depends on: whether a step waits for it, and whether it is a unit, whose end is told to nobody."""
+
+    awaited: bool
+    unit: bool
+
+
+def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
+    """Those of these jobs and units that have not ended, locked for this transaction.
 
     Lock order: claims, jobs, steps.
     """
     if not job_ids:
         return {}
     rows = connection.execute(_active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {row.id: row.awaited for row in rows}
+    return {row.id: Alive(row.awaited, row.unit) for row in rows}
 
 
 def end(
     connection: Connection,
     state: str,
-    terminals: Sequence[tuple[str, Outgoing]],
+    terminals: Sequence[tuple[str, Outgoing | None]],
     now: int,
-    alive: Mapping[str, bool],
+    alive: Mapping[str, Alive],
 ) -> None:
     """End these jobs, which `active` has found alive: write the one terminal record of each, publish it, and wake the
-    steps that wait for them.
+    steps that wait for them. Units have no such record.
     """
+    terminals = [(job_id, None if alive[job_id].unit else record) for job_id, record in terminals]
     if not terminals:
         return
     connection.execute(
@@ -50,14 +60,14 @@ def end(
                 "job": job_id,
                 "how": state,
                 "ended": now,
-                "event": record.value,
-                "event_type": record.headers["ce_type"],
+                "event": record and record.value,
+                "event_type": record and record.headers["ce_type"],
             }
             for job_id, record in terminals
         ],
     )
-    put(connection, [record for _, record in terminals])
-    wake(connection, [job_id for job_id, _ in terminals if alive[job_id]])
+    put(connection, [record for _, record in terminals if record is not None])
+    wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
 
 
 def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
@@ -92,7 +102,7 @@ def _active(dialect: str) -> Select[Any]:
     jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
     query = (
-        select(JOBS.c.id, awaited.label("awaited"))
+        select(JOBS.c.id, awaited.label("awaited"), JOBS.c.subject.is_not(None).label("unit"))
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)
     )

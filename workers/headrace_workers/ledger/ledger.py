@@ -31,6 +31,7 @@ from headrace_workers.ledger import (
     replay,
     start,
     troubles,
+    units,
 )
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -130,15 +131,22 @@ class Ledger:
         with reading(self._engine) as tx:
             return outbox.peek(tx, limit, max_bytes, after=after, unread=unread)
 
-    def published(self, ids: Sequence[int]) -> None:
-        """Forget events that Kafka has acknowledged."""
+    def published(self, ids: Sequence[int], following: Sequence[units.NewUnit] = ()) -> None:
+        """Forget events that Kafka has acknowledged, and write the units that follow from them."""
         with writing(self._volatile) as tx:
             outbox.remove(tx, ids)
+            units.follow(tx, following)
 
-    def set_aside(self, reasons: Mapping[int, str]) -> None:
-        """Leave events be that Kafka refuses, with the reason."""
+    def set_aside(self, reasons: Mapping[int, str], following: Sequence[units.NewUnit] = ()) -> None:
+        """Leave events be that Kafka refuses, with the reason; what follows from them does so all the same."""
         with writing(self._engine) as tx:
             outbox.set_aside(tx, reasons)
+            units.follow(tx, following)
+
+    def jobs_of(self, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """Kind and content of those of these jobs that are known."""
+        with reading(self._engine) as tx:
+            return counts.jobs_of(tx, job_ids)
 
     def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
         """Take or keep a duty that one bridge at a time does."""

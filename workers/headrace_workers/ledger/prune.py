@@ -17,11 +17,15 @@ def prune(connection: Connection, older_than_ms: int) -> bool:
     what was learnt of groups and tenants that are no more, a bounded number of each; whether there is more. What others
     hold is left.
 
-    Not jobs of which an event was set aside: someone has yet to see to it, and will ask which job it is of.
+    Not jobs of which an event was set aside: someone has yet to see to it, and will ask which job it is of. Nor those
+    with a unit that is open.
     """
     before = now_ms() - older_than_ms
     untold = select(OUTBOX.c.id).where(OUTBOX.c.key == JOBS.c.id, text("outbox.set_aside_at IS NOT NULL")).exists()
-    jobs = _free(connection, JOBS.c.id, (JOBS.c.ended_at < before) & ~untold)
+    unit = JOBS.alias("unit")
+    is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
+    followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
+    jobs = _free(connection, JOBS.c.id, (JOBS.c.ended_at < before) & ~untold & ~followed)
     if jobs:
         for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))

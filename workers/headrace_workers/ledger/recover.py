@@ -168,7 +168,7 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
     """The ends in `dead` of the jobs whose steps these are, a bounded number."""
     query = (
         select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.attempts, JOBS.c.tenant, JOBS.c.kind, JOBS.c.payload,
-               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid)
+               JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
         .limit(_AT_ONCE)
@@ -187,6 +187,7 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
             attempts=r.attempts,
             category=category,
             reason=reason,
+            subject=r.subject,
         )
         for r in rows
     ]

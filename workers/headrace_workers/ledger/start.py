@@ -32,6 +32,8 @@ class StepRow(NamedTuple):
     ordinal: int
     context: bytes | None
     woken_by: str | None
+    subject: str | None  # this and the next: of a unit, see units.py
+    endpoint: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ _COLUMNS = (
     STEPS.c.ordinal,
     STEPS.c.context,
     STEPS.c.woken_by,
+    JOBS.c.subject,
+    JOBS.c.endpoint,
     JOBS.c.state,
 )
 _ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)

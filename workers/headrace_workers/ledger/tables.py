@@ -35,14 +35,16 @@ _Key = Text().with_variant(String(64), "sqlite")
 
 # The conditions of the partial indexes. Queries use these very texts: a condition with a bound parameter in it is one
 # that neither database can match with a partial index once the statement is prepared.
-IS_ACTIVE: Final = text("jobs.state = 'active'")
+IS_ACTIVE: Final = text("jobs.state = 'active' AND jobs.subject IS NULL")
+IS_OPEN_UNIT: Final = text("jobs.state = 'active' AND jobs.subject IS NOT NULL")
 IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
-_ACTIVE = text("state = 'active'")
+_ACTIVE = text("state = 'active' AND subject IS NULL")
+_OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
 _READY = text("state = 'ready'")
 _WAITING = text("state = 'waiting'")
 _CLAIMED = text("claim_id IS NOT NULL")
@@ -63,7 +65,10 @@ JOBS: Final = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # generation | evaluation
+    Column("kind", String(16), nullable=False),  # generation | evaluation | unit
+    # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
+    Column("subject", String(36)),
+    Column("endpoint", Text),
     Column("state", String(12), nullable=False),  # active | done | dead | cancelled
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
@@ -74,6 +79,7 @@ JOBS: Final = Table(
     Column("terminal_type", String(64)),  # CloudEvents type of `terminal`
     Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
     Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
+    Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
     Index(
         "jobs_ended",
         "ended_at",

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from headrace_schemas import Category, HeadraceError
 from headrace_workers.log import Action, log
 from headrace_workers.steps.outcome import Dead, Outcome, Retry, outcome_of
-from headrace_workers.steps.task import Task
+from headrace_workers.steps.task import Task, Unit
 
-Step = Callable[[Sequence[Task]], Sequence[Outcome]]
+Step = Callable[[Sequence[Any]], Sequence[Outcome]]  # of tasks, or of units
 
 
-def run_isolated(step: Step, tasks: Sequence[Task]) -> list[Outcome]:
+def run_isolated(step: Step, tasks: Sequence[Task | Unit]) -> list[Outcome]:
     """One outcome a task. When the step raises, the group is halved until the culprit stands alone.
 
     An error that may pass (a service that is away) says nothing about any of the tasks: the group is tried again whole.

@@ -66,6 +66,11 @@ class Pipeline:
                 return r
         return None
 
+    @cached_property
+    def followers(self) -> tuple[Stage, ...]:
+        """The stages that follow events."""
+        return tuple(stage for stage in self.stages if stage.follows)
+
     def goes_back(self, after: str, to: str) -> bool:
         """Whether a job that goes from one stage to another passes some of them once more."""
         return self._places[to] <= self._places[after]

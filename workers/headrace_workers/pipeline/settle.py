@@ -20,7 +20,7 @@ from headrace_workers.pipeline.carried import pack, unpack
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.steps.task import Task
+from headrace_workers.steps.task import Task, Unit
 
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
@@ -39,8 +39,10 @@ def _decoded(kind: str, payload: bytes) -> GenerationJob | EvaluationJob:
     return decode_value(f"headrace.job.{kind}.v1", payload)  # type: ignore[return-value]
 
 
-def task_of(row: StepRow) -> Task:
-    """The task that a claimed step is."""
+def task_of(row: StepRow) -> Task | Unit:
+    """The task, or the unit, that a claimed step is."""
+    if row.endpoint is not None:
+        return _unit(row, row.endpoint)
     job = _decoded(row.kind, row.job_payload)
     event = job if row.payload is None else decode_value(row.event_type, row.payload)
     accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
@@ -59,21 +61,36 @@ def task_of(row: StepRow) -> Task:
     )
 
 
-def settle(started: Started, row: StepRow, task: Task, outcome: Outcome, conditions: Conditions) -> Settled:
-    """What becomes of one task."""
+def _unit(row: StepRow, endpoint: str) -> Unit:
+    value = row.payload or b""
+    return Unit(
+        id=row.job_id,
+        subject=row.subject or "",
+        tenant=row.tenant,
+        endpoint=endpoint,
+        event=decode_value(row.event_type, value),
+        value=value,
+        attempt=row.attempts,
+        woken_by=row.woken_by,
+    )
+
+
+def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
+    """What becomes of one task, or one unit."""
     match outcome:
-        case Done():
+        case Done() | Ended() if isinstance(task, Unit):
+            return Advanced(row.job_id, rows=outcome.rows, over=True)  # nothing comes behind it
+        case Done() if isinstance(task, Task):
             return _go_on(started, row, task, outcome, conditions)
-        case Ended():
+        case Ended() if isinstance(task, Task):
             return _end(started, row, task, outcome, conditions)
         case Retry():
             return _retry(started, row, task, outcome, conditions)
-        case Wait(job_id, reason):
-            return Parked(row.job_id, reason, waits_for=job_id)
-        case Held(reason):
-            return Parked(row.job_id, reason)
+        case Wait() | Held():
+            return Parked(row.job_id, outcome.reason, outcome.job_id if isinstance(outcome, Wait) else None)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
+    raise AssertionError(outcome)
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
@@ -163,11 +180,11 @@ def _outgoing(
     )
 
 
-def _retry(started: Started, row: StepRow, task: Task | None, retry: Retry, conditions: Conditions) -> Settled:
+def _retry(started: Started, row: StepRow, task: Task | Unit | None, retry: Retry, conditions: Conditions) -> Settled:
     stage = conditions.pipeline.stage(started.stage)
     assert stage is not None  # noqa: S101 - a worker runs none that it does not know
     last = row.attempts >= stage.retry.most(conditions.max_attempts)
-    if not last and task is not None and retry.category is Category.REROUTABLE:
+    if not last and isinstance(task, Task) and retry.category is Category.REROUTABLE:
         other = conditions.pipeline.elsewhere(stage, row.job_id, task.job, started.queue)
         if other is not None:
             return Postponed(row.job_id, 0, retry.reason, queue=other.queue, group_key=other.group)
@@ -197,4 +214,5 @@ def buried(stage: str, row: StepRow, category: Category, reason: str) -> Burial:
         attempts=row.attempts,
         category=category,
         reason=reason,
+        subject=row.subject,
     )

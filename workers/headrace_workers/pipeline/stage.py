@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from headrace_schemas.event_types import Event
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.steps.outcome import Outcome
 from headrace_workers.steps.task import Job, StepEvent
@@ -44,6 +45,11 @@ def no_model(_job: Job, _default: str | None) -> str | None:
     return None
 
 
+def nobody(_event: Event, _job: Job | None) -> Sequence[str]:
+    """Nobody wants to hear of it."""
+    return ()
+
+
 def nowhere(_job: Job, _model: str) -> str | None:
     """There is no other model."""
     return None
@@ -60,11 +66,15 @@ class Stage:
     by their names; a stage of a model is handed the model as `generator`.
 
     `longest_run` is in seconds: a run of one group may take so long, and longer as it has more tokens.
+
+    A stage that `follows` events (their CloudEvents types) stands beside the way of jobs: each event makes a unit of
+    work for each of the `endpoints(event, its job)`, which is tried for `patience` seconds; an endpoint has `most_open`
+    of them open at most.
     """
 
     name: str
-    takes: tuple[type[StepEvent], ...]
     step: Callable[..., Sequence[Outcome]]
+    takes: tuple[type[StepEvent], ...] = ()
     weight: Weight = Weight.LIGHT
     when: Callable[[Job, StepEvent], bool] = always
     model: Callable[[Job, str | None], str | None] = no_model
@@ -73,6 +83,10 @@ class Stage:
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
     longest_run: float | None = None  # None: as long as the deployment says
+    follows: tuple[str, ...] = ()
+    endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody
+    patience: float = 3 * 86_400.0
+    most_open: int = 10_000
 
     @property
     def role(self) -> str:

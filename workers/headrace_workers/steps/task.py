@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+from headrace_schemas.event_types import Event
 from headrace_schemas.events import StageRecord
 
 Job = GenerationJob | EvaluationJob
@@ -29,4 +30,18 @@ class Task:
     context: Mapping[str, Any] = field(default_factory=dict)
     ordinal: int = 0
     stages: tuple[StageRecord, ...] = ()
+    woken_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one endpoint is to hear of one event. `value` is the event as it was published."""
+
+    id: str
+    subject: str
+    tenant: str
+    endpoint: str
+    event: Event
+    value: bytes
+    attempt: int = 1
     woken_by: str | None = None

@@ -37,6 +37,7 @@ class Runs:
 
     def do(self, started: Started, work: Callable[[Started], list[Settled]]) -> list[Settled]:
         """Run a claim under a bound, and learn from it how quick this process is."""
+        longest_run = self._own.get(started.stage, self._longest_run)
         with self._lock:
             speed = self._speeds.setdefault((started.queue, started.stage), Speed(weight_of(started.queue).first_speed))
             since = self._progress.lived
@@ -44,7 +45,7 @@ class Runs:
                 started,
                 threading.get_ident(),
                 since,
-                bound(started, speed, longest_run=self._own.get(started.stage, self._longest_run)),
+                bound(started, speed, longest_run=longest_run),
             )
         try:
             settled = work(started)

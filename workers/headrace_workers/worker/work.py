@@ -24,9 +24,9 @@ from headrace_workers.pipeline.settle import Conditions, buried, failed, settle,
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.ports import Clock
 from headrace_workers.settings import Settings
-from headrace_workers.steps.task import Task
+from headrace_workers.steps.task import Task, Unit
 
-Member = tuple[StepRow, Task]
+Member = tuple[StepRow, Task | Unit]
 
 
 class Work:
@@ -91,7 +91,7 @@ class Work:
         mine = [
             (step, _behind(row, task, item.event, step, now))
             for row, task in members
-            if isinstance(item := settled[row.job_id], Advanced)
+            if isinstance(task, Task) and isinstance(item := settled[row.job_id], Advanced)
             for step in item.following
             if (step.queue, step.stage) in self._steps and self._is_light(step.stage) and step.deadline >= now
         ]

@@ -14,7 +14,17 @@ _NEVER = 2**62
 _OPEN = "state IN ('ready', 'waiting', 'parked', 'held')"
 
 
+_UNIT = "state = 'active' AND subject IS NOT NULL"
+_JOB = "state = 'active' AND subject IS NULL"
+
+
 def upgrade() -> None:
+    op.add_column("jobs", sa.Column("subject", sa.String(length=36), nullable=True))
+    op.add_column("jobs", sa.Column("endpoint", sa.Text(), nullable=True))
+    op.drop_index("jobs_active", "jobs")
+    _index("jobs_active", "accepted_at", _JOB, "jobs")
+    _index("jobs_units", "subject", _UNIT, "jobs")
+
     op.drop_index("steps_expiring", "steps")
     with op.batch_alter_table("steps") as steps:
         steps.add_column(sa.Column("ordinal", sa.SmallInteger(), server_default=sa.text("0"), nullable=False))
@@ -28,6 +38,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM steps WHERE job_id IN (SELECT id FROM jobs WHERE subject IS NOT NULL)")
+    op.execute("DELETE FROM jobs WHERE subject IS NOT NULL")
+    for name in ("jobs_units", "jobs_active"):
+        op.drop_index(name, "jobs")
+    for name in ("endpoint", "subject"):
+        op.drop_column("jobs", name)
+    _index("jobs_active", "accepted_at", "state = 'active'", "jobs")
     op.execute("DELETE FROM steps WHERE ordinal > 0")
     op.execute("UPDATE steps SET state = 'ready' WHERE state IN ('parked', 'held')")
     for name in ("steps_expiring", "steps_held", "steps_parked"):
@@ -52,5 +69,5 @@ def _key(*columns: str) -> None:
             steps.create_primary_key("steps_pkey", list(columns))
 
 
-def _index(name: str, column: str, where: str) -> None:
-    op.create_index(name, "steps", [column], postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+def _index(name: str, column: str, where: str, table: str = "steps") -> None:
+    op.create_index(name, table, [column], postgresql_where=sa.text(where), sqlite_where=sa.text(where))

@@ -1,0 +1,81 @@
+"""What follows an event: units of work of their own, such as a delivery, for each endpoint that wants to hear of it.
+
+A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
+retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
+and it does not count against the bound of open jobs. Its subject is kept for as long as it is open.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, func, select
+
+from headrace_schemas import Category, Topic
+from headrace_workers.ledger.database import among, clock, insert
+from headrace_workers.ledger.dead import Burial, bury
+from headrace_workers.ledger.hand_out import hand_out
+from headrace_workers.ledger.steps import NewStep
+from headrace_workers.ledger.tables import IS_OPEN_UNIT, JOBS
+from headrace_workers.ledger.turns import in_turn
+
+KIND = "unit"
+
+
+@dataclass(frozen=True, slots=True)
+class NewUnit:
+    """A unit to be written. `most_open` is how many an endpoint may have open: one more is dead from the beginning."""
+
+    id: str
+    subject: str
+    tenant: str
+    endpoint: str
+    step: NewStep
+    most_open: int
+
+
+def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
+    """Write the units that are new; how many."""
+    if not units:
+        return 0
+    now = clock(connection)
+    crowd = _open(connection, [unit.endpoint for unit in units])
+    rows = [
+        {"id": unit.id, "tenant": unit.tenant, "kind": KIND, "state": "active", "payload": b"", "accepted_at": now,
+         "subject": unit.subject, "endpoint": unit.endpoint}
+        for unit in sorted({unit.id: unit for unit in units}.values(), key=lambda unit: unit.id)
+    ]  # fmt: skip
+    statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
+    new = set(connection.execute(statement, rows).scalars())
+    written = [unit for unit in {unit.id: unit for unit in units}.values() if unit.id in new]
+    steps = in_turn(connection, [(unit.tenant, replace(unit.step, job_id=unit.id)) for unit in written])
+    hand_out(connection, steps, None, now)
+    excess = []
+    for unit in written:
+        crowd[unit.endpoint] += 1
+        if crowd[unit.endpoint] > unit.most_open:
+            excess.append(unit)
+    bury(connection, [_turned_away(unit) for unit in excess], now)
+    return len(written)
+
+
+def _open(connection: Connection, endpoints: Sequence[str]) -> Counter[str]:
+    query = select(JOBS.c.endpoint, func.count().label("units")).where(
+        IS_OPEN_UNIT, among(connection, JOBS.c.endpoint, sorted(set(endpoints)))
+    )
+    return Counter({row.endpoint: row.units for row in connection.execute(query.group_by(JOBS.c.endpoint))})
+
+
+def _turned_away(unit: NewUnit) -> Burial:
+    return Burial(
+        id=unit.id,
+        job_id=unit.id,
+        tenant=unit.tenant,
+        category=Category.TRANSIENT,
+        reason=f"{unit.endpoint} has {unit.most_open} of these open: no more are kept for it until some have ended",
+        stage=unit.step.stage,
+        attempts=0,
+        topic=Topic.RESULTS,
+        value=b"",
+        refers_to=unit.subject,
+    )
