@@ -183,6 +183,9 @@ def test_units_are_no_jobs(ledger):
     (unit, *_) = ledger.read(select(JOBS.c.id).where(JOBS.c.subject == job))
     assert ledger.cancel(Cancellation(unit.id, "default", "no")) == "already_ended"
     assert after.units() == {(job, "a"): "active", (job, "b"): "active"}
+    after.run()
+    overview = ledger.overview()
+    assert (overview.done, overview.ended_last_minute) == (1, 1)
 
 
 def test_an_endpoint_has_so_many_open_at_most(ledger):
@@ -201,6 +204,10 @@ def test_an_endpoint_has_so_many_open_at_most(ledger):
     assert ledger.replay(DeadFilter()) == (1, 0)
     after.run()
     assert set(after.units().values()) == {"done"}
+    (later,) = take_in(ledger, [evaluation(input="later", metadata={"tell": "a"})])
+    answer(ledger, later)
+    after.relay()
+    assert after.units()[later, "a"] == "active"  # those that have ended are not counted
 
 
 def test_what_an_open_unit_is_about_is_kept(ledger):
