@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Category, ExactMatch, Output, Result, Rubric, Topic, Usage
+from headrace_schemas import Answer, Category, ExactMatch, Output, Result, Rubric, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_workers.identity import event_id
 from headrace_workers.ledger.complete import Advanced, Postponed
@@ -43,11 +43,15 @@ def settled(outcome, stage="generate", judge_model=None, max_attempts=3, **chang
     return settle(started, given_row, task_of(given_row), outcome, conditions)
 
 
-def output(**changes):
+def answer(text):
+    """What a model wrote."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    return Answer(text=text, finish_reason="stop", model="echo", quantization="none", usage=usage)
+
+
+def output(text="hello"):
     """What a generate step says."""
-    known = {"job_id": JOB_ID, "tenant": "shop", "text": "hello", "finish_reason": "stop", "model": "echo",
-             "quantization": "none", "usage": Usage(prompt_tokens=1, completion_tokens=1)}  # fmt: skip
-    return Output(**(known | changes))
+    return Output(job_id=JOB_ID, tenant="shop", answer=answer(text))
 
 
 def result():
