@@ -59,7 +59,7 @@ def _pipeline(there: Services, home: Path, asked: list[dict[str, Any]], say: Say
 
 def _rows(count: int, plain: list[dict[str, Any]], flows: list[Flow]) -> list[Row]:
     # int8 answers move a little with their neighbours, and so does their number of tokens
-    tokens = [sum(result.usage.completion_tokens for result in flow.results.values()) for flow in flows]
+    tokens = [sum(result.answer.usage.completion_tokens for result in flow.results.values()) for flow in flows]
     rates = [written / flow.ended for written, flow in zip(tokens, flows, strict=True)]
     size, sweep = plain[0]["batch_size"], plain[0]["sweep"]
     seconds = mean(each["seconds"] for each in plain)

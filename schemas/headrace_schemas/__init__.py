@@ -15,6 +15,7 @@ from headrace_schemas.criteria import (
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.events import (
+    Answer,
     DeadLetter,
     Finding,
     JobCancelled,
@@ -31,6 +32,7 @@ from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Messag
 from headrace_schemas.topics import Topic
 
 __all__ = [
+    "Answer",
     "Bleu",
     "CancelJob",
     "Category",

@@ -1,6 +1,6 @@
 """What headrace says about a job: its output, its moderation, its result; or why there is none."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,23 @@ class Usage(OutgoingValue):
 
     prompt_tokens: Count
     completion_tokens: Count
+
+
+class Answer(OutgoingValue):
+    """What the model wrote, why it ended, who wrote it and what it took. It goes from event to event as a whole.
+
+    `text` is redacted where the policy says so, and absent when moderation blocked it.
+    """
+
+    text: Text | None = None
+    finish_reason: FinishReason
+    model: Alias
+    quantization: Name
+    usage: Usage
+
+    def with_text(self, text: str | None) -> Self:
+        """The same answer with another text, or with none; ValidationError where that is no text."""
+        return type(self).model_validate({**dict(self), "text": text})
 
 
 class StageRecord(OutgoingValue):
@@ -48,11 +65,18 @@ class JobEvent(OutgoingValue):
 class Output(JobEvent):
     """What the model wrote, before moderation. Do not show it to anyone: read `moderated` or `results`."""
 
-    text: Text
-    finish_reason: FinishReason
-    model: Alias
-    quantization: Name
-    usage: Usage
+    answer: Answer
+
+    @model_validator(mode="after")
+    def _written(self) -> "Output":
+        if self.answer.text is None:
+            raise ValueError("answer.text is missing: only moderation withholds it")
+        return self
+
+    @property
+    def text(self) -> str:
+        """What moderation is to look at: an output has a text, be it empty."""
+        return self.answer.text or ""
 
 
 class Finding(OutgoingValue):
@@ -74,19 +98,15 @@ class ModerationVerdict(OutgoingValue):
 
 
 class Moderated(JobEvent):
-    """An output after moderation. `text` is redacted where the policy says so, and absent when it was blocked."""
+    """An output after moderation. The text is redacted where the policy says so, and absent when it was blocked."""
 
-    text: Text | None = None
-    finish_reason: FinishReason
-    model: Alias
-    quantization: Name
-    usage: Usage
+    answer: Answer
     moderation: ModerationVerdict
 
     @model_validator(mode="after")
     def _blocked_means_absent(self) -> "Moderated":
-        if (self.moderation.action == "block") != (self.text is None):
-            raise ValueError("text is absent exactly when the output was blocked")
+        if (self.moderation.action == "block") != (self.answer.text is None):
+            raise ValueError("answer.text is absent exactly when the output was blocked")
         return self
 
 
@@ -121,18 +141,14 @@ class JudgeVerdict(OutgoingValue):
 class Result(JobEvent):
     """The receipt: the end of a job that was answered. `blocked` means that moderation withheld the text.
 
-    A result of an evaluation job has no text, model, usage or moderation of its own: only the judge's verdict.
+    A result of an evaluation job has no answer and no moderation of its own: only the judge's verdict.
     """
 
     status: Literal["completed", "blocked"]
     kind: Literal["generation", "evaluation"]
     idempotency_key: str | None = None
     metadata: dict[str, str] = {}
-    text: Text | None = None
-    finish_reason: FinishReason | None = None
-    model: Alias | None = None
-    quantization: Name | None = None
-    usage: Usage | None = None
+    answer: Answer | None = None
     moderation: ModerationVerdict | None = None
     judge: JudgeVerdict = JudgeVerdict()
     accepted_at: Time

@@ -8,6 +8,7 @@ from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
 from headrace_schemas.event_types import EVENTS, Event, type_of
 from headrace_schemas.events import (
+    Answer,
     DeadLetter,
     Finding,
     JobCancelled,
@@ -27,9 +28,14 @@ _KEY: Final = "summary-4711"
 _JOB_ID: Final = derive_job_id(_TENANT, _KEY)
 _MODEL: Final = "smollm2-135m-instruct"
 _NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
-_TEXT: Final = "Write to ann@example.com: the mill needs water."
-_REDACTED: Final = "Write to [EMAIL]: the mill needs water."
-_USAGE: Final = Usage(prompt_tokens=38, completion_tokens=14)
+_ANSWER: Final = Answer(
+    text="Write to ann@example.com: the mill needs water.",
+    finish_reason="stop",
+    model=_MODEL,
+    quantization="int8",
+    usage=Usage(prompt_tokens=38, completion_tokens=14),
+)
+_MODERATED: Final = _ANSWER.with_text("Write to [EMAIL]: the mill needs water.")
 _VERDICT: Final = ModerationVerdict(
     action="redact",
     findings=(Finding(category="email", detector="personal_data", score=1.0, start=9, end=24, action="redact"),),
@@ -70,21 +76,13 @@ _EVENTS: Final[tuple[Event, ...]] = (
         job_id=_JOB_ID,
         tenant=_TENANT,
         stages=_STAGES[:1],
-        text=_TEXT,
-        finish_reason="stop",
-        model=_MODEL,
-        quantization="int8",
-        usage=_USAGE,
+        answer=_ANSWER,
     ),
     Moderated(
         job_id=_JOB_ID,
         tenant=_TENANT,
         stages=_STAGES[:2],
-        text=_REDACTED,
-        finish_reason="stop",
-        model=_MODEL,
-        quantization="int8",
-        usage=_USAGE,
+        answer=_MODERATED,
         moderation=_VERDICT,
     ),
     Result(
@@ -95,11 +93,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         kind="generation",
         idempotency_key=_KEY,
         metadata={"order": "4711"},
-        text=_REDACTED,
-        finish_reason="stop",
-        model=_MODEL,
-        quantization="int8",
-        usage=_USAGE,
+        answer=_MODERATED,
         moderation=_VERDICT,
         judge=JudgeVerdict(
             scores=(Score(criterion="contains", value=1.0), Score(criterion="length", reason="the text is too short"))

@@ -22,6 +22,9 @@ def _action(*actions: str) -> dict[str, Any]:
     return {"type": "object", "required": ["action"], "properties": {"action": {"enum": list(actions)}}}
 
 
+_WRITTEN: Final = {"type": "object", "required": ["text"], "properties": {"text": _TEXT}}
+_WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
+
 # What the models' validators check beyond single fields, as far as JSON Schema can say it. It cannot that `max_words`
 # is not below `min_words`, and that rubrics agree on one model: the descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
@@ -37,10 +40,11 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
             _when("Not judged", "reason", reason=_TEXT, value=_NULL),
         ]
     },
+    "Output": {"allOf": [_when("Written", "answer", answer=_WRITTEN)]},
     "Moderated": {
         "oneOf": [
-            _when("Passed", "text", text=_TEXT, moderation=_action("allow", "redact")),
-            _when("Blocked", text=_NULL, moderation=_action("block")),
+            _when("Passed", "answer", answer=_WRITTEN, moderation=_action("allow", "redact")),
+            _when("Blocked", "answer", answer=_WITHHELD, moderation=_action("block")),
         ]
     },
 }

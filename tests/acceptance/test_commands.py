@@ -51,7 +51,7 @@ def test_a_deployment_as_compose_runs_it(production):
             producer.flush()
             (received,) = list(reader.read(job_ids=[job_id], timeout=300))
         assert received.event.status == "completed"
-        assert received.event.usage.completion_tokens > 0
+        assert received.event.answer.usage.completion_tokens > 0
         for name in ("health-bridge", "health-worker"):
             production.run(*COMMANDS[name])
     finally:

@@ -24,7 +24,7 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
     receipts = lines((tmp_path / "receipts.jsonl").read_text())
     results = [receipt for receipt in receipts if receipt["type"] == "headrace.result.v1"]
     assert len(results) == len(receipts) == len(jobs)
-    assert all(result["usage"]["completion_tokens"] > 0 for result in results)
+    assert all(result["answer"]["usage"]["completion_tokens"] > 0 for result in results)
     scores = [score for result in results for score in result["judge"]["scores"]]
     assert all(("value" in score) != ("reason" in score) for score in scores)
     assert any(result["moderation"]["action"] == "redact" for result in results)

@@ -77,7 +77,7 @@ def test_the_shell_asks_and_reads_the_answer(up, client_env):
     job_id, receipt = done.stdout.splitlines()
     assert job_id == derive_job_id("default", "sky-shell")
     assert receipt.startswith(f"{job_id} {{")
-    assert json.loads(receipt.partition(" ")[2])["text"] == "Why is the sky blue?"
+    assert json.loads(receipt.partition(" ")[2])["answer"]["text"] == "Why is the sky blue?"
 
 
 def test_java_asks(up, client_env, tmp_path):

@@ -17,7 +17,7 @@ def test_a_file_is_answered_whole(shell):
     (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
     shell.run("run", "in.jsonl", "-o", "out.jsonl")
     receipts = lines((shell.folder / "out.jsonl").read_text())
-    assert {receipt["line"]: receipt["text"] for receipt in receipts} == {
+    assert {receipt["line"]: receipt["answer"]["text"] for receipt in receipts} == {
         number + 1: f"question {number}" for number in range(200)
     }
     assert len(receipts) == 200
@@ -42,7 +42,8 @@ def test_a_refused_line_that_was_corrected_is_asked_again(shell):
     def answer(*jobs, code):
         file.write_text("".join(json.dumps(job) + "\n" for job in jobs))
         shell.run("run", "in.jsonl", "-o", "out.jsonl", code=code)
-        return [(receipt["line"], receipt.get("text")) for receipt in lines((shell.folder / "out.jsonl").read_text())]
+        receipts = lines((shell.folder / "out.jsonl").read_text())
+        return [(receipt["line"], receipt.get("answer", {}).get("text")) for receipt in receipts]
 
     assert sorted(answer(late, other, code=1)) == [(1, None), (2, None)]
     del late["deadline"]

@@ -16,7 +16,8 @@ UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 def test_submit_and_wait_brings_the_answer(stack):
     """A prompt goes in, and its receipt comes out: answered, moderated, and with every stage accounted for."""
     (receipt,) = lines(stack.run("submit", "--prompt", "hello there", "--wait", "--json"))
-    assert (receipt["status"], receipt["text"], receipt["finish_reason"]) == ("completed", "hello there", "stop")
+    answer = receipt["answer"]
+    assert (receipt["status"], answer["text"], answer["finish_reason"]) == ("completed", "hello there", "stop")
     assert [stage["stage"] for stage in receipt["stages"]] == ["generate", "moderate", "judge"]
     assert receipt["moderation"]["action"] == "allow"
 
@@ -24,9 +25,9 @@ def test_submit_and_wait_brings_the_answer(stack):
 def test_a_blocked_and_a_redacted_answer(stack):
     """An e-mail address is replaced, and what the policy blocks has no text."""
     (redacted,) = lines(stack.run("submit", "--prompt", "write to ann@example.com", "--wait", "--json"))
-    assert redacted["text"] == "write to [EMAIL]"
+    assert redacted["answer"]["text"] == "write to [EMAIL]"
     (blocked,) = lines(stack.run("submit", "--prompt", "you are a fucking idiot", "--wait", "--json"))
-    assert (blocked["status"], "text" in blocked) == ("blocked", False)
+    assert (blocked["status"], "text" in blocked["answer"]) == ("blocked", False)
 
 
 def test_a_file_is_submitted_whole_or_not_at_all(stack):
@@ -81,7 +82,7 @@ def test_another_job_under_the_same_key_is_told_and_the_first_one_stays(stack):
         stack.run("submit", "keyed.jsonl", "--wait", "--timeout", "60", code=code)
     (letter,) = [found for found in lines(stack.run("dead", "list", "--json")) if found["category"] == "conflict"]
     (job,) = lines(stack.run("status", letter["refers_to"], "--json"))
-    assert (job["state"], job["receipt"]["text"]) == ("done", "first")
+    assert (job["state"], job["receipt"]["answer"]["text"]) == ("done", "first")
 
 
 def test_the_dead_are_listed_shown_and_replayed(stack):
@@ -104,7 +105,7 @@ def test_a_second_up_on_the_same_home_is_refused(stack):
     assert "HEADRACE_HOME" in told
     assert json.loads((stack.folder / ".headrace" / "run.json").read_text()) == before
     (receipt,) = lines(stack.run("submit", "--prompt", "still there?", "--wait", "--json"))
-    assert receipt["text"] == "still there?"
+    assert receipt["answer"]["text"] == "still there?"
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)

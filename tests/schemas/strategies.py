@@ -5,6 +5,7 @@ from datetime import UTC
 from hypothesis import strategies as st
 
 from headrace_schemas import (
+    Answer,
     Bleu,
     CancelJob,
     Category,
@@ -106,14 +107,16 @@ records = st.builds(
 about = {"job_id": job_ids, "tenant": tenants, "stages": tuples(records)}
 usages = st.builds(Usage, prompt_tokens=counts, completion_tokens=counts)
 endings = st.sampled_from(["stop", "length"])
-answers = {"finish_reason": endings, "model": aliases, "quantization": names, "usage": usages}
-outputs = st.builds(Output, text=texts, **about, **answers)
+facts = {"finish_reason": endings, "model": aliases, "quantization": names, "usage": usages}
+written = st.builds(Answer, text=texts, **facts)
+withheld = st.builds(Answer, text=st.none(), **facts)
+outputs = st.builds(Output, answer=written, **about)
 actions = st.sampled_from(["allow", "redact", "block"])
 findings = st.builds(Finding, category=names, detector=names, score=units, start=counts, end=counts, action=actions)
 blocked = st.builds(ModerationVerdict, action=st.just("block"), findings=tuples(findings))
 passed = st.builds(ModerationVerdict, action=st.sampled_from(["allow", "redact"]), findings=tuples(findings))
-moderated = st.builds(Moderated, text=texts, moderation=passed, **about, **answers) | st.builds(
-    Moderated, text=st.none(), moderation=blocked, **about, **answers
+moderated = st.builds(Moderated, answer=written, moderation=passed, **about) | st.builds(
+    Moderated, answer=withheld, moderation=blocked, **about
 )
 scores = st.builds(
     Score, criterion=names, value=units, mass=maybe(units), model=maybe(aliases), note=maybe(texts)
@@ -124,11 +127,7 @@ results = st.builds(
     kind=st.sampled_from(["generation", "evaluation"]),
     idempotency_key=maybe(filled),
     metadata=job_fields["metadata"],
-    text=maybe(texts),
-    finish_reason=maybe(endings),
-    model=maybe(aliases),
-    quantization=maybe(names),
-    usage=maybe(usages),
+    answer=maybe(written | withheld),
     moderation=maybe(blocked | passed),
     judge=st.builds(JudgeVerdict, scores=tuples(scores)),
     accepted_at=times,

@@ -36,6 +36,20 @@ def test_every_type_has_a_strategy_and_a_topic() -> None:
     assert {row for topic in Topic for row in types_on(topic)} == set(EVENTS)
 
 
+def test_each_event_is_where_its_readers_look() -> None:
+    """Whoever waits for the end of a job reads `results` and `dead`; what a stage says has a topic of its own."""
+    names = {topic: [row.name.removeprefix("headrace.") for row in types_on(topic)] for topic in Topic}
+    assert names == {
+        "jobs.generation": ["job.generation.v1"],
+        "jobs.evaluation": ["job.evaluation.v1"],
+        "jobs.cancellation": ["job.cancel.v1"],
+        "outputs": ["output.v1"],
+        "moderated": ["moderated.v1"],
+        "results": ["result.v1", "job.cancelled.v1"],
+        "dead": ["dead.v1"],
+    }
+
+
 @pytest.mark.parametrize("event_type", STRATEGIES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

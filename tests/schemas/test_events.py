@@ -3,17 +3,35 @@
 import pytest
 from pydantic import ValidationError
 
-from headrace_schemas import DeadLetter, Moderated, ModerationVerdict, Score, Usage
+from headrace_schemas import Answer, DeadLetter, Moderated, ModerationVerdict, Output, Score, Usage
+from headrace_schemas.limits import MAX_TEXT
 
 JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 
 
+def answer(text):
+    """What a model wrote."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    return Answer(text=text, finish_reason="stop", model="m", quantization="int8", usage=usage)
+
+
 def moderated(action, text):
     """An output after moderation."""
-    return Moderated(
-        job_id=JOB, tenant="a", text=text, finish_reason="stop", model="m", quantization="int8",
-        usage=Usage(prompt_tokens=1, completion_tokens=1), moderation=ModerationVerdict(action=action),
-    )  # fmt: skip
+    return Moderated(job_id=JOB, tenant="a", answer=answer(text), moderation=ModerationVerdict(action=action))
+
+
+def test_an_output_has_a_text():
+    """Only moderation withholds one; an empty text is one."""
+    assert Output(job_id=JOB, tenant="a", answer=answer("")).text == ""
+    with pytest.raises(ValidationError, match=r"answer\.text is missing"):
+        Output(job_id=JOB, tenant="a", answer=answer(None))
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_TEXT + 1), "a\0b", 7])
+def test_another_text_is_checked_as_the_first_was(text):
+    """Moderation cannot put into an answer what a model could not."""
+    with pytest.raises(ValidationError):
+        answer("x").with_text(text)
 
 
 @pytest.mark.parametrize(("action", "text"), [("block", "x"), ("block", ""), ("allow", None), ("redact", None)])
@@ -26,7 +44,7 @@ def test_a_blocked_text_cannot_be_said_and_another_must_be(action, text):
 @pytest.mark.parametrize(("action", "text"), [("block", None), ("allow", ""), ("redact", "[EMAIL]")])
 def test_what_moderation_may_say(action, text):
     """No text when it was blocked, else one, be it empty."""
-    assert moderated(action, text).text == text
+    assert moderated(action, text).answer == answer("x").with_text(text) == answer(text)
 
 
 @pytest.mark.parametrize(("value", "reason"), [(None, None), (0.5, "no judge")])

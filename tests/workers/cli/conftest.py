@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas import (
+    Answer,
     Category,
     DeadLetter,
     Finding,
@@ -36,13 +37,13 @@ def stage(name: str, *, ran_ms: float = 10.0, group: int = 1, attempt: int = 1) 
     return StageRecord(stage=name, attempt=attempt, waited_ms=5.0, ran_ms=ran_ms, group_size=group)
 
 
-def result(number: int, line: int | None = None, text: str = "An answer.", **fields: object) -> Receipt:
+def result(number: int, line: int | None = None, text: str | None = "An answer.", **fields: object) -> Receipt:
     """The receipt of a job that was answered."""
     finding = Finding(category="email", detector="d", score=1.0, start=0, end=3, action="redact")
     values: dict[str, object] = {
-        "job_id": job_id(number), "tenant": "default", "status": "completed", "kind": "generation", "text": text,
-        "finish_reason": "stop", "model": "tiny", "quantization": "int8",
-        "usage": Usage(prompt_tokens=7, completion_tokens=3),
+        "job_id": job_id(number), "tenant": "default", "status": "completed", "kind": "generation",
+        "answer": Answer(text=text, finish_reason="stop", model="tiny", quantization="int8",
+                         usage=Usage(prompt_tokens=7, completion_tokens=3)),
         "moderation": ModerationVerdict(action="redact", findings=(finding,)),
         "judge": JudgeVerdict(scores=(Score(criterion="f1", value=0.5), Score(criterion="rubric", reason="no judge"))),
         "stages": (stage("generate"), stage("moderate"), stage("judge")),

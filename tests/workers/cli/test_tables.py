@@ -22,9 +22,9 @@ def test_a_withheld_answer_says_so():
 
 
 def test_an_evaluation_has_only_its_scores():
-    """No text, model, usage or moderation of its own."""
-    fields = dict.fromkeys(("text", "finish_reason", "model", "quantization", "usage", "moderation"))
-    shown = row(result(1, kind="evaluation", judge=JudgeVerdict(), **fields))
+    """No answer and no moderation of its own."""
+    shown = row(result(1, kind="evaluation", judge=JudgeVerdict(), answer=None, moderation=None))
+    assert shown.answer == "(none asked for)"
     assert (shown.ended, shown.tokens, shown.moderation, shown.judge) == ("evaluation", "", "", "")
 
 

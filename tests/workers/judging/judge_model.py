@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from headrace_schemas import HeadraceError, Message
 from headrace_workers.ports import Completion, Request
 
-Answer = tuple[float, ...] | HeadraceError
+Probabilities = tuple[float, ...] | HeadraceError
 Prompt = tuple[Message, ...]
 
 
@@ -14,7 +14,7 @@ class JudgeModel:
 
     def __init__(
         self,
-        answer: Callable[[Prompt, Sequence[str]], Answer],
+        answer: Callable[[Prompt, Sequence[str]], Probabilities],
         *,
         alias: str = "judge",
         context_length: int = 2048,
@@ -28,11 +28,11 @@ class JudgeModel:
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
         raise AssertionError("a judge does not generate")
 
-    def choice_probabilities(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[Answer]:
+    def choice_probabilities(self, prompts: Sequence[Prompt], choices: Sequence[str]) -> list[Probabilities]:
         self.calls.append((list(prompts), tuple(choices)))
         return [self._answer(prompt, choices) for prompt in prompts]
 
 
-def uniform(prompt: Prompt, choices: Sequence[str]) -> Answer:
+def uniform(prompt: Prompt, choices: Sequence[str]) -> Probabilities:
     """All choices alike, half of the mass elsewhere."""
     return (0.5 / len(choices),) * len(choices)

@@ -10,7 +10,7 @@ from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import take_in
 
 from headrace_producers import KafkaSettings
-from headrace_schemas import Category, Moderated, ModerationVerdict, Output, Rubric, Usage
+from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Rubric, Usage
 from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.cancel import Cancellation
@@ -45,11 +45,9 @@ def pass_all(tasks):
 
 def answer_all(tasks):
     """A model that answers."""
-    return [
-        Done(Output(job_id=task.job_id, tenant="default", text="t", finish_reason="stop", model="echo",
-                    quantization="none", usage=Usage(prompt_tokens=1, completion_tokens=1)))
-        for task in tasks
-    ]  # fmt: skip
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    answer = Answer(text="t", finish_reason="stop", model="echo", quantization="none", usage=usage)
+    return [Done(Output(job_id=task.job_id, tenant="default", answer=answer)) for task in tasks]
 
 
 def begin(ledger, queue, lane=0):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
+from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
@@ -46,17 +46,21 @@ def settled(outcome, stage="generate", pipeline=None, max_attempts=3, **changes)
     return settle(started, given_row, task_of(given_row), outcome, conditions)
 
 
-def output(**changes):
+def answer(text):
+    """What a model wrote."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    return Answer(text=text, finish_reason="stop", model="echo", quantization="none", usage=usage)
+
+
+def output(text="hello"):
     """What a generate step says."""
-    known = {"job_id": JOB_ID, "tenant": "shop", "text": "hello", "finish_reason": "stop", "model": "echo",
-             "quantization": "none", "usage": Usage(prompt_tokens=1, completion_tokens=1)}  # fmt: skip
-    return Output(**(known | changes))
+    return Output(job_id=JOB_ID, tenant="shop", answer=answer(text))
 
 
-def moderated(**changes):
+def moderated():
     """What a moderate step says."""
-    fields = {name: value for name, value in output() if name != "stages"}
-    return Moderated(**fields | {"moderation": ModerationVerdict(action="allow")} | changes)
+    verdict = ModerationVerdict(action="allow")
+    return Moderated(job_id=JOB_ID, tenant="shop", answer=answer("hello"), moderation=verdict)
 
 
 def stub(tasks):
@@ -253,7 +257,7 @@ def test_a_step_without_context_writes_none():
 def test_several_events_are_published_in_order():
     """The last of them is what the job goes on with."""
     done = settled(Done(output(text="b"), also=(output(text="a"),)))
-    assert [decode_value("headrace.output.v1", record.value).text for record in done.records] == ["a", "b"]
+    assert [decode_value("headrace.output.v1", record.value).answer.text for record in done.records] == ["a", "b"]
     assert done.following[0].payload == done.records[-1].value
     ended = settled(Ended(result(), also=(moderated(),)), stage="judge")
     assert [record.topic for record in ended.records] == [Topic.MODERATED]

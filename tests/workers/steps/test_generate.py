@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from headrace_schemas import (
+    Answer,
     Category,
     EvaluationJob,
     ExactMatch,
@@ -59,11 +60,13 @@ def test_an_answer_becomes_an_output() -> None:
         Output(
             job_id=JOB_ID.format(0),
             tenant="shop",
-            text="hello",
-            finish_reason="stop",
-            model="small",
-            quantization="int8",
-            usage=Usage(prompt_tokens=7, completion_tokens=2),
+            answer=Answer(
+                text="hello",
+                finish_reason="stop",
+                model="small",
+                quantization="int8",
+                usage=Usage(prompt_tokens=7, completion_tokens=2),
+            ),
         )
     )
 
@@ -97,10 +100,10 @@ def test_a_text_that_no_event_may_carry_is_mended() -> None:
     nul, long = generate([task(job), task(job)], generator=model)
     assert isinstance(nul, Done)
     assert isinstance(nul.event, Output)
-    assert (nul.event.text, nul.event.finish_reason) == ("a\ufffdb", "stop")
+    assert (nul.event.text, nul.event.answer.finish_reason) == ("a\ufffdb", "stop")
     assert isinstance(long, Done)
     assert isinstance(long.event, Output)
-    assert (len(long.event.text), long.event.finish_reason) == (MAX_TEXT, "length")
+    assert (len(long.event.text), long.event.answer.finish_reason) == (MAX_TEXT, "length")
 
 
 def test_an_evaluation_is_not_generated() -> None:

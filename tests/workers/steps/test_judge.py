@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
-from tests.workers.judging.judge_model import Answer, JudgeModel, Prompt, uniform
+from tests.workers.judging.judge_model import JudgeModel, Probabilities, Prompt, uniform
 
 from headrace_schemas import (
+    Answer,
     Contains,
     EvaluationJob,
     ExactMatch,
@@ -26,7 +27,6 @@ from headrace_workers.steps.task import Task
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
 STAGES = (StageRecord(stage="generate", attempt=2, waited_ms=1.5, ran_ms=20, group_size=8),)
-USAGE = Usage(prompt_tokens=7, completion_tokens=2)
 EMAIL = Finding(category="email", detector="presidio", score=1, start=6, end=13, action="redact")
 KIND = Rubric(question="Is it kind?")
 
@@ -37,6 +37,11 @@ def generation(*criteria: object, **fields: object) -> GenerationJob:
     )
 
 
+def answer(text: str | None) -> Answer:
+    usage = Usage(prompt_tokens=7, completion_tokens=2)
+    return Answer(text=text, finish_reason="stop", model="small", quantization="int8", usage=usage)
+
+
 def moderated_task(
     job: GenerationJob, text: str | None = "Write [EMAIL]", action: str = "redact", finding: Finding = EMAIL
 ) -> Task:
@@ -45,11 +50,7 @@ def moderated_task(
             "job_id": JOB_ID,
             "tenant": "shop",
             "stages": STAGES,
-            "text": text,
-            "finish_reason": "stop",
-            "model": "small",
-            "quantization": "int8",
-            "usage": USAGE,
+            "answer": answer(text),
             "moderation": ModerationVerdict.model_validate({"action": action, "findings": (finding,)}),
         }
     )
@@ -69,8 +70,7 @@ def test_the_receipt_of_a_generation() -> None:
     result = receipt(outcome)
     assert (result.status, result.kind, result.tenant, result.job_id) == ("completed", "generation", "shop", JOB_ID)
     assert (result.idempotency_key, result.metadata) == ("k", {"order": "7"})
-    assert (result.text, result.finish_reason, result.usage) == ("Write [EMAIL]", "stop", USAGE)
-    assert (result.model, result.quantization) == ("small", "int8")
+    assert result.answer == answer("Write [EMAIL]")
     assert result.moderation == ModerationVerdict(action="redact", findings=(EMAIL,))
     assert (result.stages, result.accepted_at, result.total_ms) == (STAGES, ACCEPTED, 0.0)
     assert [score.value for score in result.judge.scores] == [1.0, None]
@@ -92,7 +92,7 @@ def test_a_blocked_output() -> None:
     blocked = EMAIL.model_copy(update={"action": "block"})
     (outcome,) = judge([moderated_task(generation(KIND), None, "block", blocked)], generator=model)
     result = receipt(outcome)
-    assert (result.status, result.text) == ("blocked", None)
+    assert (result.status, result.answer) == ("blocked", answer(None))
     assert "blocked" in (result.judge.scores[0].reason or "")
     assert model.calls == []
 
@@ -106,7 +106,7 @@ def test_the_receipt_of_an_evaluation() -> None:
     (outcome,) = judge([Task(JOB_ID, job, job, ACCEPTED)], generator=model)
     result = receipt(outcome)
     assert (result.status, result.kind, result.tenant, result.stages) == ("completed", "evaluation", "shop", ())
-    assert (result.text, result.model, result.usage, result.moderation) == (None, None, None, None)
+    assert (result.answer, result.moderation) == (None, None)
     assert [score.value for score in result.judge.scores] == [1.0, 0.5]
     assert "It was Ada." in model.calls[0][0][0][-1].content
 
@@ -126,12 +126,12 @@ def test_a_rubric_without_a_model_is_a_reason() -> None:
 def test_trouble_of_the_model() -> None:
     """A passing error retries its task alone; a lasting one is a reason in the receipt."""
 
-    def answer(prompt: Prompt, choices: object) -> Answer:
+    def weigh(prompt: Prompt, choices: object) -> Probabilities:
         text = prompt[-1].content
         return Unavailable("later") if "LATER" in text else PromptTooLong("too long") if "LONG" in text else (0.1,) * 4
 
     tasks = [moderated_task(generation(KIND), text) for text in ("LATER", "LONG", "fine")]
-    later, long, fine = judge(tasks, generator=JudgeModel(answer))
+    later, long, fine = judge(tasks, generator=JudgeModel(weigh))
     assert isinstance(later, Retry)
     assert later == Retry("later", otherwise=later.otherwise)
     assert receipt(long).judge.scores[0].reason == "too long"
@@ -145,20 +145,18 @@ def test_the_answer_goes_out_when_the_model_never_comes_back() -> None:
     assert isinstance(outcome, Retry)
     assert isinstance(outcome.otherwise, Ended)
     judged = outcome.otherwise.event
-    assert (judged.status, judged.text, judged.idempotency_key) == ("completed", "Write [EMAIL]", "k")
+    assert (judged.status, judged.answer, judged.idempotency_key) == ("completed", answer("Write [EMAIL]"), "k")
     contains, rubric = judged.judge.scores
     assert (contains.value, rubric.value, rubric.reason) == (1.0, None, "given up: later")
 
 
 def test_an_unmoderated_output_is_never_judged() -> None:
     """An output that did not pass moderation ends with a reason: it must not leave as a receipt."""
-    output = Output(
-        job_id=JOB_ID, tenant="shop", text="raw", finish_reason="stop", model="m", quantization="int8", usage=USAGE
-    )
+    output = Output(job_id=JOB_ID, tenant="shop", answer=answer("raw"))
     wrong, right = judge(
         [Task(JOB_ID, generation(KIND), output, ACCEPTED), moderated_task(generation(KIND))],
         generator=JudgeModel(uniform),
     )
     assert isinstance(wrong, Dead)
     assert "raw" not in wrong.reason
-    assert receipt(right).text == "Write [EMAIL]"
+    assert receipt(right).answer == answer("Write [EMAIL]")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from headrace_schemas import Output, Usage
+from headrace_schemas import Answer, Output, Usage
 from headrace_workers.ledger.start import Started, StepRow
 
 
@@ -15,10 +15,9 @@ def started(sizes: Sequence[int], *, queue: str = "model.echo", stage: str = "ge
 
 def output(job_id: str, *, read: int, written: int) -> Output:
     """What a model wrote."""
-    return Output(
-        job_id=job_id, tenant="t", text="a", finish_reason="stop", model="echo", quantization="none",
-        usage=Usage(prompt_tokens=read, completion_tokens=written),
-    )  # fmt: skip
+    usage = Usage(prompt_tokens=read, completion_tokens=written)
+    answer = Answer(text="a", finish_reason="stop", model="echo", quantization="none", usage=usage)
+    return Output(job_id=job_id, tenant="t", answer=answer)
 
 
 def _row(number: int, tokens: int) -> StepRow:

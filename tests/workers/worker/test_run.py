@@ -13,6 +13,7 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_producers import KafkaSettings
 from headrace_schemas import (
+    Answer,
     Category,
     ExactMatch,
     Output,
@@ -70,8 +71,9 @@ def runner(ledger, step, tasks=None, **settings):
 
 def answered(task):
     """What a model said."""
-    return Done(Output(job_id=task.job_id, tenant="default", text="t", finish_reason="stop", model="echo",
-                       quantization="none", usage=Usage(prompt_tokens=1, completion_tokens=1)))  # fmt: skip
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    answer = Answer(text="t", finish_reason="stop", model="echo", quantization="none", usage=usage)
+    return Done(Output(job_id=task.job_id, tenant="default", answer=answer))
 
 
 def answer_all(tasks):

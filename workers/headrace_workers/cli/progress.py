@@ -67,7 +67,7 @@ class _First:
 
     def of(self, ended: Sequence[Receipt]) -> str | None:
         """A line about it, when it is among these."""
-        texts = ((receipt.line, text) for receipt in ended if (text := getattr(receipt.event, "text", None)))
+        texts = ((receipt.line, text) for receipt in ended if (text := receipt.text))
         found = None if self._shown else next(texts, None)
         if found is None:
             return None

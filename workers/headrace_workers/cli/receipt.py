@@ -64,6 +64,12 @@ class Receipt:
             return self.event.status
         return "dead" if isinstance(self.event, DeadLetter) else "cancelled"
 
+    @property
+    def text(self) -> str | None:
+        """What may be shown of the model's answer; None where there is none, or moderation withheld it."""
+        answer = self.event.answer if isinstance(self.event, Result) else None
+        return answer.text if answer else None
+
     def refuses(self, value: bytes) -> bool:
         """Whether it tells that a record with this very value was refused at the door, as far as it holds that."""
         if not self.refused or not isinstance(self.event, DeadLetter):

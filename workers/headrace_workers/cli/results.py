@@ -32,7 +32,7 @@ def results(
 
     They are read from Kafka, which keeps them only so long; an embedded broker may keep them in memory.
 
-    Examples: `headrace results --follow`, `headrace results --json | jq -r .text`
+    Examples: `headrace results --follow`, `headrace results --json | jq -r .answer.text`
     """
     from headrace_producers import KafkaSettings, ResultReader
     from headrace_workers.cli.tables import one_line

@@ -194,7 +194,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
     if as_json:
         put_bytes(receipt.to_json())
         return
-    answer = getattr(receipt.event, "text", None)
+    answer = receipt.text
     if not text or answer is None:
         put(printable(one_line(receipt)))
         return

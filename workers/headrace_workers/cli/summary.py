@@ -73,9 +73,9 @@ class Tally:
             self.causes[f"{event.category} at {event.stage}"] += 1
             return
         if isinstance(event, Result):
-            if event.usage:
-                self.prompt_tokens += event.usage.prompt_tokens
-                self.completion_tokens += event.usage.completion_tokens
+            if event.answer:
+                self.prompt_tokens += event.answer.usage.prompt_tokens
+                self.completion_tokens += event.answer.usage.completion_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
         for place, record in enumerate(event.stages):

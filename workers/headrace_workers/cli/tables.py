@@ -34,18 +34,19 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
     name = (receipt.job_id or "unknown")[:8]
     job = name if receipt.line is None else str(receipt.line)
     if isinstance(event, Result):
+        answer = event.answer
         return Row(
             job=job,
-            answer=shorten("(withheld)" if event.status == "blocked" else event.text or "(none asked for)", width),
-            ended=event.finish_reason or event.kind,
+            answer=shorten("(withheld)" if event.status == "blocked" else receipt.text or "(none asked for)", width),
+            ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
             judge=judge(event.judge.scores),
-            tokens=str(event.usage.completion_tokens) if event.usage else "",
+            tokens=str(answer.usage.completion_tokens) if answer else "",
             ms=f"{event.total_ms:,.0f}",
         )
     if isinstance(event, DeadLetter):
-        answer = f"{event.category} at {event.stage}: {event.reason}"
-        return Row(job, shorten(answer, width), "dead", "", "", "", "")
+        cause = f"{event.category} at {event.stage}: {event.reason}"
+        return Row(job, shorten(cause, width), "dead", "", "", "", "")
     return Row(job, shorten(event.reason or "(no reason given)", width), "cancelled", "", "", "", "")
 
 

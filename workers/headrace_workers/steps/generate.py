@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
@@ -13,27 +13,29 @@ def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task."""
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     requests = [Request(job.conversation, job.sampling) for _, job in jobs]
-    answers = generator.generate(requests) if requests else []
+    completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
-    for (place, job), answer in zip(jobs, answers, strict=True):
-        outcomes[place] = _outcome(tasks[place].job_id, job.tenant, answer, generator)
+    for (place, job), completion in zip(jobs, completions, strict=True):
+        outcomes[place] = _outcome(tasks[place].job_id, job.tenant, completion, generator)
     return outcomes
 
 
-def _outcome(job_id: str, tenant: str, answer: Completion | HeadraceError, generator: Generator) -> Outcome:
-    if isinstance(answer, HeadraceError):
-        return outcome_of(answer)
+def _outcome(job_id: str, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
+    if isinstance(completion, HeadraceError):
+        return outcome_of(completion)
     # A byte-level model may write a NUL, which no event may carry.
-    text = answer.text.replace("\x00", "\ufffd")
+    text = completion.text.replace("\x00", "\ufffd")
     return Done(
         Output(
             job_id=job_id,
             tenant=tenant,
-            text=text[:MAX_TEXT],
-            finish_reason="length" if len(text) > MAX_TEXT else answer.finish_reason,
-            model=generator.alias,
-            quantization=generator.quantization,
-            usage=Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens),
+            answer=Answer(
+                text=text[:MAX_TEXT],
+                finish_reason="length" if len(text) > MAX_TEXT else completion.finish_reason,
+                model=generator.alias,
+                quantization=generator.quantization,
+                usage=Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
+            ),
         )
     )
 

@@ -34,7 +34,7 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
 def _subject(task: Task) -> Subject | None:
     match task.job, task.event:
         case GenerationJob() as job, Moderated() as event:
-            return Subject(event.text, job.criteria, question=job.question, reference=job.reference)
+            return Subject(event.answer.text, job.criteria, question=job.question, reference=job.reference)
         case EvaluationJob() as job, EvaluationJob():
             return Subject(job.output, job.criteria, question=job.input, reference=job.reference, context=job.context)
         case _:
@@ -67,15 +67,11 @@ def _result(task: Task, verdict: JudgeVerdict) -> Result:
         job_id=task.job_id,
         tenant=task.job.tenant,
         stages=event.stages,
-        status="blocked" if event.text is None else "completed",
+        status="blocked" if event.answer.text is None else "completed",
         kind="generation",
         idempotency_key=task.job.idempotency_key,
         metadata=task.job.metadata,
-        text=event.text,
-        finish_reason=event.finish_reason,
-        model=event.model,
-        quantization=event.quantization,
-        usage=event.usage,
+        answer=event.answer,
         moderation=event.moderation,
         judge=verdict,
         accepted_at=task.accepted_at,

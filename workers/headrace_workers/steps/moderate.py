@@ -31,11 +31,7 @@ def _outcome(output: Output, verdict: Moderation | HeadraceError) -> Outcome:
             job_id=output.job_id,
             tenant=output.tenant,
             stages=output.stages,
-            text=None if verdict.action == "block" else verdict.text,
-            finish_reason=output.finish_reason,
-            model=output.model,
-            quantization=output.quantization,
-            usage=output.usage,
+            answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
             moderation=ModerationVerdict(action=verdict.action, findings=verdict.findings),
         )
     )

@@ -88,5 +88,6 @@ def tokens_done(started: Started, settled: Sequence[Settled]) -> int:
 
 def _done(item: Advanced, tokens: int) -> int:
     if isinstance(item.event, Output):
-        return item.event.usage.prompt_tokens + item.event.usage.completion_tokens
+        usage = item.event.answer.usage
+        return usage.prompt_tokens + usage.completion_tokens
     return tokens

@@ -1,0 +1,74 @@
+"""What is said about an answer reaches its receipt: no step between knows its fields."""
+
+from datetime import UTC, datetime
+
+import pytest
+from headrace_workers.pipeline.outcome import Done, Outcome
+from headrace_workers.pipeline.task import Task
+
+from headrace_schemas import Answer, Contains, GenerationJob, Moderated, Output, Result, Usage
+from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.event_types import type_of
+from headrace_schemas.events import JobEvent
+from headrace_workers.moderation.moderator import PolicyModerator
+from headrace_workers.moderation.personal_data import PersonalDataDetector
+from headrace_workers.moderation.policy import load_policy
+from headrace_workers.steps.judge import judge
+from headrace_workers.steps.moderate import moderate
+
+JOB = GenerationJob(model="m", prompt="Who?", criteria=(Contains(text="write"),))
+JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+RAW, REDACTED = "Write to jo@example.com.", "Write to [EMAIL]."
+MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
+KNOWN = {
+    "text": RAW,
+    "finish_reason": "length",
+    "model": "small",
+    "quantization": "int8",
+    "usage": Usage(prompt_tokens=3, completion_tokens=4),
+}
+
+
+class CitedAnswer(Answer):
+    """An answer that says more than any step has heard of."""
+
+    citations: tuple[str, ...]
+
+
+def task(event: JobEvent) -> Task:
+    return Task(JOB_ID, JOB, event, datetime(2026, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
+
+
+def done(outcome: Outcome) -> JobEvent:
+    assert isinstance(outcome, Done)
+    return outcome.event
+
+
+def receipt_of(answer: Answer) -> Result:
+    """Through moderation and the judge, from event to event."""
+    output = Output(job_id=JOB_ID, tenant="shop", answer=answer)
+    (moderated,) = moderate([task(output)], moderator=MODERATOR)
+    (judged,) = judge([task(done(moderated))], generator=None)
+    result = done(judged)
+    assert isinstance(result, Result)
+    return result
+
+
+def test_a_field_that_no_step_knows_reaches_the_receipt() -> None:
+    """A new field is written where the answer is made, and nowhere else; only the text is moderation's."""
+    answer = CitedAnswer(**KNOWN, citations=("the register", "page 7"))  # type: ignore[arg-type]
+    assert receipt_of(answer).answer == CitedAnswer(**KNOWN | {"text": REDACTED}, citations=answer.citations)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "shown"), [(RAW, REDACTED), ("A river.", "A river."), ("", "")])
+def test_every_field_reaches_the_receipt_on_the_wire(text: str, shown: str) -> None:
+    """As bytes from stage to stage, as workers hand it on."""
+    event: object = Output(job_id=JOB_ID, tenant="shop", answer=Answer.model_validate(KNOWN | {"text": text}))
+    for step in (lambda tasks: moderate(tasks, moderator=MODERATOR), lambda tasks: judge(tasks, generator=None)):
+        assert isinstance(event, Output | Moderated)
+        read = decode_value(type_of(event), encode_value(event))
+        (outcome,) = step([task(read)])  # type: ignore[arg-type]
+        event = done(outcome)
+    assert isinstance(event, Result)
+    assert set(KNOWN) == set(Answer.model_fields)
+    assert event.answer == Answer.model_validate(KNOWN | {"text": shown})
