@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 
 import pytest
-from headrace_workers.pipeline.outcome import Done, Outcome
-from headrace_workers.pipeline.task import Task
 
 from headrace_schemas import Answer, Contains, GenerationJob, Moderated, Output, Result, Usage
 from headrace_schemas.codec import decode_value, encode_value
@@ -15,6 +13,8 @@ from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import load_policy
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
+from headrace_workers.steps.outcome import Done, Ended, Outcome
+from headrace_workers.steps.task import Task
 
 JOB = GenerationJob(model="m", prompt="Who?", criteria=(Contains(text="write"),))
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
@@ -40,7 +40,7 @@ def task(event: JobEvent) -> Task:
 
 
 def done(outcome: Outcome) -> JobEvent:
-    assert isinstance(outcome, Done)
+    assert isinstance(outcome, Done | Ended)
     return outcome.event
 
 

@@ -12,8 +12,6 @@ from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses
 from headrace_workers.health import last_sign
-from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import MODEL_ROLE
 from headrace_workers.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
@@ -34,6 +32,9 @@ def children_of(
     judge = judge_model or next(iter(models), "")
 
     def specs(addresses: Addresses) -> list[ChildSpec]:
+        from headrace_workers.pipeline.routing import Pipeline
+        from headrace_workers.pipeline.stage import MODEL_ROLE
+
         env = {
             **addresses.env(),
             "HEADRACE_HOME": str(home.absolute()),

@@ -69,12 +69,13 @@ def worker(
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.main import pipeline_of, serve
+    from headrace_workers.main import serve
+    from headrace_workers.pipeline.routing import Pipeline
 
-    settings = Settings.from_env()
-    pipeline = pipeline_of(settings)
+    pipeline = Pipeline()
     roles = pipeline.roles_of(role)
     pipeline.queues_of(roles, model)
+    settings = Settings.from_env()
     require_current(connect(settings.ledger))
     with watched("worker", settings) as progress:
         code = serve(settings, roles, model, progress, concurrency=concurrency)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, bindparam, delete, func, select, update
+from sqlalchemy import Connection, String, bindparam, delete, func, select, update
 
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
@@ -20,17 +20,10 @@ from headrace_workers.ledger.dead import Burial, bury
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.rows import Row
 from headrace_workers.ledger.sizing import next_budget
 from headrace_workers.ledger.steps import NewStep, parked_state
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row that is written in the transaction that completes a step. One whose key is there already is passed over."""
-
-    table: Table
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

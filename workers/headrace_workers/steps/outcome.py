@@ -7,7 +7,7 @@ from typing import Any
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.events import JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_workers.ledger.complete import Row
+from headrace_workers.ledger.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
