@@ -16,7 +16,7 @@ class Tasks:
             raise Unavailable("Redis says nothing")
         return dict.fromkeys(queues, self._waiting)
 
-    def send(self, claim):
+    def send(self, claim, *, ahead=False):
         """Keep a claim."""
         if self._away:
             raise Unavailable("Redis is away")

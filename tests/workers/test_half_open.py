@@ -10,11 +10,12 @@ from tests.services.proxy import proxied
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.progress import Progress
+from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.celery_app import create_app, queue_of
+from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
-from headrace_workers.wire.wake import Bell, Ears, Hint
 from headrace_workers.worker.express import Express
 from headrace_workers.worker.presence import Presence, served
 
@@ -41,8 +42,8 @@ def url(proxy):
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
     """The ears wait for no more than a second, either."""
-    monkeypatch.setattr("headrace_workers.wire.wake._ASK_AFTER", SECONDS)
-    monkeypatch.setattr("headrace_workers.wire.wake._ANSWER", SECONDS)
+    monkeypatch.setattr("headrace_workers.wire.ears._ASK_AFTER", SECONDS)
+    monkeypatch.setattr("headrace_workers.wire.ears._ANSWER", SECONDS)
 
 
 @pytest.fixture
@@ -87,8 +88,8 @@ def test_a_silent_bell_is_no_half_open_connection(url, progress, monkeypatch):
     asked: list[int] = []
     ping = PubSub.ping
     monkeypatch.setattr(PubSub, "ping", lambda self: asked.append(id(self)) or ping(self))
-    monkeypatch.setattr("headrace_workers.wire.wake._ASK_AFTER", 0.2)
-    monkeypatch.setattr("headrace_workers.wire.wake._ANSWER", 60.0)
+    monkeypatch.setattr("headrace_workers.wire.ears._ASK_AFTER", 0.2)
+    monkeypatch.setattr("headrace_workers.wire.ears._ANSWER", 60.0)
     loop = progress.loop("ears")
     ears = Ears(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()

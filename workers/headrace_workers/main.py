@@ -23,12 +23,13 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.celery_app import create_app
+from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
-from headrace_workers.wire.wake import Bell, Ears, Hint
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner

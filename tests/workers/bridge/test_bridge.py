@@ -1,23 +1,34 @@
 """The bridge's threads, and what it leaves behind."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import update
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.loop import keep_going
+from headrace_workers.bridge.reap import Reap
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import STEPS
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited, Progress
+from headrace_workers.wire.bell import Hint
 
 
 class Idle:
     """Stands for each part of a bridge; `broken` names the calls that raise."""
 
     waits = None
+    rest = 0.05
 
     def __init__(self, **broken):
         self.broken = broken
@@ -33,15 +44,30 @@ class Idle:
         return call
 
 
+class OwnEars(Idle):
+    """Hear what is said in this process."""
+
+    def __init__(self, work, events):
+        super().__init__()
+        self.heard = {Hint.WORK: work, Hint.EVENTS: events}
+
+    def touch(self, *hints):
+        """Tell the loops."""
+        for hint in hints:
+            self.heard[hint].set()
+
+
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
-    known = {name: Idle() for name in ("ears", "ingest", "dispatch", "relay", "reap", "bell")} | parts
+    work, events = threading.Event(), threading.Event()
+    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bell")} | parts
     return Bridge(
         name="bridge",
         duties=duties,
         ledger=ledger,
-        work=threading.Event(),
-        events=threading.Event(),
+        ears=OwnEars(work, events),
+        work=work,
+        events=events,
         progress=Progress(),
         **known,
     )
@@ -51,14 +77,15 @@ def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
     """A broker that does not answer keeps neither claims nor duties held."""
     stop = threading.Event()
     stop.set()
-    away = Idle(close=Unavailable("no broker"), once=Unavailable("no broker"))
+    away, bell = Idle(close=Unavailable("no broker"), once=Unavailable("no broker")), Idle()
     with sqlite_ledger(tmp_path) as ledger:
         take_in(ledger, [generation()])
         claim_one(ledger)
         assert ledger.hold("relay", "bridge", 60_000)
-        bridge(ledger, ingest=away, relay=away).run(stop)
+        bridge(ledger, ingest=away, relay=away, bell=bell).run(stop)
         assert ledger.overview().claims == 0
         assert ledger.hold("relay", "another", 60_000)
+    assert bell.calls == ["ring"]  # another bridge may hand it out at once
 
 
 def test_a_duty_that_breaks_ends_the_bridge(tmp_path, monkeypatch):
@@ -114,3 +141,61 @@ def test_what_ingest_and_relay_wait_for_is_told_to_their_loops(tmp_path, duty):
         finally:
             stop.set()
             thread.join()
+
+
+class Once(Dispatch):
+    """Looks of its own accord after an hour."""
+
+    looked = 0
+
+    def once(self):
+        """Count the looks."""
+        sent = super().once()
+        self.looked, self.rest = self.looked + 1, 3600.0
+        return sent
+
+
+@contextmanager
+def running(made):
+    """A bridge at work."""
+    stop = threading.Event()
+    thread = threading.Thread(target=made.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("change", "sent"), [({"state": "waiting", "ready_at": 1}, 1), ({"deadline": 1}, 0)], ids=["delay", "deadline"]
+)
+def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
+    """A retry is handed out as soon as its delay has ended, and what expired is told at once."""
+    tasks = Tasks()
+    with sqlite_ledger(tmp_path) as ledger:
+        dispatch = Once(
+            ledger=ledger, tasks=tasks, pipeline=Pipeline(), aliases=lambda: ["echo"], bridge="b", lease_ms=30_000,
+            group_size=1, depth=1, linger_ms=0,
+        )  # fmt: skip
+        reap = Reap(ledger=ledger, clock=SystemClock(), lease_ms=30_000, max_crashes=3, retention=60.0)
+        with running(bridge(ledger, frozenset({Duty.DISPATCH, Duty.REAP}), dispatch=dispatch, reap=reap)):
+            eventually(lambda: dispatch.looked == 1)
+            take_in(ledger, [generation()])
+            with writing(ledger.engine) as tx:
+                tx.execute(update(STEPS).values(**change))
+            eventually(lambda: dispatch.looked == 2, 20)
+    assert len(tasks.sent) == sent
+
+
+def test_dispatch_says_when_it_looks_again(tmp_path):
+    """When nobody rings, and no earlier: it knows when a group has waited long enough for company."""
+    soon, late, seconds = Idle(), Idle(), Idle()
+    late.rest = 3600.0
+    with sqlite_ledger(tmp_path) as ledger:
+        with running(bridge(ledger, frozenset({Duty.DISPATCH}), dispatch=soon)):
+            eventually(lambda: len(soon.calls) > 3)
+        with running(bridge(ledger, frozenset({Duty.DISPATCH, Duty.REAP}), dispatch=late, reap=seconds)):
+            eventually(lambda: len(seconds.calls) > 2)
+    assert late.calls == ["once"]

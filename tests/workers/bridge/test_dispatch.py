@@ -1,13 +1,17 @@
 """Handing work to the task queue, over a real Redis."""
 
+import time
+
 import pytest
 import redis
 from sqlalchemy import select, update
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import dispatch, take_in
+from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas.job import Lane
 from headrace_workers.away import AWAY
+from headrace_workers.ledger.claim import Claim, Claimed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.wire.celery_app import create_app
@@ -146,3 +150,45 @@ def test_work_for_a_model_that_is_not_here_waits(ledger, tasks):
     take_in(ledger, [generation(model="other")])
     assert dispatch(ledger, tasks).once() == 0
     assert dispatch(ledger, tasks, aliases=lambda: ["echo", "other"]).once() == 1
+
+
+CLAIM = Claim(1, QUEUE, "generate", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "full", "rest"),
+    [
+        (Claimed(), 0, 1.0),
+        (Claimed((CLAIM,)), 0, 0.25),
+        (Claimed(), 1, 0.25),
+        (Claimed(), 99, 0.25),
+        (Claimed(lingers_ms=120), 0, 0.12),
+        (Claimed(lingers_ms=60_000), 0, 1.0),
+        (Claimed((CLAIM,), lingers_ms=120), 0, 0.12),
+    ],
+    ids=["nothing", "sent", "a lane is full", "all are", "lingers", "lingers long", "sent and lingers"],
+)
+def test_when_it_looks_again(found, full, rest):
+    """Soon where there may be room again, and when a group has waited long enough; seldom when there is nothing."""
+
+    class Found:
+        def claim(self, *_wanted, **_how):
+            return found
+
+    class Full(Tasks):
+        def waiting(self, queues):
+            return {place: 2 if number < full else 0 for number, place in enumerate(queues)}
+
+    sender = dispatch(Found(), Full())
+    sender.once()
+    assert sender.rest == rest
+
+
+def test_a_group_that_waits_for_company_goes_when_it_has_waited(ledger, tasks, client):
+    """Nobody rings for it: the look that it was given is late enough."""
+    sender = dispatch(ledger, tasks, linger_ms=300, group_size=8)
+    take_in(ledger, jobs(1, Lane.BATCH))
+    if not sender.once():  # a busy machine may be late
+        time.sleep(sender.rest)
+        assert sender.once() == 1
+    assert waiting(client, "batch") == 1

@@ -172,3 +172,19 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     assert len(states(ledger)) == taken
     full[0] = False
     until(ingest, lambda: len(states(ledger)) == 8)
+
+
+def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
+    """Counting all that is active costs, and a bridge that takes nothing in fills nothing. What was there counts."""
+    counted, count = [], ledger.active_jobs
+    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: counted.append(count()) or counted[-1])
+    ingest = ingests(kafka)
+    for number in range(3):
+        until(ingest, lambda: ingest._consumer is not None)
+        for _ in range(3):
+            ingest.once(lambda hint: None)
+        assert counted == list(range(number + 1))
+        job, job_id = keyed(number)
+        write(kafka, [record(job)])
+        until(ingest, lambda job_id=job_id: job_id in states(ledger))

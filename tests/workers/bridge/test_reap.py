@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_workers.bridge.accept import accept
 from headrace_workers.bridge.reap import Reap
-from headrace_workers.ledger.recover import Reaped
+from headrace_workers.ledger.recover import Due, Reaped
 from headrace_workers.ledger.tables import DEAD_LETTERS
 
 
@@ -18,6 +18,7 @@ class Time:
 
     def __init__(self) -> None:
         self.ours, self.gap, self.calls, self.pruned = 50.0, 0, [], []
+        self.found, self.did = Due(leases=True, steps=False), Reaped()
 
     def pass_by(self, seconds: float) -> None:
         """It goes on."""
@@ -32,10 +33,14 @@ class Time:
         self.calls.append("look")
         return self.gap
 
+    def due(self) -> Due:
+        """What there is to do."""
+        return self.found
+
     def reap(self, _max_crashes: int) -> Reaped:
-        """Nothing ran out."""
+        """What was done."""
         self.calls.append("reap")
-        return Reaped()
+        return self.did
 
     def prune(self, older_than_ms: int) -> bool:
         """Note the call; two calls' worth are there."""
@@ -62,6 +67,32 @@ def test_leases_are_put_off_before_any_is_taken_back(fake, caplog):
     reaper(fake)
     assert fake.calls == ["look", "reap"]
     assert "leases were put off" in caplog.text
+
+
+def test_a_lease_that_ran_out_is_looked_at_whenever_it_is(fake):
+    """However short a time ago a look was noted: the clock may have jumped since."""
+    reap = reaper(fake)
+    fake.calls.clear()
+    reap.once()
+    assert fake.calls == ["look", "reap"]
+
+
+def test_when_nothing_is_due_a_look_is_noted_now_and_then(fake):
+    """Ten times a lease tell a gap well enough."""
+    fake.found = Due(leases=False, steps=False)
+    reap = reaper(fake)
+    for _ in range(30):
+        fake.pass_by(1.0)
+        reap.once()
+    assert set(fake.calls) == {"look"}
+    assert 7 <= len(fake.calls) <= 11
+
+
+@pytest.mark.parametrize("kind", ["unstarted", "crashed", "poison", "promoted", "expired"])
+def test_whatever_time_brought_about_is_told(fake, kind):
+    """Dispatch and relay are to hear of it."""
+    fake.found, fake.did = Due(leases=False, steps=True), Reaped(**{kind: 2})
+    assert Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0).once() == 2
 
 
 def test_old_jobs_are_forgotten_until_none_is_left(fake):

@@ -64,6 +64,6 @@ def claim(ledger: Ledger) -> Callable[..., Claim | None]:
         *, lane: int = 1, limit: int = 32, window: int = 0, linger: int = 0, lease_ms: int = 60_000, bridge: str = "b"
     ) -> Claim | None:
         wanted = Wanted("q", lane, 1, limit, window, linger)
-        return next(iter(ledger.claim([wanted], lease_ms=lease_ms, sender=bridge)), None)
+        return next(iter(ledger.claim([wanted], lease_ms=lease_ms, sender=bridge).claims), None)
 
     return take

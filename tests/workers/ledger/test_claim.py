@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 from tests.workers.ledger.test_complete import goes_on
 
-from headrace_workers.ledger.claim import Wanted
+from headrace_workers.ledger.claim import Claimed, Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, JOBS, NEVER, STEPS, TURNS
@@ -110,7 +110,7 @@ def test_a_claim_is_of_one_stage(ledger, job, claim):
     begun = ledger.start(claim().id, worker="w", lease_ms=60_000)
     (row,) = begun.steps
     ledger.complete(begun.claim_id, [goes_on(row.job_id)], ran_ms=1, quantum_ms=5_000)
-    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
     assert (taken.queue, taken.stage, taken.size) == ("m", "moderate", 1)
     steps = ledger.read(select(STEPS.c.stage, STEPS.c.state, STEPS.c.attempts, STEPS.c.claim_id))
     assert sorted(map(tuple, steps)) == [("generate", "done", 1, None), ("moderate", "leased", 1, taken.id)]
@@ -121,13 +121,13 @@ def test_several_groups_are_claimed_at_once(ledger, job):
     ledger.ingest([job(group=name, rank=n) for n, name in enumerate("abc")])
     ledger.ingest([job(lane=0, group="i"), job(queue="r", group="x"), job(queue="r", group="x")])
     wanted = [Wanted("q", 1, 2, 9), Wanted("q", 0, 5, 9), Wanted("r", 1, 2, 1), Wanted("none", 1, 1, 9)]
-    taken = ledger.claim(wanted, lease_ms=60_000, sender="b")
+    taken = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
     groups = ledger.read(select(CLAIMS.c.queue, CLAIMS.c.lane, CLAIMS.c.group_key, CLAIMS.c.size).order_by(CLAIMS.c.id))
     assert sorted(map(tuple, groups)) == [
         ("q", 0, "i", 1), ("q", 1, "a", 1), ("q", 1, "b", 1), ("r", 1, "x", 1), ("r", 1, "x", 1),
     ]  # fmt: skip
     assert len(taken) == 5
-    assert ledger.claim([], lease_ms=60_000, sender="b") == []
+    assert ledger.claim([], lease_ms=60_000, sender="b") == Claimed()
 
 
 def test_the_budget_is_that_of_the_group(ledger, job, claim):
@@ -137,7 +137,7 @@ def test_the_budget_is_that_of_the_group(ledger, job, claim):
     ledger.ingest([job(tokens=100, group=name) for name in "gghh" * 3])
     assert [claim().size for _ in range(4)] == [3, 5, 3, 1]
     ledger.ingest([job(tokens=100, group=name) for name in "gggghh"])
-    assert [one.size for one in ledger.claim([Wanted("q", 1, 3, 9)], lease_ms=1, sender="b")] == [3, 1, 2]
+    assert [one.size for one in ledger.claim([Wanted("q", 1, 3, 9)], lease_ms=1, sender="b").claims] == [3, 1, 2]
 
 
 def test_time_in_service_never_goes_back(ledger, job, claim):
@@ -246,6 +246,25 @@ def test_a_group_that_is_not_full_waits_for_company(ledger, job, claim):
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at + 3_600_000))
     assert claim(limit=3, linger=60_000).size == 1
+
+
+def test_it_is_told_when_a_group_has_waited_long_enough(ledger, job):
+    """The first of all that wait; when all went out there is nothing to tell."""
+    ledger.ingest([job(), job(queue="r")])
+    wanted = [Wanted("q", 1, 1, 3, 0, 90_000), Wanted("r", 1, 1, 3, 0, 60_000)]
+
+    def ask():
+        return ledger.claim(wanted, lease_ms=60_000, sender="b")
+
+    assert ask().claims == ()
+    assert 30_000 < ask().lingers_ms <= 60_000
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(ready_at=STEPS.c.ready_at - 60_000))
+    found = ask()
+    assert [taken.queue for taken in found.claims] == ["r"]
+    assert 0 < found.lingers_ms <= 30_000
+    ledger.ingest([job(), job()])
+    assert [len(ask().claims), ask()] == [1, Claimed()]
 
 
 def weigh(ledger, size, **where):

@@ -129,7 +129,7 @@ def test_delays_are_each_their_own(ledger, begun):
 def test_what_is_done_says_when(ledger, begun, claim):
     """It keeps no event that it read, and is in no one's hands; a job ends when its last step does."""
     done = finish(ledger, begun, [goes_on(row.job_id) for row in begun.steps])
-    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b")
+    (taken,) = ledger.claim([Wanted("m", 1, 1, 9)], lease_ms=60_000, sender="b").claims
     later = ledger.start(taken.id, worker="w", lease_ms=60_000)
     assert {row.payload for row in later.steps} == {b"{}"}
     settled = [Advanced(row.job_id, end=record(row.job_id, "headrace.result.v1")) for row in later.steps]
@@ -149,7 +149,7 @@ def test_a_slow_group_teaches_its_budget_too(ledger, begun):
     finish(ledger, begun, settled, ran_ms=5_000, quantum_ms=5_000)
     assert ledger.read(select(BUDGETS)) == []
     ledger.reap(3)
-    (taken,) = ledger.claim([Wanted("q", 1, 1, 9)], lease_ms=60_000, sender="b")
+    (taken,) = ledger.claim([Wanted("q", 1, 1, 9)], lease_ms=60_000, sender="b").claims
     finish(ledger, ledger.start(taken.id, worker="w", lease_ms=60_000), settled, ran_ms=5_001, quantum_ms=5_000)
     (budget,) = ledger.read(select(BUDGETS))
     assert (budget.group_key, budget.tokens) == ("g", LEAST_BUDGET)

@@ -79,7 +79,7 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
         tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(ready_at=0))
     ledger.reap(3)
     wanted = [Wanted("m", 1, 1, 9)]
-    (again,) = ledger.claim(wanted, lease_ms=60_000, sender="b")
+    (again,) = ledger.claim(wanted, lease_ms=60_000, sender="b").claims
     (row,) = ledger.start(again.id, worker="v", lease_ms=60_000).steps
     assert (row.job_id, row.attempts, row.payload) == (two, 2, b"{}")
 

@@ -16,7 +16,7 @@ from headrace_workers.ledger.database import locks_rows, writing
 from headrace_workers.ledger.leases import acquit, release
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import peek
-from headrace_workers.ledger.recover import expire, promote, reap
+from headrace_workers.ledger.recover import due, expire, promote, reap
 from headrace_workers.ledger.repetitions import conflicts
 from headrace_workers.ledger.start import start
 from headrace_workers.ledger.tables import CLAIMS
@@ -76,10 +76,10 @@ def test_hot_path_uses_indexes(grown):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
             wanted = [Wanted("q", 1, 2, 32, 256), Wanted("q", 0, 1, 32)]
-            (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
+            (taken, *_) = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
             begun = start(tx, taken.id, worker="w", lease_ms=60_000)
             settled = [Postponed(row.job_id, 1, "x") for row in begun.steps]
-            promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
+            due(tx), promote(tx), expire(tx), reap(tx, 3), peek(tx, 500, 10**6)
             complete(tx, taken.id, settled, ran_ms=1, quantum_ms=1)
         assert len(seen) > 8
         for statement, parameters in seen:
@@ -93,7 +93,7 @@ def test_what_is_asked_of_single_jobs_uses_indexes(grown, job):
     with writing(grown.engine) as tx:
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
-        taken, other = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b")
+        taken, other = claim_in(tx, wanted, heads(tx, wanted), lease_ms=60_000, sender="b").claims
         begun = start(tx, taken.id, worker="w", lease_ms=60_000)
         start(tx, other.id, worker="v", lease_ms=60_000)
         known = [row.job_id for row in begun.steps]

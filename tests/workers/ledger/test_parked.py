@@ -36,7 +36,7 @@ class Bench:
 
     def run(self, queue="mine", lane=0):
         """Run the first group of a queue; the states of all steps."""
-        claims = self.ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b")
+        claims = self.ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b").claims
         assert claims, f"nothing is ready in {queue}"
         started = self.ledger.start(claims[0].id, worker="w", lease_ms=60_000)
         mine = Stage(name="mine", takes=(EvaluationJob,), step=self.step)

@@ -4,12 +4,14 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
+from headrace_workers.bridge.reap import Reap
+from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Postponed
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.recover import Reaped, expire, promote
+from headrace_workers.ledger.recover import Due, Reaped, expire, promote
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.sizing import LARGEST_BYTES
 from headrace_workers.ledger.tables import CLAIMS, LOOKS, NEVER, STEPS
@@ -398,5 +400,45 @@ def test_what_another_holds_is_not_waited_for(ledger, job, claim):
         assert ledger.reap(3) == Reaped()
         assert dict(ledger.read(select(STEPS.c.group_key, STEPS.c.state)))["delayed"] == "waiting"
     assert ledger.read(select(CLAIMS)) == later
-    assert ledger.reap(3) == Reaped(1, 1, 0)
+    assert ledger.reap(3) == Reaped(1, 1, 0, promoted=1)
     assert {row.state for row in ledger.read(select(STEPS.c.state))} == {"ready"}
+
+
+NOTHING, A_LEASE, A_STEP = Due(False, False), Due(True, False), Due(False, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (update(STEPS).values(ready_at=1), NOTHING),
+        (update(STEPS).values(state="waiting"), A_STEP),
+        (update(STEPS).values(state="waiting", ready_at=NEVER), NOTHING),
+        (update(STEPS).values(deadline=1), A_STEP),
+        (update(STEPS).values(state="leased", deadline=1, ready_at=1), NOTHING),
+        (update(CLAIMS).values(lease_until=1), A_LEASE),
+    ],
+    ids=["ready", "delay", "delayed", "deadline", "leased", "lease"],
+)
+def test_what_is_due_is_seen(ledger, job, claim, change, found):
+    """Each kind, and only when its time has come."""
+    ledger.ingest([job(group="a"), job(group="b", deadline=NEVER - 1)])
+    claim()
+    assert ledger.due() == NOTHING
+    with writing(ledger.engine) as tx:
+        tx.execute(change)
+    assert ledger.due() == found
+
+
+def test_where_nothing_is_due_nothing_is_written(ledger, job, claim):
+    """One statement, which locks nothing, tells it."""
+    ledger.ingest([job(group="a"), job(group="b")])
+    claim()
+    reap = Reap(ledger=ledger, clock=SystemClock(), lease_ms=30_000, max_crashes=3, retention=3600.0)
+    reap.once()
+    seen = []
+    for engine in (ledger.engine, ledger._volatile):
+        event.listen(engine, "before_cursor_execute", lambda *said: seen.append(said[2]))
+    reap.once()
+    (asked,) = [statement for statement in seen if statement != "BEGIN"]
+    assert asked.startswith("SELECT")
+    assert "FOR UPDATE" not in asked

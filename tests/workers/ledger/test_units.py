@@ -52,7 +52,7 @@ class After:
 
     def run(self):
         """Run the first group of what follows."""
-        (claim,) = self.ledger.claim([Wanted("after", 1, 1, 32)], lease_ms=60_000, sender="b")
+        (claim,) = self.ledger.claim([Wanted("after", 1, 1, 32)], lease_ms=60_000, sender="b").claims
         started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)
 
         def step(units):
@@ -74,7 +74,8 @@ def answer(ledger, job_id):
         job_id=job_id, tenant="default", status="completed", kind="evaluation", accepted_at=datetime.now(UTC)
     )
     end = outgoing(result, event_id=f"e-{job_id}"[:36], job_id=job_id, traceparent=None, correlationid=None, at_ms=1)
-    for claim in ledger.claim([Wanted("judge", 0, 1, 1), Wanted("model.echo", 0, 1, 1)], lease_ms=60_000, sender="b"):
+    wanted = [Wanted("judge", 0, 1, 1), Wanted("model.echo", 0, 1, 1)]
+    for claim in ledger.claim(wanted, lease_ms=60_000, sender="b").claims:
         ledger.start(claim.id, worker="w", lease_ms=60_000)
         assert ledger.complete(claim.id, [Advanced(job_id, end=end)], ran_ms=1, quantum_ms=1)
 

@@ -52,7 +52,7 @@ def answer_all(tasks):
 
 def begin(ledger, queue, lane=0):
     """The first group of a queue, in a worker's hands."""
-    (claim,) = ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b")
+    (claim,) = ledger.claim([Wanted(queue, lane, 1, 32)], lease_ms=60_000, sender="b").claims
     return ledger.start(claim.id, worker="w", lease_ms=60_000)
 
 

@@ -33,6 +33,7 @@ from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
@@ -41,10 +42,14 @@ from headrace_workers.worker.work import Work
 
 
 class Bell:
-    """Rings to nobody."""
+    """Keeps what it was rung for."""
+
+    def __init__(self) -> None:
+        self.rung = []
 
     def ring(self, *hints) -> None:
-        """Be silent."""
+        """Keep it."""
+        self.rung += hints
 
 
 @pytest.fixture
@@ -54,14 +59,14 @@ def ledger(tmp_path):
         yield ledger
 
 
-def runner(ledger, step, tasks=None, **settings):
+def runner(ledger, step, tasks=None, bell=None, **settings):
     """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
     runs = Runs(Progress(), settings.longest_run)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
-        bell=Bell(), clock=SystemClock(), progress=Progress(), worker="w",
+        bell=bell or Bell(), clock=SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs), runs=runs,
         hand_out=HandOut(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
@@ -369,6 +374,34 @@ def test_what_fails_around_the_step_is_tried_again_later_and_at_last_dead(ledger
     assert letter.job_id == job_id
     assert "ValueError" in letter.reason
     assert "text" not in letter.reason
+
+
+@pytest.mark.parametrize("how", ["done", "raised", "unknown"])
+def test_bridges_are_told_however_a_claim_ended(ledger, monkeypatch, how):
+    """There is room in the queue, and there may be steps and events: nobody need look for them first."""
+
+    def broken(*_args):
+        raise ValueError
+
+    take_in(ledger, [generation()])
+    if how == "raised":
+        monkeypatch.setattr("headrace_workers.worker.work.settle", broken)
+    if how == "unknown":
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(stage="summarize"))
+    bell = Bell()
+    runner(ledger, answer_all, bell=bell).run(claim_one(ledger).id)
+    assert set(bell.rung) == set(Hint)
+
+
+def test_bridges_are_told_of_what_a_worker_gives_back(ledger):
+    """And of nothing when there was nothing."""
+    take_in(ledger, [generation()])
+    bell = Bell()
+    worker = runner(ledger, answer_all, bell=bell)
+    assert (worker.give_back(), bell.rung) == (0, [])
+    with worker._renewer.renewing(claim_one(ledger).id):
+        assert (worker.give_back(), bell.rung) == (1, [Hint.WORK])
 
 
 def test_a_claim_that_cannot_even_be_put_off_is_let_go_of(ledger, monkeypatch):

@@ -15,13 +15,15 @@ from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.progress import Awaited, Progress
-from headrace_workers.wire.wake import Bell, Ears, Hint
+from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.ears import Ears
 
-_IDLE = 0.25  # seconds to the next look when nothing rings
+_IDLE = 1.0  # seconds to the relay's next look when nothing rings: whoever writes events does
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
 # enough for all, and it does not compete with the relay for what was just written.
 _GATHER = 0.004
 _REAP_EVERY = 1.0
+_LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
 _JOIN_SECONDS = 10.0
 
 
@@ -90,7 +92,7 @@ class Bridge:
             thread.start()
         log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
         broken: list[str] = []
-        while not stop.wait(0.2) and not broken:
+        while not stop.wait(_LOOK_AFTER_EVERY) and not broken:
             broken = sorted(duty for duty, thread in threads.items() if not thread.is_alive())
         self._drain(threads)
         if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
@@ -129,6 +131,8 @@ class Bridge:
     def _release(self) -> None:
         steps = self._ledger.release_unstarted(self._name)
         log("bridge", logging.INFO, Action.GIVEN_BACK, "claims nobody began were given back", steps=steps)
+        if steps:
+            self._bell.ring(Hint.WORK)  # another bridge may have them
 
     def _publish_rest(self) -> None:
         while self._relay.once():
@@ -149,7 +153,7 @@ class Bridge:
         self._work.clear()
         self._new_work.clear()
         self._dispatch.once()
-        if self._work.wait(_IDLE):
+        if self._work.wait(self._dispatch.rest):
             self._new_work.wait(_GATHER)
 
     def _relay_once(self) -> Awaited | None:

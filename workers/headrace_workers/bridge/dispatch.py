@@ -11,6 +11,7 @@ from headrace_workers.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
 _WINDOW = 8  # of so many groups' steps, those of a model's batch work are chosen that are alike in length
+_SOON, _IDLE = 0.25, 1.0  # seconds to the next look when nothing rings
 _LIGHT = 2  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
 
 
@@ -44,15 +45,23 @@ class Dispatch:
         self._depth = depth
         self._linger_ms = linger_ms
         self._overtaken: dict[str, int] = {}  # interactive claims of a queue since batch work had its floor
+        self.rest = _SOON  # seconds to the next look when nothing rings
 
     def once(self) -> int:
         """Send what there is room for; the number of groups sent."""
         queues = {queue.name: queue for queue in self._pipeline.queues(sorted(self._aliases()))}
         lanes = [(name, lane) for name in queues for lane in (INTERACTIVE, BATCH)]
         wanted = self._wanted(queues, self._tasks.waiting(lanes))
+        # A worker that takes what waits for it does not ring: there may be room again at any moment.
+        self.rest = _SOON
         if not wanted:
             return 0
-        claims = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
+        found = self._ledger.claim(wanted, lease_ms=self._lease_ms, sender=self._bridge)
+        claims = found.claims
+        if not claims and len(wanted) == len(lanes):
+            self.rest = _IDLE
+        if found.lingers_ms is not None:
+            self.rest = min(self.rest, found.lingers_ms / 1000)
         for position, claim in enumerate(claims):
             try:
                 self._tasks.send(claim, ahead=self._goes_ahead(claim))

@@ -23,11 +23,11 @@ from headrace_workers.log import Action, log
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
+from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.hand_out import HandOut, alone
-from headrace_workers.wire.wake import Hint
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_POLL_MS = 100
+_POLL_MS = 250
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _RESUME_AT = 0.9  # of the bound
@@ -66,6 +66,7 @@ class Ingest:
         self._fetches: Fetches
         self._looked_at = float("-inf")
         self._full = False
+        self._taken_since = True  # the last look at how full the ledger is
         self._waits: Awaited | None = None
         self._uncommitted_since: float | None = None
 
@@ -130,6 +131,7 @@ class Ingest:
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
         room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
         taken = self._ledger.ingest(jobs, refused, cancellations, following, room)
+        self._taken_since = True
         self._hand_out.send(taken.handed_out)
         new = taken.new
         log("ingest", logging.DEBUG, Action.TAKEN, "took jobs in", new=new, known=len(jobs) - new)
@@ -163,19 +165,24 @@ class Ingest:
         if now - self._looked_at < _LOOK_EVERY:
             return
         self._looked_at = now
-        active = self._ledger.active_jobs()
-        if not self._full and active >= self._max_active:
-            log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
-            self._full = True
-        elif self._full and active <= self._max_active * _RESUME_AT:
-            log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
-            self._full = False
+        if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
+            self._count()
         left_alone = self._left_alone(consumer)
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
         # The library tries for ever, and says nothing to who polls.
         silence = self._fetches.silence(bool(consumer.assignment() - set(left_alone)))
         if silence > _SILENCE:
             self._waits = Awaited("Kafka", f"no fetch has been answered for {silence:.0f} s")
+
+    def _count(self) -> None:
+        active = self._ledger.active_jobs()
+        self._taken_since = False
+        if not self._full and active >= self._max_active:
+            log("ingest", logging.WARNING, Action.PAUSED, "the ledger is full: ingest waits", active=active)
+            self._full = True
+        elif self._full and active <= self._max_active * _RESUME_AT:
+            log("ingest", logging.INFO, Action.RESUMED, "ingest goes on", active=active)
+            self._full = False
 
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)

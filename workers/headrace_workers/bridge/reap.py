@@ -7,6 +7,7 @@ from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 
 _PRUNE_EVERY = 60.0
+_LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
 
 class Reap:
@@ -19,20 +20,33 @@ class Reap:
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
         self._pruned_at = clock.monotonic()
+        self._looked_at = float("-inf")
 
     def once(self) -> int:
         """Look once; how many steps became ready or dead by it."""
-        if gap := self._ledger.look(self._lease_ms):
+        due = self._ledger.due()
+        if due.leases or self._clock.monotonic() - self._looked_at > self._lease_ms / 1000 / _LOOKS:
+            self._look()
+        total = self._reap() if due.leases or due.steps else 0
+        prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
+        if prunes and not self._ledger.prune(self._retention_ms):
+            self._pruned_at = self._clock.monotonic()
+        return total
+
+    def _look(self) -> None:
+        """Note that a bridge looks. Leases are put off before any is taken back."""
+        gap = self._ledger.look(self._lease_ms)
+        self._looked_at = self._clock.monotonic()
+        if gap:
             # On a busy machine a look comes late now and then.
             level = logging.WARNING if gap > self._lease_ms / 3 else logging.DEBUG
             log("reap", level, Action.LEASES_PUT_OFF,
                 "no bridge had looked, or the database's clock jumped: leases were put off", ms=gap)  # fmt: skip
+
+    def _reap(self) -> int:
         reaped = self._ledger.reap(self._max_crashes)
-        total = reaped.unstarted + reaped.crashed + reaped.poison
-        if total:
+        lost = reaped.unstarted + reaped.crashed + reaped.poison
+        if lost:
             log("reap", logging.WARNING, Action.REAPED, "leases ran out", unstarted=reaped.unstarted,
                 crashed=reaped.crashed, poison=reaped.poison)  # fmt: skip
-        due = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
-        if due and not self._ledger.prune(self._retention_ms):
-            self._pruned_at = self._clock.monotonic()
-        return total
+        return lost + reaped.promoted + reaped.expired

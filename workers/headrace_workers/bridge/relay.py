@@ -30,7 +30,7 @@ DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
-_GIVES_WAY = 2.0  # seconds: other bridges look for the duty much more often
+_GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
 _PUBLISH_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 

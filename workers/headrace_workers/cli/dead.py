@@ -9,7 +9,7 @@ from headrace_schemas.errors import Category, ConfigurationError
 from headrace_workers.cli.dead_views import COLUMNS, WHOLE, letter_dict, letter_row, original
 from headrace_workers.cli.durations import milliseconds, parse_time, show_time
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
-from headrace_workers.cli.reach import need_ledger
+from headrace_workers.cli.reach import need_ledger, ring_bridges
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -131,6 +131,8 @@ def replay(
     if as_json:
         put_json({"replayed": done, "truncated": cut})
     say(f"{done} replayed" + (f"; {cut} cannot be: the original was too large to be kept whole" if cut else ""))
+    if done:
+        ring_bridges()
     raise typer.Exit(0 if done and not cut and (not ids or done == len(ids)) else 1)
 
 

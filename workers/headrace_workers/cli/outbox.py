@@ -8,7 +8,7 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.cli.reach import need_ledger
+from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.status_views import aside_dict
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
@@ -72,6 +72,8 @@ def retry(
     if as_json:
         put_json({"retried": done})
     say(f"{done} to be published again" + ("; `headrace outbox list` shows those that are refused again" * bool(done)))
+    if done:
+        ring_bridges()
     raise typer.Exit(0 if done and (wanted is None or done == len(wanted)) else 1)
 
 
@@ -104,6 +106,8 @@ def drop(
     if as_json:
         put_json({"dropped": done})
     say(f"{done} dropped")
+    if done:
+        ring_bridges()  # what waited behind goes on
     raise typer.Exit(0 if done == len(wanted) else 1)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +100,19 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
         return None
     with client:
         return served(client, RedisNames(topic_prefix(env)), queues)
+
+
+def ring_bridges(env: Mapping[str, str] | None = None) -> None:
+    """Tell the bridges that there are steps and events, so that they look at once; where that fails, they do soon."""
+    url = find_redis_url(env)
+    if url is None:
+        return
+    from headrace_workers.wire.bell import Bell, Hint
+    from headrace_workers.wire.redis_client import redis_client
+    from headrace_workers.wire.redis_names import RedisNames
+
+    with suppress(ValueError), redis_client(url, _REDIS_SECONDS) as client:  # it may be no URL
+        Bell(client, RedisNames(topic_prefix(env)).bell).ring(*Hint)
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -53,33 +53,41 @@ class Wanted:
     linger_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What was handed out, and in how many ms the first group that waits for company will go without."""
+
+    claims: tuple[Claim, ...] = ()
+    lingers_ms: int | None = None
+
+
 def claim(
     connection: Connection, wanted: Sequence[Wanted], found: Sequence[Any], *, lease_ms: int, sender: str
-) -> list[Claim]:
+) -> Claimed:
     """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
 
     `found` is what `heads` saw a moment ago: what others have claimed since is passed over.
     """
     claims: list[Claim] = []
+    lingering: list[int] = []
     turn = 0
     for head in found:
         want = wanted[head.position]
         group_key, budget = head.group_key, head.tokens
         for left in reversed(range(want.groups)):
-            taken, reached = _take(
-                connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, sender=sender
-            )
-            if taken is None:
+            taken = _take(connection, want, group_key, budget or FIRST_BUDGET, lease_ms=lease_ms, sender=sender)
+            if taken.claim is None:
+                lingering += [taken.lingers_ms] if taken.lingers_ms else []
                 break
-            claims.append(taken)
-            turn = max(turn, reached)
+            claims.append(taken.claim)
+            turn = max(turn, taken.turn)
             following = heads(connection, [want]) if left else []
             if not following:
                 break
             group_key, budget = following[0].group_key, following[0].tokens
     if claims:
         advance(connection, turn)
-    return claims
+    return Claimed(tuple(claims), min(lingering, default=None))
 
 
 def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Any]:
@@ -164,21 +172,26 @@ def _lock(dialect: str) -> Select[Any]:
     return query.with_for_update(skip_locked=True)
 
 
-def _take(
-    connection: Connection, want: Wanted, group_key: str, budget: int, *, lease_ms: int, sender: str
-) -> tuple[Claim | None, int]:
-    """Claim one group; (None, 0) when it waits for company, or another bridge is claiming it at this moment.
+class _Taken(NamedTuple):
+    """A group that was claimed, and its last turn; or in how many ms it will go, when it waits for company."""
 
-    The int is its last turn.
-    """
+    claim: Claim | None = None
+    turn: int = 0
+    lingers_ms: int = 0
+
+
+def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, lease_ms: int, sender: str) -> _Taken:
+    """Claim one group. Nothing is taken when it waits for company, or another bridge is claiming it at this moment."""
     rows = _members(connection, want, group_key)
-    if not rows or _waits_for_company(rows, want, budget):
-        return None, 0
+    if not rows:
+        return _Taken()
+    if lingers_ms := _lingers(rows, want, budget):
+        return _Taken(lingers_ms=lingers_ms)
     turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
         rows = _locked(connection, alike(rows, want.limit))
         if not rows:
-            return None, 0
+            return _Taken()
     by_tokens = within_budget([row.tokens for row in rows], budget)
     size = min(by_tokens, within_budget([row.read_bytes for row in rows], LARGEST_BYTES))
     full = size == by_tokens < len(rows)
@@ -191,17 +204,18 @@ def _take(
         _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": taken.stage, "claim": taken.id}
     )
     # Virtual time goes as far as if the steps had been taken in their order.
-    return taken, turns[size - 1]
+    return _Taken(taken, turns[size - 1])
 
 
-def _waits_for_company(rows: Sequence[Any], want: Wanted, budget: int) -> bool:
-    """Whether a group that could be larger is too fresh to go. A clock that went back lets it go."""
+def _lingers(rows: Sequence[Any], want: Wanted, budget: int) -> int:
+    """How many ms longer a group that could be larger waits, while it is fresh. A clock that went back lets it go."""
     full = (
         len(rows) >= want.limit
         or sum(row.tokens for row in rows) >= budget
         or sum(row.read_bytes for row in rows) >= LARGEST_BYTES
     )
-    return not full and 0 <= max(row.waited for row in rows) < want.linger_ms
+    waited = max(row.waited for row in rows)
+    return want.linger_ms - waited if not full and 0 <= waited < want.linger_ms else 0
 
 
 def new_claim(

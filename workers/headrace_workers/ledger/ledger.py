@@ -5,6 +5,7 @@ either happened whole or not at all, and repeating one that did happen changes n
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -105,12 +106,12 @@ class Ledger:
         with reading(self._engine) as tx:
             return positions.positions(tx)
 
-    def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> list[claim.Claim]:
+    def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:
         """Hand out the most urgent groups of each wanted queue and lane."""
         with reading(self._volatile) as tx:
             heads = claim.heads(tx, wanted)
         if not heads:
-            return []  # mostly there is nothing, and no lock was needed to see that
+            return claim.Claimed()  # mostly there is nothing, and no lock was needed to see that
         with writing(self._volatile) as tx:
             return claim.claim(tx, wanted, heads, lease_ms=lease_ms, sender=sender)
 
@@ -168,13 +169,21 @@ class Ledger:
         with writing(self._volatile) as tx:
             return leases.look(tx, lease_ms)
 
+    def due(self) -> recover.Due:
+        """What `reap` would find."""
+        with reading(self._volatile) as tx:
+            return recover.due(tx)
+
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
-        for due in (recover.promote, recover.wake_missed, recover.expire):
-            with writing(self._engine) as tx:
-                due(tx)
         with writing(self._engine) as tx:
-            return recover.reap(tx, max_crashes)
+            promoted = recover.promote(tx)
+        with writing(self._engine) as tx:
+            promoted += recover.wake_missed(tx)
+        with writing(self._engine) as tx:
+            expired = recover.expire(tx)
+        with writing(self._engine) as tx:
+            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
 
     def prune(self, older_than_ms: int) -> bool:
         """Forget what is old, a bounded number a call; whether there is more."""

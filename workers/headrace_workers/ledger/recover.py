@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -28,11 +28,41 @@ _FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison."""
+    """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison; made ready
+    after a delay, and ended by their deadline.
+    """
 
     unstarted: int = 0
     crashed: int = 0
     poison: int = 0
+    promoted: int = 0
+    expired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Whether a lease has run out; and whether a delay, a deadline, or what a step waits for, has ended."""
+
+    leases: bool
+    steps: bool
+
+
+# A clock that is read for each row would keep its index from being used.
+_NOW = select(now_ms()).scalar_subquery()
+_DUE = select(
+    select(CLAIMS.c.id).where(CLAIMS.c.lease_until < _NOW).exists().label("leases"),
+    or_(
+        select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, JOBS.c.ended_at.is_not(None)).exists(),
+    ).label("steps"),
+)
+
+
+def due(connection: Connection) -> Due:
+    """Whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
+    found = connection.execute(_DUE).one()
+    return Due(bool(found.leases), bool(found.steps))
 
 
 def promote(connection: Connection) -> int:

@@ -21,8 +21,8 @@ from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.hand_out import HandOut, behind
-from headrace_workers.wire.wake import Bell, Hint
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
@@ -77,6 +77,7 @@ class Runner:
                 self._bell.ring(Hint.WORK)  # there is room in the queue again
                 return
             self._finish(started)
+            self._bell.ring(*Hint)  # however it went: there is room in the queue, and there may be steps and events
 
     def leave(self) -> None:
         """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
@@ -84,7 +85,10 @@ class Runner:
 
     def give_back(self) -> int:
         """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""
-        return self._renewer.give_back() + self._ledger.release_unstarted(self._worker)
+        steps = self._renewer.give_back() + self._ledger.release_unstarted(self._worker)
+        if steps:
+            self._bell.ring(Hint.WORK)
+        return steps
 
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
@@ -100,7 +104,6 @@ class Runner:
                 self._come_back(started)
             else:
                 self._hand_out.send(done.handed_out)
-            self._bell.ring(*Hint)
         except Unavailable:  # and we are to leave
             self._renewer.let_go(started.claim_id)
         except Exception as error:

@@ -1,43 +1,19 @@
-"""A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
+"""Hearing the bell, also over a connection that is half-open."""
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 
 import redis
 
 from headrace_workers.away import REDIS_AWAY, awaited
-from headrace_workers.log import Action, log
 from headrace_workers.progress import Loop
+from headrace_workers.wire.bell import Hint
 
 _PAUSE = 1.0  # seconds before listening again when Redis does not answer
 _WAIT = 1.0  # and to the next look whether to stop
 _ASK_AFTER = 5.0  # of silence: whether anyone is there
 _ANSWER = 5.0  # seconds to the answer, else the connection is half-open
-
-
-class Hint(StrEnum):
-    """What there may be: steps to hand out or room for them, or events to publish."""
-
-    WORK = "work"
-    EVENTS = "events"
-
-
-class Bell:
-    """Rings. Thread-safe; silent when Redis does not answer."""
-
-    def __init__(self, client: redis.Redis, channel: str) -> None:
-        self._redis = client
-        self._channel = channel
-
-    def ring(self, *hints: Hint) -> None:
-        """Tell every bridge what changed."""
-        try:
-            self._redis.publish(self._channel, " ".join(hints))
-        except redis.RedisError as error:
-            log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
 
 
 class Ears:

@@ -1,0 +1,44 @@
+"""Commands that make work tell the bridges of it."""
+
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.bridge.records import RULES, generation, record
+from tests.workers.cli.conftest import Call
+
+from headrace_schemas import Topic
+from headrace_workers.bridge.accept import accept
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
+
+
+@pytest.fixture
+def made(ledger: Ledger) -> int:
+    """A dead letter, and an event that Kafka refused: its number."""
+    ledger.ingest([], [accept(record(generation(model="gone")), RULES)])
+    with writing(ledger.engine) as tx:
+        put(tx, [Outgoing(Topic.OUTPUTS, "k", {}, b"x")])
+    number = ledger.outbox(9)[-1].id
+    ledger.set_aside({number: "too large"})
+    return number
+
+
+@pytest.mark.parametrize("command", [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes")])
+def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
+    """They look at once, and not only when it is time."""
+    monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
+    with redis_client(redis_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as bell:
+        bell.subscribe(RedisNames("headrace.").bell)
+        eventually(lambda: client.pubsub_numsub(RedisNames("headrace.").bell)[0][1] == 1)
+        code, _, err = call(*command, *([str(made)] if command[0] == "outbox" else []))
+        assert code == 0, err
+        assert eventually(bell.get_message)["data"] == b"work events"
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url"])
+def test_a_redis_that_does_not_answer_is_no_error(call: Call, made: int, monkeypatch, url):
+    """Then they find it by themselves."""
+    monkeypatch.setenv("HEADRACE_REDIS", url)
+    assert call("dead", "replay", "--all")[0] == 0

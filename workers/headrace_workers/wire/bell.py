@@ -1,0 +1,30 @@
+"""A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
+
+import logging
+from enum import StrEnum
+
+import redis
+
+from headrace_workers.log import Action, log
+
+
+class Hint(StrEnum):
+    """What there may be: steps to hand out or room for them, or events to publish."""
+
+    WORK = "work"
+    EVENTS = "events"
+
+
+class Bell:
+    """Rings. Thread-safe; silent when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._redis = client
+        self._channel = channel
+
+    def ring(self, *hints: Hint) -> None:
+        """Tell every bridge what changed."""
+        try:
+            self._redis.publish(self._channel, " ".join(hints))
+        except redis.RedisError as error:
+            log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
