@@ -33,6 +33,22 @@ with watched("bridge", settings, tick=0.05) as progress:
 """
 
 
+# A process that computes, in Python or in one call that lets no other thread go on. It has one core.
+BUSY = """
+import re, sys, time
+from headrace_workers import health
+from headrace_workers.settings import Settings
+health.available_cores = lambda: 1
+with health.watched("worker", Settings.from_env(), tick=0.05) as progress:
+    loop = progress.loop("turns")
+    print("runs", flush=True)
+    while time.process_time() < 6:
+        loop.beat()
+    if sys.argv[1] == "hang":
+        re.match("(a+)+b", "a" * 64)
+"""
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Where processes show that they live: none but this test's."""
@@ -49,14 +65,14 @@ def settings(tmp_path):
     )  # fmt: skip
 
 
-def process(settings: Settings, *arguments: str, **env: str) -> "subprocess.Popen[str]":
+def process(settings: Settings, *arguments: str, program: str = PROCESS, **env: str) -> "subprocess.Popen[str]":
     """A process of this deployment, which runs."""
     known = {
         "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": "localhost:1", "HEADRACE_REDIS": settings.redis,
         "HEADRACE_LEDGER": settings.ledger, "HEADRACE_STUCK": "2", "TMPDIR": str(settings.home),
     }  # fmt: skip
     started = subprocess.Popen(
-        [sys.executable, "-c", PROCESS, *arguments],
+        [sys.executable, "-c", program, *arguments],
         env=os.environ | known | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert started.stdout is not None
@@ -112,6 +128,18 @@ def test_a_loop_that_hangs_is_named_and_ends_its_process(settings, folder):
         assert running.wait(120) == STUCK_EXIT
         assert running.stderr is not None
         assert "the loop turns has not gone on for" in running.stderr.read()
+    finally:
+        running.kill()
+
+
+@pytest.mark.parametrize(("then", "code"), [("end", 0), ("hang", -signal.SIGPROF)])
+def test_a_process_that_lets_none_of_its_threads_look_is_ended(settings, then, code):
+    """It says where it was. One that computes for as long, and lets its threads go on, ends as it should."""
+    running = process(settings, then, program=BUSY, HEADRACE_STUCK="3", HEADRACE_LEASE="1")
+    try:
+        assert running.wait(120) == code
+        assert running.stderr is not None
+        assert ("in match" in running.stderr.read()) == (then == "hang")
     finally:
         running.kill()
 

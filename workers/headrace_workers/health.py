@@ -1,14 +1,18 @@
 """Whether a process goes on: it writes down the progress of its loops, and ends itself when one of them is stuck.
 
+One that lets no other thread compute, such as a pattern that backtracks for ever, is ended by the kernel.
+
 A file a process, beside no data, locked for as long as the process lives: so nobody takes a dead one's word.
 """
 
+import faulthandler
 import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
+import signal
 import tempfile
 import threading
 import time
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.engines.hardware import available_cores
 from headrace_workers.log import Action, log
 from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState, Progress, stack_of
 from headrace_workers.settings import Settings
@@ -36,7 +41,8 @@ def watched(
     """The progress of this process, which is written down and judged while the body runs."""
     progress, stop = Progress(), threading.Event()
     file = _File.create(_place(settings, f"{kind}-{os.getpid()}"))
-    watch = _Watch(kind, progress, file, settings.stuck, end)
+    kernel = _Kernel(settings.stuck + settings.lease)
+    watch = _Watch(kind, progress, file, settings.stuck, end, kernel)
     thread = threading.Thread(target=watch.run, args=(stop, tick), name="health", daemon=True)
     watch.look(0.0)
     thread.start()
@@ -45,6 +51,7 @@ def watched(
     finally:
         stop.set()
         thread.join()
+        kernel.forget()
         file.remove()
 
 
@@ -52,13 +59,20 @@ class _Watch:
     """Counts the time that the process has lived, and looks at its loops."""
 
     def __init__(
-        self, kind: str, progress: Progress, file: "_File", stuck: float, end: Callable[[int], object]
+        self,
+        kind: str,
+        progress: Progress,
+        file: "_File",
+        stuck: float,
+        end: Callable[[int], object],
+        kernel: "_Kernel",
     ) -> None:
         self._kind = kind
         self._progress = progress
         self._file = file
         self._stuck = stuck
         self._end = end
+        self._kernel = kernel
 
     def run(self, stop: threading.Event, tick: float) -> None:
         """Look each tick. What was more than two of them, the process did not live: it was stopped meanwhile."""
@@ -70,6 +84,7 @@ class _Watch:
 
     def look(self, lived: float) -> None:
         """Write down how the loops stand after so many more seconds; end the process when one is stuck."""
+        self._kernel.put_off()
         self._progress.lived += lived
         loops = self._progress.loops
         states = [loop.state() for loop in loops]
@@ -84,6 +99,29 @@ class _Watch:
                     loop=state.name)  # fmt: skip
                 logging.shutdown()
                 self._end(STUCK_EXIT)
+
+
+class _Kernel:
+    """Ends the process when it computes for so many seconds and nothing of it can look: one of its threads holds the
+    interpreter then, and no line of Python would come to end it.
+
+    CPU time is counted, so that neither a stopped process nor one that gets no turn on a busy machine is ended; as many
+    seconds for each core, since other threads may compute without the interpreter. `headrace up` kills after as many
+    seconds without a sign of life: it does so first. The stack of each thread is written to standard error.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds * available_cores()
+        faulthandler.register(signal.SIGPROF, file=2, chain=True)  # a stack each, and then what the signal does
+
+    def put_off(self) -> None:
+        """Somebody looks."""
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
+
+    def forget(self) -> None:
+        """Nobody will look any more."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        faulthandler.unregister(signal.SIGPROF)
 
 
 def words_of_silence(state: LoopState) -> str:

@@ -58,7 +58,7 @@ def test_what_a_process_waits_for_is_shown(shown, settings):
 
 def test_a_process_that_was_started_again_is_shown_with_the_end_of_the_one_before(shown, settings):
     """So that nobody has to find it in a log."""
-    end = "ended itself, because one of its loops was stuck"
+    end = "ended itself, because one of its loops was stuck or a run hung"
     row = {"name": "bridge", "pid": os.getpid(), "started": "1", "restarts": 2, "last_end": end}
     (settings.home / "children.json").write_text(json.dumps([row]))
     with watched("bridge", settings, tick=0.05):

@@ -204,10 +204,10 @@ def test_a_child_that_was_stuck_is_named_and_gets_another_chance_each_time(super
         supervisor.check()
         time.now += supervise.LONGEST_DELAY
         supervisor.check()
-    assert "bridge ended itself, because one of its loops was stuck; see " in warnings(caplog)[-1]
+    assert "bridge ended itself, because one of its loops was stuck or a run hung; see " in warnings(caplog)[-1]
     [child] = supervisor.children
     assert child.restarts == supervise.MAX_CRASHES + 3
-    assert child.last_end == "ended itself, because one of its loops was stuck"
+    assert child.last_end == "ended itself, because one of its loops was stuck or a run hung"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SHORT = {"HEADRACE_LONGEST_RUN": "1", "HEADRACE_LEASE": "2"}
 
 
 class Restarted:
-    """A worker that is started again when it has ended, as a supervisor does."""
+    """A worker that is started again when it has ended: what a supervisor does."""
 
     def __init__(self, *arguments, **known):
         self._arguments, self._known = arguments, known
@@ -48,20 +48,20 @@ class Restarted:
 
 
 @pytest.mark.parametrize(
-    ("role", "concurrency", "jobs", "odd"),
+    ("role", "concurrency", "jobs"),
     [
-        ("generate", None, [generation(prompt=str(n)) for n in range(3)], generation(prompt="%%sleep:1000000%%")),
-        ("judge", None, [evaluation(output=str(n)) for n in range(3)], evaluation(output="hang")),
-        ("judge", 2, [evaluation(output=str(n)) for n in range(3)], evaluation(output="hang")),
+        ("generate", None, (generation(), generation(prompt="%%sleep:1000000%%"))),
+        ("judge", None, (evaluation(), evaluation(output="hang"))),
+        ("judge", 2, (evaluation(), evaluation(output="hang"))),
     ],
     ids=["threads", "solo", "prefork"],
 )
-def test_a_job_that_hangs_is_poison_and_its_neighbours_are_answered(
-    role, concurrency, jobs, odd, ledger, tasks, redis_server, tmp_path
+def test_a_job_that_hangs_is_poison_and_its_neighbour_is_answered(
+    role, concurrency, jobs, ledger, tasks, redis_server, tmp_path
 ):
     """Whatever the pool: who runs it ends itself and is replaced, and no slot is lost."""
-    *ids, bad = take_in(ledger, [*jobs, odd])
-    sender = dispatch(ledger, tasks, group_size=4, lease_ms=2_000)
+    good, bad = take_in(ledger, jobs)
+    sender = dispatch(ledger, tasks, group_size=2, lease_ms=2_000)
     with Restarted(tmp_path, redis_server, role, concurrency=concurrency, **SHORT) as process:
 
         def ended():
@@ -72,12 +72,31 @@ def test_a_job_that_hangs_is_poison_and_its_neighbours_are_answered(
 
         ((letter,),) = [eventually(ended)]
         assert (letter.job_id, letter.category) == (bad, "poison")
-        for job_id in ids:
-            eventually(lambda job_id=job_id: process.look() or sender.once() or is_done(ledger, job_id)())
+        eventually(lambda: process.look() or sender.once() or is_done(ledger, good)())
         # A forked process is replaced by the one that forked it; else it is the whole process that ends.
         assert set(process.codes) == (set() if concurrency else {STUCK_EXIT})
         log = process.log + process._worker.log
         assert f"the stage {'judge' if role == 'judge' else 'generate'} hangs" in log
+
+
+def test_a_pattern_that_lets_nothing_else_compute_is_poison_too(ledger, tasks, redis_server, tmp_path):
+    """No thread of its process can see it. The kernel ends that one, which was forked, and it is replaced."""
+    good, bad = take_in(ledger, [evaluation(), evaluation(output="spin")])
+    sender = dispatch(ledger, tasks, lease_ms=2_000)
+    short = {"HEADRACE_STUCK": "8", "HEADRACE_LEASE": "2"}
+    with worker(tmp_path, redis_server, "judge", concurrency=2, program=HANGING, **short) as process:
+
+        def ended():
+            ledger.reap(1)
+            sender.once()
+            return ledger.dead(DeadFilter())
+
+        ((letter,),) = [eventually(ended)]
+        assert (letter.job_id, letter.category) == (bad, "poison")
+        eventually(lambda: sender.once() or is_done(ledger, good)())
+        eventually(lambda: "in _hanging_judge" in process.log)
+        eventually(lambda: process.log.count("ready for work") == 3)
+        assert process.running
 
 
 def test_what_else_is_in_hand_is_given_back(ledger, tasks, redis_server, tmp_path):

@@ -18,6 +18,10 @@ MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when it
 _POLL_SECONDS = 0.02
 _LAST_BYTES = 4_096  # of a log, to find what was said last
 _LAST_LENGTH = 300
+_WHY: dict[int, str] = {
+    signal.SIGKILL: " (for want of memory?)",
+    signal.SIGPROF: " (one of its threads held up all others)",
+}
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -75,15 +79,15 @@ class Child:
         """How it ended, in words that follow its name; only after its end."""
         code = self.process.returncode
         if code == STUCK_EXIT:
-            return "ended itself, because one of its loops was stuck"
+            return "ended itself, because one of its loops was stuck or a run hung"
         if code >= 0:
             return f"ended with exit code {code}"
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        # The log of a process that the kernel killed has no word about it.
-        return f"was killed by {name}" + (" (for want of memory?)" if -code == signal.SIGKILL else "")
+        # The log of a process that the kernel killed has few words about it, or none.
+        return f"was killed by {name}" + _WHY.get(-code, "")
 
 
 def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = None) -> Child:
