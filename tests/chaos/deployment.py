@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
@@ -76,6 +76,8 @@ class Deployment:
     children: dict[str, Child] = field(default_factory=dict)
     extra: dict[str, dict[str, str]] = field(default_factory=dict)  # what a process's environment has beside
     moderators: int = 0  # that were started so far
+    program: Sequence[str] = (sys.executable, "-m", "headrace_workers")
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ROLES)  # what each role's command is
 
     def __post_init__(self) -> None:
         self.watched = self.watched or self.ledger
@@ -121,11 +123,11 @@ class Deployment:
 
     def start(self, *names: str) -> None:
         """Start these that do not run; a name is a role, or a role and a number: `bridge`, `bridge-2`."""
-        for name in names or ROLES:
+        for name in names or self.roles:
             if name not in self.children or not self.children[name].running:
                 spec = ChildSpec(
                     name=name,
-                    argv=[sys.executable, "-m", "headrace_workers", *self._command(name)],
+                    argv=[*self.program, *self._command(name)],
                     env=self._environment() | self.extra.get(name, {}),
                     grace_seconds=15,
                 )
@@ -135,7 +137,7 @@ class Deployment:
         """Every second worker that moderates does the judging behind it itself: both ways must hold."""
         role = name.partition("-")[0]
         self.moderators += role == "moderate"
-        return ROLES[role] + (("--role", "judge") if role == "moderate" and self.moderators % 2 == 0 else ())
+        return self.roles[role] + (("--role", "judge") if role == "moderate" and self.moderators % 2 == 0 else ())
 
     def wake(self) -> None:
         """SIGCONT to all: a test that failed may have left one stopped."""

@@ -121,7 +121,7 @@ def ended_jobs_have_no_work_left(history: History) -> Iterator[str]:
     """A job that ended leaves no step that could still run."""
     ended = {row.id for row in history.jobs if row.state in ENDS}
     for step in history.steps:
-        if step.job_id in ended and step.state in ("ready", "waiting"):
+        if step.job_id in ended and step.state in ("ready", "waiting", "parked", "held"):
             yield f"{step.job_id} has ended, and its step {step.stage} is {step.state}"
 
 
