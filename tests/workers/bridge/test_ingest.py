@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from kafka import TopicPartition
 from sqlalchemy import select
+from tests.services.eventually import eventually
 from tests.services.header_names import OddName
 from tests.services.need import need
 from tests.workers.bridge.broker import write
@@ -18,6 +19,7 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import OUTBOX
+from headrace_workers.wire.bell import Hint
 
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
@@ -188,3 +190,15 @@ def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, inges
         job, job_id = keyed(number)
         write(kafka, [record(job)])
         until(ingest, lambda job_id=job_id: job_id in states(ledger))
+
+
+def test_a_cancellation_tells_dispatch_and_relay(ledger, kafka, ingests):
+    """What waited for that job, or follows its end, is ready to be handed out."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest, told = ingests(kafka), []
+    until(ingest, lambda: job_id in states(ledger))
+    write(kafka, [record(cancel(job_id))])
+    eventually(lambda: ingest.once(told.append) or told)
+    assert told == [Hint.WORK, Hint.EVENTS]
+    assert states(ledger) == {job_id: "cancelled"}

@@ -140,7 +140,8 @@ class Ingest:
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or new < len(jobs)
-        return [Hint.WORK] * (len(jobs) > len(taken.handed_out)) + [Hint.EVENTS] * bool(events)
+        work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
+        return [Hint.WORK] * bool(work) + [Hint.EVENTS] * bool(events)
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""
