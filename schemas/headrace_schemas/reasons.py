@@ -9,8 +9,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from headrace_schemas import times
+from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Sampling
-from headrace_schemas.limits import PATTERNS
+from headrace_schemas.limits import MAX_SHORT_TEXT, PATTERNS
 from headrace_schemas.surrogates import ADVICE, lone_surrogates, shown
 
 _MOST_NAMED = 5
@@ -177,3 +178,8 @@ def _no_json(reason: str, document: bytes) -> str:
     if "recursion" in reason:
         return f"value: is nested too deeply: {reason}"
     return f"value: is not JSON: {reason}"
+
+
+def reason_of(error: HeadraceError) -> str:
+    """The error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
+    return (str(error) or type(error).__name__).replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]

@@ -5,7 +5,8 @@ import pytest
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.errors import PromptTooLong, Unavailable, UnknownModel
 from headrace_schemas.limits import MAX_SHORT_TEXT
-from headrace_workers.steps.outcome import Dead, Retry, outcome_of, reason_of
+from headrace_schemas.reasons import reason_of
+from headrace_workers.steps.outcome import Dead, Retry, outcome_of
 
 
 class Rerouted(HeadraceError):

@@ -22,7 +22,7 @@ def load_generator(
     """
     card = load_card(home, alias)
     if card.engine == "echo":
-        from headrace_workers.testing.echo import EchoGenerator
+        from headrace_workers.engines.echo import EchoGenerator
 
         return EchoGenerator(alias, context_length=card.context_length)
     from headrace_workers.engines.ctranslate2 import CTranslate2Generator

@@ -21,11 +21,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.judging import checks, reference, rubric
 from headrace_workers.judging.subject import Subject
 from headrace_workers.log import Action
 from headrace_workers.ports import Generator
-from headrace_workers.steps.outcome import reason_of
 
 _BLOCKED = "the output was blocked by moderation"
 _NO_REFERENCE = "the job gave no reference to compare with"

@@ -10,10 +10,11 @@ from headrace_schemas import (
     Moderated,
     Result,
 )
+from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
-from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry, reason_of
+from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
 from headrace_workers.steps.task import Task
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
+from headrace_schemas.reasons import reason_of
 from headrace_workers.ports import Moderation, Moderator
-from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry, reason_of
+from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.steps.task import Task
 
 

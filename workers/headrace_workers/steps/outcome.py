@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.events import JobEvent
-from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.rows import Row
 
 
@@ -82,8 +82,3 @@ def outcome_of(error: HeadraceError) -> Retry | Dead:
     """What an error means for its task: its category decides."""
     reason = reason_of(error)
     return Retry(reason, category=error.category) if error.category.retryable else Dead(error.category, reason)
-
-
-def reason_of(error: HeadraceError) -> str:
-    """The error's message as a reason: never empty, without NUL, and no longer than a short text may be."""
-    return (str(error) or type(error).__name__).replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]
