@@ -8,6 +8,7 @@ from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
 from headrace_workers.ledger.dead import Burial
@@ -283,10 +284,19 @@ def test_a_job_that_goes_round_in_a_circle_is_dead():
 
 @pytest.mark.parametrize(
     ("outcome", "words"),
-    [(Done(result()), "no stage that takes Result"), (Done(output(), to="cook"), "the stage 'cook', which is none")],
+    [
+        (Done(result()), "no stage that takes Result"),
+        (Done(output(), to="cook"), "the stage 'cook', which is none"),
+        (Ended(output()), "ended the job with Output"),
+        (Done(context={"a": object()}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": float("nan")}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": "\ud800"}, to="moderate"), "a context that is no JSON"),
+        (Done(context={"a": "x" * MAX_EVENT_BYTES}, to="moderate"), "more than the 4194304 there may be"),
+    ],
+    ids=["no end", "nowhere", "no receipt", "an object", "no number", "no text", "too large"],
 )
-def test_a_job_that_nobody_takes_is_dead(outcome, words):
-    """An end is said, not inferred: whoever forgets to say it finds out."""
+def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
+    """An end is said, not inferred: whoever forgets to say it finds out, by the stage that said it."""
     dead = settled(outcome, stage="judge")
     assert isinstance(dead, Burial)
     assert (dead.category, dead.stage) == (Category.PERMANENT, "judge")

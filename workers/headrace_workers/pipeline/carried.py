@@ -4,15 +4,27 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headrace_schemas import HeadraceError
 from headrace_schemas.events import StageRecord
+from headrace_schemas.limits import MAX_EVENT_BYTES
+
+
+class WrongOutcome(HeadraceError):
+    """A step said what cannot be done: the message goes on from its stage's name."""
 
 
 def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:
-    """As JSON; None when there is nothing."""
+    """As JSON; None when there is nothing. WrongOutcome when it is none, or too large."""
     if not context and not unpublished:
         return None
     stages = [record.model_dump(exclude_none=True) for record in unpublished]
-    return json.dumps({"context": dict(context), "stages": stages}, ensure_ascii=False).encode()
+    try:
+        value = json.dumps({"context": dict(context), "stages": stages}, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WrongOutcome(f"handed on a context that is no JSON: {error}") from error
+    if len(value) > MAX_EVENT_BYTES:
+        raise WrongOutcome(f"handed on a context of {len(value)} bytes, more than the {MAX_EVENT_BYTES} there may be")
+    return value
 
 
 def unpack(value: bytes | None) -> tuple[dict[str, Any], tuple[StageRecord, ...]]:

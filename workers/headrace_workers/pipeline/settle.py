@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord
+from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_value
-from headrace_schemas.event_types import type_of
+from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
 from headrace_workers.identity import said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
@@ -16,7 +16,7 @@ from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.pipeline.carried import pack, unpack
+from headrace_workers.pipeline.carried import WrongOutcome, pack, unpack
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
@@ -77,6 +77,13 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
 
 def settle(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     """What becomes of one task, or one unit."""
+    try:
+        return _settled(started, row, task, outcome, conditions)
+    except WrongOutcome as error:
+        return buried(started.stage, row, Category.PERMANENT, f"the stage {started.stage!r} {error}")
+
+
+def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome, conditions: Conditions) -> Settled:
     match outcome:
         case Done() | Ended() if isinstance(task, Unit):
             return Advanced(row.job_id, rows=outcome.rows, over=True)  # nothing comes behind it
@@ -107,11 +114,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     route = pipeline.next_step(row.job_id, task.job, event, after=started.stage, to=done.to)  # type: ignore[arg-type]
     if route is None:
         where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
-        return buried(started.stage, row, Category.PERMANENT, f"the stage {started.stage!r} sent the job on to {where}")
+        raise WrongOutcome(f"sent the job on to {where}")
     ordinal = row.ordinal + pipeline.goes_back(started.stage, route.stage.name)
     if ordinal > _MOST_ROUNDS:
-        reason = f"the stage {started.stage!r} sent the job back to {done.to!r} more than {_MOST_ROUNDS} times"
-        return buried(started.stage, row, Category.PERMANENT, reason)
+        raise WrongOutcome(f"sent the job back to {done.to!r} more than {_MOST_ROUNDS} times")
     records = _outgoing(started, row, said, conditions)
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
@@ -140,6 +146,8 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
 
 def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Conditions) -> Advanced:
     """The job's last event is there."""
+    if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
+        raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
     stages = (*task.stages, _record(started, row, conditions))
     last = _with_stages(end.event, stages)
     if isinstance(last, Result):
