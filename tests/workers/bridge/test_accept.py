@@ -25,7 +25,8 @@ from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.identity import refusal_id
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial, announce, letter
-from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record

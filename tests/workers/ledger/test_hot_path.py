@@ -10,11 +10,11 @@ from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.claim import Wanted, heads
 from headrace_workers.ledger.claim import claim as claim_in
 from headrace_workers.ledger.complete import Postponed, complete
-from headrace_workers.ledger.counts import correlated, terminals
-from headrace_workers.ledger.counts import job as job_view
 from headrace_workers.ledger.database import locks_rows, writing
 from headrace_workers.ledger.leases import acquit, release
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.lookup import correlated, terminals
+from headrace_workers.ledger.lookup import job as job_view
 from headrace_workers.ledger.outbox import peek
 from headrace_workers.ledger.recover import due, expire, promote, reap
 from headrace_workers.ledger.repetitions import conflicts

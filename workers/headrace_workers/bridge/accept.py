@@ -14,7 +14,8 @@ from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import BATCH, INTERACTIVE, NewJob
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.steps import NewStep

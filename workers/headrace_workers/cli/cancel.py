@@ -8,8 +8,8 @@ import typer
 from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.counts import JobView
     from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.lookup import JobView
 
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1

@@ -23,8 +23,9 @@ from headrace_workers.cli.status_views import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from headrace_workers.ledger.counts import JobView, Overview
+    from headrace_workers.ledger.counts import Overview
     from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one correlation id

@@ -11,7 +11,8 @@ from headrace_workers.cli.reach import RunningStack
 from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.counts import JobView, Overview, QueueCount
+    from headrace_workers.ledger.counts import Overview, QueueCount
+    from headrace_workers.ledger.lookup import JobView
     from headrace_workers.ledger.outbox import SetAside
 
 LANES = ("interactive", "batch")

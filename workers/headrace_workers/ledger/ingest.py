@@ -15,8 +15,6 @@ from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import JOBS
 from headrace_workers.ledger.turns import advance, in_turn
 
-INTERACTIVE, BATCH = 0, 1
-
 
 @dataclass(frozen=True, slots=True)
 class NewJob:

@@ -23,6 +23,7 @@ from headrace_workers.ledger import (
     held,
     ingest,
     leases,
+    lookup,
     outbox,
     positions,
     prune,
@@ -147,7 +148,7 @@ class Ledger:
     def jobs_of(self, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
         """Kind and content of those of these jobs that are known."""
         with reading(self._engine) as tx:
-            return counts.jobs_of(tx, job_ids)
+            return lookup.jobs_of(tx, job_ids)
 
     def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
         """Take or keep a duty that one bridge at a time does."""
@@ -285,15 +286,15 @@ class Ledger:
         with reading(self._engine) as tx:
             return counts.overview(tx)
 
-    def job(self, job_id: str) -> counts.JobView | None:
+    def job(self, job_id: str) -> lookup.JobView | None:
         """One job with its steps."""
         with reading(self._engine) as tx:
-            return counts.job(tx, job_id)
+            return lookup.job(tx, job_id)
 
     def correlated(self, correlationid: str, limit: int) -> list[str]:
         """The ids of the jobs that carry a correlation id, newest first."""
         with reading(self._engine) as tx:
-            return counts.correlated(tx, correlationid, limit)
+            return lookup.correlated(tx, correlationid, limit)
 
     def repeated(self, records: Sequence[repetitions.Said]) -> frozenset[int]:
         """The places of those records that say nothing new about a known job."""
@@ -303,7 +304,7 @@ class Ledger:
     def terminals(self, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:
         """The terminal events of those of these jobs that have ended."""
         with reading(self._engine) as tx:
-            return counts.terminals(tx, job_ids)
+            return lookup.terminals(tx, job_ids)
 
     def read(self, query: Any) -> list[Row[Any]]:
         """The rows of a query of the caller's own: for checks and reports."""

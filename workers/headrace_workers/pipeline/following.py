@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import HeadraceError
+from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.steps import NewStep
@@ -15,7 +16,6 @@ from headrace_workers.pipeline.stage import Stage
 from headrace_workers.steps.task import Job
 
 _UNITS = uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11")
-_BATCH = 1
 _USUAL_RANK = 4
 
 
@@ -67,7 +67,7 @@ def _step(stage: Stage, event_type: str, value: bytes, now: int) -> NewStep:
         stage=stage.name,
         queue=stage.queue(),
         group_key=stage.name,
-        lane=_BATCH,
+        lane=BATCH,
         rank=_USUAL_RANK,
         deadline=now + int(stage.patience * 1000),
         turn=0,

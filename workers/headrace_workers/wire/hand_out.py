@@ -11,7 +11,8 @@ from headrace_workers.away import words
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
 from headrace_workers.ledger.hand_out import Room
-from headrace_workers.ledger.ingest import INTERACTIVE, NewJob
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.lanes import INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.wire.taskqueue import TaskQueue

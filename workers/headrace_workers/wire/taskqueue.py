@@ -8,7 +8,7 @@ import redis
 
 from headrace_workers.away import REDIS_AWAY, RedisUnavailable, words
 from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.ingest import INTERACTIVE
+from headrace_workers.ledger.lanes import INTERACTIVE
 from headrace_workers.wire.celery_app import TASK, queue_of
 from headrace_workers.wire.redis_names import PRIORITIES, Line, RedisNames
 
