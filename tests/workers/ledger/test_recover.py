@@ -249,7 +249,7 @@ def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, oth
 
 def test_steps_that_died_in_company_come_back_at_different_times(ledger, job, claim):
     """Soon at first, later each time, half a minute at most; each of its own group, and less is held against them."""
-    jobs = [job() for _ in range(2)]
+    jobs = [job(job_id=name) for name in "ac"]  # the delays of any two may be alike for once: of these none are
     ledger.ingest(jobs)
     spreads = []
     for _ in range(8):
@@ -297,7 +297,7 @@ def test_the_poison_is_told_with_all_that_is_known_of_it(ledger, job, claim):
 
 def test_several_claims_are_judged_each_for_itself(ledger, job, claim):
     """One that nobody began, one of a worker that died alone, and two of another that died: all in one look."""
-    ledger.ingest([job(group=name) for name in "abcd"])
+    ledger.ingest([job(group=name, job_id=name) for name in "abcd"])
     claims = {}
     while taken := claim(limit=1):
         claims[taken.id] = taken
@@ -312,7 +312,7 @@ def test_several_claims_are_judged_each_for_itself(ledger, job, claim):
         (0, "ready"), (1, "waiting"), (1, "waiting"), (4, "ready"),
     ]  # fmt: skip
     assert ledger.overview().claims == 0
-    assert ledger.reap(3) == Reaped()
+    assert replace(ledger.reap(3), promoted=0) == Reaped()  # a delay may have ended by now
 
 
 def test_delays_end_at_every_stage(ledger, job, claim):
