@@ -62,6 +62,15 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
+def test_a_jobs_way_can_be_followed() -> None:
+    """Each file that it names has the function that stands beside it, and there are as many files as it says."""
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    way = page.split("## A job's way\n")[1].split("\n## ")[0]
+    named = re.findall(r"\]\(\.\./(.+?)\) `(\w+)`", way)
+    assert [(f, name) for f, name in named if f"def {name}(" not in (ROOT / f).read_text("utf-8")] == []
+    assert re.findall(r"It names (\d+) files", way) == [str(len({f for f, _ in named}))]
+
+
 def test_make_has_what_is_named() -> None:
     """Each `make …` of the page is a target."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
