@@ -23,7 +23,7 @@ _END_JOB = (
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """What its end depends on: whether a step waits for it, and whether it is a unit, whose end is told to nobody."""
+    """What a job's end depends on: whether a step waits for it, and whether it is a unit: nobody hears of its end."""
 
     awaited: bool
     unit: bool
@@ -47,7 +47,7 @@ def end(
     now: int,
     alive: Mapping[str, Alive],
 ) -> None:
-    """End these jobs, which `active` has found alive: write the one terminal record of each, publish it, and wake the
+    """End these jobs, which `active` found alive: write and publish the one terminal record of each, and wake the
     steps that wait for them. Units have no such record.
     """
     terminals = [(job_id, None if alive[job_id].unit else record) for job_id, record in terminals]
@@ -79,8 +79,10 @@ def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 
 def wake(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the steps ready that wait for the end of these jobs; how many. Those that others hold come later: whoever
-    ends two jobs that wait for each other must not wait for them in a circle.
+    """Make the steps ready that wait for the end of these jobs; how many.
+
+    Steps that others have locked are passed over, and found later by `recover.wake_missed`: two transactions that end
+    jobs which wait for each other must not wait in a circle.
     """
     if not job_ids:
         return 0

@@ -23,7 +23,7 @@ def held(connection: Connection, limit: int) -> list[Row[Any]]:
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Let the steps that are held of these jobs be run again; how many."""
+    """Make the held steps of these jobs ready again; how many."""
     alive = sorted(active(connection, job_ids))
     return connection.execute(
         update(STEPS)
@@ -33,7 +33,7 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End those of these jobs that are held; which."""
+    """End, as dead, those of these jobs that are held; their ids."""
     alive = sorted(active(connection, job_ids))
     mine = _IS_HELD & among(connection, STEPS.c.job_id, alive)
     return bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))

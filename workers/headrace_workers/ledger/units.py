@@ -2,7 +2,7 @@
 
 A unit is a row of `jobs` with a subject, the job or batch that its event tells of, and one step: claims, leases,
 retries and deadlines are those of all work. It is no job: nobody sent it, its end is told to nobody and starts nothing,
-and it does not count against the bound of open jobs. Its subject is kept for as long as it is open.
+and it does not count against the bound of open jobs. While it is open, its subject is kept.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ KIND = "unit"
 
 @dataclass(frozen=True, slots=True)
 class NewUnit:
-    """A unit to be written. `most_open` is how many an endpoint may have open: one more is dead from the beginning."""
+    """A unit to be written. Its endpoint may have `most_open` open units: one more is dead from the beginning."""
 
     id: str
     subject: str
@@ -35,7 +35,7 @@ class NewUnit:
 
 
 def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
-    """Write the units that are new; how many."""
+    """Write those of these units that are new; how many."""
     if not units:
         return 0
     now = clock(connection)

@@ -1,4 +1,4 @@
-"""What goes on with a job in the ledger alone: context, and the records of stages that published nothing."""
+"""What goes on with a job and is in the ledger only: context, and the records of stages that published nothing."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ class WrongOutcome(HeadraceError):
 
 
 def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:
-    """As JSON; None when there is nothing. WrongOutcome when it is none, or too large."""
+    """Both as JSON; None when both are empty. WrongOutcome when the context is no JSON, or too large."""
     if not context and not unpublished:
         return None
     stages = [record.model_dump(exclude_none=True) for record in unpublished]

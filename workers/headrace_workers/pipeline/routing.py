@@ -16,7 +16,7 @@ from headrace_workers.steps.task import Job, StepEvent, Task
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A stage that a job goes to, the queue in which its step waits, and the group with which it may share a call."""
+    """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it."""
 
     stage: Stage
     queue: str
@@ -72,11 +72,11 @@ class Pipeline:
         return tuple(stage for stage in self.stages if stage.follows)
 
     def goes_back(self, after: str, to: str) -> bool:
-        """Whether a job that goes from one stage to another passes some of them once more."""
+        """Whether a job that goes from `after` to `to` comes to a stage once more."""
         return self._places[to] <= self._places[after]
 
     def elsewhere(self, stage: Stage, job_id: str, job: Job, queue: str) -> Route | None:
-        """Where else a step may be run that could not be in this queue."""
+        """Where else a step may be run that could not be run in this queue."""
         tried = model_of(queue)
         other = stage.elsewhere(job, tried) if tried is not None else None
         return None if other is None else Route(stage, stage.queue(other), stage.group_of(job, job_id, other))

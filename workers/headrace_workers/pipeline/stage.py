@@ -59,17 +59,17 @@ def nowhere(_job: Job, _model: str) -> str | None:
 class Stage:
     """One stage of the pipeline.
 
-    An event goes to the first stage behind the one that made it which `takes` its class and says so `when` asked; a
-    stage of a model is passed over, too, when `model(job, the deployment's judge)` names none. What could not be done
-    is tried again by `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names. Steps of
-    one model, and of one `group(job, job_id)`, may share a call. `needs` are built once a process, and handed to `step`
-    by their names; a stage of a model is handed the model as `generator`.
+    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. A stage of a
+    model is passed over, too, when `model(job, the deployment's judge)` names none. What could not be done is tried
+    again by the schedule `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names.
+    Steps may share a call if they have the same model and the same `group(job, job_id)`. `needs` are built once a
+    process and handed to `step` by their names; a stage of a model is handed the model as `generator`.
 
-    `longest_run` is in seconds: a run of one group may take so long, and longer as it has more tokens.
+    A run of one group may take `longest_run` seconds, and more the more tokens it has.
 
-    A stage that `follows` events (their CloudEvents types) stands beside the way of jobs: each event makes a unit of
-    work for each of the `endpoints(event, its job)`, which is tried for `patience` seconds; an endpoint has `most_open`
-    of them open at most.
+    A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
+    work for each of the `endpoints(event, its job)`. A unit is tried for `patience` seconds; an endpoint has at most
+    `most_open` open units.
     """
 
     name: str

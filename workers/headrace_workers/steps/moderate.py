@@ -12,8 +12,8 @@ from headrace_workers.steps.task import Task
 def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
     """Moderate the output of each task; the i-th outcome belongs to the i-th task.
 
-    A text that the moderator cannot decide about is held: `Retry`, whatever the category of the error. It is never
-    passed on unmoderated.
+    A text that the moderator cannot decide about is tried again, whatever the category of the error: it is never passed
+    on unmoderated.
     """
     places = [i for i, task in enumerate(tasks) if isinstance(task.event, Output)]
     outputs = [task.event for task in tasks if isinstance(task.event, Output)]

@@ -12,10 +12,10 @@ from headrace_workers.ledger.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The step did its work, and the job goes on with `event`, which is published; without one, with what it came with.
+    """The step did its work. The job goes on with `event`, which is published, or else with the event it came with.
 
-    `also` are published before it. `context` (JSON, a name each) is published nowhere: it goes on with the job to every
-    stage behind. `rows` are written with it. `to` names the stage that is next, or an earlier one; without it,
+    `also` are published before `event`. `context` maps names to JSON: every later stage is given it, and nobody else.
+    `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
     routing decides.
     """
 
@@ -37,11 +37,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: worth another try. `after` is the least delay in seconds; the stage's schedule adds its own.
+    """Not now: worth another try. The delay is by the stage's schedule, and `after` seconds at least.
 
-    A `REROUTABLE` one is tried elsewhere at once, where the stage knows of another model. `otherwise` is what the job
-    goes on or ends with when no attempt is left, or no time before its deadline: what is known without this step.
-    Without it the job is then dead.
+    A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
+    attempt is left, or no time before the deadline: the job goes on or ends with it. Without it the job is then dead.
     """
 
     reason: str
@@ -60,8 +59,9 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nobody may go on with this until it is released, or withheld, or its deadline ends it. Costs no attempt, lease
-    or slot. Released, the step is run again.
+    """A person must decide. Once released, the step is run again; withheld, or past its deadline, the job is dead.
+
+    Costs no attempt, lease or slot.
     """
 
     reason: str
