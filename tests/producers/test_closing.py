@@ -79,6 +79,7 @@ def test_a_process_ends_without_noise(broker, end):
     """However a process ends that has a producer: soon, and no traceback but its own."""
     program = f"""
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background may have it ignored
 from headrace_producers import Producer, KafkaSettings
 from headrace_producers.kafka import KafkaSink
 def broker_gone():
