@@ -121,6 +121,7 @@ _MEMBERS = (
     select(
         STEPS.c.job_id,
         STEPS.c.stage,
+        STEPS.c.ordinal,
         STEPS.c.tokens,
         STEPS.c.read_bytes,
         STEPS.c.turn,
@@ -159,7 +160,8 @@ def _lease(dialect: str) -> Update:
         .where(
             one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs")),
             STEPS.c.stage == bindparam("at"),
-            STEPS.c.state == "ready",
+            # Not "that are ready", as they are: that would tempt the planner to read the index of all that is ready.
+            STEPS.c.ordinal == bindparam("round"),
         )
         .values(state="leased", claim_id=bindparam("claim"), attempts=STEPS.c.attempts + 1)
     )
@@ -200,9 +202,11 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
         tokens=[row.tokens for row in rows], full=full, sender=sender, lease_ms=lease_ms,
     )  # fmt: skip
-    connection.execute(
-        _lease(connection.dialect.name), {"jobs": [row.job_id for row in rows], "at": taken.stage, "claim": taken.id}
-    )
+    for ordinal in sorted({row.ordinal for row in rows}):
+        jobs = [row.job_id for row in rows if row.ordinal == ordinal]
+        connection.execute(
+            _lease(connection.dialect.name), {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
+        )
     # Virtual time goes as far as if the steps had been taken in their order.
     return _Taken(taken, turns[size - 1])
 
