@@ -38,6 +38,8 @@ class Answer(OutgoingValue):
 
     def with_text(self, text: str | None) -> Self:
         """The same answer with another text, or with none; ValidationError where that is no text."""
+        if text == self.text:
+            return self
         return type(self).model_validate({**dict(self), "text": text})
 
 

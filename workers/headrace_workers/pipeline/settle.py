@@ -149,10 +149,10 @@ def _end(started: Started, row: StepRow, task: Task, end: Ended, conditions: Con
     if topic_for(end.event) is not Topic.RESULTS:  # type: ignore[arg-type]
         raise WrongOutcome(f"ended the job with {type(end.event).__name__}, which nobody takes for an end")
     stages = (*task.stages, _record(started, row, conditions))
-    last = _with_stages(end.event, stages)
-    if isinstance(last, Result):
-        total = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
-        last = last.model_copy(update={"total_ms": total})
+    changes: dict[str, object] = {"stages": stages}
+    if isinstance(end.event, Result):
+        changes["total_ms"] = round(max(0.0, started.now - row.accepted_at + conditions.ran_ms), 1)
+    last = end.event.model_copy(update=changes)
     records = _outgoing(started, row, [*(_with_stages(event, stages) for event in end.also), last], conditions)
     return Advanced(row.job_id, records[:-1], rows=end.rows, end=records[-1])
 
