@@ -165,8 +165,7 @@ def build_hands(
 
     steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
-    own = {stage.name: stage.longest_run for stage in pipeline.stages if stage.longest_run is not None}
-    runs = Runs(progress, settings.longest_run, own)
+    runs = Runs(progress, pipeline, settings.longest_run)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
     renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))

@@ -4,15 +4,17 @@ import pytest
 from tests.workers.worker.starts import output, started
 
 from headrace_workers.ledger.complete import Advanced, Postponed
-from headrace_workers.worker.bound import LIGHT, MODEL, Speed, bound, tokens_done, weight_of
+from headrace_workers.pipeline.stage import Weight, model_of
+from headrace_workers.worker.bound import LIGHT, MODEL, Speed, bound, pace_of, tokens_done
 
 
 def seconds(run, *, at=None, longest_run=0.0):
     """Its bound where this speed was learnt, or nothing."""
-    speed = Speed(weight_of(run.queue).first_speed)
+    pace = pace_of(Weight.LIGHT if model_of(run.queue) is None else Weight.MODEL)
+    speed = Speed(pace.first_speed)
     if at:
         speed.learn(at * 7_000, 7_000.0)
-    return bound(run, speed, longest_run=longest_run)
+    return bound(run, pace, speed, longest_run=longest_run)
 
 
 def test_nothing_to_do_has_a_bound_all_the_same():

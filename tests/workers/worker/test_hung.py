@@ -10,6 +10,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import STUCK_EXIT, Progress
 from headrace_workers.worker import hung
 from headrace_workers.worker.renew import Renewer
@@ -23,7 +24,7 @@ class Process:
         take_in(ledger, [generation(), generation(prompt="another")])
         self.ends, self.left, self.ledger, self.progress = [], [], ledger, Progress()
         self.hangs, self.moves = (claim_one(ledger, limit=1) for _ in range(2))
-        self.runs = Runs(self.progress, 600.0)
+        self.runs = Runs(self.progress, Pipeline(), 600.0)
         self.renewer = Renewer(ledger, 60_000, self.progress.loop("renew"), self.runs, end=self.end)
         monkeypatch.setattr(self.renewer, "_rest", lambda _seconds: self.renewer._stop.wait(0.01))
 

@@ -11,6 +11,7 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.runs import Runs
@@ -33,7 +34,7 @@ def lease_until(ledger):
 @pytest.fixture
 def renewing(ledger, monkeypatch):
     """A renewer that does not rest for long, and a claim that was begun with its lease."""
-    renewer = Renewer(ledger, 60_000, Progress().loop("renew"), Runs(Progress(), 600.0))
+    renewer = Renewer(ledger, 60_000, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0))
     monkeypatch.setattr(renewer, "_rest", lambda _seconds: renewer._stop.wait(0.01))
     claim = claim_one(ledger)
     ledger.start(claim.id, worker="w", lease_ms=60_000)
@@ -114,7 +115,7 @@ def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
     """A long lease does not mean a long pause: what is left of it goes on running out."""
     claim = claim_one(ledger)
-    renewer = Renewer(ledger, 600_000, Progress().loop("renew"), Runs(Progress(), 600.0))
+    renewer = Renewer(ledger, 600_000, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0))
     waits, renew, failures = [], ledger.renew, [Unavailable("away")]
 
     def flaky(*args):

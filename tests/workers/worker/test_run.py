@@ -63,7 +63,7 @@ def runner(ledger, step, tasks=None, bell=None, **settings):
     """A runner whose steps on the model's queue are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
-    runs = Runs(Progress(), settings.longest_run)
+    runs = Runs(Progress(), Pipeline(), settings.longest_run)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
         bell=bell or Bell(), clock=SystemClock(), progress=Progress(), worker="w",

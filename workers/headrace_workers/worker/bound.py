@@ -24,7 +24,7 @@ from typing import Final
 from headrace_schemas import Output
 from headrace_workers.ledger.complete import Advanced, Settled
 from headrace_workers.ledger.start import Started
-from headrace_workers.pipeline.stage import model_of
+from headrace_workers.pipeline.stage import Weight
 
 _SLOWER: Final = 10.0  # than it was: still no hang
 _FIRST_SECONDS: Final = 60.0  # so much running weighs what was supposed before anything was learnt
@@ -32,7 +32,7 @@ _REMEMBERED: Final = 7_200.0  # seconds of running: then all that was learnt wei
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class Pace:
     """What is supposed of a kind of work: its speed (tokens a second), and what a token of its longest job may take."""
 
     first_speed: float
@@ -40,13 +40,13 @@ class Weight:
 
 
 # A large model on a few cores makes a token a second; a small one, fifty. Moderation reads 70,000 and more.
-MODEL: Final = Weight(first_speed=5.0, seconds_a_token=1.0)
-LIGHT: Final = Weight(first_speed=1_000.0, seconds_a_token=0.0)
+MODEL: Final = Pace(first_speed=5.0, seconds_a_token=1.0)
+LIGHT: Final = Pace(first_speed=1_000.0, seconds_a_token=0.0)
 
 
-def weight_of(queue: str) -> Weight:
-    """The weight of what waits in this queue."""
-    return LIGHT if model_of(queue) is None else MODEL
+def pace_of(weight: Weight) -> Pace:
+    """What is supposed of work of this weight."""
+    return MODEL if weight is Weight.MODEL else LIGHT
 
 
 class Speed:
@@ -70,10 +70,10 @@ class Speed:
             self._seconds /= 2
 
 
-def bound(started: Started, speed: Speed, *, longest_run: float) -> float:
+def bound(started: Started, pace: Pace, speed: Speed, *, longest_run: float) -> float:
     """How many seconds this run may take."""
     longest = max((row.tokens for row in started.steps), default=0)
-    written = weight_of(started.queue).seconds_a_token * longest
+    written = pace.seconds_a_token * longest
     return longest_run + written + _SLOWER * started.tokens / speed.tokens_a_second
 
 

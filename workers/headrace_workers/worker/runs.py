@@ -1,13 +1,14 @@
 """What runs in this process, for how long, and what of it hangs."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace_workers.ledger.complete import Settled
 from headrace_workers.ledger.start import Started
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
-from headrace_workers.worker.bound import Speed, bound, tokens_done, weight_of
+from headrace_workers.worker.bound import Speed, bound, pace_of, tokens_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +24,28 @@ class Run:
 class Runs:
     """The runs of this process. Thread-safe.
 
-    Time is what the process has lived: while it was stopped, nothing could go on. `longest_run`: see bound.py; `own`
-    are those of stages that have one of their own.
+    Time is what the process has lived: while it was stopped, nothing could go on. `longest_run`, see bound.py, is of
+    the stages that say nothing themselves.
     """
 
-    def __init__(self, progress: Progress, longest_run: float, own: Mapping[str, float] | None = None) -> None:
+    def __init__(self, progress: Progress, pipeline: Pipeline, longest_run: float) -> None:
         self._progress = progress
+        self._pipeline = pipeline
         self._longest_run = longest_run
-        self._own = own or {}
         self._lock = threading.Lock()
         self._speeds: dict[tuple[str, str], Speed] = {}
         self._runs: dict[int, Run] = {}
 
     def do(self, started: Started, work: Callable[[Started], list[Settled]]) -> list[Settled]:
         """Run a claim under a bound, and learn from it how quick this process is."""
-        longest_run = self._own.get(started.stage, self._longest_run)
+        stage = self._pipeline.stage(started.stage)
+        assert stage is not None  # noqa: S101 - a worker runs none that it does not know
+        pace, longest_run = pace_of(stage.weight), stage.longest_run or self._longest_run
         with self._lock:
-            speed = self._speeds.setdefault((started.queue, started.stage), Speed(weight_of(started.queue).first_speed))
+            speed = self._speeds.setdefault((started.queue, started.stage), Speed(pace.first_speed))
             since = self._progress.lived
-            self._runs[started.claim_id] = Run(
-                started,
-                threading.get_ident(),
-                since,
-                bound(started, speed, longest_run=longest_run),
-            )
+            seconds = bound(started, pace, speed, longest_run=longest_run)
+            self._runs[started.claim_id] = Run(started, threading.get_ident(), since, seconds)
         try:
             settled = work(started)
             if done := tokens_done(started, settled):  # what only failed says nothing about the speed
