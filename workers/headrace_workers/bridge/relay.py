@@ -10,7 +10,7 @@ follows that under its key: those rows are left where they are, and tried again 
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace_workers.away import KafkaUnavailable, awaited, words
 from headrace_workers.bridge.ledger_time import LedgerTime
@@ -19,7 +19,7 @@ from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published, Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import OutboxRow, Outgoing
+from headrace_workers.ledger.outbox import OutboxRow
 from headrace_workers.ledger.units import NewUnit
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.following import Following
@@ -88,20 +88,19 @@ class Relay:
         if not rows:
             return Published()
         done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
-        refused, confirmed = set(done.refused), set(done.confirmed)
-        if done.refused:
-            self._ledger.set_aside(done.refused, self._follow(row.record for row in rows if row.id in refused))
-            for row in rows:
-                if row.id in done.refused:
-                    job = row.record.key or "none"
-                    log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
-        self._ledger.published(done.confirmed, self._follow(row.record for row in rows if row.id in confirmed))
+        if refused := [row for row in rows if row.id in done.refused]:
+            self._ledger.set_aside(done.refused, self._follow(refused))
+            for row in refused:
+                job = row.record.key or "none"
+                log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
+        confirmed = set(done.confirmed)
+        self._ledger.published(done.confirmed, self._follow([row for row in rows if row.id in confirmed]))
         if done.error is not None:
             self._give_way(done.error)
         return done
 
-    def _follow(self, records: Iterable[Outgoing]) -> list[NewUnit]:
-        return self._following.units(list(records), self._ledger_time.ms())
+    def _follow(self, rows: Sequence[OutboxRow]) -> list[NewUnit]:
+        return self._following.units([row.record for row in rows], self._ledger_time.ms())
 
     def close(self) -> None:
         """Close the producer."""

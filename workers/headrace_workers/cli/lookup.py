@@ -11,7 +11,7 @@ from headrace_workers.ledger.dead import Burial, Origin, letter
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.refusals import INGEST
 from headrace_workers.ledger.repetitions import Said
-from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, LIVE, STEPS
 
 _CHUNK = 500  # ids of one query
 
@@ -51,7 +51,7 @@ class LedgerJobs:
 
     def queues(self, job_ids: Collection[str]) -> set[str]:
         """The queues in which steps of them stand, or out of which they run."""
-        unfinished = STEPS.c.state.in_(("ready", "waiting", "parked", "held", "leased"))
+        unfinished = STEPS.c.state.in_(LIVE)
         found: set[str] = set()
         for chunk in _chunks(job_ids):
             query = select(STEPS.c.queue).where(STEPS.c.job_id.in_(chunk), unfinished).distinct()

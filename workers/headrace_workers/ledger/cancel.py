@@ -15,12 +15,11 @@ from headrace_workers.ledger.leases import hold
 from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables import JOBS, LIVE, STEPS
 
 CancelOutcome = Literal["cancelled", "cancelled_ahead", "already_ended", "not_yours"]
 
 _EVENT_TYPE = "headrace.job.cancelled.v1"
-_LIVE = ("ready", "waiting", "parked", "held", "leased")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +115,6 @@ def _let_go(connection: Connection, job_ids: list[str], now: int) -> None:
     """
     if not job_ids:
         return
-    live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(_LIVE)
+    live = among(connection, STEPS.c.job_id, job_ids) & STEPS.c.state.in_(LIVE)
     while connection.execute(select(STEPS.c.job_id).where(live).limit(1)).first() is not None:
         connection.execute(update(STEPS).where(live).values(state="cancelled", claim_id=None, ended_at=now))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, text
 
 from headrace_workers.ledger.database import clock
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, LIVE, OUTBOX, STEPS
 from headrace_workers.ledger.troubles import Trouble, troubles
 
 
@@ -85,7 +85,7 @@ def overview(connection: Connection) -> Overview:
 def _queues(connection: Connection) -> tuple[QueueCount, ...]:
     rows = connection.execute(
         select(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state, func.count().label("steps"))
-        .where(STEPS.c.state.in_(("ready", "waiting", "parked", "held", "leased")))
+        .where(STEPS.c.state.in_(LIVE))
         .group_by(STEPS.c.queue, STEPS.c.stage, STEPS.c.lane, STEPS.c.state)
     ).all()
     found: dict[tuple[str, str, int], list[int]] = {}

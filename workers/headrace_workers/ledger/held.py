@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, text, update
+from sqlalchemy import Connection, Row, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, now_ms
 from headrace_workers.ledger.dead import bury
 from headrace_workers.ledger.ends import active
 from headrace_workers.ledger.recover import burials
-from headrace_workers.ledger.tables import JOBS, RELEASED, STEPS
-
-_IS_HELD = text("steps.state = 'held'")
+from headrace_workers.ledger.tables import IS_HELD, JOBS, RELEASED, STEPS
 
 
 def held(connection: Connection, limit: int) -> list[Row[Any]]:
     """What is held, longest first: job, tenant, stage, reason, and since when (ms)."""
     columns = (STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.ready_at.label("since"))
-    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(_IS_HELD).order_by(STEPS.c.ready_at)
+    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.ready_at)
     return [*connection.execute(query.limit(limit))]
 
 
@@ -27,7 +25,7 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
     alive = sorted(active(connection, job_ids))
     return connection.execute(
         update(STEPS)
-        .where(_IS_HELD, among(connection, STEPS.c.job_id, alive))
+        .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
         .values(state="ready", ready_at=now_ms(), reason=None, woken_by=RELEASED)
     ).rowcount
 
@@ -35,5 +33,5 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
     """End, as dead, those of these jobs that are held; their ids."""
     alive = sorted(active(connection, job_ids))
-    mine = _IS_HELD & among(connection, STEPS.c.job_id, alive)
+    mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
     return bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))

@@ -203,21 +203,4 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
         .where(where)
         .limit(_AT_ONCE)
     )  # fmt: skip
-    rows = connection.execute(query).all()
-    return [
-        job_burial(
-            job_id=r.job_id,
-            tenant=r.tenant,
-            kind=r.kind,
-            payload=r.payload,
-            replays=r.replays,
-            traceparent=r.traceparent,
-            correlationid=r.correlationid,
-            stage=r.stage,
-            attempts=r.attempts,
-            category=category,
-            reason=reason,
-            subject=r.subject,
-        )
-        for r in rows
-    ]
+    return [job_burial(**row._asdict(), category=category, reason=reason) for row in connection.execute(query).all()]

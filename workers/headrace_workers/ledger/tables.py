@@ -25,6 +25,9 @@ METADATA: Final = MetaData()
 
 RELEASED: Final = "released"
 
+# The states of a step that is not over.
+LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
+
 # "No deadline", so that `ORDER BY deadline` needs no NULLS LAST and stays on the index.
 NEVER: Final = 2**62
 
@@ -40,6 +43,7 @@ IS_OPEN_UNIT: Final = text("jobs.state = 'active' AND jobs.subject IS NOT NULL")
 IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
+IS_HELD: Final = text("steps.state = 'held'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")

@@ -39,15 +39,16 @@ def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
     if not units:
         return 0
     now = clock(connection)
+    unique = {unit.id: unit for unit in units}
     crowd = _open(connection, [unit.endpoint for unit in units])
     rows = [
         {"id": unit.id, "tenant": unit.tenant, "kind": KIND, "state": "active", "payload": b"", "accepted_at": now,
          "subject": unit.subject, "endpoint": unit.endpoint}
-        for unit in sorted({unit.id: unit for unit in units}.values(), key=lambda unit: unit.id)
+        for _, unit in sorted(unique.items())
     ]  # fmt: skip
     statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
     new = set(connection.execute(statement, rows).scalars())
-    written = [unit for unit in {unit.id: unit for unit in units}.values() if unit.id in new]
+    written = [unit for unit in unique.values() if unit.id in new]
     steps = in_turn(connection, [(unit.tenant, replace(unit.step, job_id=unit.id)) for unit in written])
     hand_out(connection, steps, None, now)
     excess = []
