@@ -5,12 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.events import StageRecord
+from headrace_schemas.events import JobEvent, StageRecord
 from headrace_schemas.limits import MAX_EVENT_BYTES
 
 
 class WrongOutcome(HeadraceError):
     """A step said what cannot be done: the message goes on from its stage's name."""
+
+
+def published(event: object) -> tuple[StageRecord, ...]:
+    """The records of stages that an event carries; a job, which is the first, carries none."""
+    return event.stages if isinstance(event, JobEvent) else ()
 
 
 def pack(context: Mapping[str, Any], unpublished: Sequence[StageRecord]) -> bytes | None:

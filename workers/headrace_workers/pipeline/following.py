@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import HeadraceError
@@ -13,7 +12,7 @@ from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.units import NewUnit
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
-from headrace_workers.steps.task import Job
+from headrace_workers.steps.task import Job, decode_job
 
 _UNITS = uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11")
 _USUAL_RANK = 4
@@ -81,9 +80,7 @@ def _step(stage: Stage, event_type: str, value: bytes, now: int) -> NewStep:
 def _job(found: tuple[str, bytes] | None) -> Job | None:
     if found is None:
         return None
-    kind, payload = found
     try:
-        job: Any = decode_value(f"headrace.job.{kind}.v1", payload)
+        return decode_job(*found)
     except HeadraceError:  # one that was cancelled before it came has no content
         return None
-    return job  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from headrace_schemas import Category, EvaluationJob, GenerationJob, Result, StageRecord, Topic
+from headrace_schemas import Category, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
@@ -16,11 +16,11 @@ from headrace_workers.ledger.outbox import Outgoing, outgoing
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
-from headrace_workers.pipeline.carried import WrongOutcome, pack, unpack
+from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.steps.task import Task, Unit
+from headrace_workers.steps.task import Task, Unit, decode_job
 
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
@@ -35,19 +35,14 @@ class Conditions:
     ran_ms: float
 
 
-def _decoded(kind: str, payload: bytes) -> GenerationJob | EvaluationJob:
-    return decode_value(f"headrace.job.{kind}.v1", payload)  # type: ignore[return-value]
-
-
 def task_of(row: StepRow) -> Task | Unit:
     """The task, or the unit, that a claimed step is."""
     if row.endpoint is not None:
         return _unit(row, row.endpoint)
-    job = _decoded(row.kind, row.job_payload)
+    job = decode_job(row.kind, row.job_payload)
     event = job if row.payload is None else decode_value(row.event_type, row.payload)
     accepted_at = datetime.fromtimestamp(row.accepted_at / 1000, UTC)
     context, unpublished = unpack(row.context)
-    published = event.stages if isinstance(event, JobEvent) else ()
     return Task(
         job_id=row.job_id,
         job=job,
@@ -56,7 +51,7 @@ def task_of(row: StepRow) -> Task | Unit:
         attempt=row.attempts,
         context=context,
         ordinal=row.ordinal,
-        stages=published + unpublished,
+        stages=published(event) + unpublished,
         woken_by=row.woken_by,
     )
 
@@ -122,8 +117,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     payload, event_type = (
         (records[-1].value, type_of(event)) if done.event else (row.payload, row.event_type)  # type: ignore[arg-type]
     )
-    published = event.stages if isinstance(event, JobEvent) else ()
-    context = pack({**task.context, **done.context}, stages[len(published) :])
+    context = pack({**task.context, **done.context}, stages[len(published(event)) :])
     following = NewStep(
         job_id=row.job_id,
         stage=route.stage.name,

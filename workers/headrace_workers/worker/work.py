@@ -12,12 +12,11 @@ from typing import Any
 
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.events import JobEvent
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.steps import NewStep, Tried
-from headrace_workers.pipeline.carried import unpack
+from headrace_workers.pipeline.carried import published, unpack
 from headrace_workers.pipeline.isolate import Step, run_isolated, unreadable
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, buried, failed, settle, task_of
@@ -134,14 +133,13 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         woken_by=None,
     )
     context, unpublished = unpack(step.context)
-    published = event.stages if isinstance(event, JobEvent) else ()
     return row, replace(
         task,
         event=event,
         attempt=1,
         context=context,
         ordinal=step.ordinal,
-        stages=published + unpublished,
+        stages=published(event) + unpublished,
         woken_by=None,
     )
 
