@@ -26,6 +26,7 @@ from headrace_workers.engines.chat_template import read_tokenizer_config, token_
 from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.each import each
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
+from headrace_workers.engines.memory import keep_freed_memory
 from headrace_workers.engines.prompts import Prompts
 from headrace_workers.engines.seeded import SeededRow
 from headrace_workers.engines.slots import Slots
@@ -92,6 +93,7 @@ class CTranslate2Generator:
         placement = choose_placement(
             card.quantization, machine, device=device, compute_type=compute_type, inter_threads=inter_threads
         )
+        keep_freed_memory()
         try:
             generator = cls(card, folder, placement, Prompts.load(folder, card))
         except HeadraceError:

@@ -191,13 +191,16 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         return _Taken(lingers_ms=lingers_ms)
     turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
-        rows = _locked(connection, alike(rows, want.limit))
+        group = alike(rows, want.limit, budget)
+    else:
+        group = rows[: within_budget([row.tokens for row in rows], budget)]
+    within_bytes = within_budget([row.read_bytes for row in group], LARGEST_BYTES)
+    full = within_bytes >= len(group) < min(want.limit, len(rows))
+    rows = group[:within_bytes]
+    if want.window > want.limit:
+        rows = _locked(connection, rows)
         if not rows:
             return _Taken()
-    by_tokens = within_budget([row.tokens for row in rows], budget)
-    size = min(by_tokens, within_budget([row.read_bytes for row in rows], LARGEST_BYTES))
-    full = size == by_tokens < len(rows)
-    rows = rows[:size]
     taken = new_claim(
         connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
         tokens=[row.tokens for row in rows], full=full, sender=sender, lease_ms=lease_ms,
@@ -208,7 +211,7 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
             _lease(connection.dialect.name), {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
         )
     # Virtual time goes as far as if the steps had been taken in their order.
-    return _Taken(taken, turns[size - 1])
+    return _Taken(taken, turns[len(rows) - 1])
 
 
 def _lingers(rows: Sequence[Any], want: Wanted, budget: int) -> int:

@@ -12,6 +12,7 @@ FIRST_BUDGET = 4_096  # tokens, before anything is known of a group
 LEAST_BUDGET = 256
 LARGEST_BUDGET = 1_000_000
 LARGEST_BYTES = 16 * 1024**2  # of jobs and events that a worker reads at once
+_BATCH = 16  # rows: a model's batches have so many, or a multiple
 _AIM = 0.9  # of the quantum
 _SLOWER, _FASTER = 0.25, 2.0  # bounds of one lesson
 
@@ -34,18 +35,29 @@ def in_parts(steps: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         steps = steps[size:]
 
 
-def alike(rows: Sequence[Any], limit: int) -> list[Any]:
-    """The first of these steps, in their order of urgency, and up to `limit` that go best with it: of the same rank and
-    deadline before others, the nearest in size before those.
+def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
+    """Of these steps, in their order of urgency, the first, and behind it those that go best with it: at most `limit`,
+    and within the budget.
 
     A model forwards only the shortest prompt of a batch at once, and what longer ones have beyond it step by step:
-    prompts of like length made 1.2 times the tokens a second of those that came together.
+    prompts of like length made 1.2 times the tokens a second of those that came together. So those of one urgency lie
+    in order of size, and a whole block of them is taken, which leaves no gap that a later group would straddle. It has
+    whole batches, since a step of a batch costs much the same for one row as for sixteen.
     """
+    if len(rows) <= limit and sum(row.tokens for row in rows) <= budget:
+        return list(rows)
     first, *others = rows
-    urgency, size = (first.rank, first.deadline), first.tokens
-    peers = [row for row in others if (row.rank, row.deadline) == urgency]
-    peers.sort(key=lambda row: abs(row.tokens - size))
-    return [first, *peers, *others[len(peers) :]][:limit]
+    peers = [row for row in others if (row.rank, row.deadline) == (first.rank, first.deadline)]
+    by_size = sorted([first, *peers], key=lambda row: row.tokens)
+    place = by_size.index(first)
+    for count in range(min(limit, len(by_size)) // _BATCH * _BATCH, 0, -_BATCH):
+        begin = min(place - place % count, len(by_size) - count)
+        block = by_size[begin : begin + count]
+        if sum(row.tokens for row in block) <= budget:
+            return [first, *(row for row in block if row is not first)]
+    peers.sort(key=lambda row: abs(row.tokens - first.tokens))
+    nearest = [first, *peers, *others[len(peers) :]][:limit]
+    return nearest[: within_budget([row.tokens for row in nearest], budget)]
 
 
 def next_budget(tokens: int, seconds: float, quantum: float) -> int:

@@ -1,0 +1,53 @@
+"""Which steps make a group: pure, on rows as the ledger reads them."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from headrace_workers.ledger.sizing import alike
+
+
+@dataclass(frozen=True)
+class _Row:
+    tokens: int
+    rank: int = 0
+    deadline: int = 0
+
+
+def _spread(rows):
+    return max(row.tokens for row in rows) - min(row.tokens for row in rows)
+
+
+def test_groups_of_a_window_are_those_of_all_of_it_in_order_of_size():
+    """Each is a block of it, so none straddles what another has left."""
+    rows = [_Row((number * 37) % 256) for number in range(256)]
+    groups = []
+    while rows:
+        groups.append(alike(rows, 64, 1_000_000))
+        rows = [row for row in rows if row not in groups[-1]]
+    assert sorted(map(_spread, groups)) == [63, 63, 63, 63]
+
+
+def test_a_group_that_the_budget_ends_has_whole_batches():
+    """A step of a model costs much the same for one row as for sixteen."""
+    rows = [_Row(10) for _ in range(100)]
+    assert [len(alike(rows, 64, budget)) for budget in (10_000, 639, 479, 319, 159)] == [64, 48, 32, 16, 15]
+
+
+def test_what_is_left_goes_whole():
+    """Where all of it fits, nothing is left for a group of its own."""
+    assert len(alike([_Row(10) for _ in range(57)], 64, 570)) == 57
+
+
+@pytest.mark.parametrize("first", [0, 100, 255, 130])
+def test_the_most_urgent_comes_first(first):
+    """Wherever it lies in the order of size."""
+    rows = [_Row(first), *(_Row(size) for size in range(256) if size != first)]
+    assert alike(rows, 64, 1_000_000)[0] == _Row(first)
+    assert len(alike(rows, 64, 1_000_000)) == 64
+
+
+def test_blocks_are_of_one_urgency():
+    """Those of another rank come only where there is room."""
+    rows = [*(_Row(100) for _ in range(20)), *(_Row(100, rank=1) for _ in range(80))]
+    assert [row.rank for row in alike(rows, 64, 2_000)] == [0] * 16
