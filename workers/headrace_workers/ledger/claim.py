@@ -193,7 +193,7 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
     if want.window > want.limit:
         group = alike(rows, want.limit, budget)
     else:
-        group = rows[: within_budget([row.tokens for row in rows], budget)]
+        group = list(rows[: within_budget([row.tokens for row in rows], budget)])
     within_bytes = within_budget([row.read_bytes for row in group], LARGEST_BYTES)
     full = within_bytes >= len(group) < min(want.limit, len(rows))
     rows = group[:within_bytes]

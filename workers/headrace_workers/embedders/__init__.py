@@ -1,0 +1,1 @@
+"""Vectors of texts: one library an adapter."""

@@ -1,0 +1,1 @@
+"""Nearest vectors in memory: FAISS, and nothing else of it elsewhere."""

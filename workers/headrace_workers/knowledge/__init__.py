@@ -1,0 +1,1 @@
+"""Documents to passages, and passages to a prompt: pure, but for reading files."""

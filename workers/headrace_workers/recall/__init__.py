@@ -1,0 +1,1 @@
+"""Looking up before a model is asked: answers given before, and passages of documents."""
