@@ -17,25 +17,9 @@ SHORT: Final = 16  # words: in a longer answer a number that differs may stand b
 LEAST_COSINE: Final = 0.8
 _CLOSE: Final = Decimal("0.01")  # of a number of 10,000 and more: one may be rounded
 _LARGE: Final = 10_000
-_ROUGHLY: Final = frozenset(
-    [
-        "about",
-        "approximately",
-        "around",
-        "roughly",
-        "nearly",
-        "almost",
-        "over",
-        "under",
-        "circa",
-        "ca",
-        "~",
-        "≈",
-        "<",
-        ">",
-        "up",
-    ]
-)
+_HEDGES: Final = frozenset(
+    ["about", "approximately", "around", "roughly", "nearly", "almost", "over", "under", "circa", "ca", "up"]
+) | frozenset("~≈<>")
 # "Not only …" denies nothing. "Unless" and "or" turn meanings around in ways that counting cannot see.
 _TWISTS: Final = frozenset(
     ["only", "just", "merely", "simply", "but", "unless", "until", "or", "nor", "neither", "either", "why"]
@@ -86,7 +70,7 @@ def _contradiction(served: str, fresh: str, ours: Sequence[Token], theirs: Seque
 
 def _other_number(ours: Sequence[Token], theirs: Sequence[Token]) -> Label | None:
     """The same words in the same order, and another number, date or time among them, that no rounding explains."""
-    if len(ours) != len(theirs) or _ROUGHLY & {token.text for token in (*ours, *theirs)}:
+    if len(ours) != len(theirs) or _HEDGES & {token.text for token in (*ours, *theirs)}:
         return None
     differing = [(a, b) for a, b in zip(ours, theirs, strict=True) if a != b]
     for a, b in differing:

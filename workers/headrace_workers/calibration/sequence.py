@@ -52,7 +52,7 @@ def watched_upper(shares: Sequence[float], wrong: Sequence[int], audits: Sequenc
 def watched_lower(shares: Sequence[float], wrong: Sequence[int], audits: Sequence[int], alpha: float) -> float:
     """The same from below, at `alpha` of its own."""
     right = [n - k for n, k in zip(audits, wrong, strict=True)]
-    return max(0.0, sum(shares) - _largest(shares, right, audits, alpha, LOWER_BETS, LOWER_WEIGHTS))
+    return sum(shares) - _largest(shares, right, audits, alpha, LOWER_BETS, LOWER_WEIGHTS)
 
 
 def log_value(rates: Floats, wrong: Floats, audits: Floats, bets: Floats, weights: Floats) -> Floats:

@@ -7,52 +7,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-_MONTHS: Final = [
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-]
+_MONTHS: Final = "january february march april may june july august september october november december"
 _MONTH_OF: Final = {
-    **{name: number for number, name in enumerate(_MONTHS, start=1)},
-    **{name[:3]: number for number, name in enumerate(_MONTHS, start=1)},
+    **{name: number for number, name in enumerate(_MONTHS.split(), start=1)},
+    **{name[:3]: number for number, name in enumerate(_MONTHS.split(), start=1)},
     "sept": 9,
 }
-_SMALL: Final = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_TENS: Final = ["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SMALL: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_TENS: Final = "thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_OF: Final = {
-    **{word: Decimal(value) for value, word in enumerate(_SMALL)},
-    **{word: Decimal(10 * value) for value, word in enumerate(_TENS, start=3)},
+    **{word: Decimal(value) for value, word in enumerate(_SMALL.split())},
+    **{word: Decimal(10 * value) for value, word in enumerate(_TENS.split(), start=3)},
 }
 _ONE_FORM: Final = str.maketrans({"−": "-", "‐": "-", "‑": "-", "’": "'", "ʼ": "'"})
 _BULLET: Final = re.compile(r"^[ \t]*[-*•–][ \t]+(?=\S)", re.MULTILINE)
@@ -61,7 +29,7 @@ _TOKEN: Final = re.compile(
     r"(?P<date>(?<![\w.-])\d{4}-\d\d-\d\d(?![\w-]))"
     r"|(?P<time>(?<![\w.:-])\d{1,2}:\d\d(?![\w:]))"
     r"|(?P<number>(?<![\w.,-])[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?![.,:/-]?\d))"
-    r"|(?P<word>\w+(?:['.\-/@:&]\w+)*)"
+    r"|(?P<word>\w+(?:(?:['.\-/@:&]|(?<=\d),(?=\d))\w+)*)"
     r"|(?P<sign>[^\w\s])"
 )
 # Punctuation of sentences and emphasis. All other signs are words: -, +, =, <, %, $, ?, and ! before something.
