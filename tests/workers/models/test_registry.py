@@ -115,7 +115,7 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
         ("context_length", "context_length = -2048", "must be from 2"),
         ("context_length", "context_length = 100000000000000000000", "must be from 2"),
-        ("engine", 'engine = "other"', "engine 'other' is none of ctranslate2, echo"),
+        ("engine", 'engine = "other"', "engine 'other' of a generator is none of ctranslate2, echo"),
     ],
 )
 def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:
