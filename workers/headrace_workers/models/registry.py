@@ -100,7 +100,7 @@ def read_card(folder: Path) -> ModelCard:
         raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(ENGINES)}")
     if card.engine not in ENGINES[card.kind]:
         raise ConfigurationError(
-            f"{path}: engine {card.engine!r} of a {card.kind} is none of {', '.join(ENGINES[card.kind])}"
+            f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
         )
     # An answer needs a token beside the prompt's; no context of today's models is longer.
     if not 2 <= card.context_length <= MAX_CONTEXT:
