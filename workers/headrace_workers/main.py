@@ -24,7 +24,6 @@ from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.celery_app import create_app
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_client import redis_client
@@ -39,7 +38,7 @@ from headrace_workers.worker.work import Work
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
     """The way of this ledger's claims to the workers."""
-    return TaskQueue(create_app(settings.redis), client, RedisNames(settings.kafka.prefix), ledger.identity)
+    return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
