@@ -54,7 +54,7 @@ def build_bridge(
     name = process_name("bridge")
     ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
     models = Registry(settings.home)
-    work, events = threading.Event(), threading.Event()
+    work, events, ends = threading.Event(), threading.Event(), threading.Event()
     troubles = Troubles(ledger, name, clock)
     channel = RedisNames(settings.kafka.prefix).bell
     tasks = task_queue(settings, client, ledger)
@@ -69,7 +69,8 @@ def build_bridge(
         depth=settings.queue_depth,
         linger_ms=int(settings.linger * 1000),
     )
-    ears = Ears(redis_client(settings.redis), channel, {Hint.WORK: work, Hint.EVENTS: events}, progress.loop("ears"))
+    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+    ears = Ears(redis_client(settings.redis), channel, heard, progress.loop("ears"))
     return Bridge(
         name=name,
         duties=duties,
@@ -77,6 +78,7 @@ def build_bridge(
         ears=ears,
         work=work,
         events=events,
+        ends=ends,
         ingest=Ingest(
             partitions=partitions_of(settings.kafka, ledger, name, clock),
             prefix=settings.kafka.prefix,
