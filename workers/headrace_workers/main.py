@@ -112,6 +112,7 @@ def build_bridge(
             lease_ms=settings.lease_ms,
             max_crashes=settings.max_crashes,
             retention=settings.retention,
+            of_units=pipeline.retentions,
         ),
         bell=Bell(client, channel),
         progress=progress,

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
+from headrace_producers.words import words
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.away import AWAY, words
+from headrace_workers.away import AWAY
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.loop import keep_going

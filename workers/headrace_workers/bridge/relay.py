@@ -12,7 +12,8 @@ follows that under its key: those rows are left where they are, and tried again 
 import logging
 from collections.abc import Mapping, Sequence
 
-from headrace_workers.away import KafkaUnavailable, awaited, words
+from headrace_producers.words import words
+from headrace_workers.away import KafkaUnavailable, awaited
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.passing import Passing
 from headrace_workers.bridge.places import Place

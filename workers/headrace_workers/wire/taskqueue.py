@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import redis
 
-from headrace_workers.away import REDIS_AWAY, RedisUnavailable, words
+from headrace_producers.words import words
+from headrace_workers.away import REDIS_AWAY, RedisUnavailable
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.lanes import INTERACTIVE
 from headrace_workers.wire.message import message
