@@ -16,7 +16,6 @@ from headrace_schemas import (
     Output,
     Result,
     Rubric,
-    StageRecord,
     Usage,
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
@@ -26,7 +25,6 @@ from headrace_workers.steps.task import Task
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 ACCEPTED = datetime(2026, 1, 1, tzinfo=UTC)
-STAGES = (StageRecord(stage="generate", attempt=2, waited_ms=1.5, ran_ms=20, group_size=8),)
 EMAIL = Finding(category="email", detector="presidio", score=1, start=6, end=13, action="redact")
 KIND = Rubric(question="Is it kind?")
 
