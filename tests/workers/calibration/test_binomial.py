@@ -34,4 +34,4 @@ def test_without_audits_and_where_all_are_wrong_nothing_is_excluded() -> None:
 @given(x=st.floats(0, 1), a=st.floats(0.5, 2_000), b=st.floats(0.5, 2_000))
 def test_the_incomplete_beta_is_scipys(x: float, a: float, b: float) -> None:
     """Over four orders of magnitude of both parameters."""
-    assert incomplete_beta(x, a, b) == pytest.approx(stats.beta.cdf(x, a, b), abs=1e-9)
+    assert incomplete_beta(x, a, b) == pytest.approx(stats.beta.cdf(x, a, b), abs=1e-7)
