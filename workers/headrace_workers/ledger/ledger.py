@@ -190,10 +190,10 @@ class Ledger:
         with writing(self._engine) as tx:
             return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
 
-    def prune(self, older_than_ms: int) -> bool:
-        """Forget what is old, a bounded number a call; whether there is more."""
+    def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
+        """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
-            return prune.prune(tx, older_than_ms)
+            return prune.prune(tx, older_than_ms, of_units or {})
 
     # -- the worker
 

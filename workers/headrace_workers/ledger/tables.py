@@ -115,7 +115,7 @@ STEPS: Final = Table(
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
     Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
     Column("deadline", BigInteger, nullable=False),
-    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see ingest.py
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
@@ -280,7 +280,7 @@ SERVES: Final = Table(
     Index("serves_at", "served_at"),
 )
 
-# Virtual time of each tenant, and of the whole (the row ""), for fair order: see ingest.py.
+# Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.
 TURNS: Final = Table(
     "turns",
     METADATA,
