@@ -327,6 +327,11 @@ class Ledger:
         with reading(self._engine) as tx:
             return lookup.job(tx, job_id)
 
+    def units_of(self, job_id: str, limit: int = 100) -> list[Row[Any]]:
+        """What follows the events of a job, oldest first: id, stage, endpoint, state, attempts, reason."""
+        with reading(self._engine) as tx:
+            return lookup.units_of(tx, job_id, limit)
+
     def correlated(self, correlationid: str, limit: int) -> list[str]:
         """The ids of the jobs that carry a correlation id, newest first."""
         with reading(self._engine) as tx:

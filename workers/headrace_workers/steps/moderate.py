@@ -36,7 +36,6 @@ def _outcome(task: Task, output: Output, verdict: Moderation | HeadraceError) ->
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
-            stages=output.stages,
             answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
             moderation=ModerationVerdict(action=verdict.action, findings=verdict.findings),
         ),
