@@ -15,8 +15,9 @@ from headrace_workers.embedders.tokens import Tokens
     [
         "", "mill", "mill " * 30, "mill" * 24, "mill" * 26, f"mill {'x' * 99} mill", f"{'mill' * 160} {'x ' * 900}",
         f"{' ' * 700}mill", f"{' ' * 30_000}mill", f"{'x' * 30_000} mill", "a" * 639 + "́" * 3 + " mill" * 90,
+        f"{'a ' * 20}{' ' * 570}{'x' * 150} mill",  # a cut through a word that is unknown as a whole
     ],
-    ids=range(11),
+    ids=range(12),
 )  # fmt: skip
 def test_a_text_that_is_read_in_part_has_the_tokens_of_the_whole(sentence_folder: Path, text: str) -> None:
     """Wherever the reading ended: within a word, in white space, within a letter of several characters."""

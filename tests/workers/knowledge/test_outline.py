@@ -31,7 +31,10 @@ def test_headings_of_markdown(text: str, expected: list[tuple[int, str]]) -> Non
 
 def test_underlined_headings_are_ranked_by_first_use() -> None:
     """As reStructuredText has it: a frame makes a style of its own, and any punctuation will do."""
-    text = "=====\nGuide\n=====\n\nInstall\n=======\ntext\n\nLinux\n-----\n\nUse\n===\n\nDeep\n~~~~\n\ntoo short a line\n--\n"
+    text = (
+        "=====\nGuide\n=====\n\nInstall\n=======\ntext\n\nLinux\n-----\n\n"
+        "Use\n===\n\nDeep\n~~~~\n\ntoo short a line\n--\n"
+    )
     assert found(text, Format.UNDERLINED) == [(1, "Guide"), (2, "Install"), (3, "Linux"), (2, "Use"), (4, "Deep")]
 
 
