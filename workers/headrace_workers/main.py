@@ -1,10 +1,12 @@
 """The composition root: everything is built here, once a process, from the settings."""
 
+import logging
 import threading
 from functools import partial
 
 import redis
 
+from headrace_schemas.errors import UnknownModel
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
@@ -17,6 +19,7 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
@@ -136,6 +139,24 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
+def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache:
+    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.embedders.load import load_embedder
+    from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.known import Known
+    from headrace_workers.recall.likeness import NearestQuestions
+
+    version = Registry(settings.home).version
+    try:
+        embedder = load_embedder(settings.home, settings.embedder)
+    except UnknownModel as error:
+        log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
+        return Cache(ledger, version)
+    known = Known(embedder.dimensions)
+    Follower(ledger, known, progress.loop("follow")).start()
+    return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
+
+
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> Hands:
@@ -174,7 +195,7 @@ def build_hands(
         {
             "generator": generator,
             "moderator": moderator,
-            "cache": lambda: Cache(ledger, Registry(settings.home).version),
+            "cache": lambda: build_cache(settings, ledger, progress),
             "cache_mode": lambda: settings.cache,
             "cache_ttl": lambda: settings.cache_ttl,
             "max_wait": lambda: settings.max_wait,
