@@ -27,6 +27,17 @@ def way(job, event, pipeline=PIPELINE, **asked):
     return route and (route.stage.name, route.queue, route.group)
 
 
+def test_only_stages_that_follow_events_remember_units():
+    """And of them those that say for how long."""
+    stages = [
+        Stage(name="none", step=stub, follows=("headrace.result.v1",)),
+        Stage(name="some", step=stub, follows=("headrace.result.v1",), retention=60.0),
+        Stage(name="no units", step=stub, retention=5.0),
+    ]
+    assert Pipeline((*STAGES, *stages)).retentions == {"some": 60.0}
+    assert PIPELINE.retentions == {}
+
+
 def test_the_way_of_a_generation():
     """Generate, moderate, judge; nothing stands behind the judge."""
     job = generation(criteria=(ExactMatch(),), reference="r")

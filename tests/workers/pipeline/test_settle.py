@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
+from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, StageRecord, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
@@ -137,6 +137,23 @@ def test_the_record_of_a_stage_is_added_to_those_before():
     receipt = decode_value("headrace.result.v1", last.end.value)
     assert [record.stage for record in receipt.stages] == ["generate", "judge"]
     assert (receipt.total_ms, last.following, last.records) == (2_250.0, (), ())
+
+
+BOGUS = (StageRecord(stage="bogus", attempt=9, waited_ms=1, ran_ms=1, group_size=1),)
+
+
+@pytest.mark.parametrize("said", [(), BOGUS], ids=["silent", "bogus"])
+def test_no_step_tells_of_the_stages_before_it(said):
+    """Whatever it says of them: its last event, and those beside it, have those that there were."""
+    first = settled(Done(output())).records[-1].value
+    beside, passed, last = (event.model_copy(update={"stages": said}) for event in (output(), moderated(), result()))
+    way = {"payload": first, "event_type": "headrace.output.v1"}
+    done = settled(Done(passed, also=(beside,)), stage="moderate", **way)
+    ended = settled(Ended(last, also=(beside,)), stage="judge", **way)
+    for stage, records in (("moderate", done.records), ("judge", (*ended.records, ended.end))):
+        told = [decode_value(record.headers["ce_type"], record.value).stages for record in records]
+        assert [[record.stage for record in stages] for stages in told] == [["generate", stage]] * 2
+    assert decode_value("headrace.moderated.v1", done.following[0].payload).stages[0].stage == "generate"
 
 
 def test_an_events_id_is_the_same_however_often_it_is_made():

@@ -186,10 +186,10 @@ class Ledger:
         with writing(self._engine) as tx:
             return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
 
-    def prune(self, older_than_ms: int) -> bool:
-        """Forget what is old, a bounded number a call; whether there is more."""
+    def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
+        """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
-            return prune.prune(tx, older_than_ms)
+            return prune.prune(tx, older_than_ms, of_units or {})
 
     # -- the worker
 
@@ -290,6 +290,11 @@ class Ledger:
         """One job with its steps."""
         with reading(self._engine) as tx:
             return lookup.job(tx, job_id)
+
+    def units_of(self, job_id: str, limit: int = 100) -> list[Row[Any]]:
+        """What follows the events of a job, oldest first: id, stage, endpoint, state, attempts, reason."""
+        with reading(self._engine) as tx:
+            return lookup.units_of(tx, job_id, limit)
 
     def correlated(self, correlationid: str, limit: int) -> list[str]:
         """The ids of the jobs that carry a correlation id, newest first."""

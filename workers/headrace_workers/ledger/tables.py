@@ -110,7 +110,7 @@ STEPS: Final = Table(
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
     Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
     Column("deadline", BigInteger, nullable=False),
-    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see ingest.py
+    Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
@@ -208,7 +208,7 @@ DEAD_LETTERS: Final = Table(
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
-# Virtual time of each tenant, and of the whole (the row ""), for fair order: see ingest.py.
+# Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.
 TURNS: Final = Table(
     "turns",
     METADATA,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace_schemas import Category, Result, StageRecord, Topic
-from headrace_schemas.codec import decode_value
+from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
 from headrace_workers.identity import said_id
@@ -20,7 +20,7 @@ from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unp
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.steps.task import Task, Unit, decode_job
+from headrace_workers.steps.task import Task, Unit
 
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 

@@ -31,7 +31,6 @@ def _outcome(output: Output, verdict: Moderation | HeadraceError) -> Outcome:
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
-            stages=output.stages,
             answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
             moderation=ModerationVerdict(action=verdict.action, findings=verdict.findings),
         )
