@@ -148,6 +148,11 @@ class Registry:
             raise UnknownModel(_unknown(alias, self.aliases(), self._home))
         return card
 
+    def version(self, alias: str) -> str:
+        """The alias with what its answers depend on: number format and weights. Only the alias where it is not here."""
+        card = self._find(alias)
+        return alias if card is None else f"{alias}/{card.quantization}/{card.sha256[:12]}"
+
     def aliases(self) -> list[str]:
         """The known aliases in order, at most a second old."""
         now = self._monotonic()
