@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_schemas.topics import INBOUND, Topic
@@ -45,7 +46,7 @@ def ensure_topics(
                     raise for_code(created["error_code"])(f"{created['name']}: {created.get('error_message')}")
             admin.wait_for_topics(list(names), timeout_ms=int(timeout * 1000))
     except KafkaError as error:
-        raise Unavailable(f"topics cannot be created on {settings.address}: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"topics cannot be created on {settings.address}: {words(error)}") from error
     return missing
 
 
@@ -68,9 +69,7 @@ def topic_limits(
             asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
             told = admin.describe_configs(asked, config_filter="all")  # also where it is the broker's own
     except KafkaError as error:
-        raise Unavailable(
-            f"the topics' limits cannot be read on {settings.address}: {type(error).__name__}: {error}"
-        ) from error
+        raise Unavailable(f"the topics' limits cannot be read on {settings.address}: {words(error)}") from error
     found = {}
     for name, configs in told.get("topic", {}).items():
         value = configs.get(_LIMIT, {}).get("value") if isinstance(configs, dict) else None
@@ -97,7 +96,7 @@ def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout:
         with _admin(settings, timeout) as admin:
             there = set(admin.list_topics())
     except KafkaError as error:
-        raise Unavailable(f"no Kafka broker answers at {settings.address}: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"no Kafka broker answers at {settings.address}: {words(error)}") from error
     return [topic for topic in topics if settings.topic(topic) not in there]
 
 

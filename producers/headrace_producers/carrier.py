@@ -5,8 +5,9 @@ from collections.abc import Callable
 from threading import Thread
 from time import monotonic
 
-from headrace_producers.link import Link, reason_of
+from headrace_producers.link import Link
 from headrace_producers.pending import PendingRecords
+from headrace_producers.words import words
 from headrace_schemas import Topic
 
 _log = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ class Carrier(Thread):
             try:
                 self._once()
             except Exception as error:  # the promise to the callers must outlive any surprise of the library
-                _log.warning("the Kafka client is replaced: %s", reason_of(error))
-                self._pending.note(reason_of(error))
+                _log.warning("the Kafka client is replaced: %s", words(error))
+                self._pending.note(words(error))
                 self._pending.broke()
         self._let_go()
 

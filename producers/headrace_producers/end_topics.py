@@ -16,6 +16,7 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.sole_reader import SoleReader
 from headrace_producers.topic_end import assign_at_end, begin_group_at_end
 from headrace_producers.unread import Place
+from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import Topic
 
@@ -187,4 +188,4 @@ class EndTopics:
         return {name: cluster.topic_id(name) for name in map(self._settings.topic, TOPICS)}
 
     def _unreadable(self, error: BaseException) -> Unavailable:
-        return Unavailable(f"the topics cannot be read at {self._settings.address}: {type(error).__name__}: {error}")
+        return Unavailable(f"the topics cannot be read at {self._settings.address}: {words(error)}")

@@ -21,6 +21,7 @@ from headrace_producers.connecting import connect
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sink import Record
+from headrace_producers.words import words
 from headrace_schemas import Topic
 
 # What the broker says of a record, and would say again. All else may be mended by sending again.
@@ -87,7 +88,7 @@ class Link:
             try:
                 self._client.partitions_for(name)
             except KafkaError as error:
-                self._pending.note(f"topic {name} cannot be reached on {self._settings.address}: {reason_of(error)}")
+                self._pending.note(f"topic {name} cannot be reached on {self._settings.address}: {words(error)}")
                 return False
             self._known.add(name)
         return True
@@ -99,11 +100,11 @@ class Link:
                 self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers
             )
         except _REFUSALS as error:
-            self._pending.refused(number, reason_of(error))  # not sent at all: the client is as it was
+            self._pending.refused(number, words(error))  # not sent at all: the client is as it was
         except KafkaError as error:
             self._fail(error)
         except Exception as error:  # the library's own checks of a record raise what they like
-            self._pending.refused(number, reason_of(error))
+            self._pending.refused(number, words(error))
         else:
             future.add_callback(self._confirmed, number)
             future.add_errback(self._failed, number)
@@ -120,7 +121,7 @@ class Link:
 
     def _failed(self, number: int, error: BaseException) -> None:
         if isinstance(error, _REFUSALS):
-            self._pending.refused(number, reason_of(error))
+            self._pending.refused(number, words(error))
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -132,7 +133,7 @@ class Link:
         if isinstance(error, _REFUSALS):
             self.refused = True
         else:
-            self._pending.note(reason_of(error))
+            self._pending.note(words(error))
         self._pending.broke()
 
 
@@ -155,11 +156,3 @@ class _Client(KafkaProducer):  # type: ignore[misc]  # the library has no types
             sender.force_close()
         self._unregister_cleanup()
         self._closed = True
-
-
-def reason_of(error: BaseException) -> str:
-    """Kind and message of an error of the client, in one line."""
-    kind, _, text = f"{type(error).__name__}: {error}".partition(": ")
-    # Errors without a message of their own are written as "[Error 59] UnknownProducerIdError: None".
-    text = text.splitlines()[0] if text else ""
-    return (kind if not text or kind in text else f"{kind}: {text}")[:300]

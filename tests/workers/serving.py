@@ -10,7 +10,6 @@ from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.away import AWAY
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables import CLAIMS, STEPS
-from headrace_workers.wire.celery_app import create_app
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
@@ -20,7 +19,7 @@ NAMES = RedisNames("headrace.")
 
 def tasks_of(ledger: Ledger, redis_url: str, names: RedisNames = NAMES) -> TaskQueue:
     """The task queue of a ledger over a Redis."""
-    return TaskQueue(create_app(redis_url), redis_client(redis_url), names, ledger.identity)
+    return TaskQueue(redis_client(redis_url), names, ledger.identity)
 
 
 def send(ledger: Ledger, tasks: TaskQueue, job: GenerationJob | EvaluationJob, queue: str) -> str:

@@ -108,7 +108,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
     express = Express(
         create_app(url, SECONDS), queue_of(NAMES, QUEUE), lambda claim, _ledger: taken.append(claim), loop
     )
-    tasks = TaskQueue(create_app(redis_server.url), redis_client(redis_server.url), NAMES, "ledger")
+    tasks = TaskQueue(redis_client(redis_server.url), NAMES, "ledger")
     express.start()
     try:
         tasks.send(Claim(1, QUEUE, "generate", 0, 1))
@@ -125,7 +125,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
 
 def test_the_task_queue_gives_up_soon(proxy, url):
     """Both to look and to send: the caller is told, and tries again."""
-    tasks = TaskQueue(create_app(url, SECONDS), redis_client(url, SECONDS), NAMES, "ledger")
+    tasks = TaskQueue(redis_client(url, SECONDS), NAMES, "ledger")
     claim = Claim(1, QUEUE, "generate", 0, 1)
     tasks.send(claim)
     assert tasks.waiting([(QUEUE, 0)]) == {(QUEUE, 0): 1}

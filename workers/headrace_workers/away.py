@@ -4,6 +4,7 @@ import redis
 from kafka.errors import KafkaError
 from kombu.exceptions import OperationalError
 
+from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
 from headrace_workers.progress import Awaited
 
@@ -28,12 +29,3 @@ def awaited(error: BaseException) -> Awaited:
     if isinstance(error, Unavailable):
         return Awaited("the ledger", words(error))
     return Awaited("a service", words(error))
-
-
-def words(error: BaseException) -> str:
-    """What an error says, in one line, and never nothing."""
-    name = type(error).__name__
-    said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
-    if not said or said in ("None", name):
-        return name
-    return (said if isinstance(error, Unavailable) or name in said else f"{name}: {said}")[:300]

@@ -20,11 +20,12 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
+from headrace_workers.recall.cache import Cache
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.celery_app import create_app
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_client import redis_client
@@ -39,12 +40,12 @@ from headrace_workers.worker.work import Work
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
     """The way of this ledger's claims to the workers."""
-    return TaskQueue(create_app(settings.redis), client, RedisNames(settings.kafka.prefix), ledger.identity)
+    return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment."""
-    return Pipeline(judge_model=settings.judge_model)
+    return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
 
 
 def build_bridge(
@@ -55,7 +56,7 @@ def build_bridge(
     name = process_name("bridge")
     ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
     models = Registry(settings.home)
-    work, events = threading.Event(), threading.Event()
+    work, events, ends = threading.Event(), threading.Event(), threading.Event()
     troubles = Troubles(ledger, name, clock)
     channel = RedisNames(settings.kafka.prefix).bell
     tasks = task_queue(settings, client, ledger)
@@ -70,7 +71,8 @@ def build_bridge(
         depth=settings.queue_depth,
         linger_ms=int(settings.linger * 1000),
     )
-    ears = Ears(redis_client(settings.redis), channel, {Hint.WORK: work, Hint.EVENTS: events}, progress.loop("ears"))
+    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+    ears = Ears(redis_client(settings.redis), channel, heard, progress.loop("ears"))
     return Bridge(
         name=name,
         duties=duties,
@@ -78,6 +80,7 @@ def build_bridge(
         ears=ears,
         work=work,
         events=events,
+        ends=ends,
         ingest=Ingest(
             partitions=partitions_of(settings.kafka, ledger, name, clock),
             prefix=settings.kafka.prefix,
@@ -111,6 +114,7 @@ def build_bridge(
             lease_ms=settings.lease_ms,
             max_crashes=settings.max_crashes,
             retention=settings.retention,
+            of_units=pipeline.retentions,
         ),
         bell=Bell(client, channel),
         progress=progress,
@@ -163,8 +167,19 @@ def build_hands(
         moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
         return moderator
 
-    steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
+    steps = pipeline.steps_of(
+        roles,
+        model,
+        {
+            "generator": generator,
+            "moderator": moderator,
+            "cache": lambda: Cache(ledger, Registry(settings.home).version),
+            "cache_mode": lambda: settings.cache,
+            "cache_ttl": lambda: settings.cache_ttl,
+            "max_wait": lambda: settings.max_wait,
+        },
+    )
     runs = Runs(progress, pipeline, settings.longest_run)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
     renewer.start()

@@ -47,9 +47,9 @@ class Idle:
 class OwnEars(Idle):
     """Hear what is said in this process."""
 
-    def __init__(self, work, events):
+    def __init__(self, work, events, ends):
         super().__init__()
-        self.heard = {Hint.WORK: work, Hint.EVENTS: events}
+        self.heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
 
     def touch(self, *hints):
         """Tell the loops."""
@@ -59,15 +59,16 @@ class OwnEars(Idle):
 
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
-    work, events = threading.Event(), threading.Event()
+    work, events, ends = heard = [threading.Event() for _ in Hint]
     known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bell")} | parts
     return Bridge(
         name="bridge",
         duties=duties,
         ledger=ledger,
-        ears=OwnEars(work, events),
+        ears=OwnEars(*heard),
         work=work,
         events=events,
+        ends=ends,
         progress=Progress(),
         **known,
     )
@@ -123,6 +124,26 @@ def test_a_loop_goes_on_when_a_service_comes_back():
     assert len(calls) == 3
 
 
+def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, monkeypatch):
+    """A worker that handed a job on rings without ENDS: the relay waits for who took it."""
+    monkeypatch.setattr("headrace_workers.bridge.bridge._FOLLOWED", 3_600.0)
+    stop, relay = threading.Event(), Idle()
+    relay.rest = 3_600.0
+    with sqlite_ledger(tmp_path) as ledger:
+        made = bridge(ledger, frozenset({Duty.RELAY}), relay=relay)
+        thread = threading.Thread(target=made.run, args=(stop,))
+        thread.start()
+        try:
+            eventually(lambda: relay.calls == ["once"])
+            made._ears.touch(Hint.WORK, Hint.EVENTS)
+            made._ears.touch(*Hint)
+            eventually(lambda: relay.calls == ["once", "once"])
+        finally:
+            stop.set()
+            made._ears.touch(*Hint)
+            thread.join(60)
+
+
 @pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY])
 def test_what_ingest_and_relay_wait_for_is_told_to_their_loops(tmp_path, duty):
     """So `headrace health` names a partition that cannot be read, and a broker that takes no events."""
@@ -133,7 +154,7 @@ def test_what_ingest_and_relay_wait_for_is_told_to_their_loops(tmp_path, duty):
     with sqlite_ledger(tmp_path) as ledger:
         known = {name: Idle() for name in ("ears", "ingest", "dispatch", "relay", "reap", "bell")} | {str(duty): part}
         made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
-                      events=threading.Event(), progress=progress, **known)  # fmt: skip
+                      events=threading.Event(), ends=threading.Event(), progress=progress, **known)  # fmt: skip
         thread = threading.Thread(target=made.run, args=(stop,))
         thread.start()
         try:

@@ -14,7 +14,6 @@ from headrace_workers.away import AWAY
 from headrace_workers.ledger.claim import Claim, Claimed
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
-from headrace_workers.wire.celery_app import create_app
 from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
 
@@ -34,7 +33,7 @@ def client(redis_server):
 @pytest.fixture
 def tasks(redis_server, client):
     """The task queue over it."""
-    return TaskQueue(create_app(redis_server.url), client, NAMES, "a ledger")
+    return TaskQueue(client, NAMES, "a ledger")
 
 
 def jobs(count, lane=Lane.INTERACTIVE):

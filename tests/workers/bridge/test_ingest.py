@@ -200,5 +200,5 @@ def test_a_cancellation_tells_dispatch_and_relay(ledger, kafka, ingests):
     until(ingest, lambda: job_id in states(ledger))
     write(kafka, [record(cancel(job_id))])
     eventually(lambda: ingest.once(told.append) or told)
-    assert told == [Hint.WORK, Hint.EVENTS]
+    assert told == [Hint.WORK, Hint.EVENTS, Hint.ENDS]
     assert states(ledger) == {job_id: "cancelled"}

@@ -13,7 +13,8 @@ from tests.workers.worker_process import worker
 from headrace_schemas.job import Lane
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import JOBS
-from headrace_workers.wire.celery_app import TASK, create_app, queue_of
+from headrace_workers.wire.celery_app import create_app, queue_of
+from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_names import PRIORITIES
 from headrace_workers.worker.presence import served as listened_to
 

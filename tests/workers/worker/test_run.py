@@ -462,8 +462,10 @@ def test_what_follows_is_sent_on_at_once(ledger):
     """With room in the next queue its worker gets the claim from this one."""
     tasks = Tasks()
     take_in(ledger, [generation(lane="interactive")])
-    runner(ledger, answer_all, tasks).run(claim_one(ledger, lane=0).id)
+    bell = Bell()
+    runner(ledger, answer_all, tasks, bell).run(claim_one(ledger, lane=0).id)
     (claim,) = tasks.sent
+    assert bell.rung == [Hint.WORK, Hint.EVENTS]  # who takes it on will ring for its end
     assert (claim.queue, claim.lane, claim.size) == ("moderate", 0, 1)
     assert "leased" in states(ledger).values()
 

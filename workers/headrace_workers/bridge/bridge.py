@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
+from headrace_producers.words import words
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.away import AWAY, words
+from headrace_workers.away import AWAY
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.loop import keep_going
@@ -18,10 +19,10 @@ from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 
-_IDLE = 1.0  # seconds to the relay's next look when nothing rings: whoever writes events does
 # So long a hint from elsewhere, mostly that there is room in a queue, waits for others that come with it: one look is
-# enough for all, and it does not compete with the relay for what was just written.
-_GATHER = 0.004
+# enough for all, and it takes no time from the worker that a job went on to.
+_GATHER = 0.008
+_FOLLOWED = 0.02  # and so long what that worker will soon have more of: see Hint.ENDS
 _REAP_EVERY = 1.0
 _LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
 _JOIN_SECONDS = 10.0
@@ -48,6 +49,7 @@ class Bridge:
         ears: Ears,
         work: threading.Event,
         events: threading.Event,
+        ends: threading.Event,
         ingest: Ingest,
         dispatch: Dispatch,
         relay: Relay,
@@ -61,6 +63,7 @@ class Bridge:
         self._ears = ears
         self._work = work
         self._events = events
+        self._ends = ends
         self._ingest = ingest
         self._dispatch = dispatch
         self._relay = relay
@@ -158,8 +161,10 @@ class Bridge:
 
     def _relay_once(self) -> Awaited | None:
         self._events.clear()
-        if not self._relay.once():
-            self._events.wait(_IDLE)
+        self._ends.clear()
+        self._relay.once()
+        if self._events.wait(self._relay.rest):
+            self._ends.wait(_FOLLOWED)
         return self._relay.waits
 
     def _reap_once(self) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from kafka.errors import for_code
 from kafka.version import __version__
 
+from headrace_producers.words import words
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.away import words
 from headrace_workers.ports import Clock
 
 _RESTS = 2.0  # seconds that a partition is left alone after a fetch that raised: brokers answer such at once

@@ -141,7 +141,7 @@ class Ingest:
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
         events = refused or cancellations or new < len(jobs)
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
-        return [Hint.WORK] * bool(work) + [Hint.EVENTS] * bool(events)
+        return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""

@@ -13,8 +13,9 @@ from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 
 from headrace_producers.any_record import read_any_record
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
-from headrace_workers.away import KafkaUnavailable, words
+from headrace_workers.away import KafkaUnavailable
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.positions import Place
 from headrace_workers.ports import Clock

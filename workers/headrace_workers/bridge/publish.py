@@ -16,8 +16,8 @@ from kafka.errors import (
 )
 
 from headrace_producers.settings import KafkaSettings
+from headrace_producers.words import words
 from headrace_schemas import Topic
-from headrace_workers.away import words
 from headrace_workers.bridge.places import Place, Places, Shut
 from headrace_workers.ledger.outbox import OutboxRow
 

@@ -1,6 +1,7 @@
 """What time brings about, once a second."""
 
 import logging
+from collections.abc import Mapping
 
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
@@ -11,14 +12,27 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
 
 class Reap:
-    """Takes back lost work, ends what expired, forgets what is old."""
+    """Takes back lost work, ends what expired, forgets what is old.
 
-    def __init__(self, *, ledger: Ledger, clock: Clock, lease_ms: int, max_crashes: int, retention: float) -> None:
+    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        lease_ms: int,
+        max_crashes: int,
+        retention: float,
+        of_units: Mapping[str, float] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._lease_ms = lease_ms
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
+        self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
         self._pruned_at = clock.monotonic()
         self._looked_at = float("-inf")
 
@@ -29,7 +43,7 @@ class Reap:
             self._look()
         total = self._reap() if due.leases or due.steps else 0
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
-        if prunes and not self._ledger.prune(self._retention_ms):
+        if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
             self._pruned_at = self._clock.monotonic()
         return total
 

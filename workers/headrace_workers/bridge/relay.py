@@ -12,7 +12,8 @@ follows that under its key: those rows are left where they are, and tried again 
 import logging
 from collections.abc import Mapping, Sequence
 
-from headrace_workers.away import KafkaUnavailable, awaited, words
+from headrace_producers.words import words
+from headrace_workers.away import KafkaUnavailable, awaited
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.passing import Passing
 from headrace_workers.bridge.places import Place
@@ -29,6 +30,7 @@ from headrace_workers.progress import Awaited
 DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
+_IDLE = 1.0  # seconds to the next look when nothing rings: whoever writes events does
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
 _PUBLISH_SECONDS = 30.0
@@ -58,6 +60,7 @@ class Relay:
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
+        self.rest = 0.0  # seconds to the next look when nothing rings
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)
 
@@ -68,6 +71,7 @@ class Relay:
         KafkaUnavailable when not all could be published for a reason that lies in this bridge or all of Kafka; those
         that were are done with.
         """
+        self.rest = _IDLE
         if not self._on_duty():
             return 0
         begun = self._clock.monotonic()
@@ -81,6 +85,8 @@ class Relay:
             passing.turn(rows, done, seconds)
             self._passing = passing
         self._say(passing.shut)
+        if len(rows) == _BATCH or sum(len(row.record.value) for row in rows) >= _BATCH_BYTES:
+            self.rest = 0.0  # that was not all there is
         return len(rows)
 
     def _publish(self, rows: list[OutboxRow]) -> Published:

@@ -1,48 +1,71 @@
 """Forgetting what is old, so that the ledger grows with what is kept and not with what was."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, text
+from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from headrace_workers.ledger import troubles
+from headrace_workers.ledger.changes import KEPT_MS
 from headrace_workers.ledger.database import among, locks_rows, now_ms
-from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
+from headrace_workers.ledger.tables import BUDGETS, CHANGES, DEAD_LETTERS, ENTRIES, JOBS, OUTBOX, SERVES, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
 
 _AT_ONCE = 500
+_SERVES_MS = 90 * 86_400_000
 
 
-def prune(connection: Connection, older_than_ms: int) -> bool:
-    """Forget jobs that ended long ago, with their steps and dead letters, letters of records that never were jobs, and
-    what was learnt of groups and tenants that are no more, a bounded number of each; whether there is more. What others
-    hold is left.
-
-    Not jobs of which an event was set aside: someone has yet to see to it, and will ask which job it is of. Nor those
-    with a unit that is open.
+def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
+    """Forget jobs and units that ended long ago, with their steps and dead letters, letters of records that never were
+    jobs, what was learnt of groups and tenants that are no more, and of answers those that died, whom they were served,
+    and their changes: a bounded number of each; whether there is more. What others hold is left. The units of some
+    stages are remembered for another time (ms): `of_units`.
     """
     before = now_ms() - older_than_ms
-    untold = select(OUTBOX.c.id).where(OUTBOX.c.key == JOBS.c.id, text("outbox.set_aside_at IS NOT NULL")).exists()
-    unit = JOBS.alias("unit")
-    is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
-    followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
-    jobs = _free(connection, JOBS.c.id, (JOBS.c.ended_at < before) & ~untold & ~followed)
-    if jobs:
-        for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
-            connection.execute(delete(column.table).where(among(connection, column, jobs)))
+    more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
+    for stage, ms in of_units.items():
+        more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
-    more = len(jobs) == _AT_ONCE
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
-        # A tenant whose virtual time has been overtaken is as one that was never here: see ingest.py.
+        # A tenant whose virtual time has been overtaken is as one that was never here: see turns.py.
         (TURNS.c.tenant, (TURNS.c.tenant != CLOCK) & (TURNS.c.turn <= _service())),
+        (ENTRIES.c.id, ENTRIES.c.died_at < before),
+        (CHANGES.c.number, CHANGES.c.at < now_ms() - KEPT_MS),
+        # An answer that turns out to be wrong is traced further back than jobs are remembered.
+        (SERVES.c.id, SERVES.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
     ):
         keys = _free(connection, column, old)
         if keys:
             connection.execute(delete(column.table).where(among(connection, column, keys)))
         more = more or len(keys) == _AT_ONCE
     return more
+
+
+def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
+    """Forget a bounded number of these jobs or units; whether there may be more.
+
+    Not those of which, or of whose subject, an event was set aside: someone has yet to see to it, and will ask which
+    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open.
+    """
+    about = OUTBOX.c.key == func.coalesce(JOBS.c.subject, JOBS.c.id)
+    untold = select(OUTBOX.c.id).where(about, text("outbox.set_aside_at IS NOT NULL")).exists()
+    unit = JOBS.alias("unit")
+    is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
+    followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
+    jobs = _free(connection, JOBS.c.id, old & ~untold & ~followed)
+    if jobs:
+        for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
+            connection.execute(delete(column.table).where(among(connection, column, jobs)))
+    return len(jobs) == _AT_ONCE
+
+
+def _of_stages(names: Sequence[str]) -> ColumnElement[bool]:
+    """Units of these stages."""
+    step = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage.in_(names))
+    return JOBS.c.subject.is_not(None) & step.exists()
 
 
 def _service() -> Any:

@@ -1,14 +1,14 @@
 """Giving the dead another chance, by hand: one, some, or all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, update
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.database import among, locks_rows, now_ms
+from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, STEPS
 
@@ -63,7 +63,8 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     """Put the dead back to work, so many and of so many bytes, but one at least: (how many, how many cannot be because
     the original was cut). The latter are counted when no other is left, so: call it until it finds none.
 
-    An accepted job goes on at the step where it died. A record that was refused at the door is published again.
+    An accepted job goes on at the step where it died; a unit has its patience anew. A record that was refused at the
+    door is published again.
     """
     query = _select(wanted, *_FACTS)
     if wanted.id is None:  # what is cut would stand before the others for ever
@@ -74,23 +75,7 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
     if wanted.id is None and len(whole) == len(found) < limit:
         lost = _select(wanted, func.count()).order_by(None).where(DEAD_LETTERS.c.truncated.is_(True))
         cut = connection.execute(lost).scalar_one()
-    jobs = {row.job_id for row in whole if row.job_id and row.stage != "ingest"}
-    if jobs:
-        if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
-            connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(jobs)).order_by(JOBS.c.id).with_for_update())
-        revived = set(
-            connection.execute(
-                update(JOBS)
-                .where(JOBS.c.id.in_(jobs), JOBS.c.state == "dead")
-                .values(state="active", ended_at=None, terminal=None, terminal_type=None, replays=JOBS.c.replays + 1)
-                .returning(JOBS.c.id)
-            ).scalars()
-        )
-        connection.execute(
-            update(STEPS)
-            .where(STEPS.c.job_id.in_(revived), STEPS.c.state == "dead")
-            .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None)
-        )
+    _revive(connection, {row.job_id for row in whole if row.job_id and row.stage != "ingest"})
     refused = [row.id for row in whole if row.stage == "ingest"]
     rows = connection.execute(select(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, refused))).all()
     records = {
@@ -102,6 +87,37 @@ def replay(connection: Connection, wanted: DeadFilter, limit: int = 1_000, max_b
         update(DEAD_LETTERS).where(among(connection, DEAD_LETTERS.c.id, ids)).values(replayed_at=now_ms())
     )
     return len(whole), cut
+
+
+def _revive(connection: Connection, jobs: Collection[str]) -> None:
+    """Let those of these jobs and units that are dead go on where they died."""
+    if not jobs:
+        return
+    if locks_rows(connection):  # in their order, so that nobody waits for us in a circle
+        connection.execute(select(JOBS.c.id).where(JOBS.c.id.in_(jobs)).order_by(JOBS.c.id).with_for_update())
+    revived = connection.execute(
+        update(JOBS)
+        .where(JOBS.c.id.in_(jobs), JOBS.c.state == "dead")
+        .values(state="active", ended_at=None, terminal=None, terminal_type=None, replays=JOBS.c.replays + 1)
+        .returning(JOBS.c.id, JOBS.c.subject)
+    ).all()
+    _be_patient(connection, [row.id for row in revived if row.subject is not None])
+    connection.execute(
+        update(STEPS)
+        .where(STEPS.c.job_id.in_({row.id for row in revived}), STEPS.c.state == "dead")
+        .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None)
+    )
+
+
+def _be_patient(connection: Connection, units: Sequence[str]) -> None:
+    """A unit's time began when it was made: it begins once more. A job's deadline is its sender's, and stays."""
+    if not units:
+        return
+    now = clock(connection)
+    began = select(JOBS.c.accepted_at).where(JOBS.c.id == STEPS.c.job_id).scalar_subquery()
+    steps = update(STEPS).where(among(connection, STEPS.c.job_id, units))
+    connection.execute(steps.values(deadline=STEPS.c.deadline - began + now))
+    connection.execute(update(JOBS).where(among(connection, JOBS.c.id, units)).values(accepted_at=now))
 
 
 def _within(rows: Sequence[Row[Any]], max_bytes: int) -> list[Row[Any]]:

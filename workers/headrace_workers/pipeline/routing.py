@@ -71,6 +71,11 @@ class Pipeline:
         """The stages that follow events."""
         return tuple(stage for stage in self.stages if stage.follows)
 
+    @cached_property
+    def retentions(self) -> Mapping[str, float]:
+        """The stages whose ended units are remembered for a time of their own, in seconds."""
+        return {stage.name: stage.retention for stage in self.followers if stage.retention is not None}
+
     def goes_back(self, after: str, to: str) -> bool:
         """Whether a job that goes from `after` to `to` comes to a stage once more."""
         return self._places[to] <= self._places[after]

@@ -69,7 +69,7 @@ class Stage:
 
     A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
     work for each of the `endpoints(event, its job)`. A unit is tried for `patience` seconds; an endpoint has at most
-    `most_open` open units.
+    `most_open` open units. A unit that has ended is remembered for `retention` seconds.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Stage:
     endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody
     patience: float = 3 * 86_400.0
     most_open: int = 10_000
+    retention: float | None = None  # None: as long as ended jobs are
 
     @property
     def role(self) -> str:

@@ -9,10 +9,12 @@ from headrace_workers.log import Action, log
 
 
 class Hint(StrEnum):
-    """What there may be: steps to hand out or room for them, or events to publish."""
+    """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
+    whoever took the work on will soon ring for more of them, and to publish all at once is enough."""
 
     WORK = "work"
     EVENTS = "events"
+    ENDS = "ends"
 
 
 class Bell:

@@ -8,8 +8,6 @@ from kombu.entity import Exchange, Queue
 from headrace_workers.wire.redis_client import ANSWER_SECONDS
 from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
 
-TASK: Final = "headrace.run"
-
 # Transport options of a reader that takes nothing of the batch lane.
 INTERACTIVE_ONLY: Final = {"priority_steps": [PRIORITIES["interactive"]]}
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
+from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import words
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
 from headrace_workers.ledger.hand_out import Room

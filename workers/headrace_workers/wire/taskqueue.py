@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import redis
 
-from headrace_workers.away import REDIS_AWAY, RedisUnavailable, words
+from headrace_producers.words import words
+from headrace_workers.away import REDIS_AWAY, RedisUnavailable
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.lanes import INTERACTIVE
-from headrace_workers.wire.celery_app import TASK, queue_of
+from headrace_workers.wire.message import message
 from headrace_workers.wire.redis_names import PRIORITIES, Line, RedisNames
 
 
@@ -20,8 +20,7 @@ class TaskQueue:
     Thread-safe. Unavailable when Redis does not answer.
     """
 
-    def __init__(self, app: Any, client: redis.Redis, names: RedisNames, ledger: str) -> None:
-        self._app = app
+    def __init__(self, client: redis.Redis, names: RedisNames, ledger: str) -> None:
         self._redis = client
         self._names = names
         self._ledger = ledger
@@ -41,15 +40,9 @@ class TaskQueue:
     def send(self, claim: Claim, *, ahead: bool = False) -> None:
         """Put a claim into its queue: into its lane, or ahead of both."""
         line = "ahead" if ahead else _lines(claim.lane)[0]
+        told = message(claim.id, self._ledger, queue=self._names.queue(claim.queue), priority=PRIORITIES[line])
         with _translated():
-            self._app.send_task(
-                TASK,
-                args=(claim.id, self._ledger),
-                queue=queue_of(self._names, claim.queue),
-                priority=PRIORITIES[line],
-                ignore_result=True,
-                retry=False,
-            )
+            self._redis.lpush(self._names.line(claim.queue, line), told)
 
 
 def _lines(lane: int) -> tuple[Line, ...]:

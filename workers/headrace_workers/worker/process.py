@@ -26,7 +26,8 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
-from headrace_workers.wire.celery_app import TASK, create_app, queue_of
+from headrace_workers.wire.celery_app import create_app, queue_of
+from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.worker.consumer import consumer_that_tells

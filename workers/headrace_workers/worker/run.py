@@ -30,6 +30,7 @@ from headrace_workers.worker.work import Work
 T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
+_HANDED_ON = (Hint.WORK, Hint.EVENTS)
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -76,8 +77,9 @@ class Runner:
             if started is None:
                 self._bell.ring(Hint.WORK)  # there is room in the queue again
                 return
-            self._finish(started)
-            self._bell.ring(*Hint)  # however it went: there is room in the queue, and there may be steps and events
+            handed_on = self._finish(started)
+            # However it went: there is room in the queue, and there may be steps and events.
+            self._bell.ring(*(_HANDED_ON if handed_on else Hint))
 
     def leave(self) -> None:
         """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
@@ -93,21 +95,23 @@ class Runner:
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
 
-    def _finish(self, started: Started) -> None:
-        """Run what was begun, and write what came of it."""
+    def _finish(self, started: Started) -> bool:
+        """Run what was begun, and write what came of it. Whether another worker goes on with it at once."""
         try:
             if not self._work.knows(started):
                 self._pass_on(started)
-                return
+                return False
             done = self._complete(started)
             if done is None:
                 self._come_back(started)
             else:
                 self._hand_out.send(done.handed_out)
+                return bool(done.handed_out)
         except Unavailable:  # and we are to leave
             self._renewer.let_go(started.claim_id)
         except Exception as error:
             self._fail(started, error)
+        return False
 
     def _complete(self, started: Started) -> Completed | None:
         begun = self._clock.monotonic()

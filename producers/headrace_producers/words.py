@@ -1,0 +1,14 @@
+"""What an error of a service says, in one line: for reasons, troubles and logs."""
+
+from headrace_schemas.errors import Unavailable
+
+_LONGEST = 300  # characters
+
+
+def words(error: BaseException) -> str:
+    """Kind and message of an error, each once, in one line that is never empty. Of `Unavailable` the message alone."""
+    name = type(error).__name__
+    said = " ".join(str(error).split()).removeprefix(f"{name}: ")  # kafka-python puts the name before it
+    if not said or said in ("None", name):
+        return name
+    return (said if isinstance(error, Unavailable) or name in said else f"{name}: {said}")[:_LONGEST]

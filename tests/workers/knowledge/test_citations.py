@@ -1,0 +1,40 @@
+import pytest
+
+from headrace_workers.knowledge.chunking import Chunk
+from headrace_workers.knowledge.citations import Citation, cited
+
+PASSAGES = [Chunk(f"id{n}", f"doc{n}.md", f"Section {n}", (n, n + 9), "text") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers", "unknown"),
+    [
+        ("It is so [2].", [2], []),
+        ("So[1][3] and again [1].", [1, 3], []),
+        ("See [1, 2] or [1; 3].", [1, 2, 3], []),
+        ("See [1-3], [2–3].", [1, 2, 3], []),
+        ("See 【2】.", [2], []),
+        ("See [4] and [0] and [2-5].", [2, 3], [4, 0, 5]),
+        ("See [1-999999].", [1], [999999]),
+        ("See [3-1].", [3, 1], []),
+        ("A [1](https://example.com) link, [a], [], [1a], 1].", [], []),
+        ("Code: `row[1]`\n```\nx = y[2]\n```\nend [3]", [3], []),
+        ("```\nnever closed [1]", [], []),
+        ("", [], []),
+    ],
+)
+def test_numbers_that_are_cited(answer: str, numbers: list[int], unknown: list[int]) -> None:
+    """One by one, in lists and ranges; a link's text and what stands in code is none."""
+    found = cited(answer, PASSAGES)
+    assert [each.number for each in found.citations] == numbers
+    assert list(found.unknown) == unknown
+
+
+def test_a_citation_says_where() -> None:
+    """Document, section and span of the passage."""
+    assert cited("[2]", PASSAGES).citations == (Citation(2, "doc2.md", "Section 2", (2, 11)),)
+
+
+def test_with_no_passages_every_number_is_unknown() -> None:
+    """The answer made it up."""
+    assert cited("[1]", []).unknown == (1,)
