@@ -14,20 +14,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.index.best import best, nothing
+from headrace_workers.index.best import nothing, refined
 from headrace_workers.index.checked import Floats, Positions
-
-Bits = NDArray[np.uint8]
+from headrace_workers.index.library import Bits, faiss, selector
 
 _LISTS_PER_ROOT: Final = 2.3  # lists, as a multiple of the square root of the number of vectors
-_SAMPLES: Final = 64  # vectors a list that its centre is learned from
-_ROUNDS: Final = 10  # of k-means
+_SAMPLES: Final = 32  # vectors a list that its centre is learned from
+_ROUNDS: Final = 5  # of k-means
 _SHARE: Final = 6  # one list in so many is looked into,
 _LEAST_PROBES: Final = 64  # and so many at least
 _CANDIDATES: Final = 5  # so many for each that is asked for are compared exactly,
 _LEAST_CANDIDATES: Final = 100  # and so many at least
 _QUERY_BITS: Final = 4  # a query's dimension, when distances are estimated
-_AT_ONCE: Final = 32  # queries whose candidates are in memory at a time
 
 
 class NotLists(ValueError):
@@ -43,12 +41,12 @@ class Lists:
 
     @classmethod
     def built(cls, vectors: Floats) -> "Lists":
-        """Lists of all these vectors (n, dimension). It takes one core 1 s for 25,000, 10 s for 200,000."""
-        faiss = _faiss()
+        """Lists of all these vectors (n, dimension). It takes one core 2 s for 100,000 of 384 dimensions."""
+        library = faiss()
         count, dimension = vectors.shape
         lists = max(1, int(_LISTS_PER_ROOT * count**0.5))
         # L2, though unit vectors rank the same by inner product: its centres found a little more in every measurement.
-        index = faiss.IndexIVFRaBitQ(faiss.IndexFlatL2(dimension), dimension, lists, faiss.METRIC_L2)
+        index = library.IndexIVFRaBitQ(library.IndexFlatL2(dimension), dimension, lists, library.METRIC_L2)
         index.cp.niter = _ROUNDS
         index.cp.min_points_per_centroid = 1  # it would only warn, on stderr
         index.cp.max_points_per_centroid = _SAMPLES
@@ -69,7 +67,7 @@ class Lists:
 
     def grown(self, vectors: Floats) -> "Lists":
         """A copy of these lists that covers the rows of `vectors` too, which follow on those covered."""
-        grown = _faiss().clone_index(self.index)
+        grown = faiss().clone_index(self.index)
         grown.add(vectors)
         return Lists(grown, self.trained)
 
@@ -89,47 +87,28 @@ class Lists:
         short = np.flatnonzero((found >= 0).sum(axis=1) < min(k, living))
         if short.size:
             found[short] = self._candidates(queries[short], wanted, lists, alive)
-        parts = [
-            _refined(queries[start : start + _AT_ONCE], found[start : start + _AT_ONCE], vectors, k)
-            for start in range(0, len(queries), _AT_ONCE)
-        ]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        return refined(queries, found, vectors, k)
 
     def _candidates(self, queries: Floats, wanted: int, probes: int, alive: Bits | None) -> Positions:
-        faiss = _faiss()
-        selected = None if alive is None else faiss.IDSelectorBitmap(self.covered, faiss.swig_ptr(alive))
-        parameters = faiss.IVFRaBitQSearchParameters(nprobe=probes, qb=_QUERY_BITS, sel=selected)
+        living = selector(alive, self.covered)
+        parameters = faiss().IVFRaBitQSearchParameters(nprobe=probes, qb=_QUERY_BITS, sel=living)
         _, positions = self.index.search(queries, wanted, params=parameters)
         return np.asarray(positions, np.int64)
 
     def to_bytes(self) -> NDArray[np.uint8]:
         """The lists as FAISS writes them."""
-        return np.asarray(_faiss().serialize_index(self.index), np.uint8)
+        return np.asarray(faiss().serialize_index(self.index), np.uint8)
 
     @classmethod
     def from_bytes(cls, written: NDArray[np.uint8], trained: int, covered: int, dimension: int) -> "Lists":
         """What `to_bytes` gave; NotLists where it is something else. A wrong checksum must have been seen before."""
-        faiss = _faiss()
+        library = faiss()
         try:
-            index = faiss.deserialize_index(written)
+            index = library.deserialize_index(written)
         except RuntimeError as error:
             raise NotLists(f"FAISS cannot read it: {' '.join(str(error).split())[:200]}") from error
-        if not isinstance(index, faiss.IndexIVFRaBitQ) or not index.is_trained:
+        if not isinstance(index, library.IndexIVFRaBitQ) or not index.is_trained:
             raise NotLists(f"it is a {type(index).__name__}, not trained lists of RaBitQ codes")
         if (index.ntotal, index.d) != (covered, dimension):
             raise NotLists(f"it holds {index.ntotal} x {index.d}, not {covered} x {dimension}")
         return cls(index, trained)
-
-
-def _refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> tuple[Floats, Positions]:
-    similarities = np.matmul(vectors[np.maximum(candidates, 0)], queries[:, :, None])[:, :, 0]
-    similarities[candidates < 0] = -np.inf
-    return best(similarities, candidates, k)
-
-
-def _faiss() -> Any:
-    import faiss
-
-    # A thread's own setting: one query needs no second core, and a rebuild leaves the others to searches.
-    faiss.omp_set_num_threads(1)
-    return faiss
