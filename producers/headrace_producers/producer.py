@@ -30,9 +30,9 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.recall import CacheMode
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.recall import CacheMode
 
 FLUSH_SECONDS = 30.0
 

@@ -85,9 +85,7 @@ class Known:
             if index.due:
                 index.compact()
 
-    def _apply(
-        self, scope: str, coming: dict[int, tuple[NDArray[np.float32], str]], going: Sequence[int]
-    ) -> None:
+    def _apply(self, scope: str, coming: dict[int, tuple[NDArray[np.float32], str]], going: Sequence[int]) -> None:
         index = self._scopes.get(scope) or self._scopes.setdefault(scope, VectorIndex(self._dimensions))
         for entry_id, (_, question) in coming.items():
             self._kept[entry_id] = _Kept(scope, profile(question))
