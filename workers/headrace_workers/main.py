@@ -168,16 +168,17 @@ def build_hands(
     steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
     runs = Runs(progress, pipeline, settings.longest_run)
-    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
-    renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
+    bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
+    renewer.start()
     runner = Runner(
         ledger=ledger,
         work=Work(pipeline, steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
         runs=runs,
-        bell=Bell(client, RedisNames(settings.kafka.prefix).bell),
+        bell=bell,
         hand_out=HandOut(
             ledger=ledger,
             tasks=task_queue(settings, client, ledger),
