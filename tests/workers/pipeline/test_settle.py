@@ -12,6 +12,7 @@ from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
 from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.rows import Row
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.tables import NEVER, TROUBLES
 from headrace_workers.pipeline.carried import pack
@@ -20,7 +21,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, failed, settle, task_of
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Row, Wait
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Wait
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000
@@ -70,7 +71,7 @@ def stub(tasks):
 
 
 # Two stages that take what `generate` and `moderate` say.
-TWICE = (*STAGES[:2], Stage(name="again", takes=(Output,), step=stub))
+TWICE = (*STAGES[1:3], Stage(name="again", takes=(Output,), step=stub))
 
 
 def result():
@@ -337,7 +338,7 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
     own = Stage(name="generate", takes=(type(generation()),), step=stub, weight=Weight.MODEL, model=lambda *_: "echo",
                 elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))  # fmt: skip
-    pipeline = Pipeline((own, *STAGES[1:]))
+    pipeline = Pipeline((own, *STAGES[2:]))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
     assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
     assert settled(Retry("busy", after=9.0), pipeline=pipeline) == Postponed(JOB_ID, 9_000, "busy")

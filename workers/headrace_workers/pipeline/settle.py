@@ -89,10 +89,17 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Retry():
             return _retry(started, row, task, outcome, conditions)
         case Wait() | Held():
-            return Parked(row.job_id, outcome.reason, outcome.job_id if isinstance(outcome, Wait) else None)
+            return _parked(row, outcome)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
     raise AssertionError(outcome)
+
+
+def _parked(row: StepRow, outcome: Wait | Held) -> Parked:
+    if isinstance(outcome, Held):
+        return Parked(row.job_id, outcome.reason)
+    longest_ms = None if outcome.at_most is None else int(outcome.at_most * 1000)
+    return Parked(row.job_id, outcome.reason, outcome.job_id, longest_ms)
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:
