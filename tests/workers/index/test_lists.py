@@ -47,6 +47,32 @@ def test_one_query_or_many_find_the_same(lists: Lists) -> None:
     assert together.tolist() == alone
 
 
+@pytest.mark.parametrize("latent", [6, 48])
+def test_how_many_lists_are_looked_into_follows_from_the_vectors(latent: int) -> None:
+    """Tight groups need few, loose ones many; what is found is the same share."""
+    queries, vectors = np.split(clustered(6_100, 256, latent=latent), [100])
+    lists = Lists.built(vectors)
+    share = lists.index.nprobe / lists.index.nlist
+    assert share < 0.25 if latent == 6 else share > 0.25
+    assert recall(lists.nearest(queries, 10, vectors, None, 6_000)[1], truth(queries, vectors, 10)) >= 0.98
+
+
+def test_the_same_vector_many_times_is_found_as_often() -> None:
+    """Centres that fall together do no harm."""
+    vectors = np.repeat(VECTORS[:3], 500, axis=0)
+    similarities, found = Lists.built(vectors).nearest(VECTORS[1:2], 20, vectors, None, 1_500)
+    np.testing.assert_allclose(similarities, 1.0, atol=1e-5)
+    assert {*(found[0] // 500).tolist()} == {1}
+    assert len({*found[0].tolist()}) == 20
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_handful_of_vectors_may_be_in_lists(count: int) -> None:
+    """Though nobody needs them there."""
+    lists = Lists.built(VECTORS[:count])
+    assert lists.nearest(VECTORS[:1], 9, VECTORS, None, count)[1][0, 0] == 0
+
+
 def test_grown_lists_are_a_copy(lists: Lists) -> None:
     """Who searches the old ones sees nothing of what came."""
     both = np.vstack([VECTORS, MORE])
@@ -64,6 +90,7 @@ def test_written_lists_are_the_same(lists: Lists) -> None:
     assert read.nearest(VECTORS[:9], 5, VECTORS, None, 8_000)[1].tolist() == (
         lists.nearest(VECTORS[:9], 5, VECTORS, None, 8_000)[1].tolist()
     )
+    assert read.index.nprobe == lists.index.nprobe
     assert read.grown(VECTORS[:1]).covered == 8_001
 
 

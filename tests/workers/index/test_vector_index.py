@@ -177,8 +177,8 @@ def test_outgrown_lists_learn_new_centres() -> None:
 @pytest.mark.parametrize("outside", [0, 1000])
 def test_recall_by_lists(outside: int) -> None:
     """At least 98 of 100 of what comparing all would find, some of it in lists and some not, some of it dead."""
-    vectors, queries = clustered(12_200 + outside, 64)[200:], clustered(12_200 + outside, 64)[:200]
-    index = VectorIndex(64)
+    vectors, queries = clustered(12_200 + outside, 384)[200:], clustered(12_200 + outside, 384)[:200]
+    index = VectorIndex(384)
     index.put(np.arange(12_000) + 7, vectors[:12_000])
     assert index.compact()
     index.put(np.arange(12_000, 12_000 + outside) + 7, vectors[12_000:])

@@ -25,7 +25,7 @@ class VectorIndex:
         self._limits = limits
         self._changing = threading.Lock()
         self._compacting = threading.Lock()
-        self._state = State(Rows.empty(dimension))
+        self._state = State.over(Rows.empty(dimension), None)
         self._places: dict[int, int] = {}  # the position of each living id; belongs to who holds `_changing`
 
     @classmethod
