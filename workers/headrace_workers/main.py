@@ -12,6 +12,7 @@ from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.pass_over import PassOver
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
@@ -34,6 +35,7 @@ from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
@@ -159,6 +161,11 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
+        pass_over=PassOver(
+            ledger=shared.ledger,
+            pipeline=shared.pipeline,
+            served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+        ).once,
     )
 
 

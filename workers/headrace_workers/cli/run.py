@@ -90,7 +90,12 @@ def run(
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
         raise ConfigurationError(f"{output} is the input: choose another file for the receipts")
     defaults = asking.defaults_of(
-        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, lane=lane, tenant=tenant,
+        model=model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        cache=cache,
+        lane=lane,
+        tenant=tenant,
         priority=priority,
     )
     with ends_on_sigterm(), ExitStack() as stack:
