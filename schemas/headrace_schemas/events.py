@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from headrace_schemas.errors import Category
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
 from headrace_schemas.model import OutgoingValue
+from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
 from headrace_schemas.topics import Topic
 
@@ -35,6 +36,7 @@ class Answer(OutgoingValue):
     model: Alias
     quantization: Name
     usage: Usage
+    recall: Annotated[Recall | None, Field(description="Of a job that asked for the cache.")] = None
 
     def with_text(self, text: str | None) -> Self:
         """The same answer with another text, or with none; ValidationError where that is no text."""

@@ -22,6 +22,7 @@ from headrace_schemas.events import (
     Usage,
 )
 from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Lane, Message, Sampling, derive_job_id
+from headrace_schemas.recall import CacheMode, Recall
 
 _TENANT: Final = "shop"
 _KEY: Final = "summary-4711"
@@ -34,6 +35,7 @@ _ANSWER: Final = Answer(
     model=_MODEL,
     quantization="int8",
     usage=Usage(prompt_tokens=38, completion_tokens=14),
+    recall=Recall(similarity=0.93, refused="negation: only one of the two questions says not"),
 )
 _MODERATED: Final = _ANSWER.with_text("Write to [EMAIL]: the mill needs water.")
 _VERDICT: Final = ModerationVerdict(
@@ -60,6 +62,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         deadline=_NOON.replace(hour=13),
         metadata={"order": "4711"},
         criteria=(Contains(text="water"), Length(max_words=30)),
+        cache=CacheMode.SEMANTIC,
+        max_age=86_400.0,
     ),
     EvaluationJob(
         tenant=_TENANT,

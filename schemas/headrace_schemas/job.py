@@ -24,6 +24,7 @@ from headrace_schemas.limits import (
     WrittenJobId,
 )
 from headrace_schemas.model import Value
+from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
@@ -118,6 +119,12 @@ class GenerationJob(Job):
         tuple[Message, ...], Field(max_length=MAX_MESSAGES, description="A conversation, in order."), FAIL_FAST
     ] = ()
     sampling: Sampling = Sampling()
+    cache: Annotated[
+        CacheMode | None, Field(description="Which earlier answers are good enough; absent: as the deployment says.")
+    ] = None
+    max_age: Annotated[
+        float | None, Field(gt=0, le=SECONDS_OF_A_YEAR, description="How old an earlier answer may be, in seconds.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationJob":

@@ -84,7 +84,7 @@ def listeners(event, job):
     return [f"{job.metadata.get('shout', 'plain')}.example", "all.example"] if job else []
 
 
-GENERATE, *REST = STAGES
+_, GENERATE, *REST = STAGES
 OWN = Pipeline(
     (
         Stage(name="follow", takes=(GenerationJob,), step=follow, when=asks_for("behind")),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
-from headrace_schemas.codec import decode, decode_value, encode, encode_value
+from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_value
 from headrace_schemas.event_types import EVENTS, Event, EventType, topic_for, type_named, type_of, types_on
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_VALUE_BYTES
@@ -68,6 +68,17 @@ def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
     """Whatever the bytes are, nothing but InvalidRecord is raised."""
     with contextlib.suppress(InvalidRecord):
         assert type_of(decode_value(event_type, value)) == event_type
+
+
+def test_a_job_is_read_by_its_kind() -> None:
+    """The one that receipts name. Of one that was cancelled before it came nobody knows the kind."""
+    generation, evaluation = (EXAMPLES[f"headrace.job.{kind}.v1"] for kind in ("generation", "evaluation"))
+    assert decode_job("generation", encode_value(generation)) == generation
+    assert decode_job("evaluation", encode_value(evaluation)) == evaluation
+    with pytest.raises(InvalidRecord, match="'unknown' is no kind of job"):
+        decode_job("unknown", b"")
+    with pytest.raises(InvalidRecord, match="output"):
+        decode_job("evaluation", encode_value(generation))
 
 
 def test_absent_fields_are_left_out() -> None:

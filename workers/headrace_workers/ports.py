@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from headrace_schemas import Finding, HeadraceError, Message, Sampling
 from headrace_schemas.events import FinishReason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,31 @@ class Generator(Protocol):
 
         Softmax over the whole vocabulary, so that the sum over the choices is their mass. A choice counts with and
         without a leading space, and in the cases given; ValueError when two choices share their first token.
+        """
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose inner product says how alike they are. Thread-safe; built after any fork."""
+
+    @property
+    def id(self) -> str:
+        """Name, number format and the first 12 digits of its weights' SHA-256: `all-minilm-l6-v2/int8/ab12cd34ef56`.
+
+        Vectors of two ids must never meet.
+        """
+
+    @property
+    def dimensions(self) -> int:
+        """The length of each vector."""
+
+    @property
+    def max_tokens(self) -> int:
+        """What it reads of a text, in tokens with those that it adds; the rest changes nothing."""
+
+    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """A row of length 1 for each text, in their order: shape (texts, dimensions), also for no texts.
+
+        An empty text has a vector, too; a long one is cut at `max_tokens`.
         """
 
 

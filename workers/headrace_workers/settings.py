@@ -4,14 +4,16 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.hardware import Device
 
-T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,10 @@ class Settings:
     stuck: float = 120.0
     # How long any run may take, and more for its tokens: see bound.py. What takes longer hangs, and ends its process.
     longest_run: float = 600.0
+    cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
+    cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    # How long a job waits for another that makes the same answer, before it makes its own.
+    max_wait: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     device: Device = "auto"
@@ -69,6 +75,7 @@ class Settings:
             kafka=KafkaSettings.from_env(env),
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
+            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
             device=_device(env),
@@ -89,6 +96,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "retention": float,
     "stuck": float,
     "longest_run": float,
+    "cache_ttl": float,
+    "max_wait": float,
     "inter_threads": int,
 }
 
@@ -98,6 +107,15 @@ def _device(env: Mapping[str, str]) -> Device:
     if name not in get_args(Device):
         raise ConfigurationError(f"HEADRACE_DEVICE is {name!r}; it may be {', '.join(get_args(Device))}")
     return name  # type: ignore[return-value]
+
+
+def _one_of(env: Mapping[str, str], name: str, kind: type[E]) -> E:
+    """The first of these is the default."""
+    value = env.get(name) or next(iter(kind)).value
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigurationError(f"{name} is {value!r}; it may be {', '.join(each.value for each in kind)}") from None
 
 
 def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int]) -> float | int:

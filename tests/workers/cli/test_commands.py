@@ -14,7 +14,7 @@ from headrace_workers.cli.app import app
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
-from headrace_workers.testing import make_echo_model
+from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -125,6 +125,47 @@ def test_the_contract_is_written(call: Call, tmp_path: Path):
     assert code == 0
     assert "contract/asyncapi.json" in out.splitlines()
     assert all((tmp_path / line).is_file() for line in out.splitlines())
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["here", "not pulled"])
+def test_an_embedder_is_no_model_to_serve(call: Call, tmp_path: Path, here: bool):
+    """One that lies here, and one that could be pulled: neither is started, nor fetched for it."""
+    name = "all-minilm-l6-v2"
+    if here:
+        make_hash_embedder(tmp_path / ".headrace", "mine")
+        name = "mine"
+    (tmp_path / "jobs.jsonl").write_text(f'{{"prompt":"a","model":"{name}"}}\n')
+    for arguments in (("up", "--model", name), ("run", "jobs.jsonl", "-o", "out.jsonl")):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert f"{name} is an embedder" in err
+        assert "headrace models pull` gets smollm2-135m-instruct, and" in err
+    assert not (tmp_path / ".headrace" / "models" / "all-minilm-l6-v2").exists()
+
+
+def test_a_worker_refuses_to_hold_an_embedder(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Before it takes any work."""
+    make_hash_embedder(tmp_path / ".headrace")
+    for name, value in {"REDIS": "redis://localhost:1", "KAFKA": "k:1", "LEDGER": "sqlite:///l.db"}.items():
+        monkeypatch.setenv(f"HEADRACE_{name}", value)
+    assert call("ledger", "migrate")[0] == 0
+    code, _, err = call("worker", "--role", "generate", "--model", "hash")
+    assert code == 2
+    assert "hash is an embedder: it turns texts into vectors and answers no job" in err
+
+
+def test_the_list_of_models_tells_their_kind(call: Call, tmp_path: Path):
+    """For people and as JSON."""
+    make_echo_model(tmp_path / ".headrace")
+    make_hash_embedder(tmp_path / ".headrace")
+    code, out, _ = call("models", "list")
+    assert code == 0
+    assert "generator" in out
+    assert "embedder" in out
+    _, out, _ = call("models", "list", "--json")
+    assert [(card["alias"], card["kind"]) for card in map(json.loads, out.splitlines())] == [
+        ("echo", "generator"), ("hash", "embedder"),
+    ]  # fmt: skip
 
 
 def test_no_models_is_no_failure(call: Call):

@@ -1,31 +1,43 @@
 """Commands that make work tell the bridges of it."""
 
 import pytest
+from sqlalchemy import update
 from tests.services.eventually import eventually
-from tests.workers.bridge.records import RULES, generation, record
+from tests.workers.bridge.records import RULES, evaluation, generation, record
 from tests.workers.cli.conftest import Call
+from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Topic
 from headrace_workers.bridge.accept import accept
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.tables import STEPS
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
+
+JOB = evaluation(idempotency_key="held").job_id("")
 
 
 @pytest.fixture
 def made(ledger: Ledger) -> int:
-    """A dead letter, and an event that Kafka refused: its number."""
+    """A dead letter, an event that Kafka refused (its number is told), and a job that is held."""
+    take_in(ledger, [evaluation(idempotency_key="held")])
     ledger.ingest([], [accept(record(generation(model="gone")), RULES)])
     with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(state="held"))
         put(tx, [Outgoing(Topic.OUTPUTS, "k", {}, b"x")])
     number = ledger.outbox(9)[-1].id
     ledger.set_aside({number: "too large"})
     return number
 
 
-@pytest.mark.parametrize("command", [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes")])
+@pytest.mark.parametrize(
+    "command",
+    [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes"), ("held", "release", JOB),
+     ("held", "withhold", JOB, "--reason", "no")],
+    ids=lambda command: " ".join(command[:2]),
+)  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
     """They look at once, and not only when it is time."""
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)

@@ -1,13 +1,21 @@
 """What `headrace status` says about a job, from a real ledger."""
 
-from sqlalchemy import update
-from tests.workers.bridge.records import generation
+import json
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.bridge.records import evaluation, generation
+from tests.workers.cli.conftest import Call
+from tests.workers.ledger.after import After, answer
 from tests.workers.ledger_jobs import claim_one, take_in
 
+from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.steps.outcome import Dead, Done, Retry
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
 
@@ -43,3 +51,47 @@ def test_a_step_in_nobodys_hands_names_nobody(ledger):
         claim = claim_one(ledger)
         ledger.start(claim.id, worker="w", lease_ms=60_000)
         ledger.release([claim.id])
+
+
+@pytest.fixture
+def followed(ledger: Ledger) -> str:
+    """A job whose end four endpoints are to hear of, of which one did; and another job, of which one did."""
+    said = {"a": Done(), "b": Retry("503 [busy]"), "c": Dead(Category.PERMANENT, "410")}
+    after = After(ledger, lambda units: [said[unit.endpoint] for unit in units])
+    job, other = take_in(ledger, [evaluation(metadata={"tell": tell}) for tell in ("a b c", "a")])
+    for job_id in (job, other):
+        answer(ledger, job_id)
+    after.relay()
+    after.run()
+    with writing(ledger.engine) as tx:
+        (unit,) = tx.execute(select(JOBS).where(JOBS.c.subject == other))
+        (step,) = tx.execute(select(STEPS).where(STEPS.c.job_id == unit.id))
+        tx.execute(JOBS.insert().values({**unit._mapping, "id": "u", "subject": job, "endpoint": "d"}))
+        tx.execute(STEPS.insert().values({**step._mapping, "job_id": "u", "state": "ready", "attempts": 0}))
+    return job
+
+
+def test_a_job_is_shown_with_what_follows_it(call: Call, ledger: Ledger, followed: str):
+    """Each unit with its endpoint, state, attempts and reason; those of other jobs are not its own."""
+    shown = json.loads(call("status", followed, "--json")[1])
+    ids = {unit.pop("endpoint"): unit.pop("id") for unit in shown["units"]}
+    assert shown["units"] == [
+        {"stage": "after", "state": "done", "attempts": 1, "reason": None},
+        {"stage": "after", "state": "waiting", "attempts": 1, "reason": "503 [busy]"},
+        {"stage": "after", "state": "dead", "attempts": 1, "reason": "410"},
+        {"stage": "after", "state": "ready", "attempts": 0, "reason": None},
+    ]
+    assert list(ids) == ["a", "b", "c", "d"]
+    table = call("status", followed)[1]
+    assert "what follows" in table
+    assert "503 [busy]" in table
+    assert all(unit in table for unit in ids.values())
+    assert json.loads(call("status", ids["c"], "--json")[1])["kind"] == "unit"
+    assert len(ledger.units_of(followed, 2)) == 2
+
+
+def test_a_job_that_nothing_follows_has_no_such_table(call: Call, ledger: Ledger):
+    """In JSON the list is empty."""
+    (job,) = take_in(ledger, [generation()])
+    assert "what follows" not in call("status", job)[1]
+    assert json.loads(call("status", job, "--json")[1])["units"] == []

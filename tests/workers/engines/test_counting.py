@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas import Message, Sampling
-from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.errors import PromptTooLong, UnknownModel
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 from headrace_workers.models.registry import Registry, read_card, write_card
 from headrace_workers.ports import Completion, Request
-from headrace_workers.testing import make_echo_model, make_tiny_model
+from headrace_workers.testing import make_echo_model, make_hash_embedder, make_tiny_model
 
 HELLO = (Message(role="system", content="Be brief."), Message(role="user", content="What is a headrace?"))
 LONG = (Message(role="user", content="x" * 3_000),)
@@ -21,9 +21,10 @@ LONG = (Message(role="user", content="x" * 3_000),)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """With the models `tiny` and `echo`."""
+    """With the models `tiny` and `echo`, and an embedder."""
     make_tiny_model(tmp_path)
     make_echo_model(tmp_path)
+    make_hash_embedder(tmp_path)
     return tmp_path
 
 
@@ -53,6 +54,14 @@ def test_the_echo_has_no_tokenizer(home: Path) -> None:
     models = counting(home)
     assert ("echo" in models, "none" in models, models.aliases()) == (True, False, ["echo", "tiny"])
     assert models.prompt_tokens("echo", LONG) is None
+
+
+def test_an_embedder_counts_nothing(home: Path) -> None:
+    """No job may name it, and its tokenizer is not asked."""
+    models = counting(home)
+    assert "hash" not in models
+    with pytest.raises(UnknownModel, match="known there: echo, tiny"):
+        models.prompt_tokens("hash", HELLO)
 
 
 def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: pytest.LogCaptureFixture) -> None:

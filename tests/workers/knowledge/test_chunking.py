@@ -46,18 +46,25 @@ def test_spans_are_offsets_into_the_document() -> None:
 
 
 def test_a_fenced_block_stays_whole_where_it_fits() -> None:
-    """Its empty line does not part it."""
-    assert any("first\n\nsecond" in each.text for each in chunks(GUIDE, size=14))
+    """Its empty line does not part it; outside Markdown an empty line does."""
+    text = "word " * 8 + "\n\n```\na b c\n\nd e f\n```\n"
+    assert [count_tokens(each.text) for each in chunks(text, size=16)] == [8, 12]
+    assert [count_tokens(each.text) for each in chunks(text, size=16, form=Format.PLAIN)] == [14, 6]
+
+
+def test_a_heading_without_text_is_no_part_of_the_next_section() -> None:
+    """Unless that is below it."""
+    found = chunks("# A\n# B\ntext\n")
+    assert [(each.section, each.text) for each in found] == [("A", "# A"), ("B", "# B\ntext")]
 
 
 def test_a_long_section_is_cut_evenly_at_paragraphs() -> None:
     """No chunk has more than the size, and the last one is no scrap."""
-    text = "\n\n".join(f"Paragraph {n} " + "word " * 18 for n in range(13))
+    text = "\n\n".join(f"Paragraph {n} " + "word " * 8 for n in range(21))
     found = chunks(text, size=100)
     assert all(each.text.startswith("Paragraph") for each in found)
     sizes = [count_tokens(each.text) for each in found]
-    assert max(sizes) <= 100
-    assert min(sizes) >= 40
+    assert sizes == [70, 70, 70]
 
 
 def test_a_long_paragraph_is_cut_at_sentences() -> None:
@@ -66,6 +73,13 @@ def test_a_long_paragraph_is_cut_at_sentences() -> None:
         found = chunks(text, size=30)
         assert len(found) > 1
         assert all(each.text.endswith((".", "。")) for each in found)
+
+
+def test_a_chunk_knows_its_page() -> None:
+    """Where form feeds part pages, as in what a PDF becomes; it may go on to the next."""
+    text = "one two three\n\n\fx\n\n\f\n\nfour five six\n"
+    assert [each.section for each in chunks(text, size=4)] == ["page 1", "page 3"]
+    assert [each.section for each in chunks("# A\n" + text, size=6)] == ["A > page 1", "A > page 2"]
 
 
 def test_accents_stay_with_their_letters() -> None:

@@ -18,7 +18,7 @@ def found(text: str, form: Format = Format.MARKDOWN) -> list[tuple[int, str]]:
         ("````\n```\n# a comment\n````\n", []),
         ("    # indented code\n#hashtag\n####### seven\n", []),
         ("a | b\n--- | ---\n1 | 2\n\ntext of\nseveral lines\n---\n", []),
-        ("- item\n---\n\n> said\n---\n", []),
+        ("| a |\n---\n\n- item\n---\n\n> said\n---\n", []),
         ("---\n# comment\n\ntitle: x\n---\n# One\n", [(1, "One")]),
         ("#\n# C#  \n", [(1, ""), (1, "C")]),
         ("", []),
@@ -31,7 +31,8 @@ def test_headings_of_markdown(text: str, expected: list[tuple[int, str]]) -> Non
 
 def test_underlined_headings_are_ranked_by_first_use() -> None:
     """As reStructuredText has it: a frame makes a style of its own, and any punctuation will do."""
-    text = "=====\nGuide\n=====\n\nInstall\n=======\ntext\n\nLinux\n-----\n\nUse\n===\n\nDeep\n~~~~\n\ntoo short a line\n--\n"
+    text = "=====\nGuide\n=====\n\nInstall\n=======\ntext\n\nLinux\n-----\n\nUse\n===\n\n"
+    text += "Deep\n~~~~\n\ntoo short a line\n--\n"
     assert found(text, Format.UNDERLINED) == [(1, "Guide"), (2, "Install"), (3, "Linux"), (2, "Use"), (4, "Deep")]
 
 

@@ -15,15 +15,16 @@ from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.rows import Row
 from headrace_workers.ledger.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.pipeline.stages import STAGES
 from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Done, Held, Retry, Row, Wait
+from headrace_workers.steps.outcome import Dead, Done, Held, Retry, Wait
 from headrace_workers.worker.work import Work
 
-GENERATE, MODERATE, RUBRIC, JUDGE = STAGES
+_, GENERATE, MODERATE, RUBRIC, JUDGE = STAGES
 
 
 @dataclass

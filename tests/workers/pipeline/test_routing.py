@@ -71,12 +71,12 @@ def test_a_rubric_that_nobody_answers_goes_to_the_judge():
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     """What it does not ask for passes it at no cost; what it says goes on behind it, and not to itself again."""
     shout = Stage(name="shout", takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata)
-    pipeline = Pipeline((STAGES[0], shout, *STAGES[1:]))
+    pipeline = Pipeline((*STAGES[:2], shout, *STAGES[2:]))
     loud = generation(metadata={"loud": "yes"})
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
     assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
-    assert pipeline.roles == ("generate", "shout", "moderate", "judge")
+    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge")
 
 
 def test_a_stage_may_send_a_job_back():
@@ -99,7 +99,7 @@ def test_what_one_model_could_not_another_may():
     assert found is not None
     assert (found.queue, found.group) == ("model.b", "own|b")
     assert pipeline.elsewhere(own, "id", generation(), "model.b") is None
-    assert PIPELINE.elsewhere(STAGES[0], "id", generation(), "model.echo") is None
+    assert PIPELINE.elsewhere(STAGES[1], "id", generation(), "model.echo") is None
 
 
 def test_two_stages_of_one_name_are_refused():
@@ -122,7 +122,7 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
 def test_words_name_roles():
     """Several may be given, `all` is every one, and twice is once."""
     assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
-    assert PIPELINE.roles_of(["all"]) == {"generate", "moderate", "judge"}
+    assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge"}
 
 
 @pytest.mark.parametrize("names", [["cook"], []])
@@ -146,7 +146,8 @@ def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
-        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("model.a", Weight.MODEL, "a"),
+        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
+        ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip
 
 
@@ -158,10 +159,14 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     def build(name, value):
         return lambda: built.append(name) or value
 
-    steps = PIPELINE.steps_of(
-        {role}, "echo", {"generator": build("generator", EchoGenerator("echo")), "moderator": build("moderator", None)}
+    needs = {"generator": EchoGenerator("echo")} | dict.fromkeys(
+        ("moderator", "cache", "cache_mode", "cache_ttl", "max_wait")
     )
+    steps = PIPELINE.steps_of({role}, "echo", {name: build(name, value) for name, value in needs.items()})
     assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
-    assert built == {"generate": ["generator"], "moderate": ["moderator"], "judge": []}[role]
+    assert built == {
+        "recall": ["cache", "cache_mode", "cache_ttl", "max_wait"], "generate": ["generator"],
+        "moderate": ["moderator"], "judge": [],
+    }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", "generate"), ("model.echo", "rubric")}

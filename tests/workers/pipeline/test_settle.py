@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 import pytest
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, Topic, Usage
+from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, StageRecord, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
 from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.rows import Row
 from headrace_workers.ledger.start import Started, StepRow
 from headrace_workers.ledger.tables import NEVER, TROUBLES
 from headrace_workers.pipeline.carried import pack
@@ -20,7 +21,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, failed, settle, task_of
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Row, Wait
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Wait
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
 NOW = 1_800_000_000_000
@@ -70,7 +71,7 @@ def stub(tasks):
 
 
 # Two stages that take what `generate` and `moderate` say.
-TWICE = (*STAGES[:2], Stage(name="again", takes=(Output,), step=stub))
+TWICE = (*STAGES[1:3], Stage(name="again", takes=(Output,), step=stub))
 
 
 def result():
@@ -137,6 +138,23 @@ def test_the_record_of_a_stage_is_added_to_those_before():
     receipt = decode_value("headrace.result.v1", last.end.value)
     assert [record.stage for record in receipt.stages] == ["generate", "judge"]
     assert (receipt.total_ms, last.following, last.records) == (2_250.0, (), ())
+
+
+BOGUS = (StageRecord(stage="bogus", attempt=9, waited_ms=1, ran_ms=1, group_size=1),)
+
+
+@pytest.mark.parametrize("said", [(), BOGUS], ids=["silent", "bogus"])
+def test_no_step_tells_of_the_stages_before_it(said):
+    """Whatever it says of them: its last event, and those beside it, have those that there were."""
+    first = settled(Done(output())).records[-1].value
+    beside, passed, last = (event.model_copy(update={"stages": said}) for event in (output(), moderated(), result()))
+    way = {"payload": first, "event_type": "headrace.output.v1"}
+    done = settled(Done(passed, also=(beside,)), stage="moderate", **way)
+    ended = settled(Ended(last, also=(beside,)), stage="judge", **way)
+    for stage, records in (("moderate", done.records), ("judge", (*ended.records, ended.end))):
+        told = [decode_value(record.headers["ce_type"], record.value).stages for record in records]
+        assert [[record.stage for record in stages] for stages in told] == [["generate", stage]] * 2
+    assert decode_value("headrace.moderated.v1", done.following[0].payload).stages[0].stage == "generate"
 
 
 def test_an_events_id_is_the_same_however_often_it_is_made():
@@ -320,7 +338,7 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
     own = Stage(name="generate", takes=(type(generation()),), step=stub, weight=Weight.MODEL, model=lambda *_: "echo",
                 elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))  # fmt: skip
-    pipeline = Pipeline((own, *STAGES[1:]))
+    pipeline = Pipeline((own, *STAGES[2:]))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
     assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
     assert settled(Retry("busy", after=9.0), pipeline=pipeline) == Postponed(JOB_ID, 9_000, "busy")

@@ -8,6 +8,7 @@ from headrace_schemas import Answer, Contains, GenerationJob, Moderated, Output,
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.events import JobEvent
+from headrace_schemas.recall import Recall
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import load_policy
@@ -26,6 +27,7 @@ KNOWN = {
     "model": "small",
     "quantization": "int8",
     "usage": Usage(prompt_tokens=3, completion_tokens=4),
+    "recall": Recall(similarity=0.5, refused="numbers: 3 and 4"),
 }
 
 

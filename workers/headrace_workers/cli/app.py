@@ -6,7 +6,20 @@ from typing import Any
 import typer
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.cli import cancel, dead, doctor, models, outbox, processes, results, schema, status, submit, up
+from headrace_workers.cli import (
+    cancel,
+    dead,
+    doctor,
+    held,
+    models,
+    outbox,
+    processes,
+    results,
+    schema,
+    status,
+    submit,
+    up,
+)
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.output import say
 from headrace_workers.cli.streams import ReaderGone, finish
@@ -25,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (up, run_file, submit, results, status, cancel, dead, outbox, doctor, models, schema, processes):
+for module in (up, run_file, submit, results, status, cancel, dead, held, outbox, doctor, models, schema, processes):
     module.register(app)
 
 

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.settings import home_of
+
+if TYPE_CHECKING:
+    from headrace_workers.models.registry import Kind
 
 _QuantizationOption = Annotated[str, typer.Option("--quantization", "-q", help="int8, float32, float16, …")]
 _ElsewhereOption = Annotated[
@@ -44,14 +47,14 @@ def list_models(as_json: _JsonOption = False) -> None:
             put_json(asdict(card))
     elif cards:
         rows = [
-            (card.alias, card.quantization, f"{card.context_length:,}", show_size(card.size_bytes), card.licence,
-             card.source.split("#")[0])
+            (card.alias, card.kind, card.quantization, f"{card.context_length:,}", show_size(card.size_bytes),
+             card.licence, card.source.split("#")[0])
             for card in cards
         ]  # fmt: skip
-        columns = ("model", "quantization", "context", "size", "licence", "source")
+        columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
         console(data=True).print(table(None, columns, rows, right=("context", "size")))
     else:
-        say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable()[0]}` gets one")
+        say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one")
 
 
 def pull(
@@ -61,6 +64,8 @@ def pull(
     as_json: _JsonOption = False,
 ) -> None:
     """Get a model, verify it and convert it. Does nothing when it is there already.
+
+    all-minilm-l6-v2 is an embedder, for recall; jobs cannot name it.
 
     Example: `headrace models pull smollm2-135m-instruct`
     """
@@ -79,6 +84,8 @@ def convert(
     as_json: _JsonOption = False,
 ) -> None:
     """Convert a model of your own. A .gguf of the Llama architecture needs no torch; others need headrace[convert].
+
+    A sentence-transformers folder becomes an embedder (BERT with mean pooling), and needs no torch either.
 
     Example: `headrace models convert ./my-model --alias my-model --quantization int8`
     """
@@ -104,16 +111,26 @@ def show_size(size: int) -> str:
 
 
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:
-    """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise."""
-    from headrace_workers.models.registry import Registry
+    """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise.
+
+    An embedder is none of them, since jobs may not name it.
+    """
+    from headrace_workers.models.registry import Registry, list_cards
 
     registry = Registry(home)
     missing = [alias for alias in aliases if alias not in registry]
-    if strange := [alias for alias in missing if alias not in _pullable()]:
+    generators, embedders = _pullable("generator"), {*_pullable("embedder")}
+    if strange := [alias for alias in missing if alias not in generators]:
+        embedders |= {card.alias for card in list_cards(home) if card.kind == "embedder"}
         known = ", ".join(registry.aliases()) or "none"
+        wrong = (
+            f"{strange[0]} is an embedder: it turns texts into vectors and answers no job"
+            if strange[0] in embedders
+            else f"no model is called {strange[0]!r}"
+        )
         raise UnknownModel(
-            f"no model is called {strange[0]!r}; here are: {known}. `headrace models pull` gets "
-            f"{', '.join(_pullable())}, and `headrace models convert SOURCE` any other"
+            f"{wrong}; here are: {known}. `headrace models pull` gets {', '.join(generators)}, and `headrace models "
+            "convert SOURCE` any other"
         )
     from headrace_workers.models.pull import pull as get
 
@@ -122,10 +139,10 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
             get(alias, home, progress=show)
 
 
-def _pullable() -> list[str]:
+def _pullable(kind: "Kind") -> list[str]:
     from headrace_workers.models.pull import CATALOGUE
 
-    return list(CATALOGUE)
+    return [name for name, model in CATALOGUE.items() if model.kind == kind]
 
 
 @contextmanager

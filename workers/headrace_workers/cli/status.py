@@ -1,6 +1,7 @@
 """`headrace status`: one job with its steps, or the whole."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from headrace_workers.cli.status_views import (
     queue_rows,
     step_rows,
     trouble_lines,
+    unit_rows,
     unserved_lines,
 )
 
@@ -47,7 +49,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Show a job with its steps, attempts and times; or queues, work in flight, ages, rates and the dead.
+    """Show a job with its steps, attempts, times and what follows it; or queues, work in flight, ages, rates, the dead.
 
     Reads the ledger. With no stack running it shows the ledger that the last one left. Which queues have a worker is
     asked of Redis, and unknown when it does not answer. Exit code 1: no such job.
@@ -78,9 +80,9 @@ def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
         return
     view = _find(ledger, job_id)
     if as_json:
-        put_json(job_dict(view))
+        put_json(job_dict(view, ledger.units_of(view.job.id)))
     else:
-        console(data=True).print(draw_job(view))
+        console(data=True).print(draw_job(view, ledger.units_of(view.job.id)))
     _tell_refused(ledger, view.job.id)
 
 
@@ -100,7 +102,8 @@ def _watch(ledger: "Ledger", job_id: str | None) -> None:
 
     def draw() -> "Group":
         if job_id is not None:
-            return draw_job(_find(ledger, job_id))
+            view = _find(ledger, job_id)
+            return draw_job(view, ledger.units_of(view.job.id))
         found = ledger.overview()
         return draw_overview(found, running(), _served(found), local())
 
@@ -174,8 +177,8 @@ def _broker(stack: RunningStack | None) -> str:
     return f"{stack.broker} at {stack.kafka}" + ("" if stack.durable else " (log in memory)")
 
 
-def draw_job(view: "JobView") -> "Group":
-    """One job, as tables."""
+def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
+    """One job with its units, as tables."""
     from rich.console import Group
     from rich.text import Text
 
@@ -194,6 +197,9 @@ def draw_job(view: "JobView") -> "Group":
     )
     untold = [Text(printable(line), style="bold") for line in aside_lines(view)]
     parts: list[Any] = [head, *untold, steps]
+    if units:
+        columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
+        parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
         from headrace_workers.cli.tables import COLUMNS, row

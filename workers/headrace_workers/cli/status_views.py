@@ -1,7 +1,7 @@
 """From the ledger's answers to rows and to JSON. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +131,20 @@ def ran_ms(step: Any, now: int) -> int | None:
     return max(0, int((step.ended_at or now) - began))
 
 
-def job_dict(view: "JobView") -> dict[str, Any]:
-    """One job, for `--json`. Times as in events (RFC 3339), durations in ms."""
+def unit_rows(units: Sequence[Any]) -> list[tuple[str, ...]]:
+    """A row a unit."""
+    return [
+        (unit.stage, unit.endpoint, unit.state, str(unit.attempts), unit.id, (unit.reason or "")[:200])
+        for unit in units
+    ]
+
+
+def _unit_dict(unit: Any) -> dict[str, Any]:
+    return {name: getattr(unit, name) for name in ("id", "stage", "endpoint", "state", "attempts", "reason")}
+
+
+def job_dict(view: "JobView", units: Sequence[Any] = ()) -> dict[str, Any]:
+    """One job with its units, for `--json`. Times as in events (RFC 3339), durations in ms."""
     job = view.job
     return {
         "job_id": job.id,
@@ -159,6 +171,7 @@ def job_dict(view: "JobView") -> dict[str, Any]:
             }
             for step in view.steps
         ],
+        "units": [_unit_dict(unit) for unit in units],
         "set_aside": [aside_dict(event) for event in view.set_aside],
         "receipt": {"type": job.terminal_type, **json.loads(bytes(job.terminal))} if job.terminal else None,
     }

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.engines.hardware import Device
-from headrace_workers.models.registry import load_card, model_dir
+from headrace_workers.models.registry import list_cards, load_card, model_dir
 from headrace_workers.ports import Generator
 
 
@@ -21,6 +22,12 @@ def load_generator(
     number format. The echo has neither.
     """
     card = load_card(home, alias)
+    if card.kind != "generator":
+        generators = ", ".join(each.alias for each in list_cards(home) if each.kind == "generator") or "none"
+        raise ConfigurationError(
+            f"{alias} is an {card.kind}: it turns texts into vectors and answers no job. Name a model that answers; "
+            f"here are: {generators}"
+        )
     if card.engine == "echo":
         from headrace_workers.engines.echo import EchoGenerator
 

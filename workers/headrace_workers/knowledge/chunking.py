@@ -8,13 +8,14 @@ wherever it moves to. Pure.
 import hashlib
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from headrace_workers.knowledge.documents import Document, Format
-from headrace_workers.knowledge.outline import headings, lines
+from headrace_workers.knowledge.outline import Line, headings, lines
 
 SIZE: Final = 250  # tokens of a chunk, about
 SEPARATOR: Final = " > "
@@ -32,7 +33,8 @@ _COUNTED: Final = 32  # characters for each token: what has words, and more than
 class Chunk:
     """A stretch of a document: `text` is the document's text[span[0]:span[1]].
 
-    `section` is the headings above it, the highest first: `Guide > Install`; empty where there are none.
+    `section` is the headings above it, the highest first: `Guide > Install`; and where form feeds part
+    pages, the page that it begins on: `page 7`. Empty where there are none.
     """
 
     id: str
@@ -65,10 +67,13 @@ def chunk(document: Document, count_tokens: CountTokens, size: int = SIZE) -> li
         raise ValueError(f"chunks of {size} tokens cannot be made: the size is 1 or more")
     seen: Counter[tuple[str, str]] = Counter()
     chunks = []
-    for section, start, end in _sections(document.text, document.format):
+    page_ends = [match.start() for match in re.finditer("\f", document.text)]
+    for headed, start, end in _sections(document.text, document.format):
         pieces = list(_pieces(document.text, (start, end), document.format, count_tokens, size))
         for span in _packed(pieces, size):
             text = document.text[slice(*span)]
+            page = [f"page {bisect_left(page_ends, span[0]) + 1}"] if page_ends else []
+            section = SEPARATOR.join(filter(None, [headed, *page]))
             seen[section, text] += 1
             chunks.append(
                 Chunk(_id(document.name, section, text, seen[section, text]), document.name, section, span, text)
@@ -166,7 +171,7 @@ def _blocks(text: str, span: Span, form: Format) -> Iterator[Span]:
                 yield start, end
             start = -1
         elif not line.blank:
-            start = line.start if start < 0 else start
+            start = _begin(line) if start < 0 else start
             end = line.start + len(line.text.rstrip())
     if start >= 0:
         yield start, end
@@ -175,7 +180,12 @@ def _blocks(text: str, span: Span, form: Format) -> Iterator[Span]:
 def _lines(text: str, span: Span) -> Iterator[Span]:
     for line in lines(text, *span, fences=False):
         if not line.blank:
-            yield line.start, line.start + len(line.text.rstrip())
+            yield _begin(line), line.start + len(line.text.rstrip())
+
+
+def _begin(line: Line) -> int:
+    """Where the line begins, behind the form feed that parts it from the page before; its indentation is part of it."""
+    return line.end - len(line.text.lstrip("\f"))
 
 
 def _sentences(text: str, span: Span) -> Iterator[Span]:

@@ -110,7 +110,7 @@ class Segment:
 
     def without(self, owners: Iterable[int]) -> Self:
         """The segment without the chunks of these documents; itself where it holds none."""
-        gone = np.isin(self.owners, np.fromiter(owners, np.int64)) & self.alive
+        gone = np.isin(self.owners, np.fromiter(owners, np.int64))
         return replace(self, alive=self.alive & ~gone) if gone.any() else self
 
     def postings(self, keys: NDArray[np.uint64]) -> list[tuple[NDArray[np.int32], NDArray[np.uint16]]]:

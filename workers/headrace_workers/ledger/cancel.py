@@ -59,7 +59,13 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
     _let_go(connection, list(granted), now)
     # Only now, when nobody can say anything about these jobs any more: records are published in the order in which
     # they were written, whichever transaction ends first.
-    end(connection, "cancelled", list(granted.items()), now, dict.fromkeys(granted, Alive(awaited=True, unit=False)))
+    end(
+        connection,
+        "cancelled",
+        list(granted.items()),
+        now,
+        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True)),
+    )
     return outcomes
 
 

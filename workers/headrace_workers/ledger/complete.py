@@ -21,9 +21,9 @@ from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing
-from headrace_workers.ledger.rows import Row
+from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.sizing import next_budget
-from headrace_workers.ledger.steps import NewStep, parked_state
+from headrace_workers.ledger.steps import NewStep, parked_state, ready_at_latest
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
 
 
@@ -38,7 +38,7 @@ class Advanced:
     job_id: str
     records: tuple[Outgoing, ...] = ()
     following: tuple[NewStep, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Written, ...] = ()
     end: Outgoing | None = None
     over: bool = False
     event: object = field(default=None, compare=False, repr=False)
@@ -57,11 +57,14 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it."""
+    """No attempt: ready again when the job `waits_for` has ended, after `longest_ms` at the latest, or, without one,
+    when someone releases it.
+    """
 
     job_id: str
     reason: str
     waits_for: str | None = None
+    longest_ms: int | None = None
 
 
 Settled = Advanced | Postponed | Parked | Burial
@@ -176,7 +179,8 @@ def _advance(
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
-    _write_rows(connection, [row for item in done for row in item.rows])
+    for row in (row for item in done for row in item.rows):
+        row.write(connection)
     said = [record for item in done for record in item.records]
     end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive, said)
     return {item.job_id: item for item in done}
@@ -211,7 +215,7 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
                     "claim": claim_id,
                     "job": item.job_id,
                     "how": parked_state(item.waits_for),
-                    "since": now,
+                    "since": ready_at_latest(now, item.waits_for, item.longest_ms),
                     "why": item.reason[:2_000],
                     "whom": item.waits_for,
                 }
@@ -221,11 +225,6 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
         waited_for = [item.waits_for for item in parked if item.waits_for is not None]
         wake(connection, ended(connection, waited_for))
     return len(parked)
-
-
-def _write_rows(connection: Connection, rows: list[Row]) -> None:
-    for row in rows:
-        connection.execute(insert(connection, row.table).values(dict(row.values)).on_conflict_do_nothing())
 
 
 def _bury(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
-from headrace_workers.ledger.tables import IS_PARKED, JOBS, STEPS
+from headrace_workers.ledger.tables import ENTRIES, IS_PARKED, IS_PENDING, JOBS, STEPS
 
 _END_JOB = (
     update(JOBS)
@@ -24,10 +24,13 @@ _END_JOB = (
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """What a job's end depends on: whether a step waits for it, and whether it is a unit: nobody hears of its end."""
+    """What a job's end depends on: whether a step waits for it, whether it is a unit (nobody hears of its end), and
+    whether it makes an answer that others would be given.
+    """
 
     awaited: bool
     unit: bool
+    makes: bool
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
@@ -38,7 +41,7 @@ def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
     if not job_ids:
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {job_id: Alive(awaited, unit) for job_id, awaited, unit in rows}
+    return {job_id: Alive(awaited, unit, makes) for job_id, awaited, unit, makes in rows}
 
 
 def end(
@@ -50,7 +53,8 @@ def end(
     before: Sequence[Outgoing] = (),
 ) -> None:
     """End these jobs, which `active` found alive: write and publish the one terminal record of each, and wake the
-    steps that wait for them. Units have no such record. The records `before` are published before those.
+    steps that wait for them. Units have no such record. An answer that is still pending comes no more. The records
+    `before` are published before those.
     """
     terminals = [(job_id, None if alive[job_id].unit else record) for job_id, record in terminals]
     put(connection, [*before, *(record for _, record in terminals if record is not None)])
@@ -70,6 +74,7 @@ def end(
             for job_id, record in terminals
         ],
     )
+    _withdraw(connection, [job_id for job_id, _ in terminals if alive[job_id].makes])
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
 
 
@@ -102,12 +107,18 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     ).rowcount
 
 
+def _withdraw(connection: Connection, job_ids: Sequence[str]) -> None:
+    if job_ids:
+        connection.execute(delete(ENTRIES).where(IS_PENDING, among(connection, ENTRIES.c.job_id, job_ids)))
+
+
 @lru_cache
 def _active(dialect: str) -> Select[Any]:
     jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
+    makes = select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
     query = (
-        select(JOBS.c.id, awaited.label("awaited"), JOBS.c.subject.is_not(None).label("unit"))
+        select(JOBS.c.id, awaited.label("awaited"), JOBS.c.subject.is_not(None).label("unit"), makes.label("makes"))
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)
     )

@@ -14,11 +14,13 @@ from sqlalchemy import Engine, Row, select
 from headrace_schemas import Topic
 from headrace_workers.ledger import (
     cancel,
+    changes,
     claim,
     complete,
     counts,
     dead,
     duties,
+    entries,
     hand_out,
     held,
     ingest,
@@ -178,6 +180,8 @@ class Ledger:
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
         with writing(self._engine) as tx:
+            entries.expire(tx)
+        with writing(self._engine) as tx:
             promoted = recover.promote(tx)
         with writing(self._engine) as tx:
             promoted += recover.wake_missed(tx)
@@ -223,6 +227,38 @@ class Ledger:
         """A worker could not complete these steps, but lives: their crashes are forgotten."""
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
+
+    # -- answers that may be given again
+
+    def exact(self, keys: Collection[str]) -> dict[str, entries.Entry]:
+        """The answers to these very requests that may be served, by key."""
+        with reading(self._engine) as tx:
+            return entries.exact(tx, keys)
+
+    def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
+        """Those of these answers that may still be served, by id."""
+        with reading(self._engine) as tx:
+            return entries.living(tx, entry_ids)
+
+    def lead(self, wanted: Sequence[entries.NewEntry]) -> dict[str, entries.Leader]:
+        """Who makes the answer to each of these requests, by key: the first that asks does."""
+        with writing(self._engine) as tx:
+            return entries.lead(tx, wanted)
+
+    def changed(self, after: changes.Position, limit: int) -> list[changes.Change]:
+        """What changed of answers since then, in order."""
+        with reading(self._engine) as tx:
+            return changes.follow(tx, after, limit)
+
+    def horizon(self) -> changes.Position:
+        """Whatever is read from now on holds all changes up to this position."""
+        with reading(self._engine) as tx:
+            return changes.horizon(tx)
+
+    def answers(self, after: int, limit: int) -> list[Any]:
+        """Answers that likeness may find, in the order of their ids: id, scope, question, vector."""
+        with reading(self._engine) as tx:
+            return entries.snapshot(tx, after, limit)
 
     # -- people and clients
 
@@ -290,6 +326,11 @@ class Ledger:
         """One job with its steps."""
         with reading(self._engine) as tx:
             return lookup.job(tx, job_id)
+
+    def units_of(self, job_id: str, limit: int = 100) -> list[Row[Any]]:
+        """What follows the events of a job, oldest first: id, stage, endpoint, state, attempts, reason."""
+        with reading(self._engine) as tx:
+            return lookup.units_of(tx, job_id, limit)
 
     def correlated(self, correlationid: str, limit: int) -> list[str]:
         """The ids of the jobs that carry a correlation id, newest first."""

@@ -39,6 +39,17 @@ def job(connection: Connection, job_id: str) -> JobView | None:
     return JobView(row, tuple(steps), clock(connection), tuple(aside(connection, 100, job_id)))
 
 
+def units_of(connection: Connection, subject: str, limit: int) -> list[Row[Any]]:
+    """What follows the events of a job, oldest first: id, stage, endpoint, state, attempts, and the last reason."""
+    query = (
+        select(JOBS.c.id, STEPS.c.stage, JOBS.c.endpoint, STEPS.c.state, STEPS.c.attempts, STEPS.c.reason)
+        .join(STEPS, STEPS.c.job_id == JOBS.c.id)
+        .where(JOBS.c.subject == subject)
+        .order_by(JOBS.c.accepted_at, STEPS.c.stage, JOBS.c.endpoint)
+    )
+    return [*connection.execute(query.limit(limit))]
+
+
 def jobs_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
     """Kind and content of those of these jobs that are known."""
     query = select(JOBS.c.id, JOBS.c.kind, JOBS.c.payload).where(among(connection, JOBS.c.id, job_ids))

@@ -14,7 +14,7 @@ from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.ends import active, wake
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
-from headrace_workers.ledger.tables import CLAIMS, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.ledger.tables import CLAIMS, ENTRIES, IS_LIVE, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
 _MANY = 10_000  # of what costs little
@@ -41,7 +41,9 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a lease has run out; and whether a delay, a deadline, or what a step waits for, has ended."""
+    """Whether a lease has run out; and whether a delay, a deadline, what a step waits for, or the time of an answer
+    that may be given again, has ended.
+    """
 
     leases: bool
     steps: bool
@@ -53,7 +55,9 @@ _DUE = select(
     select(CLAIMS.c.id).where(CLAIMS.c.lease_until < _NOW).exists().label("leases"),
     or_(
         select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.ready_at <= _NOW).exists(),
         select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
+        select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < _NOW).exists(),
         select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, JOBS.c.ended_at.is_not(None)).exists(),
     ).label("steps"),
 )
@@ -83,10 +87,13 @@ def promote(connection: Connection) -> int:
 
 
 def wake_missed(connection: Connection) -> int:
-    """Make the steps ready that wait for a job which has ended: it did so while they began to wait."""
+    """Make the steps ready that wait for a job which has ended: it did so while they began to wait. And those that
+    have waited for as long as they said.
+    """
     query = select(STEPS.c.waits_for).join(JOBS, JOBS.c.id == STEPS.c.waits_for)
     missed = connection.execute(query.where(IS_PARKED, JOBS.c.ended_at.is_not(None)).limit(_MANY)).scalars()
-    return wake(connection, sorted(set(missed)))
+    late = select(STEPS.c.waits_for).where(IS_PARKED, STEPS.c.ready_at <= now_ms()).limit(_MANY)
+    return wake(connection, sorted({*missed, *connection.execute(late).scalars()}))
 
 
 def reap(connection: Connection, max_crashes: int) -> Reaped:

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, InvalidRecord
-from headrace_schemas.codec import decode_value
+from headrace_schemas.codec import decode_job
 from headrace_workers.ledger.database import among
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
@@ -112,7 +112,7 @@ def _says_the_same(row: Any, said: Said) -> bool:
     if row.kind == "unknown":
         return bool(row.tenant == said.tenant)
     try:
-        before, now = (decode_value(f"headrace.job.{row.kind}.v1", value) for value in (row.payload, said.value))
+        before, now = (decode_job(row.kind, value) for value in (row.payload, said.value))
     except InvalidRecord:
         return False
     return bool(_timeless(before) == _timeless(now))

@@ -3,19 +3,22 @@
 from dataclasses import dataclass
 from typing import Any
 
+from headrace_workers.ledger.tables import NEVER
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
     """What came of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
 
-    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, or
-    until someone releases it.
+    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, for
+    `longest_ms` at most, or until someone releases it.
     """
 
     began_at: int  # ms by the ledger's clock
     delay_ms: int | None = None
     reason: str | None = None
     waits_for: str | None = None
+    longest_ms: int | None = None
 
     @property
     def state(self) -> str:
@@ -30,6 +33,13 @@ class Tried:
 def parked_state(waits_for: str | None) -> str:
     """The state of a step that waits for another job's end, or for a person."""
     return "held" if waits_for is None else "parked"
+
+
+def ready_at_latest(now: int, waits_for: str | None, longest_ms: int | None) -> int:
+    """When a step that is parked is ready again whatever happens; of one that is held, since when it is."""
+    if waits_for is None:
+        return now
+    return NEVER if longest_ms is None else now + longest_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,11 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
     if tried is None:
         state, ready_at = ("ready" if claim_id is None else "leased"), now
     else:
-        state, ready_at = tried.state, tried.began_at if tried.delay_ms is None else now + tried.delay_ms
+        state = tried.state
+        if tried.delay_ms is not None:
+            ready_at = now + tried.delay_ms
+        else:
+            ready_at = ready_at_latest(tried.began_at, tried.waits_for, tried.longest_ms)
     done = state == "done"
     return {
         "job_id": step.job_id,

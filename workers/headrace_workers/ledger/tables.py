@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -44,6 +45,8 @@ IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
 IS_HELD: Final = text("steps.state = 'held'")
+IS_PENDING: Final = text("entries.state = 'pending'")
+IS_LIVE: Final = text("entries.state = 'live'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
@@ -55,6 +58,8 @@ _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
 _PARKED = text("state = 'parked'")
 _HELD = text("state = 'held'")
+_PENDING = text("state = 'pending'")
+_LIVE_ENTRY = text("state = 'live'")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
@@ -114,7 +119,8 @@ STEPS: Final = Table(
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
-    Column("ready_at", BigInteger, nullable=False),  # when it became, or will become, ready
+    # When it became, or will become, ready; of one that is parked, at the latest.
+    Column("ready_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("claim_id", BigInteger),
@@ -137,6 +143,7 @@ STEPS: Final = Table(
     Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
     Index("steps_held", "ready_at", postgresql_where=_HELD, sqlite_where=_HELD),
     Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
+    Index("steps_parked_until", "ready_at", postgresql_where=_PARKED, sqlite_where=_PARKED),
     Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),
     Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
 )  # fmt: skip
@@ -206,6 +213,71 @@ DEAD_LETTERS: Final = Table(
     Index("dead_letters_died", "died_at"),
     Index("dead_letters_job", "job_id"),
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
+)
+
+# Answers that may be given again. One is pending while its job makes it, live once moderation has allowed it, and dead
+# once it was replaced, recalled or has become too old. Each change has a row in `changes`.
+ENTRIES: Final = Table(
+    "entries",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("scope", String(64), nullable=False),  # what must be the same, the question apart: see recall/scope.py
+    Column("key", String(64), nullable=False),  # of the whole request
+    Column("tenant", String(64), nullable=False),
+    Column("state", String(8), nullable=False),  # pending | live | dead
+    Column("job_id", String(36), nullable=False),  # whose answer it is
+    Column("lane", SmallInteger, nullable=False),  # of that job
+    Column("question", Text),  # absent where only the very same request may be served
+    Column("vector", LargeBinary),  # of the question, float32
+    Column("answer", LargeBinary),  # JSON of an Answer, once live
+    Column("saved_ms", Float, nullable=False, server_default=text("0")),  # a model's time for it
+    Column("made_at", BigInteger, nullable=False),  # pending since, then live since
+    Column("expires_at", BigInteger, nullable=False),
+    Column("died_at", BigInteger),
+    Column("reason", Text),  # why it died
+    Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
+    Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_job", "job_id"),
+    Index(
+        "entries_died",
+        "died_at",
+        postgresql_where=text("died_at IS NOT NULL"),
+        sqlite_where=text("died_at IS NOT NULL"),
+    ),
+    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
+)
+
+# That an entry changed: workers follow these, and read what it is now. See changes.py for their order.
+CHANGES: Final = Table(
+    "changes",
+    METADATA,
+    Column("number", _Serial, primary_key=True, autoincrement=True),
+    Column("xact", BigInteger, nullable=False),  # the transaction that wrote it; 0 on SQLite, which has one at a time
+    Column("entry_id", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("changes_order", "xact", "number"),
+    sqlite_autoincrement=True,
+)
+
+# Which job was served which entry: an answer that was wrong is found wherever it went.
+SERVES: Final = Table(
+    "serves",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("job_id", String(36), nullable=False),
+    Column("entry_id", BigInteger, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("scope", String(64), nullable=False),
+    Column("tier", String(12), nullable=False),  # exact | coalesced | semantic
+    Column("similarity", Float),
+    Column("first_job", String(36), nullable=False),
+    Column("saved_tokens", Integer, nullable=False),
+    Column("saved_ms", Float, nullable=False),
+    Column("served_at", BigInteger, nullable=False),
+    Index("serves_job", "job_id"),
+    Index("serves_entry", "entry_id"),
+    Index("serves_at", "served_at"),
 )
 
 # Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.

@@ -1,4 +1,7 @@
-"""Any causal language model that CTranslate2 knows, from a Transformers folder, a GGUF file or the model hub."""
+"""Any causal language model that CTranslate2 knows, from a Transformers folder, a GGUF file or the model hub.
+
+A sentence-transformers folder becomes an embedder instead, and needs no torch.
+"""
 
 import importlib.util
 import json
@@ -8,7 +11,8 @@ from typing import Any, Final
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.models.gguf_llama import convert_gguf
 from headrace_workers.models.quantization import DEFAULT, check_quantization
-from headrace_workers.models.registry import ModelCard, model_dir, write_card
+from headrace_workers.models.registry import Kind, ModelCard, model_dir, write_card
+from headrace_workers.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
 from headrace_workers.models.staging import copy_present, folder_size, sha256_of, staged_model
 
 # What serving reads beside the weights; a newer Transformers writes the chat template into a file of its own.
@@ -23,14 +27,15 @@ def convert(
     """Convert `source` into `<home>/models/<alias>`, in place of what is there.
 
     A path that ends in `.gguf` is read directly; a folder, or else the id of a model on the hub (`owner/name`, needs a
-    network), goes through Transformers and needs the extra `convert`. ConfigurationError and Unavailable say what
-    is missing.
+    network), goes through Transformers and needs the extra `convert`. A sentence-transformers folder is read directly
+    and becomes an embedder. ConfigurationError and Unavailable say what is missing.
     """
     check_quantization(quantization, for_elsewhere=for_elsewhere)
     model_dir(home, alias)  # refuses a bad alias before minutes of work
     path = Path(source).expanduser()
     if not path.exists() and (path.suffix == ".gguf" or source.startswith(("/", ".", "~"))):
         raise ConfigurationError(f"{source} does not exist: give a Transformers folder, a .gguf file or a hub id")
+    kind: Kind = "generator"
     with staged_model(home, alias) as draft:
         if path.is_file():
             facts = convert_gguf(path, draft, quantization)
@@ -39,8 +44,12 @@ def convert(
         else:
             folder = path if path.is_dir() else _fetch(source)
             origin = f"folder:{path.name}" if path.is_dir() else f"hub:{source}@{folder.name}"
-            _through_transformers(folder, draft, quantization)
-            licence, context_length = _licence(folder), _context_length(folder)
+            licence = _licence(folder)
+            if is_sentence_encoder(folder):
+                kind, context_length = "embedder", convert_sentence_encoder(folder, draft, quantization).max_tokens
+            else:
+                _through_transformers(folder, draft, quantization)
+                context_length = _context_length(folder)
         card = ModelCard(
             alias=alias,
             engine="ctranslate2",
@@ -50,6 +59,7 @@ def convert(
             quantization=quantization,
             size_bytes=folder_size(draft),
             context_length=context_length,
+            kind=kind,
         )
         write_card(draft, card)
     return card

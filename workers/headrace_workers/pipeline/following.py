@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 
-from headrace_schemas.codec import decode_value
+from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.ledger import Ledger
@@ -12,7 +12,7 @@ from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.units import NewUnit
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
-from headrace_workers.steps.task import Job, decode_job
+from headrace_workers.steps.task import Job
 
 _UNITS = uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11")
 _USUAL_RANK = 4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headrace_schemas import Category, Result, StageRecord, Topic
-from headrace_schemas.codec import decode_value
+from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
 from headrace_workers.identity import said_id
@@ -20,7 +20,7 @@ from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unp
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
-from headrace_workers.steps.task import Task, Unit, decode_job
+from headrace_workers.steps.task import Task, Unit
 
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
@@ -89,10 +89,17 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Retry():
             return _retry(started, row, task, outcome, conditions)
         case Wait() | Held():
-            return Parked(row.job_id, outcome.reason, outcome.job_id if isinstance(outcome, Wait) else None)
+            return _parked(row, outcome)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
     raise AssertionError(outcome)
+
+
+def _parked(row: StepRow, outcome: Wait | Held) -> Parked:
+    if isinstance(outcome, Held):
+        return Parked(row.job_id, outcome.reason)
+    longest_ms = None if outcome.at_most is None else int(outcome.at_most * 1000)
+    return Parked(row.job_id, outcome.reason, outcome.job_id, longest_ms)
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:

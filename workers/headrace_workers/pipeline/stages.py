@@ -4,15 +4,18 @@ routing, what a worker builds.
 To add a stage: write its step in `steps/`, and add its value here.
 """
 
+from functools import partial
 from typing import Final
 
 from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+from headrace_schemas.recall import CacheMode
 from headrace_workers.pipeline.grouping import sampling_group
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.task import Job
+from headrace_workers.steps.recall import mode_of, recall
+from headrace_workers.steps.task import Job, StepEvent
 
 
 def _own_model(job: Job, _judge: str | None) -> str | None:
@@ -34,11 +37,34 @@ def judge_model(job: Job, judge: str | None) -> str | None:
     return next(iter(job.rubric_models), None) or judge or _own_model(job, judge)
 
 
-STAGES: Final = (
-    Stage(
-        name="generate", takes=(GenerationJob,), step=generate, weight=Weight.MODEL, model=_own_model, group=_sampling
-    ),
-    Stage(name="moderate", takes=(Output,), step=moderate, needs=("moderator",)),
-    Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
-    Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
-)
+def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
+    return mode_of(job, default) is not CacheMode.OFF
+
+
+def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
+    """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
+    return (
+        # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
+        Stage(
+            name="recall",
+            takes=(GenerationJob,),
+            step=recall,
+            weight=Weight.IO,
+            when=partial(_asks_recall, cache),
+            needs=("cache", "cache_mode", "cache_ttl", "max_wait"),
+        ),
+        Stage(
+            name="generate",
+            takes=(GenerationJob,),
+            step=generate,
+            weight=Weight.MODEL,
+            model=_own_model,
+            group=_sampling,
+        ),
+        Stage(name="moderate", takes=(Output,), step=moderate, needs=("moderator",)),
+        Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
+        Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
+    )
+
+
+STAGES: Final = stages_of()

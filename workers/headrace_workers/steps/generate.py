@@ -6,6 +6,7 @@ from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Out
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
+from headrace_workers.steps.recall import recalled
 from headrace_workers.steps.task import Task
 
 
@@ -16,18 +17,18 @@ def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
     completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, job), completion in zip(jobs, completions, strict=True):
-        outcomes[place] = _outcome(tasks[place].job_id, job.tenant, completion, generator)
+        outcomes[place] = _outcome(tasks[place], job.tenant, completion, generator)
     return outcomes
 
 
-def _outcome(job_id: str, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
+def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
     if isinstance(completion, HeadraceError):
         return outcome_of(completion)
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
     return Done(
         Output(
-            job_id=job_id,
+            job_id=task.job_id,
             tenant=tenant,
             answer=Answer(
                 text=text[:MAX_TEXT],
@@ -35,6 +36,7 @@ def _outcome(job_id: str, tenant: str, completion: Completion | HeadraceError, g
                 model=generator.alias,
                 quantization=generator.quantization,
                 usage=Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
+                recall=recalled(task.context),
             ),
         )
     )

@@ -51,7 +51,7 @@ def _outcome(task: Task, scored: Scored) -> Outcome:
 
 
 def _result(task: Task, verdict: JudgeVerdict) -> Result:
-    """The receipt, but for its total time, which the runner knows."""
+    """The receipt, but for what the runner knows: the stages on the way, and the total time."""
     if not isinstance(task.event, Moderated):
         return Result(
             job_id=task.job_id,
@@ -67,7 +67,6 @@ def _result(task: Task, verdict: JudgeVerdict) -> Result:
     return Result(
         job_id=task.job_id,
         tenant=task.job.tenant,
-        stages=event.stages,
         status="blocked" if event.answer.text is None else "completed",
         kind="generation",
         idempotency_key=task.job.idempotency_key,

@@ -7,7 +7,7 @@ from typing import Any
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.events import JobEvent
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.rows import Row
+from headrace_workers.ledger.rows import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Done:
     event: JobEvent | None = None
     also: tuple[JobEvent, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Written, ...] = ()
     to: str | None = None
 
 
@@ -32,7 +32,7 @@ class Ended:
 
     event: JobEvent
     also: tuple[JobEvent, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Written, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The step is run again when that job has ended, whatever became of it. Costs no attempt, lease or slot."""
+    """The step is run again when that job has ended, whatever became of it, and after `at_most` seconds in any case.
+
+    Costs no attempt, lease or slot.
+    """
 
     job_id: str
     reason: str
+    at_most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

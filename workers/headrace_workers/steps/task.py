@@ -6,17 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
-from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import Event
 from headrace_schemas.events import StageRecord
 
 Job = GenerationJob | EvaluationJob
 StepEvent = Job | Output | Moderated
-
-
-def decode_job(kind: str, payload: bytes) -> Job:
-    """A job as the ledger keeps it. InvalidRecord when this version cannot read it."""
-    return decode_value(f"headrace.job.{kind}.v1", payload)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,8 @@ def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
             )
         case Postponed(_, delay_ms, reason):
             return replace(before, following=_tried(before, stage, Tried(now, delay_ms, reason)))
-        case Parked(_, reason, waits_for):
-            return replace(before, following=_tried(before, stage, Tried(now, None, reason, waits_for)))
+        case Parked(_, reason, waits_for, longest_ms):
+            return replace(before, following=_tried(before, stage, Tried(now, None, reason, waits_for, longest_ms)))
         case Burial() if item.stage == stage:  # what buries it writes its end
             return replace(before, following=_tried(before, stage, Tried(now, 0)))
     return before

@@ -1,0 +1,26 @@
+"""How good a ranking is, by what is known to be right: nDCG and recall of its beginning. Pure.
+
+Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (2002), with a gain of 1 for what is right.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+
+
+def ndcg(ranking: Sequence[str], right: Collection[str], k: int = 10) -> float:
+    """From 0 to 1: what is right counts the more the earlier it comes; a repetition counts nothing."""
+    if not right:
+        raise ValueError("nothing is right: such a question measures nothing")
+    gained = sum(1.0 / math.log2(place + 2) for place, each in enumerate(_once(ranking)[:k]) if each in right)
+    return gained / sum(1.0 / math.log2(place + 2) for place in range(min(k, len(set(right)))))
+
+
+def recall(ranking: Sequence[str], right: Collection[str], k: int = 10) -> float:
+    """The share of what is right that is among the first k."""
+    if not right:
+        raise ValueError("nothing is right: such a question measures nothing")
+    return len(set(_once(ranking)[:k]) & set(right)) / len(set(right))
+
+
+def _once(ranking: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(ranking))

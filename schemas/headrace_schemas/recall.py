@@ -1,0 +1,48 @@
+"""What a job says of answers that were given before, and what its receipt says came of it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from headrace_schemas.limits import INTEGRAL, ShortText
+from headrace_schemas.model import OutgoingValue
+
+SECONDS_OF_A_YEAR = 366 * 86_400.0
+
+
+class CacheMode(StrEnum):
+    """Which earlier answers are good enough: none, those to the very same request, or those to the same question in
+    other words, too.
+    """
+
+    OFF = "off"
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
+class CacheTier(StrEnum):
+    """Where an answer came from: a model, an earlier answer to the same request, one that was being made at that
+    moment, or one to the same question in other words.
+    """
+
+    NONE = "none"
+    EXACT = "exact"
+    COALESCED = "coalesced"
+    SEMANTIC = "semantic"
+
+
+class Recall(OutgoingValue):
+    """What looking up came to, for a job that asked for it.
+
+    Of an answer that was served: its age (s), the job that it was made for, and what was saved. Of one that was not:
+    the nearest question's similarity, and why that was refused.
+    """
+
+    tier: CacheTier = CacheTier.NONE
+    similarity: Annotated[float | None, Field(ge=-1, le=1, description="Cosine to the nearest known question.")] = None
+    refused: Annotated[ShortText | None, Field(description="Why the nearest known question was not the same.")] = None
+    age: Annotated[float | None, Field(ge=0, description="Seconds since the answer was made.")] = None
+    first_job: Annotated[str | None, Field(min_length=36, max_length=36, description="Whom it was made for.")] = None
+    saved_tokens: Annotated[int, Field(ge=0), INTEGRAL] = 0
+    saved_ms: Annotated[float, Field(ge=0, description="Of a model's time, as the group took that made it.")] = 0.0

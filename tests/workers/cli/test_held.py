@@ -1,0 +1,81 @@
+"""What waits for a person, as the command line tells it."""
+
+import json
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.bridge.records import evaluation
+from tests.workers.cli.conftest import Call
+from tests.workers.ledger_jobs import take_in
+
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import RELEASED, STEPS
+
+REASON = "does it name [a customer]?"
+
+
+@pytest.fixture
+def held(ledger: Ledger) -> list[str]:
+    """Three jobs that are held, longest first, and one that is not."""
+    jobs = take_in(ledger, [evaluation(input=f"{n}") for n in range(4)])
+    with writing(ledger.engine) as tx:
+        for n, job in enumerate(jobs[:3]):
+            values = {"state": "held", "ready_at": 1_000 * (n + 1), "reason": REASON}
+            tx.execute(update(STEPS).where(STEPS.c.job_id == job).values(**values))
+    return jobs
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    """The state of each step, by job."""
+    return {row.job_id: row.state for row in ledger.read(select(STEPS.c.job_id, STEPS.c.state))}
+
+
+def test_what_is_held_is_listed(call: Call, held: list[str]):
+    """Longest first, with what is asked; a part of it says that it is one."""
+    code, out, said = call("held", "list", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (code, said) == (0, "")
+    assert [row["job_id"] for row in rows] == held[:3]
+    assert rows[0] == {
+        "job_id": held[0], "tenant": "default", "stage": "judge", "since": "1970-01-01T00:00:01.000Z", "reason": REASON,
+    }  # fmt: skip
+    _, out, said = call("held", "list", "-n", "2")
+    assert [job in out for job in held] == [True, True, False, False]
+    assert said == "only the 2 that wait longest are shown: --limit shows more\n"
+    assert "[a" in out  # no markup
+    _, out, said = call("held", "list", "-n", "3")
+    assert (held[2] in out, said) == (True, "")
+
+
+def test_nothing_is_held(call: Call, ledger: Ledger):
+    """That is no error."""
+    assert call("held", "list") == (0, "", "nothing is held\n")
+    assert call("held", "list", "--json")[:2] == (0, "")
+
+
+def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
+    """Their steps know it; whoever names one that is not held is told."""
+    assert call("held", "release", held[0]) == (0, "", "1 released\n")
+    assert states(ledger)[held[0]] == "ready"
+    assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[0])) == [(RELEASED,)]
+    code, out, said = call("held", "release", held[1], held[2], held[1], held[3], "--json")
+    assert (code, out) == (1, '{"released": 2}\n')
+    assert said == f"{held[3]}: nothing of it is held; `headrace held list` shows what is\n2 released\n"
+    assert set(states(ledger).values()) == {"ready"}
+    assert call("held", "release", "unheard-of")[0] == 1
+    assert call("held", "release")[0] == 2
+
+
+def test_what_is_withheld_is_dead_with_the_reason(call: Call, ledger: Ledger, held: list[str]):
+    """A reason must be given."""
+    assert call("held", "withhold", held[0])[0] == 2
+    assert call("held", "withhold", held[0], "--reason", " ")[0] == 2
+    assert states(ledger)[held[0]] == "held"
+    assert call("held", "withhold", held[0], held[1], held[0], "--reason", "it does") == (0, "", "2 withheld\n")
+    assert {letter.reason for letter in ledger.dead(DeadFilter())} == {"withheld: it does"}
+    assert [states(ledger)[job] for job in held] == ["dead", "dead", "held", "ready"]
+    code, out, said = call("held", "withhold", held[2], held[3], "--reason", "it does", "--json")
+    assert (code, out) == (1, '{"withheld": 1}\n')
+    assert f"{held[3]}: nothing of it is held" in said

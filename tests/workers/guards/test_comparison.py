@@ -1,0 +1,34 @@
+"""The guard of comparison."""
+
+import pytest
+
+from headrace_workers.guards.comparison import Comparison
+from headrace_workers.guards.profile import profile
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Is it more useful?", "Is it less useful?"),
+        ("Is Ann older than Bob?", "Is Bob older than Ann?"),
+        ("The most useful one", "The least useful one"),
+        ("The best one", "The worst one"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses another direction or side, whichever was cached, and says why."""
+    assert Comparison().refuse(profile(asked), profile(cached))
+    assert Comparison().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Is Ann older than Bob?", "Tell me if Ann is older than Bob"),
+        ("The best one", "Which is the best one?"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes the same comparison."""
+    assert Comparison().refuse(profile(asked), profile(cached)) is None
+    assert Comparison().refuse(profile(cached), profile(asked)) is None

@@ -1,0 +1,38 @@
+"""The guard of directions."""
+
+import pytest
+
+from headrace_workers.guards.directions import Directions
+from headrace_workers.guards.profile import profile
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Flights from Rome", "Flights to Rome"),
+        ("The office above the bank", "The office below the bank"),
+        ("Talk about Ann", "Talk to Ann"),
+        ("Books by Twain", "Books about Twain"),
+        ("Walk into the shop", "Walk out of the shop"),
+        ("Sit behind the tree", "Sit near the tree"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses another direction, whichever was cached, and says why."""
+    assert Directions().refuse(profile(asked), profile(cached))
+    assert Directions().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Weather in Rome", "Weather for Rome"),
+        ("Rome weather", "Weather in Rome"),
+        ("Flights from Rome to Oslo", "Flights to Oslo from Rome"),
+        ("between Ann and Bob", "between Bob and Ann"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes the same direction."""
+    assert Directions().refuse(profile(asked), profile(cached)) is None
+    assert Directions().refuse(profile(cached), profile(asked)) is None

@@ -1,0 +1,37 @@
+"""The guard of manner."""
+
+import pytest
+
+from headrace_workers.guards.manner import Manner
+from headrace_workers.guards.profile import profile
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Who is the president?", "Who was the president?"),
+        ("Can I go?", "Should I go?"),
+        ("What is my name?", "What is your name?"),
+        ("Is his car red?", "Is her car red?"),
+        ("Will it rain?", "Did it rain?"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses another time, duty or person, whichever was cached, and says why."""
+    assert Manner().refuse(profile(asked), profile(cached))
+    assert Manner().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("How do I open it?", "How can you open it?"),
+        ("Who is the author of it?", "Who was it written by?"),
+        ("Can I go?", "May I go?"),
+        ("Who is it?", "Tell me who it is"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes what both may say."""
+    assert Manner().refuse(profile(asked), profile(cached)) is None
+    assert Manner().refuse(profile(cached), profile(asked)) is None

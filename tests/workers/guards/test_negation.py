@@ -1,0 +1,42 @@
+"""The guard of negation."""
+
+import pytest
+
+from headrace_workers.guards.negation import Negation
+from headrace_workers.guards.profile import profile
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Is it safe?", "Is it not safe?"),
+        ("Is it safe?", "Is it unsafe?"),
+        ("Why does it start?", "Why doesn't it start?"),
+        ("Travel with a visa", "Travel without a visa"),
+        ("A refundable ticket", "A non-refundable ticket"),
+        ("Do cats swim?", "Do cats never swim?"),
+        ("It is possible", "It is impossible"),
+        ("Connect it", "Disconnect it"),
+        ("Tea with sugar", "Sugarless tea"),
+        ("I can go", "I can't go"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses a denial on one side, whichever was cached, and says why."""
+    assert Negation().refuse(profile(asked), profile(cached))
+    assert Negation().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Is it unsafe?", "Is it not safe?"),
+        ("Why isn't it open?", "Why is it not open?"),
+        ("It cannot start", "It can not start"),
+        ("I am unable to go", "I can't go"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes denials on both sides."""
+    assert Negation().refuse(profile(asked), profile(cached)) is None
+    assert Negation().refuse(profile(cached), profile(asked)) is None

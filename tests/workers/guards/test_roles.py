@@ -1,0 +1,44 @@
+"""The guard of roles."""
+
+import pytest
+
+from headrace_workers.guards.profile import profile
+from headrace_workers.guards.roles import Roles
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Did Ann help Bob?", "Did Bob help Ann?"),
+        ("Did Ann help Bob?", "Was Ann helped by Bob?"),
+        ("Who did Ann help?", "Who helped Ann?"),
+        ("Convert PDF to Word", "Convert Word to PDF"),
+        ("What does the cat chase?", "What chases the cat?"),
+        ("A man in a straw hat smokes a cigarette", "A man in a hat smokes a straw cigarette"),
+        ("A woman plays chess and a man sings", "A woman sings and a man plays chess"),
+        ("The largest town in the smallest state", "The smallest town in the largest state"),
+    ],
+)
+def test_refuses(asked: str, cached: str) -> None:
+    """It refuses the same words in other roles, whichever was cached, and says why."""
+    assert Roles().refuse(profile(asked), profile(cached))
+    assert Roles().refuse(profile(cached), profile(asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cached"),
+    [
+        ("Did Ann help Bob?", "Was Bob helped by Ann?"),
+        ("Who helped Ann?", "By whom was Ann helped?"),
+        ("Peru's capital", "The capital of Peru"),
+        ("Sort a list in Python", "In Python, can one sort a list?"),
+        ("Compare Ann and Bob", "Compare Bob and Ann"),
+        ("Rome weather", "Weather in Rome"),
+        ("The longest river", "Which river is the longest?"),
+        ("the door of my car", "my car door"),
+    ],
+)
+def test_passes(asked: str, cached: str) -> None:
+    """It passes the same roles in another order."""
+    assert Roles().refuse(profile(asked), profile(cached)) is None
+    assert Roles().refuse(profile(cached), profile(asked)) is None

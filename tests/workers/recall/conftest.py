@@ -1,0 +1,101 @@
+"""Jobs that ask for the cache, from acceptance to their end, on each database."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.test_work import settings
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas import GenerationJob
+from headrace_schemas.codec import decode_value
+from headrace_schemas.recall import CacheMode
+from headrace_workers.clock import SystemClock
+from headrace_workers.engines.echo import EchoGenerator
+from headrace_workers.ledger.claim import Wanted
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.moderation.moderator import PolicyModerator
+from headrace_workers.moderation.personal_data import PersonalDataDetector
+from headrace_workers.moderation.policy import load_policy
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.recall.cache import Cache
+from headrace_workers.worker.work import Work
+
+MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
+
+
+@dataclass
+class Flow:
+    """A pipeline whose queues the test runs one by one."""
+
+    ledger: Ledger
+    cache: Any
+    max_wait: float = 60.0
+    generated: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        pipeline = Pipeline()
+        needs = {
+            "generator": lambda: EchoGenerator("echo"), "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
+            "cache_mode": lambda: CacheMode.OFF, "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
+        }  # fmt: skip
+        steps = pipeline.steps_of(pipeline.roles, "echo", needs)
+        self.work = Work(pipeline, steps, settings(), SystemClock())
+
+    def send(self, *jobs: GenerationJob) -> list[str]:
+        """Take these in; their ids."""
+        return take_in(self.ledger, list(jobs))
+
+    def run(self, queue: str, lane: int = 0) -> int:
+        """Run all groups of a queue that are ready; how many jobs."""
+        ran = 0
+        while claims := self.ledger.claim([Wanted(queue, lane, 1, 256)], lease_ms=60_000, sender="b").claims:
+            started = self.ledger.start(claims[0].id, worker="w", lease_ms=60_000)
+            assert started is not None
+            if queue.startswith("model."):
+                self.generated += [row.job_id for row in started.steps]
+            settled = self.work.do(started)
+            assert self.ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=5_000) is not None
+            ran += len(started.steps)
+        return ran
+
+    def drain(self, lane: int = 0) -> None:
+        """Run everything until nothing is ready."""
+        while sum(self.run(queue, lane) for queue in ("recall", "model.echo", "moderate", "judge")):
+            pass
+
+    def result(self, job_id: str) -> Any:
+        """The event that ended a job; None while it has none."""
+        (row,) = self.ledger.read(select(JOBS.c.terminal_type, JOBS.c.terminal).where(JOBS.c.id == job_id))
+        return None if row.terminal is None else decode_value(row.terminal_type, row.terminal)
+
+    def states(self, job_ids: Iterable[str], stage: str = "recall") -> list[str]:
+        """The state of a stage's step of each job."""
+        rows = self.ledger.read(select(STEPS.c.job_id, STEPS.c.state).where(STEPS.c.stage == stage))
+        found = {row.job_id: row.state for row in rows}
+        return [found[job_id] for job_id in job_ids]
+
+
+@pytest.fixture
+def flow(ledger: Ledger) -> Flow:  # noqa: F811 - the fixture
+    """The cache without likeness."""
+    return Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1"))
+
+
+@pytest.fixture
+def asks() -> Callable[..., GenerationJob]:
+    """Makes a job that asks for the exact cache."""
+
+    def make(prompt: str = "Name a river.", cache: str = "exact", **more: object) -> GenerationJob:
+        return GenerationJob.model_validate({"model": "echo", "prompt": prompt, "cache": cache, **more})
+
+    return make
+
+
+def tiers(flow: Flow, job_ids: Sequence[str]) -> list[str]:
+    """Where the answers of these jobs came from."""
+    return [flow.result(job_id).answer.recall.tier.value for job_id in job_ids]

@@ -1,0 +1,44 @@
+"""Which served answers are audited: by a hash of the serve's id, so that the choice is nobody's and can be repeated."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+# Where strata of similarity begin; the first also takes what is below. Errors are rare above and gather below.
+BANDS: Final = (0.90, 0.94, 0.97, 0.99)
+
+
+def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
+    """The number of the stratum, from 0, that this similarity belongs to."""
+    return max(0, bisect_right(bands, similarity) - 1)
+
+
+def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
+    """Whether this serve is among the `share` of all that are taken. The same id says the same, always and everywhere.
+
+    Uniform, and independent from one purpose to another. Who is taken at some share is taken at every larger one.
+    """
+    digest = blake2b(f"{purpose}\0{serve_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def audit_shares(served: Sequence[float], audits: float, least: float) -> list[float]:
+    """The chance of a serve to be audited, by stratum, so that about `audits` of all are.
+
+    `served` is how many serves each stratum is expected to have in the time for which there are that many audits. Equal
+    shares make the bound on what is served tightest while audits are clean (then it is about log(1/α) times the largest
+    ratio of serves to audits); yet each stratum gets `least` audits or, where it has fewer serves, all of them, so that
+    rare ones are seen. Where even those are too many, all are cut by the same factor.
+    """
+    floors = [min(float(least), count) for count in served]
+    needed = sum(floors)
+    if needed >= audits:
+        return [audits / needed * floor / count if count else 0.0 for floor, count in zip(floors, served, strict=True)]
+    low, high = 0.0, 1.0
+    for _ in range(60):  # the number of audits grows with the common share
+        common = (low + high) / 2
+        total = sum(max(floor, common * count) for floor, count in zip(floors, served, strict=True))
+        low, high = (common, high) if total < audits else (low, common)
+    # A stratum without serves yet takes whatever comes first.
+    return [max(floor / count, high) if count else 1.0 for floor, count in zip(floors, served, strict=True)]

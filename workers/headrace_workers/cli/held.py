@@ -1,0 +1,87 @@
+"""`headrace held`: steps that wait for a person, and what the person decides about them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.reach import need_ledger, ring_bridges
+
+_COLUMNS = ("job", "tenant", "stage", "since", "reason")
+_IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace held list` shows them")]
+_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    held = typer.Typer(
+        help="Jobs that wait for a person: look at them, release or withhold them.", no_args_is_help=True
+    )
+    held.command("list")(list_held)
+    held.command("release")(release)
+    held.command("withhold")(withhold)
+    app.add_typer(held, name="held")
+
+
+def list_held(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="those that wait longest, so many")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+) -> None:
+    """List what waits for a person, longest first: job, stage, since when, and what is asked.
+
+    Example: `headrace held list --json`
+    """
+    found: list[Any] = need_ledger().held(limit + 1)
+    if as_json:
+        for row in found[:limit]:
+            put_json({"job_id": row.job_id, "tenant": row.tenant, "stage": row.stage, "since": rfc3339(row.since),
+                      "reason": row.reason})  # fmt: skip
+    elif found:
+        rows = [(row.job_id, row.tenant, row.stage, show_time(row.since), row.reason or "") for row in found[:limit]]
+        console(data=True).print(table(None, _COLUMNS, rows, whole=("job",)))
+    else:
+        say("nothing is held")
+    if len(found) > limit:
+        say(f"only the {limit} that wait longest are shown: --limit shows more")
+
+
+def release(jobs: _IdsArgument, as_json: _OneJsonOption = False) -> None:
+    """Let jobs go on: the step that is held of each is run again, and knows that it was released.
+
+    Exit code 1: not all of these were held.
+
+    Example: `headrace held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    """
+    ledger = need_ledger()
+    _done("released", jobs, frozenset(job for job in dict.fromkeys(jobs) if ledger.release_held([job])), as_json)
+
+
+def withhold(
+    jobs: _IdsArgument,
+    reason: Annotated[str, typer.Option("--reason", help="why; it stands in the dead letter")],
+    as_json: _OneJsonOption = False,
+) -> None:
+    """End jobs that are held, as dead, with this reason. After `headrace dead replay` they are asked about anew.
+
+    Exit code 1: not all of these were held.
+
+    Example: `headrace held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
+    """
+    if not reason.strip():
+        raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
+    _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
+
+
+def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:
+    """Tell it, and let the bridges look at once."""
+    for job in dict.fromkeys(jobs):
+        if job not in done:
+            say(f"{job}: nothing of it is held; `headrace held list` shows what is")
+    if as_json:
+        put_json({what: len(done)})
+    say(f"{len(done)} {what}")
+    if done:
+        ring_bridges()
+    raise typer.Exit(0 if done.issuperset(jobs) else 1)

@@ -1,0 +1,28 @@
+"""Opposites: open and closed, before and after, enable and disable."""
+
+from typing import Final
+
+from headrace_workers.guards.opposites import opposite
+from headrace_workers.guards.profile import Profile, said
+
+_COMPARED: Final = 60  # words on each side; more than these are refused as leftovers anyhow
+
+
+class Antonyms:
+    """Refuses where a word in one question has its opposite in the other."""
+
+    name = "antonyms"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where no word has its opposite on the other side."""
+        ours, theirs = _words(asked), _words(cached)
+        yours = [word for word in theirs if word not in ours][:_COMPARED]
+        for one in [word for word in ours if word not in theirs][:_COMPARED]:
+            for other in yours:
+                if opposite(one, other):
+                    return f"{said([one], asked)} is the opposite of {said([other], cached)}"
+        return None
+
+
+def _words(read: Profile) -> dict[str, None]:
+    return {token.key: None for token in read.tokens if token.kind == "word"}

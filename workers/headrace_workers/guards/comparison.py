@@ -1,0 +1,48 @@
+"""More or less, most or least, and than what."""
+
+from typing import Final
+
+from headrace_workers.guards.profile import Profile, said
+
+_WORDS: Final = {
+    "more": "more",
+    "less": "less",
+    "fewer": "less",
+    "most": "most",
+    "least": "least",
+    "best": "best",
+    "worst": "worst",
+    "better": "better",
+    "worse": "worse",
+}
+
+
+class Comparison:
+    """Refuses another direction or degree of comparison, and another side after `than`."""
+
+    name = "comparison"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where the same is compared in the same direction."""
+        ours, theirs = _comparison(asked), _comparison(cached)
+        return (
+            None
+            if ours == theirs
+            else f"compares by {said(ours, asked)}; the answer compares by {said(theirs, cached)}"
+        )
+
+
+def _comparison(read: Profile) -> list[str]:
+    found = []
+    than = False
+    for token in read.tokens:
+        if token.kind != "word":
+            than = False
+        elif token.key in {"than", "morethan", "lessthan"}:
+            than = True
+        elif token.key in _WORDS:
+            found.append(_WORDS[token.key])
+        elif than and token.key not in {"the", "a", "an", "my", "is", "be"}:
+            found.append(f"than {token.key}")
+            than = False
+    return sorted(found)

@@ -1,0 +1,78 @@
+"""Several words that say what one word says, and openings that say nothing: rewritten before questions are compared."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from headrace_workers.guards.lists import lines_of
+from headrace_workers.guards.stems import stem
+from headrace_workers.guards.tokens import Token
+
+_GREETINGS: Final = frozenset({"hello", "hi", "hey", "please", "ok", "okay"})
+_ACRONYMS: Final = {"US": "unitedstat", "USA": "unitedstat", "UK": "unitedkingdom", "NYC": "newyorkcity"}
+
+
+class _Reading(NamedTuple):
+    """What a phrase is read as, and whether at the head of a sentence only."""
+
+    keys: tuple[str, ...]
+    heads: bool
+
+
+def _choices(pattern: str) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [()]
+    for part in pattern.replace("(", "\0(").replace(")", ")\0").split("\0"):
+        options = part[1:-1].split("|") if part.startswith("(") else [part]
+        found = [(*done, *option.split()) for done in found for option in options]
+    return found
+
+
+def _table() -> dict[str, dict[tuple[str, ...], _Reading]]:
+    table: dict[str, dict[tuple[str, ...], _Reading]] = {}
+    for rule in lines_of("phrases"):
+        said, _, read = rule.partition(":")
+        for words in _choices(said.removeprefix("^")):
+            keyed = tuple(stem(word) if word != "i'd" else "i" for word in words)
+            if keyed:
+                rule_read = _Reading(tuple(stem(word) for word in read.split()), said.startswith("^"))
+                table.setdefault(keyed[0], {})[keyed] = rule_read
+    return table
+
+
+_TABLE: Final = _table()
+_LONGEST: Final = {first: max(map(len, rules)) for first, rules in _TABLE.items()}
+
+
+def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
+    """The tokens with phrases rewritten, longest first, until the end is reached once. Literals stay as they are."""
+    out: list[Token] = []
+    keys = [token.key if token.kind == "word" else "\0" for token in found]
+    at, starts, greeting = 0, False, True
+    while at < len(found):
+        token = found[at]
+        starts = starts or token.starts
+        greeting = greeting and (at == 0 or found[at - 1].key in _GREETINGS)
+        size, read = _match(keys, at, starts or greeting)
+        if size:
+            said = " ".join(one.text for one in found[at : at + size])
+            named = any(one.name and not one.starts for one in found[at : at + size])
+            for key in read:
+                out.append(Token(said, key, "word", named, starts))
+                starts = False
+            at += size
+            continue
+        if token.kind == "word" and token.text in _ACRONYMS:
+            token = token._replace(key=_ACRONYMS[token.text])
+        out.append(token._replace(starts=starts))
+        starts = False
+        at += 1
+    return tuple(out)
+
+
+def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
+    rules = _TABLE.get(keys[at])
+    if rules is not None:
+        for size in range(min(_LONGEST[keys[at]], len(keys) - at), 0, -1):
+            read = rules.get(tuple(keys[at : at + size]))
+            if read is not None and (heads or not read.heads):
+                return size, read.keys
+    return 0, ()

@@ -1,0 +1,43 @@
+"""What guards read of a question, read once."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headrace_workers.guards.calendar_dates import dates
+from headrace_workers.guards.measures import measures
+from headrace_workers.guards.numerals import numerals
+from headrace_workers.guards.phrases import rewritten
+from headrace_workers.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.guards.tokens import Token, quotations, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
+
+    `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `content` counts the keys of those
+    that say what the question is about; `quoted` is what stands in quotation marks, letter by letter.
+    """
+
+    tokens: tuple[Token, ...]
+    content: Counter[str]
+    quoted: tuple[str, ...]
+
+
+def profile(text: str) -> Profile:
+    """What guards read of a text. Linear in its length; any text will do, the empty one too."""
+    found = dates(measures(numerals(rewritten(tokens(text)))))
+    return Profile(found, Counter(token.key for token in found if says_what(token)), quotations(text))
+
+
+def says_what(token: Token) -> bool:
+    """Whether a token says what a question is about; numbers and dates have guards of their own."""
+    return token.kind in {"literal", "symbol", "unit"} or (token.kind == "word" and token.key not in EMPTY_OR_SMALL)
+
+
+def said(keys: Iterable[str], *reads: Profile) -> str:
+    """Some keys in the words of the texts, for a reason that people read: at most five, and `nothing` for none."""
+    words = {token.key: token.text for read in reads for token in read.tokens}
+    shown = [words.get(key, key)[:40] for key in keys]
+    return (", ".join(shown[:5]) + (", …" if len(shown) > 5 else "")) or "nothing"

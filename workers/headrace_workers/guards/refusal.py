@@ -1,0 +1,49 @@
+"""All guards, in the order in which they are asked: those that name a reason best come first."""
+
+from typing import Final
+
+from headrace_workers.guards.antonyms import Antonyms
+from headrace_workers.guards.asked_for import AskedFor
+from headrace_workers.guards.comparison import Comparison
+from headrace_workers.guards.dates import Dates
+from headrace_workers.guards.directions import Directions
+from headrace_workers.guards.literals import Literals
+from headrace_workers.guards.manner import Manner
+from headrace_workers.guards.names import Names
+from headrace_workers.guards.negation import Negation
+from headrace_workers.guards.numbers import Numbers
+from headrace_workers.guards.port import Guard, Refusal
+from headrace_workers.guards.profile import Profile
+from headrace_workers.guards.quantifiers import Quantifiers
+from headrace_workers.guards.residual import Residual
+from headrace_workers.guards.roles import Roles
+from headrace_workers.guards.units import Units
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    Numbers(),
+    Dates(),
+    Units(),
+    Literals(),
+    Names(),
+    Negation(),
+    Antonyms(),
+    Quantifiers(),
+    Comparison(),
+    AskedFor(),
+    Directions(),
+    Roles(),
+    Manner(),
+    Residual(),
+)
+
+
+def refusal(asked: Profile, cached: Profile) -> Refusal | None:
+    """The first refusal of a guard; None where all agree that both questions ask for the same.
+
+    What a guard raises is passed on: the caller takes it for a refusal and writes it to the log.
+    """
+    for guard in GUARDS:
+        reason = guard.refuse(asked, cached)
+        if reason is not None:
+            return Refusal(guard.name, reason)
+    return None

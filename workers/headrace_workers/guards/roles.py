@@ -1,0 +1,159 @@
+"""Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from typing import Final
+
+from headrace_workers.guards.profile import Profile, says_what
+from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, QUESTION_WORDS
+from headrace_workers.guards.stems import PARTICIPLES
+
+_ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
+_LINKS: Final = frozenset({"and", "or", "vs", "versus", ","})
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something named: the word that ties its run to what came before, and the number of that run of words."""
+
+    key: str
+    tie: str
+    run: int
+    said: str
+
+
+class Roles:
+    """Refuses the same words in other roles: `from A to B` and `from B to A`, `A beats B` and `B beats A`."""
+
+    name = "roles"
+
+    def refuse(self, asked: Profile, cached: Profile) -> str | None:
+        """Why not, in words; None where what both name stands in the same roles."""
+        ours, theirs = _numbered(_parts(asked)), _numbered(_parts(cached))
+        common = {part.key for part in ours} & {part.key for part in theirs}
+        mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
+        places = {part.key: place for place, part in enumerate(yours)}
+        if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
+            return None
+        if len(mine) > _ORDERED:
+            return "names the same things in another order"
+        for first, second in combinations(range(len(mine)), 2):
+            there = places[mine[second].key], places[mine[first].key]
+            if there[0] < there[1] and not _may_swap(mine, (first, second), yours, there):
+                return f"{mine[first].said} and {mine[second].said} have changed places"
+        return None
+
+
+def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:
+    """Whether two parts (places in order, on either side) say the same the other way round."""
+    one, two = mine[here[0]], mine[here[1]]
+    two_there, one_there = yours[there[0]], yours[there[1]]
+    if _superlative(one) != _superlative(two):
+        return True  # `the longest river`, `which river is the longest`
+    if _moved(one, mine, one_there, yours) or _moved(two, mine, two_there, yours):
+        return True
+    if not (_neighbours(mine, *here) and _neighbours(yours, *there)):
+        return False
+    if two.tie in _LINKS and one_there.tie in _LINKS:  # `A and B`, `B and A`
+        return here[1] == here[0] + 1 and there[1] == there[0] + 1
+    # `Paris weather`, `weather in Paris`; `a good exercise`, `which exercise is good`
+    together, together_there = one.run == two.run, two_there.run == one_there.run
+    return together != together_there and (one_there.tie if together else two.tie) in _APART
+
+
+def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> bool:
+    """Whether a phrase with a preposition, `in the straw hat`, has moved as a whole."""
+    return (
+        part.tie in PREPOSITIONS
+        and part.tie == there.tie
+        and [one.key for one in mine if one.run == part.run] == [one.key for one in yours if one.run == there.run]
+    )
+
+
+def _neighbours(parts: list[_Part], first: int, second: int) -> bool:
+    """Whether nothing is named between two parts but what belongs to them."""
+    runs = {parts[first].run, parts[second].run}
+    return all(part.run in runs for part in parts[first:second])
+
+
+def _numbered(parts: list[_Part]) -> list[_Part]:
+    """The parts, with the second of a kind told from the first."""
+    seen: Counter[str] = Counter()
+    out = []
+    for part in parts:
+        seen[part.key] += 1
+        out.append(replace(part, key=f"{part.key}#{seen[part.key]}") if seen[part.key] > 1 else part)
+    return out
+
+
+_APART: Final = frozenset({"of", "in", "for", "on", "at", "with", "about", "to", "be"})
+
+
+def _superlative(part: _Part) -> bool:
+    return len(part.said) > 4 and part.said.endswith("est")
+
+
+def _parts(read: Profile) -> list[_Part]:
+    """What is named, in the order of an active sentence."""
+    parts: list[_Part] = []
+    tie, run = "", 0
+    bounds = [0]  # how many parts stood before each question word and auxiliary
+    verb = by = -1
+    owners: tuple[int, int] | None = None  # the parts that own what follows
+    be = False
+    for token in read.tokens:
+        key = token.key
+        if says_what(token):
+            if be and verb < 0 and token.kind == "word" and _participle(token.text):
+                verb = len(parts)
+            parts.append(_Part(key, tie, run, token.text))
+        elif token.kind != "word" or key in DETERMINERS:
+            continue
+        elif key == "'s":
+            owners = (_first_of_run(parts), len(parts))
+        else:
+            parts, owners = _owned(parts, owners), None
+            run += 1
+            predicate = key == "be" and not token.starts and len(parts) > bounds[-1]
+            tie = key if key in PREPOSITIONS or key in _LINKS or predicate else ""
+            if key == "by" and verb >= 0:
+                by = len(parts)
+            elif key in AUXILIARIES or key in QUESTION_WORDS:
+                bounds.append(len(parts))
+                be = be or key == "be"
+    parts = _owned(parts, owners)
+    return _active(parts, verb, by, bounds) if verb >= 0 else parts
+
+
+def _first_of_run(parts: list[_Part]) -> int:
+    first = max(0, len(parts) - 1)
+    while first > 0 and parts[first - 1].run == parts[first].run:
+        first -= 1
+    return first
+
+
+def _participle(text: str) -> bool:
+    word = text.lower()
+    return word in PARTICIPLES or (word.endswith("ed") and len(word) > 4)
+
+
+def _owned(parts: list[_Part], owners: tuple[int, int] | None) -> list[_Part]:
+    """`France's capital` in the order of `the capital of France`; the owners keep a run of their own."""
+    if owners is None or owners[0] == owners[1]:
+        return parts
+    owning, things = parts[slice(*owners)], parts[owners[1] :]
+    tie = owning[0].tie
+    return [
+        *parts[: owners[0]],
+        *(replace(thing, tie=tie) for thing in things),
+        *(replace(owner, tie="of", run=-owner.run - 1) for owner in owning),
+    ]
+
+
+def _active(parts: list[_Part], verb: int, by: int, bounds: list[int]) -> list[_Part]:
+    """`B is beaten by A` in the order of `A beats B`. The subject of a passive is what stands last before its verb."""
+    start = max(bound for bound in bounds if bound < verb) if verb else 0
+    end = by if by > verb else len(parts)
+    actor = [replace(part, tie="" if part.tie == "by" else part.tie) for part in parts[end:]]
+    return [*parts[:start], *actor, parts[verb], *parts[start:verb], *parts[verb + 1 : end]]

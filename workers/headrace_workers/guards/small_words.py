@@ -1,0 +1,50 @@
+"""Words that carry the sentence and not the subject: English, by class."""
+
+from typing import Final
+
+from headrace_workers.guards.lists import words_of
+
+ARTICLES: Final = words_of("a an the")
+DETERMINERS: Final = ARTICLES | words_of("my your our this that their")
+BE: Final = words_of("am is are was were be been being")
+AUXILIARIES: Final = BE | words_of(
+    "do does did doing done has have had having can could will would shall should may might must"
+)
+QUESTION_WORDS: Final = words_of("what which who whom whose when where why how whether")
+CONJUNCTIONS: Final = words_of("and or nor but vs versus")
+PREPOSITIONS: Final = words_of(
+    """of in on at for by with without from to into onto than before after above below over under until till
+    since during against toward towards off up down out about inside outside through across between among
+    via per beyond within near behind beside upon as like unlike except despite around along"""
+)
+PRONOUNS: Final = words_of(
+    """i me my mine myself you your yours yourself we us our ours he him his she her hers it its they them
+    their theirs this that these those there here one someone somebody anyone anybody something anything
+    everyone everything"""
+)
+# Said or left out, a question asks the same.
+EMPTY: Final = words_of(
+    """please kindly thanks hello hi hey dear ok okay well just actually really simply basically exact exactly
+    properly correctly so then also too very quite much such own let currently current now today nowadays
+    presently if while because although though get got gets getting etc ever precisely specifically
+    generally typically usually normally easily quickly successfully tell"""
+)
+# Said or left out on one side only, it asks the same; against another of its kind it does not.
+SOFT: Final = words_of(
+    """city country person people man woman place location name named called known term year date number amount
+    total value kind type sort thing way step process method procedure instruction say give show list
+    explain describe definition define mean meaning know find work exist do make take go use help need want
+    would like state possible able answer question information info detail overview introduction about serve
+    act located situated official world general account book novel play film movie song painting company
+    language event calculate compute recommend suggest"""
+)
+EMPTY_OR_SMALL: Final = (
+    ARTICLES
+    | AUXILIARIES
+    | QUESTION_WORDS
+    | CONJUNCTIONS
+    | PREPOSITIONS
+    | PRONOUNS
+    | EMPTY
+    | words_of("'s not be have")
+)

@@ -1,0 +1,59 @@
+"""What may enter an index, and what is refused at its door."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headrace_schemas.errors import Category, HeadraceError
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Positions = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Table = NDArray[Any] | Sequence[ArrayLike]  # vectors as a caller has them: an array, or one after the other
+
+UNIT_WITHIN: Final = 1e-3  # how far a vector's length may be from 1
+
+
+class VectorRefused(HeadraceError):
+    """A vector that cannot be kept or looked for: of the wrong length, not finite, or not of unit length."""
+
+    category: ClassVar[Category] = Category.INVALID
+
+
+def checked_ids(ids: ArrayLike) -> Ids:
+    """Ids as (n,) int64; VectorRefused where one is no whole number from 0 to 2^63 - 1."""
+    given = np.asarray(ids)
+    if given.size == 0:
+        return np.empty(0, np.int64)
+    if given.ndim != 1 or given.dtype.kind not in "iu":
+        raise VectorRefused(f"ids must be a row of whole numbers below 2^63, not {given.dtype} of shape {given.shape}")
+    if int(given.min()) < 0 or int(given.max()) >= 1 << 63:
+        bad = int(given.min()) if int(given.min()) < 0 else int(given.max())
+        raise VectorRefused(f"id {bad} is not from 0 to 2^63 - 1 (-1 says in results that there is none)")
+    return given.astype(np.int64)
+
+
+def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: int) -> Floats:
+    """Vectors as (n, dimension) float32, of unit length; VectorRefused names the first that is not (`id 7`)."""
+    if len(vectors) != len(keys):
+        raise VectorRefused(f"{len(vectors)} vectors came for {len(keys)} ids")
+    if not len(vectors):
+        return np.empty((0, dimension), np.float32)
+    # The rows of an array are all of one shape: the first tells.
+    for key, row in zip(keys, vectors[:1] if isinstance(vectors, np.ndarray) else vectors, strict=False):
+        if np.shape(row) != (dimension,):
+            raise VectorRefused(
+                f"the vector of {kind} {key} has shape {np.shape(row)}; this index takes ({dimension},)"
+            )
+    with np.errstate(over="ignore", invalid="ignore"):
+        table = np.ascontiguousarray(vectors, dtype=np.float32)
+        lengths = np.sqrt(np.einsum("nd,nd->n", table, table))
+        bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_WITHIN))  # so written, it holds for NaN too
+    if bad.size:
+        at = int(bad[0])
+        what = f"has length {lengths[at]:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
+        raise VectorRefused(f"the vector of {kind} {keys[at]} {what}: only vectors of unit length are taken")
+    return table

@@ -1,0 +1,54 @@
+"""An index at one moment, as a value: searched by anyone, changed by nobody."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace_workers.index.best import NOWHERE, best, nearest_of_all, nothing
+from headrace_workers.index.checked import Flags, Floats, Ids
+from headrace_workers.index.library import Bits
+from headrace_workers.index.lists import Lists
+from headrace_workers.index.rows import Rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """All rows, and lists over the first of them, or none; see `over`."""
+
+    rows: Rows
+    lists: Lists | None
+    living: int  # rows in the lists that live,
+    inside: Bits | None  # and which do, a bit each; None: all
+    outside: Bits | None  # which of the rows behind them live; None: all
+
+    @classmethod
+    def over(cls, rows: Rows, lists: Lists | None) -> "State":
+        """These rows, with lists over the first of them; None: all are compared one by one."""
+        covered = 0 if lists is None else lists.covered
+        living = int(np.count_nonzero(rows.alive[:covered]))
+        return cls(rows, lists, living, _bits(rows.alive[:covered]), _bits(rows.alive[covered:]))
+
+    @property
+    def covered(self) -> int:
+        """How many rows, from the first on, are in lists."""
+        return 0 if self.lists is None else self.lists.covered
+
+    def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
+        """Similarities and ids of the k nearest to each query, both (queries, k), best first; id -1: there is none."""
+        rows, covered = self.rows, self.covered
+        similarities, positions = nothing(len(queries), k)
+        if rows.count > covered and len(queries):
+            behind = rows.vectors[covered : rows.count]
+            similarities, positions = nearest_of_all(queries, behind, self.outside, k)
+            positions[positions != NOWHERE] += covered
+        if self.lists is not None and len(queries):
+            others, at = self.lists.nearest(queries, k, rows.vectors, self.inside, self.living)
+            similarities, positions = best(np.hstack([others, similarities]), np.hstack([at, positions]), k)
+        ids = np.full(positions.shape, NOWHERE, np.int64)
+        found = positions != NOWHERE
+        ids[found] = rows.ids[positions[found]]
+        return similarities, ids
+
+
+def _bits(alive: Flags) -> Bits | None:
+    return None if alive.all() else np.packbits(alive, bitorder="little")

@@ -1,0 +1,219 @@
+"""Answers that may be given again: who makes one, when it may be served, and its end.
+
+Lock order: an entry is locked behind claims, jobs and steps, and several in the order of their ids. Who is woken is
+taken only where it is free.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Connection, bindparam, delete, literal, select, update
+
+from headrace_workers.ledger import changes
+from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.ends import wake
+from headrace_workers.ledger.tables import ENTRIES, IS_LIVE, IS_PENDING, NEVER, SERVES
+
+_JITTER = 0.1  # of a time to live: entries that were made together do not end together
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """An answer that a job is to make. `question` and `vector` are given where likeness may find it."""
+
+    scope: str
+    key: str
+    tenant: str
+    job_id: str
+    lane: int
+    question: str | None = None
+    vector: bytes | None = None
+
+
+class Leader(NamedTuple):
+    """Who makes the answer to a request at this moment."""
+
+    entry_id: int
+    job_id: str
+    lane: int
+
+
+class Entry(NamedTuple):
+    """An answer that may be served. `age_ms` is by the database's clock."""
+
+    id: int
+    key: str
+    job_id: str
+    question: str | None
+    answer: bytes
+    saved_ms: float
+    age_ms: int
+
+
+_COLUMNS = (
+    ENTRIES.c.id,
+    ENTRIES.c.key,
+    ENTRIES.c.job_id,
+    ENTRIES.c.question,
+    ENTRIES.c.answer,
+    ENTRIES.c.saved_ms,
+    (now_ms() - ENTRIES.c.made_at).label("age_ms"),
+)
+
+
+def exact(connection: Connection, keys: Collection[str]) -> dict[str, Entry]:
+    """The live answers to these very requests, by key."""
+    if not keys:
+        return {}
+    query = select(*_COLUMNS).where(IS_LIVE, among(connection, ENTRIES.c.key, list(keys)), _fresh())
+    return {row.key: Entry._make(row) for row in connection.execute(query)}
+
+
+def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
+    """Those of these entries that may still be served, by id."""
+    if not entry_ids:
+        return {}
+    query = select(*_COLUMNS).where(IS_LIVE, among(connection, ENTRIES.c.id, list(entry_ids)), _fresh())
+    return {row.id: Entry._make(row) for row in connection.execute(query)}
+
+
+def lead(connection: Connection, wanted: Sequence[NewEntry]) -> dict[str, Leader]:
+    """Who makes the answer to each of these requests, by key: the first that asks does."""
+    if not wanted:
+        return {}
+    keys = sorted({entry.key for entry in wanted})
+    first = {entry.key: entry for entry in reversed(wanted)}
+    for key in keys:  # in one order, so that two groups do not wait for each other
+        entry = first[key]
+        connection.execute(
+            insert(connection, ENTRIES)
+            .values(
+                scope=entry.scope, key=key, tenant=entry.tenant, state="pending", job_id=entry.job_id, lane=entry.lane,
+                question=entry.question, vector=entry.vector, made_at=now_ms(), expires_at=NEVER,
+            )
+            .on_conflict_do_nothing()
+        )  # fmt: skip
+    query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
+    rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
+    return {row.key: Leader(row.id, row.job_id, row.lane) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Moderation has allowed the answer of a pending entry: it is live from this transaction on, in the place of an
+    older one to the same request. Who waits for it is woken.
+    """
+
+    entry_id: int
+    answer: bytes
+    saved_ms: float
+    ttl_ms: int
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry is no longer pending."""
+        pending = _pending(connection, self.entry_id)
+        if pending is None:
+            return
+        kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == pending.key)], "replaced by a newer one")
+        ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
+        connection.execute(
+            update(ENTRIES)
+            .where(ENTRIES.c.id == self.entry_id)
+            .values(
+                state="live",
+                answer=self.answer,
+                saved_ms=self.saved_ms,
+                made_at=now_ms(),
+                expires_at=now_ms() + literal(ttl, BigInteger),
+            )
+        )
+        changes.note(connection, [self.entry_id])
+        wake(connection, [pending.job_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The answer of a pending entry may not be given to others: who waits for it is woken, to run by itself."""
+
+    entry_id: int
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry is no longer pending."""
+        pending = _pending(connection, self.entry_id)
+        if pending is not None:
+            connection.execute(delete(ENTRIES).where(ENTRIES.c.id == self.entry_id))
+            wake(connection, [pending.job_id])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An entry was served to a job."""
+
+    job_id: str
+    entry_id: int
+    tenant: str
+    scope: str
+    tier: str
+    similarity: float | None
+    first_job: str
+    saved_tokens: int
+    saved_ms: float
+
+    def write(self, connection: Connection) -> None:
+        """Write it."""
+        connection.execute(
+            SERVES.insert().values(
+                job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
+                similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
+                saved_ms=self.saved_ms, served_at=now_ms(),
+            )
+        )  # fmt: skip
+
+
+def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
+    """Serve these no more, from this transaction on; how many lived."""
+    if not entry_ids:
+        return 0
+    statement = (
+        update(ENTRIES)
+        .where(IS_LIVE, among(connection, ENTRIES.c.id, sorted(entry_ids)))
+        .values(state="dead", died_at=now_ms(), reason=bindparam("why"), vector=None)
+        .returning(ENTRIES.c.id)
+    )
+    dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())
+    changes.note(connection, dead)
+    return len(dead)
+
+
+def expire(connection: Connection) -> int:
+    """Serve those no more whose time has come, a bounded number a call; how many."""
+    old = [row.id for row in _live(connection, ENTRIES.c.expires_at < now_ms(), limit=_AT_ONCE)]
+    return kill(connection, old, "too old")
+
+
+def snapshot(connection: Connection, after: int, limit: int) -> list[Any]:
+    """Live entries that likeness may find, in the order of their ids: id, scope, question, vector."""
+    query = (
+        select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
+        .where(IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
+        .order_by(ENTRIES.c.id)
+        .limit(limit)
+    )
+    return list(connection.execute(query))
+
+
+def _fresh() -> Any:
+    return ENTRIES.c.expires_at > now_ms()
+
+
+def _pending(connection: Connection, entry_id: int) -> Any:
+    query = select(ENTRIES.c.key, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
+    return connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+
+
+def _live(connection: Connection, where: Any, limit: int | None = None) -> Sequence[Any]:
+    query = select(ENTRIES.c.id).where(IS_LIVE, where).order_by(ENTRIES.c.id).limit(limit)
+    return connection.execute(query.with_for_update() if locks_rows(connection) else query).all()

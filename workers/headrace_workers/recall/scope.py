@@ -1,0 +1,61 @@
+"""What makes two requests the same: all that an answer depends on. Pure."""
+
+import hashlib
+import json
+from typing import Any
+
+from headrace_schemas import GenerationJob, Sampling
+
+# An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
+LONGEST_QUESTION = 800  # characters
+# Above it two answers to one question are meant to differ.
+WARMEST = 0.3
+
+
+def key_of(job: GenerationJob, model: str) -> str:
+    """The very same request has the same key: SHA-256, in hexadecimal. `model` names the model and its version."""
+    turns = [(message.role, message.content) for message in job.conversation]
+    return _digest({**_around(job, model), "turns": turns})
+
+
+def scope_of(job: GenerationJob, model: str, embedder: str) -> str:
+    """All but the question itself: questions of one scope may be answered for each other."""
+    system = [message.content for message in job.conversation[:-1]]
+    return _digest({**_around(job, model), "system": system, "embedder": embedder})
+
+
+def question_of(job: GenerationJob) -> str | None:
+    """The question, where it stands alone: what was said before it in a conversation changes what it means."""
+    *before, last = job.conversation
+    if last.role != "user" or any(message.role != "system" for message in before):
+        return None
+    return last.content
+
+
+def not_by_likeness(job: GenerationJob) -> str | None:
+    """Why no answer to a like question may be served; None where one may."""
+    question = question_of(job)
+    if question is None:
+        return "a turn of a conversation may mean something else than its words"
+    if not question.strip():
+        return "the question is empty"
+    if len(question) > LONGEST_QUESTION:
+        return f"the question has more than {LONGEST_QUESTION} characters, which no embedder reads whole"
+    if job.sampling.temperature > WARMEST:
+        return f"the temperature is above {WARMEST:g}: answers are meant to differ"
+    return None
+
+
+def _around(job: GenerationJob, model: str) -> dict[str, Any]:
+    return {"tenant": job.tenant, "model": model, "sampling": _chosen(job.sampling)}
+
+
+def _chosen(sampling: Sampling) -> dict[str, Any]:
+    """How tokens are chosen, without what is ignored at temperature 0."""
+    ignored = {"top_p", "top_k", "seed"} if sampling.temperature == 0 else set[str]()
+    return sampling.model_dump(mode="json", exclude=ignored)
+
+
+def _digest(value: Any) -> str:
+    written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(written.encode()).hexdigest()
