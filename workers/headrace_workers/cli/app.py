@@ -11,6 +11,7 @@ from headrace_workers.cli import (
     dead,
     doctor,
     held,
+    knowledge,
     models,
     outbox,
     processes,
@@ -38,7 +39,22 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (up, run_file, submit, results, status, cancel, dead, held, outbox, doctor, models, schema, processes):
+for module in (
+    up,
+    run_file,
+    submit,
+    results,
+    status,
+    cancel,
+    dead,
+    held,
+    outbox,
+    doctor,
+    knowledge,
+    models,
+    schema,
+    processes,
+):
     module.register(app)
 
 
