@@ -19,7 +19,7 @@ _STATUSES: tuple[Status, ...] = ("added", "replaced", "unchanged", "refused")
 
 def base_row(base: Any) -> tuple[str, ...]:
     """A base as the cells of `BASES`."""
-    embedder = base.embedder if base.embedders == 1 else f"{base.embedders} embedders"
+    embedder = base.embedder.rpartition("/")[0] if base.embedders == 1 else f"{base.embedders} embedders"
     numbers = (base.documents, base.chunks, base.size)
     return (base.knowledge, base.tenant, *(f"{n:,}" for n in numbers), embedder, show_time(base.changed_at))
 
