@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias, Tenant
-from headrace_workers.cli.output import console, printable, put_json, say, table
+from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.settings import embedder_name, home_of
 
@@ -74,6 +74,7 @@ def add(
                 chunks += taken.chunks
                 if as_json:
                     put_json(taken_dict(taken))
+                    flush()
                 if taken.reason is not None:
                     tell(f"refused: {taken.reason}")
                 advance()
