@@ -13,7 +13,6 @@ from sqlalchemy import Engine, Row, select
 
 from headrace_schemas import Topic
 from headrace_workers.ledger import (
-    cache_counts,
     cancel,
     changes,
     claim,
@@ -31,6 +30,7 @@ from headrace_workers.ledger import (
     positions,
     prune,
     purge,
+    recall_counts,
     recalled,
     recover,
     refusals,
@@ -303,17 +303,17 @@ class Ledger:
         with writing(self._engine) as tx:
             return purge.purge(tx, wanted, after, reason)
 
-    def cache_counts(self, tenant: str | None = None, since_ms: int | None = None) -> cache_counts.CacheCounts:
+    def cache_counts(self, tenant: str | None = None, since_ms: int | None = None) -> recall_counts.CacheCounts:
         """How well recall does, for one tenant or all."""
         with reading(self._engine) as tx:
-            return cache_counts.counts(tx, tenant, since_ms)
+            return recall_counts.counts(tx, tenant, since_ms)
 
     def cache_scopes(
         self, tenant: str | None = None, since_ms: int | None = None
-    ) -> dict[tuple[str, str], cache_counts.Kept]:
+    ) -> dict[tuple[str, str], recall_counts.Kept]:
         """What was given and what is kept, by (tenant, scope)."""
         with reading(self._engine) as tx:
-            return cache_counts.scopes(tx, tenant, since_ms)
+            return recall_counts.scopes(tx, tenant, since_ms)
 
     # -- people and clients
 

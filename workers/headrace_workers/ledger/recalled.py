@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from headrace_workers.ledger import entries
-from headrace_workers.ledger.database import among
+from headrace_workers.ledger.database import among, locks_rows
 from headrace_workers.ledger.tables import CLAIMS, ENTRIES, IS_PENDING, JOBS, SERVES
 
 GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
@@ -49,17 +49,20 @@ def answers_of(connection: Connection, job_id: str) -> list[AnswerOf]:
     ids = sorted({*made, *given})
     if not ids:
         # Its answer may be forgotten while it is still known whom that was given to. No index leads there: it is rare.
-        ids = sorted(connection.execute(select(SERVES.c.entry_id).where(SERVES.c.first_job == job_id).distinct()).scalars())
+        ids = sorted(
+            connection.execute(select(SERVES.c.entry_id).where(SERVES.c.first_job == job_id).distinct()).scalars()
+        )
     return _answers(connection, ids)
 
 
 def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Recalled:
     """Give these no more, from this transaction on; who waits for one that is being made runs by itself."""
     query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.id, sorted(entry_ids)))
-    pending = sorted(connection.execute(query).scalars())
+    query = query.order_by(ENTRIES.c.id)
+    pending = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)
-    killed = entries.kill(connection, entry_ids, reason)  # also one that became live just before it could be withdrawn
+    killed = entries.kill(connection, entry_ids, reason)  # also one that became live while its lock was waited for
     began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
 
