@@ -288,7 +288,7 @@ class Ledger:
         with reading(self._engine) as tx:
             return recalled.given(tx, job_id)
 
-    def to_ask_again(self, job_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    def to_ask_again(self, job_ids: Sequence[str]) -> dict[str, Any]:
         """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
         with reading(self._engine) as tx:
             return recalled.to_ask_again(tx, job_ids)

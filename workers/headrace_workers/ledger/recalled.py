@@ -96,7 +96,7 @@ def given(connection: Connection, job_id: str) -> list[Row[Any]]:
     return list(connection.execute(query))
 
 
-def to_ask_again(connection: Connection, job_ids: Sequence[str]) -> dict[str, Row[Any]]:
+def to_ask_again(connection: Connection, job_ids: Sequence[str]) -> dict[str, Any]:
     """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
     columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.state, JOBS.c.payload, JOBS.c.correlationid)
     query = select(*columns).where(among(connection, JOBS.c.id, job_ids))
