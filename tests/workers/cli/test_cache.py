@@ -245,7 +245,8 @@ def test_a_wrong_answer_is_called_back_from_all_who_have_it(cache: Call, flow: F
     assert said == f"answer {entry_of(flow, shared[0])}: it is given to nobody any more; 3 jobs were given it\n"
     assert (found["killed"], found["withdrawn"], found["rerun"]) == (1, 0, None)
     assert [(row["job_id"], row["tier"], row["similarity"], row["state"]) for row in found["served"]] == [
-        (shared[1], "coalesced", None, "done"), (shared[2], "exact", None, "done"), (UNKNOWN, "semantic", 0.9512, "gone"),
+        (shared[1], "coalesced", None, "done"), (shared[2], "exact", None, "done"),
+        (UNKNOWN, "semantic", 0.9512, "gone"),
     ]  # fmt: skip
     (answer,) = found["answers"]
     assert (answer["first_job"], answer["state"], answer["reason"]) == (shared[0], "dead", "wrong: the old price")
@@ -254,7 +255,7 @@ def test_a_wrong_answer_is_called_back_from_all_who_have_it(cache: Call, flow: F
     flow.drain()
     assert tiers(flow, [again]) == ["none"]
     code, out, said = cache("wrong", shared[named])
-    assert (code, fits(out), out.count("-")) == (0, True, out.count("-"))
+    assert (code, fits(out)) == (0, True)
     assert all(job in out for job in (*shared[1:3], UNKNOWN))
     assert "as before; 3 jobs were given it" in said
 

@@ -282,11 +282,15 @@ def _wanted(
 def _be_sure(count: int) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError(
-            f"{count:,} answers would go, and nobody is there to be asked: --yes says that you are sure"
+            f"{_answers(count)} would go, and nobody is there to be asked: --yes says that you are sure"
         )
     if not typer.confirm(f"Put {'it' if count == 1 else f'these {count:,}'} away for good?", err=True):
         say("nothing was purged")
         raise typer.Exit(1)
+
+
+def _answers(count: int) -> str:
+    return "one answer" if count == 1 else f"{count:,} answers"
 
 
 def _unknown(job_id: str) -> None:

@@ -56,7 +56,7 @@ def counts_tables(found: "CacheCounts") -> list[tuple[str, Sequence[str], list[t
     asked = (f"{found.asked:,}", f"{found.answered:,}", share, f"{found.open:,}")
     hits = (*(f"{kept.served.get(tier, 0):,}" for tier in TIERS), f"{kept.saved_tokens:,}", show_ms(kept.saved_ms))
     return [
-        ("jobs that asked, as far as they are known", ("asked", "hit", "of those looked up", "open"), [asked]),
+        ("jobs that asked", ("asked", "hit", "of those looked up", "open"), [asked]),
         ("hits", (*TIERS, "tokens saved", "time saved"), [hits]),
         ("answers", STATES, [tuple(f"{kept.entries.get(state, 0):,}" for state in STATES)]),
     ]
