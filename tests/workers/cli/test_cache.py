@@ -18,6 +18,7 @@ from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
 from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.entries import Served
 from headrace_workers.ledger.ledger import Ledger
@@ -258,6 +259,26 @@ def test_a_wrong_answer_is_called_back_from_all_who_have_it(cache: Call, flow: F
     assert (code, fits(out)) == (0, True)
     assert all(job in out for job in (*shared[1:3], UNKNOWN))
     assert "as before; 3 jobs were given it" in said
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: list[str], asks, monkeypatch, ends):  # noqa: F811
+    """They are waited for; where that takes too long it is said."""
+    (late,) = flow.send(asks(idempotency_key="late"))
+    (claim,) = flow.ledger.claim([Wanted("recall", 0, 1, 9)], lease_ms=60_000, sender="b").claims
+    started = flow.ledger.start(claim.id, worker="w", lease_ms=60_000)
+    assert started is not None
+    settled = flow.work.do(started)
+
+    def wait(_seconds: float) -> None:
+        flow.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000)
+
+    monkeypatch.setattr("time.sleep", wait)
+    if not ends:
+        monkeypatch.setattr("headrace_workers.cli.cache._WAIT_SECONDS", -1.0)
+    code, out, said = cache("wrong", shared[0], "--json")
+    assert (code, late in [row["job_id"] for row in json.loads(out)["served"]]) == (0, ends)
+    assert ("1 groups have been looking up since before" in said) is not ends
 
 
 def test_an_answer_that_is_being_made_is_withdrawn(cache: Call, flow: Flow, asks):  # noqa: F811
