@@ -49,7 +49,7 @@ def counts(connection: Connection, tenant: str | None, since_ms: int | None) -> 
     return CacheCounts(
         asked=sum(row.jobs for row in rows),
         answered=sum(row.jobs for row in rows if row.given),
-        open=sum(row.jobs for row in rows if not row.given and row.state not in ("done", "dead", "cancelled")),
+        open=sum(row.jobs for row in rows if row.state not in ("done", "dead", "cancelled")),
         kept=_sum(list(scopes(connection, tenant, since_ms).values())),
     )
 
