@@ -32,6 +32,7 @@ from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.recall import CacheMode
 
 FLUSH_SECONDS = 30.0
 
@@ -78,6 +79,8 @@ class Producer:
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
         seed: int | None = None,
+        cache: CacheMode | str | None = None,
+        max_age: float | None = None,
         lane: Lane | str | None = None,
         priority: int | None = None,
         deadline: Deadline = None,
@@ -90,6 +93,9 @@ class Producer:
         correlationid: str | None = None,
     ) -> str:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
+
+        `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
+        seconds.
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries.
@@ -110,6 +116,8 @@ class Producer:
                 "prompt": prompt,
                 "messages": sequence_of(messages),
                 "sampling": sampling_of(sampling, keywords),
+                "cache": cache,
+                "max_age": max_age,
                 **self._common(
                     lane=lane,
                     priority=priority,

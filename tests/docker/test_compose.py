@@ -17,7 +17,7 @@ Services = dict[str, dict[str, Any]]
 
 SERVICES = {
     "kafka", "redis", "postgres",
-    "init", "bridge", "worker-generate", "worker-moderate", "worker-judge", "worker-generate-gpu",
+    "init", "bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-generate-gpu",
 }  # fmt: skip
 OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}

@@ -15,9 +15,10 @@ from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
 from headrace_workers.worker.express import Express
-from headrace_workers.worker.presence import Presence, served
+from headrace_workers.worker.presence import Presence
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"

@@ -31,6 +31,9 @@ class Action(StrEnum):
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
+    ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
+    PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
+    NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"
     CHILD_DIED = "child_died"  # a process of the embedded stack

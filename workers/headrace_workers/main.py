@@ -1,14 +1,18 @@
 """The composition root: everything is built here, once a process, from the settings."""
 
+import logging
 import threading
+from dataclasses import dataclass
 from functools import partial
 
 import redis
 
+from headrace_schemas.errors import UnknownModel
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.pass_over import PassOver
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
@@ -17,6 +21,7 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
@@ -30,6 +35,7 @@ from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
@@ -48,76 +54,118 @@ def pipeline_of(settings: Settings) -> Pipeline:
     return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all parts of one bridge work with."""
+
+    settings: Settings
+    pipeline: Pipeline
+    name: str
+    ledger: Ledger
+    clock: SystemClock
+    models: Registry
+    tasks: TaskQueue
+    troubles: Troubles
+
+
 def build_bridge(
     settings: Settings, duties: frozenset[Duty], progress: Progress, pipeline: Pipeline | None = None
 ) -> Bridge:
     """A bridge with these duties. Unavailable when the ledger does not answer."""
-    pipeline = pipeline or pipeline_of(settings)
-    name = process_name("bridge")
-    ledger, clock, client = Ledger.at(settings.ledger), SystemClock(), redis_client(settings.redis)
-    models = Registry(settings.home)
-    work, events, ends = threading.Event(), threading.Event(), threading.Event()
-    troubles = Troubles(ledger, name, clock)
-    channel = RedisNames(settings.kafka.prefix).bell
-    tasks = task_queue(settings, client, ledger)
-    dispatch = Dispatch(
+    name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
+    client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    shared = _Shared(
+        settings=settings,
+        pipeline=pipeline or pipeline_of(settings),
+        name=name,
         ledger=ledger,
-        tasks=tasks,
-        pipeline=pipeline,
-        aliases=models.aliases,
-        bridge=name,
+        clock=clock,
+        models=Registry(settings.home),
+        tasks=task_queue(settings, client, ledger),
+        troubles=Troubles(ledger, name, clock),
+    )
+    work, events, ends = threading.Event(), threading.Event(), threading.Event()
+    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+    dispatch = _dispatch(shared)
+    return Bridge(
+        name=name,
+        duties=duties,
+        ledger=ledger,
+        ears=Ears(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        work=work,
+        events=events,
+        ends=ends,
+        ingest=_ingest(shared, dispatch),
+        dispatch=dispatch,
+        relay=_relay(shared),
+        reap=_reap(shared),
+        bell=Bell(client, channel),
+        progress=progress,
+    )
+
+
+def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
+    settings = shared.settings
+    return Ingest(
+        partitions=partitions_of(settings.kafka, shared.ledger, shared.name, shared.clock),
+        prefix=settings.kafka.prefix,
+        ledger=shared.ledger,
+        models=CountingModels(settings.home, shared.models),
+        pipeline=shared.pipeline,
+        max_active=settings.max_active,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        hand_out=HandOut(
+            ledger=shared.ledger,
+            tasks=shared.tasks,
+            sender=shared.name,
+            depth=settings.queue_depth,
+            lease_ms=settings.lease_ms,
+            sent=dispatch.went_out,
+        ),
+    )
+
+
+def _dispatch(shared: _Shared) -> Dispatch:
+    settings = shared.settings
+    return Dispatch(
+        ledger=shared.ledger,
+        tasks=shared.tasks,
+        pipeline=shared.pipeline,
+        aliases=shared.models.aliases,
+        bridge=shared.name,
         lease_ms=settings.lease_ms,
         group_size=settings.group_size,
         depth=settings.queue_depth,
         linger_ms=int(settings.linger * 1000),
     )
-    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
-    ears = Ears(redis_client(settings.redis), channel, heard, progress.loop("ears"))
-    return Bridge(
-        name=name,
-        duties=duties,
-        ledger=ledger,
-        ears=ears,
-        work=work,
-        events=events,
-        ends=ends,
-        ingest=Ingest(
-            partitions=partitions_of(settings.kafka, ledger, name, clock),
-            prefix=settings.kafka.prefix,
-            ledger=ledger,
-            models=CountingModels(settings.home, models),
-            pipeline=pipeline,
-            max_active=settings.max_active,
-            clock=clock,
-            troubles=troubles,
-            hand_out=HandOut(
-                ledger=ledger,
-                tasks=tasks,
-                sender=name,
-                depth=settings.queue_depth,
-                lease_ms=settings.lease_ms,
-                sent=dispatch.went_out,
-            ),
-        ),
-        dispatch=dispatch,
-        relay=Relay(
-            publisher=Publisher(settings.kafka),
-            ledger=ledger,
-            bridge=name,
-            clock=clock,
-            troubles=troubles,
-            following=Following(pipeline, ledger),
-        ),
-        reap=Reap(
-            ledger=ledger,
-            clock=clock,
-            lease_ms=settings.lease_ms,
-            max_crashes=settings.max_crashes,
-            retention=settings.retention,
-            of_units=pipeline.retentions,
-        ),
-        bell=Bell(client, channel),
-        progress=progress,
+
+
+def _relay(shared: _Shared) -> Relay:
+    return Relay(
+        publisher=Publisher(shared.settings.kafka),
+        ledger=shared.ledger,
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        following=Following(shared.pipeline, shared.ledger),
+    )
+
+
+def _reap(shared: _Shared) -> Reap:
+    settings = shared.settings
+    return Reap(
+        ledger=shared.ledger,
+        clock=shared.clock,
+        lease_ms=settings.lease_ms,
+        max_crashes=settings.max_crashes,
+        retention=settings.retention,
+        of_units=shared.pipeline.retentions,
+        pass_over=PassOver(
+            ledger=shared.ledger,
+            pipeline=shared.pipeline,
+            served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+        ).once,
     )
 
 
@@ -134,6 +182,24 @@ def serve(
     pipeline = pipeline or pipeline_of(settings)
     build = partial(build_hands, settings, pipeline, roles, model)
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
+
+
+def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache:
+    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.embedders.load import load_embedder
+    from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.known import Known
+    from headrace_workers.recall.likeness import NearestQuestions
+
+    version = Registry(settings.home).version
+    try:
+        embedder = load_embedder(settings.home, settings.embedder)
+    except UnknownModel as error:
+        log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
+        return Cache(ledger, version)
+    known = Known(embedder.dimensions)
+    Follower(ledger, known, progress.loop("follow")).start()
+    return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
 
 
 def build_hands(
@@ -174,23 +240,24 @@ def build_hands(
         {
             "generator": generator,
             "moderator": moderator,
-            "cache": lambda: Cache(ledger, Registry(settings.home).version),
+            "cache": lambda: build_cache(settings, ledger, progress),
             "cache_mode": lambda: settings.cache,
             "cache_ttl": lambda: settings.cache_ttl,
             "max_wait": lambda: settings.max_wait,
         },
     )
     runs = Runs(progress, pipeline, settings.longest_run)
-    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs)
-    renewer.start()
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
+    bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
+    renewer.start()
     runner = Runner(
         ledger=ledger,
         work=Work(pipeline, steps, settings, SystemClock()),
         settings=settings,
         renewer=renewer,
         runs=runs,
-        bell=Bell(client, RedisNames(settings.kafka.prefix).bell),
+        bell=bell,
         hand_out=HandOut(
             ledger=ledger,
             tasks=task_queue(settings, client, ledger),

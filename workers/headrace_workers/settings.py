@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
+from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
 
 E = TypeVar("E", bound=StrEnum)
@@ -41,6 +42,8 @@ class Settings:
     # How long any run may take, and more for its tokens: see bound.py. What takes longer hangs, and ends its process.
     longest_run: float = 600.0
     cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
+    embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
+    similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
@@ -76,6 +79,7 @@ class Settings:
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
+            embedder=env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER,
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
             device=_device(env),
@@ -96,6 +100,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "retention": float,
     "stuck": float,
     "longest_run": float,
+    "similarity": float,
     "cache_ttl": float,
     "max_wait": float,
     "inter_threads": int,

@@ -2,9 +2,7 @@
 
 import json
 import random
-import re
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,8 +12,9 @@ from sqlalchemy import func, select
 from tests.schemas.strategies import STRATEGIES
 from tests.workers.bridge.mutate import mutate, valid_records
 from tests.workers.bridge.records import NOW, RULES, Models, cancel, evaluation, generation, record, replaced, without
+from tests.workers.bridge.refusing import GOOD, refused, value
 
-from headrace_schemas import Category, Rubric, Topic
+from headrace_schemas import Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
@@ -24,24 +23,16 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.identity import refusal_id
 from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial, announce, letter
+from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.refusals import INGEST
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 from headrace_workers.pipeline.routing import Pipeline
 
-GOOD = record().headers
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def value(**changes):
-    """A generation job's JSON with fields changed; None drops one."""
-    fields = {"model": "echo", "prompt": "hello"} | changes
-    return json.dumps({name: field for name, field in fields.items() if field is not None}).encode()
 
 
 BAD_VALUES = {
@@ -78,6 +69,8 @@ BAD_VALUES = {
     "a deadline without a zone": (value(deadline="2101-01-01T00:00:00"), "deadline"),
     "deep nesting": (b"[" * 100_000, ""),
 }
+
+
 BAD_HEADERS = {
     **{f"no {name}": (without(GOOD, name), name) for name in ("ce_specversion", "ce_id", "ce_type", "ce_source")},
     "none at all": ((), "ce_specversion"),
@@ -100,18 +93,6 @@ def content(value):
         with suppress(InvalidRecord):
             return decode_value(f"headrace.job.{kind}.v1", value).model_copy(update={"deadline": None})
     return None
-
-
-def refused(found, reason=""):
-    """A refusal with this reason, which can be announced."""
-    assert isinstance(found, Burial)
-    late = " has passed" in found.reason
-    assert found.category is (Category.EXPIRED if late else Category.INVALID)
-    assert (found.stage, found.attempts, found.job_id) == (INGEST, 0, None)
-    assert found.reason
-    assert re.search(reason, found.reason), found.reason
-    assert letter(found).size == len(found.value)
-    return found
 
 
 @pytest.mark.parametrize(("content", "reason"), BAD_VALUES.values(), ids=BAD_VALUES)
@@ -277,92 +258,6 @@ def test_a_structured_event_is_a_job_like_any_other():
     refused(
         accept(record(headers=(("content-type", b"application/cloudevents+json"),), value=b"{"), RULES), "CloudEvent"
     )
-
-
-NAMED = {
-    "key": lambda given, name: replace(given, key=name),
-    "ce_subject": lambda given, name: replace(given, headers=replaced(given.headers, "ce_subject", name)),
-    "ce_partitionkey": lambda given, name: replace(given, headers=replaced(given.headers, "ce_partitionkey", name)),
-}
-
-
-@pytest.mark.parametrize(("name", "named"), NAMED.items(), ids=NAMED)
-@pytest.mark.parametrize("wrong", [b"my-own-key", b"6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", b"\xff\xfe"])
-def test_a_name_that_contradicts_the_jobs_id_is_refused_with_both(name, named, wrong):
-    """A client that derives ids in another namespace would wait for ever under the id that it made."""
-    job = generation(tenant="shop", idempotency_key="k")
-    found = accept(named(record(job), wrong), RULES)
-    if wrong == b"\xff\xfe" and name != "key":
-        refused(found, "not UTF-8")
-        return
-    refused(found, f"{name} is '{wrong.decode(errors='replace')}'.*{job.job_id('')}.*6f1d8a52-5d0c")
-    assert (found.refers_to, found.tenant) == (job.job_id(""), "shop")
-
-
-@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
-def test_the_jobs_own_id_is_taken_as_a_name_and_so_is_none(named):
-    """Other languages need not compute the id; those that do are checked."""
-    job = generation(idempotency_key="k")
-    assert isinstance(accept(named(record(job), job.job_id("").encode()), RULES), NewJob)
-    assert isinstance(accept(record(job, key=b""), RULES), NewJob)
-
-
-def test_a_wish_to_cancel_is_held_to_its_names_too():
-    """Its key keeps it behind the job's other records: another one would let it overtake."""
-    job_id = generation(idempotency_key="k").job_id("")
-    assert isinstance(accept(record(cancel(job_id), key=job_id.encode()), RULES), Cancellation)
-    found = refused(accept(record(cancel(job_id), key=b"other"), RULES), f"key is 'other'.*{job_id}")
-    assert found.refers_to == job_id
-
-
-MEANT = {
-    "a wrong field": value(tenant="shop", idempotency_key="k", priority=99),
-    "an unknown field": value(tenant="shop", idempotency_key="k", surprise=1),
-    "no model": value(tenant="shop", idempotency_key="k", model=None),
-    "a deadline that passed": value(tenant="shop", idempotency_key="k", deadline="2001-01-01T00:00:00Z"),
-    "too much": value(tenant="shop", idempotency_key="k", prompt="x" * 2_000_000),
-}
-
-
-@pytest.mark.parametrize("content", MEANT.values(), ids=MEANT)
-def test_a_record_that_is_wrong_elsewhere_refers_to_its_job(content):
-    """Tenant and key are enough to say which job was meant."""
-    found = refused(accept(record(value=content), RULES))
-    assert (found.refers_to, found.tenant) == (generation(tenant="shop", idempotency_key="k").job_id(""), "shop")
-
-
-def test_without_a_key_the_event_names_the_job():
-    """And where neither can be used, nothing is made up."""
-    given = record(value=value(priority=99))
-    assert accept(given, RULES).refers_to == generation().job_id(given.header("ce_id"))
-    for content in (value(idempotency_key=5), value(tenant="no/tenant"), value(idempotency_key="\ud800"), b"[]", b"{"):
-        assert refused(accept(record(value=content), RULES)).refers_to is None
-    assert accept(record(value=value(priority=99), headers=without(GOOD, "ce_id")), RULES).refers_to is None
-
-
-def test_a_refusal_tells_all_by_which_its_sender_finds_it():
-    """Names and place of the record, as it said them; only what is a good trace is handed through."""
-    job = generation(model="gone")
-    headers = list(record(job).headers)
-    headers += [("ce_subject", b"mine"), ("ce_correlationid", b"order-7"), ("ce_traceparent", b"00-no-trace")]
-    given = record(job, headers=tuple(headers), partition=4, offset=17, key=b"\xffmy-key\x00")
-    told = letter(accept(given, RULES))
-    assert (told.topic, told.partition, told.offset) == (Topic.GENERATION, 4, 17)
-    assert (told.key, told.ce_id, told.ce_subject) == ("\ufffdmy-key\ufffd", given.header("ce_id"), "mine")
-    assert (told.correlationid, told.traceparent) == ("order-7", "00-no-trace")
-    published = announce(accept(given, RULES), NOW)
-    assert (published.headers["ce_correlationid"], "ce_traceparent" in published.headers) == ("order-7", False)
-
-
-@pytest.mark.parametrize("size", [1_000, 5_000])
-def test_names_of_any_size_can_be_kept(size):
-    """No name, however long, is more than an index takes, or holds half a character."""
-    name = "€".encode() * size
-    headers = tuple((header, name) for header in ("ce_id", "ce_subject", "ce_correlationid", "ce_traceparent"))
-    told = letter(accept(record(headers=headers, key=name), RULES))
-    for found in (told.key, told.ce_id, told.ce_subject, told.correlationid, told.traceparent):
-        assert found == "€" * len(found)
-        assert 0 < len(found.encode()) <= 1024
 
 
 def test_a_job_costs_what_its_model_counts():

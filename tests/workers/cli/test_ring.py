@@ -13,6 +13,7 @@ from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import STEPS
+from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 
@@ -39,14 +40,14 @@ def made(ledger: Ledger) -> int:
     ids=lambda command: " ".join(command[:2]),
 )  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
-    """They look at once, and not only when it is time."""
+    """They look at once for everything, and not only when it is time."""
     monkeypatch.setenv("HEADRACE_REDIS", redis_server.url)
     with redis_client(redis_server.url) as client, client.pubsub(ignore_subscribe_messages=True) as bell:
         bell.subscribe(RedisNames("headrace.").bell)
         eventually(lambda: client.pubsub_numsub(RedisNames("headrace.").bell)[0][1] == 1)
         code, _, err = call(*command, *([str(made)] if command[0] == "outbox" else []))
         assert code == 0, err
-        assert eventually(bell.get_message)["data"] == b"work events"
+        assert eventually(bell.get_message)["data"].decode().split() == list(Hint)
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no url"])

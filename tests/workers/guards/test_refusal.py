@@ -97,6 +97,7 @@ def test_names_are_told_apart() -> None:
         "«a",
         "1/",
         "'s ",
+        "a's ",
         "and ",
         "b by was ",
     ],

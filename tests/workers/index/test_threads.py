@@ -112,3 +112,35 @@ def test_changes_during_a_rebuild_are_in_the_new_lists() -> None:
         assert index.search(vector[None], 1)[1].tolist() == [[key]]
     index.remove([*kept])
     assert index.search(vectors[:1], 1)[1].tolist() == [[-1]]
+
+
+def test_changes_while_lists_grow_are_kept() -> None:
+    """What was put and removed since the growth began is there afterwards, or is not."""
+    vectors = clustered(40, HALF)
+    index = VectorIndex(HALF, Limits(exact=20, outside=2))
+    index.put(np.arange(30), vectors[:30])
+    index.compact()
+    index.put(np.arange(30, 35), vectors[30:35])
+    before = index.state
+    assert before.lists is not None
+    index.apply([35, 1], vectors[35:37], removed=[2, 31])
+    index._grow(before, before.lists)
+    assert index.state.covered == 35
+    found = {*index.search(vectors[:1], 40)[1][0].tolist()}
+    assert found == {-1, *range(36)} - {2, 31}
+    assert index.search(vectors[36:37], 1)[1].tolist() == [[1]]
+
+
+def test_a_state_stays_as_it_is() -> None:
+    """Who searches it sees nothing of what came since: a removal, an addition, a replacement."""
+    vectors = clustered(40, HALF)
+    index = VectorIndex(HALF, Limits(exact=100))
+    for start in (0, 10):
+        index.put(np.arange(start, start + 10), vectors[start : start + 10])
+    index.put([20], vectors[20:21])
+    state = index.state
+    seen = state.search(vectors[:5], 30)
+    index.remove([0, 1])
+    index.apply([21, 3], vectors[21:23])
+    for now, then in zip(state.search(vectors[:5], 30), seen, strict=True):
+        assert now.tolist() == then.tolist()

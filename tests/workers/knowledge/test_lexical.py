@@ -1,5 +1,6 @@
 import math
 import threading
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,26 +109,35 @@ def test_what_went_takes_no_room() -> None:
     assert sum(len(segment.ids) for segment in index._segments) <= 10
 
 
+class Yielding(dict[str, int]):
+    """Lets other threads go on in the middle of a change."""
+
+    def pop(self, key: str, default: int | None = None) -> int | None:  # type: ignore[override]
+        found = super().pop(key, default)
+        time.sleep(0.0005)
+        return found
+
+
 def test_a_search_sees_a_change_whole() -> None:
     """While documents change all the time, a search finds both of a document's chunks, of one version."""
     index = LexicalIndex()
-    index.update({f"d{n}": [(f"d{n}-0-x", "red sky"), (f"d{n}-0-y", "red field")] for n in range(40)})
+    index.update({f"d{n}": [(f"d{n}-0-x", "red sky"), (f"d{n}-0-y", "red field")] for n in range(4)})
+    index._owners = Yielding(index._owners)
     wrong: list[object] = []
     done = threading.Event()
 
-    def look() -> None:
+    def look(among: list[str] | None, documents: int) -> None:
         while not done.is_set():
-            for among in (None, ["d7"]):
-                found = [id_.split("-") for id_, _ in index.search("red", 200, among=among)]
-                versions = {(doc, version) for doc, version, _ in found}
-                if not len(found) == 2 * len(versions) == 2 * (len(among) if among else 40):
-                    wrong.append(found)
+            found = [id_.split("-") for id_, _ in index.search("red", 200, among=among)]
+            versions = {(doc, version) for doc, version, _ in found}
+            if not len(found) == 2 * len(versions) == 2 * documents:
+                wrong.append(found)
 
-    lookers = [threading.Thread(target=look) for _ in range(3)]
+    lookers = [threading.Thread(target=look, args=args) for args in ((None, 4), (["d1"], 1), (["d1", "d2"], 2))]
     for each in lookers:
         each.start()
-    for version in range(1, 6):
-        for n in range(40):
+    for version in range(1, 9):
+        for n in range(4):
             index.replace(f"d{n}", [(f"d{n}-{version}-x", "red sky"), (f"d{n}-{version}-y", "red field")])
     done.set()
     for each in lookers:

@@ -7,11 +7,13 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.worker.running import Bell
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import STUCK_EXIT, Progress
+from headrace_workers.wire.bell import Hint
 from headrace_workers.worker import hung
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.runs import Runs
@@ -22,10 +24,10 @@ class Process:
 
     def __init__(self, ledger, monkeypatch):
         take_in(ledger, [generation(), generation(prompt="another")])
-        self.ends, self.left, self.ledger, self.progress = [], [], ledger, Progress()
+        self.ends, self.left, self.ledger, self.progress, self.bell = [], [], ledger, Progress(), Bell()
         self.hangs, self.moves = (claim_one(ledger, limit=1) for _ in range(2))
         self.runs = Runs(self.progress, Pipeline(), 600.0)
-        self.renewer = Renewer(ledger, 60_000, self.progress.loop("renew"), self.runs, end=self.end)
+        self.renewer = Renewer(ledger, 60_000, self.progress.loop("renew"), self.runs, self.bell, end=self.end)
         monkeypatch.setattr(self.renewer, "_rest", lambda _seconds: self.renewer._stop.wait(0.01))
 
     def run(self, then):
@@ -69,6 +71,7 @@ def test_what_hangs_is_left_to_its_lease_and_the_rest_is_given_back(process):
 
     process.run(then)
     assert process.ends == [STUCK_EXIT]
+    assert process.bell.rung == [Hint.WORK]  # what was given back can go elsewhere
     states = process.ledger.read(select(STEPS.c.state, STEPS.c.attempts, STEPS.c.crashes).order_by(STEPS.c.state))
     assert [tuple(row) for row in states] == [("leased", 1, 0), ("ready", 0, 0)]
 

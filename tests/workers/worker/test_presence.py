@@ -7,7 +7,8 @@ from tests.services.redis import RedisServer
 
 from headrace_workers.progress import Progress
 from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.worker.presence import KEEP_SECONDS, Presence, served
+from headrace_workers.wire.served import served
+from headrace_workers.worker.presence import KEEP_SECONDS, Presence
 
 NAMES = RedisNames("test.")
 

@@ -16,7 +16,7 @@ from headrace_workers.ledger.tables import JOBS
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_names import PRIORITIES
-from headrace_workers.worker.presence import served as listened_to
+from headrace_workers.wire.served import served as listened_to
 
 
 class Evil:

@@ -7,12 +7,14 @@ from sqlalchemy import select, update
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
+from tests.workers.worker.running import Bell
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
+from headrace_workers.wire.bell import Hint
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.runs import Runs
 
@@ -31,10 +33,21 @@ def lease_until(ledger):
     return until
 
 
+def renewer_of(ledger, bell, lease_ms=60_000):
+    """A renewer in which nothing runs."""
+    return Renewer(ledger, lease_ms, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0), bell)
+
+
 @pytest.fixture
-def renewing(ledger, monkeypatch):
+def bell():
+    """What bridges are told."""
+    return Bell()
+
+
+@pytest.fixture
+def renewing(ledger, bell, monkeypatch):
     """A renewer that does not rest for long, and a claim that was begun with its lease."""
-    renewer = Renewer(ledger, 60_000, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0))
+    renewer = renewer_of(ledger, bell)
     monkeypatch.setattr(renewer, "_rest", lambda _seconds: renewer._stop.wait(0.01))
     claim = claim_one(ledger)
     ledger.start(claim.id, worker="w", lease_ms=60_000)
@@ -112,10 +125,21 @@ def test_what_was_let_go_of_is_given_back(ledger, renewing, monkeypatch):
     assert len([args for args in calls if args == ([claim.id],)]) == 3
 
 
+def test_bridges_are_told_of_what_was_let_go_of(renewing, bell):
+    """They hand it out at once; of what is no claim any more, and of what goes on, there is nothing to tell."""
+    renewer, claim = renewing
+    with renewer.renewing(claim.id):
+        renewer.let_go(999)
+        eventually(lambda: not renewer._let_go)
+    assert bell.rung == []
+    renewer.let_go(claim.id)
+    eventually(lambda: bell.rung == [Hint.WORK])
+
+
 def test_a_ledger_that_was_away_is_asked_again_soon(ledger, monkeypatch):
     """A long lease does not mean a long pause: what is left of it goes on running out."""
     claim = claim_one(ledger)
-    renewer = Renewer(ledger, 600_000, Progress().loop("renew"), Runs(Progress(), Pipeline(), 600.0))
+    renewer = renewer_of(ledger, Bell(), lease_ms=600_000)
     waits, renew, failures = [], ledger.renew, [Unavailable("away")]
 
     def flaky(*args):

@@ -1,7 +1,7 @@
 """What time brings about, once a second."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
@@ -14,7 +14,8 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 class Reap:
     """Takes back lost work, ends what expired, forgets what is old.
 
-    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages.
+    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. `pass_over` moves on
+    what waits for a worker that is not there, and returns how many.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Reap:
         max_crashes: int,
         retention: float,
         of_units: Mapping[str, float] | None = None,
+        pass_over: Callable[[], int] = lambda: 0,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -33,6 +35,7 @@ class Reap:
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
         self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
+        self._pass_over = pass_over
         self._pruned_at = clock.monotonic()
         self._looked_at = float("-inf")
 
@@ -42,6 +45,7 @@ class Reap:
         if due.leases or self._clock.monotonic() - self._looked_at > self._lease_ms / 1000 / _LOOKS:
             self._look()
         total = self._reap() if due.leases or due.steps else 0
+        total += self._pass_over()
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
         if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
             self._pruned_at = self._clock.monotonic()

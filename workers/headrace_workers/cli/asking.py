@@ -16,6 +16,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
+from headrace_schemas.recall import CacheMode
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Defaults, Job
 from headrace_workers.cli.output import say
@@ -26,6 +27,7 @@ _MAX_NOTED = 3
 ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="for lines that name none [HEADRACE_MODEL]")]
 MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
 TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
+CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
 LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive work goes first")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are [HEADRACE_TENANT]")]
 PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="9 is the most urgent")]
@@ -37,6 +39,7 @@ def defaults_of(
     model: str | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
+    cache: CacheMode | None = None,
     lane: Lane | None = None,
     tenant: str | None = None,
     priority: int | None = None,
@@ -50,7 +53,7 @@ def defaults_of(
         until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
     fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    return Defaults(model or settings.model, _given(fields), _given(sampling))
+    return Defaults(model or settings.model, _given(fields), _given(sampling), cache)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

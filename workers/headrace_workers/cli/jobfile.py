@@ -50,11 +50,12 @@ class WrongLines(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a line gets where it says nothing itself. `model` and `sampling` are for generation jobs only."""
+    """What a line gets where it says nothing itself. `model`, `sampling` and `cache` are for generation jobs only."""
 
     model: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    cache: str | None = None
 
     def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """The line with what it lacks."""
@@ -62,6 +63,8 @@ class Defaults:
         if "output" in line:  # an evaluation job
             return filled
         filled.setdefault("model", self.model)
+        if self.cache is not None:
+            filled.setdefault("cache", self.cache)
         own = line.get("sampling", {})
         if self.sampling and isinstance(own, dict):
             filled["sampling"] = {**self.sampling, **own}

@@ -92,7 +92,7 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
         return None
     from headrace_workers.wire.redis_client import redis_client
     from headrace_workers.wire.redis_names import RedisNames
-    from headrace_workers.worker.presence import served
+    from headrace_workers.wire.served import served
 
     try:
         client = redis_client(url, _REDIS_SECONDS)

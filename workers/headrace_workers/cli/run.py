@@ -61,6 +61,7 @@ def run(
     model: asking.ModelOption = None,
     max_tokens: asking.MaxTokensOption = None,
     temperature: asking.TemperatureOption = None,
+    cache: asking.CacheOption = None,
     lane: asking.LaneOption = Lane.BATCH,
     priority: asking.PriorityOption = None,
     tenant: asking.TenantOption = None,
@@ -89,7 +90,13 @@ def run(
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
         raise ConfigurationError(f"{output} is the input: choose another file for the receipts")
     defaults = asking.defaults_of(
-        model=model, max_tokens=max_tokens, temperature=temperature, lane=lane, tenant=tenant, priority=priority
+        model=model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        cache=cache,
+        lane=lane,
+        tenant=tenant,
+        priority=priority,
     )
     with ends_on_sigterm(), ExitStack() as stack:
         stream, source = stack.enter_context(asking.opened(file))

@@ -97,10 +97,10 @@ def _superlative(part: _Part) -> bool:
 def _parts(read: Profile) -> list[_Part]:
     """What is named, in the order of an active sentence."""
     parts: list[_Part] = []
-    tie, run = "", 0
+    tie, run, head = "", 0, 0  # `head`: the first part of this run
     bounds = [0]  # how many parts stood before each question word and auxiliary
     verb = by = -1
-    owners: tuple[int, int] | None = None  # the parts that own what follows
+    owners = (0, 0)  # from where to where stand the parts that own what follows
     be = False
     for token in read.tokens:
         key = token.key
@@ -111,10 +111,12 @@ def _parts(read: Profile) -> list[_Part]:
         elif token.kind != "word" or key in DETERMINERS:
             continue
         elif key == "'s":
-            owners = (_first_of_run(parts), len(parts))
+            owners = (head, len(parts))
         else:
-            parts, owners = _owned(parts, owners), None
+            _put_owners_last(parts, owners)
+            owners = (0, 0)
             run += 1
+            head = len(parts)
             predicate = key == "be" and not token.starts and len(parts) > bounds[-1]
             tie = key if key in PREPOSITIONS or key in _LINKS or predicate else ""
             if key == "by" and verb >= 0:
@@ -122,15 +124,8 @@ def _parts(read: Profile) -> list[_Part]:
             elif key in AUXILIARIES or key in QUESTION_WORDS:
                 bounds.append(len(parts))
                 be = be or key == "be"
-    parts = _owned(parts, owners)
+    _put_owners_last(parts, owners)
     return _active(parts, verb, by, bounds) if verb >= 0 else parts
-
-
-def _first_of_run(parts: list[_Part]) -> int:
-    first = max(0, len(parts) - 1)
-    while first > 0 and parts[first - 1].run == parts[first].run:
-        first -= 1
-    return first
 
 
 def _participle(text: str) -> bool:
@@ -138,17 +133,15 @@ def _participle(text: str) -> bool:
     return word in PARTICIPLES or (word.endswith("ed") and len(word) > 4)
 
 
-def _owned(parts: list[_Part], owners: tuple[int, int] | None) -> list[_Part]:
-    """`France's capital` in the order of `the capital of France`; the owners keep a run of their own."""
-    if owners is None or owners[0] == owners[1]:
-        return parts
-    owning, things = parts[slice(*owners)], parts[owners[1] :]
-    tie = owning[0].tie
-    return [
-        *parts[: owners[0]],
-        *(replace(thing, tie=tie) for thing in things),
-        *(replace(owner, tie="of", run=-owner.run - 1) for owner in owning),
-    ]
+def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:
+    """`France's capital` in the order of `the capital of France`, in place; the owners get a run of their own."""
+    first, end = owners
+    if first < end:
+        owning, things = parts[first:end], parts[end:]
+        parts[first:] = [
+            *(replace(thing, tie=owning[0].tie) for thing in things),
+            *(replace(owner, tie="of", run=-owner.run - 1) for owner in owning),
+        ]
 
 
 def _active(parts: list[_Part], verb: int, by: int, bounds: list[int]) -> list[_Part]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from headrace_workers.ledger.database import bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 from headrace_workers.ledger.turns import advance
@@ -239,7 +240,8 @@ def new_claim(
 ) -> Claim:
     """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease."""
     size = len(tokens)
-    claim_id = connection.execute(
+    ((claim_id,),) = run(
+        connection,
         _NEW_CLAIM,
         {
             "queue": queue,
@@ -252,7 +254,7 @@ def new_claim(
             "sender": sender,
             "lease_ms": lease_ms,
         },
-    ).scalar_one()
+    )
     return Claim(claim_id, queue, stage, lane, size)
 
 

@@ -17,9 +17,10 @@ from sqlalchemy import Connection, String, bindparam, delete, func, select, upda
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, bury
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
-from headrace_workers.ledger.outbox import Outgoing, put
+from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.sizing import next_budget
 from headrace_workers.ledger.steps import NewStep, parked_state, ready_at_latest
@@ -136,10 +137,10 @@ def complete(
     room: Room | None = None,
 ) -> Completed | None:
     """Write what came of a claim; None when the lease was lost, and nothing was changed."""
-    head = connection.execute(_END, {"claim": claim_id}).first()
-    if head is None:
+    heads = run(connection, _END, {"claim": claim_id})
+    if not heads:
         return None
-    group_key, full, tokens, started_at, size, now = head
+    group_key, full, tokens, started_at, size, now = heads[0]
     alive = active(connection, [item.job_id for item in settled if item.job_id and _ends(item)])
     settled = [item for item in settled if item.job_id in alive or not _ends(item)]
     advanced = [item for item in settled if isinstance(item, Advanced)]
@@ -176,12 +177,12 @@ def _advance(
     if not done:
         return {}
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
-    held = frozenset(connection.execute(_done(connection.dialect.name), parameters).scalars())
+    held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
-    put(connection, [record for item in done for record in item.records])
     for row in (row for item in done for row in item.rows):
         row.write(connection)
-    end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive)
+    said = [record for item in done for record in item.records]
+    end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive, said)
     return {item.job_id: item for item in done}
 
 

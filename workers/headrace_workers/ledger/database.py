@@ -145,7 +145,7 @@ def _postgresql(url: URL, durable: bool) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def _leave(context: ExceptionContext) -> None:
-        if getattr(context.original_exception, "sqlstate", None) in _ELSEWHERE:
+        if leads_elsewhere(context.original_exception):
             context.is_disconnect = True
 
     return engine
@@ -258,6 +258,11 @@ def _not_now(error: DBAPIError) -> bool:
         or state[:2] in _NOT_NOW_CLASSES
         or state in _NOT_NOW
     )
+
+
+def leads_elsewhere(error: BaseException) -> bool:
+    """Whether the server that said this is none that we can use, now or for good: all that is pooled leads there."""
+    return getattr(error, "sqlstate", None) in _ELSEWHERE
 
 
 def _shut_out(error: DBAPIError) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, delete, select, update
 
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.tables import ENTRIES, IS_PARKED, IS_PENDING, JOBS, STEPS
 
@@ -39,8 +40,8 @@ def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
     """
     if not job_ids:
         return {}
-    rows = connection.execute(_active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {row.id: Alive(row.awaited, row.unit, row.makes) for row in rows}
+    rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
+    return {job_id: Alive(awaited, unit, makes) for job_id, awaited, unit, makes in rows}
 
 
 def end(
@@ -49,14 +50,18 @@ def end(
     terminals: Sequence[tuple[str, Outgoing | None]],
     now: int,
     alive: Mapping[str, Alive],
+    before: Sequence[Outgoing] = (),
 ) -> None:
     """End these jobs, which `active` found alive: write and publish the one terminal record of each, and wake the
-    steps that wait for them. Units have no such record. An answer that is still pending comes no more.
+    steps that wait for them. Units have no such record. An answer that is still pending comes no more. The records
+    `before` are published before those.
     """
     terminals = [(job_id, None if alive[job_id].unit else record) for job_id, record in terminals]
+    put(connection, [*before, *(record for _, record in terminals if record is not None)])
     if not terminals:
         return
-    connection.execute(
+    run(
+        connection,
         _END_JOB,
         [
             {
@@ -69,7 +74,6 @@ def end(
             for job_id, record in terminals
         ],
     )
-    put(connection, [record for _, record in terminals if record is not None])
     _withdraw(connection, [job_id for job_id, _ in terminals if alive[job_id].makes])
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
 

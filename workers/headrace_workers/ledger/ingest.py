@@ -9,6 +9,7 @@ from sqlalchemy import Connection, literal, select
 
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import insert_many, many, now_ms
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.steps import NewStep
@@ -61,8 +62,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     # waits for the other in a circle.
     rows = [{name: getattr(job, name) for name in _COLUMNS} for job in sorted(unique.values(), key=lambda job: job.id)]
     dialect = connection.dialect.name
-    written = connection.execute(_new_jobs(dialect), many(dialect, rows))
-    accepted_at = {row.id: row.accepted_at for row in written}
+    accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect), many(dialect, rows)))
     taken = [job for job in unique.values() if job.id in accepted_at]
     steps = in_turn(
         connection, [(job.tenant, replace(s, read_bytes=len(job.payload))) for job in taken for s in job.steps]

@@ -4,7 +4,7 @@ Errors: `Unavailable` when the database does not answer; everything may be tried
 either happened whole or not at all, and repeating one that did happen changes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -39,6 +39,7 @@ from headrace_workers.ledger import (
     start,
     troubles,
     units,
+    unrun,
 )
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -192,6 +193,20 @@ class Ledger:
             expired = recover.expire(tx)
         with writing(self._engine) as tx:
             return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
+
+    def waits(self, queue: str, longer_than_ms: int) -> bool:
+        """Whether anything has waited in this queue for so long, handed out or not."""
+        with reading(self._volatile) as tx:
+            return unrun.waits(tx, queue, longer_than_ms)
+
+    def move_on(self, stage: str, queue: str, where: Callable[[Any], unrun.Move | None]) -> int:
+        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many."""
+        with writing(self._engine) as tx:
+            unrun.take_back(tx, queue)
+        with writing(self._engine) as tx:
+            moves = [move for row in unrun.ready(tx, stage, queue) if (move := where(row)) is not None]
+            unrun.move(tx, stage, moves)
+        return len(moves)
 
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""

@@ -27,6 +27,7 @@ from headrace_schemas.codec import encode
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.ledger.append import append
 from headrace_workers.ledger.database import among, bindparam_of, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.tables import OUTBOX
 
 SOURCE = "/headrace/ledger"
@@ -92,8 +93,11 @@ def peek(
     Only those with a number above `after`; those of the topics `unread` come without their values.
     """
     bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}
-    rows = connection.execute(_oldest(connection.dialect.name), bounds).all()
-    return [OutboxRow(row.id, Outgoing(Topic(row.topic), row.key, json.loads(row.headers), row.value)) for row in rows]
+    rows = run(connection, _oldest(connection.dialect.name), bounds)
+    return [
+        OutboxRow(number, Outgoing(Topic(topic), key, json.loads(headers), value))
+        for number, topic, key, headers, value in rows
+    ]
 
 
 @lru_cache
@@ -123,7 +127,12 @@ def _oldest(dialect: str) -> Select[Any]:
 def remove(connection: Connection, ids: Sequence[int]) -> None:
     """Forget records that Kafka has acknowledged."""
     if ids:
-        connection.execute(delete(OUTBOX).where(among(connection, OUTBOX.c.id, ids)))
+        run(connection, _gone(connection.dialect.name), {"ids": list(ids)})
+
+
+@lru_cache
+def _gone(dialect: str) -> Any:
+    return delete(OUTBOX).where(one_of(dialect, OUTBOX.c.id, bindparam_of(dialect, OUTBOX.c.id, name="ids")))
 
 
 @dataclass(frozen=True, slots=True)

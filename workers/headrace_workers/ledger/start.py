@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 
 
@@ -115,7 +116,7 @@ def start(connection: Connection, claim_id: int, *, worker: str, lease_ms: int) 
     asked = {"claim": claim_id, "by": worker, "lease_ms": lease_ms}
     found: list[tuple[Any, ...]]
     if locks_rows(connection):
-        found = [tuple(row) for row in connection.execute(_BEGUN_STEPS, asked)]
+        found = list(run(connection, _BEGUN_STEPS, asked))
     else:
         begun = connection.execute(_BEGIN, asked).all()
         rows = connection.execute(_STEPS, {"claim": claim_id}).all() if begun else []

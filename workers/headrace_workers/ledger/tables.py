@@ -58,6 +58,7 @@ _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
 _PARKED = text("state = 'parked'")
 _HELD = text("state = 'held'")
+_IS_UNIT = text("subject IS NOT NULL")
 _PENDING = text("state = 'pending'")
 _LIVE_ENTRY = text("state = 'live'")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
@@ -89,6 +90,7 @@ JOBS: Final = Table(
     Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
     Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
     Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
+    Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
     Index(
         "jobs_ended",
         "ended_at",

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, case, literal_column
 
 from headrace_workers.ledger.database import insert
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import TURNS
 
@@ -32,8 +33,8 @@ def in_turn(connection: Connection, steps: Sequence[tuple[str, NewStep]]) -> lis
         return []
     # In the order of their names, so that two bridges cannot deadlock.
     rows = [{"name": tenant, "cost": cost} for tenant, cost in sorted(costs.items())]
-    ends = connection.execute(_charge(connection.dialect.name), rows)
-    turns = {row.tenant: row.turn - costs[row.tenant] for row in ends}
+    ends = run(connection, _charge(connection.dialect.name), rows)
+    turns = {tenant: turn - costs[tenant] for tenant, turn in ends}
     placed = []
     for tenant, step in steps:
         turns[tenant] += step.tokens
@@ -43,7 +44,7 @@ def in_turn(connection: Connection, steps: Sequence[tuple[str, NewStep]]) -> lis
 
 def advance(connection: Connection, turn: int) -> None:
     """Move the virtual time of the work in service forward; never back."""
-    connection.execute(_forward(connection.dialect.name), {"now": turn})
+    run(connection, _forward(connection.dialect.name), {"now": turn})
 
 
 @lru_cache

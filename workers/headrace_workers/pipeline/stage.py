@@ -65,6 +65,8 @@ class Stage:
     Steps may share a call if they have the same model and the same `group(job, job_id)`. `needs` are built once a
     process and handed to `step` by their names; a stage of a model is handed the model as `generator`.
 
+    A stage that is `optional` is passed over while no worker does it.
+
     A run of one group may take `longest_run` seconds, and more the more tokens it has.
 
     A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
@@ -82,6 +84,7 @@ class Stage:
     group: Callable[[Job, str], str] | None = None
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
+    optional: bool = False
     longest_run: float | None = None  # None: as long as the deployment says
     follows: tuple[str, ...] = ()
     endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody

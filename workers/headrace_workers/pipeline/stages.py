@@ -52,6 +52,7 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             weight=Weight.IO,
             when=partial(_asks_recall, cache),
             needs=("cache", "cache_mode", "cache_ttl", "max_wait"),
+            optional=True,
         ),
         Stage(
             name="generate",

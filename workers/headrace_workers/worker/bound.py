@@ -14,7 +14,8 @@ model ended early counts as what it wrote, not as what it might have: else a slo
 
 Groups are made to fit the quantum (15 s): most bounds are little more than `longest_run`, and a run may be fifty times
 slower than usual. Before anything was learnt a job of 300 tokens, alone, may take 25 minutes, one of 4,096 three hours
-and a half.
+and a half. What was learnt is lost with the process, which harms no good run: the first bounds are wide, and a minute
+of running weighs as much as what was supposed.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
-"""Which queues have a worker that listens: a hint, over Redis, that tells people what to start. Nothing depends on it.
+"""Which queues have a worker that listens: a hint, over Redis, that tells people what to start, and bridges what no
+worker does. It is read in wire/served.py.
 
 A key a queue, which any worker of that queue puts off the end of. Workers that were killed put off nothing, and it
 ends by itself; so does that of workers that were stopped, since another may still listen to the same queue.
 """
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -61,15 +62,3 @@ class Presence:
                 self._progress.beat(awaited(error))
             if self._stop.wait(self._beat):
                 return
-
-
-def served(client: redis.Redis, names: RedisNames, queues: Collection[str]) -> frozenset[str] | None:
-    """Those of these queues that a worker listens to; None when Redis does not answer."""
-    wanted = list(queues)
-    if not wanted:
-        return frozenset()
-    try:
-        found = client.mget([names.listens(queue) for queue in wanted])
-    except REDIS_AWAY:
-        return None
-    return frozenset(queue for queue, value in zip(wanted, found, strict=True) if value is not None)

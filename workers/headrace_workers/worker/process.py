@@ -10,13 +10,14 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.health import watched
@@ -24,7 +25,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, model_queue
-from headrace_workers.progress import Progress
+from headrace_workers.progress import Loop, Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
@@ -165,10 +166,27 @@ def run_worker(
     """
     process, loop = _Process(settings, roles, model, progress, build), progress.loop("consumer")
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
+    pool = _pool(roles, concurrency)
+    app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
+    asked = threading.Event()  # somebody asked for an end
+    parallel = _ready(process, pool, loop)
+    _heed_signals(process, loop, asked)
+    if MODEL_ROLE in roles and model is not None:
+        _add_express(process, Express(app, queue_of(names, model_queue(model)), process.run, progress.loop("express")))
+    with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
+        code = _serve(app, roles, concurrency or settings.inter_threads or parallel)
+    process.put_away()
+    if not asked.is_set():
+        log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
+    return code if asked.is_set() else code or 1
+
+
+def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Process, loop: Loop) -> Any:
+    """Celery, with these queues and one task: to run a claim."""
     app: Any = create_app(settings.redis)
-    app.conf.task_queues = [queue_of(names, name) for name in queues]
+    app.conf.task_queues = list(queues)
     app.conf.worker_consumer = consumer_that_tells(loop)
-    app.conf.worker_pool = pool = _pool(roles, concurrency)
+    app.conf.worker_pool = pool
 
     @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
     def run(*claim: Any) -> None:
@@ -176,38 +194,44 @@ def run_worker(
         with loop.excused() if pool == "solo" else nullcontext():
             process.run(*claim)
 
-    parallel = 1
+    return app
+
+
+def _ready(process: _Process, pool: str, loop: Loop) -> int:
+    """See to it that there are hands, here or in each process that is forked; how many runs go side by side."""
     if pool == "prefork":
         signals.worker_process_init.connect(process.begin_child, weak=False)
         signals.worker_process_shutdown.connect(process.end_child, weak=False)
-    else:
-        with loop.excused():  # a large model takes its time
-            parallel = process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
-        signals.worker_shutdown.connect(process.put_away, weak=False)
-    asked = threading.Event()  # somebody asked for an end
+        return 1
+    signals.worker_shutdown.connect(process.put_away, weak=False)
+    with loop.excused():  # a large model takes its time
+        return process.hands().parallel  # one that cannot be loaded is an error now, not at the first job
+
+
+def _heed_signals(process: _Process, loop: Loop, asked: threading.Event) -> None:
+    """Note that an end was asked for, and prepare for it."""
     signals.worker_shutting_down.connect(lambda **_: asked.set(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: loop.end(), weak=False)  # what runs may take its time to end
     signals.worker_shutting_down.connect(process.leave, weak=False)
-    if MODEL_ROLE in roles and model is not None:
-        express = process.express = Express(
-            app, queue_of(names, model_queue(model)), process.run, progress.loop("express")
-        )
-        signals.worker_ready.connect(lambda **_: express.start(), weak=False)  # Celery minds signals from then on
-        signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
+
+
+def _add_express(process: _Process, express: Express) -> None:
+    """Interactive work beside the batches, from when Celery minds signals until it is to end."""
+    process.express = express
+    signals.worker_ready.connect(lambda **_: express.start(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: express.stop(), weak=False)
+
+
+def _serve(app: Any, roles: frozenset[str], count: int) -> int:
+    """Be Celery's worker; the exit code that it ends with."""
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle: messages are JSON only
     name = process_name("-".join(sorted(roles))).replace(":", "-")
-    count = concurrency or settings.inter_threads or parallel
     arguments = ["--quiet", "worker", "--concurrency", str(count), "--hostname", name, "--loglevel", "WARNING",
                  "--without-gossip", "--without-mingle", "--without-heartbeat"]  # fmt: skip
     try:
-        with Presence(redis_client(settings.redis), names, queues, progress.loop("presence")):
-            code = int(app.start(argv=arguments) or 0)
+        return int(app.start(argv=arguments) or 0)
     except SystemExit as end:
-        code = int(end.code or 0)
-    process.put_away()
-    if not asked.is_set():
-        log("worker", logging.ERROR, Action.STOPPED, "Celery ended by itself: this process ends, to be started again")
-    return code if asked.is_set() else code or 1
+        return int(end.code or 0)
 
 
 def _pool(roles: frozenset[str], concurrency: int | None) -> str:

@@ -14,6 +14,7 @@ from headrace_workers.away import awaited
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action
 from headrace_workers.progress import Loop
+from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.worker.hung import end_process
 from headrace_workers.worker.runs import Run, Runs
 
@@ -21,12 +22,23 @@ _SOON = 1.0  # seconds to the next try when the ledger did not answer: the lease
 
 
 class Renewer:
-    """Renews every claim that is in hand, three times a lease, and gives back those that were let go of."""
+    """Renews every claim that is in hand, three times a lease, and gives back those that were let go of.
+
+    Bridges are told of what it gives back.
+    """
 
     def __init__(
-        self, ledger: Ledger, lease_ms: int, loop: Loop, runs: Runs, *, end: Callable[[int], object] = os._exit
+        self,
+        ledger: Ledger,
+        lease_ms: int,
+        loop: Loop,
+        runs: Runs,
+        bell: Bell,
+        *,
+        end: Callable[[int], object] = os._exit,
     ) -> None:
         self._ledger = ledger
+        self._bell = bell
         self._lease_ms = lease_ms
         self._progress = loop
         self._runs = runs
@@ -77,7 +89,13 @@ class Renewer:
     def _give_back_but(self, kept: Set[int]) -> int:
         with self._lock:
             claims = (self._held | self._let_go) - kept
-        return self._ledger.release(sorted(claims)) if claims else 0
+        return self._release(sorted(claims)) if claims else 0
+
+    def _release(self, claims: Sequence[int]) -> int:
+        steps = self._ledger.release(claims)
+        if steps:
+            self._bell.ring(Hint.WORK)
+        return steps
 
     def _loop(self) -> None:
         pause = every = self._lease_ms / 3000
@@ -109,7 +127,7 @@ class Renewer:
         with self._lock:
             gone = sorted(self._let_go)
         if gone:
-            self._ledger.release(gone)
+            self._release(gone)
             with self._lock:
                 self._let_go.difference_update(gone)
 

@@ -87,10 +87,11 @@ class Runner:
 
     def give_back(self) -> int:
         """Hand back what is unfinished, or was handed on and not begun, at a stop; the number of steps."""
-        steps = self._renewer.give_back() + self._ledger.release_unstarted(self._worker)
-        if steps:
+        steps = self._renewer.give_back()  # which rings for them
+        unstarted = self._ledger.release_unstarted(self._worker)
+        if unstarted:
             self._bell.ring(Hint.WORK)
-        return steps
+        return steps + unstarted
 
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)

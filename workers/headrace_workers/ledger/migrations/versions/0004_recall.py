@@ -63,6 +63,7 @@ def upgrade() -> None:
     op.create_index("serves_job", "serves", ["job_id"])
     op.create_index("serves_entry", "serves", ["entry_id"])
     op.create_index("serves_at", "serves", ["served_at"])
+    _index("jobs_subject", "jobs", ["subject"], "subject IS NOT NULL")
     _index("steps_parked_until", "steps", ["ready_at"], "state = 'parked'")
     # Nobody said how long these may wait.
     steps = sa.table("steps", sa.column("ready_at", sa.BigInteger()), sa.column("state", sa.String()))
@@ -71,6 +72,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("steps_parked_until", "steps")
+    op.drop_index("jobs_subject", "jobs")
     for table in ("serves", "changes", "entries"):
         op.drop_table(table)
 

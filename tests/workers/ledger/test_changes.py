@@ -1,0 +1,74 @@
+"""Following changes: none is passed over, whoever writes slowly."""
+
+import pytest
+from sqlalchemy import insert
+
+from headrace_workers.ledger import changes
+from headrace_workers.ledger.changes import BEFORE_ALL
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import ENTRIES
+
+
+def _entry(tx, key):
+    """A live entry that was just admitted; its id."""
+    row = {"scope": "s", "key": key, "tenant": "a", "state": "live", "job_id": key, "lane": 0, "question": key,
+           "vector": b"v", "made_at": 1, "expires_at": 2**60}  # fmt: skip
+    entry_id = tx.execute(insert(ENTRIES).values(row).returning(ENTRIES.c.id)).scalar_one()
+    changes.note(tx, [entry_id])
+    return entry_id
+
+
+def test_changes_come_in_order_and_once(ledger):
+    """In pieces of any size, each from where the last ended."""
+    with writing(ledger.engine) as tx:
+        ids = [_entry(tx, str(number)) for number in range(5)]
+    position, seen = BEFORE_ALL, []
+    while found := ledger.changed(position, 2):
+        seen += [change.entry_id for change in found]
+        position = found[-1].position
+    assert seen == ids
+    assert {change.question for change in ledger.changed(BEFORE_ALL, 9)} == set("01234")
+
+
+def test_a_change_tells_what_the_entry_is_now(ledger):
+    """One that has died, or is forgotten, has no vector."""
+    from headrace_workers.ledger.entries import kill
+
+    with writing(ledger.engine) as tx:
+        first, second = _entry(tx, "a"), _entry(tx, "b")
+    with writing(ledger.engine) as tx:
+        kill(tx, [first], "wrong")
+    with writing(ledger.engine) as tx:
+        tx.execute(ENTRIES.delete().where(ENTRIES.c.id == second))
+    assert [(change.entry_id, change.vector) for change in ledger.changed(BEFORE_ALL, 9)] == [
+        (first, None), (second, None), (first, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_slow_writer_is_waited_for(ledger):
+    """Its numbers were given before those of who was faster; neither is seen before it has ended, and then both are."""
+    slow = ledger.engine.connect()
+    before = slow.begin()
+    first = _entry(slow, "slow")
+    with writing(ledger.engine) as tx:
+        second = _entry(tx, "fast")
+    try:
+        assert ledger.changed(BEFORE_ALL, 9) == []
+        begun_at = ledger.horizon()
+        before.commit()
+    finally:
+        slow.close()
+    assert [change.entry_id for change in ledger.changed(BEFORE_ALL, 9)] == [first, second]
+    assert [change.entry_id for change in ledger.changed(begun_at, 9)] == [first, second]
+
+
+def test_the_horizon_is_behind_all_that_was_committed(ledger):
+    """Who begins there sees no change twice, and misses none."""
+    with writing(ledger.engine) as tx:
+        _entry(tx, "a")
+    begun_at = ledger.horizon()
+    assert ledger.changed(begun_at, 9) == []
+    with writing(ledger.engine) as tx:
+        second = _entry(tx, "b")
+    assert [change.entry_id for change in ledger.changed(begun_at, 9)] == [second]

@@ -1,0 +1,87 @@
+"""A runner on a real ledger, with steps of the tests' own."""
+
+from pathlib import Path
+
+from sqlalchemy import select, update
+from tests.workers.ledger_jobs import claim_one
+from tests.workers.tasks_in_memory import Tasks
+
+from headrace_producers import KafkaSettings
+from headrace_schemas import (
+    Answer,
+    Output,
+    Usage,
+)
+from headrace_workers.clock import SystemClock
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+from headrace_workers.steps.outcome import Done
+from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.run import Runner
+from headrace_workers.worker.runs import Runs
+from headrace_workers.worker.work import Work
+
+
+class Bell:
+    """Keeps what it was rung for."""
+
+    def __init__(self) -> None:
+        self.rung = []
+
+    def ring(self, *hints) -> None:
+        """Keep it."""
+        self.rung += hints
+
+
+def runner(ledger, step, tasks=None, bell=None, **settings):
+    """A runner whose steps on the model's queue are this one."""
+    settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
+    steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
+    runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Bell()
+    return Runner(
+        ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
+        bell=bell, clock=SystemClock(), progress=Progress(), worker="w",
+        renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, bell), runs=runs,
+        hand_out=HandOut(
+            ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
+        ),
+    )  # fmt: skip
+
+
+def answered(task):
+    """What a model said."""
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    answer = Answer(text="t", finish_reason="stop", model="echo", quantization="none", usage=usage)
+    return Done(Output(job_id=task.job_id, tenant="default", answer=answer))
+
+
+def answer_all(tasks):
+    """A step that works."""
+    return [answered(task) for task in tasks]
+
+
+def states(ledger):
+    """Job, stage and state of each step."""
+    return {(r.job_id, r.stage): r.state for r in ledger.read(select(STEPS.c.job_id, STEPS.c.stage, STEPS.c.state))}
+
+
+def run_all(ledger, step, **settings):
+    """Claim once and run it."""
+    claim = claim_one(ledger)
+    runner(ledger, step, **settings).run(claim.id)
+    return claim
+
+
+def run_out(ledger):
+    """Let every lease have run out."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(lease_until=0))
+
+
+def crashes(ledger):
+    """How many are counted against all steps."""
+    return sum(row.crashes for row in ledger.read(select(STEPS.c.crashes)))

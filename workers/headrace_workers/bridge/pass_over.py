@@ -1,0 +1,56 @@
+"""Stages that can be done without are passed over while no worker does them."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.codec import decode_job
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.unrun import Move
+from headrace_workers.log import Action, log
+from headrace_workers.pipeline.carried import pack
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Stage
+
+_LONGEST_MS = 1_500  # that something waits before anybody asks whether there is a worker
+
+
+class PassOver:
+    """Moves jobs on that wait for a worker that is not there. `served` tells which of these queues have one."""
+
+    def __init__(
+        self, *, ledger: Ledger, pipeline: Pipeline, served: Callable[[list[str]], frozenset[str] | None]
+    ) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._served = served
+        self._optional = [stage for stage in pipeline.stages if stage.optional]
+
+    def once(self) -> int:
+        """Look once; how many jobs went on."""
+        late = [stage for stage in self._optional if self._ledger.waits(stage.queue(), _LONGEST_MS)]
+        if not late:
+            return 0
+        served = self._served([stage.queue() for stage in late])
+        if served is None:  # Redis is away, and so nobody can say
+            return 0
+        return sum(self._pass(stage) for stage in late if stage.queue() not in served)
+
+    def _pass(self, stage: Stage) -> int:
+        moved = self._ledger.move_on(stage.name, stage.queue(), lambda row: self._move(stage, row))
+        if moved:
+            log("reap", logging.WARNING, Action.PASSED_OVER,
+                f"no worker with --role {stage.role} runs: jobs went on without", jobs=moved)  # fmt: skip
+        return moved
+
+    def _move(self, stage: Stage, row: Any) -> Move | None:
+        try:
+            job = decode_job(row.kind, row.payload)
+        except HeadraceError:  # a newer version's: its own bridge and workers know what to do
+            return None
+        route = self._pipeline.next_step(row.job_id, job, job, after=stage.name)
+        if route is None:
+            return None
+        context = pack({stage.name: {"refused": f"no worker with the role {stage.role} was running"}}, ())
+        return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context)

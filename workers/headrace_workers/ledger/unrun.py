@@ -1,0 +1,70 @@
+"""First steps that nobody runs: found, and moved on to another stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.leases import release
+from headrace_workers.ledger.tables import CLAIMS, IS_READY, JOBS, STEPS
+
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step that is to wait elsewhere."""
+
+    job_id: str
+    ordinal: int
+    stage: str
+    queue: str
+    group_key: str
+    context: bytes | None
+
+
+def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
+    """Whether anything has waited in this queue for so long, handed out or not."""
+    since = now_ms() - longer_than_ms
+    ready = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == queue, STEPS.c.ready_at < since)
+    unstarted = select(CLAIMS.c.id).where(
+        CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None), CLAIMS.c.claimed_at < since
+    )
+    return bool(connection.execute(select(ready.exists() | unstarted.exists())).scalar_one())
+
+
+def take_back(connection: Connection, queue: str) -> int:
+    """Give back what was handed out of this queue and nobody began; the number of steps."""
+    query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.id)
+    if locks_rows(connection):
+        query = query.with_for_update(skip_locked=True)
+    return release(connection, list(connection.execute(query).scalars()))
+
+
+def ready(connection: Connection, stage: str, queue: str) -> list[Any]:
+    """The steps of a stage that are ready in a queue, a bounded number, locked where nobody else holds them: job_id,
+    ordinal, kind, and the job as it came.
+    """
+    query = (
+        select(STEPS.c.job_id, STEPS.c.ordinal, JOBS.c.kind, JOBS.c.payload)
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None))
+        .limit(_AT_ONCE)
+    )
+    if locks_rows(connection):
+        query = query.with_for_update(of=STEPS, skip_locked=True)
+    return list(connection.execute(query))
+
+
+def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
+    """Let these steps of a stage, which the caller has locked, wait elsewhere."""
+    for each in moves:
+        connection.execute(
+            update(STEPS)
+            .where(STEPS.c.job_id == each.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == each.ordinal)
+            .values(
+                stage=each.stage, queue=each.queue, group_key=each.group_key, context=each.context, ready_at=now_ms()
+            )
+        )
