@@ -7,6 +7,7 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    cache,
     cancel,
     dead,
     doctor,
@@ -40,21 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up,
-    run_file,
-    submit,
-    results,
-    status,
-    cancel,
-    dead,
-    held,
-    outbox,
-    doctor,
-    knowledge,
-    models,
-    schema,
+    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, outbox, doctor, models, schema,
     processes,
-):
+):  # fmt: skip
     module.register(app)
 
 
