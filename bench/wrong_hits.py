@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bench.analogies import download, pairs
 from bench.ends import Say
 from bench.report import Report, Row, report, row, skipped
+from bench.vectors import KnownVectors
 from bench.wrong_hits_pairs import (
     CAPITALS,
     CITIES,
@@ -58,21 +59,7 @@ class Look(NamedTuple):
     served: int | None
 
 
-class Vectors:
-    """An embedder that knows its texts beforehand: every method sees the very same vectors."""
-
-    def __init__(self, embedded: Mapping[str, NDArray[np.float32]]) -> None:
-        self.id = "bench"
-        self.dimensions = len(next(iter(embedded.values())))
-        self.max_tokens = 0
-        self._embedded = embedded
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """A row for each."""
-        return np.stack([self._embedded[text] for text in texts])
-
-
-Method = Callable[[Turn, Vectors], Iterable[int | None]]
+Method = Callable[[Turn, KnownVectors], Iterable[int | None]]
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
@@ -97,7 +84,7 @@ def measure(meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np
         said = [replace(each, wordings=tuple(preamble + text for text in each.wordings)) for each in meanings]
         texts = [text for meaning in said for text in meaning.wordings]
         say(f"{where}: {len(texts):,} questions are embedded")
-        vectors = Vectors(dict(zip(texts, embed(texts), strict=True)))
+        vectors = KnownVectors(dict(zip(texts, embed(texts), strict=True)))
         for name, method in _methods().items():
             say(f"{where}: {name}")
             looks = list(looked_up(said, vectors, method))
@@ -115,7 +102,7 @@ def turns(meanings: Sequence[Meaning]) -> Iterator[Turn]:
         yield Turn(cached, asked)
 
 
-def looked_up(meanings: Sequence[Meaning], vectors: Vectors, method: Method) -> Iterator[Look]:
+def looked_up(meanings: Sequence[Meaning], vectors: KnownVectors, method: Method) -> Iterator[Look]:
     """Every look-up of every turn."""
     for turn in turns(meanings):
         inside = set(turn.cached.values())
@@ -126,7 +113,7 @@ def looked_up(meanings: Sequence[Meaning], vectors: Vectors, method: Method) -> 
 def cosine(least: float) -> Method:
     """The nearest of all, if its cosine is `least` or more."""
 
-    def serve(turn: Turn, vectors: Vectors) -> Iterator[int | None]:
+    def serve(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
         places = list(turn.cached.values())
         alike = vectors.embed(list(turn.asked)) @ vectors.embed(list(turn.cached)).T
         for nearest, similarity in zip(alike.argmax(axis=1).tolist(), alike.max(axis=1).tolist(), strict=True):
@@ -135,7 +122,7 @@ def cosine(least: float) -> Method:
     return serve
 
 
-def ours(turn: Turn, vectors: Vectors) -> Iterator[int | None]:
+def ours(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
     """What a recall worker does: the nearest whom no guard refuses."""
     known = Known(vectors.dimensions)
     known.apply(
