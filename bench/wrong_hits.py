@@ -5,10 +5,12 @@ another wording in the cache and the other half, all families in one cache. What
 are cached is left out: that is no matter of likeness.
 """
 
+import importlib.util
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from bench.analogies import download, pairs
 from bench.ends import Say
+from bench.peers import gptcache_peer
 from bench.report import Report, Row, report, row, skipped
 from bench.vectors import KnownVectors
 from bench.wrong_hits_pairs import (
@@ -38,10 +41,12 @@ from headrace_workers.recall.likeness import NearestQuestions
 NAME = "wrong-hits"
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)
 LEAST = 0.90  # headrace's own threshold, before a scope has shown its own
+PLAIN = f"cosine ≥ {LEAST:.2f}"
+OURS = f"{PLAIN} and guards"
 _ALPHA = 0.05
 _RESAMPLES = 2_000
 _SCOPE = "bench"
-_QUICK = 60  # meanings
+_QUICK = 6  # meanings of a kind
 
 
 class Turn(NamedTuple):
@@ -69,28 +74,37 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
 
     meanings, missing = _meanings(say)
     if quick:
-        meanings = meanings[:: max(1, len(meanings) // _QUICK)]
+        kinds = dict.fromkeys(meaning.kind for meaning in meanings)
+        meanings = [each for kind in kinds for each in [m for m in meanings if m.kind == kind][:_QUICK]]
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         pull(DEFAULT_EMBEDDER, Path(folder), "int8")
         embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
         rows = measure(meanings, embedder.embed, say)
+    if not importlib.util.find_spec("gptcache"):
+        missing.append(skipped("GPTCache", "it is not installed"))
     return report(NAME, f"{embedder.id}, no service", rows + missing)
 
 
 def measure(meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np.float32]], say: Say) -> list[Row]:
-    """All methods, without and with a preamble."""
+    """All methods, without and with a preamble; and by kind, both together."""
     rows = []
+    methods = _methods()
+    all_looks: dict[str, list[Look]] = {name: [] for name in methods}
     for where, preamble in (("alone", ""), ("behind 40 shared words", PREAMBLE)):
         said = [replace(each, wordings=tuple(preamble + text for text in each.wordings)) for each in meanings]
         texts = [text for meaning in said for text in meaning.wordings]
         say(f"{where}: {len(texts):,} questions are embedded")
         vectors = KnownVectors(dict(zip(texts, embed(texts), strict=True)))
-        for name, method in _methods().items():
+        for name, method in methods.items():
             say(f"{where}: {name}")
-            looks = list(looked_up(said, vectors, method))
-            rows += _in_all(f"{name}, {where}", looks, said, ours=method is ours)
-            if method is ours:
-                rows += _by_kind(f"{name}, {where}", looks, said)
+            looks = list(looked_up(said, vectors, method, most=1 if method is gptcache else None))
+            rows += _in_all(f"{name}, {where}", looks, said, ours=name == OURS)
+            all_looks[name] += looks
+    for kind in dict.fromkeys(meaning.kind for meaning in meanings):
+        of_kind = {
+            name: [look for look in looks if meanings[look.asked].kind == kind] for name, looks in all_looks.items()
+        }
+        rows += _of_kind(kind, of_kind[OURS], of_kind[PLAIN], meanings)
     return rows
 
 
@@ -102,9 +116,11 @@ def turns(meanings: Sequence[Meaning]) -> Iterator[Turn]:
         yield Turn(cached, asked)
 
 
-def looked_up(meanings: Sequence[Meaning], vectors: KnownVectors, method: Method) -> Iterator[Look]:
-    """Every look-up of every turn."""
-    for turn in turns(meanings):
+def looked_up(
+    meanings: Sequence[Meaning], vectors: KnownVectors, method: Method, most: int | None = None
+) -> Iterator[Look]:
+    """Every look-up of every turn, or of the first `most`."""
+    for turn in islice(turns(meanings), most):
         inside = set(turn.cached.values())
         for place, served in zip(turn.asked.values(), method(turn, vectors), strict=True):
             yield Look(place, place in inside, served)
@@ -160,9 +176,16 @@ def is_wrong(look: Look) -> bool:
     return look.served is not None and look.served != look.asked
 
 
+def gptcache(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
+    """What GPTCache does with the same vectors."""
+    return gptcache_peer.served(turn.cached, list(turn.asked), vectors)
+
+
 def _methods() -> dict[str, Method]:
-    plain = {f"cosine ≥ {least:.2f}": cosine(least) for least in THRESHOLDS}
-    return {**plain, f"cosine ≥ {LEAST:.2f} and guards": ours}
+    methods: dict[str, Method] = {f"cosine ≥ {least:.2f}": cosine(least) for least in THRESHOLDS}
+    if importlib.util.find_spec("gptcache"):
+        methods[f"GPTCache {gptcache_peer.VERSION}, one turn of five"] = gptcache  # it takes 5 ms a look-up
+    return {**methods, OURS: ours}
 
 
 def _in_all(name: str, looks: Sequence[Look], meanings: Sequence[Meaning], *, ours: bool) -> list[Row]:
@@ -178,17 +201,15 @@ def _in_all(name: str, looks: Sequence[Look], meanings: Sequence[Meaning], *, ou
     ]  # fmt: skip
 
 
-def _by_kind(name: str, looks: Sequence[Look], meanings: Sequence[Meaning]) -> list[Row]:
-    rows = []
-    for kind in dict.fromkeys(meaning.kind for meaning in meanings):
-        mine = [look for look in looks if meanings[look.asked].kind == kind]
-        wrong, served = sum(map(is_wrong, mine)), sum(look.served is not None for look in mine)
-        rows += [
-            row(f"{kind}: {name}: should-hits served, of {sum(look.should for look in mine):,}", _hits(mine), "share"),
-            row(f"{kind}: {name}: wrong of {served:,} served", _share(wrong, served), "share"),
-            row(f"{kind}: {name}: wrong of served, upper bound", upper(mine, meanings, of_served=True), "share"),
-        ]
-    return rows
+def _of_kind(kind: str, mine: Sequence[Look], plain: Sequence[Look], meanings: Sequence[Meaning]) -> list[Row]:
+    wrong, served = sum(map(is_wrong, mine)), sum(look.served is not None for look in mine)
+    plainly = sum(look.served is not None for look in plain)
+    return [
+        row(f"{kind}, {PLAIN}: wrong of {plainly:,} served", _share(sum(map(is_wrong, plain)), plainly), "share"),
+        row(f"{kind}, {OURS}: should-hits served, of {sum(look.should for look in mine):,}", _hits(mine), "share"),
+        row(f"{kind}, {OURS}: wrong of {served:,} served", _share(wrong, served), "share"),
+        row(f"{kind}, {OURS}: wrong of served, upper bound", upper(mine, meanings, of_served=True), "share"),
+    ]
 
 
 def _hits(looks: Sequence[Look]) -> float | None:

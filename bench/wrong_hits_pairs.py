@@ -105,6 +105,16 @@ SWAPS: Final = (
         "lease | statutes | collective agreement | data protection law | road traffic act | treaty | charter",
     ),
     _swap(
+        "number",
+        """How do I divide {about} into {} equal parts?
+        How can I divide {about} into {} equal parts?
+        What is the best way to divide {about} into {} equal parts?
+        What is a good way of dividing {about} into {} equal parts?
+        Tell me how to divide {about} into {} equal parts.""",
+        "3 | 5 | seven | 9",
+        "a circle | a cake | a line | an inheritance | a plank | a garden | a pizza | a day",
+    ),
+    _swap(
         "date",
         """Who won the {about} in {}?
         Which was the winner of the {about} in {}?
@@ -345,6 +355,16 @@ SWAPS: Final = (
         Could you write an email to my {} about the {about}?""",
         "boss | mother | landlord | dentist | sister | lawyer",
         "broken window | late payment | summer holiday | new schedule | invitation | lost keys | noise | old sofa",
+    ),
+    _swap(
+        "person",
+        """How do I tell my {} about the {about}?
+        How can I tell my {} about the {about}?
+        What is the best way to tell my {} about the {about}?
+        How should I tell my {} about the {about}?
+        I would like to tell my {} about the {about}.""",
+        "boss | mother | landlord | sister | teacher | flatmate",
+        "accident | pregnancy | new job | theft | divorce | damage | debt | illness",
     ),
     _swap(
         "thing",  # plain words that no guard has a list of
