@@ -67,7 +67,7 @@ def by_likeness(size: int, count: int, embedder: Embedder, say: Say) -> list[Row
     table = dict(zip(asked, queries, strict=True))
     likeness = NearestQuestions(KnownVectors(table), known, _LEAST)
     whole = NearestQuestions(KnownVectors(table, first=embedder), known, _LEAST)
-    bare = _bare(vectors)
+    bare = faiss_alone(vectors)
 
     def look(place: int) -> object:
         return likeness.nearest([Question(_SCOPE, asked[place])])
@@ -108,6 +108,27 @@ def exact(there: Services, size: int, count: int, say: Say) -> list[Row]:
     return _compared(f"exact look-up, {of}", f"psycopg by primary key, {of}", ours, alone, (1.5, None))
 
 
+def faiss_alone(vectors: NDArray[np.float32], exact: int = DEFAULTS.exact) -> Callable[[NDArray[np.float32]], Any]:
+    """FAISS's search of the same vectors by the same sort of index, with its own refinement; over `exact`, by lists.
+
+    It gives distances or similarities, and positions.
+    """
+    library = faiss()
+    if len(vectors) <= exact:
+        flat = library.IndexFlatIP(vectors.shape[1])
+        flat.add(vectors)
+        return lambda query: flat.search(query, _NEIGHBOURS)
+    rows = library.IndexFlatL2(vectors.shape[1])
+    rows.add(vectors)
+    lists = Lists.built(vectors).index
+    refined = library.IndexRefine(lists, rows)
+    parameters = library.IndexRefineSearchParameters(
+        k_factor=_CANDIDATES / _NEIGHBOURS,
+        base_index_params=library.IVFRaBitQSearchParameters(nprobe=lists.nprobe, qb=_QUERY_BITS),
+    )
+    return lambda query: refined.search(query, _NEIGHBOURS, params=parameters)
+
+
 def in_turns(one: Timed, other: Timed, count: int) -> tuple[list[float], list[float]]:
     """Seconds that each took, one after the other, so that both sides see the same of the machine."""
     took: tuple[list[float], list[float]] = ([], [])
@@ -129,22 +150,6 @@ def question(number: int) -> str:
 def in_other_words(number: int) -> str:
     """The same question, asked in another way."""
     return question(number).replace("How do I repair", "What is the way to repair")
-
-
-def _bare(vectors: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], object]:
-    """FAISS's search of the same vectors by the same sort of index, with its own refinement."""
-    library = faiss()
-    flat = library.IndexFlatIP(vectors.shape[1])
-    flat.add(vectors)
-    if len(vectors) <= DEFAULTS.exact:
-        return lambda query: flat.search(query, _NEIGHBOURS)
-    lists = Lists.built(vectors).index
-    refined = library.IndexRefineFlat(lists, flat)
-    parameters = library.IndexRefineSearchParameters(
-        k_factor=_CANDIDATES / _NEIGHBOURS,
-        base_index_params=library.IVFRaBitQSearchParameters(nprobe=lists.nprobe, qb=_QUERY_BITS),
-    )
-    return lambda query: refined.search(query, _NEIGHBOURS, params=parameters)
 
 
 def _compared(

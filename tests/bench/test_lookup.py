@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bench.lookup import by_likeness, in_other_words, in_turns, question
+from bench.lookup import by_likeness, faiss_alone, in_other_words, in_turns, question
 from bench.vectors import KnownVectors, clustered, near
 
 from headrace_workers.embedders.hashed import HashEmbedder
@@ -52,3 +52,13 @@ def test_look_ups_by_likeness_are_compared_in_two_ways():
     assert rows[0].metric.startswith("share of hits")
     assert rows[0].value == 1.0
     assert [row.target for row in rows if row.target] == ["≤ 1.5", "≤ 2", "≤ 1.2"]
+
+
+@pytest.mark.parametrize("exact", [2_000, 500])
+def test_faiss_alone_finds_what_is_nearest(exact: int):
+    """By comparing all, and by lists that are refined."""
+    rows = clustered(1_000, 64)
+    search = faiss_alone(rows, exact)
+    found = [search(query[None])[1][0].tolist() for query in near(rows[:50], 0.3, 9)]
+    assert [places[0] for places in found] == list(range(50))
+    assert {len(places) for places in found} == {5}
