@@ -11,7 +11,7 @@ from tests.workers.worker_process import worker
 
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.worker import presence
+from headrace_workers.wire.served import served as listened_to
 
 ROLES = pytest.mark.parametrize(
     ("role", "job", "concurrency"),
@@ -108,8 +108,8 @@ def test_deployments_with_prefixes_of_their_own_share_one_redis(ledger, redis_se
     with worker(tmp_path, redis_server, "judge") as process:
         eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")), 60)
         assert theirs.waiting([("judge", 0)]) == {("judge", 0): 3}
-        assert presence.served(tasks._redis, NAMES, ["judge"]) == {"judge"}
-        assert presence.served(tasks._redis, names, ["judge"]) == frozenset()
+        assert listened_to(tasks._redis, NAMES, ["judge"]) == {"judge"}
+        assert listened_to(tasks._redis, names, ["judge"]) == frozenset()
         assert "another ledger" not in process.log
 
 

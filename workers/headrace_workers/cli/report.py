@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
@@ -32,6 +33,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
     facts = [
         ("jobs", f"{whole.jobs:,}" + (f" ({', '.join(counts)})" if counts else "")),
         ("moderation", ", ".join(f"{n:,} {action}" for action, n in sorted(whole.moderated.items()))),
+        ("cache", _cache(whole)),
         ("died of", "; ".join(f"{cause}: {n:,}" for cause, n in whole.causes.most_common(5))),
         ("tokens", f"{whole.prompt_tokens:,} read, {whole.completion_tokens:,} written"),
     ]
@@ -57,6 +59,14 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
     )
     summary = table(None, ("summary", ""), [fact for fact in facts if fact[1]])
     return Group(summary, *([stages] if whole.stages else []))
+
+
+def _cache(whole: Tally) -> str:
+    """Where answers came from, where any job asked for the cache."""
+    if not whole.tiers:
+        return ""
+    tiers = ", ".join(f"{n:,} {'made' if tier == CacheTier.NONE else tier}" for tier, n in sorted(whole.tiers.items()))
+    return f"{tiers}; {whole.saved_tokens:,} tokens saved"
 
 
 def summary_dict(whole: Tally, this_run: Tally, seconds: float, startup: float) -> dict[str, Any]:

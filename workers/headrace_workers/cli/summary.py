@@ -59,6 +59,8 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()  # why jobs died: category at stage
         self.moderated: Counter[str] = Counter()  # what moderation decided
+        self.tiers: Counter[str] = Counter()  # where answers came from, of jobs that asked for the cache
+        self.saved_tokens = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self._stages: dict[str, _Stage] = {}
@@ -76,6 +78,9 @@ class Tally:
             if event.answer:
                 self.prompt_tokens += event.answer.usage.prompt_tokens
                 self.completion_tokens += event.answer.usage.completion_tokens
+                if recall := event.answer.recall:
+                    self.tiers[recall.tier.value] += 1
+                    self.saved_tokens += recall.saved_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
         for place, record in enumerate(event.stages):
@@ -113,6 +118,8 @@ class Tally:
             "statuses": dict(self.statuses),
             "died_of": dict(self.causes),
             "moderation": dict(self.moderated),
+            "cache": dict(self.tiers),
+            "saved_tokens": self.saved_tokens,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "stages": [stage.as_dict() for stage in self.stages],

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.guards.profile import Profile, profile
-from headrace_workers.index.checked import VectorRefused
+from headrace_workers.index.checked import VectorRefused, checked_vectors
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.log import Action, log
 
@@ -28,12 +27,12 @@ class Neighbour(NamedTuple):
 
     entry_id: int
     similarity: float
-    profile: Profile
+    question: str
 
 
 class _Kept(NamedTuple):
     scope: str
-    profile: Profile
+    question: str
 
 
 class Known:
@@ -76,7 +75,7 @@ class Known:
         for similarity, entry_id in zip(similarities[0].tolist(), ids[0].tolist(), strict=True):
             kept = self._kept.get(entry_id)
             if kept is not None:
-                found.append(Neighbour(entry_id, min(1.0, similarity), kept.profile))
+                found.append(Neighbour(entry_id, min(1.0, similarity), kept.question))
         return found
 
     def compact(self) -> None:
@@ -88,7 +87,7 @@ class Known:
     def _apply(self, scope: str, coming: dict[int, tuple[NDArray[np.float32], str]], going: Sequence[int]) -> None:
         index = self._scopes.get(scope) or self._scopes.setdefault(scope, VectorIndex(self._dimensions))
         for entry_id, (_, question) in coming.items():
-            self._kept[entry_id] = _Kept(scope, profile(question))
+            self._kept[entry_id] = _Kept(scope, question)
         index.apply(list(coming), [vector for vector, _ in coming.values()], going)
         if not len(index):
             del self._scopes[scope]
@@ -96,7 +95,7 @@ class Known:
     def _vector(self, entry_id: int, written: bytes) -> NDArray[np.float32] | None:
         vector = np.frombuffer(written, np.float32) if len(written) % 4 == 0 else np.empty(0, np.float32)
         try:
-            VectorIndex(self._dimensions).put([entry_id], [vector])
+            checked_vectors("entry", [entry_id], [vector], self._dimensions)
         except VectorRefused as error:
             log("recall", logging.WARNING, Action.ENTRY_LEFT_OUT, f"an answer is not found by likeness: {error}")
             return None

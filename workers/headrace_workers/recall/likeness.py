@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +47,26 @@ class NearestQuestions:
         if first.similarity < self._least:
             why = f"similarity {first.similarity:.3f} is below {self._least:g}"
             return Near(written, similarity=first.similarity, refused=why)
-        asked, why = profile(question.text), ""
+        why = ""
         for neighbour in neighbours:
             if neighbour.similarity < self._least:
                 break
-            refused = _refused(asked, neighbour)
+            refused = _refused(question.text, neighbour)
             if refused is None:
                 return Near(written, neighbour.entry_id, neighbour.similarity)
             why = why or refused
         return Near(written, similarity=first.similarity, refused=why)
 
 
-def _refused(asked: Profile, neighbour: Neighbour) -> str | None:
+@lru_cache(maxsize=4_096)
+def _read(text: str) -> Profile:
+    """What guards read of a question; read when it is first near to one that is asked."""
+    return profile(text)
+
+
+def _refused(asked: str, neighbour: Neighbour) -> str | None:
     try:
-        refused = refusal(asked, neighbour.profile)
+        refused = refusal(_read(asked), _read(neighbour.question))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
         return f"a guard failed with {type(error).__name__}"
