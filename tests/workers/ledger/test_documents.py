@@ -5,21 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from alembic import command
+from sqlalchemy import func, select, text
 
 from headrace_workers.ledger import changes, documents
 from headrace_workers.ledger.changes import BEFORE_ALL
-from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.database import connect, writing
 from headrace_workers.ledger.documents import FIRST, ChunkAt, NewChunk, NewDocument
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import _config, migrate
 from headrace_workers.ledger.tables import CHUNKS, DOCUMENTS
 
 
 def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two")):
     """A document with these chunks; all that was made from the same file is alike."""
     chunks = [
-        NewChunk(f"{sha}{n}", "Part", n, n + len(text), text, np.full(2, n, np.float32).tobytes())
-        for n, text in enumerate(texts)
+        NewChunk(f"{sha}{n}", "Part", n, n + len(words), words, np.full(2, n, np.float32).tobytes())
+        for n, words in enumerate(texts)
     ]
     return NewDocument(
         tenant=tenant, knowledge=knowledge, name=name, sha256=sha, format="markdown", size=7, embedder=embedder,
@@ -185,3 +187,22 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
     counted = ledger.read(select(func.count()).select_from(CHUNKS))
     assert counted == [(sum(6 if row.name == "a.md" else 2 for row in rows),)]
     assert len(rows) <= 2
+
+
+def test_changes_of_answers_from_before_there_were_documents_are_still_followed(ledger_url):
+    """They keep their order, and are no documents'; the way back leaves them, too."""
+    engine = connect(ledger_url)
+    migrate(engine, "0004")
+    with writing(engine) as tx:
+        tx.execute(text("INSERT INTO changes (xact, entry_id, at) VALUES (0, 7, 1), (0, 5, 1)"))
+    migrate(engine)
+    old = Ledger(engine)
+    assert [change.entry_id for change in old.changed(BEFORE_ALL, 9)] == [7, 5]
+    assert old.documents_changed(BEFORE_ALL, 9) == []
+    old.put_document(document())
+    with writing(engine) as tx:
+        config = _config()
+        config.attributes["connection"] = tx
+        command.downgrade(config, "0004")
+    assert old.read(text("SELECT entry_id FROM changes ORDER BY number")) == [(7,), (5,)]
+    old.close()
