@@ -7,6 +7,7 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    cache,
     cancel,
     dead,
     doctor,
@@ -38,7 +39,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for module in (up, run_file, submit, results, status, cancel, dead, held, outbox, doctor, models, schema, processes):
+for module in (
+    up, run_file, submit, results, status, cancel, dead, held, cache, outbox, doctor, models, schema, processes
+):  # fmt: skip
     module.register(app)
 
 

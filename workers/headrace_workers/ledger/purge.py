@@ -1,0 +1,56 @@
+"""Putting away answers that are kept: some, or all, a bounded number a transaction."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from headrace_workers.ledger import entries
+from headrace_workers.ledger.database import among, locks_rows
+from headrace_workers.ledger.tables import ENTRIES, IS_LIVE
+
+AT_ONCE: Final = 500
+EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFilter:
+    """Which of the answers that are kept are meant. Absent conditions hold for all.
+
+    `scope` is the beginning of a scope, or `EXACT`. `made_before` is in ms since 1970.
+    """
+
+    made_before: int
+    tenant: str | None = None
+    scope: str | None = None
+    ids: tuple[int, ...] | None = None
+
+
+def count(connection: Connection, wanted: EntryFilter) -> int:
+    """How many `purge` would put away."""
+    query = select(func.count()).select_from(ENTRIES).where(*_conditions(connection, wanted))
+    return int(connection.execute(query).scalar_one())
+
+
+def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
+    """Put away the first of these whose ids are above `after`: how many, and the `after` of the next call, if any."""
+    query = (
+        select(ENTRIES.c.id)
+        .where(*_conditions(connection, wanted), ENTRIES.c.id > after)
+        .order_by(ENTRIES.c.id)
+        .limit(AT_ONCE)
+    )
+    found = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
+
+
+def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
+    conditions: list[ColumnElement[bool] | Any] = [IS_LIVE, ENTRIES.c.made_at < wanted.made_before]
+    if wanted.tenant is not None:
+        conditions.append(ENTRIES.c.tenant == wanted.tenant)
+    if wanted.scope is not None:
+        scope = ENTRIES.c.scope
+        conditions.append(scope == "" if wanted.scope == EXACT else scope.startswith(wanted.scope, autoescape=True))
+    if wanted.ids is not None:
+        conditions.append(among(connection, ENTRIES.c.id, list(wanted.ids)))
+    return conditions
