@@ -10,7 +10,7 @@ from rich.console import Console
 from bench.report import show, write
 from headrace_schemas import HeadraceError
 
-NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory")
+NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory", "wrong-hits", "lookup", "burst")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names or NAMES:
         progress.print(f"[bold]{name}[/]")
         try:
-            module = importlib.import_module(f"bench.{name}")
+            module = importlib.import_module(f"bench.{name.replace('-', '_')}")
             found = module.bench(lambda text: progress.print(f"  {text}", markup=False, highlight=False),
                                  quick=options.quick, embedded=options.embedded)  # fmt: skip
         except HeadraceError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from headrace_schemas import Finding, HeadraceError, Message, Sampling
 from headrace_schemas.events import FinishReason
@@ -90,6 +90,14 @@ class Embedder(Protocol):
 
         An empty text has a vector, too; a long one is cut at `max_tokens`.
         """
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An embedder that knows how many tokens a text has for it; some do not."""
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of the whole text, without those that it adds."""
 
 
 class Detector(Protocol):

@@ -79,7 +79,7 @@ class Settings:
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
-            embedder=env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER,
+            embedder=embedder_name(env),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
             device=_device(env),
@@ -105,6 +105,12 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_wait": float,
     "inter_threads": int,
 }
+
+
+def embedder_name(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
 
 
 def _device(env: Mapping[str, str]) -> Device:

@@ -44,3 +44,8 @@ def test_all_processes_agree() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     embedder = HashEmbedder()
     assert done.stdout.split() == [embedder.id, embedder.embed(TEXTS[:1]).tobytes().hex()]
+
+
+def test_all_words_of_a_text_are_counted() -> None:
+    """Also those behind what is read."""
+    assert [HashEmbedder().count_tokens(text) for text in ("", "a mill, a river", "mill " * 500)] == [0, 4, 500]

@@ -59,3 +59,12 @@ def test_a_tokenizer_that_is_missing_is_told(tmp_path: Path) -> None:
     """With its path, and what to do."""
     with pytest.raises(ConfigurationError, match=r"tokenizer\.json cannot be loaded.*pull or convert"):
         Tokens.load(tmp_path, MAX_TOKENS)
+
+
+def test_a_whole_text_is_counted(sentence_folder: Path) -> None:
+    """Beyond what the encoder reads, without the tokens that it adds, and whatever is no text."""
+    tokens = Tokens.load(sentence_folder, MAX_TOKENS)
+    assert tokens.count("") == 0
+    assert tokens.count("mill") == 4  # its letters
+    assert tokens.count("mill " * MAX_TOKENS) == 4 * MAX_TOKENS
+    assert tokens.count("mill \ud800") == tokens.count("mill ?")

@@ -12,6 +12,7 @@ from headrace_workers.cli import (
     dead,
     doctor,
     held,
+    knowledge,
     models,
     outbox,
     processes,
@@ -40,7 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, outbox, doctor, models, schema, processes
+    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, outbox, doctor, models, schema,
+    processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -69,6 +69,10 @@ class CTranslate2Embedder:
         """What it reads of a text, in tokens."""
         return self._tokens.max_tokens
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        return self._tokens.count(text)
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """A row of length 1 for each text, in their order."""
         rows = [self._tokens.encode(text) for text in texts]

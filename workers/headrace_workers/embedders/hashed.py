@@ -45,6 +45,10 @@ class HashEmbedder:
         """What it reads of a text, in words."""
         return MAX_TOKENS
 
+    def count_tokens(self, text: str) -> int:
+        """How many words a text has."""
+        return len(_WORD.findall(text))
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """A row of length 1 for each text, in their order."""
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)

@@ -32,10 +32,13 @@ class Tokens:
         except Exception as error:  # the library raises bare Exception for files that it refuses
             raise ConfigurationError(f"{path} cannot be loaded: {error}; pull or convert the model again") from error
 
+    def count(self, text: str) -> int:
+        """How many tokens the whole text has, without those that the encoder wants around it."""
+        return len(self._tokenizer.encode(_clean(text), add_special_tokens=False))
+
     def encode(self, text: str) -> Sequence[int]:
         """The ids, `max_tokens` at most. Of a long text no more is read than they need."""
-        # Half of a surrogate pair is no text that a tokenizer takes.
-        clean = text.encode("utf-8", "replace").decode("utf-8")
+        clean = _clean(text)
         read = _READ_FIRST * self.max_tokens
         body = self._tokenizer.encode(clean[:read], add_special_tokens=False)
         while read < len(clean) and len(body) < self._room + _CUT_DOUBT:
@@ -44,3 +47,8 @@ class Tokens:
         body.truncate(self._room)
         ids: list[int] = self._tokenizer.post_process(body).ids
         return ids
+
+
+def _clean(text: str) -> str:
+    """Half of a surrogate pair is no text that a tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The order in which workers follow changes of entries, so that none is passed over.
+"""The order in which workers follow changes of entries and of documents, so that none is passed over.
 
 PostgreSQL gives numbers before commits: whoever reads "greater than the last that I saw" passes over what a slow writer
 commits later. So changes are in the order of `(transaction, number)`, and only those are read whose transaction is
@@ -6,14 +6,14 @@ older than every one that still runs. A writer that does not end holds followers
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, and_, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.tables import CHANGES, ENTRIES, NEVER
+from headrace_workers.ledger.tables import CHANGES, DOCUMENTS, ENTRIES, NEVER
 
 
 class this_transaction(FunctionElement[int]):
@@ -73,35 +73,66 @@ class Change(NamedTuple):
     vector: bytes | None
 
 
-def note(connection: Connection, entry_ids: Sequence[int]) -> None:
-    """Write that these entries changed in this transaction."""
-    if entry_ids:
-        statement = CHANGES.insert().values(xact=this_transaction(), at=now_ms())
-        connection.execute(statement, [{"entry_id": entry} for entry in entry_ids])
+class DocumentChange(NamedTuple):
+    """A document as it is now, and whose; without a tenant it is no more."""
+
+    position: Position
+    document_id: int
+    tenant: str | None
+    knowledge: str | None
+
+
+Kind = Literal["entry", "document"]
+
+
+def note(connection: Connection, ids: Sequence[int], kind: Kind = "entry") -> None:
+    """Write that these entries, or documents, changed in this transaction."""
+    if ids:
+        statement = CHANGES.insert().values(xact=this_transaction(), kind=kind, at=now_ms())
+        connection.execute(statement, [{"subject": each} for each in ids])
 
 
 def follow(connection: Connection, after: Position, limit: int) -> list[Change]:
-    """What changed after a position, in order, each with what the entry is now.
+    """What changed of entries after a position, in order, each with what the entry is now.
 
     Changes are kept for `KEPT_MS`: who has not followed for longer begins anew.
     """
-    living = and_(ENTRIES.c.id == CHANGES.c.entry_id, ENTRIES.c.state == "live")
+    living = and_(ENTRIES.c.id == CHANGES.c.subject, ENTRIES.c.state == "live")
     query = (
         select(
-            CHANGES.c.xact, CHANGES.c.number, CHANGES.c.entry_id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector
+            CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector
         )
         .select_from(CHANGES.outerjoin(ENTRIES, living))
-        .where(
-            or_(CHANGES.c.xact > after.xact, and_(CHANGES.c.xact == after.xact, CHANGES.c.number > after.number)),
-            CHANGES.c.xact < oldest_transaction(),
-        )
+        .where(_after(after, "entry"))
         .order_by(CHANGES.c.xact, CHANGES.c.number)
         .limit(limit)
     )
     return [
-        Change(Position(row.xact, row.number), row.entry_id, row.scope, row.question, row.vector)
+        Change(Position(row.xact, row.number), row.subject, row.scope, row.question, row.vector)
         for row in connection.execute(query)
     ]
+
+
+def follow_documents(connection: Connection, after: Position, limit: int) -> list[DocumentChange]:
+    """What changed of documents after a position, in order, each with whose the document is now. Kept as entries'."""
+    query = (
+        select(CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+        .select_from(CHANGES.outerjoin(DOCUMENTS, DOCUMENTS.c.id == CHANGES.c.subject))
+        .where(_after(after, "document"))
+        .order_by(CHANGES.c.xact, CHANGES.c.number)
+        .limit(limit)
+    )
+    return [
+        DocumentChange(Position(row.xact, row.number), row.subject, row.tenant, row.knowledge)
+        for row in connection.execute(query)
+    ]
+
+
+def _after(position: Position, kind: Kind) -> ColumnElement[bool]:
+    later = and_(CHANGES.c.xact == position.xact, CHANGES.c.number > position.number)
+    return and_(
+        CHANGES.c.kind == kind, or_(CHANGES.c.xact > position.xact, later), CHANGES.c.xact < oldest_transaction()
+    )
 
 
 def horizon(connection: Connection) -> Position:

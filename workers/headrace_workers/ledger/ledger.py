@@ -19,6 +19,7 @@ from headrace_workers.ledger import (
     complete,
     counts,
     dead,
+    documents,
     duties,
     entries,
     hand_out,
@@ -329,6 +330,40 @@ class Ledger:
         """What was given and what is kept, by (tenant, scope)."""
         with reading(self._engine) as tx:
             return recall_counts.scopes(tx, tenant, since_ms)
+
+    # -- knowledge bases
+
+    def put_document(self, document: documents.NewDocument) -> int | None:
+        """Write a document in the place of the one of its name; its id, or None where that is the same."""
+        with writing(self._engine) as tx:
+            return documents.put(tx, document)
+
+    def remove_documents(self, document_ids: Sequence[int]) -> int:
+        """Forget these documents; how many were there."""
+        with writing(self._engine) as tx:
+            return documents.remove(tx, document_ids)
+
+    def documents_of(self, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
+        """A base's documents whose names come after this one, in order of name."""
+        with reading(self._engine) as tx:
+            return documents.documents(tx, tenant, knowledge, after, limit)
+
+    def knowledge_bases(self, tenant: str | None = None) -> list[Row[Any]]:
+        """All knowledge bases, or a tenant's, in order of tenant and name."""
+        with reading(self._engine) as tx:
+            return documents.bases(tx, tenant)
+
+    def chunks(
+        self, tenant: str, knowledge: str, after: documents.ChunkAt, limit: int, document_id: int | None = None
+    ) -> list[Row[Any]]:
+        """The chunks of a base, or of one document of it, after a place, in order."""
+        with reading(self._engine) as tx:
+            return documents.chunks(tx, tenant, knowledge, after, limit, document_id)
+
+    def documents_changed(self, after: changes.Position, limit: int) -> list[changes.DocumentChange]:
+        """What changed of documents since then, in order."""
+        with reading(self._engine) as tx:
+            return changes.follow_documents(tx, after, limit)
 
     # -- people and clients
 

@@ -250,15 +250,16 @@ ENTRIES: Final = Table(
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
 )
 
-# That an entry changed: workers follow these, and read what it is now. See changes.py for their order.
+# That an entry or a document changed: workers follow these, and read what it is now. See changes.py for their order.
 CHANGES: Final = Table(
     "changes",
     METADATA,
     Column("number", _Serial, primary_key=True, autoincrement=True),
     Column("xact", BigInteger, nullable=False),  # the transaction that wrote it; 0 on SQLite, which has one at a time
-    Column("entry_id", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False, server_default="entry"),  # entry | document
+    Column("subject", BigInteger, nullable=False),  # its id
     Column("at", BigInteger, nullable=False),
-    Index("changes_order", "xact", "number"),
+    Index("changes_order", "kind", "xact", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -280,6 +281,40 @@ SERVES: Final = Table(
     Index("serves_job", "job_id"),
     Index("serves_entry", "entry_id"),
     Index("serves_at", "served_at"),
+)
+
+# What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
+DOCUMENTS: Final = Table(
+    "documents",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),  # the same while the document changes
+    Column("tenant", String(64), nullable=False),
+    Column("knowledge", String(64), nullable=False),  # the base's name
+    Column("name", Text, nullable=False),  # what citations call it
+    Column("sha256", String(64), nullable=False),  # of the file
+    Column("format", String(16), nullable=False),  # markdown | underlined | plain: see knowledge/documents.py
+    Column("embedder", Text, nullable=False),  # the id of the one that made the vectors of its chunks
+    Column("size", BigInteger, nullable=False),  # of the file, in bytes
+    Column("chunks", Integer, nullable=False),  # how many it has
+    Column("added_at", BigInteger, nullable=False),  # as it is now
+    Index("documents_name", "tenant", "knowledge", "name", unique=True),
+    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
+)
+
+# Passages of documents, in order; whose they are is told by their document alone.
+CHUNKS: Final = Table(
+    "chunks",
+    METADATA,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("document_id", BigInteger, nullable=False),
+    Column("key", String(32), nullable=False),  # from its words and place: see knowledge/chunking.py
+    Column("section", Text, nullable=False),
+    Column("start", Integer, nullable=False),  # characters of the document's text
+    Column("stop", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # float32
+    Index("chunks_document", "document_id", "id"),
+    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
 
 # Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.

@@ -14,11 +14,12 @@ _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 def estimate_tokens(job: Job) -> int:
     """How many tokens a job may cost at most, roughly: what it reads and what it may write."""
     if isinstance(job, GenerationJob):
-        return sum(_pieces(message.content) for message in job.conversation) + job.sampling.max_tokens
-    return _pieces(job.input) + _pieces(job.output) + 1
+        return sum(pieces(message.content) for message in job.conversation) + job.sampling.max_tokens
+    return pieces(job.input) + pieces(job.output) + 1
 
 
-def _pieces(text: str) -> int:
+def pieces(text: str) -> int:
+    """About how many tokens a text has, whatever the model."""
     return len(_PIECE.findall(text))
 
 

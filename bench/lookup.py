@@ -1,0 +1,194 @@
+"""Look-ups: what the cache adds to the search of an index, to a query by primary key, and to an embedder."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text as sql
+
+from bench.ends import Say
+from bench.report import Report, Row, percentile, report, row, skipped
+from bench.services import Services, services
+from bench.vectors import KnownVectors, clustered, near
+from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+from headrace_workers.index.library import faiss
+from headrace_workers.index.lists import Lists
+from headrace_workers.index.wear import DEFAULTS
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.models.pull import pull
+from headrace_workers.ports import Embedder
+from headrace_workers.recall.cache import Question
+from headrace_workers.recall.known import Entry, Known
+from headrace_workers.recall.likeness import NearestQuestions
+
+NAME = "lookup"
+_DIMENSIONS = 384
+_LEAST = 0.90
+_NEIGHBOURS = 5
+_CANDIDATES = 100  # that a bare search of lists compares exactly, as headrace does
+_QUERY_BITS = 4
+_WARM_UP = 50
+_SCOPE = "bench"
+
+_NOUNS = ("lamp", "boiler", "printer", "heater", "router", "lift", "pump", "oven", "drill", "camera", "kettle", "radio")
+_PLACES = ("cellar", "kitchen", "hall", "attic", "garage", "office", "library", "workshop", "garden", "lobby")
+_COLOURS = ("red", "green", "white", "black", "grey", "brown", "yellow", "orange")
+
+Timed = Callable[[int], object]  # one look-up, by its number
+
+
+def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
+    """2,000 look-ups of each sort at 10,000 and 100,000 entries, in turns with what they are compared to."""
+    sizes, count = ((500, 2_000), 60) if quick else ((10_000, 100_000), 2_000)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        pull(DEFAULT_EMBEDDER, Path(folder), "int8")
+        embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
+        rows = [found for size in sizes for found in by_likeness(size, count, embedder, say)]
+    with services(embedded=embedded) as there:
+        return report(NAME, there.stack, rows + exact(there, sizes[0], count, say))
+
+
+def by_likeness(size: int, count: int, embedder: Embedder, say: Say) -> list[Row]:
+    """Among `size` entries: against FAISS alone, and with the embedder against that alone."""
+    say(f"{size:,} entries are taken in")
+    vectors = clustered(size, _DIMENSIONS)
+    known = Known(_DIMENSIONS)
+    known.apply(Entry(number, _SCOPE, question(number), vectors[number].tobytes()) for number in range(size))
+    known.compact()
+    chosen = np.random.default_rng(2).integers(size, size=count)
+    queries = near(vectors[chosen], 0.3, 3)
+    asked = [in_other_words(int(number)) for number in chosen]
+    table = dict(zip(asked, queries, strict=True))
+    likeness = NearestQuestions(KnownVectors(table), known, _LEAST)
+    whole = NearestQuestions(KnownVectors(table, first=embedder), known, _LEAST)
+    bare = faiss_alone(vectors)
+
+    def look(place: int) -> object:
+        return likeness.nearest([Question(_SCOPE, asked[place])])
+
+    def look_with_embedding(place: int) -> object:
+        return whole.nearest([Question(_SCOPE, asked[place])])
+
+    hits = sum(likeness.nearest([Question(_SCOPE, each)])[0].entry_id is not None for each in asked)
+    say(f"{count:,} look-ups among {size:,}, {hits:,} of them hits, in turns with FAISS alone")
+    ours, alone = in_turns(look, lambda place: bare(queries[place : place + 1]), count)
+    say("the same, in turns with the embedder alone")
+    with_it, embedding = in_turns(look_with_embedding, lambda place: embedder.embed([asked[place]]), count)
+    of = f"of {count:,} among {size:,}"
+    return [
+        row(f"share of hits {of}", hits / count, "share"),
+        *_compared(f"look-up by likeness, {of}", f"FAISS alone, {of}", ours, alone, (1.5, 2.0)),
+        *_compared(f"look-up with embedding, {of}", f"embedder alone, {of}", with_it, embedding, (1.2, None)),
+    ]
+
+
+def exact(there: Services, size: int, count: int, say: Say) -> list[Row]:
+    """By the whole request, among `size` live entries of the ledger, against one row by its primary key."""
+    if there.postgres is None:
+        return [skipped("exact look-up", "there is no PostgreSQL")]
+    say(f"{count:,} exact look-ups among {size:,}, in turns with a query by primary key")
+    url = there.new_ledger()
+    ledger = Ledger.at(url)
+    try:
+        _fill(ledger, size)
+        chosen = np.random.default_rng(4).integers(size, size=count).tolist()
+        with _by_primary_key(url) as select:
+            ours, alone = in_turns(
+                lambda place: ledger.exact({_key(chosen[place])}), lambda place: select(chosen[place] + 1), count
+            )
+    finally:
+        ledger.close()
+    of = f"of {count:,} among {size:,}"
+    return _compared(f"exact look-up, {of}", f"psycopg by primary key, {of}", ours, alone, (1.5, None))
+
+
+def faiss_alone(vectors: NDArray[np.float32], exact: int = DEFAULTS.exact) -> Callable[[NDArray[np.float32]], Any]:
+    """FAISS's search of the same vectors by the same sort of index, with its own refinement; over `exact`, by lists.
+
+    It gives distances or similarities, and positions.
+    """
+    library = faiss()
+    if len(vectors) <= exact:
+        flat = library.IndexFlatIP(vectors.shape[1])
+        flat.add(vectors)
+        return lambda query: flat.search(query, _NEIGHBOURS)
+    rows = library.IndexFlatL2(vectors.shape[1])
+    rows.add(vectors)
+    lists = Lists.built(vectors).index
+    refined = library.IndexRefine(lists, rows)
+    parameters = library.IndexRefineSearchParameters(
+        k_factor=_CANDIDATES / _NEIGHBOURS,
+        base_index_params=library.IVFRaBitQSearchParameters(nprobe=lists.nprobe, qb=_QUERY_BITS),
+    )
+    return lambda query: refined.search(query, _NEIGHBOURS, params=parameters)
+
+
+def in_turns(one: Timed, other: Timed, count: int) -> tuple[list[float], list[float]]:
+    """Seconds that each took, one after the other, so that both sides see the same of the machine."""
+    took: tuple[list[float], list[float]] = ([], [])
+    for place in [*range(min(_WARM_UP, count)), *range(count)]:
+        for side, call in zip(took, (one, other), strict=True):
+            begun = time.perf_counter()
+            call(place)
+            side.append(time.perf_counter() - begun)
+    return took[0][-count:], took[1][-count:]
+
+
+def question(number: int) -> str:
+    """The question of an entry, no two alike."""
+    thing, rest = divmod(number, len(_NOUNS))
+    place, colour = _PLACES[thing % len(_PLACES)], _COLOURS[thing // len(_PLACES) % len(_COLOURS)]
+    return f"How do I repair the {colour} {_NOUNS[rest]} number {number} in the {place}?"
+
+
+def in_other_words(number: int) -> str:
+    """The same question, asked in another way."""
+    return question(number).replace("How do I repair", "What is the way to repair")
+
+
+def _compared(
+    name: str, beside: str, ours: list[float], alone: list[float], most: tuple[float, float | None]
+) -> list[Row]:
+    rows = []
+    for percent, bound in zip((50, 99), most, strict=True):
+        mine, other = percentile(ours, percent), percentile(alone, percent)
+        rows += [
+            row(f"{name}, p{percent}", 1000 * mine, "ms"),
+            row(f"{beside}, p{percent}", 1000 * other, "ms"),
+            row(f"{name}, to {beside.partition(',')[0]}, p{percent}", mine / other, "ratio", at_most=bound),
+        ]
+    return rows
+
+
+def _key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def _fill(ledger: Ledger, size: int) -> None:
+    """Live entries with the ids 1 to `size`."""
+    rows = [{"number": number, "key": _key(number), "question": question(number)} for number in range(size)]
+    with ledger.engine.begin() as connection:
+        connection.execute(
+            sql(
+                "INSERT INTO entries (scope, key, tenant, state, job_id, lane, question, answer, made_at, expires_at)"
+                " VALUES ('bench', :key, 'default', 'live', :number, 0, :question, :answer, 0, 99999999999999)"
+            ),
+            [{**each, "number": str(each["number"]), "answer": b"x" * 500} for each in rows],
+        )
+    with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sql("VACUUM ANALYZE entries"))
+
+
+@contextmanager
+def _by_primary_key(url: str) -> Iterator[Callable[[int], Any]]:
+    import psycopg
+
+    query = "SELECT id, key, job_id, question, answer, saved_ms, made_at FROM entries WHERE id = %s"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        yield lambda entry_id: connection.execute(query, (entry_id,)).fetchone()

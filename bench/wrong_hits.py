@@ -1,0 +1,237 @@
+"""Wrong hits: what a cache serves that was the answer to another question, and how much of what it should serve.
+
+Half of what is asked for is cached, in one wording; then all is asked for in all wordings. Five turns, each with
+another wording in the cache and the other half, all families in one cache. What is asked for in the very words that
+are cached is left out: that is no matter of likeness.
+"""
+
+import importlib.util
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.analogies import download, pairs
+from bench.ends import Say
+from bench.peers import gptcache_peer
+from bench.report import Report, Row, report, row, skipped
+from bench.vectors import KnownVectors
+from bench.wrong_hits_pairs import (
+    CAPITALS,
+    CITIES,
+    CURRENCIES,
+    PREAMBLE,
+    STATES,
+    Meaning,
+    about_entities,
+    swapped,
+)
+from headrace_schemas.errors import Unavailable
+from headrace_workers.calibration.binomial import clopper_pearson_upper
+from headrace_workers.recall.cache import Question
+from headrace_workers.recall.known import Entry, Known
+from headrace_workers.recall.likeness import NearestQuestions
+
+NAME = "wrong-hits"
+THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)
+LEAST = 0.90  # headrace's own threshold, before a scope has shown its own
+PLAIN = f"cosine ≥ {LEAST:.2f}"
+OURS = f"{PLAIN} and guards"
+_ALPHA = 0.05
+_RESAMPLES = 2_000
+_SCOPE = "bench"
+_QUICK = 6  # meanings of a kind
+
+
+class Turn(NamedTuple):
+    """What is in the cache, and what is asked: the text, and the place of what it asks for among the meanings."""
+
+    cached: Mapping[str, int]
+    asked: Mapping[str, int]
+
+
+class Look(NamedTuple):
+    """A look-up: what was asked for, whether that was cached, and what was served."""
+
+    asked: int
+    should: bool
+    served: int | None
+
+
+Method = Callable[[Turn, KnownVectors], Iterable[int | None]]
+
+
+def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
+    """About 50,000 look-ups, half of them behind a preamble; no service is needed, so `embedded` changes nothing."""
+    from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+    from headrace_workers.models.pull import pull
+
+    meanings, missing = _meanings(say)
+    if quick:
+        kinds = dict.fromkeys(meaning.kind for meaning in meanings)
+        meanings = [each for kind in kinds for each in [m for m in meanings if m.kind == kind][:_QUICK]]
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
+        pull(DEFAULT_EMBEDDER, Path(folder), "int8")
+        embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
+        rows = measure(meanings, embedder.embed, say)
+    if not importlib.util.find_spec("gptcache"):
+        missing.append(skipped("GPTCache", "it is not installed"))
+    return report(NAME, f"{embedder.id}, no service", rows + missing)
+
+
+def measure(meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np.float32]], say: Say) -> list[Row]:
+    """All methods, without and with a preamble; and by kind, both together."""
+    rows = []
+    methods = _methods()
+    all_looks: dict[str, list[Look]] = {name: [] for name in methods}
+    for where, preamble in (("alone", ""), ("behind 40 shared words", PREAMBLE)):
+        said = [replace(each, wordings=tuple(preamble + text for text in each.wordings)) for each in meanings]
+        texts = [text for meaning in said for text in meaning.wordings]
+        say(f"{where}: {len(texts):,} questions are embedded")
+        vectors = KnownVectors(dict(zip(texts, embed(texts), strict=True)))
+        for name, method in methods.items():
+            say(f"{where}: {name}")
+            looks = list(looked_up(said, vectors, method, most=1 if method is gptcache else None))
+            rows += _in_all(f"{name}, {where}", looks, said, ours=name == OURS)
+            all_looks[name] += looks
+    for kind in dict.fromkeys(meaning.kind for meaning in meanings):
+        of_kind = {
+            name: [look for look in looks if meanings[look.asked].kind == kind] for name, looks in all_looks.items()
+        }
+        rows += _of_kind(kind, of_kind[OURS], of_kind[PLAIN], meanings)
+    return rows
+
+
+def turns(meanings: Sequence[Meaning]) -> Iterator[Turn]:
+    """As many as there are wordings."""
+    for number in range(len(meanings[0].wordings)):
+        cached = {each.wordings[number]: place for place, each in enumerate(meanings) if (each.half + number) % 2 == 0}
+        asked = {text: place for place, each in enumerate(meanings) for text in each.wordings if text not in cached}
+        yield Turn(cached, asked)
+
+
+def looked_up(
+    meanings: Sequence[Meaning], vectors: KnownVectors, method: Method, most: int | None = None
+) -> Iterator[Look]:
+    """Every look-up of every turn, or of the first `most`."""
+    for turn in islice(turns(meanings), most):
+        inside = set(turn.cached.values())
+        for place, served in zip(turn.asked.values(), method(turn, vectors), strict=True):
+            yield Look(place, place in inside, served)
+
+
+def cosine(least: float) -> Method:
+    """The nearest of all, if its cosine is `least` or more."""
+
+    def serve(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
+        places = list(turn.cached.values())
+        alike = vectors.embed(list(turn.asked)) @ vectors.embed(list(turn.cached)).T
+        for nearest, similarity in zip(alike.argmax(axis=1).tolist(), alike.max(axis=1).tolist(), strict=True):
+            yield places[nearest] if similarity >= least else None
+
+    return serve
+
+
+def ours(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
+    """What a recall worker does: the nearest whom no guard refuses."""
+    known = Known(vectors.dimensions)
+    known.apply(
+        Entry(number, _SCOPE, text, vectors.embed([text])[0].tobytes()) for number, text in enumerate(turn.cached)
+    )
+    places = list(turn.cached.values())
+    likeness = NearestQuestions(vectors, known, LEAST)
+    for near in likeness.nearest([Question(_SCOPE, text) for text in turn.asked]):
+        yield None if near.entry_id is None else places[near.entry_id]
+
+
+def upper(looks: Sequence[Look], meanings: Sequence[Meaning], *, of_served: bool) -> float:
+    """Up to where the share of wrong answers may go, of the served or of all, at 95 %, one-sided.
+
+    The greater of two bounds: Clopper and Pearson's, for which each look-up counts by itself, and a bootstrap that
+    draws whole clusters, since questions about one thing fail together. (Where nothing is wrong the bootstrap says 0.)
+    """
+    wrong: dict[str, int] = defaultdict(int)
+    of: dict[str, int] = defaultdict(int)
+    for look in looks:
+        cluster = f"{meanings[look.asked].kind} {meanings[look.asked].cluster}"
+        of[cluster] += look.served is not None if of_served else 1
+        wrong[cluster] += is_wrong(look)
+    counts = np.array([(wrong[each], of[each]) for each in of], dtype=np.float64)
+    total = counts.sum(axis=0)
+    exact = clopper_pearson_upper(int(total[0]), int(total[1]), _ALPHA)
+    drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES)
+    sums = drawn @ counts
+    shares = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    return max(exact, float(np.quantile(shares, 1 - _ALPHA)))
+
+
+def is_wrong(look: Look) -> bool:
+    """Whether it served the answer to another question."""
+    return look.served is not None and look.served != look.asked
+
+
+def gptcache(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
+    """What GPTCache does with the same vectors."""
+    return gptcache_peer.served(turn.cached, list(turn.asked), vectors)
+
+
+def _methods() -> dict[str, Method]:
+    methods: dict[str, Method] = {f"cosine ≥ {least:.2f}": cosine(least) for least in THRESHOLDS}
+    if importlib.util.find_spec("gptcache"):
+        methods[f"GPTCache {gptcache_peer.VERSION}, one turn of five"] = gptcache  # it takes 5 ms a look-up
+    return {**methods, OURS: ours}
+
+
+def _in_all(name: str, looks: Sequence[Look], meanings: Sequence[Meaning], *, ours: bool) -> list[Row]:
+    wrong, served = sum(map(is_wrong, looks)), sum(look.served is not None for look in looks)
+    bound = 0.01 if ours else None
+    return [
+        row(f"{name}: should-hits served, of {sum(look.should for look in looks):,}", _hits(looks), "share",
+            at_least=0.8 if ours else None),
+        row(f"{name}: wrong of {served:,} served", _share(wrong, served), "share"),
+        row(f"{name}: wrong of served, upper bound", upper(looks, meanings, of_served=True), "share", at_most=bound),
+        row(f"{name}: wrong of all {len(looks):,} look-ups", _share(wrong, len(looks)), "share"),
+        row(f"{name}: wrong of all, upper bound", upper(looks, meanings, of_served=False), "share"),
+    ]  # fmt: skip
+
+
+def _of_kind(kind: str, mine: Sequence[Look], plain: Sequence[Look], meanings: Sequence[Meaning]) -> list[Row]:
+    wrong, served = sum(map(is_wrong, mine)), sum(look.served is not None for look in mine)
+    plainly = sum(look.served is not None for look in plain)
+    return [
+        row(f"{kind}, {PLAIN}: wrong of {plainly:,} served", _share(sum(map(is_wrong, plain)), plainly), "share"),
+        row(f"{kind}, {OURS}: should-hits served, of {sum(look.should for look in mine):,}", _hits(mine), "share"),
+        row(f"{kind}, {OURS}: wrong of {served:,} served", _share(wrong, served), "share"),
+        row(f"{kind}, {OURS}: wrong of served, upper bound", upper(mine, meanings, of_served=True), "share"),
+    ]
+
+
+def _hits(looks: Sequence[Look]) -> float | None:
+    should = [look for look in looks if look.should]
+    return _share(sum(look.served == look.asked for look in should), len(should))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _meanings(say: Say) -> tuple[list[Meaning], list[Row]]:
+    try:
+        say("questions-words.txt is taken from the wheel of gensim")
+        text = download()
+    except Unavailable as error:
+        return swapped(), [skipped("capitals, currencies, states", str(error))]
+    country_of = pairs(text, "capital-world")
+    return [
+        *about_entities("capital", list(dict.fromkeys(country_of.values())), CAPITALS),
+        *about_entities("capital", list(country_of), CITIES),
+        *about_entities("currency", list(pairs(text, "currency")), CURRENCIES),
+        *about_entities("state", list(pairs(text, "city-in-state")), STATES),
+        *swapped(),
+    ], []

@@ -1,0 +1,215 @@
+"""Knowledge bases, as the command line tells them."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace_workers.embedders.hashed import make_hash_embedder
+from headrace_workers.ledger.documents import FIRST
+from headrace_workers.ledger.ledger import Ledger
+
+WIDEST = 100
+
+
+@pytest.fixture
+def home(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, call) -> Path:
+    """A folder with an embedder without weights, and documents."""
+    make_hash_embedder(tmp_path / ".headrace")
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "mill.md").write_text("# Mills\n\nA mill by the river.\n\n## Wheels\n\nThey turn [slowly].\n")
+    (docs / "clock.txt").write_text("A clock in the hall strikes at noon.\n")
+    return tmp_path
+
+
+def rows(out: str) -> list[dict]:
+    """JSON lines."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_documents_are_added_and_unchanged_ones_cost_nothing(call, home):
+    """A line each with `--json`, and the whole in words."""
+    assert call("knowledge", "add", "k", "docs") == (0, "", "k: 2 added; 3 chunks written\n")
+    assert call("knowledge", "add", "k", "docs", "docs") == (0, "", "k: 4 unchanged; 0 chunks written\n")
+    (home / "docs" / "clock.txt").write_text("A clock in the tower.\n")
+    code, out, said = call("knowledge", "add", "k", "docs", "--json")
+    assert (code, said) == (0, "k: 1 replaced, 1 unchanged; 1 chunks written\n")
+    assert rows(out) == [
+        {"document": "docs/clock.txt", "status": "replaced", "chunks": 1, "reason": None},
+        {"document": "docs/mill.md", "status": "unchanged", "chunks": 0, "reason": None},
+    ]
+
+
+def test_what_is_refused_is_named_and_the_rest_is_in(call, home):
+    """The exit code tells it, also for a path that names nothing."""
+    (home / "docs" / "blank.md").write_text(" ")
+    code, _, said = call("knowledge", "add", "k", "docs", "elsewhere")
+    assert code == 1
+    assert said.splitlines() == [
+        "refused: elsewhere: there is no such file or folder, and no file that it stands for",
+        "refused: docs/blank.md: it holds no text",
+        "k: 2 added, 1 refused; 3 chunks written",
+    ]
+    (home / "docs" / "blank.md").unlink()
+    assert call("knowledge", "add", "k", "docs", "elsewhere")[0] == 1
+    assert call("knowledge", "add", "k", "docs")[0] == 0
+
+
+def test_bases_are_listed(call, home):
+    """All of them, or a tenant's."""
+    assert call("knowledge", "list") == (0, "", "no knowledge bases: `headrace knowledge add NAME PATH` makes one\n")
+    call("knowledge", "add", "k", "docs")
+    call("knowledge", "add", "k", "docs/clock.txt", "--tenant", "acme")
+    _, out, _ = call("knowledge", "list", "--json")
+    assert [(row["tenant"], row["knowledge"], row["documents"], row["chunks"]) for row in rows(out)] == [
+        ("acme", "k", 1, 1), ("default", "k", 2, 3),
+    ]  # fmt: skip
+    _, out, _ = call("knowledge", "list", "--tenant", "acme")
+    assert ("acme" in out, "default" in out, "hash/none" in out) == (True, False, True)
+    assert max(map(len, out.splitlines())) <= WIDEST
+
+
+def test_a_bases_documents_are_shown(call, home):
+    """In order of name, with sizes; a part of them says that it is one."""
+    call("knowledge", "add", "k", "docs")
+    code, out, said = call("knowledge", "show", "k", "--json")
+    assert (code, said) == (0, "")
+    assert [(row["document"], row["chunks"], row["bytes"], row["format"]) for row in rows(out)] == [
+        ("docs/clock.txt", 1, 37, "underlined"), ("docs/mill.md", 2, 62, "markdown"),
+    ]  # fmt: skip
+    _, out, said = call("knowledge", "show", "k", "-n", "1")
+    assert ("docs/clock.txt" in out, "docs/mill.md" in out) == (True, False)
+    assert said == "k: 2 documents, 3 chunks, 99 bytes\nonly the first 1 are shown: --limit shows more\n"
+
+
+def test_passages_are_found(call, home):
+    """With place and score of each leg, section and span; the table fits and takes brackets for what they are."""
+    call("knowledge", "add", "k", "docs")
+    code, out, said = call("knowledge", "search", "k", "do wheels turn slowly?", "--json")
+    assert (code, said) == (0, "")
+    best = rows(out)[0]
+    assert (best["rank"], best["document"], best["section"]) == (1, "docs/mill.md", "Mills > Wheels")
+    assert best["text"] == (home / "docs" / "mill.md").read_text()[slice(*best["span"])]
+    assert best["words"]["rank"] == best["vectors"]["rank"] == 1
+    assert rows(out)[-1]["words"] is None
+    code, out, _ = call("knowledge", "search", "k", "do wheels turn slowly?", "-k", "1")
+    assert ("[slowly]" in out, "clock" in out) == (True, False)
+    assert max(map(len, out.splitlines())) <= WIDEST
+
+
+def test_a_query_may_be_long_and_not_empty(call, home):
+    """10,000 characters are answered."""
+    call("knowledge", "add", "k", "docs")
+    _, out, _ = call("knowledge", "search", "k", "mill " * 2_000, "-k", "1", "--json")
+    assert rows(out)[0]["section"] == "Mills"
+    assert call("knowledge", "search", "k", " ")[0] == 2
+    assert call("knowledge", "search", "k", "x" * 200_001)[0] == 2
+
+
+def test_tenants_are_apart(call, home, monkeypatch):
+    """Whoever asks for another's base is told that it is not theirs; HEADRACE_TENANT says whose it is."""
+    call("knowledge", "add", "k", "docs", "--tenant", "acme")
+    for command in (["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
+        code, out, said = call("knowledge", *command)
+        assert (code, out) == (1, "")
+        assert said.startswith("default has no knowledge base 'k'")
+    monkeypatch.setenv("HEADRACE_TENANT", "acme")
+    assert call("knowledge", "search", "k", "mill")[0] == 0
+
+
+def test_vectors_of_another_embedder_are_told_of(call, home, monkeypatch):
+    """Passages are then found by words only, until they are added again."""
+    call("knowledge", "add", "k", "docs")
+    make_hash_embedder(home / ".headrace", "other")
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "other")
+    code, _, said = call("knowledge", "search", "k", "mill")
+    assert (code, "3 of 3 passages were embedded by another than other/none/" in said) == (0, True)
+    assert call("knowledge", "search", "k", "zebra") == (1, "", said + "nothing was found\n")
+    call("knowledge", "add", "k", "docs/mill.md")
+    assert "2 embedders" in call("knowledge", "list")[1]
+    call("knowledge", "add", "k", "docs")
+    assert call("knowledge", "search", "k", "mill")[2] == ""
+
+
+def test_documents_are_removed(call, home, ledger):
+    """Those that are named, or all; what is not there is told."""
+    call("knowledge", "add", "k", "docs")
+    code, out, said = call("knowledge", "remove", "k", "docs/mill.md", "docs/none.md", "--yes", "--json")
+    assert (code, out) == (1, '{"removed": 1}\n')
+    assert said.startswith("docs/none.md: k has no document of this name")
+    assert [row.name for row in ledger.documents_of("default", "k", "", 9)] == ["docs/clock.txt"]
+    assert call("knowledge", "remove", "k", "--yes") == (0, "", "1 removed\n")
+    assert ledger.chunks("default", "k", FIRST, 9) == []
+    assert call("knowledge", "remove", "k", "--yes")[0] == 1
+
+
+def test_removing_asks_first(call, home, ledger, monkeypatch):
+    """Where nobody is there to be asked, nothing is removed."""
+    call("knowledge", "add", "k", "docs")
+    code, _, said = call("knowledge", "remove", "k")
+    assert (code, "--yes says that you are sure" in said) == (2, True)
+    for answer, code, left in (("n\n", 1, 2), ("y\n", 0, 0)):
+        leader, follower = pty.openpty()
+        os.write(leader, answer.encode())
+        with os.fdopen(follower) as terminal:
+            monkeypatch.setattr(sys, "stdin", terminal)
+            got, _, said = call("knowledge", "remove", "k")
+        os.close(leader)
+        assert (got, "docs/clock.txt, docs/mill.md" in said) == (code, True)
+        assert len(ledger.documents_of("default", "k", "", 9)) == left
+
+
+@pytest.mark.parametrize("words", [["add", "My Base", "docs"], ["add", "k", "docs", "--tenant", "a b"], ["show", "ü"]])
+def test_names_that_are_none_are_refused(call, home, words):
+    """With what they may be."""
+    code, out, said = call("knowledge", *words)
+    assert (code, out) == (2, "")
+    assert "it must be 1 to 64 of" in said
+
+
+def test_without_an_embedder_the_way_to_one_is_named(call, home, monkeypatch):
+    """Nothing is added."""
+    monkeypatch.delenv("HEADRACE_EMBEDDER")
+    code, _, said = call("knowledge", "add", "k", "docs")
+    assert (code, "`headrace models pull all-minilm-l6-v2` gets one" in said) == (2, True)
+    assert "no knowledge bases" in call("knowledge", "list")[2]
+
+
+def test_an_interrupted_add_goes_on(home, ledger):
+    """What was written before Ctrl-C is not written again, and is whole."""
+    for n in range(200):
+        (home / "docs" / f"{n}.md").write_text(f"# Mill {n}\n\nIt turns {n} times.\n")
+    command = [sys.executable, "-m", "headrace_workers", "knowledge", "add", "k", "docs", "--json"]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "interrupted: " in said
+    before = {row.name: row.added_at for row in ledger.documents_of("default", "k", "", 999)}
+    assert 1 <= len(before) < 202
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True)
+    assert f"{len(before)} unchanged" in done.stderr
+    after = {row.name: row.added_at for row in ledger.documents_of("default", "k", "", 999)}
+    assert len(after) == 202
+    assert before.items() <= after.items()
+
+
+def test_questions_are_found_by_meaning(call, home, minilm_home, monkeypatch):
+    """With the real embedder: no word of the question is in the passage."""
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "all-minilm-l6-v2")
+    (home / ".headrace" / "models").rename(home / "models")
+    (home / ".headrace" / "models").symlink_to(minilm_home / "models")
+    assert call("knowledge", "add", "k", "docs")[0] == 0
+    _, out, _ = call("knowledge", "search", "k", "When does midday ring?", "--json")
+    best = rows(out)[0]
+    assert (best["document"], best["words"]) == ("docs/clock.txt", None)
+    assert best["vectors"]["rank"] == 1

@@ -1,0 +1,177 @@
+"""From files to a knowledge base, on each database."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace_workers.knowledge.reading import Reader
+from headrace_workers.knowledge.walking import Found, find
+from headrace_workers.ledger.changes import BEFORE_ALL
+from headrace_workers.ledger.documents import FIRST
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.recall.intake import LONGEST_NAME, Intake
+from headrace_workers.testing import HashEmbedder
+
+
+class Counting(HashEmbedder):
+    """Notes what it embeds; stops as a person would after so many documents."""
+
+    def __init__(self, name="hash", patience=1_000):
+        super().__init__(name)
+        self.texts = []
+        self.patience = patience
+
+    def embed(self, texts):
+        if not self.patience:
+            raise KeyboardInterrupt
+        self.patience -= 1
+        self.texts += texts
+        return super().embed(texts)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three documents."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.md").write_text("# Mills\n\nA mill by the river.\n\n## Wheels\n\nThey turn.\n")
+    (folder / "b.txt").write_text("A clock in the hall.\n")
+    (folder / "c.html").write_text("<h1>Bridges</h1><p>A bridge over the river.</p>")
+    return folder
+
+
+@pytest.fixture
+def add(ledger):
+    """Adds what paths name to the base `k` of `t`: what became of each document."""
+
+    def add(*paths, embedder=None, tenant="t", into=ledger):
+        embedder = embedder or HashEmbedder()
+        with Reader() as reader:
+            intake = Intake(into, reader, embedder, embedder.count_tokens, tenant, "k")
+            return {taken.document: taken for taken in intake.take(list(find(map(str, paths))))}
+
+    return add
+
+
+def statuses(taken):
+    """What became of each document, by the last part of its name."""
+    return {Path(name).name: each.status for name, each in taken.items()}
+
+
+def test_documents_are_cut_embedded_and_written(ledger, add, folder):
+    """Each chunk with its section and span, and the vector of what an index reads of it."""
+    assert statuses(add(folder)) == {"a.md": "added", "b.txt": "added", "c.html": "added"}
+    rows = ledger.chunks("t", "k", FIRST, 9)
+    assert [(row.document, row.section) for row in rows] == [
+        ("docs/a.md", "Mills"), ("docs/a.md", "Mills > Wheels"), ("docs/b.txt", ""), ("docs/c.html", "Bridges"),
+    ]  # fmt: skip
+    wheels = rows[1]
+    assert (folder / "a.md").read_text()[wheels.start : wheels.stop] == wheels.text
+    (expected,) = HashEmbedder().embed([f"{wheels.section}\n{wheels.text}"])
+    np.testing.assert_array_equal(np.frombuffer(wheels.vector, np.float32), expected)
+    documents = ledger.documents_of("t", "k", "", 9)
+    assert [(row.format, row.chunks) for row in documents] == [("markdown", 2), ("underlined", 1), ("markdown", 1)]
+    assert documents[1].size == len("A clock in the hall.\n")
+
+
+def test_an_unchanged_document_costs_nothing(ledger, add, folder):
+    """It is not embedded, and nobody is told of a change; a changed one is."""
+    add(folder)
+    (folder / "b.txt").write_text("A clock in the tower.\n")
+    embedder = Counting()
+    taken = add(folder, embedder=embedder)
+    assert statuses(taken) == {"a.md": "unchanged", "b.txt": "replaced", "c.html": "unchanged"}
+    assert embedder.texts == ["A clock in the tower."]
+    assert [row.text for row in ledger.chunks("t", "k", FIRST, 9) if row.document == "docs/b.txt"] == embedder.texts
+    assert len(ledger.documents_changed(BEFORE_ALL, 99)) == 4
+
+
+def test_another_embedder_makes_all_anew(ledger, add, folder):
+    """Its vectors are of another kind."""
+    add(folder)
+    assert set(statuses(add(folder, embedder=Counting("other"))).values()) == {"replaced"}
+    assert {row.embedder for row in ledger.documents_of("t", "k", "", 9)} == {HashEmbedder("other").id}
+
+
+def test_another_tenants_base_of_the_name_is_another(ledger, add, folder):
+    """Nothing in it is known, and nothing of the first changes."""
+    add(folder)
+    assert set(statuses(add(folder, tenant="u")).values()) == {"added"}
+    assert len(ledger.chunks("t", "k", FIRST, 9)) == len(ledger.chunks("u", "k", FIRST, 9)) == 4
+
+
+def test_a_refused_file_stops_no_other(ledger, add, folder):
+    """It is named with its reason; a document that became unreadable stays in the base as it was."""
+    add(folder)
+    (folder / "b.txt").write_bytes(b"\xff\xfe\x00")
+    (folder / "aa.md").write_text(" \n")
+    (folder / "d.md").write_text("Another one.")
+    taken = add(folder)
+    assert statuses(taken) == {
+        "a.md": "unchanged", "aa.md": "refused", "b.txt": "refused", "c.html": "unchanged", "d.md": "added",
+    }  # fmt: skip
+    assert taken["docs/aa.md"].reason == "docs/aa.md: it holds no text"
+    assert [row.name for row in ledger.documents_of("t", "k", "", 9)] == [
+        "docs/a.md", "docs/b.txt", "docs/c.html", "docs/d.md",
+    ]  # fmt: skip
+
+
+def test_whoever_is_interrupted_goes_on(ledger, add, folder):
+    """What was written stays whole, and is not made again."""
+    with pytest.raises(KeyboardInterrupt):
+        add(folder, embedder=Counting(patience=1))
+    assert [row.name for row in ledger.documents_of("t", "k", "", 9)] == ["docs/a.md"]
+    assert len(ledger.chunks("t", "k", FIRST, 9)) == 2
+    embedder = Counting()
+    assert statuses(add(folder, embedder=embedder)) == {"a.md": "unchanged", "b.txt": "added", "c.html": "added"}
+    assert len(embedder.texts) == 2
+
+
+def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tmp_path):
+    """The second is refused; the same file, named twice, is one."""
+    other = tmp_path / "other" / "docs"
+    other.mkdir(parents=True)
+    (other / "b.txt").write_text("A clock elsewhere.")
+    embedder = HashEmbedder()
+    with Reader() as reader:
+        intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
+        taken = list(intake.take(find([str(folder), str(other), str(folder)])))
+    assert [each.status for each in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
+    assert f"{folder / 'b.txt'} is called 'docs/b.txt', too" in taken[3].reason
+    assert "hall" in ledger.chunks("t", "k", FIRST, 9)[2].text
+
+
+def test_a_name_that_no_index_takes_is_refused(ledger, folder):
+    """One that is as long as it may be is taken, whatever its letters."""
+    embedder = HashEmbedder()
+    names = [("ä" * (LONGEST_NAME // 2)), ("ä" * (LONGEST_NAME // 2)) + "x"]
+    with Reader() as reader:
+        intake = Intake(ledger, reader, embedder, embedder.count_tokens, "t", "k")
+        taken = list(intake.take([Found(folder / "a.md", name) for name in names]))
+    assert [each.status for each in taken] == ["added", "refused"]
+
+
+def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
+    """Each document is there once, with its chunks once, and its change is told once."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number:02}.md").write_text(f"# Mill {number}\n\nIt turns {number} times.\n")
+    ledgers = [Ledger.at(ledger_url) for _ in range(2)]
+    start = threading.Barrier(2)
+
+    def run(into):
+        start.wait()
+        return statuses(add(folder, into=into))
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(run, ledgers)
+    for each in ledgers:
+        each.close()
+    assert len(ledger.documents_of("t", "k", "", 99)) == len(ledger.chunks("t", "k", FIRST, 99)) == 20
+    for name, status in one.items():
+        assert sorted((status, other[name])) in (["added", "unchanged"], ["replaced", "unchanged"])
+    assert len(ledger.documents_changed(BEFORE_ALL, 99)) == 20

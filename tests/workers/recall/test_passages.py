@@ -1,0 +1,111 @@
+"""Searching a knowledge base: by words, by vectors, and both together."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_workers.recall import passages
+from headrace_workers.recall.passages import VECTORS, WORDS, Passages
+from headrace_workers.testing import HashEmbedder
+
+EMBEDDER = HashEmbedder()
+TEXTS = {
+    "mill.md": ["A mill by the river grinds corn.", "Its wheel turns slowly."],
+    "clock.md": ["A clock in the hall.", "It strikes at noon, and nobody listens."],
+}
+
+
+def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER):
+    """These documents, chunk by chunk."""
+    for name, chunks in texts.items():
+        vectors = embedder.embed(chunks)
+        found = [
+            NewChunk(f"{name}{n}", "", 0, len(text), text, vector.tobytes())
+            for n, (text, vector) in enumerate(zip(chunks, vectors, strict=True))
+        ]
+        document = NewDocument(
+            tenant=tenant, knowledge="k", name=name, sha256="1", format="markdown", size=1, embedder=embedder.id,
+            chunks=found,
+        )  # fmt: skip
+        ledger.put_document(document)
+
+
+@pytest.fixture
+def base(ledger):
+    """Two documents of two chunks each."""
+    put(ledger)
+    return Passages.of(ledger, "t", "k", EMBEDDER)
+
+
+def test_the_best_comes_first_with_its_places_and_scores(base):
+    """Among words and among vectors; what has no word of the query has no place among words."""
+    best, *others = base.search("Where is the mill by the river?", 4)
+    assert best.chunk.text == TEXTS["mill.md"][0]
+    assert best.chunk.document == "mill.md"
+    assert best.ranks == {WORDS: 1, VECTORS: 1}
+    assert best.scores[WORDS] > 1 > best.scores[VECTORS] > 0.5
+    assert best.score == pytest.approx(2 / 61)
+    assert [hit.score for hit in others] == sorted((hit.score for hit in others), reverse=True)
+    silent = next(hit for hit in others if hit.chunk.text == TEXTS["mill.md"][1])
+    assert set(silent.ranks) == set(silent.scores) == {VECTORS}
+
+
+def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeypatch):
+    """Whatever the size of the pages in which the ledger gives them."""
+    monkeypatch.setattr(passages, "_AT_ONCE", 1)
+    again = Passages.of(ledger, "t", "k", EMBEDDER)
+    assert len(again) == len(base) == 4
+    assert again.search("the clock", 9) == base.search("the clock", 9)
+    assert len(base.search("the clock", 2)) == 2
+
+
+def test_another_tenants_passages_are_not_found(ledger, base):
+    """Whatever the words."""
+    put(ledger, {"mill.md": ["Another mill, whose secret is here."]}, tenant="u")
+    mine = Passages.of(ledger, "t", "k", EMBEDDER)
+    assert not any("secret" in hit.chunk.text for hit in mine.search("another mill, whose secret is here", 9))
+    (theirs,) = Passages.of(ledger, "u", "k", EMBEDDER).search("a clock", 9)
+    assert "secret" in theirs.chunk.text
+
+
+def test_vectors_of_another_embedder_are_not_compared(ledger):
+    """Their passages are found by words only, and counted."""
+    put(ledger)
+    put(ledger, {"other.md": ["A mill by the river grinds flour."]}, embedder=HashEmbedder("other"))
+    mixed = Passages.of(ledger, "t", "k", EMBEDDER)
+    assert (len(mixed), mixed.without_vectors) == (5, 1)
+    found = {hit.chunk.document: hit for hit in mixed.search("A mill by the river grinds flour", 9)}
+    assert found["other.md"].ranks == {WORDS: 1}
+
+
+def test_what_says_nearly_the_same_is_given_once(ledger):
+    """As a page that was copied does."""
+    put(ledger, {"a.md": TEXTS["mill.md"][:1], "b.md": TEXTS["mill.md"][:1]})
+    assert len(Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9)) == 1
+
+
+def test_nothing_is_found_where_nothing_is(ledger):
+    """In a base that is not there, and in one whose document has no chunks."""
+    assert Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 5) == []
+    put(ledger, {"empty.md": []})
+    empty = Passages.of(ledger, "t", "k", EMBEDDER)
+    assert (len(empty), empty.search("mill", 5)) == (0, [])
+
+
+@pytest.mark.parametrize("query", ["mill river " * 1_000, "\ud800 mill", "?", " " * 10_000, "mühle 水車"])
+def test_any_query_is_answered(base, query):
+    """Long, without words, in other scripts, or no text at all."""
+    assert len(base.search(query, 5)) == 4
+
+
+def test_a_row_is_all_that_is_needed():
+    """So that whoever follows changes can use what the ledger gives."""
+    (vector,) = EMBEDDER.embed(["Guide\nmill"])
+    row = SimpleNamespace(
+        id=7, document_id=3, document="d", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
+        text="mill", vector=vector.tobytes(),
+    )  # fmt: skip
+    (hit,) = Passages([row], EMBEDDER).search("guide", 1)
+    assert (hit.chunk.id, hit.chunk.section, hit.chunk.span) == ("c", "Guide", (2, 6))
+    assert set(hit.ranks) == {WORDS, VECTORS}  # a section's words find its passages, too

@@ -1,0 +1,107 @@
+"""From bases, documents and passages to rows and to JSON. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.tables import shorten
+from headrace_workers.recall.intake import Status, Taken
+from headrace_workers.recall.passages import VECTORS, WORDS, Hit
+
+BASES = ("knowledge", "tenant", "documents", "chunks", "bytes", "embedder", "changed")
+DOCUMENTS = ("document", "chunks", "bytes", "format", "added")
+HITS = ("rank", "score", "words", "vectors", "passage")
+NUMBERS = ("rank", "score", "words", "vectors", "documents", "chunks", "bytes")
+_PASSAGE_WIDTH = 240  # characters of its text
+_TOLD = 8  # documents that are named before something is done to them
+_STATUSES: tuple[Status, ...] = ("added", "replaced", "unchanged", "refused")
+
+
+def base_row(base: Any) -> tuple[str, ...]:
+    """A base as the cells of `BASES`."""
+    embedder = base.embedder.rpartition("/")[0] if base.embedders == 1 else f"{base.embedders} embedders"
+    numbers = (base.documents, base.chunks, base.size)
+    return (base.knowledge, base.tenant, *(f"{n:,}" for n in numbers), embedder, show_time(base.changed_at))
+
+
+def base_dict(base: Any) -> dict[str, Any]:
+    """A base for `--json`."""
+    return {
+        "knowledge": base.knowledge,
+        "tenant": base.tenant,
+        "documents": int(base.documents),
+        "chunks": int(base.chunks),
+        "bytes": int(base.size),
+        "embedders": int(base.embedders),
+        "changed_at": rfc3339(base.changed_at),
+    }
+
+
+def document_row(document: Any) -> tuple[str, ...]:
+    """A document as the cells of `DOCUMENTS`."""
+    numbers = (f"{document.chunks:,}", f"{document.size:,}")
+    return (document.name, *numbers, document.format, show_time(document.added_at))
+
+
+def document_dict(document: Any) -> dict[str, Any]:
+    """A document for `--json`."""
+    return {
+        "document": document.name,
+        "chunks": document.chunks,
+        "bytes": document.size,
+        "format": document.format,
+        "sha256": document.sha256,
+        "embedder": document.embedder,
+        "added_at": rfc3339(document.added_at),
+    }
+
+
+def hit_row(rank: int, hit: Hit) -> tuple[str, ...]:
+    """A passage as the cells of `HITS`: of each leg its place there and its score."""
+    where = f"{hit.chunk.document}: {hit.chunk.section}" if hit.chunk.section else hit.chunk.document
+    text = f"{where}\n{shorten(hit.chunk.text, _PASSAGE_WIDTH)}"
+    return (str(rank), f"{hit.score:.4f}", _leg(hit, WORDS, 1), _leg(hit, VECTORS, 2), text)
+
+
+def _leg(hit: Hit, leg: str, digits: int) -> str:
+    return f"{hit.ranks[leg]}. {hit.scores[leg]:.{digits}f}" if leg in hit.ranks else "–"
+
+
+def hit_dict(rank: int, hit: Hit) -> dict[str, Any]:
+    """A passage for `--json`; a leg that does not have it is null."""
+    chunk = hit.chunk
+    return {
+        "rank": rank,
+        "score": round(hit.score, 6),
+        **{
+            leg: {"rank": hit.ranks[leg], "score": round(hit.scores[leg], 4)} if leg in hit.ranks else None
+            for leg in (WORDS, VECTORS)
+        },
+        "chunk": chunk.id,
+        "document": chunk.document,
+        "section": chunk.section,
+        "span": list(chunk.span),
+        "text": chunk.text,
+    }
+
+
+def taken_dict(taken: Taken) -> dict[str, Any]:
+    """What became of a file, for `--json`."""
+    return {
+        "document": taken.document,
+        "status": taken.status,
+        "chunks": taken.chunks,
+        "reason": taken.reason,
+    }
+
+
+def tally_words(tally: dict[Status, int], chunks: int) -> str:
+    """What became of all files: `12 added (140 chunks), 3 unchanged`."""
+    parts = [f"{tally[status]:,} {status}" for status in _STATUSES if tally.get(status)]
+    return f"{', '.join(parts) or 'no files'}; {chunks:,} chunks written"
+
+
+def names_told(names: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+    return f"{', '.join(names[:_TOLD])}{more}"

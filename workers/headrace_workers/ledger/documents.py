@@ -1,0 +1,147 @@
+"""What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for who follows.
+
+A base is there while it has documents. A document is changed whole and in one transaction, so that nobody sees half of
+it. Lock order: a document is locked before its chunks, and several in the order of their ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
+
+from headrace_workers.ledger import changes
+from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.tables import CHUNKS, DOCUMENTS
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A passage: `vector` is float32 of what the embedder reads of it, `start` and `stop` are characters."""
+
+    key: str
+    section: str
+    start: int
+    stop: int
+    text: str
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDocument:
+    """A document as it is now. `size` is the file's, in bytes; `embedder` is the id of what made the vectors."""
+
+    tenant: str
+    knowledge: str
+    name: str
+    sha256: str
+    format: str
+    size: int
+    embedder: str
+    chunks: Sequence[NewChunk]
+
+
+class ChunkAt(NamedTuple):
+    """A place in the order of chunks: by document, then as they stand in it."""
+
+    document_id: int
+    chunk_id: int
+
+
+FIRST = ChunkAt(0, 0)
+
+
+def put(connection: Connection, document: NewDocument) -> int | None:
+    """Write the document in the place of the one of its name; its id.
+
+    None where that one comes from the same file and embedder: then nothing is written, whoever was faster.
+    """
+    values = {
+        "sha256": document.sha256, "format": document.format, "size": document.size, "embedder": document.embedder,
+        "chunks": len(document.chunks), "added_at": now_ms(),
+    }  # fmt: skip
+    statement = insert(connection, DOCUMENTS).values(
+        tenant=document.tenant, knowledge=document.knowledge, name=document.name, **values
+    )
+    other = or_(DOCUMENTS.c.sha256 != document.sha256, DOCUMENTS.c.embedder != document.embedder)
+    statement = statement.on_conflict_do_update(
+        index_elements=[DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge, DOCUMENTS.c.name], set_=values, where=other
+    ).returning(DOCUMENTS.c.id)
+    document_id: int | None = connection.execute(statement).scalar_one_or_none()
+    if document_id is None:
+        return None
+    connection.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
+    rows = [
+        {"document_id": document_id, "key": chunk.key, "section": chunk.section, "start": chunk.start,
+         "stop": chunk.stop, "text": chunk.text, "vector": chunk.vector}
+        for chunk in document.chunks
+    ]  # fmt: skip
+    if rows:
+        connection.execute(CHUNKS.insert(), rows)
+    changes.note(connection, [document_id], "document")
+    return document_id
+
+
+def remove(connection: Connection, document_ids: Sequence[int]) -> int:
+    """Forget these documents and their chunks; how many were there."""
+    if not document_ids:
+        return 0
+    query = select(DOCUMENTS.c.id).where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
+    there = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    if there:
+        connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
+        connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
+        changes.note(connection, there, "document")
+    return len(there)
+
+
+def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
+    """A base's documents whose names come after this one, in order of name: the columns of `documents`."""
+    query = (
+        select(DOCUMENTS)
+        .where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge, DOCUMENTS.c.name > after)
+        .order_by(DOCUMENTS.c.name)
+        .limit(limit)
+    )
+    return list(connection.execute(query).all())
+
+
+def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:
+    """All bases, or a tenant's, in order of tenant and name: tenant, knowledge, documents, chunks, size (bytes),
+    embedders (how many), embedder (one of them), changed_at (ms)."""
+    query = (
+        select(
+            DOCUMENTS.c.tenant,
+            DOCUMENTS.c.knowledge,
+            func.count().label("documents"),
+            func.sum(DOCUMENTS.c.chunks).label("chunks"),
+            func.sum(DOCUMENTS.c.size).label("size"),
+            func.count(DOCUMENTS.c.embedder.distinct()).label("embedders"),
+            func.min(DOCUMENTS.c.embedder).label("embedder"),
+            func.max(DOCUMENTS.c.added_at).label("changed_at"),
+        )
+        .group_by(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+        .order_by(DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+    )
+    return list(connection.execute(query if tenant is None else query.where(DOCUMENTS.c.tenant == tenant)).all())
+
+
+def chunks(
+    connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
+) -> list[Row[Any]]:
+    """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
+    embedder, key, section, start, stop, text, vector."""
+    query = (
+        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.embedder)
+        .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
+        .where(
+            DOCUMENTS.c.tenant == tenant,
+            DOCUMENTS.c.knowledge == knowledge,
+            tuple_(CHUNKS.c.document_id, CHUNKS.c.id) > tuple_(*after),
+        )
+        .order_by(CHUNKS.c.document_id, CHUNKS.c.id)
+        .limit(limit)
+    )
+    if document_id is not None:
+        query = query.where(CHUNKS.c.document_id == document_id)
+    return list(connection.execute(query).all())
