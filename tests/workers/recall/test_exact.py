@@ -207,3 +207,24 @@ def test_a_served_answer_is_moderated_again(flow, asks):
     flow.drain()
     assert "[EMAIL]" in flow.result(second).answer.text
     assert entries(flow) == ["live"]
+
+
+def test_an_answer_that_came_to_live_between_two_looks_is_served(flow, asks, monkeypatch):
+    """Who looked a moment too early would else make it once more, and be told to make it."""
+    flow.send(asks())
+    flow.drain()
+    monkeypatch.setattr(flow.ledger, "exact", lambda keys: {})
+    late = flow.send(asks(idempotency_key="2"), asks(idempotency_key="3"))
+    flow.drain()
+    assert tiers(flow, late) == ["exact", "exact"]
+    assert entries(flow) == ["live"]
+
+
+def test_what_died_is_forgotten(flow, asks):
+    """Whoever purges an answer does so because of what it says."""
+    flow.send(asks())
+    flow.drain()
+    with writing(flow.ledger.engine) as tx:
+        kill(tx, [row.id for row in flow.ledger.read(select(ENTRIES.c.id))], "wrong")
+    (row,) = flow.ledger.read(select(ENTRIES.c.question, ENTRIES.c.vector, ENTRIES.c.answer, ENTRIES.c.reason))
+    assert tuple(row) == (None, None, None, "wrong")

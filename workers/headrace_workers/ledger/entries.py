@@ -80,25 +80,44 @@ def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entr
     return {row.id: Entry._make(row) for row in connection.execute(query)}
 
 
-def lead(connection: Connection, wanted: Sequence[NewEntry]) -> dict[str, Leader]:
-    """Who makes the answer to each of these requests, by key: the first that asks does."""
+class Led(NamedTuple):
+    """Who makes the answer to each request, and the answers that came to live since they were looked for, by key."""
+
+    leaders: dict[str, Leader]
+    live: dict[str, Entry]
+
+
+def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[int] = ()) -> Led:
+    """Let the first that asks for a request make its answer.
+
+    A live answer may have come since the caller looked: it is told instead, unless it is one of `passed`, which the
+    caller did not want.
+    """
     if not wanted:
-        return {}
-    keys = sorted({entry.key for entry in wanted})
+        return Led({}, {})
     first = {entry.key: entry for entry in reversed(wanted)}
-    for key in keys:  # in one order, so that two groups do not wait for each other
-        entry = first[key]
-        connection.execute(
-            insert(connection, ENTRIES)
-            .values(
-                scope=entry.scope, key=key, tenant=entry.tenant, state="pending", job_id=entry.job_id, lane=entry.lane,
-                question=entry.question, vector=entry.vector, made_at=now_ms(), expires_at=NEVER,
-            )
-            .on_conflict_do_nothing()
-        )  # fmt: skip
+    keys = sorted(first)  # in one order, so that two groups do not wait for each other
+    made = {key: entry_id for key in keys if (entry_id := _insert(connection, first[key])) is not None}
+    live = {key: entry for key, entry in exact(connection, keys).items() if entry.id not in passed}
+    needless = [made[key] for key in live if key in made]
+    if needless:
+        connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
-    return {row.key: Leader(row.id, row.job_id, row.lane) for row in rows}
+    return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
+
+
+def _insert(connection: Connection, entry: NewEntry) -> int | None:
+    """The id of a new pending entry; None where there is one for this request."""
+    return connection.execute(
+        insert(connection, ENTRIES)
+        .values(
+            scope=entry.scope, key=entry.key, tenant=entry.tenant, state="pending", job_id=entry.job_id,
+            lane=entry.lane, question=entry.question, vector=entry.vector, made_at=now_ms(), expires_at=NEVER,
+        )
+        .on_conflict_do_nothing()
+        .returning(ENTRIES.c.id)
+    ).scalar()  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +193,13 @@ class Served:
 
 
 def kill(connection: Connection, entry_ids: Sequence[int], reason: str) -> int:
-    """Serve these no more, from this transaction on; how many lived."""
+    """Serve these no more, from this transaction on; how many lived. What was asked and answered is forgotten."""
     if not entry_ids:
         return 0
     statement = (
         update(ENTRIES)
         .where(IS_LIVE, among(connection, ENTRIES.c.id, sorted(entry_ids)))
-        .values(state="dead", died_at=now_ms(), reason=bindparam("why"), vector=None)
+        .values(state="dead", died_at=now_ms(), reason=bindparam("why"), question=None, vector=None, answer=None)
         .returning(ENTRIES.c.id)
     )
     dead = sorted(connection.execute(statement, {"why": reason[:2_000]}).scalars())

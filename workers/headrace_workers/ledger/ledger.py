@@ -259,10 +259,10 @@ class Ledger:
         with reading(self._engine) as tx:
             return entries.living(tx, entry_ids)
 
-    def lead(self, wanted: Sequence[entries.NewEntry]) -> dict[str, entries.Leader]:
-        """Who makes the answer to each of these requests, by key: the first that asks does."""
+    def lead(self, wanted: Sequence[entries.NewEntry], passed: Collection[int] = ()) -> entries.Led:
+        """Let the first that asks for each of these requests make its answer; see `entries.lead`."""
         with writing(self._engine) as tx:
-            return entries.lead(tx, wanted)
+            return entries.lead(tx, wanted, passed)
 
     def changed(self, after: changes.Position, limit: int) -> list[changes.Change]:
         """What changed of answers since then, in order."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from headrace_schemas import Answer, GenerationJob
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
-from headrace_workers.ledger.entries import Entry, Leader, NewEntry
+from headrace_workers.ledger.entries import Entry, Leader, Led, NewEntry
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
@@ -85,9 +85,11 @@ class Cache:
                 misses.append((place, each))
             else:
                 found[place] = hit
-        leaders = self._lead([(requests[place], each) for place, each in misses])
+        led = self._lead([(requests[place], each) for place, each in misses], [entry.id for entry in same.values()])
         for place, each in misses:
-            found[place] = _unserved(requests[place], each, leaders.get(requests[place].key))
+            request = requests[place]
+            late = self._same(request, led.live.get(request.key))
+            found[place] = late or _unserved(request, each, led.leaders.get(request.key))
         return [each for each in found if each is not None]
 
     def _request(self, asked: Asked) -> _Request:
@@ -118,7 +120,8 @@ class Cache:
             return None
         return _hit(request, entry, CacheTier.SEMANTIC, near.similarity)
 
-    def _lead(self, misses: Sequence[tuple[_Request, Near]]) -> dict[str, Leader]:
+    def _lead(self, misses: Sequence[tuple[_Request, Near]], passed: Sequence[int]) -> Led:
+        """`passed` are the answers to the very same requests that were found, and that some did not want."""
         return self._ledger.lead(
             [
                 NewEntry(
@@ -132,7 +135,8 @@ class Cache:
                 )
                 for request, near in misses
                 if not request.asked.has_waited
-            ]
+            ],
+            passed,
         )
 
 
