@@ -7,12 +7,14 @@ taken only where it is free.
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, bindparam, delete, literal, select, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, literal, select, update
 
 from headrace_workers.ledger import changes
-from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import wake
 from headrace_workers.ledger.tables import ENTRIES, IS_LIVE, IS_PENDING, NEVER, SERVES
 
@@ -53,31 +55,36 @@ class Entry(NamedTuple):
     age_ms: int
 
 
-_COLUMNS = (
-    ENTRIES.c.id,
-    ENTRIES.c.key,
-    ENTRIES.c.job_id,
-    ENTRIES.c.question,
-    ENTRIES.c.answer,
-    ENTRIES.c.saved_ms,
-    (now_ms() - ENTRIES.c.made_at).label("age_ms"),
-)
+@lru_cache
+def _servable(dialect: str, column: str) -> Select[Any]:
+    """Live entries by one of their columns, as `Entry` has them."""
+    by = ENTRIES.c[column]
+    return select(
+        ENTRIES.c.id,
+        ENTRIES.c.key,
+        ENTRIES.c.job_id,
+        ENTRIES.c.question,
+        ENTRIES.c.answer,
+        ENTRIES.c.saved_ms,
+        now_ms() - ENTRIES.c.made_at,
+    ).where(IS_LIVE, one_of(dialect, by, bindparam_of(dialect, by, name="wanted")), ENTRIES.c.expires_at > now_ms())
 
 
 def exact(connection: Connection, keys: Collection[str]) -> dict[str, Entry]:
     """The live answers to these very requests, by key."""
-    if not keys:
-        return {}
-    query = select(*_COLUMNS).where(IS_LIVE, among(connection, ENTRIES.c.key, list(keys)), _fresh())
-    return {row.key: Entry._make(row) for row in connection.execute(query)}
+    return {entry.key: entry for entry in _serve(connection, "key", keys)}
 
 
 def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
     """Those of these entries that may still be served, by id."""
-    if not entry_ids:
-        return {}
-    query = select(*_COLUMNS).where(IS_LIVE, among(connection, ENTRIES.c.id, list(entry_ids)), _fresh())
-    return {row.id: Entry._make(row) for row in connection.execute(query)}
+    return {entry.id: entry for entry in _serve(connection, "id", entry_ids)}
+
+
+def _serve(connection: Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
+    if not wanted:
+        return []
+    rows = run(connection, _servable(connection.dialect.name, column), {"wanted": list(wanted)})
+    return [Entry._make(row) for row in rows]
 
 
 class Led(NamedTuple):
@@ -222,10 +229,6 @@ def snapshot(connection: Connection, after: int, limit: int) -> list[Any]:
         .limit(limit)
     )
     return list(connection.execute(query))
-
-
-def _fresh() -> Any:
-    return ENTRIES.c.expires_at > now_ms()
 
 
 def _pending(connection: Connection, entry_id: int) -> Any:
