@@ -54,7 +54,7 @@ def ready(connection: Connection, stage: str, queue: str) -> list[Any]:
         .limit(_AT_ONCE)
     )
     if locks_rows(connection):
-        query = query.with_for_update(of=STEPS, skip_locked=True)
+        query = query.with_for_update(skip_locked=True, of=STEPS)
     return list(connection.execute(query))
 
 
