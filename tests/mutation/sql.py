@@ -89,7 +89,9 @@ class _Module:
         if name in _LISTS:
             yield from self._one_less([*node.args, *node.keywords])
         if name == "with_for_update":
-            yield from (self._replace(keyword, "") for keyword in node.keywords)
+            if len(node.keywords) == 1:
+                yield self._replace(node.keywords[0], "")
+            yield from self._one_less([*node.keywords])
         if name == "text" and node.args and "IS NOT NULL" in self._words(node.args[0]):
             yield self._replace(node.args[0], self._words(node.args[0]).replace("IS NOT NULL", "IS NULL"))
         for value in (*node.args, *(keyword.value for keyword in node.keywords)):
