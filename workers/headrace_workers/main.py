@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import redis
 
@@ -202,6 +204,38 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache
     return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
 
 
+def _generator(settings: Settings, model: str | None) -> Generator:
+    from headrace_workers.engines.load import load_generator
+
+    assert model is not None  # noqa: S101 - no worker holds one without a name
+    return load_generator(
+        settings.home,
+        model,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        inter_threads=settings.inter_threads,
+    )
+
+
+def _moderator(settings: Settings) -> Moderator:
+    from headrace_workers.moderation.moderator import build_moderator
+
+    moderator = build_moderator(settings.policy)
+    moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
+    return moderator
+
+
+def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
+    """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
+    return {
+        "moderator": lambda: _moderator(settings),
+        "cache": lambda: build_cache(settings, ledger, progress),
+        "cache_mode": lambda: settings.cache,
+        "cache_ttl": lambda: settings.cache_ttl,
+        "max_wait": lambda: settings.max_wait,
+    }
+
+
 def build_hands(
     settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
 ) -> Hands:
@@ -209,43 +243,16 @@ def build_hands(
 
     Call it after any fork, since models and connections do not survive one.
     """
+    ledger = Ledger.at(settings.ledger)
     parallel = 1
 
     def generator() -> Generator:
-        from headrace_workers.engines.load import load_generator
-
         nonlocal parallel
-        assert model is not None  # noqa: S101 - no worker holds one without a name
-        loaded = load_generator(
-            settings.home,
-            model,
-            device=settings.device,
-            compute_type=settings.compute_type,
-            inter_threads=settings.inter_threads,
-        )
+        loaded = _generator(settings, model)
         parallel = loaded.parallel
         return loaded
 
-    def moderator() -> Moderator:
-        from headrace_workers.moderation.moderator import build_moderator
-
-        moderator = build_moderator(settings.policy)
-        moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
-        return moderator
-
-    ledger = Ledger.at(settings.ledger)
-    steps = pipeline.steps_of(
-        roles,
-        model,
-        {
-            "generator": generator,
-            "moderator": moderator,
-            "cache": lambda: build_cache(settings, ledger, progress),
-            "cache_mode": lambda: settings.cache,
-            "cache_ttl": lambda: settings.cache_ttl,
-            "max_wait": lambda: settings.max_wait,
-        },
-    )
+    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress), "generator": generator})
     runs = Runs(progress, pipeline, settings.longest_run)
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)

@@ -1,6 +1,5 @@
 """`headrace cache`: how well recall does, why a job was given an earlier answer, and the end of answers."""
 
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from headrace_workers.cli.ask_again import Again, New, renewed, send
 from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
+from headrace_workers.cli.sure import be_sure
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -122,7 +122,11 @@ def purge(
     ledger = need_ledger()
     wanted = _wanted(ledger, tenant, scope, older_than, ids)
     if not yes and (count := ledger.count_answers(wanted)):
-        _be_sure(count)
+        be_sure(
+            f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",
+            "nothing was purged",
+            before=f"{_answers(count)} would go, and ",
+        )
     done, after = 0, 0
     while True:  # a transaction for each part, so that nobody waits long for us
         killed, following = ledger.purge(wanted, after, "purged by hand")
@@ -277,16 +281,6 @@ def _wanted(
     # What is made from now on is not meant: else a busy cache would be purged for ever.
     before = ledger.now() - (int(parse_duration(older_than).total_seconds() * 1000) if older_than else -1)
     return EntryFilter(made_before=before, tenant=tenant, scope=scope, ids=tuple(sorted(set(ids))) if ids else None)
-
-
-def _be_sure(count: int) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError(
-            f"{_answers(count)} would go, and nobody is there to be asked: --yes says that you are sure"
-        )
-    if not typer.confirm(f"Put {'it' if count == 1 else f'these {count:,}'} away for good?", err=True):
-        say("nothing was purged")
-        raise typer.Exit(1)
 
 
 def _answers(count: int) -> str:

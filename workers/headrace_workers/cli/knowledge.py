@@ -1,6 +1,5 @@
 """`headrace knowledge`: documents that answers may rest on: adding them, looking at them, searching, removing."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias, Tenant
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
+from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
@@ -205,7 +205,8 @@ def remove(
     if found and not yes:
         whole = "all of it: " if not wanted else ""
         say(printable(f"from {base} of {owner}, {whole}{names_told(sorted(found))}"))
-        _be_sure(len(found))
+        these = "this document" if len(found) == 1 else f"these {len(found):,} documents"
+        be_sure(f"Remove {these}?", "nothing was removed")
     ids, removed = sorted(found.values()), 0
     for start in range(0, len(ids), _REMOVED_AT_ONCE):
         removed += ledger.remove_documents(ids[start : start + _REMOVED_AT_ONCE])
@@ -289,11 +290,3 @@ def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[str], 
     with Progress(*columns, console=terminal) as bar:
         task = bar.add_task("adding", total=total)
         yield lambda: bar.advance(task), lambda line: bar.console.print(printable(line), markup=False)
-
-
-def _be_sure(count: int) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError("nobody is there to be asked: --yes says that you are sure")
-    if not typer.confirm(f"Remove {'this document' if count == 1 else f'these {count:,} documents'}?", err=True):
-        say("nothing was removed")
-        raise typer.Exit(1)

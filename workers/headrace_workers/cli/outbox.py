@@ -1,6 +1,5 @@
 """`headrace outbox`: events that Kafka refused, publishing them again, and giving them up."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from headrace_workers.cli.durations import show_time
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.status_views import aside_dict
+from headrace_workers.cli.sure import be_sure
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes
@@ -101,7 +101,7 @@ def drop(
         say(f"{number}: no event of this id was set aside")
     if found and not yes:
         say("whoever reads the topic will never be told of this; the ledger keeps the job and its end")
-        _be_sure(len(found))
+        be_sure(f"Drop {'it' if len(found) == 1 else f'these {len(found)}'} for good?", "nothing was dropped")
     done = ledger.drop_outbox([event.id for event in found])
     if as_json:
         put_json({"dropped": done})
@@ -117,11 +117,3 @@ def _numbers(ids: list[str]) -> list[int]:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
             raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")
     return sorted({int(text) for text in ids})
-
-
-def _be_sure(count: int) -> None:
-    if not sys.stdin.isatty():
-        raise ConfigurationError("nobody is there to be asked: --yes says that you are sure")
-    if not typer.confirm(f"Drop {'it' if count == 1 else f'these {count}'} for good?", err=True):
-        say("nothing was dropped")
-        raise typer.Exit(1)

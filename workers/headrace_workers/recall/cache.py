@@ -15,7 +15,7 @@ from headrace_workers.ledger.entries import Entry, Leader, Led, NewEntry
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
-from headrace_workers.recall.scope import key_of, not_by_likeness, question_of, scope_of
+from headrace_workers.recall.scope import key_of, not_by_likeness, scope_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Cache:
             if refused is None and self._likeness is None:
                 refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
             if refused is None and self._likeness is not None:
-                question = Question(scope_of(job, version, self._likeness.embedder), question_of(job) or "")
+                question = Question(scope_of(job, version, self._likeness.embedder), job.question)
         return _Request(asked, key_of(job, version), question, refused)
 
     def _same(self, request: _Request, entry: Entry | None) -> Hit | None:

@@ -24,26 +24,23 @@ def scope_of(job: GenerationJob, model: str, embedder: str) -> str:
     return _digest({**_around(job, model), "system": system, "embedder": embedder})
 
 
-def question_of(job: GenerationJob) -> str | None:
-    """The question, where it stands alone: what was said before it in a conversation changes what it means."""
-    *before, last = job.conversation
-    if last.role != "user" or any(message.role != "system" for message in before):
-        return None
-    return last.content
-
-
 def not_by_likeness(job: GenerationJob) -> str | None:
-    """Why no answer to a like question may be served; None where one may."""
-    question = question_of(job)
-    if question is None:
+    """Why no answer to a question like `job.question` may be served; None where one may."""
+    if not _stands_alone(job):
         return "a turn of a conversation may mean something else than its words"
-    if not question.strip():
+    if not job.question.strip():
         return "the question is empty"
-    if len(question) > LONGEST_QUESTION:
+    if len(job.question) > LONGEST_QUESTION:
         return f"the question has more than {LONGEST_QUESTION} characters, which no embedder reads whole"
     if job.sampling.temperature > WARMEST:
         return f"the temperature is above {WARMEST:g}: answers are meant to differ"
     return None
+
+
+def _stands_alone(job: GenerationJob) -> bool:
+    """Whether the question comes first: what was said before it in a conversation changes what it means."""
+    *before, last = job.conversation
+    return last.role == "user" and all(message.role == "system" for message in before)
 
 
 def _around(job: GenerationJob, model: str) -> dict[str, Any]:

@@ -1,0 +1,19 @@
+"""Asking whether somebody is sure, before what cannot be undone."""
+
+import sys
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.output import say
+
+
+def be_sure(question: str, otherwise: str, *, before: str = "") -> None:
+    """Ask on the terminal. No: say `otherwise`, and end with exit code 1. ConfigurationError where nobody is there to
+    answer; its message begins with `before`.
+    """
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"{before}nobody is there to be asked: --yes says that you are sure")
+    if not typer.confirm(question, err=True):
+        say(otherwise)
+        raise typer.Exit(1)
