@@ -28,6 +28,8 @@ def test_everything_can_be_set(tmp_path):
         "HEADRACE_MAX_ATTEMPTS": "4", "HEADRACE_MAX_CRASHES": "5", "HEADRACE_MAX_ACTIVE": "6",
         "HEADRACE_RETENTION": "7", "HEADRACE_LONGEST_RUN": "8.5",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
+        "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9", "HEADRACE_MAX_WAIT": "1.5",
+        "HEADRACE_EMBEDDER": "own", "HEADRACE_SIMILARITY": "1",
         "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
     }  # fmt: skip
     settings = Settings.from_env(ENV | given)
@@ -53,6 +55,18 @@ def test_what_a_number_must_be_is_said_in_words(name, wanted):
     """Not in the names of Python's types."""
     with pytest.raises(ConfigurationError, match=f"it must be {wanted}$"):
         Settings.from_env(ENV | {f"HEADRACE_{name}": "some"})
+
+
+def test_a_cosine_above_1_is_refused():
+    """Nothing would ever be served, and nobody would be told why."""
+    with pytest.raises(ConfigurationError, match=r"HEADRACE_SIMILARITY is '1\.01'"):
+        Settings.from_env(ENV | {"HEADRACE_SIMILARITY": "1.01"})
+
+
+def test_what_the_cache_may_be_is_told():
+    """By the variable's name."""
+    with pytest.raises(ConfigurationError, match="HEADRACE_CACHE is 'often'; it may be off, exact, semantic"):
+        Settings.from_env(ENV | {"HEADRACE_CACHE": "often"})
 
 
 def test_an_empty_variable_is_as_none():

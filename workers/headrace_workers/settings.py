@@ -70,6 +70,11 @@ class Settings:
             for name, kind in _NUMBERS.items()
             if env.get(f"HEADRACE_{name.upper()}")
         }
+        if numbers.get("similarity", 0.0) > 1:
+            raise ConfigurationError(
+                f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
+                "would be served"
+            )
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
