@@ -46,13 +46,13 @@ class PostgresServer(Server):
         """A database by name."""
         return f"postgresql+psycopg://{_USER}@{LOOPBACK}:{self.port}/{database}"
 
-    def create_database(self, name: str) -> str:
-        """A new, empty database; its URL."""
+    def create_database(self, name: str, like: str = "template1") -> str:
+        """A new database, empty or like another; its URL."""
         import psycopg
 
         dsn = f"postgresql://{_USER}@{LOOPBACK}:{self.port}/postgres"
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
         return self.url_of(name)
 
     def start(self) -> "PostgresServer":

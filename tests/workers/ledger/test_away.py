@@ -13,11 +13,11 @@ import psutil
 import pytest
 from sqlalchemy import make_url, text
 from tests.services.proxy import proxied
+from tests.services.tables import postgres_tables, sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.ledger.database import LedgerRefused, connect, writing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]
 _names = itertools.count()
@@ -25,11 +25,8 @@ _names = itertools.count()
 
 @pytest.fixture
 def database(postgres):
-    """The URL of an empty database with tables, whose statements have half a second."""
-    url = postgres.create_database(f"away_{next(_names)}_{uuid4().hex[:6]}")
-    ledger = Ledger.at(url)
-    migrate(ledger.engine)
-    ledger.close()
+    """The URL of a database with tables, whose statements have half a second."""
+    url = postgres_tables(postgres, f"away_{next(_names)}_{uuid4().hex[:6]}")
     return f"{url}?timeout=0.5&connect_timeout=2"
 
 
@@ -165,8 +162,7 @@ def test_a_role_that_may_have_no_more_connections_is_not_now(database, at):
 def file(tmp_path):
     """A SQLite ledger's path, and a ledger there that waits a quarter of a second for others."""
     path = tmp_path / "ledger.db"
-    ledger = Ledger.at(f"sqlite:///{path}?timeout=0.25")
-    migrate(ledger.engine)
+    ledger = Ledger.at(f"{sqlite_tables(path)}?timeout=0.25")
     yield path, ledger
     ledger.close()
 
@@ -216,8 +212,7 @@ def test_an_id_that_was_printed_survives_a_power_cut(file):
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_users_texts_are_in_no_error(request, tmp_path, at, caplog, kind):
     """A row that the database refuses is quoted neither by SQLAlchemy nor by the driver: the log gets the trace."""
-    ledger = at(f"sqlite:///{tmp_path / 'l.db'}" if kind == "sqlite" else request.getfixturevalue("database"))
-    migrate(ledger.engine)
+    ledger = at(sqlite_tables(tmp_path / "l.db") if kind == "sqlite" else request.getfixturevalue("database"))
     caplog.set_level("DEBUG")
     diary = "".join(("sec", "ret"))  # so that this line, which the trace quotes, does not hold it
     statement = text("INSERT INTO steps (job_id, stage, reason) VALUES (:job, 'generate', :words)")

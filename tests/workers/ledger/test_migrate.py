@@ -22,21 +22,21 @@ def test_migrations_make_the_tables_that_the_code_has(ledger):
         assert compare_metadata(MigrationContext.configure(tx), METADATA) == []
 
 
-def test_an_empty_ledger_is_refused_with_the_remedy(ledger_url):
+def test_an_empty_ledger_is_refused_with_the_remedy(empty_url):
     """A bridge says what to run, instead of failing at the first query."""
     with pytest.raises(ConfigurationError, match="headrace ledger migrate"):
-        require_current(connect(ledger_url))
+        require_current(connect(empty_url))
 
 
-def test_two_migrations_at_once_both_succeed(ledger_url):
+def test_two_migrations_at_once_both_succeed(empty_url):
     """Several processes may start at once on an empty database."""
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda _: migrate(connect(ledger_url)), range(2))) == [newest()] * 2
+        assert list(pool.map(lambda _: migrate(connect(empty_url)), range(2))) == [newest()] * 2
 
 
-def test_a_ledger_with_letters_of_before_is_brought_up_to_date(ledger_url):
+def test_a_ledger_with_letters_of_before_is_brought_up_to_date(empty_url):
     """A refusal becomes what it is: it refers to a job, and ends none; the letters of jobs stay theirs."""
-    engine = connect(ledger_url)
+    engine = connect(empty_url)
     migrate(engine, "0001")
     row = {
         "tenant": "a", "category": "invalid", "reason": "r", "attempts": 0, "topic": "jobs.generation", "headers": "{}",
