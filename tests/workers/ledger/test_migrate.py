@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import select, text
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.dead_views import letter_dict
 from headrace_workers.ledger.database import connect, reading, writing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate, newest, require_current
+from headrace_workers.ledger.migrate import _config, current, migrate, newest, require_current
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import DEAD_LETTERS, METADATA
 
@@ -20,6 +21,14 @@ def test_migrations_make_the_tables_that_the_code_has(ledger):
     """Nothing was added to the tables without a migration."""
     with reading(ledger.engine) as tx:
         assert compare_metadata(MigrationContext.configure(tx), METADATA) == []
+
+
+def test_the_newest_revision_is_the_last_of_the_chain(empty_url):
+    """Nobody asks Alembic for it: commands that migrate nothing need not wait for its import."""
+    engine = connect(empty_url)
+    assert current(engine) is None
+    migrate(engine)
+    assert current(engine) == newest() == ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def test_an_empty_ledger_is_refused_with_the_remedy(empty_url):
