@@ -57,7 +57,7 @@ class PostgresServer(Server):
 
     def start(self) -> "PostgresServer":
         """Start it. After a kill the old backends need a moment to notice, and hold the data until then."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while True:
             try:
                 super().start()
@@ -78,12 +78,12 @@ class PostgresServer(Server):
             return
         command = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, "--auth=trust", "--no-sync"]
         subprocess.run(
-            [*_as_user(), *command, "--encoding=UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, timeout=60
+            [*_as_user(), *command, "--encoding=UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, timeout=240
         )
 
     def _ready(self) -> bool:
         command = [str(self._binaries / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]
-        return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
 
 def find_postgres(folder: Path, *, durable: bool = False) -> PostgresServer | None:

@@ -47,7 +47,7 @@ class Meanwhile:
 
     def result(self):
         """What it returned, or raises what it raised."""
-        self._thread.join(20)
+        self._thread.join(120)
         assert self.ended
         if self._error is not None:
             raise self._error
