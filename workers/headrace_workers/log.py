@@ -32,6 +32,8 @@ class Action(StrEnum):
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
+    SNAPSHOT_DROPPED = "snapshot_dropped"  # what a recall worker kept on disk is not used
+    NOT_SAVED = "not_saved"  # nor could it be written
     PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used

@@ -190,8 +190,11 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.embedders.load import load_embedder
     from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.keeping import Keeping
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.questions import Questions
+    from headrace_workers.recall.saved import Saved
 
     version = Registry(settings.home).version
     try:
@@ -200,7 +203,10 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache
         log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
         return Cache(ledger, version)
     known = Known(embedder.dimensions)
-    Follower(ledger, known, progress.loop("follow")).start()
+    saved = Saved(settings.home / "recall", ledger.identity, embedder.id)
+    questions = Questions(ledger, known, saved)
+    Follower(questions, progress.loop("follow")).start()
+    Keeping(saved, questions).start()
     return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
 
 

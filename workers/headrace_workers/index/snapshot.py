@@ -101,17 +101,17 @@ _INDICES: Final = TypeAdapter(list[_Index])
 
 
 def save(
-    states: Mapping[str, State], dimension: int, folder: Path, meta: Mapping[str, str], beside: Mapping[str, Bytes]
+    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], beside: Mapping[str, Bytes]
 ) -> bool:
     """Write these indices into the folder, in place of the snapshot there; whether it was done. OSError if that fails.
 
-    It is not done while another process saves there. What changes meanwhile is not in it, so `meta` may hold a
+    It is not done while another process saves there. What changes meanwhile is not in it, so `words` may hold a
     change's number that was read before the states: what came after it is in the snapshot or comes again.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(folder) as alone:
         if alone:
-            _save(states, dimension, folder, meta, beside)
+            _save(states, dimension, folder, words, beside)
         return alone
 
 
@@ -125,8 +125,13 @@ def load(folder: Path, dimension: int, limits: Limits = DEFAULTS) -> Saved:
     return _load(folder, dimension, limits)
 
 
+def meta(folder: Path) -> dict[str, str]:
+    """The caller's own words of the snapshot in the folder, which may be damaged elsewhere; SnapshotRefused."""
+    return _body(folder).meta
+
+
 def _save(
-    states: Mapping[str, State], dimension: int, folder: Path, meta: Mapping[str, str], beside: Mapping[str, Bytes]
+    states: Mapping[str, State], dimension: int, folder: Path, words: Mapping[str, str], beside: Mapping[str, Bytes]
 ) -> None:
     before = set(_files(folder))
     lists = {name: state.lists.to_bytes() for name, state in states.items() if state.lists is not None}
@@ -142,7 +147,7 @@ def _save(
     try:
         for name, arrays in parts.items():
             files[name] = _write(folder, name, arrays)
-        body = _Body(dimension=dimension, files=files, meta=dict(meta)).model_dump_json()
+        body = _Body(dimension=dimension, files=files, meta=dict(words)).model_dump_json()
         manifest = _Manifest(version=VERSION, sha256=_sha256(body), body=body)
         new = folder / f"{MANIFEST}.new"
         _write_through(new, [manifest.model_dump_json().encode()])
