@@ -219,5 +219,7 @@ def stands(connection: Connection, mark: Mark) -> bool:
 def newest(kind: Kind) -> ScalarSelect[Any]:
     """The number of the last change of a kind; 0 where there is none."""
     last = CHANGES.alias(f"last_{kind}")
-    number = select(last.c.number).where(last.c.kind == kind).order_by(last.c.xact.desc(), last.c.number.desc()).limit(1)
+    number = (
+        select(last.c.number).where(last.c.kind == kind).order_by(last.c.xact.desc(), last.c.number.desc()).limit(1)
+    )
     return select(func.coalesce(number.scalar_subquery(), 0)).scalar_subquery()

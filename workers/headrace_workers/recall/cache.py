@@ -92,12 +92,6 @@ class Cache:
         tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
         return _hit(request, entry, tier, None)
 
-    def _same(self, request: _Request, entry: Entry | None) -> Hit | None:
-        if entry is None or _too_old(request, entry):
-            return None
-        tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
-        return _hit(request, entry, tier, None)
-
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
         asked = [request.question for _, request in requests if request.question is not None]
         near = iter(self._likeness.nearest(asked) if asked and self._likeness is not None else ())
@@ -108,7 +102,8 @@ class Cache:
 
     def _known(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """The answers to those that memory finds, and that live."""
-        alive = self._ledger.answers.living({each.near.entry_id for each in missing if each.near.entry_id is not None})
+        ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
+        alive = self._ledger.answers.living(ids) if ids else {}
         return {
             each.place: hit
             for each in missing
@@ -124,6 +119,8 @@ class Cache:
         changes = self._ledger.answers.lately(self._likeness.followed, scopes, _LATELY)
         candidates = dict(zip(asking, self._likeness.lately(list(asking.values()), changes), strict=True))
         ids = {candidate.entry_id for each in candidates.values() for candidate in each}
+        if not ids:
+            return {}
         alive, leaders = self._ledger.answers.living(ids), self._ledger.answers.in_the_making(ids)
         came = {each.place: _came(each, candidates.get(each.place, ()), alive, leaders) for each in missing}
         return {place: each for place, each in came.items() if each is not None}
@@ -132,6 +129,8 @@ class Cache:
         """Of those that ask the same in this group the first makes the answer, or waits for who does, and the others
         wait for that. `same` are the answers to the very same requests that some did not want.
         """
+        if not missing:
+            return {}
         behind = self._behind(missing)
         first = [each for each in missing if each.place not in behind]
         led = self._ledger.answers.lead([_new(each) for each in first], [entry.id for entry in same.values()])

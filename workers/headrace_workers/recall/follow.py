@@ -66,11 +66,17 @@ class Follower(Generic[Change]):
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""
-        if self._is_to_begin():
+        try:
+            return self._once()
+        except Unavailable:
+            self._was_away = True
+            raise
+
+    def _once(self) -> int:
+        if self._position is None or self._is_to_begin():
             self._position = None
             self._position = self._memory.begin(self._progress)
         self._was_away = False
-        assert self._position is not None  # noqa: S101 - it has begun
         taken = 0
         while changes := self._memory.changed(self._position, _AT_ONCE):
             self._memory.take_in(changes, self._progress)
@@ -83,7 +89,7 @@ class Follower(Generic[Change]):
         return taken
 
     def _is_to_begin(self) -> bool:
-        if self._position is None or time.monotonic() - self._looked > _TOO_LONG:
+        if time.monotonic() - self._looked > _TOO_LONG:
             return True
         return self._was_away and not self._memory.holds()
 
@@ -93,7 +99,6 @@ class Follower(Generic[Change]):
             try:
                 self.once()
             except Unavailable as error:
-                self._was_away = True
                 self._progress.beat(awaited(error))
                 pause = _LONG_PAUSE
                 continue

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import refusal
-from headrace_workers.ports import Embedder
 from headrace_workers.ledger.changes import Change
+from headrace_workers.ports import Embedder
 from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.recall.near import Behind, Near, Vectored
 
@@ -71,9 +71,7 @@ class NearestQuestions:
         """Those of the nearest that ask the same, the nearest first."""
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
-        return [
-            each for each in near if each.similarity >= self._least and _refused(question.text, each) is None
-        ]
+        return [each for each in near if each.similarity >= self._least and _refused(question.text, each) is None]
 
     def _near(self, question: Question, vector: NDArray[np.float32]) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()

@@ -45,7 +45,7 @@ class Saved:
         self.folder = root / hashlib.sha256(f"{ledger} {embedder}".encode()).hexdigest()[:16]
 
     def load(self, known: Known) -> Mark | None:
-        """Put back what was saved, in the place of all that is known; its mark. None, with a line, where it cannot be."""
+        """Put back what was saved, in the place of what has an answer; its mark. None, with a line, if that fails."""
         try:
             saved = snapshot.load(self.folder, known.dimensions)
             mark = _mark(self.folder, saved.meta, self._whose)
@@ -88,9 +88,10 @@ class Saved:
         """Remove what was kept of ledgers and embedders that nobody uses any more."""
         for folder in self._root.iterdir():
             manifest = folder / snapshot.MANIFEST
-            if folder != self.folder and manifest.is_file():
-                if time.time() - manifest.stat().st_mtime > _FORGOTTEN:
-                    shutil.rmtree(folder, ignore_errors=True)
+            if folder == self.folder or not manifest.is_file():
+                continue
+            if time.time() - manifest.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def dropped(why: str) -> None:
