@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from headrace_workers.ledger.recall_tables import CHANGES
 from sqlalchemy import delete
 from tests.services.eventually import eventually
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.recall_tables import CHANGES
 from headrace_workers.progress import Progress
 from headrace_workers.recall import follow
 from headrace_workers.recall.bases import Bases

@@ -78,7 +78,7 @@ class Bases:
             held = self._held.get(_Name(tenant, knowledge))
             if held is not None and held.there:
                 return True
-        return bool(self._ledger.documents_of(tenant, knowledge, "", 1))
+        return bool(self._ledger.knowledge.documents(tenant, knowledge, "", 1))
 
     def search(
         self,
@@ -110,7 +110,7 @@ class Bases:
 
     def changed(self, after: Position, limit: int) -> Sequence[DocumentChange]:
         """What changed of documents after a position, in order."""
-        return self._ledger.documents_changed(after, limit)
+        return self._ledger.knowledge.changed(after, limit)
 
     def take_in(self, changes: Sequence[DocumentChange], loop: Loop) -> None:
         """Read the documents anew that changed, of those bases that are in memory. Unavailable with the ledger."""

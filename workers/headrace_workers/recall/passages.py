@@ -179,7 +179,7 @@ def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | No
     """All chunks of a base, or of one of its documents, as the ledger gives them. Unavailable with the ledger."""
     after: ChunkAt | None = FIRST
     while after is not None:
-        rows = ledger.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
+        rows = ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
         yield from rows
         after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
 

@@ -21,7 +21,7 @@ class Questions:
         """Read all that there is. Whatever changes meanwhile is followed from the place that was read before."""
         self._known.clear()
         position, last = self._ledger.horizon(), 0
-        while rows := self._ledger.answers(last, _AT_ONCE):
+        while rows := self._ledger.answers.snapshot(last, _AT_ONCE):
             self._known.apply(Entry(row.id, row.scope, row.question, row.vector) for row in rows)
             last = rows[-1].id
             loop.beat()
@@ -29,7 +29,7 @@ class Questions:
 
     def changed(self, after: Position, limit: int) -> Sequence[Change]:
         """What changed of answers after a position, in order."""
-        return self._ledger.changed(after, limit)
+        return self._ledger.answers.changed(after, limit)
 
     def take_in(self, changes: Sequence[Change], _loop: Loop) -> None:
         """Know what these entries are now."""
