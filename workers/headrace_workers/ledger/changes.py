@@ -97,10 +97,15 @@ class Change(NamedTuple):
 class DocumentChange(NamedTuple):
     """A document as it is now, and whose; without a tenant it is no more."""
 
-    position: Position
+    mark: Mark
     document_id: int
     tenant: str | None
     knowledge: str | None
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return self.mark.position
 
 
 Kind = Literal["entry", "document"]
@@ -155,21 +160,20 @@ _MARK: Final = (CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, CHANGES.c.a
 
 
 def _change(row: Any) -> Change:
-    mark = Mark(row.xact, row.number, row.subject, row.at)
-    return Change(mark, row.subject, row.scope, row.question, row.vector, row.state == "pending")
+    return Change(Mark(*row[: len(_MARK)]), row.subject, row.scope, row.question, row.vector, row.state == "pending")
 
 
 def follow_documents(connection: Connection, after: Position, limit: int) -> list[DocumentChange]:
     """What changed of documents after a position, in order, each with whose the document is now. Kept as entries'."""
     query = (
-        select(CHANGES.c.xact, CHANGES.c.number, CHANGES.c.subject, DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
+        select(*_MARK, DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge)
         .select_from(CHANGES.outerjoin(DOCUMENTS, DOCUMENTS.c.id == CHANGES.c.subject))
         .where(_after(after, "document"))
         .order_by(CHANGES.c.xact, CHANGES.c.number)
         .limit(limit)
     )
     return [
-        DocumentChange(Position(row.xact, row.number), row.subject, row.tenant, row.knowledge)
+        DocumentChange(Mark(*row[: len(_MARK)]), row.subject, row.tenant, row.knowledge)
         for row in connection.execute(query)
     ]
 
@@ -190,28 +194,28 @@ def horizon(connection: Connection) -> Position:
     return Position(0, int(connection.execute(select(func.coalesce(func.max(CHANGES.c.number), 0))).scalar_one()))
 
 
-def mark(connection: Connection, up_to: Position) -> Mark | None:
-    """The last change of an entry up to a position; None where there is none."""
+def mark(connection: Connection, up_to: Position, kind: Kind = "entry") -> Mark | None:
+    """The last change of a kind up to a position; None where there is none."""
     row = connection.execute(
         select(*_MARK)
-        .where(CHANGES.c.kind == "entry", not_(_later(up_to)))
+        .where(CHANGES.c.kind == kind, not_(_later(up_to)))
         .order_by(CHANGES.c.xact.desc(), CHANGES.c.number.desc())
         .limit(1)
     ).first()
     return None if row is None else Mark._make(row)
 
 
-def stands(connection: Connection, mark: Mark) -> bool:
+def stands(connection: Connection, mark: Mark, kind: Kind = "entry") -> bool:
     """Whether who has followed up to there may go on: that change is there as it was, and so is all that came later.
 
     It is not after `KEPT_MS`, nor in another ledger, or in this one as it was restored: numbers begin there anew.
     """
-    same = and_(*(column == value for column, value in zip(_MARK, mark, strict=True)), CHANGES.c.kind == "entry")
+    same = and_(*(column == value for column, value in zip(_MARK, mark, strict=True)), CHANGES.c.kind == kind)
     # Changes are forgotten by their time, in which they need not be in order: so one is believed for half of it alone,
     # unless nothing came later. The last is not forgotten.
     fresh = CHANGES.c.at > now_ms() - KEPT_MS // 2
     others = CHANGES.alias("later")
-    later = select(others.c.number).where(others.c.kind == "entry", _later(mark.position, others))
+    later = select(others.c.number).where(others.c.kind == kind, _later(mark.position, others))
     found = select(CHANGES.c.number).where(same, or_(fresh, ~later.exists()))
     return bool(connection.execute(select(found.exists())).scalar_one())
 
