@@ -166,6 +166,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
+        most_answers=settings.cache_max_entries,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,

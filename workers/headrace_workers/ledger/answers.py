@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import changes, entries, purge, recall_counts, recalled
+from headrace_workers.ledger import changes, entries, purge, quota, recall_counts, recalled
 from headrace_workers.ledger.database import reading, writing
 
 
@@ -89,6 +89,11 @@ class Answers:
         """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
         with reading(self._engine) as tx:
             return recalled.to_ask_again(tx, job_ids)
+
+    def evict(self, most: int) -> int:
+        """Put away the least valuable of a tenant that keeps more than `most`, a bounded number; how many."""
+        with writing(self._engine) as tx:
+            return quota.evict(tx, most)
 
     def count(self, wanted: purge.EntryFilter) -> int:
         """How many answers that may be given a purge would put away."""

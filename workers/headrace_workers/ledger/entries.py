@@ -188,6 +188,18 @@ class Withdraw:
             wake(connection, [pending.job_id])
 
 
+@dataclass(frozen=True, slots=True)
+class Disallow:
+    """An answer that was given is not allowed any more as it is: nobody else is given it."""
+
+    entry_id: int
+    reason: str
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry has died."""
+        kill(connection, [self.entry_id], self.reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """An entry was served to a job."""
