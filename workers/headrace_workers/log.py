@@ -33,6 +33,7 @@ class Action(StrEnum):
     MODEL_LOADED = "model_loaded"
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
     PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
+    SCOPE_OFF = "scope_off"  # too many answers of it were wrong: none is given by likeness any more
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"

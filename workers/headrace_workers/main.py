@@ -25,6 +25,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
@@ -192,6 +193,7 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.standings import Standings
 
     version = Registry(settings.home).version
     try:
@@ -201,7 +203,9 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache
         return Cache(ledger, version)
     known = Known(embedder.dimensions)
     Follower(ledger, known, progress.loop("follow")).start()
-    return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
+    standings = Standings(ledger, settings.max_error, process_name("recall"), progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity, standings.limit))
 
 
 def _generator(settings: Settings, model: str | None) -> Generator:
@@ -225,7 +229,7 @@ def _moderator(settings: Settings) -> Moderator:
     return moderator
 
 
-def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
+def _needs(settings: Settings, pipeline: Pipeline, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     return {
         "moderator": lambda: _moderator(settings),
@@ -233,6 +237,7 @@ def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, 
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.audit_share),
     }
 
 
@@ -252,7 +257,7 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress), "generator": generator})
+    steps = pipeline.steps_of(roles, model, {**_needs(settings, pipeline, ledger, progress), "generator": generator})
     runs = Runs(progress, pipeline, settings.longest_run)
     client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)

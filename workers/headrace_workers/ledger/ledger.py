@@ -42,6 +42,7 @@ from headrace_workers.ledger import (
     units,
     unrun,
 )
+from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
@@ -75,6 +76,11 @@ class Ledger:
         """The database's clock, in ms since 1970."""
         with reading(self._engine) as tx:
             return clock(tx)
+
+    @cached_property
+    def audits(self) -> Audits:
+        """Audits of what was served by likeness."""
+        return Audits(self._engine)
 
     @cached_property
     def identity(self) -> str:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 METADATA: Final = MetaData()
 
 RELEASED: Final = "released"
+SILENT: Final = "audit"  # the kind of a unit whose death nobody need see to
 
 # The states of a step that is not over.
 LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
@@ -61,6 +62,7 @@ _HELD = text("state = 'held'")
 _IS_UNIT = text("subject IS NOT NULL")
 _PENDING = text("state = 'pending'")
 _LIVE_ENTRY = text("state = 'live'")
+_DRAWN = text("share > 0")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
@@ -75,7 +77,7 @@ JOBS: Final = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # generation | evaluation | unit
+    Column("kind", String(16), nullable=False),  # generation | evaluation | unit | audit
     # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
     Column("subject", String(36)),
     Column("endpoint", Text),
@@ -278,9 +280,12 @@ SERVES: Final = Table(
     Column("saved_tokens", Integer, nullable=False),
     Column("saved_ms", Float, nullable=False),
     Column("served_at", BigInteger, nullable=False),
+    Column("stratum", SmallInteger),  # of similarity: where likeness found it
+    Column("share", Float),  # its chance to be audited; 0 or absent: none
     Index("serves_job", "job_id"),
     Index("serves_entry", "entry_id"),
     Index("serves_at", "served_at"),
+    Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
 )
 
 # What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.

@@ -1,11 +1,12 @@
 """The step that looks up whether an answer is known already, before a model is asked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, Output, Usage
-from headrace_schemas.recall import CacheMode, Recall
+from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.ledger.entries import Served
+from headrace_workers.ledger.rows import Written
 from headrace_workers.recall.cache import Asked
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait
@@ -16,6 +17,21 @@ ENTRY = "entry"  # in it, the entry that the job is to fill
 TTL_MS = "ttl_ms"  # and for how long that may be served
 
 
+class Drawn(NamedTuple):
+    """Whether a hit is audited: its stratum of similarity, its chance of that, and what is then to be written."""
+
+    stratum: int | None = None
+    share: float | None = None
+    rows: tuple[Written, ...] = ()
+
+
+class Draws(Protocol):
+    """Says which hits are audited. Thread-safe."""
+
+    def draw(self, job_id: str, job: GenerationJob, hit: Hit, output: Output) -> Drawn:
+        """About this hit, which was found by likeness."""
+
+
 class LooksUp(Protocol):
     """Finds answers that were given before. Thread-safe."""
 
@@ -24,7 +40,13 @@ class LooksUp(Protocol):
 
 
 def recall(
-    tasks: Sequence[Task], *, cache: LooksUp, cache_mode: CacheMode, cache_ttl: float, max_wait: float
+    tasks: Sequence[Task],
+    *,
+    cache: LooksUp,
+    cache_mode: CacheMode,
+    cache_ttl: float,
+    max_wait: float,
+    auditing: Draws,
 ) -> list[Outcome]:
     """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
 
@@ -40,7 +62,7 @@ def recall(
         for _, task, job in asking
     ]
     for (place, task, job), found in zip(asking, cache.look_up(asked) if asked else (), strict=True):
-        outcomes[place] = _outcome(task, job, found, int(cache_ttl * 1000), max_wait)
+        outcomes[place] = _outcome(task, job, found, int(cache_ttl * 1000), max_wait, auditing)
     return outcomes
 
 
@@ -55,7 +77,7 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
     return None if found is None else Recall(similarity=found.get("similarity"), refused=found.get("refused"))
 
 
-def _outcome(task: Task, job: GenerationJob, found: Found, ttl_ms: int, max_wait: float) -> Outcome:
+def _outcome(task: Task, job: GenerationJob, found: Found, ttl_ms: int, max_wait: float, auditing: Draws) -> Outcome:
     match found:
         case Awaited(job_id):
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
@@ -65,10 +87,10 @@ def _outcome(task: Task, job: GenerationJob, found: Found, ttl_ms: int, max_wait
                 said |= {ENTRY: found.entry_id, TTL_MS: ttl_ms}
             return Done(context={CONTEXT: said})
         case Hit():
-            return _serve(task, job, found)
+            return _serve(task, job, found, auditing)
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
+def _serve(task: Task, job: GenerationJob, hit: Hit, auditing: Draws) -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     told = Recall(
@@ -80,6 +102,8 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         saved_ms=hit.saved_ms,
     )
     answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    drawn = auditing.draw(task.job_id, job, hit, output) if hit.tier is CacheTier.SEMANTIC else Drawn()
     served = Served(
         job_id=task.job_id,
         entry_id=hit.entry_id,
@@ -90,5 +114,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         first_job=hit.first_job,
         saved_tokens=saved_tokens,
         saved_ms=hit.saved_ms,
+        stratum=drawn.stratum,
+        share=drawn.share,
     )
-    return Done(Output(job_id=task.job_id, tenant=job.tenant, answer=answer), rows=(served,))
+    return Done(output, rows=(served, *drawn.rows))
