@@ -15,8 +15,9 @@ from headrace_workers.ledger import entries
 from headrace_workers.ledger.audit_tables import AUDITS, AWAITS_FRESH, IS_UNJUDGED, IS_UNKNOWN
 from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
 from headrace_workers.ledger.hand_out import hand_out
+from headrace_workers.ledger.recall_tables import SERVES
 from headrace_workers.ledger.steps import NewStep
-from headrace_workers.ledger.tables import JOBS, SERVES, SILENT
+from headrace_workers.ledger.tables import JOBS, SILENT
 
 Label = Literal["clean", "wrong", "unknown"]
 
