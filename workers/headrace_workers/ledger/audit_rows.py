@@ -84,7 +84,7 @@ class Audited:
         statement = (
             update(AUDITS)
             .where(AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
-            .values(fresh=self.fresh, **_labelled(self.label, BY_ITSELF, self.reason))
+            .values({"fresh": self.fresh, **_labelled(self.label, BY_ITSELF, self.reason)})
             .returning(AUDITS.c.entry_id)
         )
         entry_id = connection.execute(statement).scalar()
