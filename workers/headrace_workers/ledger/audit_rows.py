@@ -99,16 +99,19 @@ def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
             "judged": False, **forgotten}  # fmt: skip
 
 
-def label(connection: Connection, audit_id: str, said: Label, by: str) -> Row[Any] | None:
-    """A person's label, whatever the audit had before: its row as it was; None where there is no such audit.
+def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+    """A person's label, whatever the audit had before: its row as it was; None where there is no such audit. With
+    `kill` an answer that is wrong is given to nobody any more.
 
-    One that waits for its fresh answer gets none (its `label` is None).
+    One that waits for its fresh answer gets no label (in its row it is None).
     """
     query = select(AUDITS).where(AUDITS.c.id == audit_id)
     before = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
     if before is not None and before.label is not None:
         values = _labelled(said, by, f"a person said {said}")
         connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(**values))
+        if kill and said == "wrong":
+            entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
     return before
 
 

@@ -74,10 +74,10 @@ class Audits:
         with reading(self._engine) as tx:
             return audit_rows.unknown(tx, tenant, scope, limit)
 
-    def label(self, audit_id: str, said: Label, by: str) -> Row[Any] | None:
+    def label(self, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
         """A person's label; the audit as it was before, None where there is none: see `audit_rows.label`."""
         with writing(self._engine) as tx:
-            return audit_rows.label(tx, audit_id, said, by)
+            return audit_rows.label(tx, audit_id, said, by, kill=kill)
 
     def standings(self, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
         """How the scopes stand, those that are off first. `scope` is the beginning of one."""
