@@ -19,6 +19,7 @@ from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
 from headrace_workers.recall.known import Known
 from headrace_workers.recall.likeness import NearestQuestions
+from headrace_workers.recall.questions import Questions
 from headrace_workers.recall.standings import Standings
 from headrace_workers.testing import HashEmbedder
 
@@ -43,7 +44,7 @@ def semantic(ledger):
     standings = Standings(ledger, 0.01, "w", Progress().loop("standings"))
     nearest = NearestQuestions(embedder, known, 0.7, standings.limit)
     flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
-    flow.follower, flow.standings = Follower(ledger, known, Progress().loop("follow")), standings
+    flow.follower, flow.standings = Follower(Questions(ledger, known), Progress().loop("follow")), standings
     flow.follower.once()
     return flow
 
