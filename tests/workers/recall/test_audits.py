@@ -7,7 +7,7 @@ from tests.workers.recall.conftest import Flow, tiers
 from headrace_schemas import Answer, Category, HeadraceError
 from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger import audit_rows
-from headrace_workers.ledger.audit_tables import AUDITS
+from headrace_workers.ledger.audit_tables import AUDITS, STANDINGS
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.purge import EntryFilter
@@ -332,3 +332,17 @@ def test_audits_are_forgotten_with_the_serves_that_they_are_of(semantic, asks):
             tx.execute(update(table).values(served_at=1))
     semantic.ledger.prune(1_000)
     assert audits(semantic) == semantic.ledger.read(select(SERVES)) == []
+
+
+def test_a_curve_that_asks_for_more_likeness_is_kept_to(semantic, asks):
+    """The receipt says from where on it would have been served."""
+    job = serve(semantic, asks, 3, like(3))
+    near = semantic.result(job).answer.recall.similarity
+    run(semantic)
+    semantic.standings.once()
+    with writing(semantic.ledger.engine) as tx:
+        tx.execute(update(STANDINGS).values(least=near + 0.01))
+    semantic.standings.once()
+    refused = ask(semantic, asks, like(3), key="again")
+    assert tiers(semantic, [refused]) == ["none"]
+    assert semantic.result(refused).answer.recall.refused.endswith(f"is below {near + 0.01:g}")

@@ -64,7 +64,7 @@ class NewAudit:
         connection.execute(
             insert(connection, JOBS).values(
                 id=self.id, tenant=self.tenant, kind=SILENT, state="active", payload=self.job, accepted_at=now,
-                subject=self.job_id, endpoint=self.scope,
+                subject=self.job_id, endpoint=f"scope {self.scope[:8]}",
             )
         )  # fmt: skip
         hand_out(connection, [replace(self.step, job_id=self.id, deadline=now + self.patience_ms)], None, now)
