@@ -169,4 +169,4 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         "moderate": ["moderator"], "judge": [],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
-        assert set(steps) == {("model.echo", "generate"), ("model.echo", "rubric")}
+        assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}
