@@ -49,6 +49,7 @@ class Settings:
     max_error: float = 0.01  # the largest share of wrong answers among those that likeness serves, by scope
     audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
@@ -115,9 +116,12 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "similarity": float,
     "max_error": float,
     "cache_ttl": float,
+    "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
 }
+
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:
@@ -162,6 +166,8 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}") from None
+    if value == 0 and name in _MAY_BE_0:
+        return value
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value

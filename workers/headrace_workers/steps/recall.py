@@ -14,6 +14,7 @@ from headrace_workers.steps.task import Job, Task
 
 CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
+GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
 
 
@@ -117,4 +118,4 @@ def _serve(task: Task, job: GenerationJob, hit: Hit, auditing: Draws) -> Done:
         stratum=drawn.stratum,
         share=drawn.share,
     )
-    return Done(output, rows=(served, *drawn.rows))
+    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served, *drawn.rows))
