@@ -129,10 +129,10 @@ def test_an_audit_reaches_nobody(semantic, asks):
 def test_only_a_share_is_drawn_and_none_of_what_was_the_same_request(semantic, asks):
     """At a share of 0 nothing is, and such serves are not counted."""
     semantic.audit_share = 0.0
-    semantic.__post_init__()
+    semantic.do()
     serve(semantic, asks, 3, like(3))
     semantic.audit_share = 1.0
-    semantic.__post_init__()
+    semantic.do()
     again = ask(semantic, asks, asked(3), key="again")
     assert tiers(semantic, [again]) == ["exact"]
     assert audits(semantic) == []
