@@ -1,6 +1,6 @@
 """A knowledge base in memory: its passages, found by their words and by their meaning, both rankings fused."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -30,6 +30,8 @@ class Hit:
     score: float
     ranks: Mapping[str, int]
     scores: Mapping[str, float]
+    document_id: int
+    sha256: str
 
 
 class Passages:
@@ -39,12 +41,14 @@ class Passages:
         """Index chunks as `Ledger.chunks` gives them. Those whose vectors another embedder made have none here."""
         self._embedder = embedder
         self._chunks: dict[int, Chunk] = {}
+        self._came_from: dict[int, tuple[int, str]] = {}
         self._lexical, self._vectors = LexicalIndex(), VectorIndex(embedder.dimensions)
         documents: dict[str, list[tuple[str, str]]] = {}
         ids, vectors = [], []
         for row in rows:
             passage = Chunk(row.key, row.document, row.section, (row.start, row.stop), row.text)
             self._chunks[row.id] = passage
+            self._came_from[row.id] = row.document_id, row.sha256
             documents.setdefault(str(row.document_id), []).append((str(row.id), passage.indexed))
             if row.embedder == embedder.id:
                 ids.append(row.id)
@@ -79,6 +83,7 @@ class Passages:
                 item.score,
                 item.ranks,
                 {leg: scores[leg][item.id] for leg in item.ranks},
+                *self._came_from[int(item.id)],
             )
             for item in fused
         ]
@@ -90,3 +95,18 @@ def _chunks(ledger: Ledger, tenant: str, knowledge: str) -> Iterator[Any]:
     while rows := ledger.chunks(tenant, knowledge, after, _AT_ONCE):
         yield from rows
         after = ChunkAt(rows[-1].document_id, rows[-1].id)
+
+
+class FreshBases:
+    """All knowledge bases of a ledger, each read anew for every search."""
+
+    def __init__(self, ledger: Ledger, embedder: Embedder) -> None:
+        self._ledger = ledger
+        self._embedder = embedder
+
+    def search(self, tenant: str, knowledge: str, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        passages = Passages.of(self._ledger, tenant, knowledge, self._embedder)
+        return [passages.search(query, k) if len(passages) else [] for query in queries]
+
+    def exists(self, tenant: str, knowledge: str) -> bool:
+        return bool(self._ledger.documents_of(tenant, knowledge, "", 1))
