@@ -28,7 +28,7 @@ def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER):
             tenant=tenant, knowledge="k", name=name, sha256="1", format="markdown", size=1, embedder=embedder.id,
             chunks=found,
         )  # fmt: skip
-        ledger.put_document(document)
+        ledger.knowledge.put(document)
 
 
 @pytest.fixture

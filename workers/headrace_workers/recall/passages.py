@@ -92,7 +92,7 @@ class Passages:
 
 def _chunks(ledger: Ledger, tenant: str, knowledge: str) -> Iterator[Any]:
     after = FIRST
-    while rows := ledger.chunks(tenant, knowledge, after, _AT_ONCE):
+    while rows := ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE):
         yield from rows
         after = ChunkAt(rows[-1].document_id, rows[-1].id)
 
