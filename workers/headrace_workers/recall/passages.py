@@ -109,4 +109,4 @@ class FreshBases:
         return [passages.search(query, k) if len(passages) else [] for query in queries]
 
     def exists(self, tenant: str, knowledge: str) -> bool:
-        return bool(self._ledger.documents_of(tenant, knowledge, "", 1))
+        return bool(self._ledger.knowledge.documents(tenant, knowledge, "", 1))
