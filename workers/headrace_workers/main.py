@@ -205,6 +205,7 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.questions import Questions
 
     version = Registry(settings.home).version
     try:
@@ -213,7 +214,7 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
         log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
         return Cache(ledger, version)
     known = Known(made.dimensions)
-    Follower(ledger, known, progress.loop("follow")).start()
+    Follower(Questions(ledger, known), progress.loop("follow")).start()
     return Cache(ledger, version, NearestQuestions(made, known, settings.similarity))
 
 
@@ -228,14 +229,17 @@ def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrie
     )
 
 
-def _bases(ledger: Ledger, embedder: Callable[[], Embedder]) -> FindsPassages:
+def _bases(ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> FindsPassages:
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
-    from headrace_workers.recall.passages import FreshBases
+    from headrace_workers.recall.bases import Bases
+    from headrace_workers.recall.follow import Follower
 
     try:
-        return FreshBases(ledger, embedder())
+        bases = Bases(ledger, embedder())
     except UnknownModel as error:
         raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
+    Follower(bases, progress.loop("follow documents")).start()
+    return bases
 
 
 def _generator(settings: Settings, model: str | None) -> Generator:
@@ -275,7 +279,7 @@ def once(build: Callable[[], T]) -> Callable[[], T]:
 def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, embedder))
+    bases = once(lambda: _bases(ledger, progress, embedder))
     return {
         "moderator": lambda: _moderator(settings),
         "cache": lambda: _cache(settings, ledger, progress, embedder),

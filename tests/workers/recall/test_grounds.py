@@ -16,8 +16,8 @@ from headrace_workers.ledger.recall_tables import ENTRIES
 from headrace_workers.ledger.tables import STEPS
 from headrace_workers.models.registry import Registry, read_card, write_card
 from headrace_workers.pipeline.grouping import pieces
+from headrace_workers.recall.bases import Bases
 from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.passages import FreshBases
 from headrace_workers.recall.retrieval import Retrieval
 from headrace_workers.testing import HashEmbedder
 
@@ -74,7 +74,7 @@ def home(tmp_path: Path) -> Path:
 def retrieval(ledger, home):
     """Over the ledger's bases."""
     return Retrieval(
-        bases=lambda: FreshBases(ledger, EMBEDDER), counts=CountingModels(home, Registry(home)), guess=pieces,
+        bases=lambda: Bases(ledger, EMBEDDER), counts=CountingModels(home, Registry(home)), guess=pieces,
         floor=0.5, most_tokens=200,
     )  # fmt: skip
 

@@ -138,6 +138,7 @@ class Admit:
     answer: bytes
     saved_ms: float
     ttl_ms: int
+    used: tuple[tuple[int, str], ...] = ()  # the documents that it rests on, as they were: id and SHA-256
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the entry is no longer pending."""
