@@ -167,6 +167,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
+        most_answers=settings.cache_max_entries,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
@@ -203,9 +204,11 @@ def _embedder(settings: Settings) -> Embedder:
 def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> Cache:
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.keeping import Keeping
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
     from headrace_workers.recall.questions import Questions
+    from headrace_workers.recall.saved import Saved
 
     version = Registry(settings.home).version
     try:
@@ -214,7 +217,10 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
         log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
         return Cache(ledger, version)
     known = Known(made.dimensions)
-    Follower(Questions(ledger, known), progress.loop("follow")).start()
+    saved = Saved(settings.home / "recall", ledger.identity, made.id)
+    questions = Questions(ledger, known, saved)
+    Follower(questions, progress.loop("follow")).start()
+    Keeping(saved, questions).start()
     return Cache(ledger, version, NearestQuestions(made, known, settings.similarity))
 
 

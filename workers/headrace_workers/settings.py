@@ -48,6 +48,7 @@ class Settings:
     # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
     relevance: float = 0.3
     passage_tokens: int = 1_000  # of a prompt at most, for passages
+    cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
@@ -113,9 +114,12 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "relevance": float,
     "passage_tokens": int,
     "cache_ttl": float,
+    "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
 }
+
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:
@@ -146,6 +150,8 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}") from None
+    if value == 0 and name in _MAY_BE_0:
+        return value
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value
