@@ -45,6 +45,9 @@ class Settings:
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
     similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
+    relevance: float = 0.3
+    passage_tokens: int = 1_000  # of a prompt at most, for passages
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
@@ -71,11 +74,12 @@ class Settings:
             for name, kind in _NUMBERS.items()
             if env.get(f"HEADRACE_{name.upper()}")
         }
-        if numbers.get("similarity", 0.0) > 1:
-            raise ConfigurationError(
-                f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
-                "would be served"
-            )
+        for name, then in (("similarity", "nothing would be served"), ("relevance", "no passage would be used")):
+            if numbers.get(name, 0.0) > 1:
+                variable = f"HEADRACE_{name.upper()}"
+                raise ConfigurationError(
+                    f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}"
+                )
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
@@ -107,6 +111,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "stuck": float,
     "longest_run": float,
     "similarity": float,
+    "relevance": float,
+    "passage_tokens": int,
     "cache_ttl": float,
     "cache_max_entries": int,
     "max_wait": float,
