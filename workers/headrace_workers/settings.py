@@ -49,6 +49,9 @@ class Settings:
     max_error: float = 0.01  # the largest share of wrong answers among those that likeness serves, by scope
     audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
+    relevance: float = 0.3
+    passage_tokens: int = 1_000  # of a prompt at most, for passages
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
@@ -75,11 +78,12 @@ class Settings:
             for name, kind in _NUMBERS.items()
             if env.get(f"HEADRACE_{name.upper()}")
         }
-        if numbers.get("similarity", 0.0) > 1:
-            raise ConfigurationError(
-                f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
-                "would be served"
-            )
+        for name, then in (("similarity", "nothing would be served"), ("relevance", "no passage would be used")):
+            if numbers.get(name, 0.0) > 1:
+                variable = f"HEADRACE_{name.upper()}"
+                raise ConfigurationError(
+                    f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}"
+                )
         if numbers.get("max_error", 0.0) >= 1:
             raise ConfigurationError(f"HEADRACE_MAX_ERROR is {env['HEADRACE_MAX_ERROR']!r}; it must be below 1")
         if url := env.get("HEADRACE_REDIS"):
@@ -115,6 +119,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "longest_run": float,
     "similarity": float,
     "max_error": float,
+    "relevance": float,
+    "passage_tokens": int,
     "cache_ttl": float,
     "cache_max_entries": int,
     "max_wait": float,

@@ -1,6 +1,7 @@
 """`headrace cache`: how well recall does, why a job was given an earlier answer, and the end of answers."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,6 +117,8 @@ def purge(
         typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
     ] = None,
     older_than: Annotated[str | None, typer.Option("--older-than", help="made before, e.g. 90s, 10m, 2h, 3d")] = None,
+    knowledge: Annotated[str | None, typer.Option("--knowledge", help="that rest on this knowledge base")] = None,
+    document: Annotated[str | None, typer.Option("--document", help="that rest on a document of this name")] = None,
     ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
@@ -125,13 +128,16 @@ def purge(
 
     Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry was not there.
 
-    Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`
+    Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
+    `headrace cache purge --knowledge handbook --document docs/leave.md`
     """
-    filtered = tenant is not None or scope is not None or older_than is not None or bool(ids)
+    filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
-        raise ConfigurationError("say which: --all, or one or more of --tenant, --scope, --older-than and --entry")
+        raise ConfigurationError(
+            "say which: --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
+        )
     ledger = need_ledger()
-    wanted = _wanted(ledger, tenant, scope, older_than, ids)
+    wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
     if not yes and (count := ledger.answers.count(wanted)):
         be_sure(
             f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",

@@ -116,3 +116,24 @@ CHUNKS: Final = Table(
     Index("chunks_document", "document_id", "id"),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
+
+# Which documents an answer that may be given rests on, as they were: with them it dies. Kept as long as the answer.
+USES: Final = Table(
+    "uses",
+    METADATA,
+    Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("document_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),  # of the document's file
+    Index("uses_document", "document_id"),
+)
+
+# How far those are who follow `changes`, for people to see.
+FOLLOWERS: Final = Table(
+    "followers",
+    METADATA,
+    Column("holder", String(128), primary_key=True),
+    Column("kind", String(8), primary_key=True),  # as in `changes`
+    Column("xact", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)

@@ -36,6 +36,8 @@ class Auditing:
         """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that."""
         similarity = hit.similarity or 0.0
         stratum = band(similarity)
+        if job.knowledge is not None:  # a fresh answer would rest on passages, which nobody looked for
+            return Drawn(stratum, 0.0)
         name = audit_id(job_id, hit.entry_id)
         if self._stage is None or not chosen(name, self._share):
             return Drawn(stratum, self._share)

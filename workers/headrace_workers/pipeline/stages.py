@@ -42,7 +42,12 @@ def judge_model(job: Job, judge: str | None) -> str | None:
 
 
 def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
-    return mode_of(job, default) is not CacheMode.OFF
+    return mode_of(job, default) is not CacheMode.OFF or not _can_do_without(job)
+
+
+def _can_do_without(job: Job) -> bool:
+    """Whether a job may go on to its model without having been looked up: it asks for no passages."""
+    return not isinstance(job, GenerationJob) or job.knowledge is None
 
 
 def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
@@ -55,8 +60,8 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             step=recall,
             weight=Weight.IO,
             when=partial(_asks_recall, cache),
-            needs=("cache", "cache_mode", "cache_ttl", "max_wait", "auditing"),
-            optional=True,
+            needs=("cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"),
+            optional=_can_do_without,
         ),
         Stage(
             name="generate",
