@@ -153,11 +153,7 @@ class Admit:
     answer: bytes
     saved_ms: float
     ttl_ms: int
-<<<<<<< HEAD
     used: tuple[Used, ...] = ()  # the documents that it rests on, as they were
-=======
-    used: tuple[tuple[int, str], ...] = ()  # the documents that it rests on, as they were: id and SHA-256
->>>>>>> main
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
