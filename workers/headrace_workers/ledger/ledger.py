@@ -39,6 +39,7 @@ from headrace_workers.ledger import (
     unrun,
 )
 from headrace_workers.ledger.answers import Answers
+from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -198,13 +199,18 @@ class Ledger:
         with reading(self._volatile) as tx:
             return unrun.waits(tx, queue, longer_than_ms)
 
-    def move_on(self, stage: str, queue: str, where: Callable[[Any], unrun.Move | None]) -> int:
-        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many."""
+    def move_on(
+        self, stage: str, queue: str, where: Callable[[Any], unrun.Move | unrun.Stay | None], reason: str
+    ) -> int:
+        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many moved. Those that
+        are to stay get the reason."""
         with writing(self._engine) as tx:
             unrun.take_back(tx, queue)
         with writing(self._engine) as tx:
-            moves = [move for row in unrun.ready(tx, stage, queue) if (move := where(row)) is not None]
+            found = [where(row) for row in unrun.ready(tx, stage, queue, reason)]
+            moves = [each for each in found if isinstance(each, unrun.Move)]
             unrun.move(tx, stage, moves)
+            unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
 
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
@@ -246,6 +252,11 @@ class Ledger:
             leases.acquit(tx, stage, job_ids)
 
     # -- recall
+
+    @cached_property
+    def audits(self) -> Audits:
+        """The audits of what likeness serves, and how its scopes stand."""
+        return Audits(self._engine)
 
     @cached_property
     def answers(self) -> Answers:
