@@ -201,7 +201,9 @@ def _embedder(settings: Settings) -> Embedder:
     return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
 
 
-def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> Cache:
+def _cache(
+    settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
+) -> Cache:
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.keeping import Keeping
@@ -219,7 +221,7 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
     known = Known(made.dimensions)
     saved = Saved(settings.home / "recall", ledger.identity, made.id)
     questions = Questions(ledger, known, saved)
-    Follower(questions, progress.loop("follow")).start()
+    Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
     Keeping(saved, questions).start()
     return Cache(ledger, version, NearestQuestions(made, known, settings.similarity))
 
@@ -235,7 +237,7 @@ def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrie
     )
 
 
-def _bases(ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> FindsPassages:
+def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> FindsPassages:
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower
@@ -244,7 +246,7 @@ def _bases(ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder])
         bases = Bases(ledger, embedder())
     except UnknownModel as error:
         raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
-    Follower(bases, progress.loop("follow documents")).start()
+    Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document")).start()
     return bases
 
 
@@ -282,13 +284,13 @@ def once(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
+def _needs(settings: Settings, ledger: Ledger, progress: Progress, worker: str) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, progress, embedder))
+    bases = once(lambda: _bases(ledger, progress, worker, embedder))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: _cache(settings, ledger, progress, embedder),
+        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
         "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
@@ -303,7 +305,7 @@ def build_hands(
 
     Call it after any fork, since models and connections do not survive one.
     """
-    ledger = Ledger.at(settings.ledger)
+    ledger, worker = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
     parallel = 1
 
     def generator() -> Generator:
@@ -312,9 +314,9 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress), "generator": generator})
+    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress, worker), "generator": generator})
     runs = Runs(progress, pipeline, settings.longest_run)
-    client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
+    client = redis_client(settings.redis)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()
