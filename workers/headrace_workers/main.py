@@ -25,6 +25,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
@@ -211,6 +212,7 @@ def _cache(
     from headrace_workers.recall.likeness import NearestQuestions
     from headrace_workers.recall.questions import Questions
     from headrace_workers.recall.saved import Saved
+    from headrace_workers.recall.standings import Standings
 
     version = Registry(settings.home).version
     try:
@@ -223,7 +225,9 @@ def _cache(
     questions = Questions(ledger, known, saved)
     Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
     Keeping(saved, questions).start()
-    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity))
+    standings = Standings(ledger, settings.max_error, process_name("recall"), progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
 
 
 def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrieval:
@@ -284,7 +288,9 @@ def once(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def _needs(settings: Settings, ledger: Ledger, progress: Progress, worker: str) -> dict[str, Callable[[], Any]]:
+def _needs(
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, progress: Progress, worker: str
+) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
     bases = once(lambda: _bases(ledger, progress, worker, embedder))
@@ -295,6 +301,7 @@ def _needs(settings: Settings, ledger: Ledger, progress: Progress, worker: str) 
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.audit_share),
     }
 
 
@@ -314,7 +321,8 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress, worker), "generator": generator})
+    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
+    steps = pipeline.steps_of(roles, model, needs)
     runs = Runs(progress, pipeline, settings.longest_run)
     client = redis_client(settings.redis)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)

@@ -225,6 +225,8 @@ class Served:
     first_job: str
     saved_tokens: int
     saved_ms: float
+    stratum: int | None = None  # of similarity, and the chance to be audited: where likeness found it
+    share: float | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it."""
@@ -232,7 +234,7 @@ class Served:
             SERVES.insert().values(
                 job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
                 similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
-                saved_ms=self.saved_ms, served_at=now_ms(),
+                saved_ms=self.saved_ms, served_at=now_ms(), stratum=self.stratum, share=self.share,
             )
         )  # fmt: skip
 

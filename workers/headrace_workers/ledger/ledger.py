@@ -40,6 +40,7 @@ from headrace_workers.ledger import (
     unrun,
 )
 from headrace_workers.ledger.answers import Answers
+from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -252,6 +253,11 @@ class Ledger:
             leases.acquit(tx, stage, job_ids)
 
     # -- recall
+
+    @cached_property
+    def audits(self) -> Audits:
+        """The audits of what likeness serves, and how its scopes stand."""
+        return Audits(self._engine)
 
     @cached_property
     def answers(self) -> Answers:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from headrace_workers.ledger import followers, troubles
+from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
@@ -19,8 +20,8 @@ _SERVES_MS = 90 * 86_400_000
 def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
     """Forget jobs and units that ended long ago, with their steps and dead letters, letters of records that never were
     jobs, what was learnt of groups and tenants that are no more, and of answers those that died, what they rest on,
-    whom they were served, and their changes: a bounded number of each; whether there is more. What others hold is left.
-    The units of some stages are remembered for another time (ms): `of_units`.
+    whom they were served, the audits of that, and their changes: a bounded number of each; whether there is more. What
+    others hold is left. The units of some stages are remembered for another time (ms): `of_units`.
     """
     before = now_ms() - older_than_ms
     more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
@@ -39,6 +40,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
         (CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(_last_changes())),
         # An answer that turns out to be wrong is traced further back than jobs are remembered.
         (SERVES.c.id, SERVES.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
+        (AUDITS.c.id, AUDITS.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
     ):
         keys = _free(connection, column, old)
         if keys:

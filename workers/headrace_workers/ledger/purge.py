@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from headrace_workers.ledger import entries
+from headrace_workers.ledger import audit_rows, entries
 from headrace_workers.ledger.database import among, locks_rows
 from headrace_workers.ledger.recall_tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
 
@@ -44,6 +44,7 @@ def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) 
         .limit(AT_ONCE)
     )
     found = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    audit_rows.forget(connection, found)
     return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
 
 

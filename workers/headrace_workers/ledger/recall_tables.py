@@ -11,6 +11,7 @@ IS_LIVE: Final = text("entries.state = 'live'")
 
 _PENDING = text("state = 'pending'")
 _LIVE_ENTRY = text("state = 'live'")
+_DRAWN = text("share > 0")
 
 # Answers that may be given again. One is pending while its job makes it, live once moderation has allowed it, and dead
 # once it was replaced, recalled or has become too old. Each change has a row in `changes`.
@@ -74,9 +75,12 @@ SERVES: Final = Table(
     Column("saved_tokens", Integer, nullable=False),
     Column("saved_ms", Float, nullable=False),
     Column("served_at", BigInteger, nullable=False),
+    Column("stratum", SmallInteger),  # of similarity: where likeness found it
+    Column("share", Float),  # its chance to be audited; 0 or absent: none
     Index("serves_job", "job_id"),
     Index("serves_entry", "entry_id"),
     Index("serves_at", "served_at"),
+    Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
 )
 
 # What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.

@@ -231,5 +231,5 @@ class Bases:
         held.told = True
         log("recall", logging.WARNING, Action.WORDS_ONLY,
             f"{passages.without_vectors:,} of {len(passages):,} passages of knowledge base {name.knowledge} are found "
-            f"by words only: their vectors are not of {self._embedder.id}; `headrace knowledge add {name.knowledge} PATH…` "
-            "with their files makes them anew", tenant=name.tenant)  # fmt: skip
+            f"by words only: their vectors are not of {self._embedder.id}; "
+            f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew", tenant=name.tenant)  # fmt: skip

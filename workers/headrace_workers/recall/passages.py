@@ -52,7 +52,7 @@ class Passages:
     """The passages of one base. One thread at a time changes them; any number search meanwhile."""
 
     def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
-        """Index chunks as the ledger gives them. Those that another embedder made vectors of are found by words only."""
+        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
         self._embedder = embedder
         self._passages: dict[int, _Passage] = {}
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
