@@ -229,7 +229,12 @@ class Bases:
         if held.told or not passages.without_vectors:
             return
         held.told = True
-        log("recall", logging.WARNING, Action.WORDS_ONLY,
+        log(
+            "recall",
+            logging.WARNING,
+            Action.WORDS_ONLY,
             f"{passages.without_vectors:,} of {len(passages):,} passages of knowledge base {name.knowledge} are found "
             f"by words only: their vectors are not of {self._embedder.id}; "
-            f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew", tenant=name.tenant)  # fmt: skip
+            f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew",
+            tenant=name.tenant,
+        )
