@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import refusal
 from headrace_workers.ports import Embedder
 from headrace_workers.recall.cache import Near, Question
-from headrace_workers.recall.known import Known, Neighbour
+from headrace_workers.recall.known import Known
 
 _NEIGHBOURS = 5
 
@@ -51,10 +52,10 @@ class NearestQuestions:
         for neighbour in neighbours:
             if neighbour.similarity < self._least:
                 break
-            refused = _refused(question.text, neighbour)
-            if refused is None:
+            against = refused(question.text, neighbour.question)
+            if against is None:
                 return Near(written, neighbour.entry_id, neighbour.similarity)
-            why = why or refused
+            why = why or f"{against.guard}: {against.reason}"
         return Near(written, similarity=first.similarity, refused=why)
 
 
@@ -64,10 +65,10 @@ def _read(text: str) -> Profile:
     return profile(text)
 
 
-def _refused(asked: str, neighbour: Neighbour) -> str | None:
+def refused(asked: str, known: str) -> Refusal | None:
+    """Why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
-        refused = refusal(_read(asked), _read(neighbour.question))
+        return refusal(_read(asked), _read(known))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
-        return f"a guard failed with {type(error).__name__}"
-    return None if refused is None else f"{refused.guard}: {refused.reason}"
+        return Refusal("a guard", f"failed with {type(error).__name__}")
