@@ -7,7 +7,8 @@ from tests.workers.recall.conftest import tiers
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.entries import kill
-from headrace_workers.ledger.tables import ENTRIES, SERVES, STEPS
+from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
+from headrace_workers.ledger.tables import STEPS
 
 
 def entries(flow):

@@ -40,8 +40,8 @@ def cache(
 ) -> None:
     """Say what `cache: semantic` would serve of your pairs, and how much of it wrongly, at each threshold.
 
-    A line is `{"question": …, "other": …, "same": true}`: whether the answer to the other is right for the question. The
-    embedder and the guards are those of a recall worker. Nothing else is needed: no ledger, no model.
+    A line is `{"question": …, "other": …, "same": true}`: whether the answer to the other is right for the question.
+    Embedder and guards are those of a recall worker. Nothing else is needed: no ledger, no model.
 
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
@@ -78,8 +78,8 @@ def retrieval(
 ) -> None:
     """Say how well a knowledge base finds what is right for your questions: by words, by vectors, and fused.
 
-    A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`, named as `headrace knowledge show`
-    names them, with or without a section. How relevant right and wrong passages are says where a floor can be.
+    A line is `{"question": …, "documents": ["docs/guide.md", "docs/faq.md#Install"]}`: named as `headrace knowledge
+    show` names them, with or without a section. How relevant right and wrong passages are says where a floor can be.
 
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """

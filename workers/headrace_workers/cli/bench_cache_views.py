@@ -177,8 +177,8 @@ def _page(measured: Measured) -> str:
                 "Which threshold",
                 [
                     f"{measured.advice[0].upper()}{measured.advice[1:]}.",
-                    "How much of what is served is wrong depends on how often questions come that differ: here it is as "
-                    "in this file. The shaded bands reach up to the upper bounds.",
+                    "How much of what is served is wrong depends on how often questions come that differ: here it is "
+                    "as in this file. The shaded bands reach up to the upper bounds.",
                 ],
                 drawn,
             ),

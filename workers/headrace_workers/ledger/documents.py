@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
 
 from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
-from headrace_workers.ledger.tables import CHUNKS, DOCUMENTS
+from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 
 
 @dataclass(frozen=True, slots=True)

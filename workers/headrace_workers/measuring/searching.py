@@ -19,7 +19,7 @@ class Searched(Protocol):
     def search(self, query: str, k: int) -> list[Hit]:
         """The k best passages of both legs, fused."""
 
-    def legs(self, query: str, depth: int) -> Mapping[str, Sequence[tuple[Chunk, float]]]:
+    def legs(self, query: str, depth: int) -> Mapping[str, Sequence[Chunk]]:
         """What each leg finds by itself."""
 
 
@@ -55,7 +55,7 @@ def answer(
         hits = base.search(each.question, FIRST)
         seconds.append(time.perf_counter() - begun)
         legs = base.legs(each.question, _DEPTH)
-        rankings = {leg: [key_of(chunk, each.right) for chunk, _ in found] for leg, found in legs.items()}
+        rankings = {leg: [key_of(chunk, each.right) for chunk in found] for leg, found in legs.items()}
         rankings[FUSED] = [key_of(hit.chunk, each.right) for hit in base.search(each.question, _DEPTH)]
         relevance = [(key_of(hit.chunk, each.right) in each.right, hit.scores.get(VECTORS, 0.0)) for hit in hits]
         answered.append(

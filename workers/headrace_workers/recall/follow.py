@@ -42,7 +42,7 @@ class Follower:
             self._begin()
         taken = 0
         while self._position is not None:
-            changes = self._ledger.changed(self._position, _AT_ONCE)
+            changes = self._ledger.answers.changed(self._position, _AT_ONCE)
             self._known.apply(map(_entry, changes))
             taken += len(changes)
             if changes:
@@ -57,7 +57,7 @@ class Follower:
         """Read all that there is. Whatever changes meanwhile is followed from the place that was read before."""
         self._known.clear()
         position, last = self._ledger.horizon(), 0
-        while rows := self._ledger.answers(last, _AT_ONCE):
+        while rows := self._ledger.answers.snapshot(last, _AT_ONCE):
             self._known.apply(Entry(row.id, row.scope, row.question, row.vector) for row in rows)
             last = rows[-1].id
             self._progress.beat()
