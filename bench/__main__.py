@@ -10,7 +10,8 @@ from rich.console import Console
 from bench.report import show, write
 from headrace_schemas import HeadraceError
 
-NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory", "wrong-hits", "lookup", "burst")
+NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory", "wrong-hits", "lookup", "burst",
+         "retrieval")  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

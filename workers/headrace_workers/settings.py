@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
+
+SIMILARITY: Final = 0.9
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -43,7 +45,7 @@ class Settings:
     longest_run: float = 600.0
     cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
-    similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
+    similarity: float = SIMILARITY  # of two questions, from which on one's answer may be given to the other
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
@@ -70,11 +72,7 @@ class Settings:
             for name, kind in _NUMBERS.items()
             if env.get(f"HEADRACE_{name.upper()}")
         }
-        if numbers.get("similarity", 0.0) > 1:
-            raise ConfigurationError(
-                f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
-                "would be served"
-            )
+        numbers |= {"similarity": similarity_of(env)}
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
@@ -116,6 +114,20 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def similarity_of(env: Mapping[str, str] | None = None) -> float:
+    """HEADRACE_SIMILARITY: the cosine of two questions from which on the one's answer may be given to the other."""
+    env = os.environ if env is None else env
+    if not env.get("HEADRACE_SIMILARITY"):
+        return SIMILARITY
+    value = _number(env, "HEADRACE_SIMILARITY", float)
+    if value > 1:
+        raise ConfigurationError(
+            f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
+            "would be served"
+        )
+    return value
 
 
 def _device(env: Mapping[str, str]) -> Device:

@@ -214,7 +214,7 @@ def test_an_answer_that_came_to_live_between_two_looks_is_served(flow, asks, mon
     """Who looked a moment too early would else make it once more, and be told to make it."""
     flow.send(asks())
     flow.drain()
-    monkeypatch.setattr(flow.ledger, "exact", lambda keys: {})
+    monkeypatch.setattr(flow.ledger.answers, "exact", lambda keys: {})
     late = flow.send(asks(idempotency_key="2"), asks(idempotency_key="3"))
     flow.drain()
     assert tiers(flow, late) == ["exact", "exact"]

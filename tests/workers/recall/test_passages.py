@@ -17,16 +17,16 @@ TEXTS = {
 }
 
 
-def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER):
-    """These documents, chunk by chunk."""
+def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None):
+    """These documents, chunk by chunk; in the place of their vectors, this one."""
     for name, chunks in texts.items():
         vectors = embedder.embed(chunks)
         found = [
-            NewChunk(f"{name}{n}", "", 0, len(text), text, vector.tobytes())
-            for n, (text, vector) in enumerate(zip(chunks, vectors, strict=True))
+            NewChunk(f"{name}{n}", "", 0, len(text), text, each.tobytes() if vector is None else vector)
+            for n, (text, each) in enumerate(zip(chunks, vectors, strict=True))
         ]
         document = NewDocument(
-            tenant=tenant, knowledge="k", name=name, sha256="1", format="markdown", size=1, embedder=embedder.id,
+            tenant=tenant, knowledge="k", name=name, sha256=sha, format="markdown", size=1, embedder=embedder.id,
             chunks=found,
         )  # fmt: skip
         ledger.knowledge.put(document)
@@ -73,9 +73,11 @@ def test_what_a_leg_does_not_name_is_taken_for_no_worse_than_its_last(ledger, mo
 def test_each_leg_is_seen_by_itself(base):
     """By words only those with a word of the query, by vectors all, each best first."""
     legs = base.legs("Where does the wheel turn?", 4)
-    assert next(chunk.text for chunk in legs[WORDS]) == TEXTS["mill.md"][1]
-    assert (len(legs[WORDS]) < 4, len(legs[VECTORS])) == (True, 4)
-    assert sorted(chunk.id for chunk in base.chunks) == sorted(chunk.id for chunk in legs[VECTORS])
+    found = {leg: [base.chunk(id_) for id_, _ in each.found] for leg, each in legs.items()}
+    assert found[WORDS][0].text == TEXTS["mill.md"][1]
+    assert (len(found[WORDS]) < 4, len(found[VECTORS])) == (True, 4)
+    assert all(0 < score < 1 for _, score in legs[WORDS].found)
+    assert sorted(chunk.id for chunk in base.chunks) == sorted(chunk.id for chunk in found[VECTORS])
 
 
 def test_all_are_read_and_no_more_are_given_than_asked_for(ledger, base, monkeypatch):
@@ -130,9 +132,10 @@ def test_a_row_is_all_that_is_needed():
     """So that whoever follows changes can use what the ledger gives."""
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
-        id=7, document_id=3, document="d", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
+        id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
         text="mill", vector=vector.tobytes(),
     )  # fmt: skip
     (hit,) = Passages([row], EMBEDDER).search("guide", 1)
     assert (hit.chunk.id, hit.chunk.section, hit.chunk.span) == ("c", "Guide", (2, 6))
+    assert (hit.document_id, hit.sha256) == (3, "f")
     assert set(hit.ranks) == {WORDS, VECTORS}  # a section's words find its passages, too

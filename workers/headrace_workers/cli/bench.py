@@ -51,20 +51,18 @@ def cache(
     from headrace_workers.measuring.pairs import judge
     from headrace_workers.measuring.thresholds import THRESHOLDS, swept
     from headrace_workers.recall.likeness import refused
-    from headrace_workers.settings import Settings
+    from headrace_workers.settings import embedder_name, home_of, similarity_of
 
-    settings = Settings.from_env()
+    threshold = similarity_of()
     pairs = read_pairs(file)
     _refuse_unwritable(html)
-    embedder = load_embedder(settings.home, settings.embedder)
+    embedder = load_embedder(home_of(), embedder_name())
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with _progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)
     # The threshold that is set is one of those that are shown.
-    thresholds = sorted({*THRESHOLDS, settings.similarity})
-    measured = views.Measured(
-        file.name, embedder.id, judged, swept(judged, thresholds), settings.similarity, max_error, limit
-    )
+    thresholds = sorted({*THRESHOLDS, threshold})
+    measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, max_error, limit)
     _show(views.shown(measured), html, as_json)
 
 

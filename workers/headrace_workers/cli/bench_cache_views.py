@@ -131,13 +131,22 @@ def _page(measured: Measured) -> str:
     ]
     most = max([3 * measured.max_error, *(value for line in served for _, value in line.points if value is not None)])
     now = plots.Mark(measured.threshold, "set now")
+    borne = plots.Mark(measured.max_error, f"borne: {plots.percent(measured.max_error)}")
     drawn = [
         plots.lines(
             "Wrong answers among those served",
             x,
             plots.Axis("", 0.0, min(1.0, 1.15 * most), plots.percent),
             served,
-            across=plots.Mark(measured.max_error, f"borne: {plots.percent(measured.max_error)}"),
+            across=borne,
+            down=now,
+        ),
+        plots.lines(
+            "The same near the bound, with guards",
+            x,
+            plots.Axis("", 0.0, 4 * measured.max_error, plots.percent),
+            [served[1]],
+            across=borne,
             down=now,
         ),
         plots.lines(

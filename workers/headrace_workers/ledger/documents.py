@@ -130,9 +130,9 @@ def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
     """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    embedder, key, section, start, stop, text, vector."""
+    its sha256 and embedder, key, section, start, stop, text, vector."""
     query = (
-        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.embedder)
+        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.sha256, DOCUMENTS.c.embedder)
         .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
         .where(
             DOCUMENTS.c.tenant == tenant,

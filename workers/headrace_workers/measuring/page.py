@@ -69,6 +69,8 @@ def _section(section: Section) -> str:
 
 
 def _table(table: Table) -> str:
+    if not table.rows:
+        return "<p>None.</p>"
     sides = ['class="right"' if name in table.right else "" for name in table.columns]
     head = "".join(f"<th {side}>{escape(name)}</th>" for name, side in zip(table.columns, sides, strict=True))
     body = "".join(_row(table, sides, number, cells) for number, cells in enumerate(table.rows))

@@ -77,10 +77,6 @@ def lines(
                      if value is not None]  # fmt: skip
             edge = [plot.point(at, top) for at, _, top in known] + [plot.point(at, v) for at, v, _ in reversed(known)]
             parts.append(f'<polygon class="band {colour}" points="{" ".join(edge)}"/>')
-    if across is not None:
-        parts += plot.across(across)
-    if down is not None:
-        parts += plot.down(down)
     for colour, line in zip(COLOURS, drawn, strict=False):
         there = [(at, value) for at, value in line.points if value is not None]
         parts.append(
@@ -92,6 +88,10 @@ def lines(
                 f'<circle class="dot {colour}" cx="{plot.across_at(at):.1f}" cy="{plot.up_at(value):.1f}" r="2.5">'
                 f"<title>{told}</title></circle>"
             )
+    if across is not None:
+        parts += plot.across(across)
+    if down is not None:
+        parts += plot.down(down)
     return _figure(title, parts, [line.name for line in drawn])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from headrace_workers.knowledge.chunking import Chunk
+from headrace_workers.knowledge.fusion import Leg
 from headrace_workers.measuring.retrieval import FIRST, MARK, Answered, Asked, belongs, key_of
 from headrace_workers.recall.passages import VECTORS, WORDS, Hit
 
@@ -19,8 +20,11 @@ class Searched(Protocol):
     def search(self, query: str, k: int) -> list[Hit]:
         """The k best passages of both legs, fused."""
 
-    def legs(self, query: str, depth: int) -> Mapping[str, Sequence[Chunk]]:
+    def legs(self, query: str, depth: int) -> Mapping[str, Leg]:
         """What each leg finds by itself."""
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
 
 
 class Contents:
@@ -55,7 +59,7 @@ def answer(
         hits = base.search(each.question, FIRST)
         seconds.append(time.perf_counter() - begun)
         legs = base.legs(each.question, _DEPTH)
-        rankings = {leg: [key_of(chunk, each.right) for chunk in found] for leg, found in legs.items()}
+        rankings = {leg: [key_of(base.chunk(id_), each.right) for id_, _ in found.found] for leg, found in legs.items()}
         rankings[FUSED] = [key_of(hit.chunk, each.right) for hit in base.search(each.question, _DEPTH)]
         relevance = [(key_of(hit.chunk, each.right) in each.right, hit.scores.get(VECTORS, 0.0)) for hit in hits]
         answered.append(
