@@ -23,8 +23,7 @@ from headrace_workers.index.wear import DEFAULTS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.pull import pull
 from headrace_workers.ports import Embedder
-from headrace_workers.recall.cache import Question
-from headrace_workers.recall.known import Entry, Known
+from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions
 
 NAME = "lookup"

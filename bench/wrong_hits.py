@@ -34,8 +34,7 @@ from bench.wrong_hits_pairs import (
 )
 from headrace_schemas.errors import Unavailable
 from headrace_workers.measuring.bounds import upper_bound
-from headrace_workers.recall.cache import Question
-from headrace_workers.recall.known import Entry, Known
+from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions
 
 NAME = "wrong-hits"

@@ -166,6 +166,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
+        most_answers=settings.cache_max_entries,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
@@ -195,12 +196,17 @@ def build_cache(settings: Settings, ledger: Ledger, progress: Progress, embedder
     if embedder is None:
         return Cache(ledger, version)
     from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.keeping import Keeping
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
     from headrace_workers.recall.questions import Questions
+    from headrace_workers.recall.saved import Saved
 
     known = Known(embedder.dimensions)
-    Follower(Questions(ledger, known), progress.loop("follow")).start()
+    saved = Saved(settings.home / "recall", ledger.identity, embedder.id)
+    questions = Questions(ledger, known, saved)
+    Follower(questions, progress.loop("follow")).start()
+    Keeping(saved, questions).start()
     return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
 
 

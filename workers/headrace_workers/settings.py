@@ -47,6 +47,7 @@ class Settings:
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
     similarity: float = SIMILARITY  # of two questions, from which on one's answer may be given to the other
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
@@ -105,9 +106,12 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "longest_run": float,
     "similarity": float,
     "cache_ttl": float,
+    "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
 }
+
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:
@@ -152,6 +156,8 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}") from None
+    if value == 0 and name in _MAY_BE_0:
+        return value
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value

@@ -38,12 +38,16 @@ class Flow:
     generated: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.do()
+
+    def do(self, without: str | None = None) -> None:
+        """From now on, do the work of all roles, or of all but one."""
         pipeline = Pipeline()
         needs = {
             "generator": lambda: EchoGenerator("echo"), "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
             "cache_mode": lambda: CacheMode.OFF, "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
         }  # fmt: skip
-        steps = pipeline.steps_of(pipeline.roles, "echo", needs)
+        steps = pipeline.steps_of(set(pipeline.roles) - {without}, "echo", needs)
         self.work = Work(pipeline, steps, settings(), SystemClock())
 
     def send(self, *jobs: GenerationJob) -> list[str]:

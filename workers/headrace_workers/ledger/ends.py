@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, update
 
+from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
@@ -75,7 +76,8 @@ def end(
             for job_id, record in terminals
         ],
     )
-    _withdraw(connection, [job_id for job_id, _ in terminals if alive[job_id].makes])
+    if making := [job_id for job_id, _ in terminals if alive[job_id].makes]:
+        withdraw(connection, among(connection, ENTRIES.c.job_id, making))
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
 
 
@@ -108,9 +110,11 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     ).rowcount
 
 
-def _withdraw(connection: Connection, job_ids: Sequence[str]) -> None:
-    if job_ids:
-        connection.execute(delete(ENTRIES).where(IS_PENDING, among(connection, ENTRIES.c.job_id, job_ids)))
+def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
+    """The answers of these entries, which are being made, come no more."""
+    findable = ENTRIES.c.vector.is_not(None).label("findable")
+    gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
+    changes.note(connection, [row.id for row in gone if row.findable])
 
 
 @lru_cache

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, litera
 from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
-from headrace_workers.ledger.ends import wake
+from headrace_workers.ledger.ends import wake, withdraw
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
 from headrace_workers.ledger.tables import NEVER
 
@@ -49,6 +49,7 @@ class Entry(NamedTuple):
 
     id: int
     key: str
+    scope: str
     job_id: str
     question: str | None
     answer: bytes
@@ -63,6 +64,7 @@ def _servable(dialect: str, column: str) -> Select[Any]:
     return select(
         ENTRIES.c.id,
         ENTRIES.c.key,
+        ENTRIES.c.scope,
         ENTRIES.c.job_id,
         ENTRIES.c.question,
         ENTRIES.c.answer,
@@ -79,6 +81,15 @@ def exact(connection: Connection, keys: Collection[str]) -> dict[str, Entry]:
 def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
     """Those of these entries that may still be served, by id."""
     return {entry.id: entry for entry in _serve(connection, "id", entry_ids)}
+
+
+def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[int, Leader]:
+    """Who makes those of these entries that are being made at this moment, by id."""
+    if not entry_ids:
+        return {}
+    query = select(ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
+    rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.id, sorted(entry_ids))))
+    return {row.id: Leader(row.id, row.job_id, row.lane) for row in rows}
 
 
 def _serve(connection: Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
@@ -110,6 +121,8 @@ def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[
     needless = [made[key] for key in live if key in made]
     if needless:
         connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
+    findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
+    changes.note(connection, findable)
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
     return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
@@ -171,8 +184,20 @@ class Withdraw:
         """Write it; nothing where the entry is no longer pending."""
         pending = _pending(connection, self.entry_id)
         if pending is not None:
-            connection.execute(delete(ENTRIES).where(ENTRIES.c.id == self.entry_id))
+            withdraw(connection, ENTRIES.c.id == self.entry_id)
             wake(connection, [pending.job_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Disallow:
+    """An answer that was given is not allowed any more as it is: nobody else is given it."""
+
+    entry_id: int
+    reason: str
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry has died."""
+        kill(connection, [self.entry_id], self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,11 +246,13 @@ def expire(connection: Connection) -> int:
     return kill(connection, old, "too old")
 
 
-def snapshot(connection: Connection, after: int, limit: int) -> list[Any]:
-    """Live entries that likeness may find, in the order of their ids: id, scope, question, vector."""
+def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Any]:
+    """Live entries that likeness may find, or those that are being made, in the order of their ids: id, scope,
+    question, vector.
+    """
     query = (
         select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
-        .where(IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
+        .where(IS_PENDING if making else IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
         .order_by(ENTRIES.c.id)
         .limit(limit)
     )

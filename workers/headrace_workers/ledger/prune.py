@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
 from headrace_workers.ledger import troubles
-from headrace_workers.ledger.changes import KEPT_MS
+from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
@@ -34,7 +34,8 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
         # A tenant whose virtual time has been overtaken is as one that was never here: see turns.py.
         (TURNS.c.tenant, (TURNS.c.tenant != CLOCK) & (TURNS.c.turn <= _service())),
         (ENTRIES.c.id, ENTRIES.c.died_at < before),
-        (CHANGES.c.number, CHANGES.c.at < now_ms() - KEPT_MS),
+        # The last of each kind stays: who has followed up to there may go on from it, however long nothing changes.
+        (CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(_last_changes())),
         # An answer that turns out to be wrong is traced further back than jobs are remembered.
         (SERVES.c.id, SERVES.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
     ):
@@ -67,6 +68,10 @@ def _of_stages(names: Sequence[str]) -> ColumnElement[bool]:
     """Units of these stages."""
     step = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage.in_(names))
     return JOBS.c.subject.is_not(None) & step.exists()
+
+
+def _last_changes() -> list[Any]:
+    return [newest("entry"), newest("document")]
 
 
 def _service() -> Any:

@@ -35,6 +35,7 @@ ENTRIES: Final = Table(
     Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
     Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_tenant", "tenant", "id", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_job", "job_id"),
     Index(
         "entries_died",

@@ -68,6 +68,16 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
 
 
+def disown(connection: Connection, job_ids: Sequence[str], reason: str) -> int:
+    """Give the answers that these jobs made, or were given, no more, from this transaction on; how many lived."""
+    if not job_ids:
+        return 0
+    made = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.job_id, job_ids))
+    given = select(SERVES.c.entry_id).where(among(connection, SERVES.c.job_id, job_ids))
+    ids = {*connection.execute(made).scalars(), *connection.execute(given).scalars()}
+    return entries.kill(connection, sorted(ids), reason)
+
+
 def running(connection: Connection, claim_ids: Sequence[int]) -> frozenset[int]:
     """Those of these claims that have not ended."""
     if not claim_ids:

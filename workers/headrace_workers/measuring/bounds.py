@@ -10,7 +10,7 @@ from headrace_workers.calibration.binomial import clopper_pearson_upper
 
 ALPHA: Final = 0.05
 _RESAMPLES: Final = 2_000
-_AT_ONCE: Final = 100  # resamples: so that a hundred thousand clusters need no gigabytes
+_AT_ONCE: Final = 100  # resamples: so that many sorts of clusters need no gigabytes
 
 Counts = NDArray[np.float64]
 
@@ -26,10 +26,11 @@ def upper_bounds(wrong: Counts, of: Counts, alpha: float = ALPHA) -> list[float]
         return [1.0] * of.shape[1]
     totals = zip(wrong.sum(axis=0).tolist(), of.sum(axis=0).tolist(), strict=True)
     exact = [clopper_pearson_upper(int(bad), int(total), alpha) for bad, total in totals]
+    # Clusters that came to the same are drawn as one that many are of: there are few sorts, however many clusters.
+    sorts, times = np.unique(np.concatenate([wrong, of], axis=1), axis=0, return_counts=True)
     random, shares = np.random.default_rng(0), []
-    both = np.concatenate([wrong, of], axis=1)
     for _ in range(0, _RESAMPLES, _AT_ONCE):
-        sums = random.multinomial(len(of), np.full(len(of), 1 / len(of)), _AT_ONCE) @ both
+        sums = random.multinomial(len(of), times / len(of), _AT_ONCE) @ sorts
         shares.append(sums[:, : of.shape[1]] / np.maximum(sums[:, of.shape[1] :], 1))
     drawn = np.quantile(np.concatenate(shares), 1 - alpha, axis=0).tolist()
     return [max(one, other) for one, other in zip(exact, drawn, strict=True)]

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.ledger.changes import DocumentChange, Position
+from headrace_workers.ledger.changes import DocumentChange, Mark, Position
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
@@ -71,6 +71,7 @@ class Bases:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._held: dict[_Name, _Held] = {}
+        self._mark: Mark | None = None  # the last change that was taken in
 
     def exists(self, tenant: str, knowledge: str) -> bool:
         """Whether the tenant has a base of this name: one with a document. Unavailable with the ledger."""
@@ -104,6 +105,7 @@ class Bases:
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""
         position = self._ledger.horizon()
+        self._mark = self._ledger.knowledge.mark(position)
         with self._lock:
             self._held.clear()
         return position
@@ -118,6 +120,11 @@ class Bases:
             for start in range(0, len(document_ids), _AT_ONCE):
                 self._renew(name, document_ids[start : start + _AT_ONCE])
                 loop.beat()
+        self._mark = changes[-1].mark
+
+    def holds(self) -> bool:
+        """Whether the ledger still has the change that was taken in last."""
+        return self._mark is not None and self._ledger.knowledge.stands(self._mark)
 
     def tidy(self) -> None:
         """Rebuild what is due, and let bases go that nobody asks for."""

@@ -39,6 +39,9 @@ class Memory(Protocol[Change]):
     def tidy(self) -> None:
         """Do what can wait; it may take seconds."""
 
+    def holds(self) -> bool:
+        """The ledger was away: whether it is still what this was read from, and not one that was restored."""
+
 
 class Follower(Generic[Change]):
     """Keeps a memory like the ledger, from a thread of its own."""
@@ -48,6 +51,7 @@ class Follower(Generic[Change]):
         self._progress = loop
         self._position: Position | None = None
         self._looked = 0.0
+        self._was_away = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
 
@@ -62,9 +66,17 @@ class Follower(Generic[Change]):
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""
-        if self._position is None or time.monotonic() - self._looked > _TOO_LONG:
+        try:
+            return self._once()
+        except Unavailable:
+            self._was_away = True
+            raise
+
+    def _once(self) -> int:
+        if self._position is None or self._is_to_begin():
             self._position = None
             self._position = self._memory.begin(self._progress)
+        self._was_away = False
         taken = 0
         while changes := self._memory.changed(self._position, _AT_ONCE):
             self._memory.take_in(changes, self._progress)
@@ -75,6 +87,11 @@ class Follower(Generic[Change]):
             self._progress.beat()
         self._looked = time.monotonic()
         return taken
+
+    def _is_to_begin(self) -> bool:
+        if time.monotonic() - self._looked > _TOO_LONG:
+            return True
+        return self._was_away and not self._memory.holds()
 
     def _run(self) -> None:
         pause = 0.0

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import refusal
+from headrace_workers.ledger.changes import Change
 from headrace_workers.ports import Embedder
-from headrace_workers.recall.cache import Near, Question
-from headrace_workers.recall.known import Known
+from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
+from headrace_workers.recall.near import Behind, Near, Vectored
 
 _NEIGHBOURS = 5
 
@@ -34,10 +35,46 @@ class NearestQuestions:
         """The id of what makes the vectors."""
         return self._embedder.id
 
+    @property
+    def followed(self) -> int:
+        """The number of the last change of the ledger that is known here."""
+        return self._known.followed
+
     def nearest(self, questions: Sequence[Question]) -> list[Near]:
         """For each question, what it came to."""
         vectors = self._embedder.embed([question.text for question in questions])
         return [self._near(question, vector) for question, vector in zip(questions, vectors, strict=True)]
+
+    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
+        that these changes tell of.
+        """
+        came = Shelf(self._known.dimensions)
+        came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
+        return [self._lately(each, (self._known.making, came)) for each in asked]
+
+    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+        first = Shelf(self._known.dimensions)
+        found: list[Behind | None] = []
+        for place, each in enumerate(asked):
+            same = self._same(each, first)
+            found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
+            if not same:
+                first.apply([Entry(place, each.question.scope, each.question.text, each.vector)])
+        return found
+
+    def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
+        found = {each.entry_id: each for shelf in shelves for each in self._same(asked, shelf)}
+        return [found[entry_id] for entry_id in sorted(found)]
+
+    def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
+        """Those of the nearest that ask the same, the nearest first."""
+        question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
+        near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
+        return [
+            each for each in near if each.similarity >= self._least and refused(question.text, each.question) is None
+        ]
 
     def _near(self, question: Question, vector: NDArray[np.float32]) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
@@ -54,7 +91,7 @@ class NearestQuestions:
                 break
             against = refused(question.text, neighbour.question)
             if against is None:
-                return Near(written, neighbour.entry_id, neighbour.similarity)
+                return Near(written, neighbour, neighbour.similarity)
             why = why or f"{against.guard}: {against.reason}"
         return Near(written, similarity=first.similarity, refused=why)
 

@@ -125,7 +125,7 @@ class Passages:
             hits, whole = self._look(query, vector, depth)
             if whole:
                 break
-        return [hits[place] for place in distinct([hit.chunk.text for hit in hits])[:k]]
+        return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
 
     @property
     def chunks(self) -> list[Chunk]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.entries import Admit, Withdraw
+from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.steps.recall import CONTEXT, ENTRY, TTL_MS
+from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.task import Task
 
 
@@ -44,8 +44,10 @@ def _outcome(task: Task, output: Output, verdict: Moderation | HeadraceError) ->
 
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
-    """What becomes of the entry that this job was to fill."""
+    """What becomes of the entry that this job was to fill, or was served."""
     asked = task.context.get(CONTEXT, {})
+    if GIVEN in asked:
+        return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
     if ENTRY not in asked:
         return ()
     entry_id = asked[ENTRY]

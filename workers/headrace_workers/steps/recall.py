@@ -13,6 +13,7 @@ from headrace_workers.steps.task import Job, Task
 
 CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
+GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
 
 
@@ -91,4 +92,5 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         saved_tokens=saved_tokens,
         saved_ms=hit.saved_ms,
     )
-    return Done(Output(job_id=task.job_id, tenant=job.tenant, answer=answer), rows=(served,))
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served,))
