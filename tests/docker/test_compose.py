@@ -44,7 +44,7 @@ def config(
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
     command = [*binary, "--env-file", os.devnull, "--file", str(root / "docker-compose.yml"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_compose_accepts_the_file(root: Path) -> None:

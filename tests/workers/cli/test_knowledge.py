@@ -1,5 +1,6 @@
 """Knowledge bases, as the command line tells them."""
 
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.services.interrupts import hear_interrupts
 
 from headrace_workers.embedders.hashed import make_hash_embedder
 from headrace_workers.ledger.documents import FIRST
@@ -187,8 +189,17 @@ def test_an_interrupted_add_goes_on(home, ledger):
     for n in range(200):
         (home / "docs" / f"{n}.md").write_text(f"# Mill {n}\n\nIt turns {n} times.\n")
     command = [sys.executable, "-m", "headrace_workers", "knowledge", "add", "k", "docs", "--json"]
-    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - it takes no lock
+    ) as process:
         assert process.stdout is not None
+        # Less than it has to say: it is at work until it is read.
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4_096)
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()

@@ -32,8 +32,11 @@ def register(app: typer.Typer) -> None:
 def cache(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="pairs of questions, as JSON lines")],
     max_error: Annotated[
-        float, typer.Option("--max-error", min=0.0001, max=0.5, help="wrong answers that you bear, of those served")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            "--max-error", min=0.0001, max=0.5, help="wrong of those served that you bear [HEADRACE_MAX_ERROR]"
+        ),
+    ] = None,
     html: _HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
@@ -51,9 +54,10 @@ def cache(
     from headrace_workers.measuring.pairs import judge
     from headrace_workers.measuring.thresholds import THRESHOLDS, swept
     from headrace_workers.recall.likeness import refused
-    from headrace_workers.settings import embedder_name, home_of, similarity_of
+    from headrace_workers.settings import embedder_name, figure, home_of
 
-    threshold = similarity_of()
+    threshold = figure("similarity")
+    borne = figure("max_error") if max_error is None else max_error
     pairs = read_pairs(file)
     _refuse_unwritable(html)
     embedder = load_embedder(home_of(), embedder_name())
@@ -62,7 +66,7 @@ def cache(
         judged = judge(pairs, embedder.embed, refused, advance)
     # The threshold that is set is one of those that are shown.
     thresholds = sorted({*THRESHOLDS, threshold})
-    measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, max_error, limit)
+    measured = views.Measured(file.name, embedder.id, judged, swept(judged, thresholds), threshold, borne, limit)
     _show(views.shown(measured), html, as_json)
 
 
@@ -87,8 +91,10 @@ def retrieval(
     from headrace_workers.cli.reach import need_ledger
     from headrace_workers.measuring.searching import Contents, answer
     from headrace_workers.recall.passages import Passages
+    from headrace_workers.settings import figure
 
     base, owner = named(name), owner_of(tenant)
+    floor = figure("relevance")
     asked = read_questions(file)
     _refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()
@@ -100,7 +106,7 @@ def retrieval(
     refuse_unknown(file, asked, contents.unknown)
     with _progress("asking", len(asked)) as advance:
         answered, seconds = answer(asked, passages, advance)
-    measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, limit)
+    measured = views.Measured(base, file.name, embedder.id, len(passages), answered, seconds, floor, limit)
     _show(views.shown(measured), html, as_json)
 
 

@@ -34,7 +34,7 @@ _MISSED = ("line", "question", "right", *LEGS)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured: each question, and how long each search took, in seconds."""
+    """What was measured: each question, and how long each search took, in seconds; and the floor that is set."""
 
     base: str
     file: str
@@ -42,6 +42,7 @@ class Measured:
     passages: int
     answered: Sequence[Answered]
     seconds: Sequence[float]
+    floor: float
     limit: int
 
     @property
@@ -57,7 +58,7 @@ class Measured:
     @property
     def floors(self) -> list[Floor]:
         """What each floor would do."""
-        return floors(self.answered, FLOORS)
+        return floors(self.answered, sorted({*FLOORS, self.floor}))
 
     @property
     def advice(self) -> str:
@@ -82,7 +83,7 @@ def shown(measured: Measured) -> Shown:
         table(
             "relevance of the first ten passages",
             _FLOORS,
-            [_floor_row(each) for each in measured.floors if each.floor in _COARSE],
+            [_floor_row(each) for each in measured.floors if each.floor in {*_COARSE, measured.floor}],
             right=_FLOORS,
         ),
     ]
@@ -117,6 +118,7 @@ def _document(measured: Measured) -> dict[str, Any]:
         "queries_a_second": rounded(measured.rate),
         "p50_ms": rounded(measured.took(50)),
         "p99_ms": rounded(measured.took(99)),
+        "floor": measured.floor,
         "floors": [
             {
                 "floor": each.floor,
@@ -159,6 +161,7 @@ def _page(measured: Measured) -> str:
             "Relevance of the first ten passages",
             plots.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, plots.plain),
             [("right", right), ("wrong", wrong)],
+            down=plots.Mark(measured.floor, "set now"),
         ),
     ]
     return page(
@@ -186,7 +189,14 @@ def _page(measured: Measured) -> str:
             Section(
                 "Where a floor can be",
                 [f"{measured.advice[0].upper()}{measured.advice[1:]}. A passage without a vector counts as 0."],
-                tables=[Table(_FLOORS, [_floor_row(each) for each in measured.floors], right=_FLOORS)],
+                tables=[
+                    Table(
+                        _FLOORS,
+                        [_floor_row(each) for each in measured.floors],
+                        right=_FLOORS,
+                        chosen=[place for place, each in enumerate(measured.floors) if each.floor == measured.floor],
+                    )
+                ],
             ),
             Section(
                 f"Nothing right among the first ten: {len(lost):,}",

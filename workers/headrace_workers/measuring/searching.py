@@ -8,6 +8,7 @@ from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.fusion import Leg
 from headrace_workers.measuring.retrieval import FIRST, MARK, Answered, Asked, belongs, key_of
 from headrace_workers.recall.passages import VECTORS, WORDS, Hit
+from headrace_workers.recall.retrieval import relevance_of
 
 FUSED: Final = "fused"
 LEGS: Final = (WORDS, VECTORS, FUSED)
@@ -61,7 +62,7 @@ def answer(
         legs = base.legs(each.question, _DEPTH)
         rankings = {leg: [key_of(base.chunk(id_), each.right) for id_, _ in found.found] for leg, found in legs.items()}
         rankings[FUSED] = [key_of(hit.chunk, each.right) for hit in base.search(each.question, _DEPTH)]
-        relevance = [(key_of(hit.chunk, each.right) in each.right, hit.scores.get(VECTORS, 0.0)) for hit in hits]
+        relevance = [(key_of(hit.chunk, each.right) in each.right, relevance_of(hit)) for hit in hits]
         answered.append(
             Answered(
                 each,

@@ -7,6 +7,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ports import Moderation, Moderator
+from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.task import Task
@@ -55,7 +56,8 @@ def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
-    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS]),)
+    used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
+    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
 
 
 def _not_an_output(task: Task) -> Outcome:
