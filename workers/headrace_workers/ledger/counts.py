@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, select, text
 
 from headrace_workers.ledger import standings
 from headrace_workers.ledger.database import clock
+from headrace_workers.ledger.followers import FollowerState, followers
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, LIVE, OUTBOX, STEPS
 from headrace_workers.ledger.troubles import Trouble, troubles
 
@@ -37,6 +38,7 @@ class Overview:
     queues: tuple[QueueCount, ...]
     set_aside: int = 0  # of the outbox: what Kafka refused
     troubles: tuple[Trouble, ...] = ()
+    followers: tuple[FollowerState, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
@@ -80,6 +82,7 @@ def overview(connection: Connection) -> Overview:
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
         troubles=(*troubles(connection), *standings.troubles(connection)),
+        followers=tuple(followers(connection)),
     )
 
 

@@ -21,6 +21,7 @@ from headrace_workers.ledger import (
     dead,
     duties,
     entries,
+    followers,
     hand_out,
     held,
     ingest,
@@ -272,6 +273,11 @@ class Ledger:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
             return changes.horizon(tx)
+
+    def followed(self, holder: str, kind: changes.Kind, position: changes.Position) -> None:
+        """Say how far this process has followed changes of a kind."""
+        with brief(self._volatile) as tx:
+            followers.tell(tx, holder, kind, position)
 
     # -- people and clients
 

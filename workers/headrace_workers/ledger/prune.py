@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import troubles
+from headrace_workers.ledger import followers, troubles
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, locks_rows, now_ms
@@ -29,6 +29,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
+    followers.forget(connection)
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
