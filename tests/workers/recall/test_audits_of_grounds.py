@@ -5,13 +5,17 @@ from sqlalchemy import select
 from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, put, retrieval  # noqa: F401 - fixtures
 
+from headrace_schemas import GenerationJob
+from headrace_schemas.grounding import Grounding, WithoutPassages
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
+from headrace_workers.recall.grounds import NoGrounds, UnknownBase
 from headrace_workers.recall.known import Known
 from headrace_workers.recall.likeness import NearestQuestions
 from headrace_workers.recall.questions import Questions
+from headrace_workers.steps.grounding import afresh
 from headrace_workers.testing import HashEmbedder
 
 
@@ -71,3 +75,14 @@ class Nothing:
         from headrace_schemas.errors import Unavailable
 
         return [Unavailable("no embedder") for _ in jobs]
+
+
+def test_what_would_go_on_without_passages_is_asked_without():
+    """What would abstain is not asked; nor is a job whose passages nobody looked for."""
+    none = NoGrounds(Grounding(knowledge="docs", floor=0.5, reason="nothing is relevant"))
+    job = GenerationJob(model="echo", prompt=QUESTION, knowledge="docs")
+    going_on = job.model_copy(update={"without_passages": WithoutPassages.ANSWER})
+    assert afresh(job, none) is afresh(job, None) is afresh(job, UnknownBase("gone")) is None
+    assert afresh(going_on, none) == going_on.model_copy(update={"knowledge": None})
+    plain = GenerationJob(model="echo", prompt=QUESTION)
+    assert afresh(plain, None) is plain
