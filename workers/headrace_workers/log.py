@@ -38,6 +38,7 @@ class Action(StrEnum):
     SNAPSHOT_DROPPED = "snapshot_dropped"  # what a recall worker kept on disk is not used
     NOT_SAVED = "not_saved"  # nor could it be written
     PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
+    SCOPE_OFF = "scope_off"  # too many answers of it were wrong: none is given by likeness any more
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"

@@ -25,6 +25,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
@@ -201,7 +202,9 @@ def _embedder(settings: Settings) -> Embedder:
     return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
 
 
-def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> Cache:
+def _cache(
+    settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
+) -> Cache:
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.keeping import Keeping
@@ -209,6 +212,7 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
     from headrace_workers.recall.likeness import NearestQuestions
     from headrace_workers.recall.questions import Questions
     from headrace_workers.recall.saved import Saved
+    from headrace_workers.recall.standings import Standings
 
     version = Registry(settings.home).version
     try:
@@ -219,9 +223,11 @@ def _cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Cal
     known = Known(made.dimensions)
     saved = Saved(settings.home / "recall", ledger.identity, made.id)
     questions = Questions(ledger, known, saved)
-    Follower(questions, progress.loop("follow")).start()
+    Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
     Keeping(saved, questions).start()
-    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity))
+    standings = Standings(ledger, settings.max_error, process_name("recall"), progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
 
 
 def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrieval:
@@ -235,7 +241,7 @@ def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrie
     )
 
 
-def _bases(ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder]) -> FindsPassages:
+def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> FindsPassages:
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower
@@ -244,7 +250,7 @@ def _bases(ledger: Ledger, progress: Progress, embedder: Callable[[], Embedder])
         bases = Bases(ledger, embedder())
     except UnknownModel as error:
         raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
-    Follower(bases, progress.loop("follow documents")).start()
+    Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document")).start()
     return bases
 
 
@@ -282,17 +288,20 @@ def once(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
+def _needs(
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, progress: Progress, worker: str
+) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, progress, embedder))
+    bases = once(lambda: _bases(ledger, progress, worker, embedder))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: _cache(settings, ledger, progress, embedder),
+        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
         "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.audit_share),
     }
 
 
@@ -303,7 +312,7 @@ def build_hands(
 
     Call it after any fork, since models and connections do not survive one.
     """
-    ledger = Ledger.at(settings.ledger)
+    ledger, worker = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
     parallel = 1
 
     def generator() -> Generator:
@@ -312,9 +321,10 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress), "generator": generator})
+    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
+    steps = pipeline.steps_of(roles, model, needs)
     runs = Runs(progress, pipeline, settings.longest_run)
-    client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
+    client = redis_client(settings.redis)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()

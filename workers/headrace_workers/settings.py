@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
+
+AUDIT_SHARE: Final = 0.05
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -44,6 +46,8 @@ class Settings:
     cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
     similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
+    max_error: float = 0.01  # the largest share of wrong answers among those that likeness serves, by scope
+    audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
     # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
     relevance: float = 0.35
@@ -80,6 +84,8 @@ class Settings:
                 raise ConfigurationError(
                     f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}"
                 )
+        if numbers.get("max_error", 0.0) >= 1:
+            raise ConfigurationError(f"HEADRACE_MAX_ERROR is {env['HEADRACE_MAX_ERROR']!r}; it must be below 1")
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
@@ -88,6 +94,7 @@ class Settings:
             kafka=KafkaSettings.from_env(env),
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
+            audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
             embedder=embedder_name(env),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
@@ -111,6 +118,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "stuck": float,
     "longest_run": float,
     "similarity": float,
+    "max_error": float,
     "relevance": float,
     "passage_tokens": int,
     "cache_ttl": float,
@@ -142,6 +150,20 @@ def _one_of(env: Mapping[str, str], name: str, kind: type[E]) -> E:
         return kind(value)
     except ValueError:
         raise ConfigurationError(f"{name} is {value!r}; it may be {', '.join(each.value for each in kind)}") from None
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    """A number from 0 to 1."""
+    value = env.get(name)
+    if not value:
+        return default
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"{name} is {value!r}; it must be a number from 0 to 1")
+    return share
 
 
 def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int]) -> float | int:

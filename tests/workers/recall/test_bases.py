@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -346,15 +347,6 @@ def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
     assert f"not of {embedder.id}; `headrace knowledge add k PATH…`" in told
 
 
-def test_without_an_embedder_words_are_enough(ledger, caplog):
-    """The log names the way to one."""
-    put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
-    with caplog.at_level(logging.WARNING, "headrace"):
-        (hits,) = Bases(ledger, None).search("t", "k", ["a mill"], 9)
-    assert (hits[0].chunk.text, set(hits[0].ranks)) == (MILL, {WORDS})
-    assert "headrace models pull" in caplog.text
-
-
 def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
     """It is answered; how well is another matter."""
     put(ledger, {"mill.md": [MILL]})
@@ -363,15 +355,17 @@ def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
 
 
 def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
-    """A change comes without anybody's doing, and the loop goes on."""
+    """A change comes without anybody's doing, the loop goes on, and the ledger knows how far it is."""
     put(ledger, {"mill.md": [MILL]})
     progress = Progress()
-    follower = Follower(bases, progress.loop("follow documents"))
+    tell = partial(ledger.followed, "w", "document")
+    follower = Follower(bases, progress.loop("follow documents"), tell)
     follower.start()
     try:
         eventually(lambda: found(bases) == [MILL])
         put(ledger, {"mill.md": [CLOCK]}, sha="2")
         eventually(lambda: found(bases) == [CLOCK])
+        eventually(lambda: [each.holder for each in ledger.overview().followers] == ["w"])
     finally:
         follower.stop()
     assert [loop.name for loop in progress.loops] == ["follow documents"]

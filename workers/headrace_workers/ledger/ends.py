@@ -12,7 +12,7 @@ from headrace_workers.ledger.database import among, bindparam_of, locks_rows, no
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING
-from headrace_workers.ledger.tables import IS_PARKED, JOBS, STEPS
+from headrace_workers.ledger.tables import IS_PARKED, JOBS, SILENT, STEPS
 
 _END_JOB = (
     update(JOBS)
@@ -27,12 +27,13 @@ _END_JOB = (
 @dataclass(frozen=True, slots=True)
 class Alive:
     """What a job's end depends on: whether a step waits for it, whether it is a unit (nobody hears of its end), and
-    whether it makes an answer that others would be given.
+    whether it makes an answer that others would be given. One that is `silent` has no dead letter either.
     """
 
     awaited: bool
     unit: bool
     makes: bool
+    silent: bool = False
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
@@ -43,7 +44,7 @@ def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
     if not job_ids:
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {job_id: Alive(awaited, unit, makes) for job_id, awaited, unit, makes in rows}
+    return {job_id: Alive(*facts) for job_id, *facts in rows}
 
 
 def end(
@@ -123,7 +124,13 @@ def _active(dialect: str) -> Select[Any]:
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
     makes = select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
     query = (
-        select(JOBS.c.id, awaited.label("awaited"), JOBS.c.subject.is_not(None).label("unit"), makes.label("makes"))
+        select(
+            JOBS.c.id,
+            awaited.label("awaited"),
+            JOBS.c.subject.is_not(None).label("unit"),
+            makes.label("makes"),
+            (JOBS.c.kind == SILENT).label("silent"),
+        )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)
     )

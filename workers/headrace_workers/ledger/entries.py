@@ -1,23 +1,25 @@
 """Answers that may be given again: who makes one, when it may be served, and its end.
 
-Lock order: an entry is locked behind claims, jobs and steps, and several in the order of their ids. Who is woken is
-taken only where it is free.
+Lock order: an entry is locked behind claims, jobs, steps and documents, and several in the order of their ids. Who is
+woken is taken only where it is free.
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, literal, select, update
 
-from headrace_workers.ledger import changes
+from headrace_workers.ledger import changes, uses
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import wake, withdraw
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.uses import Used
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500
@@ -151,13 +153,17 @@ class Admit:
     answer: bytes
     saved_ms: float
     ttl_ms: int
-    used: tuple[tuple[int, str], ...] = ()  # the documents that it rests on, as they were: id and SHA-256
+    used: tuple[Used, ...] = ()  # the documents that it rests on, as they were
 
     def write(self, connection: Connection) -> None:
-        """Write it; nothing where the entry is no longer pending."""
+        """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
+        if not uses.still(connection, self.used):
+            Withdraw(self.entry_id).write(connection)
+            return
         pending = _pending(connection, self.entry_id)
         if pending is None:
             return
+        uses.write(connection, self.entry_id, self.used)
         kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == pending.key)], "replaced by a newer one")
         ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
         connection.execute(
@@ -173,6 +179,11 @@ class Admit:
         )
         changes.note(connection, [self.entry_id])
         wake(connection, [pending.job_id])
+
+
+def hold_documents(connection: Connection, rows: Iterable[Written]) -> None:
+    """Hold all documents that these answers rest on: before any entry is locked."""
+    uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +225,8 @@ class Served:
     first_job: str
     saved_tokens: int
     saved_ms: float
+    stratum: int | None = None  # of similarity, and the chance to be audited: where likeness found it
+    share: float | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it."""
@@ -221,7 +234,7 @@ class Served:
             SERVES.insert().values(
                 job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
                 similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
-                saved_ms=self.saved_ms, served_at=now_ms(),
+                saved_ms=self.saved_ms, served_at=now_ms(), stratum=self.stratum, share=self.share,
             )
         )  # fmt: skip
 

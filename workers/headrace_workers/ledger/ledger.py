@@ -21,6 +21,7 @@ from headrace_workers.ledger import (
     dead,
     duties,
     entries,
+    followers,
     hand_out,
     held,
     ingest,
@@ -39,6 +40,7 @@ from headrace_workers.ledger import (
     unrun,
 )
 from headrace_workers.ledger.answers import Answers
+from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -253,6 +255,11 @@ class Ledger:
     # -- recall
 
     @cached_property
+    def audits(self) -> Audits:
+        """The audits of what likeness serves, and how its scopes stand."""
+        return Audits(self._engine)
+
+    @cached_property
     def answers(self) -> Answers:
         """The answers that may be given again."""
         return Answers(self._engine)
@@ -266,6 +273,11 @@ class Ledger:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
             return changes.horizon(tx)
+
+    def followed(self, holder: str, kind: changes.Kind, position: changes.Position) -> None:
+        """Say how far this process has followed changes of a kind."""
+        with brief(self._volatile) as tx:
+            followers.tell(tx, holder, kind, position)
 
     # -- people and clients
 

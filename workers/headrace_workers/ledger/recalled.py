@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select
 
-from headrace_workers.ledger import entries
+from headrace_workers.ledger import audit_rows, entries
 from headrace_workers.ledger.database import among, locks_rows
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING, SERVES
 from headrace_workers.ledger.tables import CLAIMS, JOBS
@@ -63,6 +63,7 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
     pending = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)
+    audit_rows.forget(connection, entry_ids)
     killed = entries.kill(connection, entry_ids, reason)  # also one that became live while its lock was waited for
     began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))

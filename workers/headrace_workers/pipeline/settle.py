@@ -67,6 +67,7 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
         value=value,
         attempt=row.attempts,
         woken_by=row.woken_by,
+        job=decode_job("generation", row.job_payload) if row.job_payload else None,
     )
 
 

@@ -51,6 +51,10 @@ class Shelf:
         """How many questions."""
         return len(self._kept)
 
+    def __contains__(self, entry_id: object) -> bool:
+        """Whether this entry's question is here."""
+        return entry_id in self._kept
+
     def apply(self, entries: Iterable[Entry]) -> None:
         """Take in what entries are now. One whose vector cannot be one of ours is left out, and the log says so."""
         coming: dict[str, dict[int, tuple[NDArray[np.float32], str]]] = defaultdict(dict)

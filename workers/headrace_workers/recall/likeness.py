@@ -1,7 +1,7 @@
 """Whether a question was answered before in other words: near by its vector, and the same to every guard."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,21 +13,30 @@ from headrace_workers.ledger.changes import Change
 from headrace_workers.ports import Embedder
 from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.recall.near import Behind, Near, Vectored
+from headrace_workers.recall.standings import Limit
 
 _NEIGHBOURS = 5
+
+
+def _unlimited(_scope: str) -> Limit | None:
+    return None
 
 
 class NearestQuestions:
     """Looks questions up among those that are known. Thread-safe.
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
-    "disable" less well than from "turn on".
+    "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
+    `least`, or turn the scope off.
     """
 
-    def __init__(self, embedder: Embedder, known: Known, least: float) -> None:
+    def __init__(
+        self, embedder: Embedder, known: Known, least: float, limit: Callable[[str], Limit | None] = _unlimited
+    ) -> None:
         self._embedder = embedder
         self._known = known
         self._least = least
+        self._limit = limit
 
     @property
     def embedder(self) -> str:
@@ -68,23 +77,34 @@ class NearestQuestions:
         return [found[entry_id] for entry_id in sorted(found)]
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
-        """Those of the nearest that ask the same, the nearest first."""
+        """Those of the nearest that ask the same, the nearest first; none where the scope is off."""
+        limit = self._limit(asked.question.scope) or Limit()
+        if limit.off is not None:
+            return []
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
-        return [each for each in near if each.similarity >= self._least and _refused(question.text, each) is None]
+        least = self._least_by(limit)
+        return [each for each in near if each.similarity >= least and _refused(question.text, each) is None]
+
+    def _least_by(self, limit: Limit) -> float:
+        return max(self._least, limit.least or 0.0)
 
     def _near(self, question: Question, vector: NDArray[np.float32]) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
+        limit = self._limit(question.scope) or Limit()
+        if limit.off is not None:
+            return Near(written, refused=limit.off)
+        least = self._least_by(limit)
         neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
         if not neighbours:
             return Near(written)
         first = neighbours[0]
-        if first.similarity < self._least:
-            why = f"similarity {first.similarity:.3f} is below {self._least:g}"
+        if first.similarity < least:
+            why = f"similarity {first.similarity:.3f} is below {least:g}"
             return Near(written, similarity=first.similarity, refused=why)
         why = ""
         for neighbour in neighbours:
-            if neighbour.similarity < self._least:
+            if neighbour.similarity < least:
                 break
             refused = _refused(question.text, neighbour)
             if refused is None:

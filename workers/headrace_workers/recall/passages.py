@@ -51,14 +51,13 @@ class _Passage(NamedTuple):
 class Passages:
     """The passages of one base. One thread at a time changes them; any number search meanwhile."""
 
-    def __init__(self, rows: Iterable[Any], embedder: Embedder | None) -> None:
-        """Index chunks as the ledger gives them. Those that another embedder made vectors of are found by words only,
-        and without an embedder all are."""
+    def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
+        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
         self._embedder = embedder
         self._passages: dict[int, _Passage] = {}
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
         self._lexical = LexicalIndex()
-        self._vectors = VectorIndex(embedder.dimensions if embedder else 1)
+        self._vectors = VectorIndex(embedder.dimensions)
         self.without_vectors = 0
         documents: dict[int, list[Any]] = {}
         for row in rows:
@@ -66,7 +65,7 @@ class Passages:
         self.update(documents)
 
     @classmethod
-    def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder | None) -> Self:
+    def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder) -> Self:
         """Read a base from the ledger; one that is not there has no passages. Unavailable with the ledger."""
         return cls(chunks_of(ledger, tenant, knowledge), embedder)
 
@@ -116,7 +115,7 @@ class Passages:
         Exact up to 10,000 passages: the query is compared with every one. `vector` is the query's, (dimensions,), where
         the embedder has made it already.
         """
-        if vector is None and self._embedder is not None:
+        if vector is None:
             (vector,) = self._embedder.embed([query])
         depth = max(DEPTH, 2 * k)
         hits: list[Hit] = []
@@ -131,13 +130,11 @@ class Passages:
         if self._vectors.due:
             self._vectors.compact()
 
-    def _look(self, query: str, vector: NDArray[np.float32] | None, depth: int) -> tuple[list[Hit], bool]:
+    def _look(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[list[Hit], bool]:
         """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
         by_words = self._lexical.search(query, depth)
-        by_meaning: list[tuple[str, float]] = []
-        if vector is not None and self._embedder is not None:
-            (similarities,), (ids,) = self._vectors.search(vector[None], depth)
-            by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
+        by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
         scores = {WORDS: dict(by_words), VECTORS: dict(by_meaning)}
         fused = fuse({leg: list(found) for leg, found in scores.items()})
         hits = []
@@ -152,8 +149,6 @@ class Passages:
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """The vectors of a document's chunks that can be compared with ours."""
-        if self._embedder is None:
-            return {}
         found: dict[int, NDArray[np.float32]] = {}
         refused: list[VectorRefused] = []
         for row in rows:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
-from headrace_schemas.recall import CacheMode, Recall
+from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.ledger.entries import Served, Withdraw
+from headrace_workers.ledger.rows import Written
 from headrace_workers.recall import grounds
 from headrace_workers.recall.cache import Asked
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
@@ -18,6 +19,21 @@ CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
+
+
+class Drawn(NamedTuple):
+    """Whether a hit is audited: its stratum of similarity, its chance of that, and what is then to be written."""
+
+    stratum: int | None = None
+    share: float | None = None
+    rows: tuple[Written, ...] = ()
+
+
+class Draws(Protocol):
+    """Says which hits are audited. Thread-safe."""
+
+    def draw(self, job_id: str, job: GenerationJob, hit: Hit, output: Output) -> Drawn:
+        """About this hit, which was found by likeness."""
 
 
 class LooksUp(Protocol):
@@ -42,6 +58,7 @@ def recall(
     cache_mode: CacheMode,
     cache_ttl: float,
     max_wait: float,
+    auditing: Draws,
 ) -> list[Outcome]:
     """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
 
@@ -66,7 +83,7 @@ def recall(
     passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
     for place, job in jobs.items():
         outcomes[place] = _outcome(
-            tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait
+            tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
         )
     return outcomes
 
@@ -89,13 +106,14 @@ def _outcome(
     passages: grounds.Found | None,
     ttl_ms: int,
     max_wait: float,
+    auditing: Draws,
 ) -> Outcome:
     """`found` is None for a job that does not ask for the cache, `passages` for one that needs none."""
     match found:
         case Awaited(job_id):
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
         case Hit():
-            return _serve(task, job, found)
+            return _serve(task, job, found, auditing)
     said = {} if found is None else {CONTEXT: {"similarity": found.similarity, "refused": found.refused}}
     entry_id = None if found is None else found.entry_id
     match passages:
@@ -112,7 +130,7 @@ def _outcome(
     return replace(done, context={**said, **done.context})
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
+def _serve(task: Task, job: GenerationJob, hit: Hit, auditing: Draws) -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     told = Recall(
@@ -124,6 +142,8 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         saved_ms=hit.saved_ms,
     )
     answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    drawn = auditing.draw(task.job_id, job, hit, output) if hit.tier is CacheTier.SEMANTIC else Drawn()
     served = Served(
         job_id=task.job_id,
         entry_id=hit.entry_id,
@@ -134,6 +154,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         first_job=hit.first_job,
         saved_tokens=saved_tokens,
         saved_ms=hit.saved_ms,
+        stratum=drawn.stratum,
+        share=drawn.share,
     )
-    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
-    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served,))
+    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served, *drawn.rows))
