@@ -20,6 +20,8 @@ NAMES = (
     "wrong-hits",
     "lookup",
     "burst",
+    "retrieval",
+    "saving",
     "fleet",
     "lookup-large",
 )

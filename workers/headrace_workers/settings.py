@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
@@ -73,19 +73,7 @@ class Settings:
         ConfigurationError names the variable that is missing or wrong, and what it may be.
         """
         env = os.environ if env is None else env
-        numbers: dict[str, Any] = {
-            name: _number(env, f"HEADRACE_{name.upper()}", kind)
-            for name, kind in _NUMBERS.items()
-            if env.get(f"HEADRACE_{name.upper()}")
-        }
-        for name, then in (("similarity", "nothing would be served"), ("relevance", "no passage would be used")):
-            if numbers.get(name, 0.0) > 1:
-                variable = f"HEADRACE_{name.upper()}"
-                raise ConfigurationError(
-                    f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}"
-                )
-        if numbers.get("max_error", 0.0) >= 1:
-            raise ConfigurationError(f"HEADRACE_MAX_ERROR is {env['HEADRACE_MAX_ERROR']!r}; it must be below 1")
+        numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
@@ -134,6 +122,28 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def figure(name: str, env: Mapping[str, str] | None = None) -> float:
+    """One number of `Settings`, by its name, for what needs no address of a service. ConfigurationError as there."""
+    defaults = {field.name: field.default for field in fields(Settings)}
+    return float({**defaults, **_numbers(os.environ if env is None else env)}[name])
+
+
+def _numbers(env: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers that the environment names."""
+    numbers: dict[str, Any] = {
+        name: _number(env, f"HEADRACE_{name.upper()}", kind)
+        for name, kind in _NUMBERS.items()
+        if env.get(f"HEADRACE_{name.upper()}")
+    }
+    for name, then in (("similarity", "nothing would be served"), ("relevance", "no passage would be used")):
+        if numbers.get(name, 0.0) > 1:
+            variable = f"HEADRACE_{name.upper()}"
+            raise ConfigurationError(f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}")
+    if numbers.get("max_error", 0.0) >= 1:
+        raise ConfigurationError(f"HEADRACE_MAX_ERROR is {env['HEADRACE_MAX_ERROR']!r}; it must be below 1")
+    return numbers
 
 
 def _device(env: Mapping[str, str]) -> Device:

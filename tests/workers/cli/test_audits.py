@@ -10,7 +10,7 @@ from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
 from tests.workers.cli.test_outbox import Terminal
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
 from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
-from tests.workers.recall.test_audits import audits, like, run, semantic, serve  # noqa: F401 - fixtures
+from tests.workers.recall.test_audits import ask, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
 from headrace_workers.ledger.recall_tables import ENTRIES
@@ -111,12 +111,14 @@ def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F81
         assert (code, fits(out), "not yet shown" in out) == (0, True, True)
 
 
-def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow):  # noqa: F811
+def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow, asks):  # noqa: F811
     """By its beginning; a second time there is nothing to open."""
     for each in audits(doubtful):
         cache("label", each.id, "wrong")
     doubtful.standings.once()
     (scope,) = {each.scope for each in audits(doubtful)}
+    job = ask(doubtful, asks, like(6))
+    assert json.loads(cache("explain", job, "--json")[1])["why"].startswith("Broken: 2 of 2 audits were wrong")
     code, out, said = cache("stats")
     assert (code, " off " in out, f"`headrace cache reopen {scope[:8]}`" in said) == (0, True, True)
     assert cache("reopen", "ffffffff")[0] == 1

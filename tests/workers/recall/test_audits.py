@@ -156,6 +156,9 @@ def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):
     refused, same = ask(semantic, asks, like(6)), ask(semantic, asks, asked(6), key="again")
     assert tiers(semantic, [refused, same]) == ["none", "exact"]
     assert semantic.result(refused).answer.recall.refused == off.sentence
+    together = semantic.send(*(asks(text, cache="semantic", idempotency_key=text) for text in (asked(7), like(7))))
+    semantic.drain()
+    assert tiers(semantic, together) == ["none", "none"]
     assert off.sentence.startswith("Broken: 2 of 2 audits were wrong")
     (trouble,) = semantic.ledger.overview().troubles
     assert trouble.subject == f"scope {off.scope[:8]} of the tenant default"

@@ -1,7 +1,7 @@
 """Audits: a share of what was served by likeness is answered afresh, so that it is known how often that is wrong.
 
 An audit is a row of `audits` and a unit of work (see units.py), made with the serve in one transaction. Nobody hears of
-its end: where it dies, its row says so, and there is no dead letter. Lock order: audits behind jobs and steps, before
+its end: where it dies, its row says so, and there is no dead letter. Lock order: audits behind jobs, steps and
 entries.
 """
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, or_, select, update
 
 from headrace_workers.ledger import entries
 from headrace_workers.ledger.audit_tables import AUDITS, AWAITS_FRESH, IS_UNJUDGED, IS_UNKNOWN
-from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, clock, insert, now_ms
 from headrace_workers.ledger.hand_out import hand_out
 from headrace_workers.ledger.recall_tables import SERVES
 from headrace_workers.ledger.steps import NewStep
@@ -81,15 +81,12 @@ class Audited:
 
     def write(self, connection: Connection) -> None:
         """Write it; nothing where the audit has a label already."""
-        statement = (
-            update(AUDITS)
-            .where(AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
-            .values({"fresh": self.fresh, **_labelled(self.label, BY_ITSELF, self.reason)})
-            .returning(AUDITS.c.entry_id)
-        )
-        entry_id = connection.execute(statement).scalar()
-        if entry_id is not None and self.label == "wrong":
-            entries.kill(connection, [entry_id], f"an audit found it wrong for another question: {self.reason}")
+        waits = (AUDITS.c.id == self.audit_id, AUDITS.c.label.is_(None))
+        if self.label == "wrong":
+            found = list(connection.execute(select(AUDITS.c.entry_id).where(*waits)).scalars())
+            entries.kill(connection, found, f"an audit found it wrong for another question: {self.reason}")
+        values = {"fresh": self.fresh, **_labelled(self.label, BY_ITSELF, self.reason)}
+        connection.execute(update(AUDITS).where(*waits).values(values))
 
 
 def _labelled(label: Label, by: str, reason: str) -> dict[str, Any]:
@@ -105,13 +102,12 @@ def label(connection: Connection, audit_id: str, said: Label, by: str, *, kill: 
 
     One that waits for its fresh answer gets no label (in its row it is None).
     """
-    query = select(AUDITS).where(AUDITS.c.id == audit_id)
-    before = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    before = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).first()
     if before is not None and before.label is not None:
-        values = _labelled(said, by, f"a person said {said}")
-        connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(**values))
         if kill and said == "wrong":
             entries.kill(connection, [before.entry_id], f"wrong: {by} said so of an audit")
+        values = _labelled(said, by, f"a person said {said}")
+        connection.execute(update(AUDITS).where(AUDITS.c.id == audit_id).values(values))
     return before
 
 
@@ -136,7 +132,7 @@ def lost(connection: Connection) -> list[str]:
 def give_up(connection: Connection, audit_ids: Sequence[str]) -> None:
     """Call these unknown, but for those that have a label by now."""
     values = _labelled("unknown", BY_ITSELF, "given up: it was not answered afresh in time, or trying failed")
-    connection.execute(update(AUDITS).where(AWAITS_FRESH, among(connection, AUDITS.c.id, audit_ids)).values(**values))
+    connection.execute(update(AUDITS).where(AWAITS_FRESH, among(connection, AUDITS.c.id, audit_ids)).values(values))
 
 
 def forget(connection: Connection, entry_ids: Collection[int]) -> None:

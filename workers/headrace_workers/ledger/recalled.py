@@ -63,8 +63,8 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
     pending = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)
-    audit_rows.forget(connection, entry_ids)
     killed = entries.kill(connection, entry_ids, reason)  # also one that became live while its lock was waited for
+    audit_rows.forget(connection, entry_ids)
     began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import refusal
 from headrace_workers.ledger.changes import Change
@@ -84,7 +85,7 @@ class NearestQuestions:
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
         least = self._least_by(limit)
-        return [each for each in near if each.similarity >= least and _refused(question.text, each) is None]
+        return [each for each in near if each.similarity >= least and refused(question.text, each.question) is None]
 
     def _least_by(self, limit: Limit) -> float:
         return max(self._least, limit.least or 0.0)
@@ -106,10 +107,10 @@ class NearestQuestions:
         for neighbour in neighbours:
             if neighbour.similarity < least:
                 break
-            refused = _refused(question.text, neighbour)
-            if refused is None:
+            against = refused(question.text, neighbour.question)
+            if against is None:
                 return Near(written, neighbour, neighbour.similarity)
-            why = why or refused
+            why = why or f"{against.guard}: {against.reason}"
         return Near(written, similarity=first.similarity, refused=why)
 
 
@@ -119,10 +120,10 @@ def _read(text: str) -> Profile:
     return profile(text)
 
 
-def _refused(asked: str, neighbour: Neighbour) -> str | None:
+def refused(asked: str, known: str) -> Refusal | None:
+    """Why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
-        refused = refusal(_read(asked), _read(neighbour.question))
+        return refusal(_read(asked), _read(known))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
-        return f"a guard failed with {type(error).__name__}"
-    return None if refused is None else f"{refused.guard}: {refused.reason}"
+        return Refusal("a guard", f"failed with {type(error).__name__}")

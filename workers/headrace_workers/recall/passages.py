@@ -12,8 +12,8 @@ from headrace_workers.index.checked import VectorRefused, read_vector
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.knowledge.fusion import fuse
-from headrace_workers.knowledge.lexical import LexicalIndex
+from headrace_workers.knowledge.fusion import Leg, fuse
+from headrace_workers.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.ledger.documents import FIRST, ChunkAt
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
@@ -30,6 +30,7 @@ _LOOKS: Final = 3  # at a base that changes while it is searched
 class Hit:
     """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
 
+    `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
     `document_id` and `sha256` say of which version of a document it is.
     """
 
@@ -123,7 +124,21 @@ class Passages:
             hits, whole = self._look(query, vector, depth)
             if whole:
                 break
-        return [hits[place] for place in distinct([hit.chunk.text for hit in hits])[:k]]
+        return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All passages."""
+        return [passage.chunk for passage in self._passages.values()]
+
+    def legs(self, query: str, depth: int) -> dict[str, Leg]:
+        """What each leg finds by itself, on the scale on which they are fused; `chunk` says what an id stands for."""
+        (vector,) = self._embedder.embed([query])
+        return self._legs(query, vector, depth)[1]
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
+        return self._passages[int(id_)].chunk
 
     def compact(self) -> None:
         """Rebuild what is due; it may take seconds, and searches go on."""
@@ -132,11 +147,9 @@ class Passages:
 
     def _look(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[list[Hit], bool]:
         """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
-        by_words = self._lexical.search(query, depth)
-        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
-        by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
-        scores = {WORDS: dict(by_words), VECTORS: dict(by_meaning)}
-        fused = fuse({leg: list(found) for leg, found in scores.items()})
+        words, legs = self._legs(query, vector, depth)
+        scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
+        fused = fuse(legs)
         hits = []
         for item in fused:
             passage = self._passages.get(int(item.id))
@@ -146,6 +159,14 @@ class Passages:
                     Hit(passage.chunk, item.score, item.ranks, found, passage.document_id, passage.sha256)
                 )  # fmt: skip
         return hits, len(hits) == len(fused)
+
+    def _legs(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[Matches, dict[str, Leg]]:
+        """What each leg finds; and of words the scores as BM25 has them."""
+        words = self._lexical.look_up(query, depth)
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
+        by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
+        found = {WORDS: words.shares, VECTORS: by_meaning}
+        return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """The vectors of a document's chunks that can be compared with ours."""
@@ -168,6 +189,11 @@ class Passages:
                 document_id=rows[0].document_id,
             )
         return found
+
+
+def _rest(found: Sequence[tuple[str, float]], depth: int) -> float:
+    """The score of what a leg does not name: at most its lowest, where it was cut off."""
+    return found[-1][1] if len(found) == depth else 0.0
 
 
 def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | None = None) -> Iterator[Any]:
