@@ -1,8 +1,12 @@
 """`headrace up` in one shell, and everything else in another."""
 
 import json
+import os
 import shlex
+import signal
+from collections import Counter
 
+import psutil
 import pytest
 from tests.acceptance.conftest import lines
 
@@ -127,3 +131,25 @@ def test_output_that_cannot_be_written_is_told(answered, arguments):
     gone = answered.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
     assert gone.returncode in (0, 141)
     assert "Traceback" not in full.stderr + gone.stderr
+
+
+def test_a_burst_of_one_request_costs_one_generation(stack):
+    """Also when who looks it up is killed in the middle; a second burst costs none."""
+    line = {"prompt": "Why do rivers bend?", "cache": "exact", "model": "echo", "lane": "batch"}
+    for name in ("first", "second"):
+        jobs = [json.dumps({**line, "idempotency_key": f"{name}-{number}"}) for number in range(60)]
+        (stack.folder / f"{name}.jsonl").write_text("\n".join(jobs))
+    stack.run("submit", "first.jsonl")
+    _kill("--role recall")
+    told = lines(stack.run("submit", "first.jsonl", "--wait", "--json"))
+    assert Counter(each["answer"]["recall"]["tier"] for each in told)["none"] == 1
+    assert len(told) == 60
+    told = lines(stack.run("submit", "second.jsonl", "--wait", "--json"))
+    assert Counter(each["answer"]["recall"]["tier"] for each in told) == {"exact": 60}
+
+
+def _kill(words: str) -> None:
+    """With SIGKILL, the processes of ours with these words in their command line."""
+    for process in psutil.Process(os.getpid()).children(recursive=True):
+        if words in " ".join(process.cmdline()):
+            process.send_signal(signal.SIGKILL)

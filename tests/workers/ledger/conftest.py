@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.services.tables import postgres_tables, sqlite_tables
+from tests.services.tables import give_back, postgres_tables, sqlite_tables
 
 from headrace_schemas import Topic
 from headrace_workers.ledger.claim import Claim, Wanted
@@ -20,11 +20,14 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with a ledger's tables."""
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with a ledger's tables, which stay as they are: a test that alters them makes its own."""
     if request.param == "sqlite":
-        return sqlite_tables(tmp_path / "ledger.db")
-    return postgres_tables(request.getfixturevalue("postgres"), f"ledger_{next(_numbers)}_{uuid4().hex[:6]}")
+        yield sqlite_tables(tmp_path / "ledger.db")
+        return
+    server, name = request.getfixturevalue("postgres"), f"ledger_{next(_numbers)}_{uuid4().hex[:6]}"
+    yield postgres_tables(server, name)
+    give_back(server, name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

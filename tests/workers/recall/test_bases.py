@@ -13,6 +13,7 @@ from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.documents import NewChunk, NewDocument
 from headrace_workers.ledger.recall_tables import CHANGES
 from headrace_workers.progress import Progress
 from headrace_workers.recall import follow
@@ -329,6 +330,24 @@ def test_a_vector_that_can_be_none_of_ours_is_left_out(ledger, bases, follower, 
     assert hits == {f"{n}.md": {WORDS} for n in range(len(spoilt))} | {"mill.md": {VECTORS}, "clock.md": {VECTORS}}
     assert caplog.text.count("passages of document") == len(spoilt)
     assert caplog.text.count("`headrace knowledge remove` it and add it again") == len(spoilt)
+
+
+def test_chunks_of_one_key_are_all_kept(ledger, bases):
+    """In one document, and in two: the ledger's own ids tell them apart."""
+    texts = [MILL, CLOCK]
+    vectors = HashEmbedder().embed(texts)
+    chunks = [
+        NewChunk("same", "", 0, 9, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)
+    ]  # fmt: skip
+    for name in ("a.md", "b.md"):
+        ledger.knowledge.put(
+            NewDocument(
+                tenant="t", knowledge="k", name=name, sha256="1", format="markdown", size=1,
+                embedder=HashEmbedder().id, chunks=chunks if name == "a.md" else chunks[:1],
+            )
+        )  # fmt: skip
+    assert found(bases) == [CLOCK, MILL]  # of those that say the same, one
+    assert len(bases._held["t", "k"].there) == 3
 
 
 def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
