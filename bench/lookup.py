@@ -100,7 +100,9 @@ def exact(there: Services, size: int, count: int, say: Say) -> list[Row]:
         chosen = np.random.default_rng(4).integers(size, size=count).tolist()
         with _by_primary_key(url) as select:
             ours, alone = in_turns(
-                lambda place: ledger.exact({_key(chosen[place])}), lambda place: select(chosen[place] + 1), count
+                lambda place: ledger.answers.exact({_key(chosen[place])}),
+                lambda place: select(chosen[place] + 1),
+                count,
             )
     finally:
         ledger.close()

@@ -31,6 +31,9 @@ class Action(StrEnum):
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
+    WORDS_ONLY = "words_only"  # passages have no vectors that can be compared, and are found by their words
+    BASE_LOADED = "base_loaded"  # a knowledge base was read into memory
+    BASE_LET_GO = "base_let_go"  # and is there no more, since nobody asked for it
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
     PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness

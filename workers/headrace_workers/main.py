@@ -4,8 +4,8 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -28,7 +28,7 @@ from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.ports import Generator, Moderator
+from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.settings import Settings
@@ -44,6 +44,9 @@ from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
+
+if TYPE_CHECKING:
+    from headrace_workers.recall.bases import Bases
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
@@ -186,22 +189,41 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
-def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache:
-    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
-    from headrace_workers.embedders.load import load_embedder
+def build_cache(settings: Settings, ledger: Ledger, progress: Progress, embedder: Embedder | None) -> Cache:
+    """The answers that may be given again. Without an embedder, only those to the very same request."""
+    version = Registry(settings.home).version
+    if embedder is None:
+        return Cache(ledger, version)
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.questions import Questions
 
-    version = Registry(settings.home).version
-    try:
-        embedder = load_embedder(settings.home, settings.embedder)
-    except UnknownModel as error:
-        log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
-        return Cache(ledger, version)
     known = Known(embedder.dimensions)
-    Follower(ledger, known, progress.loop("follow")).start()
+    Follower(Questions(ledger, known), progress.loop("follow")).start()
     return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
+
+
+def build_bases(ledger: Ledger, progress: Progress, embedder: Embedder | None) -> "Bases":
+    """The knowledge bases that jobs may ask for."""
+    from headrace_workers.recall.bases import Bases
+    from headrace_workers.recall.follow import Follower
+
+    bases = Bases(ledger, embedder)
+    Follower(bases, progress.loop("follow documents")).start()
+    return bases
+
+
+def _embedder(settings: Settings) -> Embedder | None:
+    """What makes vectors of questions and passages; None where none is here."""
+    from headrace_workers.embedders.load import load_embedder
+
+    try:
+        return load_embedder(settings.home, settings.embedder)
+    except UnknownModel as error:
+        log("recall", logging.INFO, Action.NO_EMBEDDER,
+            f"only the very same request is answered again, and passages are found by words only: {error}")  # fmt: skip
+        return None
 
 
 def _generator(settings: Settings, model: str | None) -> Generator:
@@ -227,9 +249,11 @@ def _moderator(settings: Settings) -> Moderator:
 
 def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
+    embedder = cache(lambda: _embedder(settings))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: build_cache(settings, ledger, progress),
+        "cache": lambda: build_cache(settings, ledger, progress, embedder()),
+        "bases": lambda: build_bases(ledger, progress, embedder()),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,

@@ -22,7 +22,8 @@ from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.entries import Served
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import ENTRIES, JOBS, SERVES, STEPS
+from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
+from headrace_workers.ledger.tables import JOBS, STEPS
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 SCOPE = "ab" * 32

@@ -7,7 +7,8 @@ from tests.workers.recall.conftest import tiers
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.entries import kill
-from headrace_workers.ledger.tables import ENTRIES, SERVES, STEPS
+from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
+from headrace_workers.ledger.tables import STEPS
 
 
 def entries(flow):
@@ -213,7 +214,7 @@ def test_an_answer_that_came_to_live_between_two_looks_is_served(flow, asks, mon
     """Who looked a moment too early would else make it once more, and be told to make it."""
     flow.send(asks())
     flow.drain()
-    monkeypatch.setattr(flow.ledger, "exact", lambda keys: {})
+    monkeypatch.setattr(flow.ledger.answers, "exact", lambda keys: {})
     late = flow.send(asks(idempotency_key="2"), asks(idempotency_key="3"))
     flow.drain()
     assert tiers(flow, late) == ["exact", "exact"]

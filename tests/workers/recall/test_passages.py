@@ -16,19 +16,19 @@ TEXTS = {
 }
 
 
-def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER):
-    """These documents, chunk by chunk."""
+def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None):
+    """These documents, chunk by chunk; in the place of their vectors, this one."""
     for name, chunks in texts.items():
         vectors = embedder.embed(chunks)
         found = [
-            NewChunk(f"{name}{n}", "", 0, len(text), text, vector.tobytes())
-            for n, (text, vector) in enumerate(zip(chunks, vectors, strict=True))
+            NewChunk(f"{name}{n}", "", 0, len(text), text, each.tobytes() if vector is None else vector)
+            for n, (text, each) in enumerate(zip(chunks, vectors, strict=True))
         ]
         document = NewDocument(
-            tenant=tenant, knowledge="k", name=name, sha256="1", format="markdown", size=1, embedder=embedder.id,
+            tenant=tenant, knowledge="k", name=name, sha256=sha, format="markdown", size=1, embedder=embedder.id,
             chunks=found,
         )  # fmt: skip
-        ledger.put_document(document)
+        ledger.knowledge.put(document)
 
 
 @pytest.fixture
@@ -103,9 +103,10 @@ def test_a_row_is_all_that_is_needed():
     """So that whoever follows changes can use what the ledger gives."""
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
-        id=7, document_id=3, document="d", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
+        id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
         text="mill", vector=vector.tobytes(),
     )  # fmt: skip
     (hit,) = Passages([row], EMBEDDER).search("guide", 1)
     assert (hit.chunk.id, hit.chunk.section, hit.chunk.span) == ("c", "Guide", (2, 6))
+    assert (hit.document_id, hit.sha256) == (3, "f")
     assert set(hit.ranks) == {WORDS, VECTORS}  # a section's words find its passages, too

@@ -58,14 +58,14 @@ def stats(
     ledger = need_ledger()
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
     if not scopes:
-        found = ledger.cache_counts(tenant, since_ms)
+        found = ledger.answers.counts(tenant, since_ms)
         if as_json:
             put_json(views.counts_dict(found))
             return
         for title, columns, rows in views.counts_tables(found):
             console(data=True).print(table(title, columns, rows, right=columns))
         return
-    ranked = views.ranked(ledger.cache_scopes(tenant, since_ms))
+    ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
     if as_json:
         for name, kept in ranked[:limit]:
             put_json(views.scope_dict(name, kept))
@@ -89,7 +89,7 @@ def explain(job_id: _JobArgument, as_json: _OneJsonOption = False) -> None:
     from headrace_workers.cli.explain import explain as explained
 
     ledger = need_ledger()
-    found = explained(job_id, ledger.job(job_id), ledger.given(job_id), ledger.answers_of(job_id))
+    found = explained(job_id, ledger.job(job_id), ledger.answers.given(job_id), ledger.answers.of_job(job_id))
     if found is None:
         _unknown(job_id)
     elif as_json:
@@ -121,7 +121,7 @@ def purge(
         raise ConfigurationError("say which: --all, or one or more of --tenant, --scope, --older-than and --entry")
     ledger = need_ledger()
     wanted = _wanted(ledger, tenant, scope, older_than, ids)
-    if not yes and (count := ledger.count_answers(wanted)):
+    if not yes and (count := ledger.answers.count(wanted)):
         be_sure(
             f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",
             "nothing was purged",
@@ -129,7 +129,7 @@ def purge(
         )
     done, after = 0, 0
     while True:  # a transaction for each part, so that nobody waits long for us
-        killed, following = ledger.purge(wanted, after, "purged by hand")
+        killed, following = ledger.answers.purge(wanted, after, "purged by hand")
         done += killed
         if following is None:
             break
@@ -161,14 +161,14 @@ def wrong(
     from headrace_workers.cli import cache_views as views
 
     ledger = need_ledger()
-    answers = ledger.answers_of(job_id)
+    answers = ledger.answers.of_job(job_id)
     if not answers:
         if ledger.job(job_id) is None:
             _unknown(job_id)
         say(f"{job_id}: its answer was given to nobody else, and is not kept for that; there is nothing to call back")
         raise typer.Exit(1)
     ids = [answer.entry_id for answer in answers]
-    recalled = ledger.recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
+    recalled = ledger.answers.recall(ids, f"wrong: {reason.strip()}" if reason.strip() else "wrong")
     if recalled.withdrawn:
         ring_bridges()  # who waited for it runs by itself now
     _settle(ledger, recalled)
@@ -188,7 +188,7 @@ def wrong(
                 {
                     "killed": recalled.killed,
                     "withdrawn": recalled.withdrawn,
-                    "answers": [views.answer_dict(answer) for answer in ledger.answers_of(job_id)],
+                    "answers": [views.answer_dict(answer) for answer in ledger.answers.of_job(job_id)],
                     "served": [views.served_dict(row) for row in served],
                     "rerun": [again_dict(again) for again in told] if rerun else None,
                 }
@@ -213,11 +213,11 @@ def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told:
     new: list[New] = []
     for start in range(0, len(jobs), _PAGE):
         part = jobs[start : start + _PAGE]
-        known = ledger.to_ask_again(part)
+        known = ledger.answers.to_ask_again(part)
         made = [renewed(job, whose[job], known.get(job)) for job in part]
         told += [each for each in made if isinstance(each, Again)]
         fresh = [each for each in made if isinstance(each, New)]
-        there = ledger.to_ask_again([each.job_id for each in fresh])
+        there = ledger.answers.to_ask_again([each.job_id for each in fresh])
         told += [Again(each.old, each.job_id, "sent before") for each in fresh if each.job_id in there]
         new += [each for each in fresh if each.job_id not in there]
     if new:
@@ -246,7 +246,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
     if not recalled.killed:
         return
     until = time.monotonic() + _WAIT_SECONDS
-    while left := ledger.running(recalled.looking_up):
+    while left := ledger.answers.running(recalled.looking_up):
         if time.monotonic() > until:
             say(f"{len(left)} groups have been looking up since before: call this again to see whether they gave it")
             return
@@ -255,7 +255,7 @@ def _settle(ledger: "Ledger", recalled: "Recalled") -> None:
 
 def _served(ledger: "Ledger", ids: list[int]) -> list[Any]:
     found: list[Any] = []
-    while page := ledger.served(ids, found[-1].id if found else 0, _PAGE):
+    while page := ledger.answers.served(ids, found[-1].id if found else 0, _PAGE):
         found += page
     return found
 

@@ -95,7 +95,7 @@ def list_bases(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    found = need_ledger().knowledge_bases(None if tenant is None else _owner(tenant))
+    found = need_ledger().knowledge.bases(None if tenant is None else _owner(tenant))
     if as_json:
         for base in found:
             put_json(views.base_dict(base))
@@ -130,7 +130,7 @@ def show(
     found = list(islice(documents, limit + 1))
     rows = [views.document_row(document) for document in found[:limit]]
     console(data=True).print(table(None, views.DOCUMENTS, rows, right=views.NUMBERS))
-    for whole in ledger.knowledge_bases(owner):
+    for whole in ledger.knowledge.bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
     if len(found) > limit:
@@ -209,7 +209,7 @@ def remove(
         be_sure(f"Remove {these}?", "nothing was removed")
     ids, removed = sorted(found.values()), 0
     for start in range(0, len(ids), _REMOVED_AT_ONCE):
-        removed += ledger.remove_documents(ids[start : start + _REMOVED_AT_ONCE])
+        removed += ledger.knowledge.remove(ids[start : start + _REMOVED_AT_ONCE])
     if as_json:
         put_json({"removed": removed})
     say(f"{removed:,} removed")
@@ -264,7 +264,7 @@ def _files(paths: Iterable[str]) -> "tuple[list[Found], int]":
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
     """All documents of a base, in order of name; exit code 1 where there is no such base."""
-    first = ledger.documents_of(tenant, base, "", _AT_ONCE)
+    first = ledger.knowledge.documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
         raise typer.Exit(1)
@@ -274,7 +274,7 @@ def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
 def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
     while page:
         yield from page
-        page = ledger.documents_of(tenant, base, page[-1].name, _AT_ONCE)
+        page = ledger.knowledge.documents(tenant, base, page[-1].name, _AT_ONCE)
 
 
 @contextmanager

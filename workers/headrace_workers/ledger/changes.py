@@ -13,7 +13,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
 from headrace_workers.ledger.database import now_ms
-from headrace_workers.ledger.tables import CHANGES, DOCUMENTS, ENTRIES, NEVER
+from headrace_workers.ledger.recall_tables import CHANGES, DOCUMENTS, ENTRIES
+from headrace_workers.ledger.tables import NEVER
 
 
 class this_transaction(FunctionElement[int]):

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
 
 from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
-from headrace_workers.ledger.tables import CHUNKS, DOCUMENTS
+from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +130,9 @@ def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
     """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    embedder, key, section, start, stop, text, vector."""
+    its sha256 and embedder, key, section, start, stop, text, vector."""
     query = (
-        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.embedder)
+        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.sha256, DOCUMENTS.c.embedder)
         .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
         .where(
             DOCUMENTS.c.tenant == tenant,

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Select, bindparam, delete, select, update
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
-from headrace_workers.ledger.tables import ENTRIES, IS_PARKED, IS_PENDING, JOBS, STEPS
+from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING
+from headrace_workers.ledger.tables import IS_PARKED, JOBS, STEPS
 
 _END_JOB = (
     update(JOBS)

@@ -16,7 +16,8 @@ from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import wake
-from headrace_workers.ledger.tables import ENTRIES, IS_LIVE, IS_PENDING, NEVER, SERVES
+from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.ledger.tables import NEVER
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 from headrace_workers.ledger import troubles
 from headrace_workers.ledger.changes import KEPT_MS
 from headrace_workers.ledger.database import among, locks_rows, now_ms
-from headrace_workers.ledger.tables import BUDGETS, CHANGES, DEAD_LETTERS, ENTRIES, JOBS, OUTBOX, SERVES, STEPS, TURNS
+from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES
+from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
 
 _AT_ONCE = 500

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from headrace_workers.ledger import entries
 from headrace_workers.ledger.database import among, locks_rows
-from headrace_workers.ledger.tables import ENTRIES, IS_LIVE
+from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE
 
 AT_ONCE: Final = 500
 EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given

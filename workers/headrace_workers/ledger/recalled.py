@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from headrace_workers.ledger import entries
 from headrace_workers.ledger.database import among, locks_rows
-from headrace_workers.ledger.tables import CLAIMS, ENTRIES, IS_PENDING, JOBS, SERVES
+from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING, SERVES
+from headrace_workers.ledger.tables import CLAIMS, JOBS
 
 GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
 _STAGE = "recall"

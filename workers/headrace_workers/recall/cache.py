@@ -73,11 +73,11 @@ class Cache:
     def look_up(self, asked: Sequence[Asked]) -> list[Found]:
         """What each comes to; who finds nothing is noted as the one who makes it. Unavailable with the ledger."""
         requests = [self._request(each) for each in asked]
-        same = self._ledger.exact({request.key for request in requests})
+        same = self._ledger.answers.exact({request.key for request in requests})
         found: list[Found | None] = [self._same(request, same.get(request.key)) for request in requests]
         missing = [place for place, each in enumerate(found) if each is None]
         near = self._near([requests[place] for place in missing])
-        alive = self._ledger.living({each.entry_id for each in near if each.entry_id is not None})
+        alive = self._ledger.answers.living({each.entry_id for each in near if each.entry_id is not None})
         misses: list[tuple[int, Near]] = []
         for place, each in zip(missing, near, strict=True):
             hit = self._like(requests[place], each, alive)
@@ -122,7 +122,7 @@ class Cache:
 
     def _lead(self, misses: Sequence[tuple[_Request, Near]], passed: Sequence[int]) -> Led:
         """`passed` are the answers to the very same requests that were found, and that some did not want."""
-        return self._ledger.lead(
+        return self._ledger.answers.lead(
             [
                 NewEntry(
                     scope=request.question.scope if request.question else "",

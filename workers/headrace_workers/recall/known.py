@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.index.checked import VectorRefused, checked_vectors
+from headrace_workers.index.checked import VectorRefused, read_vector
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.log import Action, log
 
@@ -93,10 +93,8 @@ class Known:
             del self._scopes[scope]
 
     def _vector(self, entry_id: int, written: bytes) -> NDArray[np.float32] | None:
-        vector = np.frombuffer(written, np.float32) if len(written) % 4 == 0 else np.empty(0, np.float32)
         try:
-            checked_vectors("entry", [entry_id], [vector], self._dimensions)
+            return read_vector("entry", entry_id, written, self._dimensions)
         except VectorRefused as error:
             log("recall", logging.WARNING, Action.ENTRY_LEFT_OUT, f"an answer is not found by likeness: {error}")
             return None
-        return vector
