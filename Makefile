@@ -37,8 +37,10 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
-	@# Most of it waits for processes and services; each of the three has services of its own.
+	@# Most of it waits for processes and services; each of the three has services of its own. Hundreds of processes are
+	@# started, which without bytecode would compile everything anew.
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing

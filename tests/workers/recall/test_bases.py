@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.documents import NewChunk, NewDocument
 from headrace_workers.ledger.recall_tables import CHANGES
 from headrace_workers.progress import Progress
 from headrace_workers.recall import follow
@@ -330,6 +332,24 @@ def test_a_vector_that_can_be_none_of_ours_is_left_out(ledger, bases, follower, 
     assert caplog.text.count("`headrace knowledge remove` it and add it again") == len(spoilt)
 
 
+def test_chunks_of_one_key_are_all_kept(ledger, bases):
+    """In one document, and in two: the ledger's own ids tell them apart."""
+    texts = [MILL, CLOCK]
+    vectors = HashEmbedder().embed(texts)
+    chunks = [
+        NewChunk("same", "", 0, 9, text, vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)
+    ]  # fmt: skip
+    for name in ("a.md", "b.md"):
+        ledger.knowledge.put(
+            NewDocument(
+                tenant="t", knowledge="k", name=name, sha256="1", format="markdown", size=1,
+                embedder=HashEmbedder().id, chunks=chunks if name == "a.md" else chunks[:1],
+            )
+        )  # fmt: skip
+    assert found(bases) == [CLOCK, MILL]  # of those that say the same, one
+    assert len(bases._held["t", "k"].there) == 3
+
+
 def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
     """Passages are found by their words, and the log names the command that makes vectors anew."""
     put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]}, embedder=HashEmbedder("other"))
@@ -346,15 +366,6 @@ def test_another_embedders_vectors_are_told_of_once(ledger, embedder, caplog):
     assert f"not of {embedder.id}; `headrace knowledge add k PATH…`" in told
 
 
-def test_without_an_embedder_words_are_enough(ledger, caplog):
-    """The log names the way to one."""
-    put(ledger, {"mill.md": [MILL], "clock.md": [CLOCK]})
-    with caplog.at_level(logging.WARNING, "headrace"):
-        (hits,) = Bases(ledger, None).search("t", "k", ["a mill"], 9)
-    assert (hits[0].chunk.text, set(hits[0].ranks)) == (MILL, {WORDS})
-    assert "headrace models pull" in caplog.text
-
-
 def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
     """It is answered; how well is another matter."""
     put(ledger, {"mill.md": [MILL]})
@@ -363,15 +374,17 @@ def test_a_query_may_have_no_or_100_000_characters(ledger, bases):
 
 
 def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
-    """A change comes without anybody's doing, and the loop goes on."""
+    """A change comes without anybody's doing, the loop goes on, and the ledger knows how far it is."""
     put(ledger, {"mill.md": [MILL]})
     progress = Progress()
-    follower = Follower(bases, progress.loop("follow documents"))
+    tell = partial(ledger.followed, "w", "document")
+    follower = Follower(bases, progress.loop("follow documents"), tell)
     follower.start()
     try:
         eventually(lambda: found(bases) == [MILL])
         put(ledger, {"mill.md": [CLOCK]}, sha="2")
         eventually(lambda: found(bases) == [CLOCK])
+        eventually(lambda: [each.holder for each in ledger.overview().followers] == ["w"])
     finally:
         follower.stop()
     assert [loop.name for loop in progress.loops] == ["follow documents"]

@@ -87,7 +87,7 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
     monkeypatch.setattr(guards, "GUARDS", (Broken(),))
     _, second = ask(semantic, asks, ASKED, LIKE)
     told = semantic.result(second).answer.recall
-    assert (told.tier, told.refused) == ("none", "a guard failed with RuntimeError")
+    assert (told.tier, told.refused) == ("none", "a guard: failed with RuntimeError")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from headrace_workers.cli.reach import RunningStack, need_ledger, running, serve
 from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
+    follower_rows,
     job_dict,
     overview_dict,
     queue_rows,
@@ -168,7 +169,13 @@ def draw_overview(found: "Overview", stack: RunningStack | None, served: Served,
     )
     lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
     lacking = [Text(printable(line), style="bold") for line in lines]
-    return Group(jobs, *([queues] if found.queues else []), *lacking, rest)
+    memories = table(
+        "memories",
+        ("worker", "follows", "changes behind", "oldest"),
+        follower_rows(found.followers),
+        right=("changes behind", "oldest"),
+    )
+    return Group(jobs, *([queues] if found.queues else []), *lacking, rest, *([memories] if found.followers else []))
 
 
 def _broker(stack: RunningStack | None) -> str:

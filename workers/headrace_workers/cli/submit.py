@@ -38,6 +38,8 @@ def submit(
     max_tokens: asking.MaxTokensOption = None,
     temperature: asking.TemperatureOption = None,
     cache: asking.CacheOption = None,
+    knowledge: asking.KnowledgeOption = None,
+    without_passages: asking.WithoutPassagesOption = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
     key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
@@ -62,8 +64,8 @@ def submit(
     if prompt is None and (stop or seed is not None or key is not None):
         raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
     defaults = asking.defaults_of(
-        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, lane=lane, tenant=tenant,
-        priority=priority, deadline=deadline,
+        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
+        without_passages=without_passages, lane=lane, tenant=tenant, priority=priority, deadline=deadline,
     )  # fmt: skip
     with ExitStack() as stack:
         if prompt is not None:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.ledger.changes import DocumentChange, Position
+from headrace_workers.ledger.changes import DocumentChange, Mark, Position
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
@@ -52,13 +52,13 @@ class _Held:
 class Bases:
     """Knowledge bases by tenant and name. Thread-safe. A `Follower` keeps those up that are in memory.
 
-    Without an embedder, and where another one made the vectors, passages are found by their words only.
+    Where another embedder made the vectors, passages are found by their words only.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        embedder: Embedder | None,
+        embedder: Embedder,
         *,
         unused: float = UNUSED,
         most: int = MOST,
@@ -71,6 +71,7 @@ class Bases:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._held: dict[_Name, _Held] = {}
+        self._mark: Mark | None = None  # the last change that was taken in
 
     def exists(self, tenant: str, knowledge: str) -> bool:
         """Whether the tenant has a base of this name: one with a document. Unavailable with the ledger."""
@@ -96,14 +97,14 @@ class Bases:
         passages = self._passages(_Name(tenant, knowledge))
         if not passages:
             return [[] for _ in queries]
-        if vectors is None and self._embedder is not None:
+        if vectors is None:
             vectors = self._embedder.embed(queries)
-        each = [None] * len(queries) if vectors is None else vectors
-        return [passages.search(query, k, vector) for query, vector in zip(queries, each, strict=True)]
+        return [passages.search(query, k, vector) for query, vector in zip(queries, vectors, strict=True)]
 
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""
         position = self._ledger.horizon()
+        self._mark = self._ledger.knowledge.mark(position)
         with self._lock:
             self._held.clear()
         return position
@@ -118,6 +119,11 @@ class Bases:
             for start in range(0, len(document_ids), _AT_ONCE):
                 self._renew(name, document_ids[start : start + _AT_ONCE])
                 loop.beat()
+        self._mark = changes[-1].mark
+
+    def holds(self) -> bool:
+        """Whether the ledger still has the change that was taken in last."""
+        return self._mark is not None and self._ledger.knowledge.stands(self._mark)
 
     def tidy(self) -> None:
         """Rebuild what is due, and let bases go that nobody asks for."""
@@ -223,11 +229,12 @@ class Bases:
         if held.told or not passages.without_vectors:
             return
         held.told = True
-        if self._embedder is None:
-            why, what = "no embedder is loaded here", "`headrace models pull all-minilm-l6-v2` gets one"
-        else:
-            why = f"their vectors are not of {self._embedder.id}"
-            what = f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew"
-        log("recall", logging.WARNING, Action.WORDS_ONLY,
+        log(
+            "recall",
+            logging.WARNING,
+            Action.WORDS_ONLY,
             f"{passages.without_vectors:,} of {len(passages):,} passages of knowledge base {name.knowledge} are found "
-            f"by words only: {why}; {what}", tenant=name.tenant)  # fmt: skip
+            f"by words only: their vectors are not of {self._embedder.id}; "
+            f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew",
+            tenant=name.tenant,
+        )

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headrace_schemas.errors import Unavailable
@@ -11,6 +11,7 @@ from headrace_workers.ledger.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
 
 _PAUSE, _LONG_PAUSE = 0.5, 2.0  # s between two looks; while the ledger is away
+_TELL_EVERY = 5.0  # s
 _AT_ONCE = 1_000
 _TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
 
@@ -39,15 +40,22 @@ class Memory(Protocol[Change]):
     def tidy(self) -> None:
         """Do what can wait; it may take seconds."""
 
+    def holds(self) -> bool:
+        """The ledger was away: whether it is still what this was read from, and not one that was restored."""
+
 
 class Follower(Generic[Change]):
     """Keeps a memory like the ledger, from a thread of its own."""
 
-    def __init__(self, memory: Memory[Change], loop: Loop) -> None:
+    def __init__(self, memory: Memory[Change], loop: Loop, tell: Callable[[Position], None] | None = None) -> None:
+        """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger."""
         self._memory = memory
         self._progress = loop
         self._position: Position | None = None
         self._looked = 0.0
+        self._was_away = False
+        self._tell = tell
+        self._told = -_TELL_EVERY
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
 
@@ -62,9 +70,17 @@ class Follower(Generic[Change]):
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""
-        if self._position is None or time.monotonic() - self._looked > _TOO_LONG:
+        try:
+            return self._once()
+        except Unavailable:
+            self._was_away = True
+            raise
+
+    def _once(self) -> int:
+        if self._position is None or self._is_to_begin():
             self._position = None
             self._position = self._memory.begin(self._progress)
+        self._was_away = False
         taken = 0
         while changes := self._memory.changed(self._position, _AT_ONCE):
             self._memory.take_in(changes, self._progress)
@@ -76,11 +92,23 @@ class Follower(Generic[Change]):
         self._looked = time.monotonic()
         return taken
 
+    def _say_how_far(self) -> None:
+        now = time.monotonic()
+        if self._tell is not None and self._position is not None and now - self._told >= _TELL_EVERY:
+            self._told = now
+            self._tell(self._position)
+
+    def _is_to_begin(self) -> bool:
+        if time.monotonic() - self._looked > _TOO_LONG:
+            return True
+        return self._was_away and not self._memory.holds()
+
     def _run(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
             try:
                 self.once()
+                self._say_how_far()
             except Unavailable as error:
                 self._progress.beat(awaited(error))
                 pause = _LONG_PAUSE

@@ -12,8 +12,8 @@ from headrace_workers.index.checked import VectorRefused, read_vector
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.knowledge.fusion import fuse
-from headrace_workers.knowledge.lexical import LexicalIndex
+from headrace_workers.knowledge.fusion import Leg, fuse
+from headrace_workers.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.ledger.documents import FIRST, ChunkAt
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
@@ -30,6 +30,7 @@ _LOOKS: Final = 3  # at a base that changes while it is searched
 class Hit:
     """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
 
+    `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
     `document_id` and `sha256` say of which version of a document it is.
     """
 
@@ -51,14 +52,13 @@ class _Passage(NamedTuple):
 class Passages:
     """The passages of one base. One thread at a time changes them; any number search meanwhile."""
 
-    def __init__(self, rows: Iterable[Any], embedder: Embedder | None) -> None:
-        """Index chunks as the ledger gives them. Those that another embedder made vectors of are found by words only,
-        and without an embedder all are."""
+    def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
+        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
         self._embedder = embedder
         self._passages: dict[int, _Passage] = {}
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
         self._lexical = LexicalIndex()
-        self._vectors = VectorIndex(embedder.dimensions if embedder else 1)
+        self._vectors = VectorIndex(embedder.dimensions)
         self.without_vectors = 0
         documents: dict[int, list[Any]] = {}
         for row in rows:
@@ -66,7 +66,7 @@ class Passages:
         self.update(documents)
 
     @classmethod
-    def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder | None) -> Self:
+    def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder) -> Self:
         """Read a base from the ledger; one that is not there has no passages. Unavailable with the ledger."""
         return cls(chunks_of(ledger, tenant, knowledge), embedder)
 
@@ -116,7 +116,7 @@ class Passages:
         Exact up to 10,000 passages: the query is compared with every one. `vector` is the query's, (dimensions,), where
         the embedder has made it already.
         """
-        if vector is None and self._embedder is not None:
+        if vector is None:
             (vector,) = self._embedder.embed([query])
         depth = max(DEPTH, 2 * k)
         hits: list[Hit] = []
@@ -124,22 +124,32 @@ class Passages:
             hits, whole = self._look(query, vector, depth)
             if whole:
                 break
-        return [hits[place] for place in distinct([hit.chunk.text for hit in hits])[:k]]
+        return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All passages."""
+        return [passage.chunk for passage in self._passages.values()]
+
+    def legs(self, query: str, depth: int) -> dict[str, Leg]:
+        """What each leg finds by itself, on the scale on which they are fused; `chunk` says what an id stands for."""
+        (vector,) = self._embedder.embed([query])
+        return self._legs(query, vector, depth)[1]
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
+        return self._passages[int(id_)].chunk
 
     def compact(self) -> None:
         """Rebuild what is due; it may take seconds, and searches go on."""
         if self._vectors.due:
             self._vectors.compact()
 
-    def _look(self, query: str, vector: NDArray[np.float32] | None, depth: int) -> tuple[list[Hit], bool]:
+    def _look(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[list[Hit], bool]:
         """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
-        by_words = self._lexical.search(query, depth)
-        by_meaning: list[tuple[str, float]] = []
-        if vector is not None and self._embedder is not None:
-            (similarities,), (ids,) = self._vectors.search(vector[None], depth)
-            by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
-        scores = {WORDS: dict(by_words), VECTORS: dict(by_meaning)}
-        fused = fuse({leg: list(found) for leg, found in scores.items()})
+        words, legs = self._legs(query, vector, depth)
+        scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
+        fused = fuse(legs)
         hits = []
         for item in fused:
             passage = self._passages.get(int(item.id))
@@ -150,10 +160,16 @@ class Passages:
                 )  # fmt: skip
         return hits, len(hits) == len(fused)
 
+    def _legs(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[Matches, dict[str, Leg]]:
+        """What each leg finds; and of words the scores as BM25 has them."""
+        words = self._lexical.look_up(query, depth)
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
+        by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
+        found = {WORDS: words.shares, VECTORS: by_meaning}
+        return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
+
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """The vectors of a document's chunks that can be compared with ours."""
-        if self._embedder is None:
-            return {}
         found: dict[int, NDArray[np.float32]] = {}
         refused: list[VectorRefused] = []
         for row in rows:
@@ -173,6 +189,11 @@ class Passages:
                 document_id=rows[0].document_id,
             )
         return found
+
+
+def _rest(found: Sequence[tuple[str, float]], depth: int) -> float:
+    """The score of what a leg does not name: at most its lowest, where it was cut off."""
+    return found[-1][1] if len(found) == depth else 0.0
 
 
 def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | None = None) -> Iterator[Any]:
