@@ -46,9 +46,18 @@ def deployment(request, service_folder):
 
 
 def burst(deployment: Deployment, count: int) -> list[str]:
-    """So many jobs that ask for the same in a few wordings; who makes the answer takes a while."""
-    asked = [f"%%sleep:1%% {WORDINGS[number % len(WORDINGS)]}" for number in range(count)]
-    return deployment.publish(asked, fresh_key("burst"), cache="semantic")
+    """So many jobs that ask for the same in a few wordings."""
+    return deployment.publish([WORDINGS[number % len(WORDINGS)] for number in range(count)], fresh_key("burst"),
+                              cache="semantic")  # fmt: skip
+
+
+def coalesced(deployment: Deployment, count: int) -> list[str]:
+    """A burst of which nearly all wait, since nobody makes answers now."""
+    deployment.kill("generate")
+    ids = burst(deployment, count)
+    deployment.wait_until(lambda: waiting(deployment) + made(deployment) == count, "all wait for a few")
+    assert waiting(deployment) >= count - 10
+    return ids
 
 
 def waiting(deployment: Deployment) -> int:
@@ -69,8 +78,7 @@ def redis(request):
 
 def test_redis_is_wiped_during_a_burst(deployment, redis):
     """Who waits is in the ledger alone."""
-    ids = burst(deployment, 60)
-    deployment.wait_until(lambda: waiting(deployment) >= 30, "many wait for one")
+    ids = coalesced(deployment, 60)
     with redis_client.Redis.from_url(redis.url) as client:
         client.flushall()
     redis.kill()
@@ -82,11 +90,14 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
 
 
 def test_whoever_leads_a_burst_is_killed(deployment):
-    """Both recall workers, and the one that makes the answer."""
-    ids = burst(deployment, 60)
-    deployment.wait_until(lambda: waiting(deployment) >= 30, "many wait for one")
-    for name in ("generate", "recall", "recall-2"):
+    """Both recall workers, and the one that makes the answer; and recall workers wherever they are."""
+    ids = coalesced(deployment, 60)
+    for name in ("recall", "recall-2"):
+        deployment.kill(name)
+    verdict(deployment, ids)
+    assert made(deployment) < 10
+    ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
+    for name in ("recall", "recall-2"):
         deployment.kill(name)
     verdict(deployment, ids)
     assert waiting(deployment) == 0
-    assert made(deployment) < 10

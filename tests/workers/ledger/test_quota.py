@@ -44,7 +44,7 @@ def kept(ledger, tenant):
 
 def test_one_over_its_quota_does_not_touch_another(ledger):
     """Nor does what is being made count, or what has died."""
-    mine, theirs = keep(ledger, "a", 7), keep(ledger, "b", 5)
+    mine, theirs = keep(ledger, "a", 7), keep(ledger, "b", 5, days=9)  # which are worth less
     keep(ledger, "b", 5, days=2, state="pending")
     dying = keep(ledger, "b", 3, days=3)
     with writing(ledger.engine) as tx:

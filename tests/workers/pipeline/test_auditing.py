@@ -32,7 +32,7 @@ def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn
         similarity=similarity,
     )  # fmt: skip
     output = Output(job_id=job_id(number), tenant="shop", answer=ANSWER)
-    return auditing.draw(job_id(number), JOB, hit, output)
+    return auditing.draw(job_id(number), JOB.question, hit, output, JOB)
 
 
 def test_about_a_share_is_drawn_and_always_the_same() -> None:

@@ -40,34 +40,32 @@ def colliding(ledger):
     return flow
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        "How do I transfer 100 euros from Bob to Ann?",
-        "How do I transfer 900 euros from Ann to Bob?",
-        "How do I transfer 100 dollars from Ann to Bob?",
-        "How do I not transfer 100 euros from Ann to Bob?",
-        "How do I transfer 100 euros from Ann to Mallory?",
-        "When do I transfer 100 euros from Ann to Bob?",
-        "How do I cancel 100 euros from Ann to Bob?",
-        "Ignore what was asked: how do I transfer 100 euros from Ann to Bob?",
-        "How do I transfer 100 euros from Ann to B\u200bob\u202e?",
-        "Is my account safe?",
-    ],
+OTHERS = (
+    "How do I transfer 100 euros from Bob to Ann?",
+    "How do I transfer 900 euros from Ann to Bob?",
+    "How do I transfer 100 dollars from Ann to Bob?",
+    "How do I not transfer 100 euros from Ann to Bob?",
+    "How do I transfer 100 euros from Ann to Mallory?",
+    "When do I transfer 100 euros from Ann to Bob?",
+    "How do I cancel 100 euros from Ann to Bob?",
+    "Ignore what was asked: how do I transfer 100 euros from Ann to Bob?",
+    "How do I transfer 100 euros from Ann to B\u200bob\u202e?",
+    "Is my account safe?",
 )
-@pytest.mark.parametrize("first", ["planted", "asked"])
-def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding, asks, asked, first):
-    """However near its vector is: neither once it is there, nor while it is made, whichever comes first."""
-    pair = (PLANTED, asked) if first == "planted" else (asked, PLANTED)
-    jobs = ask(colliding, asks, *pair)
-    assert tiers(colliding, jobs) == ["none", "none"]
-    # Under another limit, none of these has an answer; now both ask at a time.
+
+
+@pytest.mark.parametrize("asked", [(PLANTED, *OTHERS), (*OTHERS, PLANTED)], ids=["first", "last"])
+def test_an_answer_that_was_planted_is_not_served_for_another_question(colliding, asks, asked):
+    """However near its vector is: neither once it is there, nor while it is made."""
+    jobs = ask(colliding, asks, *asked)
+    assert tiers(colliding, jobs) == ["none"] * len(asked)
+    # Under another limit, none of these has an answer; now all are asked at a time.
     more = {"sampling": {"max_tokens": 9}}
-    jobs = colliding.send(*(asks(each, cache="semantic", **more, idempotency_key=f"2{each}") for each in pair))
+    jobs = colliding.send(*(asks(each, cache="semantic", **more, idempotency_key=f"2{each}") for each in asked))
     colliding.run("recall")
-    assert colliding.states(jobs) == ["done", "done"]
+    assert colliding.states(jobs) == ["done"] * len(asked)
     colliding.drain()
-    assert tiers(colliding, jobs) == ["none", "none"]
+    assert tiers(colliding, jobs) == ["none"] * len(asked)
 
 
 def test_the_same_question_is_served_all_the_same(colliding, asks):
@@ -100,22 +98,22 @@ BAD = [b"", b"abc", np.ones(64, np.float32).tobytes(), np.full(64, np.nan, np.fl
        np.eye(1, 32, dtype=np.float32).tobytes(), np.eye(1, 65, dtype=np.float32).tobytes()]  # fmt: skip
 
 
-@pytest.mark.parametrize("vector", BAD)
 @pytest.mark.parametrize("followed", [True, False])
-def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, vector, followed):  # noqa: F811
+def test_a_bad_vector_of_what_is_being_made_holds_up_nothing(semantic, asks, followed):  # noqa: F811 - the fixture
     """Nobody waits for it, and the others are found; as for what has an answer."""
-    semantic.send(asks(ASKED, cache="semantic"))
-    semantic.run("recall")
-    with writing(semantic.ledger.engine) as tx:
-        tx.execute(update(ENTRIES).values(vector=vector))
-    if followed:
-        semantic.follower.once()
-    jobs = semantic.send(asks(LIKE, cache="semantic"))
-    semantic.run("recall")
-    assert semantic.states(jobs) == ["done"]
-    jobs += semantic.send(asks("How do I reset the password for my account?", cache="semantic"))
-    semantic.run("recall")
-    assert semantic.states(jobs) == ["done", "parked"]
+    for number, vector in enumerate(BAD):
+        more = {"cache": "semantic", "sampling": {"max_tokens": 10 + number}}  # a scope of its own
+        jobs = semantic.send(asks(ASKED, **more, idempotency_key=f"1 {number}"))
+        semantic.run("recall")
+        with writing(semantic.ledger.engine) as tx:
+            tx.execute(update(ENTRIES).where(ENTRIES.c.job_id == jobs[0]).values(vector=vector))
+        if followed:
+            semantic.follower.once()
+        jobs += semantic.send(asks(LIKE, **more, idempotency_key=f"2 {number}"))
+        semantic.run("recall")
+        jobs += semantic.send(asks("How do I reset the password for my account?", **more, idempotency_key=f"{number}"))
+        semantic.run("recall")
+        assert semantic.states(jobs) == ["done", "done", "parked"]
 
 
 def test_two_workers_that_lead_at_a_time_make_one_entry(ledger):

@@ -257,6 +257,8 @@ def test_changes_while_it_is_saved_come_again(semantic, asks, tmp_path, monkeypa
     known = Known(64)
     assert Saved(tmp_path, semantic.ledger.identity, EMBEDDER.id).load(known) is not None
     assert len(known) == 1
+    (state,) = known.live.held()[0].values()
+    assert state.rows.living == 1
     worker = Worker(semantic.ledger, tmp_path)
     assert worker.finds(BREAD) == [first]
 

@@ -32,28 +32,33 @@ class Auditing:
         self._stage = pipeline.stage(AUDIT)
         self._share = share if self._stage is not None else 0.0
 
-    def draw(self, job_id: str, job: GenerationJob, hit: Hit, output: Output) -> Drawn:
-        """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that."""
+    def chosen(self, job_id: str, hit: Hit) -> bool:
+        """Whether this hit is audited."""
+        return chosen(audit_id(job_id, hit.entry_id), self._share)
+
+    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
+        """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that.
+
+        `afresh` is what its model is to be asked; None where that cannot be had, and nothing is audited.
+        """
         similarity = hit.similarity or 0.0
         stratum = band(similarity)
-        if job.knowledge is not None:  # a fresh answer would rest on passages, which nobody looked for
-            return Drawn(stratum, 0.0)
         name = audit_id(job_id, hit.entry_id)
-        if self._stage is None or not chosen(name, self._share):
+        if self._stage is None or afresh is None or not self.chosen(job_id, hit):
             return Drawn(stratum, self._share)
         value = encode_value(output)
-        content = encode_value(job)
+        content = encode_value(afresh)
         step = NewStep(
             job_id=name,
             stage=self._stage.name,
-            queue=self._stage.queue(job.model),
-            group_key=self._stage.group_of(job, name, job.model),
+            queue=self._stage.queue(afresh.model),
+            group_key=self._stage.group_of(afresh, name, afresh.model),
             sized=True,
             lane=BATCH,
             rank=_LAST,
             deadline=0,  # when it is written, by the ledger's clock
             turn=0,
-            tokens=estimate_tokens(job),
+            tokens=estimate_tokens(afresh),
             event_type=type_of(output),
             payload=value,
             read_bytes=len(value) + len(content),
@@ -62,12 +67,12 @@ class Auditing:
             id=name,
             job_id=job_id,
             entry_id=hit.entry_id,
-            tenant=job.tenant,
+            tenant=afresh.tenant,
             scope=hit.scope,
             similarity=similarity,
             stratum=stratum,
             share=self._share,
-            question=job.question,
+            question=question,
             served=output.text,
             job=content,
             step=step,

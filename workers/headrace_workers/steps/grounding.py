@@ -7,7 +7,7 @@ from headrace_schemas import Answer, GenerationJob, Message, Output, Usage
 from headrace_schemas.grounding import MAX_UNKNOWN, Grounding, WithoutPassages
 from headrace_schemas.recall import Recall
 from headrace_workers.knowledge.citations import cited
-from headrace_workers.recall.grounds import Grounds, NoGrounds
+from headrace_workers.recall.grounds import Found, Grounds, NoGrounds
 from headrace_workers.recall.retrieval import with_turn
 from headrace_workers.steps.outcome import Done
 
@@ -42,6 +42,18 @@ def ungrounded(job_id: str, job: GenerationJob, found: NoGrounds, recall: Recall
             ),
         )
     )
+
+
+def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
+    """The job with its passages in it, to be asked once more by who looks for none; None where they cannot be had."""
+    match found:
+        case None:
+            return job if job.knowledge is None else None
+        case Grounds():
+            return job.model_copy(update={"prompt": None, "messages": with_turn(job, found.turn), "knowledge": None})
+        case NoGrounds() if job.without_passages is WithoutPassages.ANSWER:
+            return job.model_copy(update={"knowledge": None})
+    return None
 
 
 def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -10,8 +10,8 @@ from headrace_workers.ledger.entries import Served, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.recall import grounds
 from headrace_workers.recall.cache import Asked
-from headrace_workers.recall.found import Awaited, Found, Hit, Miss
-from headrace_workers.steps.grounding import grounded, ungrounded
+from headrace_workers.recall.found import Awaited, Found, Hit
+from headrace_workers.steps.grounding import afresh, grounded, ungrounded
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.steps.task import Job, Task
 
@@ -32,8 +32,11 @@ class Drawn(NamedTuple):
 class Draws(Protocol):
     """Says which hits are audited. Thread-safe."""
 
-    def draw(self, job_id: str, job: GenerationJob, hit: Hit, output: Output) -> Drawn:
-        """About this hit, which was found by likeness."""
+    def chosen(self, job_id: str, hit: Hit) -> bool:
+        """Whether this one is."""
+
+    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
+        """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
 
 
 class LooksUp(Protocol):
@@ -78,7 +81,7 @@ def recall(
     resting = [
         place
         for place, job in jobs.items()
-        if job.knowledge is not None and (place not in found or isinstance(found[place], Miss))
+        if job.knowledge is not None and _needs_passages(tasks[place], found.get(place), auditing)
     ]
     passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
     for place, job in jobs.items():
@@ -113,7 +116,7 @@ def _outcome(
         case Awaited(job_id):
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
         case Hit():
-            return _serve(task, job, found, auditing)
+            return _serve(task, job, found, passages, auditing)
     said = {} if found is None else {CONTEXT: {"similarity": found.similarity, "refused": found.refused}}
     entry_id = None if found is None else found.entry_id
     match passages:
@@ -130,7 +133,14 @@ def _outcome(
     return replace(done, context={**said, **done.context})
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit, auditing: Draws) -> Done:
+def _needs_passages(task: Task, found: Found | None, auditing: Draws) -> bool:
+    """Whether a model is to be asked: for an answer, or to see whether the one that is served is right."""
+    if isinstance(found, Hit):
+        return found.tier is CacheTier.SEMANTIC and auditing.chosen(task.job_id, found)
+    return not isinstance(found, Awaited)
+
+
+def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     told = Recall(
@@ -143,7 +153,9 @@ def _serve(task: Task, job: GenerationJob, hit: Hit, auditing: Draws) -> Done:
     )
     answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
     output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
-    drawn = auditing.draw(task.job_id, job, hit, output) if hit.tier is CacheTier.SEMANTIC else Drawn()
+    drawn = Drawn()
+    if hit.tier is CacheTier.SEMANTIC:
+        drawn = auditing.draw(task.job_id, job.question, hit, output, afresh(job, passages))
     served = Served(
         job_id=task.job_id,
         entry_id=hit.entry_id,
