@@ -28,8 +28,11 @@ $(VENV)/made-bench: $(VENV)/made-dev
 	$(BIN)/python -m pip install --quiet --progress-bar on --group bench
 	@touch $@
 
-demo: $(VENV)/made ## real requests through the whole pipeline, on this machine
+demo: $(VENV)/made ## real requests through the whole pipeline, and questions over documents, on this machine
+	$(BIN)/headrace models pull all-minilm-l6-v2
 	$(BIN)/headrace run examples/jobs.jsonl -o receipts.jsonl --table
+	$(BIN)/headrace knowledge add museum examples/knowledge
+	$(BIN)/headrace run examples/questions.jsonl -o answers.jsonl --table
 
 lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -58,4 +61,4 @@ chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs r
 	$(BIN)/python -m tests.chaos --jobs $(N)
 
 clean: ## remove what make made
-	rm -rf $(VENV) .headrace dist receipts.jsonl
+	rm -rf $(VENV) .headrace dist receipts.jsonl answers.jsonl

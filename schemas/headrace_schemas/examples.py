@@ -40,7 +40,7 @@ _ANSWER: Final = Answer(
     grounding=Grounding(
         knowledge="mill",
         relevance=0.71,
-        floor=0.3,
+        floor=0.35,
         citations=(
             Citation(
                 number=1,

@@ -50,7 +50,7 @@ class Settings:
     audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
     # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
-    relevance: float = 0.3
+    relevance: float = 0.35
     passage_tokens: int = 1_000  # of a prompt at most, for passages
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.

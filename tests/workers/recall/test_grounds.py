@@ -285,3 +285,17 @@ def test_what_rests_on_nothing_is_given_to_nobody_else(flow, asks, choice):
     (after,) = flow.send(asks("Which colour has a zebra?", cache="exact", without_passages=choice, idempotency_key="3"))
     flow.drain()
     assert [each.document for each in flow.result(after).answer.grounding.citations] == ["zebra.md"]
+
+
+def test_a_document_that_was_changed_takes_its_answers_with_it(flow, asks):
+    """Who asks again has the passage as it is now."""
+    flow.retrieval = replace(flow.retrieval, bases=lambda: Bases(flow.ledger, EMBEDDER))  # as a worker that starts
+    flow.__post_init__()
+    (first,) = flow.send(asks(cache="exact"))
+    flow.drain()
+    put(flow.ledger, {"mill.md": f"{MILL} And the year was dry."}, sha256="2")
+    (second,) = flow.send(asks(cache="exact", idempotency_key="2"))
+    flow.drain()
+    assert tiers(flow, [second]) == ["none"]
+    stops = [flow.result(job).answer.grounding.citations[0].stop for job in (first, second)]
+    assert stops[1] == stops[0] + len(" And the year was dry.")

@@ -209,9 +209,9 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
-        from headrace_workers.cli.tables import COLUMNS, row
+        from headrace_workers.cli.tables import row, table_of
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
-        parts.append(table("receipt", COLUMNS[1:], [row(receipt, 100).cells[1:]]))
+        parts.append(table("receipt", *table_of([row(receipt, 100)], skip=1)))
         parts.append(Text("all of it: add --json", style="dim"))
     return Group(*parts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import asking
@@ -192,7 +193,7 @@ def _wait(
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
     """A receipt as JSON, as one line, or (`text`) as the bare answer with the rest said aside."""
     from headrace_workers.cli.output import printable
-    from headrace_workers.cli.tables import one_line, row
+    from headrace_workers.cli.tables import one_line, passages, row
 
     if as_json:
         put_bytes(receipt.to_json())
@@ -205,6 +206,9 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
     put(printable(answer) if sys.stdout.isatty() else answer)
     judged = f", judge {shown.judge}" if shown.judge else ""
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
+    if isinstance(receipt.event, Result) and receipt.event.answer:
+        for line in passages(receipt.event.answer):
+            say(printable(line))
 
 
 @contextmanager
