@@ -2,20 +2,34 @@
 
 from typing import Final
 
+from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.profile import Profile, said, says_what
-from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS
+from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
 
-# Of each group, one may stand for another or be left out: `weather in Paris`, `weather for Paris`, `Paris weather`.
-_LOOSE: Final = (
-    frozenset({"", "of", "in", "on", "at", "for", "within", "across"}),
-    frozenset({"", "of", "for", "about", "regard", "concern"}),
-    frozenset({"", "to"}),
-    frozenset({"", "with"}),
-    frozenset({"", "by"}),
-    frozenset({"", "and", "or"}),
-    frozenset({"and", "with"}),
-    frozenset({"and", "between"}),
+# Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
+# else may stand for each other: `a stain on`, `from`, `out of` the carpet.
+_WAYS_APART: Final = tuple(
+    (frozenset(one.split()), frozenset(other.split()))
+    for one, other in (
+        ("from off out", "to into onto toward towards"),
+        ("before", "after during since until till within"),
+        ("after since", "during until till within"),
+        ("above over on upon onto", "below under underneath beneath"),
+        ("in inside into within", "outside"),
+        ("in inside within on", "under below behind beside near around opposite above across"),
+        ("behind", "beside opposite above below near"),
+        ("beside near", "opposite above below"),
+        ("with", "without against"),
+        ("for", "against without"),
+        ("by", "about for against to from without regard concern"),
+        ("about regard concern", "to from with without for"),
+        ("up", "down"),
+        ("unlike", "like as"),
+        ("except despite without against", "in on at with for by of about"),
+        ("and", "or"),
+    )
 )
+_LONE_APART: Final = words_of("from before after above below under without against except until since behind")
 _WAYS: Final = PREPOSITIONS | {"and", "or", "regard", "concern"}
 
 
@@ -36,8 +50,12 @@ class Directions:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two prepositions may say the same before one word; an empty one stands for none."""
-    return any(one in group and other in group for group in _LOOSE)
+    """Whether two prepositions may say the same before one word."""
+    if not one or not other:
+        return (one or other) not in _LONE_APART
+    return not any(
+        (one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART
+    )
 
 
 def _reached(read: Profile) -> dict[str, str]:
@@ -52,6 +70,6 @@ def _reached(read: Profile) -> dict[str, str]:
         elif says_what(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
-        elif token.key not in DETERMINERS:
+        elif token.key not in DETERMINERS | PRONOUNS and token.key != "be":  # `before you cook it`, `before it is cooked`
             way = ""
     return found

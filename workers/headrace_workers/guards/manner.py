@@ -20,9 +20,16 @@ _DUTIES: Final = {
     "could": "can",
     "should": "should",
     "ought": "should",
-    "must": "must",
+    "must": "should",
     "may": "can",
     "might": "can",
+    "allow": "can",
+    "permit": "can",
+    "need": "should",
+    "require": "should",
+    "necessary": "should",
+    "mandatory": "should",
+    "obligatory": "should",
 }
 _PERSONS: Final = {
     "i": "I",
@@ -41,9 +48,6 @@ _PERSONS: Final = {
     "she": "she",
     "her": "she",
     "hers": "she",
-    "they": "they",
-    "them": "they",
-    "their": "they",
 }
 
 
@@ -64,7 +68,13 @@ class Manner:
 
 
 def _named(read: Profile, classes: dict[str, str]) -> set[str]:
-    return {classes[word] for token in read.tokens if token.kind == "word" and (word := token.text.lower()) in classes}
+    found = set()
+    for token in read.tokens:
+        if token.kind == "word":
+            said = classes.get(token.text.lower()) or classes.get(token.key)
+            if said:
+                found.add(said)
+    return found
 
 
 def _passive(read: Profile) -> bool:
