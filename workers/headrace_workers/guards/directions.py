@@ -27,6 +27,7 @@ _WAYS_APART: Final = tuple(
         ("unlike", "like as"),
         ("except despite without against", "in on at with for by of about"),
         ("and", "or"),
+        ("as", "with without by from to"),
     )
 )
 _LONE_APART: Final = words_of("from before after above below under without against except until since behind")

@@ -28,7 +28,7 @@ PRONOUNS: Final = words_of(
 EMPTY: Final = words_of(
     """please kindly thanks hello hi hey dear ok okay well just actually really simply basically exact exactly
     properly correctly so then also too very quite much such own let currently current now today nowadays
-    presently if while because although though get got gets getting etc ever precisely specifically
+    presently if while because although though etc ever precisely specifically
     generally typically usually normally easily quickly successfully tell"""
 )
 EMPTY_OR_SMALL: Final = (
