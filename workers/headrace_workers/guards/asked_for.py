@@ -34,7 +34,7 @@ _NOUNS: Final = {
         "how often": "frequency",
         "how big": "size",
         "how large": "size",
-        "how hot": "temperature",
+        "how hot": "temperature cold warm",
     }.items()
 }
 _OPEN: Final = frozenset({"what", "who", "how much"})
@@ -61,6 +61,8 @@ def _said(kinds: set[str]) -> str:
 
 
 def _agree(ours: set[str], theirs: set[str], asked: Profile, cached: Profile) -> bool:
+    if (ours or theirs) == {"how"} and not (ours and theirs):
+        return True  # `sort a list`, `how do I sort a list`
     ours, theirs = ours or {"what"}, theirs or {"what"}
     if ours == theirs:
         return True

@@ -5,6 +5,7 @@ from typing import Final
 from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.profile import Profile, said, says_what
 from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
+from headrace_workers.guards.symmetric import symmetric
 
 # Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
 # else may stand for each other: `a stain on`, `from`, `out of` the carpet.
@@ -31,6 +32,7 @@ _WAYS_APART: Final = tuple(
     )
 )
 _LONE_APART: Final = words_of("from before after above below under without against except until since behind")
+_LINKS: Final = frozenset({"and", "or", "between"})
 _WAYS: Final = PREPOSITIONS | {"and", "or", "regard", "concern"}
 
 
@@ -41,13 +43,28 @@ class Directions:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where each word is reached in the same direction."""
+        if symmetric(asked, cached):
+            return None
         ours, theirs = _reached(asked), _reached(cached)
+        if exchanged := _exchanged(asked, ours, theirs):
+            return f"{said(exchanged, asked)} stand in other places in the answer"
         for word, way in ours.items():
             other = theirs.get(word)
             if other is not None and way != other and not _same(way, other):
                 name = said([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
+
+
+def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Names that are all reached in another way: `a German licence in Japan`, `a Japanese licence in Germany`."""
+    named = {token.key for token in asked.tokens if token.name and not token.starts}
+    moved = [
+        word
+        for word, way in ours.items()
+        if word in named and theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
+    ]
+    return moved if len(moved) > 1 else []
 
 
 def _same(one: str, other: str) -> bool:

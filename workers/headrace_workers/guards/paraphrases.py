@@ -1,5 +1,6 @@
 """Words that ask for the same in most questions: a general list. A pair that is not in it is taken for a swap."""
 
+from os.path import commonprefix
 from typing import Final
 
 from headrace_workers.guards.lists import lines_of, words_of
@@ -11,7 +12,13 @@ for _number, _group in enumerate(lines_of("paraphrases")):
         _OF[stem(_one)] = _OF.get(stem(_one), frozenset()) | {_number}
 
 _NONE: Final[frozenset[int]] = frozenset()
-_SUFFIXES: Final = words_of("""e y s es ies ing ed ion ation ition at ment ance ence ly ity ness""")
+_SUFFIXES: Final = words_of("""e y s es ies ing ed ion ation ition at ment ance ence ly ity ness ful al ally""")
+# Endings of a verb, a noun and an adjective of one root: decide and decision, frequent and frequency, toxic and toxicity.
+_ENDINGS: Final = tuple(
+    frozenset(pair.split())
+    for pair in ("t cy", "t ce", "te cy", "d sion", "de sion", "t sion", "t ssion", "able ability", "abl ability",
+                 "ible ibility", "ibl ibility", "fy fication", "e al", "ous ity", "ic icity", "y ies")
+)  # fmt: skip
 
 
 def alike(one: str, other: str) -> bool:
@@ -22,4 +29,7 @@ def alike(one: str, other: str) -> bool:
 def _near(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
     root = shorter[:-1] if shorter[-1] in "ey" else shorter
-    return len(root) >= 5 and longer.startswith(root) and longer[len(root) :] in _SUFFIXES
+    if longer.startswith(root) and longer[len(root) :] in _SUFFIXES:
+        return len(root) >= (4 if longer[len(root) :] in {"ful", "ly", "ness", "ment"} else 5)
+    shared = len(commonprefix((one, other)))
+    return shared >= 4 and frozenset((one[shared:], other[shared:])) in _ENDINGS

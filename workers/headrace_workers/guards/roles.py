@@ -9,6 +9,7 @@ from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.profile import Profile, says_what
 from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, PRONOUNS, QUESTION_WORDS
 from headrace_workers.guards.stems import PARTICIPLES, stem
+from headrace_workers.guards.symmetric import symmetric
 from headrace_workers.guards.tokens import Token
 
 _ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
@@ -42,6 +43,8 @@ class Roles:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where what both name stands in the same roles."""
+        if symmetric(asked, cached):
+            return None
         ours, theirs = _numbered(_parts(asked)), _numbered(_parts(cached))
         common = {part.key for part in ours} & {part.key for part in theirs}
         mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
