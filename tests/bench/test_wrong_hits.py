@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from bench.analogies import pairs
 from bench.vectors import KnownVectors
-from bench.wrong_hits import LEAST, Look, cosine, is_wrong, guarded, looked_up, measure, turns, upper
+from bench.wrong_hits import LEAST, Look, cosine, guarded, is_wrong, looked_up, measure, turns, upper
 from bench.wrong_hits_pairs import CAPITALS, PREAMBLE, Meaning, about_entities, swapped
 
 from headrace_workers.embedders.hashed import HashEmbedder

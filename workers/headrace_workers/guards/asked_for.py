@@ -77,12 +77,12 @@ def _agree(ours: set[str], theirs: set[str], asked: Profile, cached: Profile) ->
 
 def _stands_for(one: str, other: str, read: Profile) -> bool:
     """Whether `what` or `how many` with a noun of the question asks what the other question word asks."""
-    return one in {"what", "how many"} and any(noun in read.asked for noun in _NOUNS.get(other, ()))
+    return one in {"what", "how many"} and any(noun in read.keys for noun in _NOUNS.get(other, ()))
 
 
 def _other_sort(kinds: set[str], other: Profile) -> bool:
     """`Who founded it` does not ask for the year."""
-    return "who" in kinds and any(noun in other.asked for noun in _NOUNS["when"] | _NOUNS["where"])
+    return "who" in kinds and any(noun in other.keys for noun in _NOUNS["when"] | _NOUNS["where"])
 
 
 def _kinds(read: Profile) -> set[str]:
@@ -92,7 +92,12 @@ def _kinds(read: Profile) -> set[str]:
     for at, token in enumerate(tokens):
         if token.kind != "word" or not (kind := _kind(tokens, at)):
             continue
-        if not found or (found == {"whether"} and token.key not in _RELATIVES) or tokens[at - 1].key in _LINKS or token.starts:
+        if (
+            not found
+            or (found == {"whether"} and token.key not in _RELATIVES)
+            or tokens[at - 1].key in _LINKS
+            or token.starts
+        ):
             found.add(kind)
     return found or ({"whether"} if _turned(tokens) else found)
 

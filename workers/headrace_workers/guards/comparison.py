@@ -36,7 +36,7 @@ class Comparison:
 
 def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
     """`The best card for it`, `a good card for it`, `which card should I use for it`."""
-    return ours == ["best"] and not theirs and not other.asked.isdisjoint(_GOOD)
+    return ours == ["best"] and not theirs and not other.keys.isdisjoint(_GOOD)
 
 
 def _comparison(read: Profile) -> list[str]:

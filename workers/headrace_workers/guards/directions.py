@@ -57,23 +57,27 @@ class Directions:
 
 
 def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
-    """Names that are all reached in another way: `a German licence in Japan`, `a Japanese licence in Germany`."""
-    named = {token.key for token in asked.tokens if token.name and not token.starts}
-    moved = [
-        word
+    """Words of which one is reached here as the other is there, and names that are all reached in another way.
+
+    `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
+    """
+    moved = {
+        word: (way, theirs[word])
         for word, way in ours.items()
-        if word in named and theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
-    ]
-    return moved if len(moved) > 1 else []
+        if theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
+    }
+    ways = set(moved.values())
+    crossed = [word for word, (here, there) in moved.items() if (there, here) in ways]
+    named = {token.key for token in asked.tokens if token.name and not token.starts}
+    names = [word for word in moved if word in named]
+    return crossed or (names if len(names) > 1 else [])
 
 
 def _same(one: str, other: str) -> bool:
     """Whether two prepositions may say the same before one word."""
     if not one or not other:
         return (one or other) not in _LONE_APART
-    return not any(
-        (one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART
-    )
+    return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
 
 
 def _reached(read: Profile) -> dict[str, str]:
@@ -88,6 +92,8 @@ def _reached(read: Profile) -> dict[str, str]:
         elif says_what(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
-        elif token.key not in DETERMINERS | PRONOUNS and token.key != "be":  # `before you cook it`, `before it is cooked`
+        elif (
+            token.key not in DETERMINERS | PRONOUNS and token.key != "be"
+        ):  # `before you cook it`, `before it is cooked`
             way = ""
     return found

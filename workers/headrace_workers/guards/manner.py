@@ -84,7 +84,7 @@ def _passive(read: Profile) -> bool:
 
 
 def _how(read: Profile) -> bool:
-    return "how" in read.asked
+    return "how" in read.keys
 
 
 def _subjects(read: Profile) -> set[str]:

@@ -1,6 +1,5 @@
 """Words that ask for the same in most questions: a general list. A pair that is not in it is taken for a swap."""
 
-from os.path import commonprefix
 from typing import Final
 
 from headrace_workers.guards.lists import lines_of, words_of
@@ -13,8 +12,8 @@ for _number, _group in enumerate(lines_of("paraphrases")):
 
 _NONE: Final[frozenset[int]] = frozenset()
 _SUFFIXES: Final = words_of("""e y s es ies ing ed ion ation ition at ment ance ence ly ity ness ful al ally""")
-# Endings of a verb, a noun and an adjective of one root: decide and decision, frequent and frequency, toxic and toxicity.
-_ENDINGS: Final = tuple(
+# Endings of words of one root: decide and decision, frequent and frequency, toxic and toxicity.
+_ENDINGS: Final = frozenset(
     frozenset(pair.split())
     for pair in ("t cy", "t ce", "te cy", "d sion", "de sion", "t sion", "t ssion", "able ability", "abl ability",
                  "ible ibility", "ibl ibility", "fy fication", "e al", "ous ity", "ic icity", "y ies")
@@ -31,5 +30,5 @@ def _near(one: str, other: str) -> bool:
     root = shorter[:-1] if shorter[-1] in "ey" else shorter
     if longer.startswith(root) and longer[len(root) :] in _SUFFIXES:
         return len(root) >= (4 if longer[len(root) :] in {"ful", "ly", "ness", "ment"} else 5)
-    shared = len(commonprefix((one, other)))
+    shared = next((at for at, (mine, yours) in enumerate(zip(one, other, strict=False)) if mine != yours), len(shorter))
     return shared >= 4 and frozenset((one[shared:], other[shared:])) in _ENDINGS

@@ -18,13 +18,13 @@ class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `content` counts the keys of those
-    that say what the question is about, without the measure in `how many`; `asked` has the keys of all words that
-    may say what is asked for; `quoted` is what stands in quotation marks, letter by letter.
+    that say what the question is about, without the measure in `how many`; `keys` are those of all tokens; `quoted` is
+    what stands in quotation marks, letter by letter.
     """
 
     tokens: tuple[Token, ...]
     content: Counter[str]
-    asked: frozenset[str]
+    keys: frozenset[str]
     quoted: tuple[str, ...]
 
 
@@ -32,7 +32,9 @@ def profile(text: str) -> Profile:
     """What guards read of a text. Linear in its length; any text will do, the empty one too."""
     found = dates(measures(numerals(rewritten(tokens(text)))))
     content = Counter(
-        token.key for before, token in pairwise((None, *found)) if token is not None and says_what(token) and not _measure(before, token)
+        token.key
+        for before, token in pairwise((None, *found))
+        if token is not None and says_what(token) and not _measure(before, token)
     )
     return Profile(found, content, frozenset(token.key for token in found), quotations(text))
 

@@ -20,7 +20,8 @@ _NO_ROLE: Final = frozenset(
     for word in words_of(
         """temperature age height length depth width weight size distance duration speed point level rate price cost
         amount number quantity count total time date day year place location sort kind type thing way method
-        mean meaning definition explain describe define name list show give recommend suggest contain include need require necessary possible country city state"""
+        mean meaning definition explain describe define name list show give recommend suggest contain include
+        need require necessary possible country city state"""
     )
 )
 

@@ -17,4 +17,4 @@ def symmetric(asked: Profile, cached: Profile) -> bool:
 
 
 def _either_way(read: Profile) -> bool:
-    return not read.asked.isdisjoint(_WORDS) or {"how", "far"} <= read.asked
+    return not read.keys.isdisjoint(_WORDS) or {"how", "far"} <= read.keys
