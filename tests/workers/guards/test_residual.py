@@ -38,6 +38,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("日本の首都", "日本の首都"),
         ("What is the right age?", "What is the age?"),
         ("What are the causes?", "List the causes"),
+        ("How soon does it open?", "When does it open?"),
         ("Explain tides", "The meaning of tides"),
         ("Is the frequency harmful?", "Does it do harm, as it is frequent?"),
     ],

@@ -10,6 +10,7 @@ from headrace_workers.guards.roles import Roles
     ("asked", "cached"),
     [
         ("Did Ann help Bob?", "Did Bob help Ann?"),
+        ("Convert 5 pounds into ounces", "Convert 5 ounces to pounds"),
         ("Did Ann help Bob?", "Was Ann helped by Bob?"),
         ("Who did Ann help?", "Who helped Ann?"),
         ("Convert PDF to Word", "Convert Word to PDF"),
@@ -38,6 +39,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Rome weather", "Weather in Rome"),
         ("The longest river", "Which river is the longest?"),
         ("the door of my car", "my car door"),
+        ("How do I fix a toilet that keeps running?", "How do I fix a running toilet?"),
         ("How do I prune a tree?", "How is a tree pruned?"),
         ("What does the option of rsync do?", "In rsync, what does the option do?"),
         ("At what temperature does ethanol boil?", "The boiling temperature of ethanol"),

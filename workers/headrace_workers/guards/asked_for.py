@@ -11,8 +11,10 @@ from headrace_workers.guards.tokens import Token
 
 _KINDS: Final = {"who": "who", "whom": "who", "whose": "whose", "when": "when", "where": "where", "why": "why"}
 _WHAT: Final = frozenset({"what", "which"})
+_VERBS: Final = AUXILIARIES | {"be"}
 _RELATIVES: Final = frozenset({"which", "who", "whose", "whom"})
 _LINKS: Final = frozenset({"and", "or", "tell"})
+_TO_WHOM: Final = PREPOSITIONS - {"by"}
 # What a question word asks for, by a noun that may stand for it: `in which year` is `when`, `the age of` is `how old`.
 _NOUNS: Final = {
     kind: frozenset(stem(noun) for noun in nouns.split())
@@ -104,7 +106,7 @@ def _kinds(read: Profile) -> set[str]:
 
 def _turned(tokens: Sequence[Token]) -> bool:
     """Whether a phrase stands before a yes-or-no question: `in summer, is it open`, `in Spain, do people tip`."""
-    return bool(tokens) and tokens[0].key in PREPOSITIONS and any(token.key in AUXILIARIES | {"be"} for token in tokens)
+    return bool(tokens) and tokens[0].key in PREPOSITIONS and any(token.key in _VERBS for token in tokens)
 
 
 def _kind(tokens: Sequence[Token], at: int) -> str:
@@ -116,10 +118,13 @@ def _kind(tokens: Sequence[Token], at: int) -> str:
         return "what"
     if key == "whether" or (key == "if" and at and tokens[at - 1].key == "tell"):
         return "whether"
-    if (key in AUXILIARIES or key == "be") and _opens(tokens, at):
+    if key in _VERBS and _opens(tokens, at):
         # `Is there a train` asks which train there is.
         return "what" if at + 1 < len(tokens) and tokens[at + 1].key == "there" else "whether"
-    return _KINDS.get(key, "")
+    kind = _KINDS.get(key, "")
+    if kind == "who" and at and tokens[at - 1].key in _TO_WHOM:
+        return f"{tokens[at - 1].key} whom"  # `for whom was it written` is not `by whom`
+    return kind
 
 
 def _opens(tokens: Sequence[Token], at: int) -> bool:

@@ -33,7 +33,10 @@ _WAYS_APART: Final = tuple(
 )
 _LONE_APART: Final = words_of("from before after above below under without against except until since behind")
 _LINKS: Final = frozenset({"and", "or", "between"})
+_TO: Final = {"into": "to", "onto": "to", "toward": "to", "towards": "to"}
 _WAYS: Final = PREPOSITIONS | {"and", "or", "regard", "concern"}
+# In `before you cook it` and `before it is cooked`, cooking is reached by `before`.
+_PASSED_OVER: Final = DETERMINERS | PRONOUNS | {"be"}
 
 
 class Directions:
@@ -86,14 +89,12 @@ def _reached(read: Profile) -> dict[str, str]:
     way = ""
     for token in read.tokens:
         if token.kind == "word" and token.key in _WAYS:
-            way = token.key
+            way = _TO.get(token.key, token.key)
         elif token.kind in {"number", "date"}:
             continue
         elif says_what(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
-        elif (
-            token.key not in DETERMINERS | PRONOUNS and token.key != "be"
-        ):  # `before you cook it`, `before it is cooked`
+        elif token.key not in _PASSED_OVER:
             way = ""
     return found

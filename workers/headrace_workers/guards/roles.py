@@ -35,6 +35,7 @@ class _Part:
     run: int
     said: str
     verb: bool = False
+    unit: bool = False
 
 
 class Roles:
@@ -57,6 +58,8 @@ class Roles:
         if len(mine) > _ORDERED:
             return "names the same things in another order"
         for first, second in combinations(range(len(mine)), 2):
+            if mine[first].unit != mine[second].unit:
+                continue  # nothing changes places with a unit but another: `in kilograms, how heavy is a cello`
             if mine[first].key in verbs or mine[second].key in verbs:
                 continue  # where all that takes part is named, a verb may stand anywhere
             there = places[mine[second].key], places[mine[first].key]
@@ -141,13 +144,13 @@ def _parts(read: Profile) -> list[_Part]:
     be = doer = False
     for token in read.tokens:
         key = token.key
-        if token.kind == "unit" or (token.kind == "word" and key in _NO_ROLE):
+        if token.kind == "word" and key in _NO_ROLE:
             doer = False
         elif says_what(token):
             if be and verb < 0 and token.kind == "word" and _participle(token.text):
                 verb = len(parts)
             acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))
-            parts.append(_Part(key, tie, run, token.text, acts))
+            parts.append(_Part(key, tie, run, token.text, acts, token.kind == "unit"))
             doer = False
         elif token.kind != "word" or key in DETERMINERS:
             doer = False
