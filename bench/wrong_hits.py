@@ -34,9 +34,8 @@ from bench.wrong_hits_pairs import (
     swapped,
 )
 from headrace_schemas.errors import Unavailable
-from headrace_workers.calibration.binomial import clopper_pearson_upper
-from headrace_workers.recall.cache import Question
-from headrace_workers.recall.known import Entry, Known
+from headrace_workers.measuring.bounds import upper_bound
+from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions
 
 NAME = "wrong-hits"
@@ -45,8 +44,6 @@ CURVE = (0.70, 0.75, 0.80, 0.85, 0.90)
 LEAST = 0.80  # headrace's own threshold, before a scope has shown its own
 PLAIN = f"cosine ≥ {LEAST:.2f}"
 OURS = f"{PLAIN} and guards"
-_ALPHA = 0.05
-_RESAMPLES = 2_000
 _SCOPE = "bench"
 _QUICK = 6  # meanings of a kind
 
@@ -185,24 +182,14 @@ def guarded(least: float) -> Method:
 
 
 def upper(looks: Sequence[Look], meanings: Sequence[Meaning], *, of_served: bool) -> float:
-    """Up to where the share of wrong answers may go, of the served or of all, at 95 %, one-sided.
-
-    The greater of two bounds: Clopper and Pearson's, for which each look-up counts by itself, and a bootstrap that
-    draws whole clusters, since questions about one thing fail together. (Where nothing is wrong the bootstrap says 0.)
-    """
+    """Up to where the share of wrong answers may go, of the served or of all, at 95 %, one-sided. See `upper_bound`."""
     wrong: dict[str, int] = defaultdict(int)
     of: dict[str, int] = defaultdict(int)
     for look in looks:
         cluster = f"{meanings[look.asked].kind} {meanings[look.asked].cluster}"
         of[cluster] += look.served is not None if of_served else 1
         wrong[cluster] += is_wrong(look)
-    counts = np.array([(wrong[each], of[each]) for each in of], dtype=np.float64)
-    total = counts.sum(axis=0)
-    exact = clopper_pearson_upper(int(total[0]), int(total[1]), _ALPHA)
-    drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES)
-    sums = drawn @ counts
-    shares = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    return max(exact, float(np.quantile(shares, 1 - _ALPHA)))
+    return upper_bound([(wrong[each], of[each]) for each in of])
 
 
 def is_wrong(look: Look) -> bool:

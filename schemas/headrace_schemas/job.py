@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.criteria import Criterion, Rubric
+from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
     FAIL_FAST,
     INTEGRAL,
@@ -124,6 +125,13 @@ class GenerationJob(Job):
     ] = None
     max_age: Annotated[
         float | None, Field(gt=0, le=SECONDS_OF_A_YEAR, description="How old an earlier answer may be, in seconds.")
+    ] = None
+    knowledge: Annotated[
+        Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
+    ] = None
+    without_passages: Annotated[
+        WithoutPassages | None,
+        Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
     ] = None
 
     @model_validator(mode="after")

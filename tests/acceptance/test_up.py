@@ -1,8 +1,12 @@
 """`headrace up` in one shell, and everything else in another."""
 
 import json
+import os
 import shlex
+import signal
+from collections import Counter
 
+import psutil
 import pytest
 from tests.acceptance.conftest import lines
 
@@ -108,16 +112,44 @@ def test_a_second_up_on_the_same_home_is_refused(stack):
     assert receipt["answer"]["text"] == "still there?"
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
-def test_output_that_cannot_be_written_is_told(stack, arguments):
-    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
+@pytest.fixture(scope="module")
+def answered(stack):
+    """A stack with something to show."""
     stack.run("submit", "--prompt", "something to show", "--wait")
-    command = shlex.join(stack.argv(*arguments))
-    full = stack.shell(f"{command} > /dev/full")
+    return stack
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(answered, arguments):
+    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
+    command = shlex.join(answered.argv(*arguments))
+    full = answered.shell(f"{command} > /dev/full")
     assert (full.returncode, full.stderr.splitlines()[-1]) == (
         1, "headrace: standard output cannot be written: No space left on device",
     )  # fmt: skip
     assert ("1 of 1 jobs were published before this" in full.stderr) == (arguments[0] == "submit")
-    gone = stack.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
+    gone = answered.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
     assert gone.returncode in (0, 141)
     assert "Traceback" not in full.stderr + gone.stderr
+
+
+def test_a_burst_of_one_request_costs_one_generation(stack):
+    """Also when who looks it up is killed in the middle; a second burst costs none."""
+    line = {"prompt": "Why do rivers bend?", "cache": "exact", "model": "echo", "lane": "batch"}
+    for name in ("first", "second"):
+        jobs = [json.dumps({**line, "idempotency_key": f"{name}-{number}"}) for number in range(60)]
+        (stack.folder / f"{name}.jsonl").write_text("\n".join(jobs))
+    stack.run("submit", "first.jsonl")
+    _kill("--role recall")
+    told = lines(stack.run("submit", "first.jsonl", "--wait", "--json"))
+    assert Counter(each["answer"]["recall"]["tier"] for each in told)["none"] == 1
+    assert len(told) == 60
+    told = lines(stack.run("submit", "second.jsonl", "--wait", "--json"))
+    assert Counter(each["answer"]["recall"]["tier"] for each in told) == {"exact": 60}
+
+
+def _kill(words: str) -> None:
+    """With SIGKILL, the processes of ours with these words in their command line."""
+    for process in psutil.Process(os.getpid()).children(recursive=True):
+        if words in " ".join(process.cmdline()):
+            process.send_signal(signal.SIGKILL)

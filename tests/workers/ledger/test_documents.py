@@ -14,7 +14,7 @@ from headrace_workers.ledger.database import connect, writing
 from headrace_workers.ledger.documents import FIRST, ChunkAt, NewChunk, NewDocument
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import _config, migrate
-from headrace_workers.ledger.tables import CHUNKS, DOCUMENTS
+from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 
 
 def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two")):
@@ -32,7 +32,7 @@ def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", t
 def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
     """The texts of a base's chunks, in order, read in pages of two."""
     found, after = [], FIRST
-    while rows := ledger.chunks(tenant, knowledge, after, 2, document_id):
+    while rows := ledger.knowledge.chunks(tenant, knowledge, after, 2, document_id):
         found += [row.text for row in rows]
         after = ChunkAt(rows[-1].document_id, rows[-1].id)
     return found
@@ -40,16 +40,16 @@ def texts_of(ledger, tenant="t", knowledge="k", document_id=None):
 
 def changed(ledger, after=BEFORE_ALL):
     """Which documents changed, and whose they are now."""
-    return [(each.document_id, each.tenant, each.knowledge) for each in ledger.documents_changed(after, 99)]
+    return [(each.document_id, each.tenant, each.knowledge) for each in ledger.knowledge.changed(after, 99)]
 
 
 def test_chunks_come_back_as_they_were(ledger):
     """With their document's name and embedder, by pages that part no document's order."""
-    first = ledger.put_document(document(texts=("one", "two", "three")))
-    second = ledger.put_document(document("b.md", sha="2", texts=("four",)))
+    first = ledger.knowledge.put(document(texts=("one", "two", "three")))
+    second = ledger.knowledge.put(document("b.md", sha="2", texts=("four",)))
     assert texts_of(ledger) == ["one", "two", "three", "four"]
     assert texts_of(ledger, document_id=second) == ["four"]
-    row = ledger.chunks("t", "k", FIRST, 9)[2]
+    row = ledger.knowledge.chunks("t", "k", FIRST, 9)[2]
     assert (row.document_id, row.document, row.embedder) == (first, "a.md", "e")
     assert (row.key, row.section, row.start, row.stop) == ("12", "Part", 2, 7)
     assert np.frombuffer(row.vector, np.float32).tolist() == [2.0, 2.0]
@@ -57,49 +57,49 @@ def test_chunks_come_back_as_they_were(ledger):
 
 def test_a_changed_document_replaces_its_chunks_and_keeps_its_id(ledger):
     """Another document of the base stays."""
-    first = ledger.put_document(document())
-    ledger.put_document(document("b.md", texts=("other",)))
-    assert ledger.put_document(document(sha="2", texts=("new",))) == first
+    first = ledger.knowledge.put(document())
+    ledger.knowledge.put(document("b.md", texts=("other",)))
+    assert ledger.knowledge.put(document(sha="2", texts=("new",))) == first
     assert texts_of(ledger) == ["new", "other"]
-    assert [(row.name, row.sha256, row.chunks) for row in ledger.documents_of("t", "k", "", 9)] == [
+    assert [(row.name, row.sha256, row.chunks) for row in ledger.knowledge.documents("t", "k", "", 9)] == [
         ("a.md", "2", 1), ("b.md", "1", 1),
     ]  # fmt: skip
 
 
 def test_the_same_file_is_not_written_again(ledger):
     """And nobody is told of a change; by another embedder it is one."""
-    first = ledger.put_document(document())
-    before = ledger.chunks("t", "k", FIRST, 9)
-    assert ledger.put_document(document()) is None
-    assert ledger.chunks("t", "k", FIRST, 9) == before
+    first = ledger.knowledge.put(document())
+    before = ledger.knowledge.chunks("t", "k", FIRST, 9)
+    assert ledger.knowledge.put(document()) is None
+    assert ledger.knowledge.chunks("t", "k", FIRST, 9) == before
     assert len(changed(ledger)) == 1
-    assert ledger.put_document(document(embedder="f")) == first
+    assert ledger.knowledge.put(document(embedder="f")) == first
     assert len(changed(ledger)) == 2
 
 
 def test_a_document_without_chunks_is_one(ledger):
     """It is listed, has no passages, and takes the place of one that had some."""
-    ledger.put_document(document())
-    ledger.put_document(document(sha="2", texts=()))
+    ledger.knowledge.put(document())
+    ledger.knowledge.put(document(sha="2", texts=()))
     assert texts_of(ledger) == []
-    (base,) = ledger.knowledge_bases()
+    (base,) = ledger.knowledge.bases()
     assert (base.documents, base.chunks) == (1, 0)
 
 
 def test_followers_see_each_change_of_a_document(ledger):
     """Also its end, and in the order of all changes; who follows answers sees none of them."""
-    first, second = ledger.put_document(document()), ledger.put_document(document("b.md"))
+    first, second = ledger.knowledge.put(document()), ledger.knowledge.put(document("b.md"))
     assert changed(ledger) == [(first, "t", "k"), (second, "t", "k")]
     position = ledger.horizon()
     assert changed(ledger, position) == []
-    ledger.put_document(document("b.md", sha="2"))
-    assert ledger.remove_documents([first, 77]) == 1
+    ledger.knowledge.put(document("b.md", sha="2"))
+    assert ledger.knowledge.remove([first, 77]) == 1
     assert changed(ledger, position) == [(second, "t", "k"), (first, None, None)]
-    assert [each.document_id for each in ledger.documents_changed(BEFORE_ALL, 1)] == [first]
-    assert ledger.changed(BEFORE_ALL, 99) == []
+    assert [each.document_id for each in ledger.knowledge.changed(BEFORE_ALL, 1)] == [first]
+    assert ledger.answers.changed(BEFORE_ALL, 99) == []
     with writing(ledger.engine) as tx:
         changes.note(tx, [first])
-    assert [each.entry_id for each in ledger.changed(BEFORE_ALL, 99)] == [first]
+    assert [each.entry_id for each in ledger.answers.changed(BEFORE_ALL, 99)] == [first]
     assert len(changed(ledger, position)) == 2
 
 
@@ -109,7 +109,7 @@ def test_a_slow_writer_of_documents_is_waited_for(ledger):
     slow = ledger.engine.connect()
     before = slow.begin()
     first = documents.put(slow, document())
-    second = ledger.put_document(document("b.md"))
+    second = ledger.knowledge.put(document("b.md"))
     try:
         assert changed(ledger) == []
         before.commit()
@@ -120,35 +120,35 @@ def test_a_slow_writer_of_documents_is_waited_for(ledger):
 
 def test_what_is_removed_is_gone(ledger):
     """With its chunks; its id is never given again, and nothing else is touched."""
-    first, second = ledger.put_document(document()), ledger.put_document(document("b.md", texts=("left",)))
-    assert ledger.remove_documents([first]) == 1
-    assert ledger.remove_documents([first]) == 0
-    assert ledger.remove_documents([]) == 0
+    first, second = ledger.knowledge.put(document()), ledger.knowledge.put(document("b.md", texts=("left",)))
+    assert ledger.knowledge.remove([first]) == 1
+    assert ledger.knowledge.remove([first]) == 0
+    assert ledger.knowledge.remove([]) == 0
     assert ledger.read(select(CHUNKS.c.text)) == [("left",)]
-    ledger.remove_documents([second])
-    assert ledger.knowledge_bases() == []
-    assert ledger.put_document(document()) not in (first, second)
+    ledger.knowledge.remove([second])
+    assert ledger.knowledge.bases() == []
+    assert ledger.knowledge.put(document()) not in (first, second)
 
 
 def test_tenants_and_bases_are_apart(ledger):
     """Documents of one name in each of them are different ones."""
     for tenant, knowledge in (("t", "k"), ("t", "l"), ("u", "k")):
-        assert ledger.put_document(document(tenant=tenant, knowledge=knowledge, texts=(f"{tenant}{knowledge}",)))
+        assert ledger.knowledge.put(document(tenant=tenant, knowledge=knowledge, texts=(f"{tenant}{knowledge}",)))
     assert texts_of(ledger) == ["tk"]
     assert texts_of(ledger, "u", "k") == ["uk"]
     assert texts_of(ledger, "u", "l") == []
-    (mine,) = ledger.documents_of("t", "k", "", 9)
+    (mine,) = ledger.knowledge.documents("t", "k", "", 9)
     assert texts_of(ledger, "u", "k", mine.id) == []
-    assert ledger.documents_of("u", "l", "", 9) == []
-    assert [(row.tenant, row.knowledge) for row in ledger.knowledge_bases()] == [("t", "k"), ("t", "l"), ("u", "k")]
-    assert [(row.tenant, row.knowledge) for row in ledger.knowledge_bases("u")] == [("u", "k")]
+    assert ledger.knowledge.documents("u", "l", "", 9) == []
+    assert [(row.tenant, row.knowledge) for row in ledger.knowledge.bases()] == [("t", "k"), ("t", "l"), ("u", "k")]
+    assert [(row.tenant, row.knowledge) for row in ledger.knowledge.bases("u")] == [("u", "k")]
 
 
 def test_bases_are_counted(ledger):
     """Documents, chunks, bytes, embedders, and when they changed last."""
-    ledger.put_document(document())
-    ledger.put_document(document("b.md", embedder="f"))
-    (base,) = ledger.knowledge_bases()
+    ledger.knowledge.put(document())
+    ledger.knowledge.put(document("b.md", embedder="f"))
+    (base,) = ledger.knowledge.bases()
     assert (base.documents, base.chunks, base.size, base.embedders) == (2, 4, 14, 2)
     assert base.embedder in ("e", "f")
     assert 0 <= ledger.now() - base.changed_at < 60_000
@@ -157,9 +157,9 @@ def test_bases_are_counted(ledger):
 def test_documents_come_in_pages(ledger):
     """In order of name, each from behind the last."""
     for name in ("c", "a", "b"):
-        ledger.put_document(document(name))
-    assert [row.name for row in ledger.documents_of("t", "k", "", 2)] == ["a", "b"]
-    assert [row.name for row in ledger.documents_of("t", "k", "b", 2)] == ["c"]
+        ledger.knowledge.put(document(name))
+    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 2)] == ["a", "b"]
+    assert [row.name for row in ledger.knowledge.documents("t", "k", "b", 2)] == ["c"]
 
 
 def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
@@ -171,35 +171,35 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
         start.wait()
         for turn in range(5):
             sha = f"{number}.{turn}"
-            written = ledgers[number].put_document(document(sha=sha, texts=[f"{sha} {n}" for n in range(6)]))
+            written = ledgers[number].knowledge.put(document(sha=sha, texts=[f"{sha} {n}" for n in range(6)]))
             if number == 3:
-                ledgers[number].remove_documents([written])
+                ledgers[number].knowledge.remove([written])
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
     for each in ledgers:
         each.close()
-    ledger.put_document(document("other"))
+    ledger.knowledge.put(document("other"))
     rows = ledger.read(select(DOCUMENTS.c.name, DOCUMENTS.c.sha256, DOCUMENTS.c.id))
     for row in rows:
-        found = ledger.chunks("t", "k", FIRST, 99, row.id)
+        found = ledger.knowledge.chunks("t", "k", FIRST, 99, row.id)
         assert {chunk.key[: len(row.sha256)] for chunk in found} == {row.sha256}
     counted = ledger.read(select(func.count()).select_from(CHUNKS))
     assert counted == [(sum(6 if row.name == "a.md" else 2 for row in rows),)]
     assert len(rows) <= 2
 
 
-def test_changes_of_answers_from_before_there_were_documents_are_still_followed(ledger_url):
+def test_changes_of_answers_from_before_there_were_documents_are_still_followed(empty_url):
     """They keep their order, and are no documents'; the way back leaves them, too."""
-    engine = connect(ledger_url)
+    engine = connect(empty_url)
     migrate(engine, "0004")
     with writing(engine) as tx:
         tx.execute(text("INSERT INTO changes (xact, entry_id, at) VALUES (0, 7, 1), (0, 5, 1)"))
     migrate(engine)
     old = Ledger(engine)
-    assert [change.entry_id for change in old.changed(BEFORE_ALL, 9)] == [7, 5]
-    assert old.documents_changed(BEFORE_ALL, 9) == []
-    old.put_document(document())
+    assert [change.entry_id for change in old.answers.changed(BEFORE_ALL, 9)] == [7, 5]
+    assert old.knowledge.changed(BEFORE_ALL, 9) == []
+    old.knowledge.put(document())
     with writing(engine) as tx:
         config = _config()
         config.attributes["connection"] = tx

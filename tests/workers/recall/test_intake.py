@@ -1,6 +1,7 @@
 """From files to a knowledge base, on each database."""
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def statuses(taken):
 def test_documents_are_cut_embedded_and_written(ledger, add, folder):
     """Each chunk with its section and span, and the vector of what an index reads of it."""
     assert statuses(add(folder)) == {"a.md": "added", "b.txt": "added", "c.html": "added"}
-    rows = ledger.chunks("t", "k", FIRST, 9)
+    rows = ledger.knowledge.chunks("t", "k", FIRST, 9)
     assert [(row.document, row.section) for row in rows] == [
         ("docs/a.md", "Mills"), ("docs/a.md", "Mills > Wheels"), ("docs/b.txt", ""), ("docs/c.html", "Bridges"),
     ]  # fmt: skip
@@ -72,7 +73,7 @@ def test_documents_are_cut_embedded_and_written(ledger, add, folder):
     assert (folder / "a.md").read_text()[wheels.start : wheels.stop] == wheels.text
     (expected,) = HashEmbedder().embed([f"{wheels.section}\n{wheels.text}"])
     np.testing.assert_array_equal(np.frombuffer(wheels.vector, np.float32), expected)
-    documents = ledger.documents_of("t", "k", "", 9)
+    documents = ledger.knowledge.documents("t", "k", "", 9)
     assert [(row.format, row.chunks) for row in documents] == [("markdown", 2), ("underlined", 1), ("markdown", 1)]
     assert documents[1].size == len("A clock in the hall.\n")
 
@@ -85,22 +86,24 @@ def test_an_unchanged_document_costs_nothing(ledger, add, folder):
     taken = add(folder, embedder=embedder)
     assert statuses(taken) == {"a.md": "unchanged", "b.txt": "replaced", "c.html": "unchanged"}
     assert embedder.texts == ["A clock in the tower."]
-    assert [row.text for row in ledger.chunks("t", "k", FIRST, 9) if row.document == "docs/b.txt"] == embedder.texts
-    assert len(ledger.documents_changed(BEFORE_ALL, 99)) == 4
+    assert [
+        row.text for row in ledger.knowledge.chunks("t", "k", FIRST, 9) if row.document == "docs/b.txt"
+    ] == embedder.texts
+    assert len(ledger.knowledge.changed(BEFORE_ALL, 99)) == 4
 
 
 def test_another_embedder_makes_all_anew(ledger, add, folder):
     """Its vectors are of another kind."""
     add(folder)
     assert set(statuses(add(folder, embedder=Counting("other"))).values()) == {"replaced"}
-    assert {row.embedder for row in ledger.documents_of("t", "k", "", 9)} == {HashEmbedder("other").id}
+    assert {row.embedder for row in ledger.knowledge.documents("t", "k", "", 9)} == {HashEmbedder("other").id}
 
 
 def test_another_tenants_base_of_the_name_is_another(ledger, add, folder):
     """Nothing in it is known, and nothing of the first changes."""
     add(folder)
     assert set(statuses(add(folder, tenant="u")).values()) == {"added"}
-    assert len(ledger.chunks("t", "k", FIRST, 9)) == len(ledger.chunks("u", "k", FIRST, 9)) == 4
+    assert len(ledger.knowledge.chunks("t", "k", FIRST, 9)) == len(ledger.knowledge.chunks("u", "k", FIRST, 9)) == 4
 
 
 def test_a_refused_file_stops_no_other(ledger, add, folder):
@@ -114,7 +117,7 @@ def test_a_refused_file_stops_no_other(ledger, add, folder):
         "a.md": "unchanged", "aa.md": "refused", "b.txt": "refused", "c.html": "unchanged", "d.md": "added",
     }  # fmt: skip
     assert taken["docs/aa.md"].reason == "docs/aa.md: it holds no text"
-    assert [row.name for row in ledger.documents_of("t", "k", "", 9)] == [
+    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 9)] == [
         "docs/a.md", "docs/b.txt", "docs/c.html", "docs/d.md",
     ]  # fmt: skip
 
@@ -123,11 +126,42 @@ def test_whoever_is_interrupted_goes_on(ledger, add, folder):
     """What was written stays whole, and is not made again."""
     with pytest.raises(KeyboardInterrupt):
         add(folder, embedder=Counting(patience=1))
-    assert [row.name for row in ledger.documents_of("t", "k", "", 9)] == ["docs/a.md"]
-    assert len(ledger.chunks("t", "k", FIRST, 9)) == 2
+    assert [row.name for row in ledger.knowledge.documents("t", "k", "", 9)] == ["docs/a.md"]
+    assert len(ledger.knowledge.chunks("t", "k", FIRST, 9)) == 2
     embedder = Counting()
     assert statuses(add(folder, embedder=embedder)) == {"a.md": "unchanged", "b.txt": "added", "c.html": "added"}
     assert len(embedder.texts) == 2
+
+
+class Watching(HashEmbedder):
+    """Before each document, looks from another connection at how many are there already, and notes its memory."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.ledger, self.there, self.taken = Ledger.at(url), [], []
+
+    def embed(self, texts):
+        self.there.append(sum(base.documents for base in self.ledger.knowledge.bases("t")))
+        self.taken.append(tracemalloc.get_traced_memory()[0])
+        return super().embed(texts)
+
+
+def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):
+    """Each is there for others before the next is read; what is kept of one is no more than its name and hashes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02}.md").write_text(f"# Mill {number}\n\n" + f"It turns {number} times. " * 100)
+    watching = Watching(ledger_url)
+    tracemalloc.start()
+    try:
+        taken = add(folder, embedder=watching)
+    finally:
+        tracemalloc.stop()
+        watching.ledger.close()
+    assert set(statuses(taken).values()) == {"added"}
+    assert watching.there == list(range(60))
+    assert (watching.taken[-1] - watching.taken[20]) / 39 < 2_000  # bytes a document; its text has as many
 
 
 def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tmp_path):
@@ -141,7 +175,7 @@ def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tm
         taken = list(intake.take(find([str(folder), str(other), str(folder)])))
     assert [each.status for each in taken] == ["added"] * 3 + ["refused"] + ["unchanged"] * 3
     assert f"{folder / 'b.txt'} is called 'docs/b.txt', too" in taken[3].reason
-    assert "hall" in ledger.chunks("t", "k", FIRST, 9)[2].text
+    assert "hall" in ledger.knowledge.chunks("t", "k", FIRST, 9)[2].text
 
 
 def test_a_name_that_no_index_takes_is_refused(ledger, folder):
@@ -171,7 +205,7 @@ def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
         one, other = pool.map(run, ledgers)
     for each in ledgers:
         each.close()
-    assert len(ledger.documents_of("t", "k", "", 99)) == len(ledger.chunks("t", "k", FIRST, 99)) == 20
+    assert len(ledger.knowledge.documents("t", "k", "", 99)) == len(ledger.knowledge.chunks("t", "k", FIRST, 99)) == 20
     for name, status in one.items():
         assert sorted((status, other[name])) in (["added", "unchanged"], ["replaced", "unchanged"])
-    assert len(ledger.documents_changed(BEFORE_ALL, 99)) == 20
+    assert len(ledger.knowledge.changed(BEFORE_ALL, 99)) == 20

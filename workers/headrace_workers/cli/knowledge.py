@@ -61,8 +61,8 @@ def add(
     from headrace_workers.knowledge.reading import Reader
     from headrace_workers.recall.intake import Intake
 
-    base, owner = _named(name), _owner(tenant)
-    ledger, embedder = need_ledger(), _embedder()
+    base, owner = named(name), owner_of(tenant)
+    ledger, embedder = need_ledger(), embedder_here()
     files, unknown = _files(paths)
     tally: Counter[Status] = Counter()
     chunks = 0
@@ -95,7 +95,7 @@ def list_bases(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    found = need_ledger().knowledge_bases(None if tenant is None else _owner(tenant))
+    found = need_ledger().knowledge.bases(None if tenant is None else owner_of(tenant))
     if as_json:
         for base in found:
             put_json(views.base_dict(base))
@@ -120,7 +120,7 @@ def show(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     ledger = need_ledger()
     documents = _documents(ledger, base, owner)
     if as_json:
@@ -130,7 +130,7 @@ def show(
     found = list(islice(documents, limit + 1))
     rows = [views.document_row(document) for document in found[:limit]]
     console(data=True).print(table(None, views.DOCUMENTS, rows, right=views.NUMBERS))
-    for whole in ledger.knowledge_bases(owner):
+    for whole in ledger.knowledge.bases(owner):
         if whole.knowledge == base:
             say(f"{base}: {whole.documents:,} documents, {whole.chunks:,} chunks, {whole.size:,} bytes")
     if len(found) > limit:
@@ -153,14 +153,14 @@ def search(
     from headrace_workers.cli import knowledge_views as views
     from headrace_workers.recall.passages import Passages
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     if not query.strip():
         raise ConfigurationError("the query is empty: say what to look for")
     if len(query) > _LONGEST_QUERY:
         raise ConfigurationError(f"the query has {len(query):,} characters: {_LONGEST_QUERY:,} at most")
     ledger = need_ledger()
     _documents(ledger, base, owner)
-    embedder = _embedder()
+    embedder = embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)
     if passages.without_vectors:
         say(
@@ -196,7 +196,7 @@ def remove(
     """
     from headrace_workers.cli.knowledge_views import names_told
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     ledger = need_ledger()
     wanted = set(documents or ())
     found = {each.name: each.id for each in _documents(ledger, base, owner) if not wanted or each.name in wanted}
@@ -209,18 +209,20 @@ def remove(
         be_sure(f"Remove {these}?", "nothing was removed")
     ids, removed = sorted(found.values()), 0
     for start in range(0, len(ids), _REMOVED_AT_ONCE):
-        removed += ledger.remove_documents(ids[start : start + _REMOVED_AT_ONCE])
+        removed += ledger.knowledge.remove(ids[start : start + _REMOVED_AT_ONCE])
     if as_json:
         put_json({"removed": removed})
     say(f"{removed:,} removed")
     raise typer.Exit(1 if wanted - found.keys() else 0)
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """A knowledge base's name; ConfigurationError for what can be none."""
     return _valid(TypeAdapter(Alias), name, "a knowledge base's name")
 
 
-def _owner(tenant: str | None) -> str:
+def owner_of(tenant: str | None) -> str:
+    """The tenant that is meant: the one that is given, or HEADRACE_TENANT."""
     return _valid(TypeAdapter(Tenant), tenant or ProducerSettings.from_env().tenant, "a tenant's name")
 
 
@@ -232,7 +234,8 @@ def _valid(adapter: TypeAdapter[str], value: str, what: str) -> str:
         raise ConfigurationError(f"{value!r} is not {what}: it {PATTERNS.get(pattern, 'is refused')}") from None
 
 
-def _embedder() -> "Embedder":
+def embedder_here() -> "Embedder":
+    """The embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.embedders.load import load_embedder
 
     return load_embedder(home_of(), embedder_name())
@@ -264,7 +267,7 @@ def _files(paths: Iterable[str]) -> "tuple[list[Found], int]":
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
     """All documents of a base, in order of name; exit code 1 where there is no such base."""
-    first = ledger.documents_of(tenant, base, "", _AT_ONCE)
+    first = ledger.knowledge.documents(tenant, base, "", _AT_ONCE)
     if not first:
         say(f"{tenant} has no knowledge base {base!r}: `headrace knowledge list` shows all, --tenant names another's")
         raise typer.Exit(1)
@@ -274,7 +277,7 @@ def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:
 def _paged(ledger: "Ledger", base: str, tenant: str, page: list[Any]) -> Iterator[Any]:
     while page:
         yield from page
-        page = ledger.documents_of(tenant, base, page[-1].name, _AT_ONCE)
+        page = ledger.knowledge.documents(tenant, base, page[-1].name, _AT_ONCE)
 
 
 @contextmanager

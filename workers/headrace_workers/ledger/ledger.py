@@ -19,9 +19,9 @@ from headrace_workers.ledger import (
     complete,
     counts,
     dead,
-    documents,
     duties,
     entries,
+    followers,
     hand_out,
     held,
     ingest,
@@ -30,9 +30,6 @@ from headrace_workers.ledger import (
     outbox,
     positions,
     prune,
-    purge,
-    recall_counts,
-    recalled,
     recover,
     refusals,
     repetitions,
@@ -42,6 +39,9 @@ from headrace_workers.ledger import (
     units,
     unrun,
 )
+from headrace_workers.ledger.answers import Answers
+from headrace_workers.ledger.audits import Audits
+from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
@@ -200,13 +200,18 @@ class Ledger:
         with reading(self._volatile) as tx:
             return unrun.waits(tx, queue, longer_than_ms)
 
-    def move_on(self, stage: str, queue: str, where: Callable[[Any], unrun.Move | None]) -> int:
-        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many."""
+    def move_on(
+        self, stage: str, queue: str, where: Callable[[Any], unrun.Move | unrun.Stay | None], reason: str
+    ) -> int:
+        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many moved. Those that
+        are to stay get the reason."""
         with writing(self._engine) as tx:
             unrun.take_back(tx, queue)
         with writing(self._engine) as tx:
-            moves = [move for row in unrun.ready(tx, stage, queue) if (move := where(row)) is not None]
+            found = [where(row) for row in unrun.ready(tx, stage, queue, reason)]
+            moves = [each for each in found if isinstance(each, unrun.Move)]
             unrun.move(tx, stage, moves)
+            unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
 
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
@@ -247,123 +252,32 @@ class Ledger:
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
 
-    # -- answers that may be given again
+    # -- recall
 
-    def exact(self, keys: Collection[str]) -> dict[str, entries.Entry]:
-        """The answers to these very requests that may be served, by key."""
-        with reading(self._engine) as tx:
-            return entries.exact(tx, keys)
+    @cached_property
+    def audits(self) -> Audits:
+        """The audits of what likeness serves, and how its scopes stand."""
+        return Audits(self._engine)
 
-    def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
-        """Those of these answers that may still be served, by id."""
-        with reading(self._engine) as tx:
-            return entries.living(tx, entry_ids)
+    @cached_property
+    def answers(self) -> Answers:
+        """The answers that may be given again."""
+        return Answers(self._engine)
 
-    def lead(self, wanted: Sequence[entries.NewEntry], passed: Collection[int] = ()) -> entries.Led:
-        """Let the first that asks for each of these requests make its answer; see `entries.lead`."""
-        with writing(self._engine) as tx:
-            return entries.lead(tx, wanted, passed)
-
-    def changed(self, after: changes.Position, limit: int) -> list[changes.Change]:
-        """What changed of answers since then, in order."""
-        with reading(self._engine) as tx:
-            return changes.follow(tx, after, limit)
+    @cached_property
+    def knowledge(self) -> KnowledgeBases:
+        """The documents that answers may rest on."""
+        return KnowledgeBases(self._engine)
 
     def horizon(self) -> changes.Position:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
             return changes.horizon(tx)
 
-    def answers(self, after: int, limit: int) -> list[Any]:
-        """Answers that likeness may find, in the order of their ids: id, scope, question, vector."""
-        with reading(self._engine) as tx:
-            return entries.snapshot(tx, after, limit)
-
-    def answers_of(self, job_id: str) -> list[recalled.AnswerOf]:
-        """The answers that this job made, and those that it was given."""
-        with reading(self._engine) as tx:
-            return recalled.answers_of(tx, job_id)
-
-    def recall(self, entry_ids: Sequence[int], reason: str) -> recalled.Recalled:
-        """Give these answers to nobody any more, from now on."""
-        with writing(self._engine) as tx:
-            return recalled.recall(tx, entry_ids, reason)
-
-    def running(self, claim_ids: Sequence[int]) -> frozenset[int]:
-        """Those of these claims that have not ended."""
-        with reading(self._engine) as tx:
-            return recalled.running(tx, claim_ids)
-
-    def served(self, entry_ids: Collection[int], after: int, limit: int) -> list[Row[Any]]:
-        """Whom these answers were given to, a bounded part: see `recalled.served`."""
-        with reading(self._engine) as tx:
-            return recalled.served(tx, entry_ids, after, limit)
-
-    def given(self, job_id: str) -> list[Row[Any]]:
-        """The answers that were given to this job, the latest first."""
-        with reading(self._engine) as tx:
-            return recalled.given(tx, job_id)
-
-    def to_ask_again(self, job_ids: Sequence[str]) -> dict[str, Any]:
-        """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
-        with reading(self._engine) as tx:
-            return recalled.to_ask_again(tx, job_ids)
-
-    def count_answers(self, wanted: purge.EntryFilter) -> int:
-        """How many answers that may be given a purge would put away."""
-        with reading(self._engine) as tx:
-            return purge.count(tx, wanted)
-
-    def purge(self, wanted: purge.EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
-        """Put away a bounded part of these answers: how many, and the `after` of the next call, if any."""
-        with writing(self._engine) as tx:
-            return purge.purge(tx, wanted, after, reason)
-
-    def cache_counts(self, tenant: str | None = None, since_ms: int | None = None) -> recall_counts.CacheCounts:
-        """How well recall does, for one tenant or all."""
-        with reading(self._engine) as tx:
-            return recall_counts.counts(tx, tenant, since_ms)
-
-    def cache_scopes(
-        self, tenant: str | None = None, since_ms: int | None = None
-    ) -> dict[tuple[str, str], recall_counts.Kept]:
-        """What was given and what is kept, by (tenant, scope)."""
-        with reading(self._engine) as tx:
-            return recall_counts.scopes(tx, tenant, since_ms)
-
-    # -- knowledge bases
-
-    def put_document(self, document: documents.NewDocument) -> int | None:
-        """Write a document in the place of the one of its name; its id, or None where that is the same."""
-        with writing(self._engine) as tx:
-            return documents.put(tx, document)
-
-    def remove_documents(self, document_ids: Sequence[int]) -> int:
-        """Forget these documents; how many were there."""
-        with writing(self._engine) as tx:
-            return documents.remove(tx, document_ids)
-
-    def documents_of(self, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
-        """A base's documents whose names come after this one, in order of name."""
-        with reading(self._engine) as tx:
-            return documents.documents(tx, tenant, knowledge, after, limit)
-
-    def knowledge_bases(self, tenant: str | None = None) -> list[Row[Any]]:
-        """All knowledge bases, or a tenant's, in order of tenant and name."""
-        with reading(self._engine) as tx:
-            return documents.bases(tx, tenant)
-
-    def chunks(
-        self, tenant: str, knowledge: str, after: documents.ChunkAt, limit: int, document_id: int | None = None
-    ) -> list[Row[Any]]:
-        """The chunks of a base, or of one document of it, after a place, in order."""
-        with reading(self._engine) as tx:
-            return documents.chunks(tx, tenant, knowledge, after, limit, document_id)
-
-    def documents_changed(self, after: changes.Position, limit: int) -> list[changes.DocumentChange]:
-        """What changed of documents since then, in order."""
-        with reading(self._engine) as tx:
-            return changes.follow_documents(tx, after, limit)
+    def followed(self, holder: str, kind: changes.Kind, position: changes.Position) -> None:
+        """Say how far this process has followed changes of a kind."""
+        with brief(self._volatile) as tx:
+            followers.tell(tx, holder, kind, position)
 
     # -- people and clients
 

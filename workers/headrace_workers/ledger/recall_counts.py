@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from headrace_workers.ledger.tables import ENTRIES, JOBS, SERVES, STEPS
+from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
+from headrace_workers.ledger.tables import JOBS, STEPS
 
 _STAGE = "recall"
 

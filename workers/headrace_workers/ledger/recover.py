@@ -13,8 +13,9 @@ from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
 from headrace_workers.ledger.ends import active, wake
 from headrace_workers.ledger.leases import release
+from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE
 from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
-from headrace_workers.ledger.tables import CLAIMS, ENTRIES, IS_LIVE, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.ledger.tables import CLAIMS, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
 _MANY = 10_000  # of what costs little

@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     Index,
     Integer,
     LargeBinary,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 METADATA: Final = MetaData()
 
 RELEASED: Final = "released"
+SILENT: Final = "audit"  # the kind of a unit whose death nobody need see to
 
 # The states of a step that is not over.
 LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
@@ -33,7 +33,7 @@ LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
 NEVER: Final = 2**62
 
 # SQLite numbers rows by itself only for INTEGER.
-_Serial = BigInteger().with_variant(Integer, "sqlite")
+Serial = BigInteger().with_variant(Integer, "sqlite")
 # A refused record that is published again has the key that it came with. SQLite counts no characters.
 _Key = Text().with_variant(String(64), "sqlite")
 
@@ -45,8 +45,6 @@ IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
 IS_HELD: Final = text("steps.state = 'held'")
-IS_PENDING: Final = text("entries.state = 'pending'")
-IS_LIVE: Final = text("entries.state = 'live'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
@@ -59,8 +57,6 @@ _SET_ASIDE = text("set_aside_at IS NOT NULL")
 _PARKED = text("state = 'parked'")
 _HELD = text("state = 'held'")
 _IS_UNIT = text("subject IS NOT NULL")
-_PENDING = text("state = 'pending'")
-_LIVE_ENTRY = text("state = 'live'")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
 
@@ -75,7 +71,7 @@ JOBS: Final = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # generation | evaluation | unit
+    Column("kind", String(16), nullable=False),  # generation | evaluation | unit | audit
     # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
     Column("subject", String(36)),
     Column("endpoint", Text),
@@ -154,7 +150,7 @@ STEPS: Final = Table(
 CLAIMS: Final = Table(
     "claims",
     METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("id", Serial, primary_key=True, autoincrement=True),
     Column("queue", String(96), nullable=False),
     Column("stage", String(32), nullable=False),
     Column("group_key", String(256), nullable=False),
@@ -175,7 +171,7 @@ CLAIMS: Final = Table(
 OUTBOX: Final = Table(
     "outbox",
     METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("id", Serial, primary_key=True, autoincrement=True),
     Column("topic", String(64), nullable=False),
     Column("key", _Key),
     Column("headers", Text, nullable=False),  # JSON object
@@ -215,106 +211,6 @@ DEAD_LETTERS: Final = Table(
     Index("dead_letters_died", "died_at"),
     Index("dead_letters_job", "job_id"),
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
-)
-
-# Answers that may be given again. One is pending while its job makes it, live once moderation has allowed it, and dead
-# once it was replaced, recalled or has become too old. Each change has a row in `changes`.
-ENTRIES: Final = Table(
-    "entries",
-    METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),
-    Column("scope", String(64), nullable=False),  # what must be the same, the question apart: see recall/scope.py
-    Column("key", String(64), nullable=False),  # of the whole request
-    Column("tenant", String(64), nullable=False),
-    Column("state", String(8), nullable=False),  # pending | live | dead
-    Column("job_id", String(36), nullable=False),  # whose answer it is
-    Column("lane", SmallInteger, nullable=False),  # of that job
-    Column("question", Text),  # absent where only the very same request may be served
-    Column("vector", LargeBinary),  # of the question, float32
-    Column("answer", LargeBinary),  # JSON of an Answer, once live
-    Column("saved_ms", Float, nullable=False, server_default=text("0")),  # a model's time for it
-    Column("made_at", BigInteger, nullable=False),  # pending since, then live since
-    Column("expires_at", BigInteger, nullable=False),
-    Column("died_at", BigInteger),
-    Column("reason", Text),  # why it died
-    Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
-    Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
-    Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
-    Index("entries_job", "job_id"),
-    Index(
-        "entries_died",
-        "died_at",
-        postgresql_where=text("died_at IS NOT NULL"),
-        sqlite_where=text("died_at IS NOT NULL"),
-    ),
-    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another entry's
-)
-
-# That an entry or a document changed: workers follow these, and read what it is now. See changes.py for their order.
-CHANGES: Final = Table(
-    "changes",
-    METADATA,
-    Column("number", _Serial, primary_key=True, autoincrement=True),
-    Column("xact", BigInteger, nullable=False),  # the transaction that wrote it; 0 on SQLite, which has one at a time
-    Column("kind", String(8), nullable=False, server_default="entry"),  # entry | document
-    Column("subject", BigInteger, nullable=False),  # its id
-    Column("at", BigInteger, nullable=False),
-    Index("changes_order", "kind", "xact", "number"),
-    sqlite_autoincrement=True,
-)
-
-# Which job was served which entry: an answer that was wrong is found wherever it went.
-SERVES: Final = Table(
-    "serves",
-    METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),
-    Column("job_id", String(36), nullable=False),
-    Column("entry_id", BigInteger, nullable=False),
-    Column("tenant", String(64), nullable=False),
-    Column("scope", String(64), nullable=False),
-    Column("tier", String(12), nullable=False),  # exact | coalesced | semantic
-    Column("similarity", Float),
-    Column("first_job", String(36), nullable=False),
-    Column("saved_tokens", Integer, nullable=False),
-    Column("saved_ms", Float, nullable=False),
-    Column("served_at", BigInteger, nullable=False),
-    Index("serves_job", "job_id"),
-    Index("serves_entry", "entry_id"),
-    Index("serves_at", "served_at"),
-)
-
-# What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
-DOCUMENTS: Final = Table(
-    "documents",
-    METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),  # the same while the document changes
-    Column("tenant", String(64), nullable=False),
-    Column("knowledge", String(64), nullable=False),  # the base's name
-    Column("name", Text, nullable=False),  # what citations call it
-    Column("sha256", String(64), nullable=False),  # of the file
-    Column("format", String(16), nullable=False),  # markdown | underlined | plain: see knowledge/documents.py
-    Column("embedder", Text, nullable=False),  # the id of the one that made the vectors of its chunks
-    Column("size", BigInteger, nullable=False),  # of the file, in bytes
-    Column("chunks", Integer, nullable=False),  # how many it has
-    Column("added_at", BigInteger, nullable=False),  # as it is now
-    Index("documents_name", "tenant", "knowledge", "name", unique=True),
-    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
-)
-
-# Passages of documents, in order; whose they are is told by their document alone.
-CHUNKS: Final = Table(
-    "chunks",
-    METADATA,
-    Column("id", _Serial, primary_key=True, autoincrement=True),
-    Column("document_id", BigInteger, nullable=False),
-    Column("key", String(32), nullable=False),  # from its words and place: see knowledge/chunking.py
-    Column("section", Text, nullable=False),
-    Column("start", Integer, nullable=False),  # characters of the document's text
-    Column("stop", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("vector", LargeBinary, nullable=False),  # float32
-    Index("chunks_document", "document_id", "id"),
-    sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
 
 # Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.

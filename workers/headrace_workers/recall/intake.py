@@ -61,7 +61,7 @@ class Intake:
             except DocumentRefused as refused:
                 yield Taken(file.name, "refused", reason=str(refused))
                 continue
-            if self.ledger.put_document(document) is None:
+            if self.ledger.knowledge.put(document) is None:
                 yield Taken(file.name, "unchanged")  # whoever adds it beside us was faster
             else:
                 yield Taken(file.name, "replaced" if file.name in known else "added", len(document.chunks))
@@ -71,7 +71,7 @@ class Intake:
         """What each document of the base was made from: the file's hash, and the embedder."""
         known: dict[str, tuple[str, str]] = {}
         after = ""
-        while rows := self.ledger.documents_of(self.tenant, self.knowledge, after, _AT_ONCE):
+        while rows := self.ledger.knowledge.documents(self.tenant, self.knowledge, after, _AT_ONCE):
             known.update((row.name, (row.sha256, row.embedder)) for row in rows)
             after = rows[-1].name
         return known
