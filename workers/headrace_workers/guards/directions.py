@@ -73,7 +73,8 @@ def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> 
     crossed = [word for word, (here, there) in moved.items() if (there, here) in ways]
     named = {token.key for token in asked.tokens if token.name and not token.starts}
     names = [word for word in moved if word in named]
-    return crossed or (names if len(names) > 1 else [])
+    apart = len({moved[word] for word in names}) > 1  # the words of one name move together
+    return crossed or (names if apart else [])
 
 
 def _same(one: str, other: str) -> bool:
