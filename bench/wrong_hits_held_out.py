@@ -1,7 +1,7 @@
-"""Questions for the wrong-hits bench that were written after the guards were done. Three of `_FREE` (miles to kilometres, for
-whom, the first woman) passed as traps at the first look, and guards were corrected for them since.
+"""Questions for the wrong-hits bench that were written after the guards were done.
 
-`_FREE` are questions as people type them, each in several wordings, and beside them others that only look alike.
+`_FREE` are questions as people type them, each in several wordings, and beside them others that only look alike. Three
+of these (miles to kilometres, for whom, the first woman) passed at the first look, and guards were corrected since.
 `LEFT_OUT` are kinds of swaps that neither the guards' lists nor the questions that they were developed on know.
 Whoever changes a guard because of one of these questions moves it to the tests, and writes another in its place.
 """
