@@ -225,7 +225,7 @@ def _cache(
     questions = Questions(ledger, known, saved)
     Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
     Keeping(saved, questions).start()
-    standings = Standings(ledger, settings.max_error, process_name("recall"), progress.loop("standings"))
+    standings = Standings(ledger, settings.max_error, worker, progress.loop("standings"))
     standings.start()
     return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
 

@@ -45,7 +45,7 @@ class Settings:
     longest_run: float = 600.0
     cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
-    similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
+    similarity: float = 0.8  # of two questions, from which on one's answer may be given to the other
     max_error: float = 0.01  # the largest share of wrong answers among those that likeness serves, by scope
     audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again

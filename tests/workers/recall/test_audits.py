@@ -46,6 +46,7 @@ def semantic(ledger):
     flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", nearest), audit_share=1.0)
     flow.follower, flow.standings = Follower(Questions(ledger, known), Progress().loop("follow")), standings
     flow.follower.once()
+    standings.once()
     return flow
 
 
@@ -349,3 +350,23 @@ def test_a_curve_that_asks_for_more_likeness_is_kept_to(semantic, asks):
     refused = ask(semantic, asks, like(3), key="again")
     assert tiers(semantic, [refused]) == ["none"]
     assert semantic.result(refused).answer.recall.refused.endswith(f"is below {near + 0.01:g}")
+
+
+def test_a_worker_that_has_just_begun_serves_nothing_by_likeness(semantic, asks):
+    """It might be off: how scopes stand is read first."""
+    ask(semantic, asks, asked(3))
+    begun = Standings(semantic.ledger, 0.01, "w2", Progress().loop("standings"))
+    assert "just begun" in begun.limit("any").off
+    begun.once()
+    assert begun.limit("any") is None
+
+
+def test_one_worker_at_a_time_judges(semantic, asks):
+    """The others read what it found."""
+    serve(semantic, asks, 3, like(3))
+    run(semantic)
+    other = Standings(semantic.ledger, 0.01, "w2", Progress().loop("standings"))
+    assert semantic.ledger.hold("bounds", "w", 60_000)
+    assert other.once() == 0
+    assert semantic.standings.once() == 1
+    assert stands(semantic).figures["clean"] == 1

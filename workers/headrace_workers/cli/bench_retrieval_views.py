@@ -188,7 +188,10 @@ def _page(measured: Measured) -> str:
             ),
             Section(
                 "Where a floor can be",
-                [f"{measured.advice[0].upper()}{measured.advice[1:]}. A passage without a vector counts as 0."],
+                [
+                    f"{measured.advice[0].upper()}{measured.advice[1:]}. "
+                    "A passage that is not among the hundred nearest by its vector counts as 0."
+                ],
                 tables=[
                     Table(
                         _FLOORS,

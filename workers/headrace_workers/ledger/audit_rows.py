@@ -6,7 +6,7 @@ entries.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, func, or_, select, update
@@ -67,7 +67,7 @@ class NewAudit:
                 subject=self.job_id, endpoint=f"scope {self.scope[:8]}",
             )
         )  # fmt: skip
-        hand_out(connection, [replace(self.step, job_id=self.id, deadline=now + self.patience_ms)], None, now)
+        hand_out(connection, [self.step._replace(job_id=self.id, deadline=now + self.patience_ms)], None, now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.tables import CLAIMS, IS_READY, JOBS, STEPS
 
 _AT_ONCE = 500
+_SINCE = now_ms() - bindparam("longest", type_=BigInteger)
+_READY = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == bindparam("queue"), STEPS.c.ready_at < _SINCE)
+_UNSTARTED = select(CLAIMS.c.id).where(
+    CLAIMS.c.queue == bindparam("queue"), CLAIMS.c.worker.is_(None), CLAIMS.c.claimed_at < _SINCE
+)
+_WAITS = select(_READY.exists() | _UNSTARTED.exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +42,8 @@ class Stay:
 
 def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
     """Whether anything has waited in this queue for so long, handed out or not."""
-    since = now_ms() - longer_than_ms
-    ready = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == queue, STEPS.c.ready_at < since)
-    unstarted = select(CLAIMS.c.id).where(
-        CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None), CLAIMS.c.claimed_at < since
-    )
-    return bool(connection.execute(select(ready.exists() | unstarted.exists())).scalar_one())
+    ((found,),) = run(connection, _WAITS, {"queue": queue, "longest": longer_than_ms})
+    return bool(found)
 
 
 def take_back(connection: Connection, queue: str) -> int:

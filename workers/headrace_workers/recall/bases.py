@@ -25,7 +25,7 @@ from headrace_workers.progress import Loop
 from headrace_workers.recall.passages import Hit, Passages, chunks_of
 
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
-MOST: Final = 500_000  # passages of all bases together; beyond, those are let go that nobody asked for longest
+MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
 _AT_ONCE: Final = 100  # documents that are read anew between two beats
 
 

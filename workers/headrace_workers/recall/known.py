@@ -82,8 +82,13 @@ class Shelf:
                 found.append(Neighbour(entry_id, min(1.0, similarity), kept.text))
         return found
 
+    @property
+    def due(self) -> bool:
+        """Whether `compact` would do anything."""
+        return any(index.due for index in list(self._scopes.values()))
+
     def compact(self) -> None:
-        """Rebuild what is due; it may take seconds, and look-ups go on."""
+        """Rebuild what is due; it may take seconds, and look-ups and changes go on."""
         for index in list(self._scopes.values()):
             if index.due:
                 index.compact()
@@ -144,8 +149,13 @@ class Known:
         """The nearest questions of a scope that have an answer, best first, `count` at most."""
         return self.live.nearest(scope, vector, count)
 
+    @property
+    def due(self) -> bool:
+        """Whether `compact` would do anything."""
+        return self.live.due or self.making.due
+
     def compact(self) -> None:
-        """Rebuild what is due; it may take seconds, and look-ups go on."""
+        """Rebuild what is due; it may take seconds, and look-ups and changes go on."""
         self.live.compact()
         self.making.compact()
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ DEPTH: Final = 100  # passages of each leg that are fused, at least
 WORDS: Final = "words"
 VECTORS: Final = "vectors"
 _AT_ONCE: Final = 1_000
+_TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
 _LOOKS: Final = 3  # at a base that changes while it is searched
 
 
@@ -60,10 +62,8 @@ class Passages:
         self._lexical = LexicalIndex()
         self._vectors = VectorIndex(embedder.dimensions)
         self.without_vectors = 0
-        documents: dict[int, list[Any]] = {}
-        for row in rows:
-            documents.setdefault(row.document_id, []).append(row)
-        self.update(documents)
+        for documents in _by_documents(rows):
+            self.update(documents)
 
     @classmethod
     def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder) -> Self:
@@ -203,6 +203,19 @@ def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | No
         rows = ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
         yield from rows
         after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
+
+
+def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
+    """Rows in the order of documents, some documents at a time: what the ledger gives is not held twice."""
+    documents: dict[int, list[Any]] = {}
+    held = 0
+    for document_id, of_one in groupby(rows, key=lambda row: row.document_id):
+        documents[document_id] = list(of_one)
+        held += len(documents[document_id])
+        if held >= _TOGETHER:
+            yield documents
+            documents, held = {}, 0
+    yield documents
 
 
 def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _Passage]:

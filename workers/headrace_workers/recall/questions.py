@@ -1,5 +1,6 @@
 """The questions whose answers may be served, kept like the ledger: see `known.py` for how they are found."""
 
+import threading
 from collections.abc import Sequence
 
 from headrace_workers.ledger.changes import Change, Mark, Position
@@ -19,6 +20,7 @@ class Questions:
         self._known = known
         self._saved = saved
         self._reached: Reached | None = None
+        self._rebuilding: threading.Thread | None = None
 
     @property
     def reached(self) -> Reached | None:
@@ -51,8 +53,10 @@ class Questions:
         self._is_at(changes[-1].mark)
 
     def tidy(self) -> None:
-        """Rebuild what is due."""
-        self._known.compact()
+        """Rebuild what is due, beside: it takes seconds for 100,000 questions, and changes are not to wait for it."""
+        if self._known.due and (self._rebuilding is None or not self._rebuilding.is_alive()):
+            self._rebuilding = threading.Thread(target=self._known.compact, name="rebuild", daemon=True)
+            self._rebuilding.start()
 
     def holds(self) -> bool:
         """Whether the ledger still has the change that is the last here."""

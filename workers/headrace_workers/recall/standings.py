@@ -25,6 +25,9 @@ class Limit(NamedTuple):
     least: float | None = None
 
 
+_UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
+
+
 class Standings:
     """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
     does. Look-ups ask `limit`.
@@ -35,7 +38,7 @@ class Standings:
         self._max_error = max_error
         self._worker = worker
         self._progress = loop
-        self._limits: dict[str, Limit] = {}
+        self._limits: dict[str, Limit] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="standings", daemon=True)
 
@@ -49,24 +52,29 @@ class Standings:
         self._thread.join()
 
     def limit(self, scope: str) -> Limit | None:
-        """What the bound says of this scope; None: nothing that limits it."""
-        return self._limits.get(scope)
+        """What the bound says of this scope; None: nothing that limits it. Before the first look all are off."""
+        limits = self._limits
+        return _UNREAD if limits is None else limits.get(scope)
 
     def once(self) -> int:
-        """Judge what is due, and read how all stand; how many were judged. Unavailable with the ledger."""
+        """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
+        self._read()  # first: nothing is served by likeness before
         audits = self._ledger.audits
         audits.give_up()
         scopes = audits.unjudged(_AT_ONCE)
-        judged = 0
-        if scopes and self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
-            for scope, tenant in scopes:
-                self._judge(scope, tenant)
-                self._progress.beat()
-            judged = len(scopes)
+        if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
+            return 0
+        for scope, tenant in scopes:
+            self._judge(scope, tenant)
+            self._progress.beat()
+        self._read()
+        return len(scopes)
+
+    def _read(self) -> None:
         self._limits = {
-            row.scope: Limit(row.sentence if row.state == OFF else None, row.least) for row in audits.limiting()
+            row.scope: Limit(row.sentence if row.state == OFF else None, row.least)
+            for row in self._ledger.audits.limiting()
         }
-        return judged
 
     def _judge(self, scope: str, tenant: str) -> None:
         from headrace_workers.recall.bounds import fit_due, judge
