@@ -39,6 +39,7 @@ _FAQ = "faq/"
 _PARTS = 2  # every second page: all would take eight minutes of CPU to embed
 _QUICK_PARTS = 16
 _QUESTIONS = 2_000
+_PASSAGES = 50  # that are looked at for ten pages
 _RECIPROCAL = 60  # k of reciprocal rank fusion, as its paper has it
 
 Keys = Sequence[str]  # what is found, best first: pages, or sections of them
@@ -73,8 +74,10 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         entries = by_index(home, {page.name for page in pages}, 100 if quick else _QUESTIONS)
         embedder.embed(sorted(entries))
         chosen, reported = halves(entries, _page_of)
+        say(f"{len(entries):,} entries of the index are asked for, in two halves")
         rows = _chosen(base, chosen)
         rows += compared(f"{len(reported.right):,} entries of the index", base, reported, bound=True)
+        say("the questions of the FAQ are asked")
         with_faq, asked = by_faq(home, chunks, plain.count_tokens)
         embedder.embed(sorted(asked.right))
         rows += compared(f"{len(asked.right):,} questions of the FAQ", indexed(with_faq, embedder), asked, bound=False)
@@ -175,7 +178,7 @@ def compared(name: str, base: Passages, sought: Sought, *, bound: bool) -> list[
         "BM25": leg(WORDS),
         "vectors": leg(VECTORS),
         "reciprocal ranks": reciprocal,
-        "headrace": lambda question: [hit.chunk for hit in base.search(question, DEPTH)],
+        "headrace": lambda question: [hit.chunk for hit in base.search(question, _PASSAGES)],
     }
     found = {way: sought.quality(ranked) for way, ranked in ways.items()}
     best = tuple(max(found["BM25"][place], found["vectors"][place]) for place in (0, 1))
