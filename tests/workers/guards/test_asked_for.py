@@ -16,6 +16,10 @@ from headrace_workers.guards.profile import profile
         ("How many planets are there?", "Which planets are there?"),
         ("How long is it?", "How old is it?"),
         ("Can I cancel it?", "How can I cancel it?"),
+        (
+            "For all who read. Please explain when it was built",
+            "For all who read. Please explain why it was built",
+        ),
         ("For whom was it written?", "By whom was it written?"),
         ("Who founded it?", "What is the founding year of it?"),
         ("When is it open?", "How long is it open?"),

@@ -39,6 +39,10 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Rome weather", "Weather in Rome"),
         ("The longest river", "Which river is the longest?"),
         ("the door of my car", "my car door"),
+        (
+            "All who ask. How do I fix a toilet that keeps running?",
+            "All who ask. How do I fix a running toilet?",
+        ),
         ("How do I fix a toilet that keeps running?", "How do I fix a running toilet?"),
         ("How do I prune a tree?", "How is a tree pruned?"),
         ("What does the option of rsync do?", "In rsync, what does the option do?"),

@@ -235,6 +235,24 @@ def test_passages_never_make_a_prompt_too_long(flow, asks, home, context, fits):
         assert "fits into the model's context" in result.answer.grounding.reason
 
 
+def test_what_was_sized_too_small_is_left_out_again(flow, asks, home):
+    """Where parts of a text count less than the whole, the last passages go until the prompt fits."""
+
+    class Few(CountingModels):
+        def text_tokens(self, alias, text):
+            return 1
+
+    folder = home / "models" / "echo"
+    write_card(folder, replace(read_card(folder), context_length=260))
+    put(flow.ledger, {f"mill{n}.md": f"{MILL} {n} {chr(97 + n) * 9}" for n in range(9)})
+    flow.retrieval = replace(flow.retrieval, counts=Few(home, Registry(home)))
+    flow.__post_init__()
+    result = ask(flow, asks(sampling={"max_tokens": 200}))
+    assert 0 < len(result.answer.grounding.citations) < 10
+    (read,) = flow.generator.read
+    assert pieces(read[0].content) + 260 // 4 <= 260
+
+
 def test_while_no_embedder_is_here_it_waits_and_says_for_what(flow, asks):
     """Others of its group go on."""
     from headrace_schemas.errors import Unavailable
@@ -278,8 +296,10 @@ def test_what_rests_on_nothing_is_given_to_nobody_else(flow, asks, choice):
     """A document that comes a moment later would make it wrong; who waits for it runs by itself."""
     ask_again = asks("Which colour has a zebra?", cache="exact", without_passages=choice, idempotency_key="2")
     jobs = flow.send(asks("Which colour has a zebra?", cache="exact", without_passages=choice), ask_again)
-    flow.drain()
+    flow.run("recall")
     assert states(flow) == []
+    assert flow.states(jobs) == ["done", "done"]  # before the first has ended
+    flow.drain()
     assert tiers(flow, jobs) == ["none", "none"]
     put(flow.ledger, {"zebra.md": "Which colour has a zebra? It has two."})
     (after,) = flow.send(asks("Which colour has a zebra?", cache="exact", without_passages=choice, idempotency_key="3"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace_workers.guards.paraphrases import alike
+from headrace_workers.guards.preamble import without_preamble
 from headrace_workers.guards.profile import Profile, said, says_what
 from headrace_workers.guards.small_words import AUXILIARIES, MEASURES, PREPOSITIONS
 from headrace_workers.guards.stems import stem
@@ -49,7 +50,7 @@ class AskedFor:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where both may ask for the same."""
-        ours, theirs = _kinds(asked), _kinds(cached)
+        ours, theirs = map(_kinds, without_preamble(asked, cached))
         if not _agree(ours, theirs, asked, cached):
             return f"asks {_said(ours)}; the answer says {_said(theirs)}"
         for one, other in zip(_properties(asked), _properties(cached), strict=False):
@@ -87,10 +88,9 @@ def _other_sort(kinds: set[str], other: Profile) -> bool:
     return "who" in kinds and any(noun in other.keys for noun in _NOUNS["when"] | _NOUNS["where"])
 
 
-def _kinds(read: Profile) -> set[str]:
+def _kinds(tokens: Sequence[Token]) -> set[str]:
     """The question words, without those of clauses: in `what should I use when I travel`, `when` is none."""
     found: set[str] = set()
-    tokens = read.tokens
     for at, token in enumerate(tokens):
         if token.kind != "word" or not (kind := _kind(tokens, at)):
             continue

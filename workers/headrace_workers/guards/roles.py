@@ -1,11 +1,13 @@
 """Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Final
 
 from headrace_workers.guards.lists import words_of
+from headrace_workers.guards.preamble import without_preamble
 from headrace_workers.guards.profile import Profile, says_what
 from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, PRONOUNS, QUESTION_WORDS
 from headrace_workers.guards.stems import PARTICIPLES, stem
@@ -51,7 +53,7 @@ class Roles:
         common = {part.key for part in ours} & {part.key for part in theirs}
         mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
         places = {part.key: place for place, part in enumerate(yours)}
-        free = not _role_asked(asked) and not _role_asked(cached)
+        free = not any(map(_role_asked, without_preamble(asked, cached)))
         verbs = {part.key for part in (*mine, *yours) if part.verb} if free else set()
         if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
             return None
@@ -96,9 +98,8 @@ def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> 
     )
 
 
-def _role_asked(read: Profile) -> bool:
+def _role_asked(tokens: Sequence[Token]) -> bool:
     """Whether who or what takes part is asked for: `what does it chase`, `what chases it`, `who chased it`."""
-    tokens = read.tokens
     for at, token in enumerate(tokens):
         if token.key in {"who", "whom", "whose"}:
             return True

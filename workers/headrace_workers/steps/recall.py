@@ -10,7 +10,7 @@ from headrace_workers.ledger.entries import Served, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.recall import grounds
 from headrace_workers.recall.cache import Asked
-from headrace_workers.recall.found import Awaited, Found, Hit
+from headrace_workers.recall.found import Awaited, Found, Hit, Miss
 from headrace_workers.steps.grounding import afresh, grounded, ungrounded
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.steps.task import Job, Task
@@ -84,6 +84,16 @@ def recall(
         if job.knowledge is not None and _needs_passages(tasks[place], found.get(place), auditing)
     ]
     passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
+    # Who waits for one of this group that will make no answer for others runs by itself, and at once.
+    alone = {
+        tasks[place].job_id
+        for place, each in passages.items()
+        if isinstance(found.get(place), Miss) and not isinstance(each, grounds.Grounds)
+    }
+    freed = [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
+    if freed:
+        found.update(dict.fromkeys(freed, Miss()))
+        passages.update(zip(freed, retrieval.find([jobs[place] for place in freed]), strict=True))
     for place, job in jobs.items():
         outcomes[place] = _outcome(
             tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
