@@ -28,8 +28,11 @@ $(VENV)/made-bench: $(VENV)/made-dev
 	$(BIN)/python -m pip install --quiet --progress-bar on --group bench
 	@touch $@
 
-demo: $(VENV)/made ## real requests through the whole pipeline, on this machine
+demo: $(VENV)/made ## real requests through the whole pipeline, and questions over documents, on this machine
+	$(BIN)/headrace models pull all-minilm-l6-v2
 	$(BIN)/headrace run examples/jobs.jsonl -o receipts.jsonl --table
+	$(BIN)/headrace knowledge add museum examples/knowledge
+	$(BIN)/headrace run examples/questions.jsonl -o answers.jsonl --table
 
 lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -37,8 +40,10 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
-	@# Most of it waits for processes and services; each of the three has services of its own.
+	@# Most of it waits for processes and services; each of the three has services of its own. Hundreds of processes are
+	@# started, which without bytecode would compile everything anew.
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
@@ -56,4 +61,4 @@ chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs r
 	$(BIN)/python -m tests.chaos --jobs $(N)
 
 clean: ## remove what make made
-	rm -rf $(VENV) .headrace dist receipts.jsonl
+	rm -rf $(VENV) .headrace dist receipts.jsonl answers.jsonl

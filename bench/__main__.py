@@ -10,7 +10,22 @@ from rich.console import Console
 from bench.report import show, write
 from headrace_schemas import HeadraceError
 
-NAMES = ("efficiency", "plumbing", "latency", "recovery", "growth", "memory", "wrong-hits", "lookup", "burst")
+NAMES = (
+    "efficiency",
+    "plumbing",
+    "latency",
+    "recovery",
+    "growth",
+    "memory",
+    "wrong-hits",
+    "lookup",
+    "burst",
+    "retrieval",
+    "saving",
+    "fleet",
+    "lookup-large",
+)
+LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -19,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     console, progress = Console(), Console(stderr=True)
     failed = []
-    for name in options.names or NAMES:
+    for name in options.names or [name for name in NAMES if name not in LARGE]:
         progress.print(f"[bold]{name}[/]")
         try:
             module = importlib.import_module(f"bench.{name.replace('-', '_')}")
@@ -38,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure headrace on this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when absent")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when absent, but for {', '.join(LARGE)}"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs; writes nothing")
     parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
     parser.add_argument("--results", type=Path, metavar="DIR", help="where JSON goes (bench/results)")

@@ -24,6 +24,7 @@ class Flow:
     published: float
     ended: float
     results: Mapping[str, Any] = field(default_factory=dict)
+    job_ids: Sequence[str] = ()
 
     @property
     def rate(self) -> float:
@@ -55,7 +56,7 @@ def run(producer: Producer, ends: Ends, jobs: Sequence[Mapping[str, Any]], say: 
     producer.flush(120)
     published = time.monotonic() - begun
     ended = ends.wait(job_ids, say, keep=keep)
-    return Flow(len(jobs), published, ended.last_at - begun, ended.values)
+    return Flow(len(jobs), published, ended.last_at - begun, ended.values, job_ids)
 
 
 def echo_jobs(count: int) -> Iterator[dict[str, Any]]:

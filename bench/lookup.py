@@ -23,17 +23,17 @@ from headrace_workers.index.wear import DEFAULTS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.pull import pull
 from headrace_workers.ports import Embedder
-from headrace_workers.recall.cache import Question
-from headrace_workers.recall.known import Entry, Known
+from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions
 
 NAME = "lookup"
 _DIMENSIONS = 384
-_LEAST = 0.90
+LEAST = 0.90
 _NEIGHBOURS = 5
 _CANDIDATES = 100  # that a bare search of lists compares exactly, as headrace does
 _QUERY_BITS = 4
 _WARM_UP = 50
+_TAKEN_IN = 10_000  # entries at once
 _SCOPE = "bench"
 
 _NOUNS = ("lamp", "boiler", "printer", "heater", "router", "lift", "pump", "oven", "drill", "camera", "kettle", "radio")
@@ -59,14 +59,16 @@ def by_likeness(size: int, count: int, embedder: Embedder, say: Say) -> list[Row
     say(f"{size:,} entries are taken in")
     vectors = clustered(size, _DIMENSIONS)
     known = Known(_DIMENSIONS)
-    known.apply(Entry(number, _SCOPE, question(number), vectors[number].tobytes()) for number in range(size))
+    for start in range(0, size, _TAKEN_IN):
+        numbers = range(start, min(size, start + _TAKEN_IN))
+        known.apply(Entry(number, _SCOPE, question(number), vectors[number].tobytes()) for number in numbers)
     known.compact()
     chosen = np.random.default_rng(2).integers(size, size=count)
     queries = near(vectors[chosen], 0.3, 3)
     asked = [in_other_words(int(number)) for number in chosen]
     table = dict(zip(asked, queries, strict=True))
-    likeness = NearestQuestions(KnownVectors(table), known, _LEAST)
-    whole = NearestQuestions(KnownVectors(table, first=embedder), known, _LEAST)
+    likeness = NearestQuestions(KnownVectors(table), known, LEAST)
+    whole = NearestQuestions(KnownVectors(table, first=embedder), known, LEAST)
     bare = faiss_alone(vectors)
 
     def look(place: int) -> object:

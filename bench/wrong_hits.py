@@ -22,6 +22,7 @@ from bench.ends import Say
 from bench.peers import gptcache_peer
 from bench.report import Report, Row, report, row, skipped
 from bench.vectors import KnownVectors
+from bench.wrong_hits_held_out import free, left_out
 from bench.wrong_hits_pairs import (
     CAPITALS,
     CITIES,
@@ -33,18 +34,16 @@ from bench.wrong_hits_pairs import (
     swapped,
 )
 from headrace_schemas.errors import Unavailable
-from headrace_workers.calibration.binomial import clopper_pearson_upper
-from headrace_workers.recall.cache import Question
-from headrace_workers.recall.known import Entry, Known
+from headrace_workers.measuring.bounds import upper_bound
+from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions
 
 NAME = "wrong-hits"
 THRESHOLDS = (0.70, 0.80, 0.90, 0.95, 0.99)
-LEAST = 0.90  # headrace's own threshold, before a scope has shown its own
+CURVE = (0.70, 0.75, 0.80, 0.85, 0.90)
+LEAST = 0.80  # headrace's own threshold, before a scope has shown its own
 PLAIN = f"cosine ≥ {LEAST:.2f}"
 OURS = f"{PLAIN} and guards"
-_ALPHA = 0.05
-_RESAMPLES = 2_000
 _SCOPE = "bench"
 _QUICK = 6  # meanings of a kind
 
@@ -80,6 +79,8 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         pull(DEFAULT_EMBEDDER, Path(folder), "int8")
         embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
         rows = measure(meanings, embedder.embed, say)
+        for name, held_out in (("questions as people type them", free()), ("kinds of swaps left out", left_out())):
+            rows += curve(name, held_out[: 3 * _QUICK] if quick else held_out, embedder.embed, say)
     if not importlib.util.find_spec("gptcache"):
         missing.append(skipped("GPTCache", "it is not installed"))
     return report(NAME, f"{embedder.id}, no service", rows + missing)
@@ -108,10 +109,36 @@ def measure(meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np
     return rows
 
 
+def curve(
+    name: str, meanings: Sequence[Meaning], embed: Callable[[list[str]], NDArray[np.float32]], say: Say
+) -> list[Row]:
+    """What guards serve at several thresholds, and a cosine alone, of questions that nobody developed guards on."""
+    texts = [text for meaning in meanings for text in meaning.wordings]
+    say(f"{name}: {len(texts):,} questions are embedded")
+    vectors = KnownVectors(dict(zip(texts, embed(texts), strict=True)))
+    rows = []
+    for least in CURVE:
+        for what, method in (("and guards", guarded(least)), ("alone", cosine(least))):
+            looks = list(looked_up(meanings, vectors, method))
+            wrong, served = sum(map(is_wrong, looks)), sum(look.served is not None for look in looks)
+            said = f"held out, {name}, cosine ≥ {least:.2f} {what}"
+            should = sum(look.should for look in looks)
+            rows += [
+                row(f"{said}: should-hits served, of {should:,}", _hits(looks), "share"),
+                row(f"{said}: wrong of {served:,} served", _share(wrong, served), "share"),
+                row(f"{said}: wrong of served, upper bound", upper(looks, meanings, of_served=True), "share"),
+            ]
+    return rows
+
+
 def turns(meanings: Sequence[Meaning]) -> Iterator[Turn]:
-    """As many as there are wordings."""
-    for number in range(len(meanings[0].wordings)):
-        cached = {each.wordings[number]: place for place, each in enumerate(meanings) if (each.half + number) % 2 == 0}
+    """As many as there are wordings of the question that has most; one with fewer begins again with its first."""
+    for number in range(max(len(each.wordings) for each in meanings)):
+        cached = {
+            each.wordings[number % len(each.wordings)]: place
+            for place, each in enumerate(meanings)
+            if (each.half + number) % 2 == 0
+        }
         asked = {text: place for place, each in enumerate(meanings) for text in each.wordings if text not in cached}
         yield Turn(cached, asked)
 
@@ -138,37 +165,31 @@ def cosine(least: float) -> Method:
     return serve
 
 
-def ours(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
-    """What a recall worker does: the nearest whom no guard refuses."""
-    known = Known(vectors.dimensions)
-    known.apply(
-        Entry(number, _SCOPE, text, vectors.embed([text])[0].tobytes()) for number, text in enumerate(turn.cached)
-    )
-    places = list(turn.cached.values())
-    likeness = NearestQuestions(vectors, known, LEAST)
-    for near in likeness.nearest([Question(_SCOPE, text) for text in turn.asked]):
-        yield None if near.entry_id is None else places[near.entry_id]
+def guarded(least: float) -> Method:
+    """What a recall worker does: the nearest whom no guard refuses, if its cosine is `least` or more."""
+
+    def serve(turn: Turn, vectors: KnownVectors) -> Iterator[int | None]:
+        known = Known(vectors.dimensions)
+        known.apply(
+            Entry(number, _SCOPE, text, vectors.embed([text])[0].tobytes()) for number, text in enumerate(turn.cached)
+        )
+        places = list(turn.cached.values())
+        likeness = NearestQuestions(vectors, known, least)
+        for near in likeness.nearest([Question(_SCOPE, text) for text in turn.asked]):
+            yield None if near.entry_id is None else places[near.entry_id]
+
+    return serve
 
 
 def upper(looks: Sequence[Look], meanings: Sequence[Meaning], *, of_served: bool) -> float:
-    """Up to where the share of wrong answers may go, of the served or of all, at 95 %, one-sided.
-
-    The greater of two bounds: Clopper and Pearson's, for which each look-up counts by itself, and a bootstrap that
-    draws whole clusters, since questions about one thing fail together. (Where nothing is wrong the bootstrap says 0.)
-    """
+    """Up to where the share of wrong answers may go, of the served or of all, at 95 %, one-sided. See `upper_bound`."""
     wrong: dict[str, int] = defaultdict(int)
     of: dict[str, int] = defaultdict(int)
     for look in looks:
         cluster = f"{meanings[look.asked].kind} {meanings[look.asked].cluster}"
         of[cluster] += look.served is not None if of_served else 1
         wrong[cluster] += is_wrong(look)
-    counts = np.array([(wrong[each], of[each]) for each in of], dtype=np.float64)
-    total = counts.sum(axis=0)
-    exact = clopper_pearson_upper(int(total[0]), int(total[1]), _ALPHA)
-    drawn = np.random.default_rng(0).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), _RESAMPLES)
-    sums = drawn @ counts
-    shares = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    return max(exact, float(np.quantile(shares, 1 - _ALPHA)))
+    return upper_bound([(wrong[each], of[each]) for each in of])
 
 
 def is_wrong(look: Look) -> bool:
@@ -185,7 +206,7 @@ def _methods() -> dict[str, Method]:
     methods: dict[str, Method] = {f"cosine ≥ {least:.2f}": cosine(least) for least in THRESHOLDS}
     if importlib.util.find_spec("gptcache"):
         methods[f"GPTCache {gptcache_peer.VERSION}, one turn of five"] = gptcache  # it takes 5 ms a look-up
-    return {**methods, OURS: ours}
+    return {**methods, OURS: guarded(LEAST)}
 
 
 def _in_all(name: str, looks: Sequence[Look], meanings: Sequence[Meaning], *, ours: bool) -> list[Row]:

@@ -1,6 +1,7 @@
 """Questions that ask for the same in other words, and others that only look alike, by the kind of the difference.
 
-None of these wordings was looked at while guards were written: the families that those were developed on are others.
+The guards were first written without a look at these wordings; later the kinds of sentences here were looked at, so the
+questions of `wrong_hits_held_out.py` are what unseen ones are measured on.
 """
 
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _swap(kind: str, wordings: str, swapped: str, about: str) -> Swap:
+def swap(kind: str, wordings: str, swapped: str, about: str) -> Swap:
+    """A topic from its wordings, one a line, and what fills them, with bars between."""
     lines = tuple(line.strip() for line in wordings.strip().splitlines())
     return Swap(kind, lines, *(tuple(word.strip() for word in words.split("|")) for words in (swapped, about)))
 
@@ -84,7 +86,7 @@ STATES: Final = (
 )  # fmt: skip
 
 SWAPS: Final = (
-    _swap(
+    swap(
         "number",
         """How many grams of {about} do I need for {} people?
         For {} people, how many grams of {about} are needed?
@@ -94,7 +96,7 @@ SWAPS: Final = (
         "4 | 6 | twelve | 40",
         "rice | pasta | lentils | couscous | minced meat | spinach | flour | cheese",
     ),
-    _swap(
+    swap(
         "number",
         """What does article {} of the {about} say?
         What is written in article {} of the {about}?
@@ -104,7 +106,7 @@ SWAPS: Final = (
         "3 | 8 | 13 | 31",
         "lease | statutes | collective agreement | data protection law | road traffic act | treaty | charter",
     ),
-    _swap(
+    swap(
         "number",
         """How do I divide {about} into {} equal parts?
         How can I divide {about} into {} equal parts?
@@ -114,7 +116,7 @@ SWAPS: Final = (
         "3 | 5 | seven | 9",
         "a circle | a cake | a line | an inheritance | a plank | a garden | a pizza | a day",
     ),
-    _swap(
+    swap(
         "date",
         """Who won the {about} in {}?
         Which was the winner of the {about} in {}?
@@ -124,7 +126,7 @@ SWAPS: Final = (
         "1998 | 2008 | 2014 | 2016",
         "Tour de France | Champions League | Eurovision Song Contest | Davis Cup | Booker Prize | Stanley Cup | Palio",
     ),
-    _swap(
+    swap(
         "date",
         """Is the {about} open on {}?
         Will the {about} be open on {}?
@@ -134,7 +136,7 @@ SWAPS: Final = (
         "24 December | 26 December | 1 May | 24 June",
         "swimming pool | town hall | post office | zoo | bakery | recycling centre | pharmacy",
     ),
-    _swap(
+    swap(
         "unit",
         """How heavy is a {about} in {}?
         What is the weight of a {about} in {}?
@@ -144,7 +146,7 @@ SWAPS: Final = (
         "kilograms | pounds | grams | ounces",
         "football | house cat | bowling ball | cello | newborn baby | car battery | mountain bike | rugby ball",
     ),
-    _swap(
+    swap(
         "unit",
         """How fast does a {about} go in {}?
         What is the speed of a {about} in {}?
@@ -154,7 +156,7 @@ SWAPS: Final = (
         "miles per hour | kilometres per hour | metres per second | knots",
         "cheetah | container ship | high-speed train | racing pigeon | golf ball | sailing boat | glider | dolphin",
     ),
-    _swap(
+    swap(
         "negation",
         """Which {about} are {} to eat raw?
         What {about} are {} to eat raw?
@@ -164,7 +166,7 @@ SWAPS: Final = (
         "safe | not safe | tasty",
         "mushrooms | beans | berries | seeds | roots | nuts | fish | flowers | leaves",
     ),
-    _swap(
+    swap(
         "negation",
         """Why {} my {about} start?
         What is the reason that my {about} {} start?
@@ -174,7 +176,7 @@ SWAPS: Final = (
         "does | doesn't",
         "lawn mower | boiler | dishwasher | scooter | laptop | game | printer | chainsaw | engine | washing machine",
     ),
-    _swap(
+    swap(
         "negation",
         """May a tenant keep {about} {} permission?
         Is a tenant allowed to keep {about} {} permission?
@@ -184,7 +186,7 @@ SWAPS: Final = (
         "with | without",
         "a dog | chickens | a snake | bees | rabbits | two cats | an aquarium | a parrot | a goat",
     ),
-    _swap(
+    swap(
         "antonym",
         """How do I {} the {about} on my phone?
         How can I {} the {about} on my phone?
@@ -194,7 +196,7 @@ SWAPS: Final = (
         "activate | deactivate | rename | mute",
         "alarm clock | flashlight | hotspot | night mode | location service | voice assistant | dictation",
     ),
-    _swap(
+    swap(
         "antonym",
         """What {} the price of {about}?
         Which things {} the price of {about}?
@@ -204,7 +206,7 @@ SWAPS: Final = (
         "increases | decreases | stabilises",
         "copper | coffee | houses | electricity | wheat | natural gas | shares | used cars | cotton",
     ),
-    _swap(
+    swap(
         "antonym",
         """Do I take the {about} {} a meal?
         Should I take the {about} {} a meal?
@@ -214,7 +216,7 @@ SWAPS: Final = (
         "before | after | during",
         "antibiotic | iron tablet | antacid | vitamin pill | painkiller | insulin | cough syrup | laxative",
     ),
-    _swap(
+    swap(
         "direction",
         """Which {about} runs {}?
         What {about} goes {}?
@@ -224,7 +226,7 @@ SWAPS: Final = (
         "from Oslo to Bergen | from Bergen to Oslo | from Oslo to Trondheim | from Trondheim to Oslo",
         "night train | bus | ferry | coach | car train | express train | cycle path",
     ),
-    _swap(
+    swap(
         "direction",
         """How do I translate {about} {}?
         How can {about} be translated {}?
@@ -234,7 +236,7 @@ SWAPS: Final = (
         "from Polish into Czech | from Czech into Polish | from Dutch into Danish | from Danish into Dutch",
         "a contract | a poem | a birth certificate | a recipe | subtitles | a manual | a love letter",
     ),
-    _swap(
+    swap(
         "quantifier",
         """Do {} {about} hibernate?
         Is it true that {} {about} hibernate?
@@ -244,7 +246,7 @@ SWAPS: Final = (
         "all | some | most | no",
         "bears | bats | hedgehogs | squirrels | snakes | frogs | badgers | bumblebees | snails",
     ),
-    _swap(
+    swap(
         "quantifier",
         """Which {about} have {} five rooms?
         What {about} have {} five rooms?
@@ -254,7 +256,7 @@ SWAPS: Final = (
         "at least | at most | exactly | more than",
         "flats | villas | cottages | hotels | museums | farmhouses | offices",
     ),
-    _swap(
+    swap(
         "comparison",
         """Is {about} {} than steel?
         Is it true that {about} is {} than steel?
@@ -264,7 +266,7 @@ SWAPS: Final = (
         "harder | softer | heavier | cheaper",
         "titanium | glass | granite | bamboo | aluminium | concrete | copper | carbon fibre",
     ),
-    _swap(
+    swap(
         "comparison",
         """Which {about} is the {} in the world?
         What is the world's {} {about}?
@@ -274,7 +276,7 @@ SWAPS: Final = (
         "oldest | youngest | largest | smallest",
         "university | bridge | desert | parliament | airline | theatre | cathedral | newspaper",
     ),
-    _swap(
+    swap(
         "attribute",
         """What is the {} of {about}?
         What's the {} of {about}?
@@ -284,7 +286,7 @@ SWAPS: Final = (
         "melting point | density | price | chemical symbol",
         "gold | lead | mercury | silver | zinc | tin | nickel | platinum | tungsten | iron | chromium | cobalt",
     ),
-    _swap(
+    swap(
         "question word",
         """{} was {about} built?
         Could you tell me {} {about} was built?
@@ -295,7 +297,7 @@ SWAPS: Final = (
         "the Colosseum | the Hoover Dam | Stonehenge | the Eiffel Tower | the Suez Canal | Angkor Wat | the Alhambra | "
         "the Berlin Wall | Windsor Castle | Machu Picchu | the Kremlin | the Panama Canal",
     ),
-    _swap(
+    swap(
         "name",
         """How do I update {} on {about}?
         How can I update {} on {about}?
@@ -305,7 +307,7 @@ SWAPS: Final = (
         "Redis | Nginx | Grafana | Firefox 128 | Firefox 115",
         "Debian | Fedora | Windows 11 | Alpine | FreeBSD | Windows 10 | Arch Linux | OpenBSD | macOS | Gentoo",
     ),
-    _swap(
+    swap(
         "literal",
         """What does the option `{}` of {about} do?
         What is the option `{}` of {about} for?
@@ -315,7 +317,7 @@ SWAPS: Final = (
         "-r | -R | -n | -i | --force | --no-force",
         "rsync | cp | grep | rm | git push | tar | ls | chmod | patch",
     ),
-    _swap(
+    swap(
         "role",
         """{}, and how does {about} tell it?
         Tell me, {}, and how does {about} tell it?
@@ -325,7 +327,7 @@ SWAPS: Final = (
         "did Hector kill Achilles | did Achilles kill Hector | did Paris kill Achilles | did Achilles kill Paris",
         "the myth | the film | the novel | the epic | the opera | the play | the textbook",
     ),
-    _swap(
+    swap(
         "role",
         """Can a {about} sue {}?
         Is a {about} able to sue {}?
@@ -335,7 +337,7 @@ SWAPS: Final = (
         "an employer | a landlord | a neighbour | a bank",
         "tenant | customer | student | trainee | pensioner | nurse | driver | farmer",
     ),
-    _swap(
+    swap(
         "form",  # of the answer; no guard is about that
         """Explain {about} {}.
         Please explain {about} {}.
@@ -346,7 +348,7 @@ SWAPS: Final = (
         "inflation | gravity | the immune system | compound interest | osmosis | blockchain | evolution | "
         "encryption | plate tectonics | the stock exchange",
     ),
-    _swap(
+    swap(
         "person",  # for whom or by whom; no guard is about that
         """Write an email to my {} about the {about}.
         Please write an email to my {} about the {about}.
@@ -356,7 +358,7 @@ SWAPS: Final = (
         "boss | mother | landlord | dentist | sister | lawyer",
         "broken window | late payment | summer holiday | new schedule | invitation | lost keys | noise | old sofa",
     ),
-    _swap(
+    swap(
         "person",
         """How do I tell my {} about the {about}?
         How can I tell my {} about the {about}?
@@ -366,7 +368,7 @@ SWAPS: Final = (
         "boss | mother | landlord | sister | teacher | flatmate",
         "accident | pregnancy | new job | theft | divorce | damage | debt | illness",
     ),
-    _swap(
+    swap(
         "thing",  # plain words that no guard has a list of
         """How do I get {} out of {about}?
         How can I get {} out of {about}?
@@ -376,7 +378,7 @@ SWAPS: Final = (
         "chewing gum | candle wax | rust | mud",
         "a wool coat | a sofa | curtains | a silk tie | jeans | leather gloves | a tent",
     ),
-    _swap(
+    swap(
         "thing",
         """Which {} goes well with {about}?
         What {} goes well with {about}?

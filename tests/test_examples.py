@@ -54,3 +54,29 @@ def test_the_other_texts_are_clean(moderator: PolicyModerator) -> None:
     for job, verdict in zip(clean, moderator.moderate([job.question for job in clean]), strict=True):
         assert isinstance(verdict, Moderation)
         assert verdict.findings == (), job.question
+
+
+QUESTIONS = (Path(__file__).parent.parent / "examples" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_questions_are_asked_of_documents() -> None:
+    """Each names the base that `make demo` fills; some come again, in the same words or in others, and some ask for
+    what is not in it.
+    """
+    jobs = [GenerationJob.model_validate_json(line, strict=True) for line in QUESTIONS]
+    assert {(job.knowledge, job.cache) for job in jobs} == {("museum", "semantic")}
+    kinds = Counter(job.metadata["kind"] for job in jobs)
+    assert kinds == {"asked": 10, "repeated": 2, "reworded": 3, "elsewhere": 3}
+    asked = {job.question for job in jobs if job.metadata["kind"] == "asked"}
+    assert all((job.question in asked) == (job.metadata["kind"] in ("asked", "repeated")) for job in jobs)
+
+
+def test_what_they_look_for_is_in_the_documents() -> None:
+    """In the files as they ship, white space apart."""
+    folder = Path(__file__).parent.parent / "examples" / "knowledge"
+    text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in folder.glob("*.md"))
+    jobs = [GenerationJob.model_validate_json(line, strict=True) for line in QUESTIONS]
+    for job in jobs:
+        for criterion in job.criteria:
+            if criterion.criterion == "contains":
+                assert criterion.text in text

@@ -40,7 +40,7 @@ def proxy(echo):
 
 def connect(proxy):
     """A client."""
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
 def ask(client, said=b"hello"):

@@ -30,6 +30,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
+from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.recall import CacheMode
@@ -81,6 +82,8 @@ class Producer:
         seed: int | None = None,
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
+        knowledge: str | None = None,
+        without_passages: WithoutPassages | str | None = None,
         lane: Lane | str | None = None,
         priority: int | None = None,
         deadline: Deadline = None,
@@ -95,7 +98,8 @@ class Producer:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
-        seconds.
+        seconds. The answer is to rest on passages of the base `knowledge`; where nothing in it is relevant,
+        `without_passages` says what to do (abstain, answer).
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries.
@@ -118,6 +122,8 @@ class Producer:
                 "sampling": sampling_of(sampling, keywords),
                 "cache": cache,
                 "max_age": max_age,
+                "knowledge": knowledge,
+                "without_passages": without_passages,
                 **self._common(
                     lane=lane,
                     priority=priority,

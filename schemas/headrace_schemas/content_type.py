@@ -22,7 +22,7 @@ def is_name(header: str) -> bool:
 
 def is_structured(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Whether the value holds the whole CloudEvent. Without a content type it is JSON in binary mode."""
-    found = [value for name, value in headers if is_name(name)]
+    found = [value for name, value in headers if len(name) == len(NAME) and is_name(name)]
     if len(set(found)) > 1:
         raise InvalidRecord(f"header {NAME} comes twice, with different values")
     return bool(found) and check(found[0]) == STRUCTURED

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from headrace_schemas.content_type import JSON, NAME
@@ -63,22 +64,26 @@ class Envelope:
 
     def to_headers(self) -> Headers:
         """The attributes as Kafka headers, absent ones left out."""
-        pairs = [
-            ("ce_specversion", "1.0"),
-            ("ce_id", self.id),
-            ("ce_type", self.type),
-            ("ce_source", self.source),
-            ("ce_dataschema", schema_id(self.type)),
-            ("ce_time", _timestamp(self.time)),
-            (NAME, JSON),
-        ]
+        return [(name, value.encode()) for name, value in self.to_text().items()]
+
+    def to_text(self) -> dict[str, str]:
+        """The same, as text."""
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": self.id,
+            "ce_type": self.type,
+            "ce_source": self.source,
+            "ce_dataschema": schema_id(self.type),
+            "ce_time": _timestamp(self.time),
+            NAME: JSON,
+        }
         for name in ("subject", "partitionkey", "traceparent", "correlationid"):
             value = getattr(self, name)
             if value is not None:
-                pairs.append((f"ce_{name}", value))
+                headers[f"ce_{name}"] = value
         if self.expirytime is not None:
-            pairs.append(("ce_expirytime", _timestamp(self.expirytime)))
-        return [(name, value.encode()) for name, value in pairs]
+            headers["ce_expirytime"] = _timestamp(self.expirytime)
+        return headers
 
     @classmethod
     def from_headers(cls, headers: Sequence[tuple[str, bytes | None]]) -> "Envelope":
@@ -129,6 +134,7 @@ def _plain_traceparent(headers: Sequence[tuple[str, bytes | None]]) -> str | Non
     return text if len(text) <= _MAX_ATTRIBUTE and text.isprintable() and is_traceparent(text) else None
 
 
+@lru_cache(maxsize=64)  # the events of a group have one time
 def _timestamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

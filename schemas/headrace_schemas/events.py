@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.errors import Category
+from headrace_schemas.grounding import Grounding
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.recall import Recall
@@ -15,7 +16,7 @@ JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Count = Annotated[int, Field(ge=0), INTEGRAL]
 Milliseconds = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "abstained"]
 
 
 class Usage(OutgoingValue):
@@ -28,7 +29,8 @@ class Usage(OutgoingValue):
 class Answer(OutgoingValue):
     """What the model wrote, why it ended, who wrote it and what it took. It goes from event to event as a whole.
 
-    `text` is redacted where the policy says so, and absent when moderation blocked it.
+    `text` is redacted where the policy says so, and absent when moderation blocked it. Where nothing was found that the
+    answer could rest on, `finish_reason` may be `abstained`: no model was run, and the text is empty.
     """
 
     text: Text | None = None
@@ -37,6 +39,7 @@ class Answer(OutgoingValue):
     quantization: Name
     usage: Usage
     recall: Annotated[Recall | None, Field(description="Of a job that asked for the cache.")] = None
+    grounding: Annotated[Grounding | None, Field(description="Of a job that named a knowledge base.")] = None
 
     def with_text(self, text: str | None) -> Self:
         """The same answer with another text, or with none; ValidationError where that is no text."""

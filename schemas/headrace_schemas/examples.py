@@ -21,6 +21,7 @@ from headrace_schemas.events import (
     StageRecord,
     Usage,
 )
+from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Lane, Message, Sampling, derive_job_id
 from headrace_schemas.recall import CacheMode, Recall
 
@@ -30,14 +31,32 @@ _JOB_ID: Final = derive_job_id(_TENANT, _KEY)
 _MODEL: Final = "smollm2-135m-instruct"
 _NOON: Final = datetime(2026, 1, 31, 12, tzinfo=UTC)
 _ANSWER: Final = Answer(
-    text="Write to ann@example.com: the mill needs water.",
+    text="Write to ann@example.com: the mill needs water [1], and it rained [4].",
     finish_reason="stop",
     model=_MODEL,
     quantization="int8",
     usage=Usage(prompt_tokens=38, completion_tokens=14),
     recall=Recall(similarity=0.93, refused="negation: only one of the two questions says not"),
+    grounding=Grounding(
+        knowledge="mill",
+        relevance=0.71,
+        floor=0.35,
+        citations=(
+            Citation(
+                number=1,
+                document="mill/history.md",
+                section="The mill > 1976",
+                start=1_204,
+                stop=2_010,
+                chunk="5f2c9d1e8a7b4c30",
+                relevance=0.71,
+                cited=True,
+            ),
+        ),
+        unknown=(4,),
+    ),
 )
-_MODERATED: Final = _ANSWER.with_text("Write to [EMAIL]: the mill needs water.")
+_MODERATED: Final = _ANSWER.with_text("Write to [EMAIL]: the mill needs water [1], and it rained [4].")
 _VERDICT: Final = ModerationVerdict(
     action="redact",
     findings=(Finding(category="email", detector="personal_data", score=1.0, start=9, end=24, action="redact"),),
@@ -64,6 +83,8 @@ _EVENTS: Final[tuple[Event, ...]] = (
         criteria=(Contains(text="water"), Length(max_words=30)),
         cache=CacheMode.SEMANTIC,
         max_age=86_400.0,
+        knowledge="mill",
+        without_passages=WithoutPassages.ABSTAIN,
     ),
     EvaluationJob(
         tenant=_TENANT,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.criteria import Criterion, Rubric
+from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
     FAIL_FAST,
     INTEGRAL,
@@ -26,9 +27,11 @@ from headrace_schemas.limits import (
 from headrace_schemas.model import Value
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
+from headrace_schemas.uuids import Namespace
 
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
 JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
+_JOBS = Namespace(JOB_NAMESPACE)
 
 
 def derive_job_id(tenant: str, key: str) -> str:
@@ -36,7 +39,7 @@ def derive_job_id(tenant: str, key: str) -> str:
 
     The tenant is part of the name, so no tenant can collide with, or guess its way into, another's jobs.
     """
-    return str(uuid.uuid5(JOB_NAMESPACE, f"{tenant}\n{key}"))
+    return _JOBS.id_of(f"{tenant}\n{key}")
 
 
 class Lane(StrEnum):
@@ -125,6 +128,13 @@ class GenerationJob(Job):
     max_age: Annotated[
         float | None, Field(gt=0, le=SECONDS_OF_A_YEAR, description="How old an earlier answer may be, in seconds.")
     ] = None
+    knowledge: Annotated[
+        Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
+    ] = None
+    without_passages: Annotated[
+        WithoutPassages | None,
+        Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
+    ] = None
 
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationJob":
@@ -142,7 +152,9 @@ class GenerationJob(Job):
     @property
     def question(self) -> str:
         """What was asked, as text for a judge to read: the last user turn."""
-        return next((m.content for m in reversed(self.conversation) if m.role == "user"), "")
+        if not self.messages:
+            return self.prompt or ""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
 class EvaluationJob(Job):

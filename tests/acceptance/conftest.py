@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.services.eventually import eventually
+from tests.services.interrupts import hear_interrupts
 from tests.services.models import smollm2
 
 from headrace_workers.testing import make_echo_model
@@ -68,18 +69,13 @@ class Shell:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
+                preexec_fn=hear_interrupts,  # noqa: PLW1509 - it takes no lock
             )
 
     @staticmethod
     def argv(*arguments: str) -> list[str]:
         """The whole argument list."""
         return [sys.executable, "-m", "headrace_workers", *arguments]
-
-
-def _hear_interrupts() -> None:
-    """As on a terminal: what runs in the background of a script ignores SIGINT, and hands that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 300) -> int:

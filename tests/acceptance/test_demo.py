@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.conftest import Shell, lines
-from tests.services.models import SMOLLM2
+from tests.services.models import MINILM, SMOLLM2, minilm
 
 pytestmark = pytest.mark.acceptance
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "jobs.jsonl"
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = FOLDER / "jobs.jsonl"
 
 
 def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
@@ -32,4 +33,38 @@ def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
         str(number) for number in range(1, len(results) + 1)
     ]
     assert f"jobs        {len(results)} (" in printed
+    assert max(map(len, printed.splitlines())) <= 100
+
+
+def test_the_questions_over_the_documents_that_ship(shell, tmp_path_factory):
+    """Answers rest on the right document, come again without a model, and are not made up where nothing is said.
+
+    The ledger that the base is put into is the one that an earlier run has left; the echo stands for the model.
+    """
+    (shell.folder / "first.jsonl").write_text('{"prompt": "Hello"}\n')
+    shell.run("run", "first.jsonl", "-o", "first-receipts.jsonl")
+    source = minilm("int8", tmp_path_factory) / "models" / MINILM
+    (shell.folder / ".headrace" / "models" / MINILM).symlink_to(source)
+    shell.run("knowledge", "add", "museum", str(FOLDER / "knowledge"))
+    jobs = [{**job, "model": "echo"} for job in lines((FOLDER / "questions.jsonl").read_text())]
+    (shell.folder / "questions.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    printed = shell.run("run", "questions.jsonl", "-o", "answers.jsonl", "--table")
+    receipts = sorted(lines((shell.folder / "answers.jsonl").read_text()), key=lambda receipt: receipt["line"])
+    assert len(receipts) == len(jobs)
+    tiers: dict[str, list[str]] = {}
+    for job, receipt in zip(jobs, receipts, strict=True):
+        answer = receipt["answer"]
+        documents = [each["document"] for each in answer["grounding"].get("citations", ())]
+        if job["metadata"]["kind"] == "elsewhere":
+            assert documents == []
+            assert (answer["finish_reason"] == "abstained") == ("without_passages" not in job)
+        else:
+            assert documents, job
+        tiers.setdefault(job["prompt"], []).append(answer["recall"]["tier"])
+    again = [sorted(each) for each in tiers.values() if len(each) > 1]
+    assert again
+    assert all(each in (["exact", "none"], ["coalesced", "none"]) for each in again)
+    assert " cites " in printed
+    assert "coalesced" in printed or "exact" in printed
+    assert "abstained" in printed
     assert max(map(len, printed.splitlines())) <= 100

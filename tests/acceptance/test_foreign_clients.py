@@ -52,7 +52,7 @@ def answered(up: Shell, job_id: str) -> dict[str, object]:
         [job] = lines(up.run("status", job_id, "--json"))
         return job if job["state"] == "done" else None
 
-    return eventually(look, 60)
+    return eventually(look)
 
 
 def test_javascript_asks_and_reads_the_answer(up, client_env, node):

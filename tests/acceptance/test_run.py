@@ -11,19 +11,6 @@ pytestmark = pytest.mark.acceptance
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
-def test_a_file_is_answered_whole(shell):
-    """Every line has its receipt, and nothing runs afterwards."""
-    jobs = [{"prompt": f"question {number}"} for number in range(200)]
-    (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
-    shell.run("run", "in.jsonl", "-o", "out.jsonl")
-    receipts = lines((shell.folder / "out.jsonl").read_text())
-    assert {receipt["line"]: receipt["answer"]["text"] for receipt in receipts} == {
-        number + 1: f"question {number}" for number in range(200)
-    }
-    assert len(receipts) == 200
-    assert not (shell.folder / ".headrace" / "run.json").exists()
-
-
 def test_a_file_of_evaluations_needs_no_model(tmp_path):
     """The line of the documentation, in a home without any model: compared, and its receipt written."""
     documented = next(line.strip() for line in DOCS.read_text().splitlines() if line.startswith('    {"input"'))
@@ -33,19 +20,22 @@ def test_a_file_of_evaluations_needs_no_model(tmp_path):
     assert (receipt["kind"], receipt["judge"]["scores"][0]["value"]) == ("evaluation", 1.0)
 
 
-def test_a_refused_line_that_was_corrected_is_asked_again(shell):
-    """Under its key, by itself; what was not touched is not."""
+def test_a_file_is_answered_whole_and_a_refused_line_that_was_corrected_is_asked_again(shell):
+    """Every line has its receipt, and nothing runs afterwards; a refused one is under its key asked by itself."""
     late = {"prompt": "one", "idempotency_key": "order-1", "deadline": "2020-01-01T00:00:00Z"}
     other = {**late, "prompt": "two", "idempotency_key": "order-2"}
+    questions = [{"prompt": f"question {number}"} for number in range(2, 202)]
     file = shell.folder / "in.jsonl"
 
     def answer(*jobs, code):
         file.write_text("".join(json.dumps(job) + "\n" for job in jobs))
         shell.run("run", "in.jsonl", "-o", "out.jsonl", code=code)
+        assert not (shell.folder / ".headrace" / "run.json").exists()
         receipts = lines((shell.folder / "out.jsonl").read_text())
         return [(receipt["line"], receipt.get("answer", {}).get("text")) for receipt in receipts]
 
-    assert sorted(answer(late, other, code=1)) == [(1, None), (2, None)]
+    whole = answer(late, *questions, other, code=1)
+    assert sorted(whole) == [(1, None), *((number, f"question {number}") for number in range(2, 202)), (202, None)]
     del late["deadline"]
-    assert answer(late, other, code=1)[2:] == [(1, "one")]
-    assert answer(late, code=0)[3:] == []
+    assert answer(late, *questions, other, code=1) == [*whole, (1, "one")]
+    assert answer(late, *questions, code=0)[len(whole) + 1 :] == []

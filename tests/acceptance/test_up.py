@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 
 import pytest
 from tests.acceptance.conftest import lines
@@ -108,16 +109,35 @@ def test_a_second_up_on_the_same_home_is_refused(stack):
     assert receipt["answer"]["text"] == "still there?"
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
-def test_output_that_cannot_be_written_is_told(stack, arguments):
-    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
+@pytest.fixture(scope="module")
+def answered(stack):
+    """A stack with something to show."""
     stack.run("submit", "--prompt", "something to show", "--wait")
-    command = shlex.join(stack.argv(*arguments))
-    full = stack.shell(f"{command} > /dev/full")
+    return stack
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(answered, arguments):
+    """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
+    command = shlex.join(answered.argv(*arguments))
+    full = answered.shell(f"{command} > /dev/full")
     assert (full.returncode, full.stderr.splitlines()[-1]) == (
         1, "headrace: standard output cannot be written: No space left on device",
     )  # fmt: skip
     assert ("1 of 1 jobs were published before this" in full.stderr) == (arguments[0] == "submit")
-    gone = stack.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
+    gone = answered.shell(f"{command} | :; exit ${{PIPESTATUS[0]}}")
     assert gone.returncode in (0, 141)
     assert "Traceback" not in full.stderr + gone.stderr
+
+
+def test_a_burst_of_one_request_costs_one_generation(stack):
+    """And a second burst costs none. (That it costs one when who looks it up is killed, the tests of chaos show.)"""
+    line = {"prompt": "Why do rivers bend?", "cache": "exact", "model": "echo", "lane": "batch"}
+    tiers = []
+    for name in ("first", "second"):
+        jobs = [json.dumps({**line, "idempotency_key": f"{name}-{number}"}) for number in range(60)]
+        (stack.folder / f"{name}.jsonl").write_text("\n".join(jobs))
+        told = lines(stack.run("submit", f"{name}.jsonl", "--wait", "--json"))
+        tiers.append(Counter(each["answer"]["recall"]["tier"] for each in told))
+    assert (tiers[0]["none"], tiers[0].total()) == (1, 60)
+    assert tiers[1] == {"exact": 60}

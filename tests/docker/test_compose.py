@@ -44,7 +44,7 @@ def config(
         environment["POSTGRES_PASSWORD"] = password
     binary = need(find_compose(), "Docker Compose: install Debian's docker-compose or Docker's compose plugin")
     command = [*binary, "--env-file", os.devnull, "--file", str(root / "docker-compose.yml"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_compose_accepts_the_file(root: Path) -> None:
@@ -186,13 +186,14 @@ def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
 
 
 def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], services: Services) -> None:
-    """Ledger, Kafka's log and the models outlive their containers; workers cannot change a model."""
-    assert set(compose["volumes"]) == {"kafka-log", "ledger", "models"}
+    """Ledger, Kafka's log, the models and what recall workers know outlive their containers; none changes a model."""
+    assert set(compose["volumes"]) == {"kafka-log", "ledger", "models", "recall"}
     assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
     for name in OURS - ONE_SHOT - {"bridge"}:
-        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro"]
+        own = ["recall:/var/lib/headrace/recall"] if name == "worker-recall" else []
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own]
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

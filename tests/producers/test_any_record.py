@@ -119,7 +119,7 @@ def test_what_librdkafka_packs_is_read(kafka, tmp_path, codec):
         file.write_bytes(value)
     command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.RESULTS), "-p", "0", "-z", codec, "-P",
                "-X", "linger.ms=500", "-X", "message.max.bytes=4000000", "-X", "max.in.flight=1"]  # fmt: skip
-    subprocess.run([*command, *map(str, files)], check=True, timeout=60)
+    subprocess.run([*command, *map(str, files)], check=True, timeout=240)
     assert [record.value for record in read(kafka, 5)] == values
 
 
@@ -129,7 +129,7 @@ def test_a_batch_that_the_disk_spoilt_stands_between_its_neighbours(apache_kafka
     ensure_topics(kafka)
     producer = KafkaProducer(**kafka.client_options(), linger_ms=0)
     for number in range(3):
-        producer.send(kafka.topic(Topic.RESULTS), b"value%d" % number, partition=0).get(30)
+        producer.send(kafka.topic(Topic.RESULTS), b"value%d" % number, partition=0).get(120)
     producer.close()
     with spoilt(apache_kafka, kafka.topic(Topic.RESULTS), b"value1", b"valux1"):
         before, spoiled, behind = read(kafka, 3)

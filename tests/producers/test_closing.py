@@ -92,7 +92,7 @@ print(job_id)
 """
     environment = {**os.environ, "PYTHONPATH": "producers:schemas"}
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=240, check=False
     )
     allowed = {"interrupted": "KeyboardInterrupt", "not closed, broker gone": "not confirmed when the process ended"}
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("Traceback", "  File", "    "))]

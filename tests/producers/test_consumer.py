@@ -45,7 +45,7 @@ def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
     cancelled = JobCancelled(job_id=B, tenant="default", reason="enough")
     publish(("1", result(A)), ("1", result(A)), ("2", cancelled), ("3", dead(C)), ("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
-        rows = reader.read(timeout=60)
+        rows = reader.read(timeout=240)
         assert sorted(next(rows).envelope.id for _ in range(3)) == ["1", "2", "3"]
         assert list(reader.read(timeout=0.5)) == []
 
@@ -53,7 +53,7 @@ def test_every_kind_of_end_is_read_and_each_event_once(kafka, publish):
 def test_records_that_are_no_events_are_passed_over(kafka, publish):
     """A record that breaks the contract is counted, and the next one is read."""
     client = KafkaProducer(**kafka.client_options())
-    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(30)
+    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(120)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -64,7 +64,7 @@ def test_records_that_are_no_events_are_passed_over(kafka, publish):
 def test_header_names_that_are_no_utf8_hide_nothing(kafka, publish):
     """A record with such a header is passed over or read by what else is in it, and so are its neighbours."""
     client = KafkaProducer(**kafka.client_options())
-    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"", headers=[(OddName(b"\xff"), b"")]).get(30)
+    client.send(f"{kafka.prefix}results", key=A.encode(), value=b"", headers=[(OddName(b"\xff"), b"")]).get(120)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -95,7 +95,7 @@ def test_what_a_producer_took_back_is_not_read(kafka, publish):
     for event_id, end in (("aborted", client.abort_transaction), ("committed", client.commit_transaction)):
         client.begin_transaction()
         headers, value = encode(result(A), Envelope(id=event_id, type=type_of(result(A)), source="/s", time=NOW))
-        client.send(kafka.topic(topic_for(result(A))), key=A.encode(), value=value, headers=headers).get(30)
+        client.send(kafka.topic(topic_for(result(A))), key=A.encode(), value=value, headers=headers).get(120)
         end()
     client.close()
     with ResultReader(kafka, from_beginning=True) as reader:
@@ -135,7 +135,7 @@ def test_a_log_that_began_anew_is_read_from_its_beginning(tmp_path):
             ResultReader(settings, from_beginning=True, group="g"),
         ):
             with reader:
-                rows = reader.read(timeout=60)
+                rows = reader.read(timeout=240)
                 assert [next(rows).envelope.id for _ in range(5)] == [f"old {number}" for number in range(5)]
                 server.kill()
                 server.start()
@@ -171,7 +171,7 @@ import os
 from headrace_producers import KafkaSettings, ResultReader
 from headrace_schemas import HeadraceError
 reader = ResultReader(KafkaSettings.at("{kafka.address}", "{kafka.prefix}"), from_beginning=True)
-rows = reader.read(timeout=60)
+rows = reader.read(timeout=240)
 print(next(rows).envelope.id, flush=True)
 if os.fork() == 0:
     try:
@@ -184,6 +184,6 @@ os.wait()
 print(next(rows).envelope.id)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, env=SOURCES
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=240, env=SOURCES
     )
     assert (done.stdout.split(), done.stderr, done.returncode) == (["1", "True", "2"], "", 0)

@@ -34,12 +34,12 @@ def test_a_new_group_begins_where_its_reader_was_opened(kafka, publish):
     group = f"g.{kafka.prefix}"
     with ResultReader(kafka, group=group) as reader:
         publish(("5", result(A)), ("6", dead(B)))
-        rows = reader.read(timeout=60)
+        rows = reader.read(timeout=240)
         assert sorted(next(rows).envelope.id for _ in range(2)) == ["5", "6"]
         reader.commit()
     publish(("7", result(A)))
     with ResultReader(kafka, group=group) as reader:
-        assert next(reader.read(timeout=60)).envelope.id == "7"
+        assert next(reader.read(timeout=240)).envelope.id == "7"
 
 
 @pytest.mark.parametrize("kafka", ["apache_kafka"], indirect=True)
@@ -50,7 +50,7 @@ def test_a_reader_that_joins_a_group_at_work_changes_nothing_for_it(kafka, publi
         publish(("1", result(A)), ("2", dead(B)))
         with ResultReader(kafka, group=group):
             pass
-        rows = first.read(timeout=60)
+        rows = first.read(timeout=240)
         assert sorted(next(rows).envelope.id for _ in range(2)) == ["1", "2"]
 
 
@@ -60,13 +60,13 @@ def test_a_reader_cannot_move_a_group_that_reads_from_the_beginning(kafka, publi
     publish(*[(str(number), result(A)) for number in range(3)])
     group = f"g.{kafka.prefix}"
     with ResultReader(kafka, from_beginning=True, group=group) as first:
-        rows = first.read(timeout=60)
+        rows = first.read(timeout=240)
         assert next(rows).envelope.id == "0"
         with ResultReader(kafka, group=group):
             pass
         assert [next(rows).envelope.id for _ in range(2)] == ["1", "2"]
     with ResultReader(kafka, from_beginning=True, group=group) as again:  # nobody asked for what comes behind it
-        assert next(again.read(timeout=60)).envelope.id == "2"
+        assert next(again.read(timeout=240)).envelope.id == "2"
 
 
 def test_a_group_cannot_wait_for_jobs_of_ones_own(kafka):
@@ -82,15 +82,15 @@ def test_only_what_one_went_on_from_is_done_with(kafka, publish):
     group = f"g.{kafka.prefix}"
     publish(*[(str(number), result(A)) for number in range(5)])
     with ResultReader(kafka, from_beginning=True, group=group) as reader:
-        for received in reader.read(timeout=60):
+        for received in reader.read(timeout=240):
             if received.envelope.id == "2":
                 break
     with ResultReader(kafka, from_beginning=True, group=group) as reader:
-        rows = reader.read(timeout=60)
+        rows = reader.read(timeout=240)
         assert [next(rows).envelope.id for _ in range(2)] == ["2", "3"]
         reader.commit()  # and this says that the last is done with, too
     with ResultReader(kafka, from_beginning=True, group=group) as reader:
-        assert next(reader.read(timeout=60)).envelope.id == "4"
+        assert next(reader.read(timeout=240)).envelope.id == "4"
 
 
 def test_unreadable_records_do_not_hold_a_group(kafka, publish):
@@ -98,11 +98,11 @@ def test_unreadable_records_do_not_hold_a_group(kafka, publish):
     group = f"g.{kafka.prefix}"
     client = KafkaProducer(**kafka.client_options())
     for _ in range(3):
-        client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(30)
+        client.send(f"{kafka.prefix}results", key=A.encode(), value=b"no event").get(120)
     client.close()
     publish(("1", result(A)))
     with ResultReader(kafka, from_beginning=True, group=group) as reader:
-        assert next(reader.read(timeout=60)).envelope.id == "1"
+        assert next(reader.read(timeout=240)).envelope.id == "1"
         assert reader.unreadable == 3
         assert list(reader.read(timeout=1)) == []
     with ResultReader(kafka, from_beginning=True, group=group) as reader:
@@ -138,7 +138,7 @@ next(rows)
 reader.commit()
 os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", program], check=False, timeout=60, env=SOURCES)
+    subprocess.run([sys.executable, "-c", program], check=False, timeout=240, env=SOURCES)
     with ResultReader(kafka, group=group) as reader:
         assert next(reader.read(timeout=120)).envelope.id == "1"
 
@@ -150,17 +150,17 @@ def test_readers_of_a_group_share_while_they_come_and_go(kafka, publish):
     publish(*[(str(number), result(derive_job_id("default", str(number)))) for number in range(100)])
     seen: set[str] = set()
     with ResultReader(kafka, from_beginning=True, group=group) as first:
-        rows = first.read(timeout=60)
+        rows = first.read(timeout=240)
         seen |= {next(rows).envelope.id for _ in range(5)}
         with ResultReader(kafka, from_beginning=True, group=group) as second:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 240
             while len(seen) < 60 and time.monotonic() < until:
                 for reader in (first, second):
                     for received in reader.read(timeout=0.2):
                         seen.add(received.envelope.id)
                         if len(seen) % 7 == 0:
                             break
-        for received in first.read(timeout=60):
+        for received in first.read(timeout=240):
             seen.add(received.envelope.id)
             if len(seen) == 100:
                 break

@@ -11,7 +11,7 @@ def test_what_the_broker_says_is_told_once(apache_kafka, fresh_prefix):
     """Its kind with it: a group must have a name."""
     settings = apache_kafka.settings(fresh_prefix)
     ensure_topics(settings)
-    topics = EndTopics(settings, "", from_beginning=True, timeout=10)
+    topics = EndTopics(settings, "", from_beginning=True, timeout=120)
     with pytest.raises(Unavailable, match=r"the topics cannot be read at .*InvalidGroupIdError") as told:
         topics.poll(10)
     topics.close()

@@ -150,7 +150,7 @@ def test_acknowledged_records_are_there_in_order_per_key_across_kills(durable_br
     stop.set()
     for thread in threads:
         thread.join()
-    producer.close(timeout=60)
+    producer.close(timeout=240)
     assert Counter(told.calls) == Counter({(job_id, None): count for job_id, count in sent.items()})
     found: dict[str, list[int]] = {job_id: [] for job_id in sent}
     for each in read(settings, [Topic.CANCELLATION]):

@@ -50,7 +50,7 @@ def test_room_comes_back_when_a_record_was_told():
         second = pool.submit(pending.add, record("b"), 80, 30)
         pending.confirmed(first)
         tell(pending)
-        assert second.result(30) == first + 1
+        assert second.result(120) == first + 1
     with pytest.raises(BufferFull, match="job c was not sent"):
         pending.add(record("c"), 80, timeout=0)
 
@@ -69,7 +69,7 @@ def test_who_waits_for_room_is_told_when_the_producer_is_closed():
         assert pending.close()
         assert not pending.close()
         with pytest.raises(ProducerClosed):
-            second.result(30)
+            second.result(120)
 
 
 def test_wait_is_for_what_was_there_before():

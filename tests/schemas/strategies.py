@@ -33,6 +33,7 @@ from headrace_schemas import (
     TokenF1,
     Usage,
 )
+from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
@@ -88,6 +89,7 @@ samplings = st.builds(
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
 common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **job_fields}
+common |= {"knowledge": maybe(aliases), "without_passages": maybe(st.sampled_from(WithoutPassages))}
 generations = st.builds(GenerationJob, prompt=filled, **common) | st.builds(
     GenerationJob, messages=tuples(messages, min_size=1), **common
 )
@@ -106,8 +108,36 @@ records = st.builds(
 )
 about = {"job_id": job_ids, "tenant": tenants, "stages": tuples(records)}
 usages = st.builds(Usage, prompt_tokens=counts, completion_tokens=counts)
-endings = st.sampled_from(["stop", "length"])
-facts = {"finish_reason": endings, "model": aliases, "quantization": names, "usage": usages}
+endings = st.sampled_from(["stop", "length", "abstained"])
+relevances = st.floats(-1, 1)
+citations = st.builds(
+    Citation,
+    number=st.integers(1, 99),
+    document=texts,
+    section=texts,
+    start=counts,
+    stop=counts,
+    chunk=texts,
+    relevance=relevances,
+    cited=st.booleans(),
+    suspicious=tuples(names),
+)
+groundings = st.builds(
+    Grounding,
+    knowledge=aliases,
+    relevance=maybe(relevances),
+    floor=relevances,
+    citations=tuples(citations),
+    unknown=tuples(counts),
+    reason=maybe(texts),
+)
+facts = {
+    "finish_reason": endings,
+    "model": aliases,
+    "quantization": names,
+    "usage": usages,
+    "grounding": maybe(groundings),
+}
 written = st.builds(Answer, text=texts, **facts)
 withheld = st.builds(Answer, text=st.none(), **facts)
 outputs = st.builds(Output, answer=written, **about)

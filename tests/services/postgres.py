@@ -46,18 +46,18 @@ class PostgresServer(Server):
         """A database by name."""
         return f"postgresql+psycopg://{_USER}@{LOOPBACK}:{self.port}/{database}"
 
-    def create_database(self, name: str) -> str:
-        """A new, empty database; its URL."""
+    def create_database(self, name: str, like: str = "template1") -> str:
+        """A new database, empty or like another; its URL."""
         import psycopg
 
         dsn = f"postgresql://{_USER}@{LOOPBACK}:{self.port}/postgres"
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')
         return self.url_of(name)
 
     def start(self) -> "PostgresServer":
         """Start it. After a kill the old backends need a moment to notice, and hold the data until then."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while True:
             try:
                 super().start()
@@ -78,12 +78,12 @@ class PostgresServer(Server):
             return
         command = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", _USER, "--auth=trust", "--no-sync"]
         subprocess.run(
-            [*_as_user(), *command, "--encoding=UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, timeout=60
+            [*_as_user(), *command, "--encoding=UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, timeout=240
         )
 
     def _ready(self) -> bool:
         command = [str(self._binaries / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]
-        return subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0
+        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
 
 def find_postgres(folder: Path, *, durable: bool = False) -> PostgresServer | None:

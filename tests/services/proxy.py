@@ -91,7 +91,7 @@ class Proxy:
 
     def _open(self, client: socket.socket) -> None:
         try:
-            service = socket.create_connection(self._target, timeout=5)
+            service = socket.create_connection(self._target, timeout=60)
         except OSError:  # whether the service is there is seen as without a proxy
             _reset(client)
             return

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
@@ -11,7 +12,7 @@ class Server:
     """A process behind an address. `start` before use; `stop` at the end."""
 
     def __init__(self, spec: ChildSpec, folder: Path) -> None:
-        self._spec = spec
+        self._spec = replace(spec, ready_seconds=300.0)  # a busy machine is slow, which says nothing about the server
         self._folder = folder
         self._child: Child | None = None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.services.tables import sqlite_tables
 from tests.workers.bridge.records import RULES, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
@@ -12,16 +13,14 @@ from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.wire.taskqueue import TaskQueue
 
 
 @contextmanager
 def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
-    """An empty, migrated ledger in a file."""
-    ledger = Ledger.at(f"sqlite:///{folder / 'ledger.db'}")
-    migrate(ledger.engine)
+    """A ledger in a file in which nothing has happened."""
+    ledger = Ledger.at(sqlite_tables(folder / "ledger.db"))
     yield ledger
     ledger.close()
 

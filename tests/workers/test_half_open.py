@@ -75,7 +75,7 @@ def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
     try:
         eventually(rings)
         proxy.swallow(way)
-        eventually(lambda: waits(loop) == "Redis", 60)
+        eventually(lambda: waits(loop) == "Redis")
         heard.clear()
         proxy.heal()
         eventually(rings, 60)
@@ -115,7 +115,7 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
         tasks.send(Claim(1, QUEUE, "generate", 0, 1))
         eventually(lambda: taken == [1])
         proxy.swallow()
-        eventually(lambda: waits(loop) == "Redis", 60)
+        eventually(lambda: waits(loop) == "Redis")
         proxy.heal()
         eventually(lambda: waits(loop) is None, 60)
         tasks.send(Claim(2, QUEUE, "generate", 0, 1))
@@ -148,7 +148,7 @@ def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
     ):
         eventually(lambda: served(client, NAMES, ["judge"]))
         proxy.swallow()
-        eventually(lambda: waits(loop) == "Redis", 60)
+        eventually(lambda: waits(loop) == "Redis")
         eventually(lambda: served(client, NAMES, ["judge"]) == frozenset(), 60)
         proxy.heal()
         eventually(lambda: served(client, NAMES, ["judge"]), 60)

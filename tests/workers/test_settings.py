@@ -29,6 +29,7 @@ def test_everything_can_be_set(tmp_path):
         "HEADRACE_RETENTION": "7", "HEADRACE_LONGEST_RUN": "8.5",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
         "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9", "HEADRACE_MAX_WAIT": "1.5",
+        "HEADRACE_CACHE_MAX_ENTRIES": "0",
         "HEADRACE_EMBEDDER": "own", "HEADRACE_SIMILARITY": "1",
         "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
     }  # fmt: skip
@@ -42,7 +43,8 @@ def test_everything_can_be_set(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text"),
     [("LEASE", "soon"), ("LEASE", "nan"), ("QUANTUM", "inf"), ("LEASE", "0"), ("GROUP_SIZE", "1.5"),
-     ("MAX_ACTIVE", "-1"), ("DEVICE", "tpu")],
+     ("MAX_ACTIVE", "-1"), ("DEVICE", "tpu"), ("MAX_ERROR", "1"), ("MAX_ERROR", "0"), ("AUDIT_SHARE", "1.1"),
+     ("AUDIT_SHARE", "few"), ("AUDIT_SHARE", "-1"), ("AUDIT_SHARE", "nan")],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(name, text):
     """The message names the variable and what it holds."""
@@ -61,6 +63,12 @@ def test_a_cosine_above_1_is_refused():
     """Nothing would ever be served, and nobody would be told why."""
     with pytest.raises(ConfigurationError, match=r"HEADRACE_SIMILARITY is '1\.01'"):
         Settings.from_env(ENV | {"HEADRACE_SIMILARITY": "1.01"})
+
+
+def test_nothing_may_be_audited():
+    """A share is the one number that may be 0."""
+    assert Settings.from_env(ENV | {"HEADRACE_AUDIT_SHARE": "0"}).audit_share == 0.0
+    assert Settings.from_env(ENV).audit_share == 0.05
 
 
 def test_what_the_cache_may_be_is_told():

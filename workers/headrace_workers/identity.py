@@ -4,7 +4,9 @@ import os
 import socket
 import uuid
 
-_EVENTS = uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5")
+from headrace_schemas.uuids import Namespace
+
+_EVENTS = Namespace(uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5"))
 
 
 def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:
@@ -12,12 +14,12 @@ def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0)
 
     A job that was replayed by hand starts a new series.
     """
-    return str(uuid.uuid5(_EVENTS, f"{job_id}\n{stage}\n{ordinal}\n{place}\n{replays}"))
+    return _EVENTS.id_of(f"{job_id}\n{stage}\n{ordinal}\n{place}\n{replays}")
 
 
 def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
     """The id of the event of this type that ends a job, whichever stage it had come to."""
-    return str(uuid.uuid5(_EVENTS, f"{job_id}\n{event_type}\n{replays}"))
+    return _EVENTS.id_of(f"{job_id}\n{event_type}\n{replays}")
 
 
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
@@ -25,7 +27,7 @@ def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> s
 
     The record's own time is part of it: a log that began anew gives out the same offsets for other records.
     """
-    return str(uuid.uuid5(_EVENTS, f"{timestamp}\n{topic}\n{partition}\n{offset}"))
+    return _EVENTS.id_of(f"{timestamp}\n{topic}\n{partition}\n{offset}")
 
 
 def process_name(kind: str) -> str:

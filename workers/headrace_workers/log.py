@@ -31,8 +31,14 @@ class Action(StrEnum):
     LEASE_LOST = "lease_lost"  # a worker finished what was no longer its own
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
+    WORDS_ONLY = "words_only"  # passages have no vectors that can be compared, and are found by their words
+    BASE_LOADED = "base_loaded"  # a knowledge base was read into memory
+    BASE_LET_GO = "base_let_go"  # and is there no more, since nobody asked for it
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
+    SNAPSHOT_DROPPED = "snapshot_dropped"  # what a recall worker kept on disk is not used
+    NOT_SAVED = "not_saved"  # nor could it be written
     PASSED_OVER = "passed_over"  # jobs went on without a stage that no worker does
+    SCOPE_OFF = "scope_off"  # too many answers of it were wrong: none is given by likeness any more
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"

@@ -5,11 +5,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
-from headrace_schemas.errors import UnknownModel
+from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
@@ -26,12 +26,15 @@ from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
+from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.ports import Generator, Moderator
+from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
+from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
@@ -45,6 +48,8 @@ from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
+
+T = TypeVar("T")
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
@@ -164,6 +169,7 @@ def _reap(shared: _Shared) -> Reap:
         max_crashes=settings.max_crashes,
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
+        most_answers=settings.cache_max_entries,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,
@@ -187,22 +193,66 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
-def build_cache(settings: Settings, ledger: Ledger, progress: Progress) -> Cache:
-    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
+def _embedder(settings: Settings) -> Embedder:
+    """What makes the vectors of questions, for the cache and for passages: a question is embedded once. UnknownModel
+    where it is not here.
+    """
     from headrace_workers.embedders.load import load_embedder
+    from headrace_workers.embedders.remembering import RememberingEmbedder
+
+    return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
+
+
+def _cache(
+    settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
+) -> Cache:
+    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.keeping import Keeping
     from headrace_workers.recall.known import Known
     from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.questions import Questions
+    from headrace_workers.recall.saved import Saved
+    from headrace_workers.recall.standings import Standings
 
     version = Registry(settings.home).version
     try:
-        embedder = load_embedder(settings.home, settings.embedder)
+        made = embedder()
     except UnknownModel as error:
         log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
         return Cache(ledger, version)
-    known = Known(embedder.dimensions)
-    Follower(ledger, known, progress.loop("follow")).start()
-    return Cache(ledger, version, NearestQuestions(embedder, known, settings.similarity))
+    known = Known(made.dimensions)
+    saved = Saved(settings.home / "recall", ledger.identity, made.id)
+    questions = Questions(ledger, known, saved)
+    Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
+    Keeping(saved, questions).start()
+    standings = Standings(ledger, settings.max_error, worker, progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
+
+
+def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrieval:
+    """What finds passages and makes prompts of them."""
+    return Retrieval(
+        bases=bases,
+        counts=CountingModels(settings.home, Registry(settings.home)),
+        guess=pieces,
+        floor=settings.relevance,
+        most_tokens=settings.passage_tokens,
+    )
+
+
+def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> FindsPassages:
+    """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
+    from headrace_workers.recall.bases import Bases
+    from headrace_workers.recall.follow import Follower
+
+    try:
+        bases = Bases(ledger, embedder())
+    except UnknownModel as error:
+        raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
+    Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document")).start()
+    return bases
 
 
 def _generator(settings: Settings, model: str | None) -> Generator:
@@ -226,14 +276,33 @@ def _moderator(settings: Settings) -> Moderator:
     return moderator
 
 
-def _needs(settings: Settings, ledger: Ledger, progress: Progress) -> dict[str, Callable[[], Any]]:
+def once(build: Callable[[], T]) -> Callable[[], T]:
+    """The same value each time, built by whoever asks first. What cannot be built is tried again. Thread-safe."""
+    lock, built = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not built:
+                built.append(build())
+            return built[0]
+
+    return get
+
+
+def _needs(
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, progress: Progress, worker: str
+) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
+    embedder = once(lambda: _embedder(settings))
+    bases = once(lambda: _bases(ledger, progress, worker, embedder))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: build_cache(settings, ledger, progress),
+        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
+        "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.audit_share),
     }
 
 
@@ -244,7 +313,7 @@ def build_hands(
 
     Call it after any fork, since models and connections do not survive one.
     """
-    ledger = Ledger.at(settings.ledger)
+    ledger, worker = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
     parallel = 1
 
     def generator() -> Generator:
@@ -253,9 +322,10 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    steps = pipeline.steps_of(roles, model, {**_needs(settings, ledger, progress), "generator": generator})
+    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
+    steps = pipeline.steps_of(roles, model, needs)
     runs = Runs(progress, pipeline, settings.longest_run)
-    client, worker = redis_client(settings.redis), process_name("+".join(sorted(roles)))
+    client = redis_client(settings.redis)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()

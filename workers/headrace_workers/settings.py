@@ -3,16 +3,18 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
+
+AUDIT_SHARE: Final = 0.05
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -43,8 +45,14 @@ class Settings:
     longest_run: float = 600.0
     cache: CacheMode = CacheMode.OFF  # for jobs that do not say which earlier answers are good enough
     embedder: str = DEFAULT_EMBEDDER  # makes the vectors by which a question is found in other words
-    similarity: float = 0.9  # of two questions, from which on one's answer may be given to the other
+    similarity: float = 0.8  # of two questions, from which on one's answer may be given to the other
+    max_error: float = 0.01  # the largest share of wrong answers among those that likeness serves, by scope
+    audit_share: float = AUDIT_SHARE  # of what likeness serves: it is answered afresh, to see how often that is wrong
     cache_ttl: float = 7 * 86_400.0  # how long an answer may be given again
+    # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
+    relevance: float = 0.35
+    passage_tokens: int = 1_000  # of a prompt at most, for passages
+    cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
     judge_model: str | None = None  # answers rubrics that name no model
@@ -65,16 +73,7 @@ class Settings:
         ConfigurationError names the variable that is missing or wrong, and what it may be.
         """
         env = os.environ if env is None else env
-        numbers: dict[str, Any] = {
-            name: _number(env, f"HEADRACE_{name.upper()}", kind)
-            for name, kind in _NUMBERS.items()
-            if env.get(f"HEADRACE_{name.upper()}")
-        }
-        if numbers.get("similarity", 0.0) > 1:
-            raise ConfigurationError(
-                f"HEADRACE_SIMILARITY is {env['HEADRACE_SIMILARITY']!r}; it must be 1 at most, as a cosine is: nothing "
-                "would be served"
-            )
+        numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
         policy = env.get("HEADRACE_POLICY")
@@ -83,6 +82,7 @@ class Settings:
             kafka=KafkaSettings.from_env(env),
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
+            audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
             embedder=embedder_name(env),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
@@ -106,16 +106,44 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "stuck": float,
     "longest_run": float,
     "similarity": float,
+    "max_error": float,
+    "relevance": float,
+    "passage_tokens": int,
     "cache_ttl": float,
+    "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
 }
+
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def figure(name: str, env: Mapping[str, str] | None = None) -> float:
+    """One number of `Settings`, by its name, for what needs no address of a service. ConfigurationError as there."""
+    defaults = {field.name: field.default for field in fields(Settings)}
+    return float({**defaults, **_numbers(os.environ if env is None else env)}[name])
+
+
+def _numbers(env: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers that the environment names."""
+    numbers: dict[str, Any] = {
+        name: _number(env, f"HEADRACE_{name.upper()}", kind)
+        for name, kind in _NUMBERS.items()
+        if env.get(f"HEADRACE_{name.upper()}")
+    }
+    for name, then in (("similarity", "nothing would be served"), ("relevance", "no passage would be used")):
+        if numbers.get(name, 0.0) > 1:
+            variable = f"HEADRACE_{name.upper()}"
+            raise ConfigurationError(f"{variable} is {env[variable]!r}; it must be 1 at most, as a cosine is: {then}")
+    if numbers.get("max_error", 0.0) >= 1:
+        raise ConfigurationError(f"HEADRACE_MAX_ERROR is {env['HEADRACE_MAX_ERROR']!r}; it must be below 1")
+    return numbers
 
 
 def _device(env: Mapping[str, str]) -> Device:
@@ -134,12 +162,28 @@ def _one_of(env: Mapping[str, str], name: str, kind: type[E]) -> E:
         raise ConfigurationError(f"{name} is {value!r}; it may be {', '.join(each.value for each in kind)}") from None
 
 
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    """A number from 0 to 1."""
+    value = env.get(name)
+    if not value:
+        return default
+    try:
+        share = float(value)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"{name} is {value!r}; it must be a number from 0 to 1")
+    return share
+
+
 def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int]) -> float | int:
     try:
         value = kind(env[name])
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}") from None
+    if value == 0 and name in _MAY_BE_0:
+        return value
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
     return value

@@ -25,7 +25,7 @@ def write(kafka: KafkaSettings, records: Iterable[Record]) -> None:
     ]
     producer.flush(30)
     for future in futures:
-        future.get(30)
+        future.get(120)
     producer.close()
 
 

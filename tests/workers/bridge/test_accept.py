@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from tests.schemas.strategies import STRATEGIES
+from tests.services.tables import sqlite_tables
 from tests.workers.bridge.mutate import mutate, valid_records
 from tests.workers.bridge.records import NOW, RULES, Models, cancel, evaluation, generation, record, replaced, without
 from tests.workers.bridge.refusing import GOOD, refused, value
@@ -27,7 +28,6 @@ from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
 from headrace_workers.pipeline.routing import Pipeline
@@ -214,8 +214,7 @@ def test_ten_thousand_mutated_records_add_up(tmp_path):
 
     What is accepted already is told again only where its content is another, or its record is wrong.
     """
-    ledger = Ledger.at(f"sqlite:///{tmp_path / 'ledger.db'}")
-    migrate(ledger.engine)
+    ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
     chance, seeds = random.Random(20), valid_records()
     decided = [accept(mutate(chance.choice(seeds), chance, offset), RULES) for offset in range(10_000)]
     jobs = [item for item in decided if isinstance(item, NewJob)]

@@ -141,7 +141,7 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
         finally:
             stop.set()
             made._ears.touch(*Hint)
-            thread.join(60)
+            thread.join(120)
 
 
 @pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY])
@@ -206,7 +206,7 @@ def test_what_time_brings_about_waits_for_no_look(tmp_path, change, sent):
             take_in(ledger, [generation()])
             with writing(ledger.engine) as tx:
                 tx.execute(update(STEPS).values(**change))
-            eventually(lambda: dispatch.looked == 2, 20)
+            eventually(lambda: dispatch.looked == 2)
     assert len(tasks.sent) == sent
 
 

@@ -79,7 +79,7 @@ def test_jobs_that_another_client_packed_are_taken(ledger, kafka, ingests, tmp_p
     (tmp_path / "value").write_bytes(packed.value)
     headers = [part for name, text in packed.headers for part in ("-H", f"{name}={text.decode()}")]
     command = [kcat, "-b", kafka.address, "-t", kafka.topic(Topic.GENERATION), "-p", "0", "-z", codec, "-P"]
-    subprocess.run([*command, *headers, str(tmp_path / "value")], check=True, timeout=60)
+    subprocess.run([*command, *headers, str(tmp_path / "value")], check=True, timeout=240)
     write(kafka, [record(other, partition=1), record(other, partition=0)])
     until(ingests(kafka), lambda: len(states(ledger)) == 2)
     assert set(states(ledger)) == {job.job_id(""), other.job_id("")}

@@ -191,7 +191,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     eventually(lambda: waits_for() == "nothing")
     embedded_kafka.freeze()
     try:
-        eventually(lambda: waits_for() == "Kafka", 60)
+        eventually(lambda: waits_for() == "Kafka")
     finally:
         embedded_kafka.thaw()
     eventually(lambda: waits_for() == "nothing", 60)

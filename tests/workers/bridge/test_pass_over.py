@@ -7,6 +7,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import GenerationJob
 from headrace_workers.bridge.pass_over import PassOver
+from headrace_workers.ledger import unrun
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.pipeline.carried import unpack
@@ -63,3 +64,25 @@ def test_who_did_not_wait_is_not_asked_about(ledger):  # noqa: F811
     """A worker may take it at any moment, and Redis is asked for nothing."""
     take_in(ledger, [job()])
     assert PassOver(ledger=ledger, pipeline=Pipeline(), served=lambda _queues: 1 / 0).once() == 0
+
+
+def test_who_needs_what_it_makes_waits_and_says_for_what(ledger):  # noqa: F811
+    """A job whose answer is to rest on documents; it holds up none of those that can do without."""
+    take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(3)])
+    take_in(ledger, [job(idempotency_key="4")])
+    assert claim_one(ledger, "recall", limit=2) is not None
+    assert look(ledger) == 1
+    assert steps(ledger) == [("generate", "model.echo", "ready")] + [("recall", "recall", "ready")] * 3
+    reasons = {row.reason for row in ledger.read(select(STEPS.c.reason).where(STEPS.c.stage == "recall"))}
+    assert reasons == {
+        "no worker with the role recall was running, which this job needs: `headrace worker --role recall` starts one"
+    }
+    assert claim_one(ledger, "recall", limit=9).size == 3
+
+
+def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
+    """However many they are: those that can do without are found behind them."""
+    monkeypatch.setattr(unrun, "_AT_ONCE", 2)
+    take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(4)])
+    take_in(ledger, [job(idempotency_key="5")])
+    assert sum(look(ledger) for _ in range(3)) == 1

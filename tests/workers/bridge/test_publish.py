@@ -16,7 +16,7 @@ class Client:
     """A client that does with each value what the test says, and confirms all else."""
 
     def __init__(self):
-        self.made, self.sent, self.waited, self.closed = [], [], [], 0
+        self.made, self.sent, self.flushed, self.waited, self.closed = [], [], [], [], 0
         self.on_send, self.on_wait = {}, {}
         self._metadata = self
 
@@ -39,6 +39,12 @@ class Client:
             raise error
         self.sent.append((topic, record))
         return _Future(self, record["value"])
+
+    def flush(self, timeout):
+        """Note how many had been taken by then, and fail as the library does when one of them was not confirmed."""
+        self.flushed.append((len(self.sent), timeout))
+        if self.on_wait:
+            raise KafkaTimeoutError("one of them")
 
     def close(self, timeout=None):
         """Once for each that was made."""
@@ -105,7 +111,16 @@ def test_a_record_is_sent_as_it_was_decided(client, publish):
         ("mine.outputs", {"key": None, "value": b"2", "headers": headers, "timestamp_ms": 7}),
     ]
     (options,) = client.made
-    assert (options["acks"], options["enable_idempotence"], options["linger_ms"]) == ("all", True, 0)
+    assert (options["acks"], options["enable_idempotence"]) == ("all", True)
+
+
+def test_what_is_sent_at_once_goes_together(client, publish):
+    """The client waits a moment for more, and is told when there is no more: a request for each costs both sides."""
+    publish(("a", b"1"), ("b", b"2"), ("c", b"3"))
+    (options,) = client.made
+    assert options["linger_ms"] > 0
+    assert client.waited == [0.5] * 3
+    assert client.flushed == [(3, 0.5)]
 
 
 def test_a_client_is_kept_until_something_fails(client, publish):

@@ -17,7 +17,7 @@ class Time:
     """A clock of our own, and a ledger that only counts."""
 
     def __init__(self) -> None:
-        self.ours, self.gap, self.calls, self.pruned = 50.0, 0, [], []
+        self.ours, self.gap, self.calls, self.pruned, self.evicted = 50.0, 0, [], [], []
         self.found, self.did = Due(leases=True, steps=False), Reaped()
 
     def pass_by(self, seconds: float) -> None:
@@ -46,6 +46,16 @@ class Time:
         """Note the call; two calls' worth are there."""
         self.pruned.append((older_than_ms, of_units))
         return len(self.pruned) < 2
+
+    @property
+    def answers(self) -> "Time":
+        """It counts these, too."""
+        return self
+
+    def evict(self, most: int) -> int:
+        """Note the call; two calls' worth are there."""
+        self.evicted.append(most)
+        return 500 if len(self.evicted) < 2 else 0
 
 
 @pytest.fixture
@@ -103,6 +113,18 @@ def test_old_jobs_are_forgotten_until_none_is_left(fake):
     for _ in range(4):
         reap.once()
     assert fake.pruned == [(60_000, {"after": 3_500})] * 2
+
+
+def test_answers_over_a_quota_are_put_away_until_none_is_left(fake):
+    """Once a minute, and at every look while there are more; without a quota never."""
+    for most, calls in ((0, 0), (7, 2)):
+        reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, most_answers=most)
+        reap.once()
+        assert fake.evicted == []
+        fake.pass_by(61)
+        for _ in range(4):
+            reap.once()
+        assert fake.evicted == [most] * calls
 
 
 def test_a_silent_workers_job_is_ready_again_on_a_real_ledger(tmp_path):

@@ -169,7 +169,7 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, apache_kafka, fresh_prefi
         return left(ledger) == 0
 
     apache_kafka.restart()
-    eventually(publish, 60)
+    eventually(publish)
     values = {int(record.value) for record in read(kafka, PUBLISHED)}
     assert values == set(range(40))
 
@@ -340,7 +340,7 @@ def test_a_broker_that_does_not_answer_holds_nobody_for_long(ledger, embedded_ka
             target=lambda: done.append(publisher.publish(rows, timestamp=now, seconds=0.5)), daemon=True
         )
         thread.start()
-        thread.join(20)
+        thread.join(120)
         assert done
         assert (done[0].confirmed, type(done[0].error).__name__) == ([], "KafkaTimeoutError")
     finally:

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from headrace_workers.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper, incomplete_beta
 
@@ -18,6 +17,8 @@ def test_one_per_cent_is_shown_by_known_numbers_of_audits(wrong: int, enough: in
 @pytest.mark.parametrize(("wrong", "audits"), [(0, 1), (1, 2), (7, 20), (50, 100), (3, 5_000), (900, 100_000)])
 def test_the_bounds_are_quantiles_of_beta_distributions(wrong: int, audits: int) -> None:
     """Both bounds are what scipy's beta distribution says."""
+    from scipy import stats  # here: else every process of a run imports it
+
     assert clopper_pearson_upper(wrong, audits, 0.05) == pytest.approx(
         stats.beta.ppf(0.95, wrong + 1, audits - wrong), abs=1e-9
     )
@@ -34,4 +35,6 @@ def test_without_audits_and_where_all_are_wrong_nothing_is_excluded() -> None:
 @given(x=st.floats(0, 1), a=st.floats(0.5, 2_000), b=st.floats(0.5, 2_000))
 def test_the_incomplete_beta_is_scipys(x: float, a: float, b: float) -> None:
     """Over four orders of magnitude of both parameters."""
+    from scipy import stats
+
     assert incomplete_beta(x, a, b) == pytest.approx(stats.beta.cdf(x, a, b), abs=1e-7)

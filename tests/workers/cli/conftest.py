@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.services.tables import sqlite_tables
 
 from headrace_schemas import (
     Answer,
@@ -22,7 +23,6 @@ from headrace_schemas import (
 from headrace_workers.cli.app import run
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -88,6 +88,4 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 def ledger(tmp_path: Path) -> Ledger:
     """The ledger that a stopped stack left."""
     (tmp_path / ".headrace").mkdir()
-    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
-    migrate(found.engine)
-    return found
+    return Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))

@@ -10,6 +10,7 @@ from tests.services.records import read
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_outbox import Terminal
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.test_documents import document
 from tests.workers.ledger_jobs import take_in
 from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
@@ -17,6 +18,7 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
+from headrace_workers.ledger import uses
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
@@ -82,6 +84,7 @@ def test_the_counts_are_those_of_what_was_given_and_is_kept(cache: Call, flow: F
     assert json.loads(out) == {
         "asked": 5, "answered": 2, "open": 1, "hits": {"exact": 1, "coalesced": 1, "semantic": 0},
         "saved_tokens": saved, "saved_ms": pytest.approx(saved_ms), "entries": {"live": 2, "pending": 0, "dead": 0},
+        "bounds": [],
     }  # fmt: skip
     other = json.loads(cache("stats", "--json", "--tenant", "other")[1])
     assert (other["asked"], other["answered"], other["entries"]["live"]) == (1, 0, 1)
@@ -177,7 +180,7 @@ def test_a_purge_wants_to_know_which(cache: Call, flow: Flow, shared: list[str])
     """Without conditions nothing happens, nor with all of them and one; nor where nobody can be asked."""
     for arguments in ((), ("--all", "--tenant", "default")):
         code, _, said = cache("purge", *arguments)
-        assert (code, "--tenant, --scope, --older-than and --entry" in said) == (2, True)
+        assert (code, "--older-than, --knowledge, --document and --entry" in said) == (2, True)
     code, _, said = cache("purge", "--all")
     assert (code, "2 answers would go" in said, "--yes" in said) == (2, True, True)
     assert cache("purge", "--scope", "xyz", "--yes")[0] == cache("purge", "--scope", "", "--yes")[0] == 2
@@ -216,6 +219,32 @@ def test_what_a_purge_takes(cache: Call, flow: Flow, shared: list[str], argument
     code, out, said = cache("purge", *arguments, "--yes", "--json")
     assert (code, json.loads(out)) == (0, {"purged": left.count("dead")})
     assert said == f"{left.count('dead')} purged\n"
+    assert states(flow) == left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (("--knowledge", "k"), ["dead", "dead"]),
+        (("--knowledge", "l"), ["dead", "live"]),
+        (("--document", "a.md"), ["dead", "dead"]),
+        (("--document", "b.md"), ["live", "dead"]),
+        (("--knowledge", "l", "--document", "a.md"), ["dead", "live"]),
+        (("--knowledge", "l", "--document", "b.md"), ["live", "live"]),
+        (("--knowledge", "k", "--document", "b.md", "--tenant", "default"), ["live", "live"]),
+    ],
+)
+def test_a_purge_of_what_rests_on_a_document(cache: Call, flow: Flow, shared: list[str], arguments, left):  # noqa: F811
+    """By the base, by the document, and by one of one."""
+    a, b, c = (
+        flow.ledger.knowledge.put(document(name, knowledge=knowledge)) or 0
+        for knowledge, name in (("k", "a.md"), ("k", "b.md"), ("l", "a.md"))
+    )
+    with writing(flow.ledger.engine) as tx:
+        uses.write(tx, entry_of(flow, shared[0]), [(a, "1"), (c, "1")])
+        uses.write(tx, entry_of(flow, shared[3]), [(a, "1"), (b, "1")])
+    code, _, said = cache("purge", *arguments, "--yes")
+    assert (code, said) == (0, f"{left.count('dead')} purged\n")
     assert states(flow) == left
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call, job_id
 
 from headrace_schemas import Category, Topic
 from headrace_workers.cli.app import app
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
@@ -179,8 +179,7 @@ def test_no_models_is_no_failure(call: Call):
 def ledger(tmp_path: Path) -> Ledger:
     """The ledger that a stopped stack left, with two dead letters."""
     (tmp_path / ".headrace").mkdir()
-    found = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
-    migrate(found.engine)
+    found = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
     burials = [
         Burial(
             id=job_id(90 + n), job_id=None, refers_to=job_id(n), tenant="default",

@@ -88,7 +88,7 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
     all_began = threading.Barrier(5)
-    looks = {what: lambda _settings, what=what: [f"{what} {all_began.wait(60) >= 0}"] for what in doctor._LOOKS}
+    looks = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in doctor._LOOKS}
     monkeypatch.setattr(doctor, "_LOOKS", looks)
     assert list(wrong(call).items()) == [
         (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges")

@@ -5,11 +5,10 @@ import os
 
 import pytest
 from tests.services.eventually import eventually
+from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.health import watched
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.progress import Awaited
 from headrace_workers.settings import Settings
 
@@ -21,13 +20,9 @@ def settings(tmp_path, monkeypatch):
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / ".headrace"))
     monkeypatch.setenv("HEADRACE_KAFKA", "localhost:1")
     monkeypatch.setenv("HEADRACE_REDIS", "redis://localhost:1/0")
-    monkeypatch.setenv("HEADRACE_LEDGER", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("HEADRACE_LEDGER", sqlite_tables(tmp_path / "ledger.db"))
     (tmp_path / ".headrace").mkdir()
-    settings = Settings.from_env()
-    ledger = Ledger.at(settings.ledger)
-    migrate(ledger.engine)
-    ledger.close()
-    return settings
+    return Settings.from_env()
 
 
 @pytest.fixture

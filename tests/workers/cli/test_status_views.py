@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger.after import After, answer
+from tests.workers.ledger.test_documents import document
 from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import Category
@@ -95,3 +96,18 @@ def test_a_job_that_nothing_follows_has_no_such_table(call: Call, ledger: Ledger
     (job,) = take_in(ledger, [generation()])
     assert "what follows" not in call("status", job)[1]
     assert json.loads(call("status", job, "--json")[1])["units"] == []
+
+
+def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger):
+    """A row each, in words and as JSON; nobody is not told of."""
+    assert "memories" not in call("status")[1]
+    ledger.followed("recall@host:1:abcdef01", "document", ledger.horizon())
+    ledger.followed("recall@host:1:abcdef01", "entry", ledger.horizon())
+    ledger.knowledge.put(document())
+    code, out, _ = call("status")
+    assert code == 0
+    rows = [line for line in out.splitlines() if "recall@host" in line]
+    assert [("documents" in row, "answers" in row) for row in rows] == [(True, False), (False, True)]
+    assert [row.split()[-1] == "–" or "–" in row for row in rows] == [False, True]
+    told = json.loads(call("status", "--json")[1])["followers"]
+    assert [(each["kind"], each["behind"]) for each in told] == [("document", 1), ("entry", 0)]

@@ -1,16 +1,19 @@
 """Rows that people read."""
 
+import pytest
 from tests.workers.cli.conftest import cancelled, dead, job_id, result
 
-from headrace_schemas import JudgeVerdict, ModerationVerdict
+from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Usage
+from headrace_schemas.grounding import Citation, Grounding
+from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, table
-from headrace_workers.cli.tables import COLUMNS, one_line, row, shorten
+from headrace_workers.cli.tables import COLUMNS, one_line, passages, row, shorten, table_of
 
 
 def test_a_result_fills_every_column():
     """Job, answer, why it ended, moderation with its cause, each score, tokens, time."""
     assert row(result(1, 4)).cells == (
-        "4", "An answer.", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
+        "4", "An answer.", "", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
     )  # fmt: skip
     assert len(row(result(1)).cells) == len(COLUMNS)
 
@@ -32,7 +35,7 @@ def test_a_death_tells_its_reason():
     """Where another row has the answer."""
     assert row(dead(1)).answer == "permanent at generate: too long"
     assert row(dead(None)).job == "unknown"
-    assert row(cancelled(1)).cells[1:3] == ("no need", "cancelled")
+    assert row(cancelled(1)).cells[1:4] == ("no need", "", "cancelled")
 
 
 def test_texts_are_cut_on_one_line():
@@ -52,3 +55,59 @@ def test_texts_cannot_steer_the_terminal(capsys):
     console(data=True).print(table(None, ("answer",), [("[red]x[/red] \x1b[2J",)]))
     assert "[red]x[/red] \N{REPLACEMENT CHARACTER}[2J" in capsys.readouterr().out
     assert printable("a\x1bb\nc\x9b") == "a\N{REPLACEMENT CHARACTER}b\nc\N{REPLACEMENT CHARACTER}"
+
+
+def grounded(text="The mill [1].", ending="stop", recall=None, **grounding):
+    """The receipt of an answer with this grounding."""
+    said = Grounding.model_validate({"knowledge": "mill", "floor": 0.3} | grounding)
+    usage = Usage(prompt_tokens=7, completion_tokens=3)
+    return result(
+        1, answer=Answer(
+            text=text, finish_reason=ending, model="tiny", quantization="int8", usage=usage, recall=recall,
+            grounding=said,
+        )
+    )  # fmt: skip
+
+
+def citation(number, cited, **more):
+    """A passage of a document."""
+    known = {"number": number, "document": "mill.md", "start": 0, "stop": 9, "chunk": "k", "relevance": 0.5}
+    return Citation.model_validate(known | {"cited": cited} | more)
+
+
+FOUND = (citation(1, cited=True, section="Wheel"), citation(2, cited=False, suspicious=("overrides",)))
+
+
+@pytest.mark.parametrize(
+    ("receipt", "source"),
+    [
+        (grounded(citations=FOUND), "cites 1 of 2"),
+        (grounded(citations=FOUND, unknown=(7,)), "cites 1 of 2, 1 made up"),
+        (grounded(citations=FOUND, recall=Recall(tier="semantic", similarity=0.9)), "semantic, cites 1 of 2"),
+        (grounded(citations=FOUND, recall=Recall()), "cites 1 of 2"),
+        (grounded(reason="nothing was found"), ""),
+        (result(1), ""),
+    ],
+)
+def test_where_an_answer_comes_from(receipt, source):
+    """Its tier where no model made it, and its passages; a table has the column where any job asked for such."""
+    assert row(receipt).source == source
+    columns, cells = table_of([row(result(2)), row(receipt)])
+    assert ("source" in columns) == bool(source)
+    assert {len(each) for each in cells} == {len(columns)}
+
+
+def test_an_abstention_says_so():
+    """The text is empty, and the row is not."""
+    assert row(grounded("", "abstained", reason="nothing was found")).answer == "(nothing relevant in mill)"
+
+
+def test_passages_are_told_with_where_they_are_from():
+    """A line each; what is not cited, looks like orders, or is no passage is marked."""
+    assert passages(grounded(citations=FOUND, unknown=(7,)).event.answer) == [
+        "[1] mill.md: Wheel (relevance 0.50)",
+        "[2] mill.md (relevance 0.50, not cited, looks as if it gave orders)",
+        "cited, and no passage: [7]",
+    ]
+    assert passages(grounded(reason="nothing was found").event.answer) == ["no passages of mill: nothing was found"]
+    assert passages(result(1).event.answer) == []

@@ -3,13 +3,13 @@
 import pytest
 from tests.services.kafka import KafkaServer
 from tests.services.records import read
+from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import GenerationJob, Topic
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -19,9 +19,8 @@ def test_a_key_with_other_content_is_told_before_anything_is_sent(
     """Its id is not printed. The same content again is no trouble, and neither is what stands beside it."""
     kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    url = sqlite_tables(tmp_path / "ledger.db")
     ledger = Ledger.at(url)
-    migrate(ledger.engine)
     for name, value in (
         ("KAFKA", kafka.address),
         ("TOPIC_PREFIX", fresh_prefix),

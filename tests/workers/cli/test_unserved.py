@@ -5,6 +5,7 @@ import os
 
 import pytest
 import redis
+from tests.services.tables import sqlite_tables
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import claim_one, take_in
@@ -13,7 +14,6 @@ from headrace_workers.cli.lookup import LedgerJobs
 from headrace_workers.cli.reach import find_redis_url
 from headrace_workers.cli.unserved import UnservedWarning, start_command, unserved
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.wire.redis_names import RedisNames
 
 COMMAND = "headrace worker --role generate --model echo"
@@ -23,8 +23,7 @@ COMMAND = "headrace worker --role generate --model echo"
 def ledger(tmp_path):
     """The ledger of this folder's home."""
     (tmp_path / ".headrace").mkdir()
-    ledger = Ledger.at(f"sqlite:///{tmp_path}/.headrace/ledger.db")
-    migrate(ledger.engine)
+    ledger = Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
     yield ledger
     ledger.close()
 

@@ -41,7 +41,7 @@ def test_what_a_killed_owner_left_is_ended(tmp_path):
     child = start(ChildSpec(name="orphan", argv=SLEEP), tmp_path)
     write_children(tmp_path, [child])
     lock = HomeLock(tmp_path).acquire()
-    child.process.wait(20)
+    child.process.wait(120)
     assert not child.running
     lock.release()
 

@@ -23,7 +23,7 @@ def gone(pid: int) -> bool:
     """Whether a process ends; waits for it, a zombie counts as ended."""
     try:
         process = psutil.Process(pid)
-        psutil.wait_procs([process], timeout=20)
+        psutil.wait_procs([process], timeout=120)
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -33,7 +33,7 @@ def test_what_a_child_says_is_in_its_log(tmp_path):
     """Standard output and error go to one file, and the spec's environment reaches the child."""
     argv = (sys.executable, "-c", "import os, sys; print(os.environ['GREETING']); sys.exit('bye')")
     child = start(ChildSpec(name="talker", argv=argv, env={"GREETING": "hello"}), tmp_path)
-    child.process.wait(30)
+    child.process.wait(120)
     assert (tmp_path / "talker.log").read_text() == "hello\nbye\n"
 
 

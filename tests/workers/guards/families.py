@@ -6,6 +6,7 @@ filling are a pair to be served; with two fillings they are a trap. Nothing here
 
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Final, NamedTuple
 
 
@@ -504,3 +505,16 @@ def pairs() -> list[tuple[bool, str, str, str]]:
 def _filled(wording: str, filling: str) -> str:
     text = wording.format(filling)
     return text[0].upper() + text[1:]
+
+
+def wordings() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Of `wordings.txt`: pairs that ask for the same, and pairs that only look alike."""
+    text = Path(__file__).with_name("wordings.txt").read_text(encoding="utf-8")
+    same: list[tuple[str, str]] = []
+    traps: list[tuple[str, str]] = []
+    for block in text.split("\n\n")[1:]:
+        lines = block.strip().splitlines()
+        asked = [line for line in lines if not line.startswith("!")]
+        same += combinations(asked, 2)
+        traps += [(line.removeprefix("! "), one) for line in lines if line.startswith("!") for one in asked]
+    return same, traps

@@ -16,6 +16,14 @@ from headrace_workers.guards.profile import profile
         ("How many planets are there?", "Which planets are there?"),
         ("How long is it?", "How old is it?"),
         ("Can I cancel it?", "How can I cancel it?"),
+        (
+            "For all who read. Please explain when it was built",
+            "For all who read. Please explain why it was built",
+        ),
+        ("For whom was it written?", "By whom was it written?"),
+        ("Who founded it?", "What is the founding year of it?"),
+        ("When is it open?", "How long is it open?"),
+        ("Can it be that he was late?", "Which of them was late?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -34,6 +42,14 @@ def test_refuses(asked: str, cached: str) -> None:
         ("How come it rains?", "Why is it that it rains?"),
         ("What is the population of Peru?", "How many people live in Peru?"),
         ("I want to open it", "How do I open it?"),
+        ("What should I use when I travel?", "What should I use for travel?"),
+        ("How old is it?", "What is the age of it?"),
+        ("Sort a list", "How do I sort a list?"),
+        ("Is there a train?", "Which train is there?"),
+        ("In summer, is it open?", "Is it open in summer?"),
+        ("What is the weather like?", "How is the weather?"),
+        ("Tell me if it is open", "Is it open?"),
+        ("Can I eat rice which was left out?", "Can I eat rice?"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

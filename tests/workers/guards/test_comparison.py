@@ -13,6 +13,7 @@ from headrace_workers.guards.profile import profile
         ("Is Ann older than Bob?", "Is Bob older than Ann?"),
         ("The most useful one", "The least useful one"),
         ("The best one", "The worst one"),
+        ("What is the best of them?", "What is the end of them?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -26,6 +27,8 @@ def test_refuses(asked: str, cached: str) -> None:
     [
         ("Is Ann older than Bob?", "Tell me if Ann is older than Bob"),
         ("The best one", "Which is the best one?"),
+        ("The best card for travel", "A good card for travel"),
+        ("The best card for travel", "Which card should I take for travel?"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

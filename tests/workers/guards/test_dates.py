@@ -16,6 +16,7 @@ from headrace_workers.guards.profile import profile
         ("Snow in winter", "Snow in summer"),
         ("On 2024-03-03", "On 2024-03-04"),
         ("Rain today or tomorrow", "Rain today or yesterday"),
+        ("How much per day?", "How much per week?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -32,6 +33,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("On Mondays", "On Monday"),
         ("In Sept 2020", "In September 2020"),
         ("May I march in step?", "Can I march in step?"),
+        ("How often per day?", "How often each day?"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

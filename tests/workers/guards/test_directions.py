@@ -15,6 +15,10 @@ from headrace_workers.guards.profile import profile
         ("Books by Twain", "Books about Twain"),
         ("Walk into the shop", "Walk out of the shop"),
         ("Sit behind the tree", "Sit near the tree"),
+        ("Is a German licence valid in Japan?", "Is a Japanese licence valid in Germany?"),
+        ("Can I drive in Japan with a German licence?", "Can I use my Japanese licence in Germany?"),
+        ("Work as a designer", "Work with a designer"),
+        ("Convert a string to a number", "Convert a number to a string"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -30,6 +34,11 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Rome weather", "Weather in Rome"),
         ("Flights from Rome to Oslo", "Flights to Oslo from Rome"),
         ("between Ann and Bob", "between Bob and Ann"),
+        ("Who won the Davis Cup?", "Name the winner of the Davis Cup"),
+        ("A stain on the carpet", "A stain out of the carpet"),
+        ("A book on Rome", "A book about Rome"),
+        ("Peel it before cooking", "Peel it before you cook it"),
+        ("How far is Oslo from Rome?", "The distance between Rome and Oslo"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

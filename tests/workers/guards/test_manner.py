@@ -14,6 +14,8 @@ from headrace_workers.guards.profile import profile
         ("What is my name?", "What is your name?"),
         ("Is his car red?", "Is her car red?"),
         ("Will it rain?", "Did it rain?"),
+        ("Am I an employer?", "Are you an employer?"),
+        ("Can I take it?", "Do I need to take it?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -29,6 +31,8 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Who is the author of it?", "Who was it written by?"),
         ("Can I go?", "May I go?"),
         ("Who is it?", "Tell me who it is"),
+        ("How do I open it?", "How do you open it?"),
+        ("How long will it keep?", "How long does it keep?"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

@@ -17,6 +17,7 @@ from headrace_workers.guards.profile import profile
         ("World War II", "World War III"),
         ("Version 3", "Version"),
         ("What is 5 - 3?", "What is -5 - 3?"),
+        ("The energy of one egg", "The energy of two eggs"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -37,6 +38,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("the 3rd floor", "the third floor"),
         ("How does one open it?", "How do you open it?"),
         ("Pay ５ now", "Pay 5 now"),
+        ("The energy of one egg", "The energy of an egg"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

@@ -30,6 +30,7 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Only cats", "Solely cats"),
         ("How many cats?", "What number of cats?"),
         ("No fewer than 3", "At least 3"),
+        ("Block a number", "Block someone's number"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

@@ -10,6 +10,7 @@ from headrace_workers.guards.roles import Roles
     ("asked", "cached"),
     [
         ("Did Ann help Bob?", "Did Bob help Ann?"),
+        ("Convert 5 pounds into ounces", "Convert 5 ounces to pounds"),
         ("Did Ann help Bob?", "Was Ann helped by Bob?"),
         ("Who did Ann help?", "Who helped Ann?"),
         ("Convert PDF to Word", "Convert Word to PDF"),
@@ -17,6 +18,8 @@ from headrace_workers.guards.roles import Roles
         ("A man in a straw hat smokes a cigarette", "A man in a hat smokes a straw cigarette"),
         ("A woman plays chess and a man sings", "A woman sings and a man plays chess"),
         ("The largest town in the smallest state", "The smallest town in the largest state"),
+        ("How do I convert a string to a date object?", "How do I convert a date object to a string?"),
+        ("Does a cat that runs chase dogs?", "Does a dog that runs chase cats?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:
@@ -36,6 +39,17 @@ def test_refuses(asked: str, cached: str) -> None:
         ("Rome weather", "Weather in Rome"),
         ("The longest river", "Which river is the longest?"),
         ("the door of my car", "my car door"),
+        (
+            "All who ask. How do I fix a toilet that keeps running?",
+            "All who ask. How do I fix a running toilet?",
+        ),
+        ("How do I fix a toilet that keeps running?", "How do I fix a running toilet?"),
+        ("How do I prune a tree?", "How is a tree pruned?"),
+        ("What does the option of rsync do?", "In rsync, what does the option do?"),
+        ("At what temperature does ethanol boil?", "The boiling temperature of ethanol"),
+        ("How long does learning the guitar take?", "How long do I need to learn the guitar?"),
+        ("Bonn is the capital of which country?", "Which country's capital is Bonn?"),
+        ("How does a bee differ from a wasp?", "What is the difference between a wasp and a bee?"),
     ],
 )
 def test_passes(asked: str, cached: str) -> None:

@@ -15,6 +15,8 @@ from headrace_workers.guards.units import Units
         ("Take 5 ml", "Take 5 mg"),
         ("Wait 5 minutes", "Wait 5 seconds"),
         ("20 % of it", "20 of it"),
+        ("How many grams of it?", "How many ounces of it?"),
+        ("How long is it in minutes?", "How long is it in hours?"),
     ],
 )
 def test_refuses(asked: str, cached: str) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tests.workers.index.clustered import unit
 
-from headrace_workers.index.checked import VectorRefused, checked_ids, checked_vectors
+from headrace_workers.index.checked import VectorRefused, checked_ids, checked_vectors, read_vector
 
 GOOD = unit(np.arange(1, 13).reshape(3, 4))
 
@@ -78,3 +78,11 @@ def test_ids_are_whole_numbers_that_fit() -> None:
     ):
         with pytest.raises(VectorRefused, match=words):
             checked_ids(bad)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"abc", GOOD[0, :3].tobytes(), (GOOD[0] * 2).tobytes()])
+def test_a_written_vector_is_read_or_refused_by_its_id(spoilt: bytes) -> None:
+    """Whatever a ledger holds."""
+    np.testing.assert_allclose(read_vector("chunk", 7, GOOD[0].tobytes(), 4), GOOD[0])
+    with pytest.raises(VectorRefused, match="chunk 7 has"):
+        read_vector("chunk", 7, spoilt, 4)

@@ -1,20 +1,44 @@
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.workers.index.clustered import clustered
 
 from headrace_workers.index import snapshot
-from headrace_workers.index.snapshot import MANIFEST, SnapshotRefused, load, save
+from headrace_workers.index.snapshot import MANIFEST, Saved, SnapshotRefused
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.index.wear import Limits
 
 SMALL = Limits(exact=50, outside=100, dead=100)
 QUERIES = clustered(5, 8, seed=9)
 META = {"change": "17", "ledger": "a1", "embedder": "minilm@1", "name": "ä\n"}
+
+
+TEXTS = {"texts": np.frombuffer("Wörter".encode(), np.uint8)}
+
+
+def save(index: VectorIndex, folder: Path, meta: Mapping[str, str] = META) -> bool:
+    """An index, an empty one and one that is compared one by one, with some bytes beside them."""
+    small = VectorIndex(8)
+    small.put([7], QUERIES[:1])
+    states = {"a": index.state, "empty": VectorIndex(8).state, "small": small.state}
+    return snapshot.save(states, 8, folder, meta, TEXTS)
+
+
+def load(folder: Path, dimension: int = 8) -> tuple[VectorIndex, dict[str, str]]:
+    """The index, and the caller's words; the others are as they were."""
+    saved: Saved = snapshot.load(folder, dimension, SMALL)
+    assert saved.beside["texts"].tobytes().decode() == "Wörter"
+    assert [len(saved.indices[name]) for name in ("empty", "small")] == [0, 1]
+    assert saved.indices["small"].search(QUERIES[:1], 1)[1].tolist() == [[7]]
+    return saved.indices["a"], saved.meta
 
 
 def filled() -> VectorIndex:
@@ -38,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_saved_is_there_again(tmp_path: Path, index: VectorIndex) -> None:
     """The same results, the same words; and it goes on from there."""
     save(index, tmp_path, META)
-    read, meta = load(tmp_path, 8, SMALL)
+    read, meta = load(tmp_path)
     assert meta == META
     assert len(read) == len(index)
     for mine, theirs in zip(read.search(QUERIES, 12), index.search(QUERIES, 12), strict=True):
@@ -55,16 +79,18 @@ def test_a_later_save_takes_the_place_of_the_first(folder: Path) -> None:
     index = VectorIndex(8)
     index.put([1], QUERIES[:1])
     save(index, folder, {"change": "18"})
-    read, meta = load(folder, 8)
+    read, meta = load(folder)
     assert (len(read), meta) == (1, {"change": "18"})
-    assert sorted(path.name.split("-")[0] for path in folder.iterdir()) == ["alive", "ids", MANIFEST, "vectors"]
+    assert sorted(path.name.split("-")[0] for path in folder.iterdir()) == [
+        "alive", "ids", "indices", "lists", "lock", MANIFEST, "texts", "vectors",
+    ]  # fmt: skip
 
 
 def test_saving_the_same_again_keeps_it(folder: Path) -> None:
     """Though its files have the names of those before."""
-    index, _ = load(folder, 8, SMALL)
+    index, _ = load(folder)
     save(index, folder, META)
-    assert len(load(folder, 8)[0]) == len(index)
+    assert len(load(folder)[0]) == len(index)
 
 
 def test_a_save_that_fails_leaves_the_snapshot_of_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +98,7 @@ def test_a_save_that_fails_leaves_the_snapshot_of_before(folder: Path, monkeypat
     index = VectorIndex(8)
     index.put([1], QUERIES[:1])
     whole = snapshot._write_through
-    for at in range(4):
+    for at in range(7):
         written: list[str] = []
 
         def full(path: Path, blocks: object, at: int = at, written: list[str] = written) -> None:
@@ -86,14 +112,14 @@ def test_a_save_that_fails_leaves_the_snapshot_of_before(folder: Path, monkeypat
             patch.setattr(snapshot, "_write_through", full)
             with pytest.raises(OSError, match="No space"):
                 save(index, folder, {"change": "18"})
-        assert load(folder, 8)[1] == META
+        assert load(folder)[1] == META
 
 
 def test_no_snapshot_is_refused(tmp_path: Path) -> None:
     """No folder, and an empty one."""
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(SnapshotRefused, match="there is no snapshot in"):
-            load(path, 8)
+            load(path)
 
 
 def test_vectors_of_another_embedder_are_refused(folder: Path) -> None:
@@ -102,7 +128,7 @@ def test_vectors_of_another_embedder_are_refused(folder: Path) -> None:
         load(folder, 9)
 
 
-@pytest.mark.parametrize("name", ["vectors", "ids", "alive", "lists", MANIFEST])
+@pytest.mark.parametrize("name", ["vectors", "ids", "alive", "lists", "indices", "texts", MANIFEST])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "empty", "gone", "a folder"])
 def test_any_damage_to_any_file_is_seen(folder: Path, name: str, damage: str) -> None:
     """And the message names the file."""
@@ -117,7 +143,7 @@ def test_any_damage_to_any_file_is_seen(folder: Path, name: str, damage: str) ->
     elif damage != "gone":
         path.write_bytes({"cut": data[:-1], "longer": data + b"\0", "empty": b""}[damage])
     with pytest.raises(SnapshotRefused) as refused:
-        load(folder, 8)
+        load(folder)
     assert (path.name in str(refused.value)) or (name == MANIFEST and damage == "gone")
 
 
@@ -128,7 +154,7 @@ def test_every_byte_of_the_manifest_counts(folder: Path) -> None:
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(SnapshotRefused):
-            load(folder, 8)
+            load(folder)
 
 
 def edited(folder: Path, change: Callable[[dict[str, object]], object], version: int | None = None) -> None:
@@ -145,28 +171,103 @@ def edited(folder: Path, change: Callable[[dict[str, object]], object], version:
 
 def test_another_version_is_refused(folder: Path) -> None:
     """Whatever else it holds."""
-    edited(folder, lambda body: body.update(later=True), version=2)
-    with pytest.raises(SnapshotRefused, match="is of version 2; this headrace reads version 1"):
-        load(folder, 8)
+    edited(folder, lambda body: body.update(later=True), version=9)
+    with pytest.raises(SnapshotRefused, match="is of version 9; this headrace reads version 2"):
+        load(folder)
+
+
+def told(change: Callable[[list[dict[str, object]]], object]) -> Callable[[Path], None]:
+    """Its table of indices with a change, under checksums that fit."""
+
+    def edit(folder: Path) -> None:
+        (path,) = folder.glob("indices-*")
+        table = json.loads(path.read_text())
+        change(table)
+        path.write_text(json.dumps(table))
+        size, sha256 = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+        edited(folder, lambda body: body["files"]["indices"].update(bytes=size, sha256=sha256))  # type: ignore[index]
+
+    return edit
+
+
+def body(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Its body with a change, under a checksum that fits."""
+    return lambda folder: edited(folder, change)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("edit", "words"),
     [
-        (lambda body: body.update(rows=body["rows"] + 1), "bytes, not"),
-        (lambda body: body.update(rows=-1), "damaged"),
-        (lambda body: body.update(rows="80"), "damaged"),
-        (lambda body: body.pop("meta"), "damaged"),
-        (lambda body: body.update(covered=79), "its lists: it holds 80 x 8, not 79 x 8"),
-        (lambda body: body["files"].pop("lists"), "names no file for its lists"),
-        (lambda body: body["files"]["ids"].update(name="../../ids-0000000000000000"), "damaged"),
-        (lambda body: body["files"]["lists"].update(body["files"]["alive"]), "its lists: FAISS cannot read it"),
+        (told(lambda table: table[0].update(rows=table[0]["rows"] + 1)), "bytes, not"),
+        (told(lambda table: table[0].update(rows=-1)), "its indices: "),
+        (told(lambda table: table[0].update(rows="80")), "its indices: "),
+        (told(lambda table: table[0].update(covered=79)), "lists of 'a': it holds 80 x 8, not 79 x 8"),
+        (told(lambda table: table[0].update(lists=0)), "bytes, not"),
+        (body(lambda body: body.pop("meta")), "damaged"),
+        (body(lambda body: body["files"].pop("lists")), "names no file for its lists"),
+        (body(lambda body: body["files"]["ids"].update(name="../../ids-0000000000000000")), "damaged"),
+        (body(lambda body: body["files"]["lists"].update(body["files"]["alive"])), "bytes, not"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_refused(
-    folder: Path, change: Callable[[dict[str, object]], object], words: str
-) -> None:
+def test_a_manifest_that_contradicts_itself_is_refused(folder: Path, edit: Callable[[Path], None], words: str) -> None:
     """Though its own checksum is right."""
-    edited(folder, change)
+    edit(folder)
     with pytest.raises(SnapshotRefused, match=words):
-        load(folder, 8)
+        load(folder)
+
+
+def test_of_two_that_save_at_a_time_one_does(folder: Path) -> None:
+    """The other leaves it be, and says so."""
+    with (folder / "lock").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert not save(VectorIndex(8), folder, {"change": "18"})
+    assert load(folder)[1] == META
+    assert save(VectorIndex(8), folder, {"change": "18"})
+
+
+def test_who_reads_while_it_is_replaced_reads_the_new_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are gone before they were opened."""
+    whole = snapshot._body
+
+    def replaced(path: Path) -> object:
+        """What it says, and then it is another."""
+        found = whole(path)
+        monkeypatch.setattr(snapshot, "_body", whole)
+        save(VectorIndex(8), path, {"change": "18"})
+        return found
+
+    monkeypatch.setattr(snapshot, "_body", replaced)
+    assert load(folder)[1] == {"change": "18"}
+
+
+SAVES = """
+import sys
+from pathlib import Path
+import numpy as np
+from headrace_workers.index.snapshot import save
+from headrace_workers.index.vector_index import VectorIndex
+
+index, number = VectorIndex(8), 0
+while True:
+    number += 1
+    index.put([number], np.eye(8, dtype=np.float32)[:1])
+    save({"a": index.state}, 8, Path(sys.argv[1]), {"change": str(number)}, {"texts": np.arange(9, dtype=np.uint8)})
+    print(number, flush=True)
+"""
+
+
+def test_a_process_that_is_killed_while_it_saves_leaves_a_whole_snapshot(tmp_path: Path) -> None:
+    """At any moment, again and again: what is read is one that was whole, and no older than the last that was told."""
+    for kill in range(8):
+        process = subprocess.Popen([sys.executable, "-c", SAVES, tmp_path], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            for _ in range(kill + 1):
+                last = int(process.stdout.readline())
+        finally:
+            process.kill()
+            process.communicate()
+        saved = snapshot.load(tmp_path, 8)
+        assert len(saved.indices["a"]) == int(saved.meta["change"]) >= last
+    assert snapshot.save({}, 8, tmp_path, META, {})
+    assert len([path for path in tmp_path.iterdir() if path.suffix == ".new"]) == 0

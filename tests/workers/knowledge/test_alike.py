@@ -41,3 +41,4 @@ def test_no_pair_is_missed(texts: list[str], least: float) -> None:
         if all(_likeness(shingles, sets[other]) < least for other in kept):
             kept.append(place)
     assert distinct(texts, least) == kept
+    assert distinct(texts, least, most=2) == kept[:2]

@@ -109,6 +109,17 @@ def test_what_went_takes_no_room() -> None:
     assert sum(len(segment.ids) for segment in index._segments) <= 10
 
 
+def test_a_score_is_told_beside_the_most_that_there_could_be() -> None:
+    """Words that no chunk has count there too: who has half of what is asked for is not sure."""
+    index = LexicalIndex()
+    index.update({"d": [("whole", "red sky " * 60), ("once", "red sky"), ("half", "red")], "e": [("none", "blue")]})
+    shares = dict(index.look_up("red sky", 9).shares)
+    assert shares["whole"] > shares["once"] > shares["half"] > 0
+    assert 0.9 < shares["whole"] < 1
+    assert dict(index.look_up("red sky pelican", 9).shares)["whole"] < 0.7
+    assert index.look_up("pelican", 9).shares == LexicalIndex().look_up("red", 9).shares == []
+
+
 class Yielding(dict[str, int]):
     """Lets other threads go on in the middle of a change."""
 

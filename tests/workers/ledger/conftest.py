@@ -6,12 +6,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.services.tables import give_back, postgres_tables, sqlite_tables
 
 from headrace_schemas import Topic
 from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.migrate import migrate
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
@@ -20,18 +20,28 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with a ledger's tables, which stay as they are: a test that alters them makes its own."""
+    if request.param == "sqlite":
+        yield sqlite_tables(tmp_path / "ledger.db")
+        return
+    server, name = request.getfixturevalue("postgres"), f"ledger_{next(_numbers)}_{uuid4().hex[:6]}"
+    yield postgres_tables(server, name)
+    give_back(server, name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    return request.getfixturevalue("postgres").create_database(f"ledger_{next(_numbers)}_{uuid4().hex[:6]}")
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    return request.getfixturevalue("postgres").create_database(f"empty_{next(_numbers)}_{uuid4().hex[:6]}")
 
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Iterator[Ledger]:
-    """A migrated ledger."""
+    """A ledger in which nothing has happened."""
     ledger = Ledger.at(ledger_url)
-    migrate(ledger.engine)
     yield ledger
     ledger.close()
 

@@ -155,7 +155,7 @@ def cancel_while(ledger, begun, settled):
 
     event.listen(ledger.engine, "before_cursor_execute", let_it_come)
     completed = ledger.complete(begun.claim_id, settled, ran_ms=1, quantum_ms=1_000)
-    canceller.join(30)
+    canceller.join(120)
     assert not canceller.is_alive()
     other.close()
     return completed, outcomes[0]

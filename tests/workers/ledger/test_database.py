@@ -5,6 +5,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import inspect, make_url, text
 from sqlalchemy.exc import OperationalError
+from tests.services.tables import sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.ledger.database import connect, reading, writing
@@ -96,9 +97,8 @@ def test_a_url_that_we_cannot_use_is_refused(url, words):
 
 def test_a_file_is_read_while_it_is_written(opened, tmp_path):
     """SQLite keeps a write-ahead log; a reader neither waits for a writer nor sees what is not committed."""
-    url = f"sqlite:///{tmp_path / 'l.db'}?timeout=0.2"
+    url = f"{sqlite_tables(tmp_path / 'l.db')}?timeout=0.2"
     engine, other = opened(url), opened(url)
-    migrate(engine)
     with reading(other) as tx:
         assert tx.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     with writing(engine) as writer:
@@ -124,7 +124,6 @@ def test_a_file_that_another_writes_is_waited_for(opened, tmp_path, query, ms):
 def test_a_write_that_fails_changes_nothing(opened, ledger_url):
     """A transaction happens whole or not at all."""
     engine = opened(ledger_url)
-    migrate(engine)
 
     def fail():
         with writing(engine) as tx:
@@ -157,7 +156,6 @@ def test_an_error_is_told_in_one_line(opened, tmp_path, words, told):
 def test_migrating_again_changes_nothing(opened, ledger_url):
     """And it can be asked for by any process, at any time."""
     engine = opened(ledger_url)
-    migrate(engine)
     before = set(inspect(engine).get_table_names())
     migrate(engine)
     assert set(inspect(engine).get_table_names()) == before

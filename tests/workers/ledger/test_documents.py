@@ -189,9 +189,9 @@ def test_many_writers_of_one_document_leave_one(ledger_url, ledger):
     assert len(rows) <= 2
 
 
-def test_changes_of_answers_from_before_there_were_documents_are_still_followed(ledger_url):
+def test_changes_of_answers_from_before_there_were_documents_are_still_followed(empty_url):
     """They keep their order, and are no documents'; the way back leaves them, too."""
-    engine = connect(ledger_url)
+    engine = connect(empty_url)
     migrate(engine, "0004")
     with writing(engine) as tx:
         tx.execute(text("INSERT INTO changes (xact, entry_id, at) VALUES (0, 7, 1), (0, 5, 1)"))

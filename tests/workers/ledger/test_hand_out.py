@@ -59,7 +59,7 @@ def test_what_was_handed_on_and_never_begun_is_given_back(ledger, job, claim):
 def tried(job_id, **tried):
     """A step that is done, with one behind it that its worker has tried at once."""
     done = goes_on(job_id)
-    return replace(done, following=(replace(done.following[0], tried=Tried(5, **tried)),))
+    return replace(done, following=(done.following[0]._replace(tried=Tried(5, **tried)),))
 
 
 def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
@@ -87,7 +87,7 @@ def test_what_a_worker_did_at_once_is_handed_to_nobody(ledger, job, claim):
 def group(job_id, key, size=0):
     """A step that is done, with one of this group behind it, of so many bytes."""
     done = goes_on(job_id)
-    return replace(done, following=(replace(done.following[0], group_key=key, read_bytes=size),))
+    return replace(done, following=(done.following[0]._replace(group_key=key, read_bytes=size),))
 
 
 def test_each_group_that_is_handed_on_takes_goes_on(ledger, job, claim):

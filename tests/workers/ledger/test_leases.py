@@ -116,15 +116,15 @@ def test_a_lease_is_by_the_databases_clock(ledger, job, claim, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: real() - 365 * 86_400)
     ledger.ingest([job()])
     taken = claim(lease_ms=LEASE)
-    assert 25 < left(ledger) <= 30
+    assert 15 < left(ledger) <= 30
     begin(ledger, taken)
-    assert 25 < left(ledger) <= 30
+    assert 15 < left(ledger) <= 30
     pass_by(ledger, 20_000, looked=True)
     ledger.renew([taken.id], LEASE)
-    assert 25 < left(ledger) <= 30
+    assert 15 < left(ledger) <= 30
     assert ledger.hold("relay", "b", LEASE)
     ((until,),) = ledger.read(select(DUTIES.c.lease_until))
-    assert 25_000 < until - ledger.now() <= 30_000
+    assert 15_000 < until - ledger.now() <= 30_000
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ SQLite has one writer at a time.
 
 import threading
 import time
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import delete, select, text, update
 from tests.services.eventually import eventually
+from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
 from headrace_workers.ledger.cancel import Cancellation, cancel
@@ -24,10 +26,8 @@ LEASE = 60_000
 
 @pytest.fixture
 def ledger_url(postgres):
-    """An empty database."""
-    from uuid import uuid4
-
-    return postgres.create_database(f"locks_{uuid4().hex[:8]}")
+    """A database with tables."""
+    return postgres_tables(postgres, f"locks_{uuid4().hex[:8]}")
 
 
 class Meanwhile:
@@ -47,7 +47,7 @@ class Meanwhile:
 
     def result(self):
         """What it returned, or raises what it raised."""
-        self._thread.join(20)
+        self._thread.join(120)
         assert self.ended
         if self._error is not None:
             raise self._error

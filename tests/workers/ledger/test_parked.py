@@ -24,7 +24,8 @@ from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Dead, Done, Held, Retry, Wait
 from headrace_workers.worker.work import Work
 
-_, GENERATE, MODERATE, RUBRIC, JUDGE = STAGES
+_STAGES = {stage.name: stage for stage in STAGES}
+GENERATE, MODERATE, RUBRIC, JUDGE = (_STAGES[name] for name in ("generate", "moderate", "rubric", "judge"))
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""What is written like a telephone number or an address, and what only holds the same characters."""
+"""What is written like a telephone number or an address, and what only holds the same characters.
+
+Presidio is imported by the tests that use it: while they are collected, every process of a run would wait for it.
+"""
 
 import pytest
-
-from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, _shape
 
 SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
 
@@ -38,6 +39,8 @@ SHAPED, PLAIN, NONE = 0.6, 0.3, 0.0
 )
 def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float) -> None:
     """The span is what stands between the angle brackets, which are not there."""
+    from headrace_workers.moderation.presidio_recognizers import _shape
+
     before, raw, after = text.replace(">", "<").split("<")
     assert _shape(before + raw + after, len(before), len(before + raw)) == score
 
@@ -57,4 +60,6 @@ def test_how_much_it_is_written_like_a_telephone_number(text: str, score: float)
 )
 def test_which_domains_there_are(address: str, valid: bool | None) -> None:
     """Those under a public suffix for sure, others perhaps; a version is none."""
+    from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer
+
     assert OfflineEmailRecognizer().validate_result(address) is valid

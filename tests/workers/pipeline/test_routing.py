@@ -160,13 +160,13 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         return lambda: built.append(name) or value
 
     needs = {"generator": EchoGenerator("echo")} | dict.fromkeys(
-        ("moderator", "cache", "cache_mode", "cache_ttl", "max_wait")
+        ("moderator", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing")
     )
     steps = PIPELINE.steps_of({role}, "echo", {name: build(name, value) for name, value in needs.items()})
     assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
     assert built == {
-        "recall": ["cache", "cache_mode", "cache_ttl", "max_wait"], "generate": ["generator"],
+        "recall": ["cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"], "generate": ["generator"],
         "moderate": ["moderator"], "judge": [],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
-        assert set(steps) == {("model.echo", "generate"), ("model.echo", "rubric")}
+        assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}

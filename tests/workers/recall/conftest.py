@@ -21,6 +21,7 @@ from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import load_policy
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.recall.cache import Cache
 from headrace_workers.worker.work import Work
@@ -34,16 +35,25 @@ class Flow:
 
     ledger: Ledger
     cache: Any
+    retrieval: Any = None
     max_wait: float = 60.0
+    audit_share: float = 0.0
+    generator: Any = field(default_factory=lambda: EchoGenerator("echo"))
     generated: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.do()
+
+    def do(self, without: str | None = None) -> None:
+        """From now on, do the work of all roles, or of all but one."""
         pipeline = Pipeline()
         needs = {
-            "generator": lambda: EchoGenerator("echo"), "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
-            "cache_mode": lambda: CacheMode.OFF, "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
+            "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
+            "retrieval": lambda: self.retrieval, "cache_mode": lambda: CacheMode.OFF,
+            "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
+            "auditing": lambda: Auditing(pipeline, self.audit_share),
         }  # fmt: skip
-        steps = pipeline.steps_of(pipeline.roles, "echo", needs)
+        steps = pipeline.steps_of(set(pipeline.roles) - {without}, "echo", needs)
         self.work = Work(pipeline, steps, settings(), SystemClock())
 
     def send(self, *jobs: GenerationJob) -> list[str]:

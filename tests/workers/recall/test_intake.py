@@ -1,6 +1,8 @@
 """From files to a knowledge base, on each database."""
 
+import gc
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -130,6 +132,39 @@ def test_whoever_is_interrupted_goes_on(ledger, add, folder):
     embedder = Counting()
     assert statuses(add(folder, embedder=embedder)) == {"a.md": "unchanged", "b.txt": "added", "c.html": "added"}
     assert len(embedder.texts) == 2
+
+
+class Watching(HashEmbedder):
+    """Before each document, looks from another connection at how many are there already, and notes its memory."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.ledger, self.there, self.taken = Ledger.at(url), [], []
+
+    def embed(self, texts):
+        self.there.append(sum(base.documents for base in self.ledger.knowledge.bases("t")))
+        if len(self.there) % 20 == 1:
+            gc.collect()  # else what is left hangs on all that the process did before
+            self.taken.append(tracemalloc.get_traced_memory()[0])
+        return super().embed(texts)
+
+
+def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):
+    """Each is there for others before the next is read; what is kept of one is no more than its name and hashes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(61):
+        (folder / f"{number:02}.md").write_text(f"# Mill {number}\n\n" + f"It turns {number} times. " * 400)
+    watching = Watching(ledger_url)
+    tracemalloc.start()
+    try:
+        taken = add(folder, embedder=watching)
+    finally:
+        tracemalloc.stop()
+        watching.ledger.close()
+    assert set(statuses(taken).values()) == {"added"}
+    assert watching.there == list(range(61))
+    assert (watching.taken[-1] - watching.taken[1]) / 40 < 4_000  # bytes a document; its text has twice as many
 
 
 def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tmp_path):

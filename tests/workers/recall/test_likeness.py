@@ -14,6 +14,7 @@ from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
 from headrace_workers.recall.known import Known
 from headrace_workers.recall.likeness import NearestQuestions
+from headrace_workers.recall.questions import Questions
 from headrace_workers.testing import HashEmbedder
 
 ASKED = "How do I reset the password of my account?"
@@ -26,7 +27,7 @@ def semantic(ledger):
     embedder = HashEmbedder()
     known = Known(embedder.dimensions)
     flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
-    flow.known, flow.follower = known, Follower(ledger, known, Progress().loop("follow"))
+    flow.known, flow.follower = known, Follower(Questions(ledger, known), Progress().loop("follow"))
     flow.follower.once()
     return flow
 
@@ -86,7 +87,7 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
     monkeypatch.setattr(guards, "GUARDS", (Broken(),))
     _, second = ask(semantic, asks, ASKED, LIKE)
     told = semantic.result(second).answer.recall
-    assert (told.tier, told.refused) == ("none", "a guard failed with RuntimeError")
+    assert (told.tier, told.refused) == ("none", "a guard: failed with RuntimeError")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_worker_that_starts_knows_what_is_there(semantic, asks):
     """It reads all, and then follows."""
     ask(semantic, asks, ASKED, "How do I bake bread in my oven?")
     known = Known(64)
-    follower = Follower(semantic.ledger, known, Progress().loop("follow"))
+    follower = Follower(Questions(semantic.ledger, known), Progress().loop("follow"))
     follower.once()
     assert len(known) == 2
     ask(semantic, asks, "Where does the river rise in spring?")
@@ -172,8 +173,8 @@ def test_a_vector_that_cannot_be_one_of_ours_holds_up_nothing(semantic, asks, ve
     with writing(semantic.ledger.engine) as tx:
         tx.execute(update(ENTRIES).values(vector=vector))
     known = Known(64)
-    Follower(semantic.ledger, known, Progress().loop("follow")).once()
+    Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
     assert len(known) == 0
     ask(semantic, asks, ASKED)
-    Follower(semantic.ledger, known, Progress().loop("follow")).once()
+    Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
     assert len(known) == 1

@@ -8,6 +8,7 @@ from headrace_schemas import Answer, Contains, GenerationJob, Moderated, Output,
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.events import JobEvent
+from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
@@ -28,13 +29,20 @@ KNOWN = {
     "quantization": "int8",
     "usage": Usage(prompt_tokens=3, completion_tokens=4),
     "recall": Recall(similarity=0.5, refused="numbers: 3 and 4"),
+    "grounding": Grounding(
+        knowledge="docs",
+        floor=0.3,
+        relevance=0.5,
+        unknown=(4,),
+        citations=(Citation(number=1, document="a.md", start=0, stop=9, chunk="k", relevance=0.5, cited=True),),
+    ),
 }
 
 
 class CitedAnswer(Answer):
     """An answer that says more than any step has heard of."""
 
-    citations: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 def task(event: JobEvent) -> Task:
@@ -58,8 +66,8 @@ def receipt_of(answer: Answer) -> Result:
 
 def test_a_field_that_no_step_knows_reaches_the_receipt() -> None:
     """A new field is written where the answer is made, and nowhere else; only the text is moderation's."""
-    answer = CitedAnswer(**KNOWN, citations=("the register", "page 7"))  # type: ignore[arg-type]
-    assert receipt_of(answer).answer == CitedAnswer(**KNOWN | {"text": REDACTED}, citations=answer.citations)  # type: ignore[arg-type]
+    answer = CitedAnswer(**KNOWN, sources=("the register", "page 7"))  # type: ignore[arg-type]
+    assert receipt_of(answer).answer == CitedAnswer(**KNOWN | {"text": REDACTED}, sources=answer.sources)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("text", "shown"), [(RAW, REDACTED), ("A river.", "A river."), ("", "")])

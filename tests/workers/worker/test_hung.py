@@ -53,10 +53,14 @@ class Process:
 
 @pytest.fixture
 def process(ledger, monkeypatch):
-    """One that runs."""
+    """One that runs, and has as long for its last words as a busy machine needs."""
+    monkeypatch.setattr(hung, "_LAST_SECONDS", 120.0)
     process = Process(ledger, monkeypatch)
     yield process
     process.renewer.stop()
+    for thread in threading.enumerate():
+        if thread.name == "parting":
+            thread.join()
 
 
 def test_what_hangs_is_left_to_its_lease_and_the_rest_is_given_back(process):

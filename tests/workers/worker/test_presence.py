@@ -16,14 +16,14 @@ NAMES = RedisNames("test.")
 @pytest.fixture
 def client(redis_server: RedisServer):
     """A client of an empty Redis."""
-    with redis.Redis.from_url(redis_server.url, socket_connect_timeout=1, socket_timeout=1) as client:
+    with redis.Redis.from_url(redis_server.url, socket_connect_timeout=60, socket_timeout=60) as client:
         client.flushall()
         yield client
 
 
 def worker(redis_server: RedisServer, *queues: str) -> Presence:
     """A worker's sign of life, with a fast pulse."""
-    client = redis.Redis.from_url(redis_server.url, socket_connect_timeout=1, socket_timeout=1)
+    client = redis.Redis.from_url(redis_server.url, socket_connect_timeout=60, socket_timeout=60)
     return Presence(client, NAMES, queues, Progress().loop("presence"), beat=0.05, keep=1.0)
 
 

@@ -38,7 +38,7 @@ class Restarted:
     def look(self):
         """Start it again, if need be."""
         if not self._worker.running:
-            self.codes.append(self._worker.wait(60))
+            self.codes.append(self._worker.wait(120))
             self.log += self._worker.log
             self._stack.close()
             self._begin()

@@ -29,13 +29,13 @@ def loaded(process, times=1):
 def test_a_worker_serves_again_after_redis_was_killed(role, job, concurrency, ledger, tasks, redis_server, tmp_path):
     """It reconnects to a Redis that has forgotten everything, again and again, with the model that it has."""
     with worker(tmp_path, redis_server, role, concurrency=concurrency) as process:
-        eventually(served(ledger, tasks, job()), 60)
+        eventually(served(ledger, tasks, job()))
         for _ in range(3):
             redis_server.kill()
             redis_server.restart()
-            eventually(served(ledger, tasks, job()), 60)
+            eventually(served(ledger, tasks, job()))
         tasks._redis.flushall()
-        eventually(served(ledger, tasks, job()), 60)
+        eventually(served(ledger, tasks, job()))
         assert loaded(process, concurrency or 1)
 
 
@@ -43,26 +43,26 @@ def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_se
     """What it was running is completed without Redis, and afterwards it is not silent."""
     with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1") as process:
         slow = send(ledger, tasks, generation(prompt="%%sleep:1.5%%"), "model.echo")
-        eventually(lambda: started(ledger), 60)
+        eventually(lambda: started(ledger))
         redis_server.kill()
         redis_server.restart()
-        eventually(is_done(ledger, slow), 60)
+        eventually(is_done(ledger, slow))
         for _ in range(3):
-            eventually(served(ledger, tasks, generation()), 60)
+            eventually(served(ledger, tasks, generation()))
         assert loaded(process)
 
 
 def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_server, tmp_path):
     """It notices by itself, although the kernel acknowledges everything, and says so in a few lines."""
     with worker(tmp_path, redis_server, "generate") as process:
-        eventually(served(ledger, tasks, generation()), 60)
+        eventually(served(ledger, tasks, generation()))
         redis_server.freeze()
         try:
-            eventually(lambda: "waiting for Redis" in process.log, 60)
+            eventually(lambda: "waiting for Redis" in process.log)
         finally:
             redis_server.thaw()
-        eventually(served(ledger, tasks, generation()), 60)
-        eventually(lambda: "Redis is there again" in process.log, 60)
+        eventually(served(ledger, tasks, generation()))
+        eventually(lambda: "Redis is there again" in process.log)
         assert loaded(process)
         assert "Traceback" not in process.log
 
@@ -73,11 +73,11 @@ def test_a_worker_leaves_a_connection_that_is_half_open(ledger, tasks, redis_ser
         proxied(redis_server.port) as proxy,
         worker(tmp_path, redis_server, "judge", HEADRACE_REDIS=f"redis://{proxy.address}/0") as process,
     ):
-        eventually(served(ledger, tasks, evaluation()), 60)
+        eventually(served(ledger, tasks, evaluation()))
         proxy.swallow("down")
-        eventually(lambda: "waiting for Redis" in process.log, 60)
+        eventually(lambda: "waiting for Redis" in process.log)
         proxy.heal()
-        eventually(served(ledger, tasks, evaluation()), 60)
+        eventually(served(ledger, tasks, evaluation()))
         assert loaded(process)
 
 
@@ -89,7 +89,7 @@ def test_a_claim_of_another_ledger_is_refused(ledger, tasks, redis_server, tmp_p
         foreign = send(other, theirs, evaluation(), "judge")
         ours = send(ledger, tasks, evaluation(), "judge")
         assert [claims(each)[0].id for each in (other, ledger)] == [1, 1]
-        eventually(is_done(ledger, ours), 60)
+        eventually(is_done(ledger, ours))
         assert "refused a claim of another ledger" in process.log
         assert not is_done(other, foreign)()
         assert [claim.started_at for claim in claims(other)] == [None]
@@ -106,7 +106,7 @@ def test_deployments_with_prefixes_of_their_own_share_one_redis(ledger, redis_se
     for _ in range(3):
         send(ledger, theirs, evaluation(), "judge")
     with worker(tmp_path, redis_server, "judge") as process:
-        eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")), 60)
+        eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")))
         assert theirs.waiting([("judge", 0)]) == {("judge", 0): 3}
         assert listened_to(tasks._redis, NAMES, ["judge"]) == {"judge"}
         assert listened_to(tasks._redis, names, ["judge"]) == frozenset()

@@ -72,10 +72,11 @@ def accept(record: Record, rules: Rules) -> Accepted:
             )
         if not isinstance(event, GenerationJob | EvaluationJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
-        _check_names(record, envelope, event.job_id(envelope.id), "the id of its tenant and idempotency key (or ce_id)")
+        job_id = event.job_id(envelope.id)
+        _check_names(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
         sound = True  # what follows depends on the time and on the models there are
         _check(event, envelope, rules)
-        return _new_job(record, envelope, event, rules)
+        return _new_job(record, envelope, job_id, event, rules)
     except HeadraceError as error:
         return _refusal(record, envelope, error, sound=sound)
     except (ValueError, OverflowError) as error:  # such as a deadline in the year 1, which no clock can compare
@@ -109,8 +110,7 @@ def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
             raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
 
 
-def _new_job(record: Record, envelope: Envelope, job: Job, rules: Rules) -> NewJob:
-    job_id = job.job_id(envelope.id)
+def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: Rules) -> NewJob:
     tokens = _tokens(job, rules.models)
     deadline = min((_ms(d) for d in (job.deadline, envelope.expirytime) if d is not None), default=NEVER)
     route = rules.pipeline.next_step(job_id, job, job)

@@ -27,7 +27,7 @@ from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.hand_out import HandOut, alone
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_POLL_MS = 250
+_REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _RESUME_AT = 0.9  # of the bound
@@ -77,11 +77,12 @@ class Ingest:
         """
         consumer = self._open()
         if consumer is None:
-            time.sleep(_POLL_MS / 1000)
+            time.sleep(_REST)
             return self._waits
         self._look(consumer)
         self._pause(consumer)
-        polled = consumer.poll(timeout_ms=_POLL_MS if consumer.assignment() else self._partitions.join_ms)
+        partitions = self._partitions
+        polled = consumer.poll(timeout_ms=partitions.poll_ms if consumer.assignment() else partitions.join_ms)
         records = [self._record(raw) for batch in polled.values() for raw in batch]
         if not records:
             self._commit()

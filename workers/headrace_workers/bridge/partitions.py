@@ -44,7 +44,8 @@ _CLOSE_MS = 5_000
 class Partitions(Protocol):
     """A consumer that reads what this bridge is to read. Belongs to one thread."""
 
-    # How long a poll may take while nothing is assigned (ms).
+    # How long a poll may take while nothing comes, and while nothing is assigned (ms).
+    poll_ms: int
     join_ms: int
 
     def open(self) -> Any:
@@ -73,6 +74,8 @@ def group_of(kafka: KafkaSettings) -> str:
 class Shared:
     """Partitions of a consumer group."""
 
+    # What comes ends a poll at once. Each costs ten hand-overs between threads, and is no more than a look at the time.
+    poll_ms = 1_000
     # A poll that ends while the group still forms lets the client forget that it has joined, and it joins again.
     # Brokers take some seconds over a first join.
     join_ms = 8_000
@@ -118,6 +121,7 @@ class Shared:
 class Sole:
     """All partitions, as long as this bridge has the duty."""
 
+    poll_ms = 250  # the duty is to be kept meanwhile
     join_ms = 100
 
     def __init__(self, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Stages that can be done without are passed over while no worker does them."""
+"""Stages that a job can do without are passed over while no worker does them; who needs them waits, and says so."""
 
 import logging
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.unrun import Move
+from headrace_workers.ledger.unrun import Move, Stay
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.carried import pack
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Stage
+from headrace_workers.pipeline.stage import Stage, never
 
 _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is a worker
 
@@ -25,7 +25,7 @@ class PassOver:
         self._ledger = ledger
         self._pipeline = pipeline
         self._served = served
-        self._optional = [stage for stage in pipeline.stages if stage.optional]
+        self._optional = [stage for stage in pipeline.stages if stage.optional is not never]
 
     def once(self) -> int:
         """Look once; how many jobs went on."""
@@ -38,19 +38,26 @@ class PassOver:
         return sum(self._pass(stage) for stage in late if stage.queue() not in served)
 
     def _pass(self, stage: Stage) -> int:
-        moved = self._ledger.move_on(stage.name, stage.queue(), lambda row: self._move(stage, row))
+        reason = f"{_nobody(stage)}, which this job needs: `headrace worker --role {stage.role}` starts one"
+        moved = self._ledger.move_on(stage.name, stage.queue(), lambda row: self._move(stage, row), reason)
         if moved:
             log("reap", logging.WARNING, Action.PASSED_OVER,
                 f"no worker with --role {stage.role} runs: jobs went on without", jobs=moved)  # fmt: skip
         return moved
 
-    def _move(self, stage: Stage, row: Any) -> Move | None:
+    def _move(self, stage: Stage, row: Any) -> Move | Stay | None:
         try:
             job = decode_job(row.kind, row.payload)
         except HeadraceError:  # a newer version's: its own bridge and workers know what to do
             return None
+        if not stage.optional(job):
+            return Stay(row.job_id, row.ordinal)
         route = self._pipeline.next_step(row.job_id, job, job, after=stage.name)
         if route is None:
             return None
-        context = pack({stage.name: {"refused": f"no worker with the role {stage.role} was running"}}, ())
+        context = pack({stage.name: {"refused": _nobody(stage)}}, ())
         return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context)
+
+
+def _nobody(stage: Stage) -> str:
+    return f"no worker with the role {stage.role} was running"

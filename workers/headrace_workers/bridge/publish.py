@@ -24,7 +24,7 @@ from headrace_workers.ledger.outbox import OutboxRow
 _PRODUCER = {
     "acks": "all",
     "enable_idempotence": True,
-    "linger_ms": 0,
+    "linger_ms": 50,  # `_start` ends it: what is sent at once goes in one request, and not in as many as there are rows
     "batch_size": 256 * 1024,
     "max_request_size": 8 * 1024**2,
     "bootstrap_timeout_ms": 10_000,
@@ -201,6 +201,10 @@ class Publisher:
                 run.refuse(row, self._why(row, error))
             except Exception as error:
                 run.fail(row, error)
+        if self._producer is not None:
+            # It waits for all, and raises for the first that fails: what became of each is asked below.
+            with suppress(Exception):
+                self._producer.flush(_LOOK_EVERY)
         return sent
 
     def _send(self, row: OutboxRow, run: _Run) -> Any:

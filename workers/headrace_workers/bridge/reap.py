@@ -14,8 +14,9 @@ _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 class Reap:
     """Takes back lost work, ends what expired, forgets what is old.
 
-    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. `pass_over` moves on
-    what waits for a worker that is not there, and returns how many.
+    `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. A tenant keeps
+    `most_answers` that may be given again; 0: any number. `pass_over` moves on what waits for a worker that is not
+    there, and returns how many.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Reap:
         max_crashes: int,
         retention: float,
         of_units: Mapping[str, float] | None = None,
+        most_answers: int = 0,
         pass_over: Callable[[], int] = lambda: 0,
     ) -> None:
         self._ledger = ledger
@@ -35,8 +37,9 @@ class Reap:
         self._max_crashes = max_crashes
         self._retention_ms = int(retention * 1000)
         self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
+        self._most_answers = most_answers
         self._pass_over = pass_over
-        self._pruned_at = clock.monotonic()
+        self._pruned_at = self._evicted_at = clock.monotonic()
         self._looked_at = float("-inf")
 
     def once(self) -> int:
@@ -49,6 +52,9 @@ class Reap:
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
         if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
             self._pruned_at = self._clock.monotonic()
+        evicts = self._most_answers and self._clock.monotonic() - self._evicted_at > _PRUNE_EVERY
+        if evicts and not self._ledger.answers.evict(self._most_answers):
+            self._evicted_at = self._clock.monotonic()
         return total
 
     def _look(self) -> None:

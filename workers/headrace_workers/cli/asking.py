@@ -15,6 +15,7 @@ import typer
 
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
 from headrace_workers.cli.durations import parse_duration
@@ -28,6 +29,12 @@ ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="for line
 MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
 TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
 CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
+KnowledgeOption = Annotated[
+    str | None, typer.Option("--knowledge", help="the knowledge base that answers are to rest on")
+]
+WithoutPassagesOption = Annotated[
+    WithoutPassages | None, typer.Option("--without-passages", help="what to do where nothing in it is relevant")
+]
 LaneOption = Annotated[Lane | None, typer.Option("--lane", help="interactive work goes first")]
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are [HEADRACE_TENANT]")]
 PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, help="9 is the most urgent")]
@@ -40,6 +47,8 @@ def defaults_of(
     max_tokens: int | None = None,
     temperature: float | None = None,
     cache: CacheMode | None = None,
+    knowledge: str | None = None,
+    without_passages: WithoutPassages | None = None,
     lane: Lane | None = None,
     tenant: str | None = None,
     priority: int | None = None,
@@ -53,7 +62,8 @@ def defaults_of(
         until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
     fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    return Defaults(model or settings.model, _given(fields), _given(sampling), cache)
+    asked = {"cache": cache, "knowledge": knowledge, "without_passages": without_passages}
+    return Defaults(model or settings.model, _given(fields), _given(sampling), _given(asked))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`headrace cache`: how well recall does, why a job was given an earlier answer, and the end of answers."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,8 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.ask_again import Again, New, renewed, send
+from headrace_workers.cli.audits import label, reopen
+from headrace_workers.cli.bound_views import BOUND_COLUMNS, BOUND_RIGHT, bound_dict, bound_row, off_lines
 from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.ledger.purge import EntryFilter
     from headrace_workers.ledger.recalled import AnswerOf, Recalled
+    from headrace_workers.ledger.standings import ScopeStanding
 
 _HEX = frozenset("0123456789abcdef")
 _LONGEST_ID = 2**63 - 1
@@ -37,6 +41,8 @@ def register(app: typer.Typer) -> None:
     cache.command("explain")(explain)
     cache.command("purge")(purge)
     cache.command("wrong")(wrong)
+    cache.command("label")(label)
+    cache.command("reopen")(reopen)
     app.add_typer(cache, name="cache")
 
 
@@ -47,9 +53,11 @@ def stats(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="with --scopes: so many")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
 ) -> None:
-    """Show how many jobs asked, what they were given by tier, what that saved, and what is kept.
+    """Show how many jobs asked, what they were given by tier, what that saved, what is kept, and what audits found.
 
-    A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least.
+    A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least. Of audits all that
+    is known counts, whatever --since says: `at most` is the bound on wrong answers among those that likeness served,
+    without the audits that nobody could decide, and beside it with all of them wrong.
 
     Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
     """
@@ -57,21 +65,25 @@ def stats(
 
     ledger = need_ledger()
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
+    stand = ledger.audits.standings(tenant)
     if not scopes:
         found = ledger.answers.counts(tenant, since_ms)
         if as_json:
-            put_json(views.counts_dict(found))
+            put_json({**views.counts_dict(found), "bounds": [bound_dict(each) for each in stand]})
             return
         for title, columns, rows in views.counts_tables(found):
             console(data=True).print(table(title, columns, rows, right=columns))
+        _show_bounds(stand[:limit])
         return
     ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
+    bounds = {each.scope: bound_dict(each) for each in stand}
     if as_json:
         for name, kept in ranked[:limit]:
-            put_json(views.scope_dict(name, kept))
+            put_json({**views.scope_dict(name, kept), "bound": bounds.get(name[1])})
     elif ranked:
         shown = [views.scope_row(name, kept) for name, kept in ranked[:limit]]
         console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
+        _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
     else:
         say("nothing was given, and nothing is kept")
     if len(ranked) > limit:
@@ -105,6 +117,8 @@ def purge(
         typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
     ] = None,
     older_than: Annotated[str | None, typer.Option("--older-than", help="made before, e.g. 90s, 10m, 2h, 3d")] = None,
+    knowledge: Annotated[str | None, typer.Option("--knowledge", help="that rest on this knowledge base")] = None,
+    document: Annotated[str | None, typer.Option("--document", help="that rest on a document of this name")] = None,
     ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
@@ -114,13 +128,16 @@ def purge(
 
     Answers that are made meanwhile are kept. Exit code 1: you said no, or an --entry was not there.
 
-    Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`
+    Examples: `headrace cache purge --tenant acme --older-than 2d`, `headrace cache purge --all --yes`,
+    `headrace cache purge --knowledge handbook --document docs/leave.md`
     """
-    filtered = tenant is not None or scope is not None or older_than is not None or bool(ids)
+    filtered = any(each is not None for each in (tenant, scope, older_than, knowledge, document)) or bool(ids)
     if filtered == everything:
-        raise ConfigurationError("say which: --all, or one or more of --tenant, --scope, --older-than and --entry")
+        raise ConfigurationError(
+            "say which: --all, or one or more of --tenant, --scope, --older-than, --knowledge, --document and --entry"
+        )
     ledger = need_ledger()
-    wanted = _wanted(ledger, tenant, scope, older_than, ids)
+    wanted = replace(_wanted(ledger, tenant, scope, older_than, ids), knowledge=knowledge, document=document)
     if not yes and (count := ledger.answers.count(wanted)):
         be_sure(
             f"Put {'it' if count == 1 else f'these {count:,}'} away for good?",
@@ -200,6 +217,16 @@ def wrong(
 def again_dict(again: Again) -> dict[str, Any]:
     """A job that was asked again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
+
+
+def _show_bounds(stand: list["ScopeStanding"]) -> None:
+    """What audits found, by scope; nothing where there were none."""
+    if stand:
+        rows = [bound_row(each) for each in stand]
+        shown = table("wrong answers among those by likeness", BOUND_COLUMNS, rows, right=BOUND_RIGHT, whole=("scope",))
+        console(data=True).print(shown)
+        for line in off_lines(stand):
+            say(line)
 
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:

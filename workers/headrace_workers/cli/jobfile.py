@@ -50,21 +50,19 @@ class WrongLines(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a line gets where it says nothing itself. `model`, `sampling` and `cache` are for generation jobs only."""
+    """What a line gets where it says nothing itself. `fields` are for all jobs, the rest for generation jobs only."""
 
     model: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    cache: str | None = None
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """The line with what it lacks."""
         filled = {**self.fields, **line}
         if "output" in line:  # an evaluation job
             return filled
-        filled.setdefault("model", self.model)
-        if self.cache is not None:
-            filled.setdefault("cache", self.cache)
+        filled = {"model": self.model, **self.asked, **filled}
         own = line.get("sampling", {})
         if self.sampling and isinstance(own, dict):
             filled["sampling"] = {**self.sampling, **own}

@@ -61,8 +61,8 @@ def add(
     from headrace_workers.knowledge.reading import Reader
     from headrace_workers.recall.intake import Intake
 
-    base, owner = _named(name), _owner(tenant)
-    ledger, embedder = need_ledger(), _embedder()
+    base, owner = named(name), owner_of(tenant)
+    ledger, embedder = need_ledger(), embedder_here()
     files, unknown = _files(paths)
     tally: Counter[Status] = Counter()
     chunks = 0
@@ -95,7 +95,7 @@ def list_bases(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    found = need_ledger().knowledge.bases(None if tenant is None else _owner(tenant))
+    found = need_ledger().knowledge.bases(None if tenant is None else owner_of(tenant))
     if as_json:
         for base in found:
             put_json(views.base_dict(base))
@@ -120,7 +120,7 @@ def show(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     ledger = need_ledger()
     documents = _documents(ledger, base, owner)
     if as_json:
@@ -153,14 +153,14 @@ def search(
     from headrace_workers.cli import knowledge_views as views
     from headrace_workers.recall.passages import Passages
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     if not query.strip():
         raise ConfigurationError("the query is empty: say what to look for")
     if len(query) > _LONGEST_QUERY:
         raise ConfigurationError(f"the query has {len(query):,} characters: {_LONGEST_QUERY:,} at most")
     ledger = need_ledger()
     _documents(ledger, base, owner)
-    embedder = _embedder()
+    embedder = embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)
     if passages.without_vectors:
         say(
@@ -196,7 +196,7 @@ def remove(
     """
     from headrace_workers.cli.knowledge_views import names_told
 
-    base, owner = _named(name), _owner(tenant)
+    base, owner = named(name), owner_of(tenant)
     ledger = need_ledger()
     wanted = set(documents or ())
     found = {each.name: each.id for each in _documents(ledger, base, owner) if not wanted or each.name in wanted}
@@ -216,11 +216,13 @@ def remove(
     raise typer.Exit(1 if wanted - found.keys() else 0)
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """A knowledge base's name; ConfigurationError for what can be none."""
     return _valid(TypeAdapter(Alias), name, "a knowledge base's name")
 
 
-def _owner(tenant: str | None) -> str:
+def owner_of(tenant: str | None) -> str:
+    """The tenant that is meant: the one that is given, or HEADRACE_TENANT."""
     return _valid(TypeAdapter(Tenant), tenant or ProducerSettings.from_env().tenant, "a tenant's name")
 
 
@@ -232,7 +234,8 @@ def _valid(adapter: TypeAdapter[str], value: str, what: str) -> str:
         raise ConfigurationError(f"{value!r} is not {what}: it {PATTERNS.get(pattern, 'is refused')}") from None
 
 
-def _embedder() -> "Embedder":
+def embedder_here() -> "Embedder":
+    """The embedder that HEADRACE_EMBEDDER names."""
     from headrace_workers.embedders.load import load_embedder
 
     return load_embedder(home_of(), embedder_name())

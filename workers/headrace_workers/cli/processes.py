@@ -37,6 +37,7 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.bridge.bridge import Duty
+    from headrace_workers.garbage import spare_what_is_loaded
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
@@ -52,7 +53,9 @@ def bridge(only: _OnlyOption = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     duties = frozenset(Duty(name) for name in only) if only else frozenset(Duty)
     with watched("bridge", settings) as progress:
-        build_bridge(settings, duties, progress).run(stop)
+        built = build_bridge(settings, duties, progress)
+        spare_what_is_loaded()
+        built.run(stop)
 
 
 def worker(

@@ -9,7 +9,7 @@ from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.summary import Tally, rate
-from headrace_workers.cli.tables import COLUMNS, row
+from headrace_workers.cli.tables import row, table_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -21,7 +21,8 @@ def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     """The first receipts by their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
     title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"
-    return table(title, COLUMNS, (row(receipt).cells for receipt in shown), right=("tokens", "ms"), clip=("answer",))
+    columns, rows = table_of(row(receipt) for receipt in shown)
+    return table(title, columns, rows, right=("tokens", "ms"), clip=("answer",))
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
@@ -34,6 +35,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
         ("jobs", f"{whole.jobs:,}" + (f" ({', '.join(counts)})" if counts else "")),
         ("moderation", ", ".join(f"{n:,} {action}" for action, n in sorted(whole.moderated.items()))),
         ("cache", _cache(whole)),
+        ("knowledge", _knowledge(whole)),
         ("died of", "; ".join(f"{cause}: {n:,}" for cause, n in whole.causes.most_common(5))),
         ("tokens", f"{whole.prompt_tokens:,} read, {whole.completion_tokens:,} written"),
     ]
@@ -67,6 +69,15 @@ def _cache(whole: Tally) -> str:
         return ""
     tiers = ", ".join(f"{n:,} {'made' if tier == CacheTier.NONE else tier}" for tier, n in sorted(whole.tiers.items()))
     return f"{tiers}; {whole.saved_tokens:,} tokens saved"
+
+
+def _knowledge(whole: Tally) -> str:
+    """What answers rest on, where any job named a knowledge base."""
+    said = {
+        "cited": "cite their passages", "uncited": "have passages and cite none", "without": "made without",
+        "abstained": "abstained",
+    }  # fmt: skip
+    return ", ".join(f"{whole.grounded[name]:,} {words}" for name, words in said.items() if whole.grounded[name])
 
 
 def summary_dict(whole: Tally, this_run: Tally, seconds: float, startup: float) -> dict[str, Any]:

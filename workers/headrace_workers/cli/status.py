@@ -13,6 +13,7 @@ from headrace_workers.cli.reach import RunningStack, need_ledger, running, serve
 from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
+    follower_rows,
     job_dict,
     overview_dict,
     queue_rows,
@@ -168,7 +169,13 @@ def draw_overview(found: "Overview", stack: RunningStack | None, served: Served,
     )
     lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
     lacking = [Text(printable(line), style="bold") for line in lines]
-    return Group(jobs, *([queues] if found.queues else []), *lacking, rest)
+    memories = table(
+        "memories",
+        ("worker", "follows", "changes behind", "oldest"),
+        follower_rows(found.followers),
+        right=("changes behind", "oldest"),
+    )
+    return Group(jobs, *([queues] if found.queues else []), *lacking, rest, *([memories] if found.followers else []))
 
 
 def _broker(stack: RunningStack | None) -> str:
@@ -202,9 +209,9 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
-        from headrace_workers.cli.tables import COLUMNS, row
+        from headrace_workers.cli.tables import row, table_of
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
-        parts.append(table("receipt", COLUMNS[1:], [row(receipt, 100).cells[1:]]))
+        parts.append(table("receipt", *table_of([row(receipt, 100)], skip=1)))
         parts.append(Text("all of it: add --json", style="dim"))
     return Group(*parts)

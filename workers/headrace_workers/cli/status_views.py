@@ -12,10 +12,12 @@ from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.counts import Overview, QueueCount
+    from headrace_workers.ledger.followers import FollowerState
     from headrace_workers.ledger.lookup import JobView
     from headrace_workers.ledger.outbox import SetAside
 
 LANES = ("interactive", "batch")
+_FOLLOWS = {"entry": "answers", "document": "documents"}
 
 
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
@@ -44,6 +46,14 @@ def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str
         return "unknown" if served is None else "listens" if queue in served else "none"
 
     return [(q.queue, q.stage, LANES[q.lane], f"{q.waiting:,}", f"{q.in_flight:,}", listens(q.queue)) for q in queues]
+
+
+def follower_rows(followers: Iterable["FollowerState"]) -> list[tuple[str, ...]]:
+    """A row for each process and kind of change that it follows."""
+    return [
+        (each.holder, _FOLLOWS[each.kind], f"{each.behind:,}", show_ms(each.lag_ms) if each.behind else "–")
+        for each in followers
+    ]
 
 
 def unserved_lines(queues: Iterable["QueueCount"], served: Served) -> list[str]:

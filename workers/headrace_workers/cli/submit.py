@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import asking
@@ -38,6 +39,8 @@ def submit(
     max_tokens: asking.MaxTokensOption = None,
     temperature: asking.TemperatureOption = None,
     cache: asking.CacheOption = None,
+    knowledge: asking.KnowledgeOption = None,
+    without_passages: asking.WithoutPassagesOption = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
     key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
@@ -62,8 +65,8 @@ def submit(
     if prompt is None and (stop or seed is not None or key is not None):
         raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
     defaults = asking.defaults_of(
-        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, lane=lane, tenant=tenant,
-        priority=priority, deadline=deadline,
+        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
+        without_passages=without_passages, lane=lane, tenant=tenant, priority=priority, deadline=deadline,
     )  # fmt: skip
     with ExitStack() as stack:
         if prompt is not None:
@@ -190,7 +193,7 @@ def _wait(
 def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> None:
     """A receipt as JSON, as one line, or (`text`) as the bare answer with the rest said aside."""
     from headrace_workers.cli.output import printable
-    from headrace_workers.cli.tables import one_line, row
+    from headrace_workers.cli.tables import one_line, passages, row
 
     if as_json:
         put_bytes(receipt.to_json())
@@ -203,6 +206,9 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
     put(printable(answer) if sys.stdout.isatty() else answer)
     judged = f", judge {shown.judge}" if shown.judge else ""
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
+    if isinstance(receipt.event, Result) and receipt.event.answer:
+        for line in passages(receipt.event.answer):
+            say(printable(line))
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from headrace_schemas import DeadLetter, Result, StageRecord
+from headrace_schemas import Answer, DeadLetter, Result, StageRecord
+from headrace_schemas.grounding import Grounding
 from headrace_workers.cli.receipt import Receipt
 
 
@@ -61,6 +62,7 @@ class Tally:
         self.moderated: Counter[str] = Counter()  # what moderation decided
         self.tiers: Counter[str] = Counter()  # where answers came from, of jobs that asked for the cache
         self.saved_tokens = 0
+        self.grounded: Counter[str] = Counter()  # of jobs that named a knowledge base: what came of it
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self._stages: dict[str, _Stage] = {}
@@ -78,6 +80,8 @@ class Tally:
             if event.answer:
                 self.prompt_tokens += event.answer.usage.prompt_tokens
                 self.completion_tokens += event.answer.usage.completion_tokens
+                if event.answer.grounding:
+                    self.grounded[_grounded(event.answer, event.answer.grounding)] += 1
                 if recall := event.answer.recall:
                     self.tiers[recall.tier.value] += 1
                     self.saved_tokens += recall.saved_tokens
@@ -120,10 +124,19 @@ class Tally:
             "moderation": dict(self.moderated),
             "cache": dict(self.tiers),
             "saved_tokens": self.saved_tokens,
+            "knowledge": dict(self.grounded),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "stages": [stage.as_dict() for stage in self.stages],
         }
+
+
+def _grounded(answer: Answer, grounding: Grounding) -> str:
+    if answer.finish_reason == "abstained":
+        return "abstained"
+    if not grounding.citations:
+        return "without"
+    return "cited" if any(each.cited for each in grounding.citations) else "uncited"
 
 
 def rate(count: float, seconds: float) -> float:

@@ -1,12 +1,14 @@
 """From receipts to rows that people read. Pure; how they are drawn is `output.py`'s business."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headrace_schemas import DeadLetter, ModerationVerdict, Result, Score
+from headrace_schemas import Answer, DeadLetter, ModerationVerdict, Result, Score
+from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.receipt import Receipt
 
-COLUMNS = ("job", "answer", "ended", "moderation", "judge", "tokens", "ms")
+COLUMNS = ("job", "answer", "source", "ended", "moderation", "judge", "tokens", "ms")
 ANSWER_WIDTH = 60
 
 
@@ -16,6 +18,7 @@ class Row:
 
     job: str
     answer: str
+    source: str
     ended: str
     moderation: str
     judge: str
@@ -25,7 +28,7 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells in the order of the columns."""
-        return (self.job, self.answer, self.ended, self.moderation, self.judge, self.tokens, self.ms)
+        return (self.job, self.answer, self.source, self.ended, self.moderation, self.judge, self.tokens, self.ms)
 
 
 def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
@@ -37,7 +40,8 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
         answer = event.answer
         return Row(
             job=job,
-            answer=shorten("(withheld)" if event.status == "blocked" else receipt.text or "(none asked for)", width),
+            answer=shorten(_shown(event), width),
+            source=source(answer) if answer else "",
             ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
             judge=judge(event.judge.scores),
@@ -46,8 +50,57 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
         )
     if isinstance(event, DeadLetter):
         cause = f"{event.category} at {event.stage}: {event.reason}"
-        return Row(job, shorten(cause, width), "dead", "", "", "", "")
-    return Row(job, shorten(event.reason or "(no reason given)", width), "cancelled", "", "", "", "")
+        return Row(job, shorten(cause, width), "", "dead", "", "", "", "")
+    return Row(job, shorten(event.reason or "(no reason given)", width), "", "cancelled", "", "", "", "")
+
+
+def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and cells, but for the first `skip`; without the source where no job asked for any."""
+    found = list(rows)
+    kept = [place for place, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
+    return tuple(COLUMNS[place] for place in kept), [tuple(row.cells[place] for place in kept) for row in found]
+
+
+def _shown(event: Result) -> str:
+    """The answer, or why there is none to be seen."""
+    if event.status == "blocked":
+        return "(withheld)"
+    if event.answer is None:
+        return "(none asked for)"
+    if event.answer.finish_reason == "abstained" and event.answer.grounding:
+        return f"(nothing relevant in {event.answer.grounding.knowledge})"
+    return event.answer.text or "(empty)"
+
+
+def source(answer: Answer) -> str:
+    """Where an answer comes from: its tier, where no model made it, and how many of its passages it cites."""
+    found = []
+    if answer.recall and answer.recall.tier is not CacheTier.NONE:
+        found.append(answer.recall.tier.value)
+    if answer.grounding and answer.grounding.citations:
+        grounding = answer.grounding
+        found.append(f"cites {sum(each.cited for each in grounding.citations)} of {len(grounding.citations)}")
+        if grounding.unknown:
+            found.append(f"{len(grounding.unknown)} made up")
+    return ", ".join(found)
+
+
+def passages(answer: Answer) -> list[str]:
+    """The passages that an answer rests on, a line each, or why there are none."""
+    grounding = answer.grounding
+    if grounding is None:
+        return []
+    if grounding.reason:
+        return [f"no passages of {grounding.knowledge}: {grounding.reason}"]
+    lines = [
+        f"[{each.number}] {each.document}{f': {each.section}' if each.section else ''} (relevance "
+        f"{each.relevance:.2f}{'' if each.cited else ', not cited'}"
+        f"{', looks as if it gave orders' if each.suspicious else ''})"
+        for each in grounding.citations
+    ]
+    if grounding.unknown:
+        lines.append(f"cited, and no passage: {', '.join(f'[{number}]' for number in grounding.unknown)}")
+    return lines
 
 
 def moderation(verdict: ModerationVerdict | None) -> str:

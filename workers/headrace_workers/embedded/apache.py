@@ -49,6 +49,8 @@ def properties(folder: Path, port: int, controller_port: int) -> str:
         # After a kill the controller waits that long for the broker that was: 12 s to come back with the default.
         "broker.session.timeout.ms": "2000",
         "broker.heartbeat.interval.ms": "500",
+        # The controller writes nothing twice a second, so that brokers elsewhere see how far behind they are.
+        "metadata.max.idle.interval.ms": "10000",
         # For Kafka's own topics, which are compacted. Its default would take half the heap: over a thousand partitions,
         # what is left was too little for a restart after a kill.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024**2),
@@ -87,6 +89,7 @@ def _java(kafka_home: Path, folder: Path) -> list[str]:
         f"-Xmx{_HEAP}",
         "-XX:+UseSerialGC",  # small heap: the parallel collectors would only cost threads
         "-XX:TieredStopAtLevel=1",  # starts in half the time
+        "-XX:-UsePerfData",  # for jstat and the like, twenty times a second
         f"-Dlog4j2.configurationFile={folder / 'log4j2.yaml'}",
         "-cp",
         f"{kafka_home / 'libs'}/*",  # java expands the star

@@ -1,10 +1,12 @@
 """How many tokens a prompt has, asked before it runs: by the model's own tokenizer, without its weights.
 
-The bridge asks for every job, so that groups are of like length and a prompt that cannot fit is refused at the door. A
-tokenizer is loaded by the first job that needs it, and each costs its model's vocabulary in memory.
+The bridge asks for every job, so that groups are of like length and a prompt that cannot fit is refused at the door;
+and whoever puts passages into prompts does, so that they fit. A tokenizer is loaded by the first job that needs it, and
+each costs its model's vocabulary in memory.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
 
 
 class CountingModels:
-    """The models of a home, and what prompts for them cost. Belongs to one thread."""
+    """The models of a home, and what prompts for them cost. Thread-safe."""
 
     def __init__(self, home: Path, registry: Registry) -> None:
         self._home = home
         self._registry = registry
         self._loaded: dict[str, tuple[ModelCard, Prompts | None]] = {}
+        self._lock = threading.Lock()
 
     def __contains__(self, alias: str) -> bool:
         return alias in self._registry
@@ -51,12 +54,27 @@ class CountingModels:
             raise counted
         return counted
 
+    def context_length(self, alias: str) -> int | None:
+        """Prompt and answer together, in tokens; None where the model is not here."""
+        return self._registry.get(alias).context_length if alias in self._registry else None
+
+    def text_tokens(self, alias: str, text: str) -> int | None:
+        """The tokens of a text alone; None where only a guess can be had."""
+        prompts = self._prompts(alias) if alias in self._registry else None
+        return None if prompts is None else len(prompts.tokenizer.encode(text, add_special_tokens=False))
+
+    def special_tokens(self, alias: str) -> tuple[str, ...]:
+        """The tokens that are no text to this model, as far as they are known."""
+        prompts = self._prompts(alias) if alias in self._registry else None
+        return () if prompts is None else prompts.special
+
     def _prompts(self, alias: str) -> "Prompts | None":
         card = self._registry.get(alias)
-        loaded = self._loaded.get(alias)
-        if loaded is None or loaded[0] != card:  # another model has taken its place
-            loaded = self._loaded[alias] = card, self._load(card)
-        return loaded[1]
+        with self._lock:
+            loaded = self._loaded.get(alias)
+            if loaded is None or loaded[0] != card:  # another model has taken its place
+                loaded = self._loaded[alias] = card, self._load(card)
+            return loaded[1]
 
     def _load(self, card: ModelCard) -> "Prompts | None":
         if card.engine == "echo":

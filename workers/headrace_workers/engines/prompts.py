@@ -4,6 +4,7 @@ It loads no weights, so that the bridge counts with it what a worker will run.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -38,6 +39,11 @@ class Prompts:
                 f"{folder / 'tokenizer.json'} cannot be loaded: {error}; pull or convert the model again"
             ) from error
         return cls(card, tokenizer, load_chat_template(folder))
+
+    @cached_property
+    def special(self) -> tuple[str, ...]:
+        """The tokens that are no text to this model: a text that holds one must not bring it in."""
+        return tuple(token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special)
 
     def encode(self, messages: Sequence[Message]) -> list[str] | HeadraceError:
         """The prompt's tokens, so many that at least one more fits the context; else why these messages cannot run.

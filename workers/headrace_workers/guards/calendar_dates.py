@@ -48,8 +48,8 @@ def dates(found: Sequence[Token]) -> tuple[Token, ...]:
         word = token.text.lower()
         if token.kind == "word" and word in _WEEKDAYS:
             out.append(Token(token.text, _WEEKDAYS[word], "date", False, token.starts))
-        elif token.kind == "word" and word in _RELATIVE:
-            out.append(Token(token.text, word, "date", False, token.starts))
+        elif token.kind == "word" and (word in _RELATIVE or token.key in _RELATIVE):  # `per day` is read as `daily`
+            out.append(Token(token.text, token.key, "date", False, token.starts))
         elif token.kind == "word" and word in _MONTHS and _is_month(found, at):
             at += _append_month(out, found, at)
         else:

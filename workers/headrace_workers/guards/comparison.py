@@ -3,6 +3,7 @@
 from typing import Final
 
 from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.stems import stem
 
 _WORDS: Final = {
     "more": "more",
@@ -15,6 +16,9 @@ _WORDS: Final = {
     "better": "better",
     "worse": "worse",
 }
+_GOOD: Final = frozenset(
+    stem(word) for word in ("good", "ideal", "right", "recommend", "suggest", "should", "suitable", "favourite")
+)
 
 
 class Comparison:
@@ -25,11 +29,14 @@ class Comparison:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where the same is compared in the same direction."""
         ours, theirs = _comparison(asked), _comparison(cached)
-        return (
-            None
-            if ours == theirs
-            else f"compares by {said(ours, asked)}; the answer compares by {said(theirs, cached)}"
-        )
+        if ours == theirs or _praises(ours, cached, theirs) or _praises(theirs, asked, ours):
+            return None
+        return f"compares by {said(ours, asked)}; the answer compares by {said(theirs, cached)}"
+
+
+def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
+    """`The best card for it`, `a good card for it`, `which card should I use for it`."""
+    return ours == ["best"] and not theirs and not other.keys.isdisjoint(_GOOD)
 
 
 def _comparison(read: Profile) -> list[str]:

@@ -2,21 +2,41 @@
 
 from typing import Final
 
+from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.profile import Profile, said, says_what
-from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS
+from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
+from headrace_workers.guards.symmetric import symmetric
 
-# Of each group, one may stand for another or be left out: `weather in Paris`, `weather for Paris`, `Paris weather`.
-_LOOSE: Final = (
-    frozenset({"", "of", "in", "on", "at", "for", "within", "across"}),
-    frozenset({"", "of", "for", "about", "regard", "concern"}),
-    frozenset({"", "to"}),
-    frozenset({"", "with"}),
-    frozenset({"", "by"}),
-    frozenset({"", "and", "or"}),
-    frozenset({"and", "with"}),
-    frozenset({"and", "between"}),
+# Before the same word, one of the left is another way than one of the right; `""` is no preposition at all. All
+# else may stand for each other: `a stain on`, `from`, `out of` the carpet.
+_WAYS_APART: Final = tuple(
+    (frozenset(one.split()), frozenset(other.split()))
+    for one, other in (
+        ("from off out", "to into onto toward towards"),
+        ("before", "after during since until till within"),
+        ("after since", "during until till within"),
+        ("above over on upon onto", "below under underneath beneath"),
+        ("in inside into within", "outside"),
+        ("in inside within on", "under below behind beside near around opposite above across"),
+        ("behind", "beside opposite above below near"),
+        ("beside near", "opposite above below"),
+        ("with", "without against"),
+        ("for", "against without"),
+        ("by", "about for against to from without regard concern"),
+        ("about regard concern", "to from with without for"),
+        ("up", "down"),
+        ("unlike", "like as"),
+        ("except despite without against", "in on at with for by of about"),
+        ("and", "or"),
+        ("as", "with without by from to"),
+    )
 )
+_LONE_APART: Final = words_of("from before after above below under without against except until since behind")
+_LINKS: Final = frozenset({"and", "or", "between"})
+_TO: Final = {"into": "to", "onto": "to", "toward": "to", "towards": "to"}
 _WAYS: Final = PREPOSITIONS | {"and", "or", "regard", "concern"}
+# In `before you cook it` and `before it is cooked`, cooking is reached by `before`.
+_PASSED_OVER: Final = DETERMINERS | PRONOUNS | {"be"}
 
 
 class Directions:
@@ -26,7 +46,11 @@ class Directions:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where each word is reached in the same direction."""
+        if symmetric(asked, cached):
+            return None
         ours, theirs = _reached(asked), _reached(cached)
+        if exchanged := _exchanged(asked, ours, theirs):
+            return f"{said(exchanged, asked)} stand in other places in the answer"
         for word, way in ours.items():
             other = theirs.get(word)
             if other is not None and way != other and not _same(way, other):
@@ -35,9 +59,29 @@ class Directions:
         return None
 
 
+def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Words of which one is reached here as the other is there, and names that are all reached in another way.
+
+    `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
+    """
+    moved = {
+        word: (way, theirs[word])
+        for word, way in ours.items()
+        if theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
+    }
+    ways = set(moved.values())
+    crossed = [word for word, (here, there) in moved.items() if (there, here) in ways]
+    named = {token.key for token in asked.tokens if token.name and not token.starts}
+    names = [word for word in moved if word in named]
+    apart = len({moved[word] for word in names}) > 1  # the words of one name move together
+    return crossed or (names if apart else [])
+
+
 def _same(one: str, other: str) -> bool:
-    """Whether two prepositions may say the same before one word; an empty one stands for none."""
-    return any(one in group and other in group for group in _LOOSE)
+    """Whether two prepositions may say the same before one word."""
+    if not one or not other:
+        return (one or other) not in _LONE_APART
+    return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
 
 
 def _reached(read: Profile) -> dict[str, str]:
@@ -46,12 +90,12 @@ def _reached(read: Profile) -> dict[str, str]:
     way = ""
     for token in read.tokens:
         if token.kind == "word" and token.key in _WAYS:
-            way = token.key
+            way = _TO.get(token.key, token.key)
         elif token.kind in {"number", "date"}:
             continue
         elif says_what(token):
             found.setdefault(token.key, way)
             way = way if token.name else ""
-        elif token.key not in DETERMINERS:
+        elif token.key not in _PASSED_OVER:
             way = ""
     return found

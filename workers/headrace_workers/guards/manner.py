@@ -1,5 +1,6 @@
 """Time and manner of the verb, and the person: was is not is, should is not can, her is not his."""
 
+from itertools import pairwise
 from typing import Final
 
 from headrace_workers.guards.profile import Profile, said
@@ -20,19 +21,21 @@ _DUTIES: Final = {
     "could": "can",
     "should": "should",
     "ought": "should",
-    "must": "must",
+    "must": "should",
     "may": "can",
     "might": "can",
+    "allow": "can",
+    "permit": "can",
+    "need": "should",
+    "require": "should",
+    "necessary": "should",
+    "mandatory": "should",
+    "obligatory": "should",
 }
 _PERSONS: Final = {
-    "i": "I",
-    "me": "I",
     "my": "I",
     "mine": "I",
-    "we": "I",
-    "us": "I",
     "our": "I",
-    "you": "you",
     "your": "you",
     "yours": "you",
     "he": "he",
@@ -41,10 +44,9 @@ _PERSONS: Final = {
     "she": "she",
     "her": "she",
     "hers": "she",
-    "they": "they",
-    "them": "they",
-    "their": "they",
 }
+# `How do I`, `how do you` and `how do we` ask for the same; `am I` and `are you` do not.
+_WHO_IS: Final = {"i": "I", "we": "I", "you": "you"}
 
 
 class Manner:
@@ -58,14 +60,37 @@ class Manner:
         times = (_TIMES,) if _passive(asked) == _passive(cached) else ()
         for classes in (*times, _DUTIES, _PERSONS):
             ours, theirs = _named(asked, classes), _named(cached, classes)
+            if classes is _TIMES and "past" not in ours | theirs and _how(asked) and _how(cached):
+                continue  # `how long will it keep`, `how long does it keep`
+            if classes is _PERSONS:
+                ours, theirs = ours | _subjects(asked), theirs | _subjects(cached)
             if ours and theirs and not ours & theirs:
                 return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
         return None
 
 
 def _named(read: Profile, classes: dict[str, str]) -> set[str]:
-    return {classes[word] for token in read.tokens if token.kind == "word" and (word := token.text.lower()) in classes}
+    found = set()
+    for token in read.tokens:
+        if token.kind == "word":
+            said = classes.get(token.text.lower()) or classes.get(token.key)
+            if said:
+                found.add(said)
+    return found
 
 
 def _passive(read: Profile) -> bool:
     return any(token.key == "by" for token in read.tokens)
+
+
+def _how(read: Profile) -> bool:
+    return "how" in read.keys
+
+
+def _subjects(read: Profile) -> set[str]:
+    """Who is asked about in `am I`, `are you`."""
+    return {
+        _WHO_IS[word]
+        for before, token in pairwise(read.tokens)
+        if before.key == "be" and (word := token.text.lower()) in _WHO_IS
+    }

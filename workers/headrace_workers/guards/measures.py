@@ -18,14 +18,15 @@ _ONLY_AFTER_FIGURES: Final = words_of(
     """m g l second minute hour day week month year decade century mm stone cup bit ton foot quarter degree
     pint"""
 )
+_BEFORE_UNITS: Final = frozenset({"many", "much", "in"})
 
 
 def measures(found: Sequence[Token]) -> tuple[Token, ...]:
-    """The tokens with units as such. A name that is also a word counts after a figure only."""
+    """The tokens with units as such. A name that is also a word counts after a figure, or in `how many`, `in` only."""
     out: list[Token] = []
     for token in found:
         named = _UNITS.get(token.key) if token.kind in {"word", "literal", "symbol"} and not token.name else None
-        figure = bool(out) and out[-1].kind == "number"
+        figure = bool(out) and (out[-1].kind == "number" or (out[-1].key in _BEFORE_UNITS and token.text.endswith("s")))
         if named and (figure or named not in _ONLY_AFTER_FIGURES):
             out.append(token._replace(key=named, kind="unit"))
         else:

@@ -11,6 +11,8 @@ class Numbers:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where all numbers agree in order."""
         ours, theirs = _numbers(asked), _numbers(cached)
+        if ours != theirs and "1" in (*ours, *theirs):  # `one egg` is `an egg`, and `one` may be anybody
+            ours, theirs = _numbers(asked, one=False), _numbers(cached, one=False)
         return (
             None
             if ours == theirs
@@ -18,5 +20,5 @@ class Numbers:
         )
 
 
-def _numbers(read: Profile) -> list[str]:
-    return [token.key for token in read.tokens if token.kind == "number"]
+def _numbers(read: Profile, *, one: bool = True) -> list[str]:
+    return [token.key for token in read.tokens if token.kind == "number" and (one or token.text.lower() != "one")]

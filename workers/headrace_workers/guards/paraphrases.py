@@ -11,7 +11,13 @@ for _number, _group in enumerate(lines_of("paraphrases")):
         _OF[stem(_one)] = _OF.get(stem(_one), frozenset()) | {_number}
 
 _NONE: Final[frozenset[int]] = frozenset()
-_SUFFIXES: Final = words_of("""e y s es ies ing ed ion ation ition at ment ance ence ly ity ness""")
+_SUFFIXES: Final = words_of("""e y s es ies ing ed ion ation ition at ment ance ence ly ity ness ful al ally""")
+# Endings of words of one root: decide and decision, frequent and frequency, toxic and toxicity.
+_ENDINGS: Final = frozenset(
+    frozenset(pair.split())
+    for pair in ("t cy", "t ce", "te cy", "d sion", "de sion", "t sion", "t ssion", "able ability", "abl ability",
+                 "ible ibility", "ibl ibility", "fy fication", "e al", "ous ity", "ic icity", "y ies")
+)  # fmt: skip
 
 
 def alike(one: str, other: str) -> bool:
@@ -22,4 +28,7 @@ def alike(one: str, other: str) -> bool:
 def _near(one: str, other: str) -> bool:
     shorter, longer = sorted((one, other), key=len)
     root = shorter[:-1] if shorter[-1] in "ey" else shorter
-    return len(root) >= 5 and longer.startswith(root) and longer[len(root) :] in _SUFFIXES
+    if longer.startswith(root) and longer[len(root) :] in _SUFFIXES:
+        return len(root) >= (4 if longer[len(root) :] in {"ful", "ly", "ness", "ment"} else 5)
+    shared = next((at for at, (mine, yours) in enumerate(zip(one, other, strict=False)) if mine != yours), len(shorter))
+    return shared >= 4 and frozenset((one[shared:], other[shared:])) in _ENDINGS

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from headrace_workers.guards.calendar_dates import dates
 from headrace_workers.guards.measures import measures
 from headrace_workers.guards.numerals import numerals
 from headrace_workers.guards.phrases import rewritten
-from headrace_workers.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.guards.small_words import EMPTY_OR_SMALL, MEASURES
 from headrace_workers.guards.tokens import Token, quotations, tokens
 
 
@@ -17,18 +18,29 @@ class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `content` counts the keys of those
-    that say what the question is about; `quoted` is what stands in quotation marks, letter by letter.
+    that say what the question is about, without the measure in `how many`; `keys` are those of all tokens; `quoted` is
+    what stands in quotation marks, letter by letter.
     """
 
     tokens: tuple[Token, ...]
     content: Counter[str]
+    keys: frozenset[str]
     quoted: tuple[str, ...]
 
 
 def profile(text: str) -> Profile:
     """What guards read of a text. Linear in its length; any text will do, the empty one too."""
     found = dates(measures(numerals(rewritten(tokens(text)))))
-    return Profile(found, Counter(token.key for token in found if says_what(token)), quotations(text))
+    content = Counter(
+        token.key
+        for before, token in pairwise((None, *found))
+        if token is not None and says_what(token) and not _measure(before, token)
+    )
+    return Profile(found, content, frozenset(token.key for token in found), quotations(text))
+
+
+def _measure(before: Token | None, token: Token) -> bool:
+    return before is not None and before.key == "how" and token.key in MEASURES
 
 
 def says_what(token: Token) -> bool:

@@ -9,7 +9,7 @@ _CLASSES: Final = {
     word: said
     for said, words in {
         "all": "all every each everybody everyone everything entire whole",
-        "some": "some certain somebody someone",
+        "some": "some certain",
         "most": "mostly majority",
         "few": "few several",
         "many": "many numerous various",

@@ -1,16 +1,31 @@
 """Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Final
 
+from headrace_workers.guards.lists import words_of
+from headrace_workers.guards.preamble import without_preamble
 from headrace_workers.guards.profile import Profile, says_what
-from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, QUESTION_WORDS
-from headrace_workers.guards.stems import PARTICIPLES
+from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, PRONOUNS, QUESTION_WORDS
+from headrace_workers.guards.stems import PARTICIPLES, stem
+from headrace_workers.guards.symmetric import symmetric
+from headrace_workers.guards.tokens import Token
 
 _ORDERED: Final = 48  # longer orders than this are held together as they stand: inversions cost the square
-_LINKS: Final = frozenset({"and", "or", "vs", "versus", ","})
+_LINKS: Final = frozenset({"and", "or", "between", "vs", "versus", ","})
+# Words that nobody does anything to: `the boiling temperature`, `at what temperature does it boil`.
+_NO_ROLE: Final = frozenset(
+    stem(word)
+    for word in words_of(
+        """temperature age height length depth width weight size distance duration speed point level rate price cost
+        amount number quantity count total time date day year place location sort kind type thing way method
+        mean meaning definition explain describe define name list show give recommend suggest contain include
+        need require necessary possible country city state"""
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,8 @@ class _Part:
     tie: str
     run: int
     said: str
+    verb: bool = False
+    unit: bool = False
 
 
 class Roles:
@@ -30,15 +47,23 @@ class Roles:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where what both name stands in the same roles."""
+        if symmetric(asked, cached):
+            return None
         ours, theirs = _numbered(_parts(asked)), _numbered(_parts(cached))
         common = {part.key for part in ours} & {part.key for part in theirs}
         mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
         places = {part.key: place for place, part in enumerate(yours)}
+        free = not any(map(_role_asked, without_preamble(asked, cached)))
+        verbs = {part.key for part in (*mine, *yours) if part.verb} if free else set()
         if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
             return None
         if len(mine) > _ORDERED:
             return "names the same things in another order"
         for first, second in combinations(range(len(mine)), 2):
+            if mine[first].unit != mine[second].unit:
+                continue  # nothing changes places with a unit but another: `in kilograms, how heavy is a cello`
+            if mine[first].key in verbs or mine[second].key in verbs:
+                continue  # where all that takes part is named, a verb may stand anywhere
             there = places[mine[second].key], places[mine[first].key]
             if there[0] < there[1] and not _may_swap(mine, (first, second), yours, there):
                 return f"{mine[first].said} and {mine[second].said} have changed places"
@@ -53,6 +78,8 @@ def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], ther
         return True  # `the longest river`, `which river is the longest`
     if _moved(one, mine, one_there, yours) or _moved(two, mine, two_there, yours):
         return True
+    if "be" in {one.tie, two.tie, one_there.tie, two_there.tie} and _neighbours(mine, *here):
+        return True  # `A is the capital of which country`, `which country's capital is A`
     if not (_neighbours(mine, *here) and _neighbours(yours, *there)):
         return False
     if two.tie in _LINKS and one_there.tie in _LINKS:  # `A and B`, `B and A`
@@ -66,9 +93,22 @@ def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> 
     """Whether a phrase with a preposition, `in the straw hat`, has moved as a whole."""
     return (
         part.tie in PREPOSITIONS
-        and part.tie == there.tie
+        and (part.tie == there.tie or {part.tie, there.tie} <= _PLACES)
         and [one.key for one in mine if one.run == part.run] == [one.key for one in yours if one.run == there.run]
     )
+
+
+def _role_asked(tokens: Sequence[Token]) -> bool:
+    """Whether who or what takes part is asked for: `what does it chase`, `what chases it`, `who chased it`."""
+    for at, token in enumerate(tokens):
+        if token.key in {"who", "whom", "whose"}:
+            return True
+        if token.key in {"what", "which"}:
+            after = [each.key for each in tokens[at + 1 : at + 5]]
+            verb = next((place for place, key in enumerate(after) if key in AUXILIARIES or key == "be"), None)
+            if verb is None or (verb == 0 and after[0] != "be"):
+                return True
+    return False
 
 
 def _neighbours(parts: list[_Part], first: int, second: int) -> bool:
@@ -87,6 +127,7 @@ def _numbered(parts: list[_Part]) -> list[_Part]:
     return out
 
 
+_PLACES: Final = frozenset({"of", "in", "on", "at", "for", "within"})
 _APART: Final = frozenset({"of", "in", "for", "on", "at", "with", "about", "to", "be"})
 
 
@@ -101,20 +142,25 @@ def _parts(read: Profile) -> list[_Part]:
     bounds = [0]  # how many parts stood before each question word and auxiliary
     verb = by = -1
     owners = (0, 0)  # from where to where stand the parts that own what follows
-    be = False
+    be = doer = False
     for token in read.tokens:
         key = token.key
-        if says_what(token):
+        if token.kind == "word" and key in _NO_ROLE:
+            doer = False
+        elif says_what(token):
             if be and verb < 0 and token.kind == "word" and _participle(token.text):
                 verb = len(parts)
-            parts.append(_Part(key, tie, run, token.text))
+            acts = token.kind == "word" and not token.name and (doer or _participle(token.text) or _ing(token))
+            parts.append(_Part(key, tie, run, token.text, acts, token.kind == "unit"))
+            doer = False
         elif token.kind != "word" or key in DETERMINERS:
-            continue
+            doer = False
         elif key == "'s":
             owners = (head, len(parts))
         else:
             _put_owners_last(parts, owners)
             owners = (0, 0)
+            doer = key in _DOERS
             run += 1
             head = len(parts)
             predicate = key == "be" and not token.starts and len(parts) > bounds[-1]
@@ -128,9 +174,17 @@ def _parts(read: Profile) -> list[_Part]:
     return _active(parts, verb, by, bounds) if verb >= 0 else parts
 
 
+# After these comes a verb; phrases such as `how do I` are read as `how`.
+_DOERS: Final = (PRONOUNS & words_of("i you we they one he she it")) | {"to", "how"}
+
+
 def _participle(text: str) -> bool:
     word = text.lower()
     return word in PARTICIPLES or (word.endswith("ed") and len(word) > 4)
+
+
+def _ing(token: Token) -> bool:
+    return token.text.endswith("ing") and token.key != token.text.lower()
 
 
 def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:

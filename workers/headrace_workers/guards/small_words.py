@@ -8,9 +8,11 @@ ARTICLES: Final = words_of("a an the")
 DETERMINERS: Final = ARTICLES | words_of("my your our this that their")
 BE: Final = words_of("am is are was were be been being")
 AUXILIARIES: Final = BE | words_of(
-    "do does did doing done has have had having can could will would shall should may might must"
+    "do does did doing done has have had having can could will would shall should may might must ought"
 )
 QUESTION_WORDS: Final = words_of("what which who whom whose when where why how whether")
+# After `how`, what is asked for.
+MEASURES: Final = words_of("many much long often far old big tall fast deep high soon large wide heavy hot late")
 CONJUNCTIONS: Final = words_of("and or nor but vs versus")
 PREPOSITIONS: Final = words_of(
     """of in on at for by with without from to into onto than before after above below over under until till
@@ -26,17 +28,8 @@ PRONOUNS: Final = words_of(
 EMPTY: Final = words_of(
     """please kindly thanks hello hi hey dear ok okay well just actually really simply basically exact exactly
     properly correctly so then also too very quite much such own let currently current now today nowadays
-    presently if while because although though get got gets getting etc ever precisely specifically
+    presently if while because although though etc ever precisely specifically
     generally typically usually normally easily quickly successfully tell"""
-)
-# Said or left out on one side only, it asks the same; against another of its kind it does not.
-SOFT: Final = words_of(
-    """city country person people man woman place location name named called known term year date number amount
-    total value kind type sort thing way step process method procedure instruction say give show list
-    explain describe definition define mean meaning know find work exist do make take go use help need want
-    would like state possible able answer question information info detail overview introduction about serve
-    act located situated official world general account book novel play film movie song painting company
-    language event calculate compute recommend suggest"""
 )
 EMPTY_OR_SMALL: Final = (
     ARTICLES

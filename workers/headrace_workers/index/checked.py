@@ -57,3 +57,12 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
         what = f"has length {lengths[at]:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
         raise VectorRefused(f"the vector of {kind} {keys[at]} {what}: only vectors of unit length are taken")
     return table
+
+
+def read_vector(kind: str, key: int, written: bytes, dimension: int) -> Floats:
+    """A vector as a ledger holds it, float32, (dimension,); VectorRefused where it can be none of an index's."""
+    if len(written) != 4 * dimension:
+        raise VectorRefused(f"the vector of {kind} {key} has {len(written)} bytes; this index takes {4 * dimension}")
+    vector = np.frombuffer(written, np.float32)
+    checked_vectors(kind, [key], vector[None], dimension)
+    return vector

@@ -1,11 +1,8 @@
 """Which passages an answer cites. Pure, and linear in the answer."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-
-from headrace_workers.knowledge.chunking import Chunk, Span
 
 _CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 # [1], [1, 2], [1-3], 【1】; a link's text, as in [1](https://…), is none.
@@ -15,35 +12,18 @@ _WIDEST: Final = 100  # numbers of a range; of a wider one its ends count
 
 
 @dataclass(frozen=True, slots=True)
-class Citation:
-    """Passage [number] of the prompt: the document's text[span[0]:span[1]], below the headings `section`."""
-
-    number: int
-    document: str
-    section: str
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
 class Cited:
-    """What an answer cites, each number once, as first mentioned. `unknown` are numbers of no passage."""
+    """The numbers that an answer cites, each once, as first mentioned. `unknown` are those of no passage."""
 
-    citations: tuple[Citation, ...]
+    numbers: tuple[int, ...]
     unknown: tuple[int, ...]
 
 
-def cited(answer: str, passages: Sequence[Chunk]) -> Cited:
-    """The citations in the answer; passage [n] is the n-th. What stands in code is none."""
-    numbers = list(dict.fromkeys(_numbers(answer)))
-    return Cited(
-        tuple(
-            Citation(number, chunk.document, chunk.section, chunk.span)
-            for number in numbers
-            if 1 <= number <= len(passages)
-            for chunk in [passages[number - 1]]
-        ),
-        tuple(number for number in numbers if not 1 <= number <= len(passages)),
-    )
+def cited(answer: str, passages: int) -> Cited:
+    """What the answer cites of so many passages, [1] to [passages]. What stands in code is no citation."""
+    numbers = tuple(dict.fromkeys(_numbers(answer)))
+    known = tuple(number for number in numbers if 1 <= number <= passages)
+    return Cited(known, tuple(number for number in numbers if number not in known))
 
 
 def _numbers(answer: str) -> list[int]:

@@ -1,15 +1,25 @@
-"""Several rankings become one: reciprocal rank fusion. Pure.
+"""Several rankings become one: a weighted mean of their scores. Pure.
 
-Cormack, Clarke and Büttcher, "Reciprocal rank fusion outperforms Condorcet and individual rank learning methods"
-(SIGIR 2009); its k = 60. Scores of different legs have no common scale, and ranks have.
+Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval" (TOIS 2023): on a common scale, scores say
+more than ranks do, since they tell how sure a leg is of its first. Reciprocal ranks, which take the first of a leg that
+found nearly nothing for as good as the first of one that found all, were measured beside it: `docs/knowledge.md`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-K: Final = 60
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What a leg found: ids with their scores, best first, on a scale that all legs have in common.
+
+    `rest` is the score of whatever it does not name: its lowest where it was cut off, since those behind have at most
+    that; what they would have, if it named all that it knows.
+    """
+
+    found: Sequence[tuple[str, float]]
+    rest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +31,28 @@ class Fused:
     ranks: Mapping[str, int]
 
 
-def fuse(legs: Mapping[str, Sequence[str]], weights: Mapping[str, float] | None = None, k: int = K) -> list[Fused]:
-    """All items of the legs (ids, best first), best first; those alike in order of id.
+def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float] | None = None) -> list[Fused]:
+    """All items of the legs, best first; those alike in order of id. The score is the mean of the legs' own.
 
     A leg without a weight has 1. Where a leg names an item twice, the better place counts. ValueError for a weight that
-    is negative or no number, or is that of a leg that is not there.
+    is negative or no number, or is that of a leg that is not there, and where all weights are 0.
     """
-    weights = weights or {}
+    shares = _shares(legs, weights or {})
+    ranks: dict[str, dict[str, int]] = {}
+    scores: dict[str, dict[str, float]] = {}
+    for name, leg in legs.items():
+        for rank, (id_, score) in enumerate(leg.found, start=1):
+            ranks.setdefault(id_, {}).setdefault(name, rank)
+            scores.setdefault(id_, {}).setdefault(name, score)
+    fused = [
+        Fused(id_, sum(share * scores[id_].get(name, legs[name].rest) for name, share in shares.items()), places)
+        for id_, places in ranks.items()
+    ]
+    return sorted(fused, key=lambda item: (-item.score, item.id))
+
+
+def _shares(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights, so that their sum is 1."""
     if unknown := weights.keys() - legs.keys():
         raise ValueError(
             f"weights for legs that are not there: {', '.join(sorted(unknown))}; there are {', '.join(legs)}"
@@ -35,12 +60,8 @@ def fuse(legs: Mapping[str, Sequence[str]], weights: Mapping[str, float] | None 
     for leg, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"the weight of {leg} is {weight}: it is 0 or more")
-    ranks: dict[str, dict[str, int]] = {}
-    for leg, ids in legs.items():
-        for rank, id_ in enumerate(ids, start=1):
-            ranks.setdefault(id_, {}).setdefault(leg, rank)
-    fused = [
-        Fused(id_, sum(weights.get(leg, 1.0) / (k + rank) for leg, rank in places.items()), places)
-        for id_, places in ranks.items()
-    ]
-    return sorted(fused, key=lambda item: (-item.score, item.id))
+    whole = {leg: weights.get(leg, 1.0) for leg in legs}
+    total = sum(whole.values())
+    if legs and not total:
+        raise ValueError("all weights are 0: nothing decides between what was found")
+    return {leg: weight / total for leg, weight in whole.items()}

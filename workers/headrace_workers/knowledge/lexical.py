@@ -13,6 +13,7 @@ is never negative. Ranks are the same whatever the order in which documents came
 import math
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,22 @@ from headrace_workers.knowledge.words import term_counts
 K1: Final = 1.2
 B: Final = 0.75
 MOST_TERMS: Final = 256  # of a query; of a longer one the rarest are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The best chunks and their BM25 scores, best first; and the score that none can exceed, whatever it says.
+
+    A score's share of `most` says how much of the query a chunk has: all of it, again and again, comes near to 1.
+    """
+
+    found: Sequence[tuple[str, float]]
+    most: float
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """The same with each score as a share of the most, from 0 to 1."""
+        return [(id_, score / self.most) for id_, score in self.found]
 
 
 class LexicalIndex:
@@ -75,14 +92,21 @@ class LexicalIndex:
 
         `among`: only these documents are looked at; how rare a word is, is told from all.
         """
+        return list(self.look_up(query, k, among=among).found)
+
+    def look_up(self, query: str, k: int, *, among: Collection[str] | None = None) -> Matches:
+        """The same, with the score that a chunk would have that holds nothing but the query's words, and them often.
+
+        Words that no chunk has count there, too.
+        """
         with self._swapping:
             segments = self._segments
             owners = None if among is None else [self._owners[name] for name in among if name in self._owners]
         total = sum(segment.live for segment in segments)
         if k < 1 or not total:
-            return []
+            return Matches([], 0.0)
         average = max(1.0, sum(segment.live_length for segment in segments) / total)
-        keys, times = _asked(query, segments)
+        keys, times, unheld = _asked(query, segments)
         postings = [segment.postings(keys) for segment in segments]
         rarity = [times[i] * _idf(total, sum(len(found[i][0]) for found in postings)) for i in range(len(keys))]
         ranked: list[tuple[float, str]] = []
@@ -91,11 +115,12 @@ class LexicalIndex:
             if owners is not None:
                 scores[~np.isin(segment.owners, np.array(owners, np.int64))] = 0.0
             ranked += [(-float(scores[slot]), segment.ids[slot]) for slot in _best(scores, k)]
-        return [(id_, -score) for score, id_ in sorted(ranked)[:k]]
+        most = (K1 + 1.0) * (sum(rarity) + unheld * _idf(total, 0))
+        return Matches([(id_, -score) for score, id_ in sorted(ranked)[:k]], most)
 
 
-def _asked(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64], list[int]]:
-    """The keys of the query's terms, those that some chunk holds, and how often each is asked for."""
+def _asked(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64], list[int], int]:
+    """The keys of the query's terms, those that some chunk holds; how often each is asked for; and how many others."""
     counts: dict[int, int] = {}
     for term, times in term_counts(query).items():
         counts[key_of(term)] = counts.get(key_of(term), 0) + times
@@ -106,10 +131,11 @@ def _asked(query: str, segments: Sequence[Segment]) -> tuple[NDArray[np.uint64],
             continue
         places = np.minimum(np.searchsorted(segment.terms, keys), len(segment.terms) - 1)
         held += np.where(segment.terms[places] == keys, np.diff(segment.starts)[places], 0)
+    unheld = sum(counts[int(key)] for key in keys[held == 0])
     keys, held = keys[held > 0], held[held > 0]
     if len(keys) > MOST_TERMS:
         keys = np.sort(keys[np.argsort(held, kind="stable")[:MOST_TERMS]])
-    return keys, [counts[int(key)] for key in keys]
+    return keys, [counts[int(key)] for key in keys], unheld
 
 
 def _idf(total: int, holding: int) -> float:

@@ -16,7 +16,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """The passages for the prompt, the most relevant first; passage [n] is the n-th.
+    """The passages for the prompt, the best first; passage [n] is the n-th.
 
     `relevant` of those found cleared the floor. Where it is 0 the job abstains or is answered without; where it is not
     and there are no passages, the budget was too small for any.
@@ -33,13 +33,13 @@ class Packed:
 
 
 def pack(passages: Iterable[Passage], budget: int, floor: float, cost: Callable[[Passage], int]) -> Packed:
-    """Take the passages whose relevance is at least `floor`, best first, while they fit into `budget` tokens.
+    """Take the passages whose relevance is at least `floor`, in their order, while they fit into `budget` tokens.
 
-    `cost` is what a passage takes of the budget, its marks included. One that does not fit is left out, and a smaller
-    one behind it may still go in. Passages that are equally relevant keep their order. A relevance that is no number
-    clears no floor.
+    They come as the search ranked them, the best first: that knows more than the relevance alone. `cost` is what a
+    passage takes of the budget, its marks included. One that does not fit is left out, and a smaller one behind it may
+    still go in. A relevance that is no number clears no floor.
     """
-    relevant = sorted((each for each in passages if each.relevance >= floor), key=lambda each: -each.relevance)
+    relevant = [each for each in passages if each.relevance >= floor]
     taken: list[Passage] = []
     tokens = 0
     for passage in relevant:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import changes, entries, purge, recall_counts, recalled
+from headrace_workers.ledger import changes, entries, purge, quota, recall_counts, recalled
 from headrace_workers.ledger.database import reading, writing
 
 
@@ -35,10 +35,30 @@ class Answers:
         with reading(self._engine) as tx:
             return changes.follow(tx, after, limit)
 
-    def snapshot(self, after: int, limit: int) -> list[Any]:
-        """Answers that likeness may find, in the order of their ids: id, scope, question, vector."""
+    def lately(self, after: int, scopes: Collection[str], limit: int) -> list[changes.Change]:
+        """What is new in these scopes since the change of this number: see `changes.lately`."""
         with reading(self._engine) as tx:
-            return entries.snapshot(tx, after, limit)
+            return changes.lately(tx, after, scopes, limit)
+
+    def in_the_making(self, entry_ids: Collection[int]) -> dict[int, entries.Leader]:
+        """Who makes those of these answers that are being made at this moment, by id."""
+        with reading(self._engine) as tx:
+            return entries.in_the_making(tx, entry_ids)
+
+    def mark(self, up_to: changes.Position) -> changes.Mark | None:
+        """The last change of an answer up to a position; None where there is none."""
+        with reading(self._engine) as tx:
+            return changes.mark(tx, up_to)
+
+    def stands(self, mark: changes.Mark) -> bool:
+        """Whether who has followed up to there may go on: see `changes.stands`."""
+        with reading(self._engine) as tx:
+            return changes.stands(tx, mark)
+
+    def snapshot(self, after: int, limit: int, *, making: bool = False) -> list[Any]:
+        """Answers that likeness may find, or those that are being made: see `entries.snapshot`."""
+        with reading(self._engine) as tx:
+            return entries.snapshot(tx, after, limit, making=making)
 
     def of_job(self, job_id: str) -> list[recalled.AnswerOf]:
         """The answers that this job made, and those that it was given."""
@@ -69,6 +89,11 @@ class Answers:
         """What those of these jobs that are known asked: id, tenant, kind, state, payload, correlationid; by id."""
         with reading(self._engine) as tx:
             return recalled.to_ask_again(tx, job_ids)
+
+    def evict(self, most: int) -> int:
+        """Put away the least valuable of a tenant that keeps more than `most`, a bounded number; how many."""
+        with writing(self._engine) as tx:
+            return quota.evict(tx, most)
 
     def count(self, wanted: purge.EntryFilter) -> int:
         """How many answers that may be given a purge would put away."""

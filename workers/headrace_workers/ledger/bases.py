@@ -43,6 +43,16 @@ class KnowledgeBases:
         with reading(self._engine) as tx:
             return documents.chunks(tx, tenant, knowledge, after, limit, document_id)
 
+    def mark(self, up_to: changes.Position) -> changes.Mark | None:
+        """The last change of a document up to a position; None where there is none."""
+        with reading(self._engine) as tx:
+            return changes.mark(tx, up_to, "document")
+
+    def stands(self, mark: changes.Mark) -> bool:
+        """Whether who has followed up to there may go on: see `changes.stands`."""
+        with reading(self._engine) as tx:
+            return changes.stands(tx, mark, "document")
+
     def changed(self, after: changes.Position, limit: int) -> list[changes.DocumentChange]:
         """What changed of documents since then, in order."""
         with reading(self._engine) as tx:

@@ -62,8 +62,30 @@ class Claimed:
     lingers_ms: int | None = None
 
 
+class Head(NamedTuple):
+    """The most urgent step's group, of the queue and lane wanted at this position, and its learnt budget."""
+
+    position: int
+    group_key: str
+    tokens: int | None
+
+
+class _Member(NamedTuple):
+    """A step that may be claimed, with what it costs and its place in the order. `waited`: ms since it is ready."""
+
+    job_id: str
+    stage: str
+    ordinal: int
+    tokens: int
+    read_bytes: int
+    turn: int
+    rank: int
+    deadline: int
+    waited: int
+
+
 def claim(
-    connection: Connection, wanted: Sequence[Wanted], found: Sequence[Any], *, lease_ms: int, sender: str
+    connection: Connection, wanted: Sequence[Wanted], found: Sequence[Head], *, lease_ms: int, sender: str
 ) -> Claimed:
     """Claim the most urgent groups of each wanted queue and lane, as many as wanted, in one pass.
 
@@ -91,14 +113,14 @@ def claim(
     return Claimed(tuple(claims), min(lingering, default=None))
 
 
-def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Any]:
+def heads(connection: Connection, wanted: Sequence[Wanted]) -> Sequence[Head]:
     """The group of the most urgent step of each wanted queue and lane that has one, with its budget."""
     if not wanted:
         return ()
     parameters: dict[str, object] = {}
     for position, want in enumerate(wanted):
         parameters |= {f"queue_{position}": want.queue, f"lane_{position}": want.lane}
-    return connection.execute(_heads_of(len(wanted)), parameters).all()
+    return [Head._make(row) for row in run(connection, _heads_of(len(wanted)), parameters)]
 
 
 # Building a statement costs as much as running it: those of the hot path are built once.
@@ -208,14 +230,13 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
     )  # fmt: skip
     for ordinal in sorted({row.ordinal for row in rows}):
         jobs = [row.job_id for row in rows if row.ordinal == ordinal]
-        connection.execute(
-            _lease(connection.dialect.name), {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
-        )
+        which = {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
+        run(connection, _lease(connection.dialect.name), which)
     # Virtual time goes as far as if the steps had been taken in their order.
     return _Taken(taken, turns[len(rows) - 1])
 
 
-def _lingers(rows: Sequence[Any], want: Wanted, budget: int) -> int:
+def _lingers(rows: Sequence[_Member], want: Wanted, budget: int) -> int:
     """How many ms longer a group that could be larger waits, while it is fresh. A clock that went back lets it go."""
     full = (
         len(rows) >= want.limit
@@ -258,19 +279,19 @@ def new_claim(
     return Claim(claim_id, queue, stage, lane, size)
 
 
-def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[Any]:
+def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_Member]:
     """The first steps of a group, locked where all of them will be taken."""
     windowed = want.window > want.limit
-    return connection.execute(
-        _LOCKED_MEMBERS if locks_rows(connection) and not windowed else _MEMBERS,
-        {"queue": want.queue, "lane": want.lane, "group": group_key, "most": max(want.limit, want.window)},
-    ).all()
+    statement = _LOCKED_MEMBERS if locks_rows(connection) and not windowed else _MEMBERS
+    which = {"queue": want.queue, "lane": want.lane, "group": group_key, "most": max(want.limit, want.window)}
+    return [_Member._make(row) for row in run(connection, statement, which)]
 
 
-def _locked(connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
+def _locked(connection: Connection, rows: Sequence[_Member]) -> Sequence[_Member]:
     """Those of these steps that nobody else is claiming at this moment."""
     if not locks_rows(connection):
         return rows
     jobs = [row.job_id for row in rows]
-    free = set(connection.execute(_lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage}).scalars())
+    locked = run(connection, _lock(connection.dialect.name), {"jobs": jobs, "at": rows[0].stage})
+    free = {job_id for (job_id,) in locked}
     return [row for row in rows if row.job_id in free]

@@ -2,9 +2,9 @@
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
-Lock order everywhere: claims, jobs in the order of their ids, steps. A step that is leased is changed by whoever holds
-its claim, any other by whoever holds its job, so that no two wait for each other. Only who takes nothing but what is
-free (a bridge that claims, a delay that ends) does without.
+Lock order everywhere: claims, jobs in the order of their ids, steps, documents, entries. A step that is leased is
+changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for each other. Only who
+takes nothing but what is free (a bridge that claims, a delay that ends) does without.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +19,7 @@ from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_o
 from headrace_workers.ledger.dead import Burial, bury
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
+from headrace_workers.ledger.entries import hold_documents
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.rows import Written
@@ -179,7 +180,9 @@ def _advance(
     parameters = {"claim": claim_id, "jobs": [item.job_id for item in done], "began": started_at, "ended": now}
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
-    for row in (row for item in done for row in item.rows):
+    rows = [row for item in done for row in item.rows]
+    hold_documents(connection, rows)
+    for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
     end(connection, "done", [(item.job_id, item.end) for item in done if _ends(item)], now, alive, said)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, text
 
+from headrace_workers.ledger import standings
 from headrace_workers.ledger.database import clock
+from headrace_workers.ledger.followers import FollowerState, followers
 from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, LIVE, OUTBOX, STEPS
 from headrace_workers.ledger.troubles import Trouble, troubles
 
@@ -36,6 +38,7 @@ class Overview:
     queues: tuple[QueueCount, ...]
     set_aside: int = 0  # of the outbox: what Kafka refused
     troubles: tuple[Trouble, ...] = ()
+    followers: tuple[FollowerState, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
@@ -78,7 +81,8 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=tuple(troubles(connection)),
+        troubles=(*troubles(connection), *standings.troubles(connection)),
+        followers=tuple(followers(connection)),
     )
 
 

@@ -13,10 +13,10 @@ from headrace_workers.identity import end_id
 from headrace_workers.ledger.database import insert
 from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.outbox import Outgoing, outgoing
-from headrace_workers.ledger.tables import DEAD_LETTERS, STEPS
+from headrace_workers.ledger.tables import DEAD_LETTERS, SILENT, STEPS
 
 _MAX_REASON = 2_000
-_TOPICS = {"generation": Topic.GENERATION, "evaluation": Topic.EVALUATION, "unit": Topic.RESULTS}
+_TOPICS = {"generation": Topic.GENERATION, "evaluation": Topic.EVALUATION, "unit": Topic.RESULTS, SILENT: Topic.RESULTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,9 @@ def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozens
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
     end(connection, "dead", letters, now, alive)
-    connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), [letter_row(b, now) for b in due])
+    kept = [letter_row(b, now) for b in due if not alive[b.job_id or ""].silent]
+    if kept:
+        connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), kept)
     connection.execute(
         update(STEPS)
         .where(

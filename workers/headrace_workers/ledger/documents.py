@@ -1,18 +1,21 @@
 """What knowledge bases hold: documents by name, each with its chunks, and each change of one noted for who follows.
 
 A base is there while it has documents. A document is changed whole and in one transaction, so that nobody sees half of
-it. Lock order: a document is locked before its chunks, and several in the order of their ids.
+it, and with it die the answers that rest on what it said before: see `uses.py`. Lock order: a document is locked before
+its chunks and before entries, and several in the order of their ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
 
-from headrace_workers.ledger import changes
+from headrace_workers.ledger import changes, entries, uses
 from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
+
+_AT_ONCE: Final = 500  # answers that are killed by one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ FIRST = ChunkAt(0, 0)
 def put(connection: Connection, document: NewDocument) -> int | None:
     """Write the document in the place of the one of its name; its id.
 
-    None where that one comes from the same file and embedder: then nothing is written, whoever was faster.
+    None where that one comes from the same file and embedder: then nothing is written, whoever was faster. Answers that
+    rest on another version of it are given no more.
     """
     values = {
         "sha256": document.sha256, "format": document.format, "size": document.size, "embedder": document.embedder,
@@ -79,20 +83,38 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     if rows:
         connection.execute(CHUNKS.insert(), rows)
     changes.note(connection, [document_id], "document")
+    _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=document.sha256)
     return document_id
 
 
 def remove(connection: Connection, document_ids: Sequence[int]) -> int:
-    """Forget these documents and their chunks; how many were there."""
+    """Forget these documents and their chunks; how many were there. Answers that rest on them are given no more."""
     if not document_ids:
         return 0
-    query = select(DOCUMENTS.c.id).where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
-    there = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
-    if there:
+    query = select(DOCUMENTS.c.id, DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
+    query = query.where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
+    found = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    if found:
+        there = [row.id for row in found]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))
         connection.execute(delete(DOCUMENTS).where(among(connection, DOCUMENTS.c.id, there)))
         changes.note(connection, there, "document")
-    return len(there)
+        _kill_what_rests_on(connection, {row.id: f"{_told(row)} was removed" for row in found})
+    return len(found)
+
+
+def _told(document: Any) -> str:
+    return f"document {document.name} of knowledge base {document.knowledge}"
+
+
+def _kill_what_rests_on(connection: Connection, reasons: Mapping[int, str], but: str | None = None) -> None:
+    """Give no more what rests on these documents, each with its reason; what rests on the version `but` is spared."""
+    while rows := uses.resting(connection, list(reasons), but, _AT_ONCE):
+        dying: dict[int, list[int]] = {}
+        for entry_id, document_id in {row.entry_id: row.document_id for row in rows}.items():
+            dying.setdefault(document_id, []).append(entry_id)
+        for document_id, entry_ids in dying.items():
+            entries.kill(connection, entry_ids, reasons[document_id])
 
 
 def documents(connection: Connection, tenant: str, knowledge: str, after: str, limit: int) -> list[Row[Any]]:
@@ -130,9 +152,9 @@ def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
     """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    embedder, key, section, start, stop, text, vector."""
+    its sha256 and embedder, key, section, start, stop, text, vector."""
     query = (
-        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.embedder)
+        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.sha256, DOCUMENTS.c.embedder)
         .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
         .where(
             DOCUMENTS.c.tenant == tenant,

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, update
 
+from headrace_workers.ledger import changes
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING
-from headrace_workers.ledger.tables import IS_PARKED, JOBS, STEPS
+from headrace_workers.ledger.tables import IS_PARKED, JOBS, SILENT, STEPS
 
 _END_JOB = (
     update(JOBS)
@@ -26,12 +27,13 @@ _END_JOB = (
 @dataclass(frozen=True, slots=True)
 class Alive:
     """What a job's end depends on: whether a step waits for it, whether it is a unit (nobody hears of its end), and
-    whether it makes an answer that others would be given.
+    whether it makes an answer that others would be given. One that is `silent` has no dead letter either.
     """
 
     awaited: bool
     unit: bool
     makes: bool
+    silent: bool = False
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
@@ -42,7 +44,7 @@ def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
     if not job_ids:
         return {}
     rows = run(connection, _active(connection.dialect.name), {"jobs": list(job_ids)})
-    return {job_id: Alive(awaited, unit, makes) for job_id, awaited, unit, makes in rows}
+    return {job_id: Alive(*facts) for job_id, *facts in rows}
 
 
 def end(
@@ -75,7 +77,8 @@ def end(
             for job_id, record in terminals
         ],
     )
-    _withdraw(connection, [job_id for job_id, _ in terminals if alive[job_id].makes])
+    if making := [job_id for job_id, _ in terminals if alive[job_id].makes]:
+        withdraw(connection, among(connection, ENTRIES.c.job_id, making))
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
 
 
@@ -108,9 +111,11 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     ).rowcount
 
 
-def _withdraw(connection: Connection, job_ids: Sequence[str]) -> None:
-    if job_ids:
-        connection.execute(delete(ENTRIES).where(IS_PENDING, among(connection, ENTRIES.c.job_id, job_ids)))
+def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
+    """The answers of these entries, which are being made, come no more."""
+    findable = ENTRIES.c.vector.is_not(None).label("findable")
+    gone = connection.execute(delete(ENTRIES).where(IS_PENDING, which).returning(ENTRIES.c.id, findable))
+    changes.note(connection, [row.id for row in gone if row.findable])
 
 
 @lru_cache
@@ -119,7 +124,13 @@ def _active(dialect: str) -> Select[Any]:
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
     makes = select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
     query = (
-        select(JOBS.c.id, awaited.label("awaited"), JOBS.c.subject.is_not(None).label("unit"), makes.label("makes"))
+        select(
+            JOBS.c.id,
+            awaited.label("awaited"),
+            JOBS.c.subject.is_not(None).label("unit"),
+            makes.label("makes"),
+            (JOBS.c.kind == SILENT).label("silent"),
+        )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)
     )

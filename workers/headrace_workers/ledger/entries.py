@@ -1,23 +1,25 @@
 """Answers that may be given again: who makes one, when it may be served, and its end.
 
-Lock order: an entry is locked behind claims, jobs and steps, and several in the order of their ids. Who is woken is
-taken only where it is free.
+Lock order: an entry is locked behind claims, jobs, steps and documents, and several in the order of their ids. Who is
+woken is taken only where it is free.
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, literal, select, update
 
-from headrace_workers.ledger import changes
+from headrace_workers.ledger import changes, uses
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
-from headrace_workers.ledger.ends import wake
+from headrace_workers.ledger.ends import wake, withdraw
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
+from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.uses import Used
 
 _JITTER = 0.1  # of a time to live: entries that were made together do not end together
 _AT_ONCE = 500
@@ -49,6 +51,7 @@ class Entry(NamedTuple):
 
     id: int
     key: str
+    scope: str
     job_id: str
     question: str | None
     answer: bytes
@@ -63,6 +66,7 @@ def _servable(dialect: str, column: str) -> Select[Any]:
     return select(
         ENTRIES.c.id,
         ENTRIES.c.key,
+        ENTRIES.c.scope,
         ENTRIES.c.job_id,
         ENTRIES.c.question,
         ENTRIES.c.answer,
@@ -79,6 +83,15 @@ def exact(connection: Connection, keys: Collection[str]) -> dict[str, Entry]:
 def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
     """Those of these entries that may still be served, by id."""
     return {entry.id: entry for entry in _serve(connection, "id", entry_ids)}
+
+
+def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[int, Leader]:
+    """Who makes those of these entries that are being made at this moment, by id."""
+    if not entry_ids:
+        return {}
+    query = select(ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
+    rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.id, sorted(entry_ids))))
+    return {row.id: Leader(row.id, row.job_id, row.lane) for row in rows}
 
 
 def _serve(connection: Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
@@ -110,6 +123,8 @@ def lead(connection: Connection, wanted: Sequence[NewEntry], passed: Collection[
     needless = [made[key] for key in live if key in made]
     if needless:
         connection.execute(delete(ENTRIES).where(among(connection, ENTRIES.c.id, needless)))
+    findable = [made[key] for key in keys if key in made and key not in live and first[key].vector is not None]
+    changes.note(connection, findable)
     query = select(ENTRIES.c.key, ENTRIES.c.id, ENTRIES.c.job_id, ENTRIES.c.lane)
     rows = connection.execute(query.where(IS_PENDING, among(connection, ENTRIES.c.key, keys)))
     return Led({row.key: Leader(row.id, row.job_id, row.lane) for row in rows}, live)
@@ -138,12 +153,17 @@ class Admit:
     answer: bytes
     saved_ms: float
     ttl_ms: int
+    used: tuple[Used, ...] = ()  # the documents that it rests on, as they were
 
     def write(self, connection: Connection) -> None:
-        """Write it; nothing where the entry is no longer pending."""
+        """Write it; nothing where the entry is no longer pending. It is withdrawn where a document is not as it was."""
+        if not uses.still(connection, self.used):
+            Withdraw(self.entry_id).write(connection)
+            return
         pending = _pending(connection, self.entry_id)
         if pending is None:
             return
+        uses.write(connection, self.entry_id, self.used)
         kill(connection, [row.id for row in _live(connection, ENTRIES.c.key == pending.key)], "replaced by a newer one")
         ttl = int(self.ttl_ms * random.uniform(1 - _JITTER, 1))
         connection.execute(
@@ -161,6 +181,11 @@ class Admit:
         wake(connection, [pending.job_id])
 
 
+def hold_documents(connection: Connection, rows: Iterable[Written]) -> None:
+    """Hold all documents that these answers rest on: before any entry is locked."""
+    uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
+
+
 @dataclass(frozen=True, slots=True)
 class Withdraw:
     """The answer of a pending entry may not be given to others: who waits for it is woken, to run by itself."""
@@ -171,8 +196,20 @@ class Withdraw:
         """Write it; nothing where the entry is no longer pending."""
         pending = _pending(connection, self.entry_id)
         if pending is not None:
-            connection.execute(delete(ENTRIES).where(ENTRIES.c.id == self.entry_id))
+            withdraw(connection, ENTRIES.c.id == self.entry_id)
             wake(connection, [pending.job_id])
+
+
+@dataclass(frozen=True, slots=True)
+class Disallow:
+    """An answer that was given is not allowed any more as it is: nobody else is given it."""
+
+    entry_id: int
+    reason: str
+
+    def write(self, connection: Connection) -> None:
+        """Write it; nothing where the entry has died."""
+        kill(connection, [self.entry_id], self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +225,8 @@ class Served:
     first_job: str
     saved_tokens: int
     saved_ms: float
+    stratum: int | None = None  # of similarity, and the chance to be audited: where likeness found it
+    share: float | None = None
 
     def write(self, connection: Connection) -> None:
         """Write it."""
@@ -195,7 +234,7 @@ class Served:
             SERVES.insert().values(
                 job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant, scope=self.scope, tier=self.tier,
                 similarity=self.similarity, first_job=self.first_job, saved_tokens=self.saved_tokens,
-                saved_ms=self.saved_ms, served_at=now_ms(),
+                saved_ms=self.saved_ms, served_at=now_ms(), stratum=self.stratum, share=self.share,
             )
         )  # fmt: skip
 
@@ -221,11 +260,13 @@ def expire(connection: Connection) -> int:
     return kill(connection, old, "too old")
 
 
-def snapshot(connection: Connection, after: int, limit: int) -> list[Any]:
-    """Live entries that likeness may find, in the order of their ids: id, scope, question, vector."""
+def snapshot(connection: Connection, after: int, limit: int, *, making: bool = False) -> list[Any]:
+    """Live entries that likeness may find, or those that are being made, in the order of their ids: id, scope,
+    question, vector.
+    """
     query = (
         select(ENTRIES.c.id, ENTRIES.c.scope, ENTRIES.c.question, ENTRIES.c.vector)
-        .where(IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
+        .where(IS_PENDING if making else IS_LIVE, ENTRIES.c.id > after, ENTRIES.c.vector.is_not(None))
         .order_by(ENTRIES.c.id)
         .limit(limit)
     )

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from headrace_schemas import Category
+from headrace_workers.ledger import recalled
 from headrace_workers.ledger.database import among, clock, now_ms
 from headrace_workers.ledger.dead import bury
 from headrace_workers.ledger.ends import active
@@ -31,7 +32,9 @@ def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
 
 
 def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> frozenset[str]:
-    """End, as dead, those of these jobs that are held; their ids."""
+    """End, as dead, those of these jobs that are held; their ids. Nobody is given their answers any more either."""
     alive = sorted(active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
-    return bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))
+    ended = bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))
+    recalled.disown(connection, sorted(ended), f"withheld: {reason}")
+    return ended

@@ -1,7 +1,7 @@
 """Taking jobs in: each exactly once, in bulk, with its first step and its place in the fair order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -65,7 +65,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect), many(dialect, rows)))
     taken = [job for job in unique.values() if job.id in accepted_at]
     steps = in_turn(
-        connection, [(job.tenant, replace(s, read_bytes=len(job.payload))) for job in taken for s in job.steps]
+        connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]
     )
     handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
     if handed_out:

@@ -21,6 +21,7 @@ from headrace_workers.ledger import (
     dead,
     duties,
     entries,
+    followers,
     hand_out,
     held,
     ingest,
@@ -39,6 +40,7 @@ from headrace_workers.ledger import (
     unrun,
 )
 from headrace_workers.ledger.answers import Answers
+from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
@@ -198,13 +200,18 @@ class Ledger:
         with reading(self._volatile) as tx:
             return unrun.waits(tx, queue, longer_than_ms)
 
-    def move_on(self, stage: str, queue: str, where: Callable[[Any], unrun.Move | None]) -> int:
-        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many."""
+    def move_on(
+        self, stage: str, queue: str, where: Callable[[Any], unrun.Move | unrun.Stay | None], reason: str
+    ) -> int:
+        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many moved. Those that
+        are to stay get the reason."""
         with writing(self._engine) as tx:
             unrun.take_back(tx, queue)
         with writing(self._engine) as tx:
-            moves = [move for row in unrun.ready(tx, stage, queue) if (move := where(row)) is not None]
+            found = [where(row) for row in unrun.ready(tx, stage, queue, reason)]
+            moves = [each for each in found if isinstance(each, unrun.Move)]
             unrun.move(tx, stage, moves)
+            unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
 
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
@@ -248,6 +255,11 @@ class Ledger:
     # -- recall
 
     @cached_property
+    def audits(self) -> Audits:
+        """The audits of what likeness serves, and how its scopes stand."""
+        return Audits(self._engine)
+
+    @cached_property
     def answers(self) -> Answers:
         """The answers that may be given again."""
         return Answers(self._engine)
@@ -261,6 +273,11 @@ class Ledger:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
             return changes.horizon(tx)
+
+    def followed(self, holder: str, kind: changes.Kind, position: changes.Position) -> None:
+        """Say how far this process has followed changes of a kind."""
+        with brief(self._volatile) as tx:
+            followers.tell(tx, holder, kind, position)
 
     # -- people and clients
 

@@ -1,36 +1,44 @@
-"""Bringing a ledger's tables to the version that this code needs (Alembic)."""
+"""Bringing a ledger's tables to the version that this code needs (Alembic).
+
+Every command asks for the version of the tables, and few migrate: Alembic is imported by those alone.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.ledger.database import NotAdmitted, locks_rows, reading, unhurried, writing
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
 
 
 def newest() -> str:
-    """The revision that this code needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    """The revision that this code needs: files are numbered by theirs."""
+    return max(file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def current(engine: Engine) -> str | None:
     """The revision that the database has; None for an empty one."""
     with reading(engine) as tx:
-        return MigrationContext.configure(tx).get_current_revision()
+        if not inspect(tx).has_table("alembic_version"):
+            return None
+        return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def migrate(engine: Engine, to: str = "head") -> str:
@@ -38,6 +46,8 @@ def migrate(engine: Engine, to: str = "head") -> str:
 
     ConfigurationError when the server does not let us in.
     """
+    from alembic import command
+
     config = _config()
     with _at_start(), writing(engine) as tx, unhurried(tx):
         if locks_rows(tx):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from headrace_schemas import Envelope, Topic
-from headrace_schemas.codec import encode
+from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.ledger.append import append
 from headrace_workers.ledger.database import among, bindparam_of, now_ms, one_of
@@ -74,13 +75,14 @@ def outgoing(
         traceparent=traceparent,
         correlationid=correlationid,
     )
-    headers, value = encode(event, envelope)
-    return Outgoing(topic_for(event), key, {name: text.decode() for name, text in headers}, value)
+    return Outgoing(topic_for(event), key, envelope.to_text(), encode_value(event))
 
 
 def put(connection: Connection, records: Iterable[Outgoing]) -> None:
     """Add records at the end."""
-    rows = [{"topic": str(r.topic), "key": r.key, "headers": json.dumps(r.headers), "value": r.value} for r in records]
+    rows = [
+        {"topic": str(r.topic), "key": r.key, "headers": to_json(r.headers).decode(), "value": r.value} for r in records
+    ]
     append(connection, OUTBOX, rows)
 
 
@@ -95,7 +97,7 @@ def peek(
     bounds = {"most": limit, "bytes": max_bytes, "after": after, "unread": [str(topic) for topic in unread]}
     rows = run(connection, _oldest(connection.dialect.name), bounds)
     return [
-        OutboxRow(number, Outgoing(Topic(topic), key, json.loads(headers), value))
+        OutboxRow(number, Outgoing(Topic(topic), key, from_json(headers), value))
         for number, topic, key, headers, value in rows
     ]
 

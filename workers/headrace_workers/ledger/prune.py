@@ -5,10 +5,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import troubles
-from headrace_workers.ledger.changes import KEPT_MS
+from headrace_workers.ledger import followers, troubles
+from headrace_workers.ledger.audit_tables import AUDITS
+from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, locks_rows, now_ms
-from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES
+from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
 
@@ -18,9 +19,9 @@ _SERVES_MS = 90 * 86_400_000
 
 def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
     """Forget jobs and units that ended long ago, with their steps and dead letters, letters of records that never were
-    jobs, what was learnt of groups and tenants that are no more, and of answers those that died, whom they were served,
-    and their changes: a bounded number of each; whether there is more. What others hold is left. The units of some
-    stages are remembered for another time (ms): `of_units`.
+    jobs, what was learnt of groups and tenants that are no more, and of answers those that died, what they rest on,
+    whom they were served, the audits of that, and their changes: a bounded number of each; whether there is more. What
+    others hold is left. The units of some stages are remembered for another time (ms): `of_units`.
     """
     before = now_ms() - older_than_ms
     more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
@@ -28,18 +29,23 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
+    followers.forget(connection)
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
         # A tenant whose virtual time has been overtaken is as one that was never here: see turns.py.
         (TURNS.c.tenant, (TURNS.c.tenant != CLOCK) & (TURNS.c.turn <= _service())),
         (ENTRIES.c.id, ENTRIES.c.died_at < before),
-        (CHANGES.c.number, CHANGES.c.at < now_ms() - KEPT_MS),
+        # The last of each kind stays: who has followed up to there may go on from it, however long nothing changes.
+        (CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(_last_changes())),
         # An answer that turns out to be wrong is traced further back than jobs are remembered.
         (SERVES.c.id, SERVES.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
+        (AUDITS.c.id, AUDITS.c.served_at < now_ms() - max(older_than_ms, _SERVES_MS)),
     ):
         keys = _free(connection, column, old)
         if keys:
+            if column is ENTRIES.c.id:
+                connection.execute(delete(USES).where(among(connection, USES.c.entry_id, keys)))
             connection.execute(delete(column.table).where(among(connection, column, keys)))
         more = more or len(keys) == _AT_ONCE
     return more
@@ -67,6 +73,10 @@ def _of_stages(names: Sequence[str]) -> ColumnElement[bool]:
     """Units of these stages."""
     step = select(STEPS.c.job_id).where(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage.in_(names))
     return JOBS.c.subject.is_not(None) & step.exists()
+
+
+def _last_changes() -> list[Any]:
+    return [newest("entry"), newest("document")]
 
 
 def _service() -> Any:

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from headrace_workers.ledger import entries
+from headrace_workers.ledger import audit_rows, entries
 from headrace_workers.ledger.database import among, locks_rows
-from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE
+from headrace_workers.ledger.recall_tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
 
 AT_ONCE: Final = 500
 EXACT: Final = "exact"  # in the place of a scope: answers that only the very same request is given
@@ -17,12 +17,15 @@ EXACT: Final = "exact"  # in the place of a scope: answers that only the very sa
 class EntryFilter:
     """Which of the answers that are kept are meant. Absent conditions hold for all.
 
-    `scope` is the beginning of a scope, or `EXACT`. `made_before` is in ms since 1970.
+    `scope` is the beginning of a scope, or `EXACT`. `knowledge` and `document` are the names of what they rest on.
+    `made_before` is in ms since 1970.
     """
 
     made_before: int
     tenant: str | None = None
     scope: str | None = None
+    knowledge: str | None = None
+    document: str | None = None
     ids: tuple[int, ...] | None = None
 
 
@@ -41,6 +44,7 @@ def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) 
         .limit(AT_ONCE)
     )
     found = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    audit_rows.forget(connection, found)
     return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
 
 
@@ -51,6 +55,13 @@ def _conditions(connection: Connection, wanted: EntryFilter) -> list[Any]:
     if wanted.scope is not None:
         scope = ENTRIES.c.scope
         conditions.append(scope == "" if wanted.scope == EXACT else scope.startswith(wanted.scope, autoescape=True))
+    if wanted.knowledge is not None or wanted.document is not None:
+        used = select(USES.c.entry_id).join(DOCUMENTS, DOCUMENTS.c.id == USES.c.document_id)
+        if wanted.knowledge is not None:
+            used = used.where(DOCUMENTS.c.knowledge == wanted.knowledge)
+        if wanted.document is not None:
+            used = used.where(DOCUMENTS.c.name == wanted.document)
+        conditions.append(ENTRIES.c.id.in_(used))
     if wanted.ids is not None:
         conditions.append(among(connection, ENTRIES.c.id, list(wanted.ids)))
     return conditions

@@ -11,6 +11,7 @@ IS_LIVE: Final = text("entries.state = 'live'")
 
 _PENDING = text("state = 'pending'")
 _LIVE_ENTRY = text("state = 'live'")
+_DRAWN = text("share > 0")
 
 # Answers that may be given again. One is pending while its job makes it, live once moderation has allowed it, and dead
 # once it was replaced, recalled or has become too old. Each change has a row in `changes`.
@@ -35,6 +36,7 @@ ENTRIES: Final = Table(
     Index("entries_pending", "key", unique=True, postgresql_where=_PENDING, sqlite_where=_PENDING),
     Index("entries_live", "key", unique=True, postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_expiring", "expires_at", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
+    Index("entries_tenant", "tenant", "id", postgresql_where=_LIVE_ENTRY, sqlite_where=_LIVE_ENTRY),
     Index("entries_job", "job_id"),
     Index(
         "entries_died",
@@ -73,9 +75,12 @@ SERVES: Final = Table(
     Column("saved_tokens", Integer, nullable=False),
     Column("saved_ms", Float, nullable=False),
     Column("served_at", BigInteger, nullable=False),
+    Column("stratum", SmallInteger),  # of similarity: where likeness found it
+    Column("share", Float),  # its chance to be audited; 0 or absent: none
     Index("serves_job", "job_id"),
     Index("serves_entry", "entry_id"),
     Index("serves_at", "served_at"),
+    Index("serves_drawn", "scope", "served_at", postgresql_where=_DRAWN, sqlite_where=_DRAWN),
 )
 
 # What knowledge bases hold. Each change of a document, its chunks included, has a row in `changes`.
@@ -110,4 +115,25 @@ CHUNKS: Final = Table(
     Column("vector", LargeBinary, nullable=False),  # float32
     Index("chunks_document", "document_id", "id"),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
+)
+
+# Which documents an answer that may be given rests on, as they were: with them it dies. Kept as long as the answer.
+USES: Final = Table(
+    "uses",
+    METADATA,
+    Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("document_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),  # of the document's file
+    Index("uses_document", "document_id"),
+)
+
+# How far those are who follow `changes`, for people to see.
+FOLLOWERS: Final = Table(
+    "followers",
+    METADATA,
+    Column("holder", String(128), primary_key=True),
+    Column("kind", String(8), primary_key=True),  # as in `changes`
+    Column("xact", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
 )

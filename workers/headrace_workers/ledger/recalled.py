@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select
 
-from headrace_workers.ledger import entries
+from headrace_workers.ledger import audit_rows, entries
 from headrace_workers.ledger.database import among, locks_rows
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING, SERVES
 from headrace_workers.ledger.tables import CLAIMS, JOBS
@@ -64,8 +64,19 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)
     killed = entries.kill(connection, entry_ids, reason)  # also one that became live while its lock was waited for
+    audit_rows.forget(connection, entry_ids)
     began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))
+
+
+def disown(connection: Connection, job_ids: Sequence[str], reason: str) -> int:
+    """Give the answers that these jobs made, or were given, no more, from this transaction on; how many lived."""
+    if not job_ids:
+        return 0
+    made = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.job_id, job_ids))
+    given = select(SERVES.c.entry_id).where(among(connection, SERVES.c.job_id, job_ids))
+    ids = {*connection.execute(made).scalars(), *connection.execute(given).scalars()}
+    return entries.kill(connection, sorted(ids), reason)
 
 
 def running(connection: Connection, claim_ids: Sequence[int]) -> frozenset[int]:

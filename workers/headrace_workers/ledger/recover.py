@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 from headrace_schemas import Category
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.dead import Burial, bury, job_burial
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import active, wake
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE
@@ -66,8 +67,8 @@ _DUE = select(
 
 def due(connection: Connection) -> Due:
     """Whether there is anything to do here, in one read: mostly there is not. What others hold counts, too."""
-    found = connection.execute(_DUE).one()
-    return Due(bool(found.leases), bool(found.steps))
+    ((leases, steps),) = run(connection, _DUE, {})
+    return Due(bool(leases), bool(steps))
 
 
 def promote(connection: Connection) -> int:

@@ -1,7 +1,7 @@
 """Steps as they are made: ready, leased at once, or tried already by whoever made them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace_workers.ledger.tables import NEVER
 
@@ -42,8 +42,7 @@ def ready_at_latest(now: int, waits_for: str | None, longest_ms: int | None) -> 
     return NEVER if longest_ms is None else now + longest_ms
 
 
-@dataclass(frozen=True, slots=True)
-class NewStep:
+class NewStep(NamedTuple):
     """A step to be made ready. `payload` is None when the step reads the job itself.
 
     A bridge forms the groups of one that is `sized`, so that they fit a model's time quantum. With `tried` its first

@@ -24,6 +24,7 @@ from sqlalchemy import (
 METADATA: Final = MetaData()
 
 RELEASED: Final = "released"
+SILENT: Final = "audit"  # the kind of a unit whose death nobody need see to
 
 # The states of a step that is not over.
 LIVE: Final = ("ready", "waiting", "parked", "held", "leased")
@@ -70,7 +71,7 @@ JOBS: Final = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # generation | evaluation | unit
+    Column("kind", String(16), nullable=False),  # generation | evaluation | unit | audit
     # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
     Column("subject", String(36)),
     Column("endpoint", Text),

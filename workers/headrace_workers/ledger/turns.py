@@ -7,7 +7,6 @@ queue.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -38,7 +37,7 @@ def in_turn(connection: Connection, steps: Sequence[tuple[str, NewStep]]) -> lis
     placed = []
     for tenant, step in steps:
         turns[tenant] += step.tokens
-        placed.append(replace(step, turn=turns[tenant]))
+        placed.append(step._replace(turn=turns[tenant]))
     return placed
 
 

@@ -7,7 +7,7 @@ and it does not count against the bound of open jobs. While it is open, its subj
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
@@ -49,7 +49,7 @@ def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
     statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
     new = set(connection.execute(statement, rows).scalars())
     written = [unit for unit in unique.values() if unit.id in new]
-    steps = in_turn(connection, [(unit.tenant, replace(unit.step, job_id=unit.id)) for unit in written])
+    steps = in_turn(connection, [(unit.tenant, unit.step._replace(job_id=unit.id)) for unit in written])
     hand_out(connection, steps, None, now)
     excess = []
     for unit in written:

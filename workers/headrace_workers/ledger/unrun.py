@@ -1,16 +1,23 @@
-"""First steps that nobody runs: found, and moved on to another stage."""
+"""First steps that nobody runs: found, and moved on to another stage, or left with the reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
 from headrace_workers.ledger.database import locks_rows, now_ms
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.tables import CLAIMS, IS_READY, JOBS, STEPS
 
 _AT_ONCE = 500
+_SINCE = now_ms() - bindparam("longest", type_=BigInteger)
+_READY = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == bindparam("queue"), STEPS.c.ready_at < _SINCE)
+_UNSTARTED = select(CLAIMS.c.id).where(
+    CLAIMS.c.queue == bindparam("queue"), CLAIMS.c.worker.is_(None), CLAIMS.c.claimed_at < _SINCE
+)
+_WAITS = select(_READY.exists() | _UNSTARTED.exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +32,18 @@ class Move:
     context: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A step that goes on waiting where it is: its reason says for what."""
+
+    job_id: str
+    ordinal: int
+
+
 def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
     """Whether anything has waited in this queue for so long, handed out or not."""
-    since = now_ms() - longer_than_ms
-    ready = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == queue, STEPS.c.ready_at < since)
-    unstarted = select(CLAIMS.c.id).where(
-        CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None), CLAIMS.c.claimed_at < since
-    )
-    return bool(connection.execute(select(ready.exists() | unstarted.exists())).scalar_one())
+    ((found,),) = run(connection, _WAITS, {"queue": queue, "longest": longer_than_ms})
+    return bool(found)
 
 
 def take_back(connection: Connection, queue: str) -> int:
@@ -43,14 +54,15 @@ def take_back(connection: Connection, queue: str) -> int:
     return release(connection, list(connection.execute(query).scalars()))
 
 
-def ready(connection: Connection, stage: str, queue: str) -> list[Any]:
+def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any]:
     """The steps of a stage that are ready in a queue, a bounded number, locked where nobody else holds them: job_id,
-    ordinal, kind, and the job as it came.
+    ordinal, kind, and the job as it came. Those whose reason is `told` are left out: they were looked at before.
     """
+    untold = or_(STEPS.c.reason.is_(None), STEPS.c.reason != told)
     query = (
         select(STEPS.c.job_id, STEPS.c.ordinal, JOBS.c.kind, JOBS.c.payload)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
-        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None))
+        .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), untold)
         .limit(_AT_ONCE)
     )
     if locks_rows(connection):
@@ -67,4 +79,14 @@ def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
             .values(
                 stage=each.stage, queue=each.queue, group_key=each.group_key, context=each.context, ready_at=now_ms()
             )
+        )
+
+
+def stay(connection: Connection, stage: str, stays: Sequence[Stay], reason: str) -> None:
+    """Say of these steps of a stage, which the caller has locked, what they wait for."""
+    for each in stays:
+        connection.execute(
+            update(STEPS)
+            .where(STEPS.c.job_id == each.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == each.ordinal)
+            .values(reason=reason)
         )

@@ -3,9 +3,6 @@
 import re
 from typing import Final
 
-# What a text needs to hold anything at all.
-ANYTHING: Final = re.compile(r"@|::|\d")
-
 # What phonenumbers takes between two digits of one number, up to four at a time.
 PUNCTUATION: Final = (
     r"-x\u2010-\u2015\u2212\u30fc\uff0d-\uff0f \u00a0\u00ad\u200b\u2060\u3000"
@@ -15,6 +12,12 @@ PUNCTUATION: Final = (
 ENOUGH_DIGITS: Final = re.compile(rf"\d(?:[{PUNCTUATION}]{{0,4}}\d){{6}}")
 
 _HEX = "[0-9A-Fa-f]"
+# What one of the gates below needs, seen from an @, a digit or a colon: whether a text can hold anything at all.
+ANYTHING: Final = re.compile(
+    rf"[@\d:](?:(?<=@)|(?<=::)|(?<=:){_HEX}{{1,4}}:"
+    rf"|(?<=\d)(?:(?:[{PUNCTUATION}]{{0,4}}\d){{5}}|\.\d{{1,3}}\.\d)"
+    rf"|(?<=[A-Z]{{2}}\d)\d[ -]?[A-Z0-9])"
+)
 GATES: Final = {
     "email": re.compile("@"),
     "card": re.compile(r"\d(?:[- ]?\d){12}"),

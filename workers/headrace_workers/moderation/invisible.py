@@ -16,7 +16,7 @@ _SEEN: Final = re.compile(rf"[^{_IGNORABLE}]+")
 
 def without_invisible(text: str) -> tuple[str, Sequence[int]] | None:
     """The text as it looks, and for each of its characters the place in `text`; None where nothing is hidden in it."""
-    if not _WITHIN.search(text):
+    if text.isascii() or not _WITHIN.search(text):
         return None
     seen = list(_SEEN.finditer(text))
     return "".join(part[0] for part in seen), [place for part in seen for place in range(*part.span())]

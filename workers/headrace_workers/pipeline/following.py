@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import HeadraceError
+from headrace_schemas.uuids import Namespace
 from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import Outgoing
@@ -14,13 +15,13 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.steps.task import Job
 
-_UNITS = uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11")
+_UNITS = Namespace(uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11"))
 _USUAL_RANK = 4
 
 
 def unit_id(event_id: str, stage: str, endpoint: str) -> str:
     """The id of what a stage does about an event for an endpoint: the same however often the event is published."""
-    return str(uuid.uuid5(_UNITS, f"{event_id}\n{stage}\n{endpoint}"))
+    return _UNITS.id_of(f"{event_id}\n{stage}\n{endpoint}")
 
 
 class Following:

@@ -14,7 +14,8 @@ _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 def estimate_tokens(job: Job) -> int:
     """How many tokens a job may cost at most, roughly: what it reads and what it may write."""
     if isinstance(job, GenerationJob):
-        return sum(pieces(message.content) for message in job.conversation) + job.sampling.max_tokens
+        read = sum(pieces(message.content) for message in job.messages) if job.messages else pieces(job.prompt or "")
+        return read + job.sampling.max_tokens
     return pieces(job.input) + pieces(job.output) + 1
 
 

@@ -11,7 +11,7 @@ from headrace_workers.pipeline.isolate import Step
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
 from headrace_workers.pipeline.stages import STAGES
 from headrace_workers.steps.outcome import Outcome
-from headrace_workers.steps.task import Job, StepEvent, Task
+from headrace_workers.steps.task import Job, StepEvent, Task, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,12 @@ class Pipeline:
 
 
 def _with_model(step: Callable[..., Sequence[Outcome]], generator: Any) -> Step:
-    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane."""
+    """A step that asks this model, at once when its group is of the interactive lane. A group is of one lane; units are
+    bulk work.
+    """
 
-    def run(tasks: Sequence[Task]) -> Sequence[Outcome]:
-        urgent = bool(tasks) and tasks[0].job.lane is Lane.INTERACTIVE
+    def run(tasks: Sequence[Task | Unit]) -> Sequence[Outcome]:
+        urgent = bool(tasks) and isinstance(tasks[0], Task) and tasks[0].job.lane is Lane.INTERACTIVE
         return step(tasks, generator=generator.urgent if urgent else generator)
 
     return run

@@ -67,6 +67,7 @@ def _unit(row: StepRow, endpoint: str) -> Unit:
         value=value,
         attempt=row.attempts,
         woken_by=row.woken_by,
+        job=decode_job("generation", row.job_payload) if row.job_payload else None,
     )
 
 
@@ -136,7 +137,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         rank=row.rank,
         deadline=row.deadline,
         turn=row.turn,  # its place in the fair order: work that was begun goes before work that was not
-        tokens=row.tokens,
+        tokens=row.tokens if done.tokens is None else done.tokens,
         event_type=event_type,
         payload=payload,
         context=context,

@@ -55,6 +55,11 @@ def nowhere(_job: Job, _model: str) -> str | None:
     return None
 
 
+def never(_job: Job) -> bool:
+    """For no job."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One stage of the pipeline.
@@ -65,7 +70,7 @@ class Stage:
     Steps may share a call if they have the same model and the same `group(job, job_id)`. `needs` are built once a
     process and handed to `step` by their names; a stage of a model is handed the model as `generator`.
 
-    A stage that is `optional` is passed over while no worker does it.
+    Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
 
     A run of one group may take `longest_run` seconds, and more the more tokens it has.
 
@@ -84,7 +89,7 @@ class Stage:
     group: Callable[[Job, str], str] | None = None
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
-    optional: bool = False
+    optional: Callable[[Job], bool] = never
     longest_run: float | None = None  # None: as long as the deployment says
     follows: tuple[str, ...] = ()
     endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody

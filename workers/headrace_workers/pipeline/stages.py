@@ -10,12 +10,16 @@ from typing import Final
 from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
 from headrace_schemas.recall import CacheMode
 from headrace_workers.pipeline.grouping import sampling_group
+from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.stage import Stage, Weight
+from headrace_workers.steps.audit import audit
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.recall import mode_of, recall
 from headrace_workers.steps.task import Job, StepEvent
+
+AUDIT: Final = "audit"
 
 
 def _own_model(job: Job, _judge: str | None) -> str | None:
@@ -38,7 +42,12 @@ def judge_model(job: Job, judge: str | None) -> str | None:
 
 
 def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
-    return mode_of(job, default) is not CacheMode.OFF
+    return mode_of(job, default) is not CacheMode.OFF or not _can_do_without(job)
+
+
+def _can_do_without(job: Job) -> bool:
+    """Whether a job may go on to its model without having been looked up: it asks for no passages."""
+    return not isinstance(job, GenerationJob) or job.knowledge is None
 
 
 def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
@@ -51,8 +60,8 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             step=recall,
             weight=Weight.IO,
             when=partial(_asks_recall, cache),
-            needs=("cache", "cache_mode", "cache_ttl", "max_wait"),
-            optional=True,
+            needs=("cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"),
+            optional=_can_do_without,
         ),
         Stage(
             name="generate",
@@ -65,6 +74,8 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
         Stage(name="moderate", takes=(Output,), step=moderate, needs=("moderator",)),
         Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
+        # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.
+        Stage(name=AUDIT, step=audit, weight=Weight.MODEL, group=_sampling, retry=RetrySchedule(attempts=3)),
     )
 
 

@@ -4,18 +4,22 @@ In memory is only what the ledger said a moment ago: what is served is looked up
 that was recalled is dead at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from headrace_schemas import Answer, GenerationJob
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
-from headrace_workers.ledger.entries import Entry, Leader, Led, NewEntry
+from headrace_workers.ledger.entries import Entry, Leader, NewEntry
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
+from headrace_workers.recall.known import Neighbour, Question
+from headrace_workers.recall.near import Behind, Likeness, Near, Vectored
 from headrace_workers.recall.scope import key_of, not_by_likeness, scope_of
+
+_LATELY: Final = 500  # changes that are looked at, beside memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +32,25 @@ class Asked:
     has_waited: bool = False
 
 
-class Question(NamedTuple):
-    """A question that is to be looked up by likeness."""
-
-    scope: str
-    text: str
-
-
-class Near(NamedTuple):
-    """What likeness came to: the question's vector, and the nearest entry that asks the same, or why none does."""
-
-    vector: bytes | None = None
-    entry_id: int | None = None
-    similarity: float | None = None
-    refused: str | None = None
-
-
-class Likeness(Protocol):
-    """Finds the nearest known questions. Thread-safe."""
-
-    @property
-    def embedder(self) -> str:
-        """The id of what makes the vectors."""
-
-    def nearest(self, questions: Sequence[Question]) -> list[Near]:
-        """For each question, what it came to."""
-
-
 class _Request(NamedTuple):
     asked: Asked
     key: str
     question: Question | None  # None: only the very same request may be served
     refused: str | None  # why so
+
+
+class _Missing(NamedTuple):
+    """A request that nothing answers yet, by its place in the group."""
+
+    place: int
+    request: _Request
+    near: Near
+
+    @property
+    def vectored(self) -> Vectored | None:
+        """Its question, where likeness may find one that asks the same."""
+        question, vector = self.request.question, self.near.vector
+        return None if question is None or vector is None else Vectored(question, vector)
 
 
 class Cache:
@@ -74,23 +65,15 @@ class Cache:
         """What each comes to; who finds nothing is noted as the one who makes it. Unavailable with the ledger."""
         requests = [self._request(each) for each in asked]
         same = self._ledger.answers.exact({request.key for request in requests})
-        found: list[Found | None] = [self._same(request, same.get(request.key)) for request in requests]
-        missing = [place for place, each in enumerate(found) if each is None]
-        near = self._near([requests[place] for place in missing])
-        alive = self._ledger.answers.living({each.entry_id for each in near if each.entry_id is not None})
-        misses: list[tuple[int, Near]] = []
-        for place, each in zip(missing, near, strict=True):
-            hit = self._like(requests[place], each, alive)
-            if hit is None:
-                misses.append((place, each))
-            else:
+        found: dict[int, Found] = {}
+        for place, each in enumerate(requests):
+            if (hit := self._same(each, same.get(each.key))) is not None:
                 found[place] = hit
-        led = self._lead([(requests[place], each) for place, each in misses], [entry.id for entry in same.values()])
-        for place, each in misses:
-            request = requests[place]
-            late = self._same(request, led.live.get(request.key))
-            found[place] = late or _unserved(request, each, led.leaders.get(request.key))
-        return [each for each in found if each is not None]
+        missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
+        found |= self._known(missing)
+        found |= self._lately(missing := _but(missing, found))
+        found |= self._made(_but(missing, found), same)
+        return [found[place] for place in range(len(requests))]
 
     def _request(self, asked: Asked) -> _Request:
         job, version = asked.job, self._version(asked.job.model)
@@ -109,47 +92,146 @@ class Cache:
         tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
         return _hit(request, entry, tier, None)
 
-    def _near(self, requests: Sequence[_Request]) -> list[Near]:
-        asked = [request.question for request in requests if request.question is not None]
-        found = iter(self._likeness.nearest(asked) if asked and self._likeness is not None else ())
-        return [Near(refused=request.refused) if request.question is None else next(found) for request in requests]
+    def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
+        asked = [request.question for _, request in requests if request.question is not None]
+        near = iter(self._likeness.nearest(asked) if asked and self._likeness is not None else ())
+        return [
+            _Missing(place, request, Near(refused=request.refused) if request.question is None else next(near))
+            for place, request in requests
+        ]
 
-    def _like(self, request: _Request, near: Near, alive: dict[int, Entry]) -> Hit | None:
-        entry = None if near.entry_id is None else alive.get(near.entry_id)
-        if entry is None or _too_old(request, entry):
-            return None
-        return _hit(request, entry, CacheTier.SEMANTIC, near.similarity)
+    def _known(self, missing: Sequence[_Missing]) -> dict[int, Found]:
+        """The answers to those that memory finds, and that live."""
+        ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
+        alive = self._ledger.answers.living(ids) if ids else {}
+        return {
+            each.place: hit
+            for each in missing
+            if each.near.found is not None and (hit := _like(each.request, each.near.found, alive)) is not None
+        }
 
-    def _lead(self, misses: Sequence[tuple[_Request, Near]], passed: Sequence[int]) -> Led:
-        """`passed` are the answers to the very same requests that were found, and that some did not want."""
-        return self._ledger.answers.lead(
-            [
-                NewEntry(
-                    scope=request.question.scope if request.question else "",
-                    key=request.key,
-                    tenant=request.asked.job.tenant,
-                    job_id=request.asked.job_id,
-                    lane=_lane(request),
-                    question=request.question.text if request.question else None,
-                    vector=near.vector,
-                )
-                for request, near in misses
-                if not request.asked.has_waited
-            ],
-            passed,
-        )
+    def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
+        """What comes of those that are being made for somebody, or were a moment ago, before memory could know."""
+        asking = {each.place: vectored for each in missing if (vectored := each.vectored) is not None}
+        if not asking or self._likeness is None:
+            return {}
+        scopes = {each.question.scope for each in asking.values()}
+        changes = self._ledger.answers.lately(self._likeness.followed, scopes, _LATELY)
+        candidates = dict(zip(asking, self._likeness.lately(list(asking.values()), changes), strict=True))
+        ids = {candidate.entry_id for each in candidates.values() for candidate in each}
+        if not ids:
+            return {}
+        alive, leaders = self._ledger.answers.living(ids), self._ledger.answers.in_the_making(ids)
+        came = {each.place: _came(each, candidates.get(each.place, ()), alive, leaders) for each in missing}
+        return {place: each for place, each in came.items() if each is not None}
+
+    def _made(self, missing: Sequence[_Missing], same: Mapping[str, Entry]) -> dict[int, Found]:
+        """Of those that ask the same in this group the first makes the answer, or waits for who does, and the others
+        wait for that. `same` are the answers to the very same requests that some did not want.
+        """
+        if not missing:
+            return {}
+        behind = self._behind(missing)
+        first = [each for each in missing if each.place not in behind]
+        led = self._ledger.answers.lead([_new(each) for each in first], [entry.id for entry in same.values()])
+        found: dict[int, Found] = {}
+        for each in first:
+            late = self._same(each.request, led.live.get(each.request.key))
+            found[each.place] = late or _unserved(each, led.leaders.get(each.request.key))
+        by_place = {each.place: each for each in first}
+        for each in missing:
+            if (other := behind.get(each.place)) is not None:
+                found[each.place] = _behind(each, other, by_place[other.place], found[other.place])
+        return found
+
+    def _behind(self, missing: Sequence[_Missing]) -> dict[int, Behind]:
+        asking = [(each.place, vectored) for each in missing if (vectored := each.vectored) is not None]
+        if len(asking) < 2 or self._likeness is None:
+            return {}
+        found = self._likeness.behind([vectored for _, vectored in asking])
+        return {
+            place: Behind(asking[each.place][0], each.similarity)
+            for (place, _), each in zip(asking, found, strict=True)
+            if each is not None
+        }
 
 
-def _unserved(request: _Request, near: Near, leader: Leader | None) -> Miss | Awaited:
+def _but(missing: Sequence[_Missing], found: Mapping[int, Found]) -> list[_Missing]:
+    return [each for each in missing if each.place not in found]
+
+
+def _new(each: _Missing) -> NewEntry:
+    request = each.request
+    return NewEntry(
+        scope=request.question.scope if request.question else "",
+        key=request.key,
+        tenant=request.asked.job.tenant,
+        job_id=request.asked.job_id,
+        lane=_lane(request),
+        question=request.question.text if request.question else None,
+        vector=each.near.vector,
+    )
+
+
+def _came(
+    each: _Missing, candidates: Sequence[Neighbour], alive: Mapping[int, Entry], leaders: Mapping[int, Leader]
+) -> Found | None:
+    """What comes of a request that these entries, oldest first, ask the same as; None: it may lead."""
+    for candidate in candidates:
+        if (hit := _like(each.request, candidate, alive)) is not None:
+            return hit
+    making = [leader for candidate in candidates if (leader := leaders.get(candidate.entry_id)) is not None]
+    if any(leader.job_id == each.request.asked.job_id for leader in making):
+        return None  # its worker died, and it is run again
+    waits = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
+    return None if waits is None else _waiting(each, waits.job_id)
+
+
+def _like(request: _Request, found: Neighbour, alive: Mapping[int, Entry]) -> Hit | None:
+    entry = alive.get(found.entry_id)
+    if entry is None or _too_old(request, entry):
+        return None
+    # A ledger that was restored gives ids anew: what memory says of one may have been another's.
+    if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
+        return None
+    return _hit(request, entry, CacheTier.SEMANTIC, found.similarity)
+
+
+def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Found:
+    """What becomes of a request that asks the same as an earlier one of its group, by what becomes of that."""
+    match found:
+        case Hit():
+            most = each.request.asked.job.max_age
+            if most is None or found.age <= most:
+                return replace(found, tier=CacheTier.SEMANTIC, similarity=behind.similarity)
+        case Awaited():
+            return _waiting(each, found.job_id)
+        case Miss() if found.entry_id is not None and _may_wait(_lane(each.request), _lane(first.request)):
+            return _waiting(each, first.request.asked.job_id)
+    return _miss(each)
+
+
+def _unserved(each: _Missing, leader: Leader | None) -> Miss | Awaited:
     """What becomes of a request that nothing answers yet."""
-    miss = Miss(similarity=near.similarity, refused=near.refused)
     if leader is None:
-        return miss
-    if leader.job_id == request.asked.job_id:
-        return replace(miss, entry_id=leader.entry_id)
-    if _lane(request) == INTERACTIVE and leader.lane == BATCH:
-        return miss  # bulk work may not have begun for a long time
-    return Awaited(leader.job_id)
+        return _miss(each)
+    if leader.job_id == each.request.asked.job_id:
+        return replace(_miss(each), entry_id=leader.entry_id)
+    return _waiting(each, leader.job_id) if _may_wait(_lane(each.request), leader.lane) else _miss(each)
+
+
+def _waiting(each: _Missing, job_id: str) -> Miss | Awaited:
+    """It waits for a job, unless it has done so already."""
+    return _miss(each) if each.request.asked.has_waited else Awaited(job_id)
+
+
+def _miss(each: _Missing) -> Miss:
+    return Miss(similarity=each.near.similarity, refused=each.near.refused)
+
+
+def _may_wait(lane: int, for_lane: int) -> bool:
+    """Bulk work may not have begun for a long time."""
+    return not (lane == INTERACTIVE and for_lane == BATCH)
 
 
 def _lane(request: _Request) -> int:

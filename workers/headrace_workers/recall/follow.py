@@ -2,30 +2,62 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import awaited
-from headrace_workers.ledger.changes import KEPT_MS, Change, Position
-from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
-from headrace_workers.recall.known import Entry, Known
 
 _PAUSE, _LONG_PAUSE = 0.5, 2.0  # s between two looks; while the ledger is away
+_TELL_EVERY = 5.0  # s
 _AT_ONCE = 1_000
 _TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
 
 
-class Follower:
-    """Keeps `known` like the ledger, from a thread of its own."""
+class _Change(Protocol):
+    @property
+    def position(self) -> Position:
+        """Its place in the order of changes."""
 
-    def __init__(self, ledger: Ledger, known: Known, loop: Loop) -> None:
-        self._ledger = ledger
-        self._known = known
+
+Change = TypeVar("Change", bound=_Change)
+
+
+class Memory(Protocol[Change]):
+    """What is in memory of the ledger: one kind of change keeps it up. Each may raise Unavailable, with the ledger."""
+
+    def begin(self, loop: Loop) -> Position:
+        """Forget all, and read anew what is needed: from this position on it is to be kept up."""
+
+    def changed(self, after: Position, limit: int) -> Sequence[Change]:
+        """What changed after a position, in order."""
+
+    def take_in(self, changes: Sequence[Change], loop: Loop) -> None:
+        """Be as the ledger is after these; again the same changes nothing."""
+
+    def tidy(self) -> None:
+        """Do what can wait; it may take seconds."""
+
+    def holds(self) -> bool:
+        """The ledger was away: whether it is still what this was read from, and not one that was restored."""
+
+
+class Follower(Generic[Change]):
+    """Keeps a memory like the ledger, from a thread of its own."""
+
+    def __init__(self, memory: Memory[Change], loop: Loop, tell: Callable[[Position], None] | None = None) -> None:
+        """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger."""
+        self._memory = memory
         self._progress = loop
         self._position: Position | None = None
         self._looked = 0.0
+        self._was_away = False
+        self._tell = tell
+        self._told = -_TELL_EVERY
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
 
     def start(self) -> None:
         """Begin to follow."""
@@ -38,45 +70,50 @@ class Follower:
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""
-        if self._position is None or time.monotonic() - self._looked > _TOO_LONG:
-            self._begin()
+        try:
+            return self._once()
+        except Unavailable:
+            self._was_away = True
+            raise
+
+    def _once(self) -> int:
+        if self._position is None or self._is_to_begin():
+            self._position = None
+            self._position = self._memory.begin(self._progress)
+        self._was_away = False
         taken = 0
-        while self._position is not None:
-            changes = self._ledger.answers.changed(self._position, _AT_ONCE)
-            self._known.apply(map(_entry, changes))
+        while changes := self._memory.changed(self._position, _AT_ONCE):
+            self._memory.take_in(changes, self._progress)
             taken += len(changes)
-            if changes:
-                self._position = changes[-1].position
+            self._position = changes[-1].position
             if len(changes) < _AT_ONCE:
                 break
             self._progress.beat()
         self._looked = time.monotonic()
         return taken
 
-    def _begin(self) -> None:
-        """Read all that there is. Whatever changes meanwhile is followed from the place that was read before."""
-        self._known.clear()
-        position, last = self._ledger.horizon(), 0
-        while rows := self._ledger.answers.snapshot(last, _AT_ONCE):
-            self._known.apply(Entry(row.id, row.scope, row.question, row.vector) for row in rows)
-            last = rows[-1].id
-            self._progress.beat()
-        self._position = position
+    def _say_how_far(self) -> None:
+        now = time.monotonic()
+        if self._tell is not None and self._position is not None and now - self._told >= _TELL_EVERY:
+            self._told = now
+            self._tell(self._position)
+
+    def _is_to_begin(self) -> bool:
+        if time.monotonic() - self._looked > _TOO_LONG:
+            return True
+        return self._was_away and not self._memory.holds()
 
     def _run(self) -> None:
         pause = 0.0
         while not self._stop.wait(pause):
             try:
                 self.once()
+                self._say_how_far()
             except Unavailable as error:
                 self._progress.beat(awaited(error))
                 pause = _LONG_PAUSE
                 continue
             with self._progress.excused():
-                self._known.compact()
+                self._memory.tidy()
             self._progress.beat()
             pause = _PAUSE
-
-
-def _entry(change: Change) -> Entry:
-    return Entry(change.entry_id, change.scope, change.question, change.vector)

@@ -1,60 +1,116 @@
 """Whether a question was answered before in other words: near by its vector, and the same to every guard."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import refusal
+from headrace_workers.ledger.changes import Change
 from headrace_workers.ports import Embedder
-from headrace_workers.recall.cache import Near, Question
-from headrace_workers.recall.known import Known, Neighbour
+from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
+from headrace_workers.recall.near import Behind, Near, Vectored
+from headrace_workers.recall.standings import Limit
 
 _NEIGHBOURS = 5
+
+
+def _unlimited(_scope: str) -> Limit | None:
+    return None
 
 
 class NearestQuestions:
     """Looks questions up among those that are known. Thread-safe.
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
-    "disable" less well than from "turn on".
+    "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
+    `least`, or turn the scope off.
     """
 
-    def __init__(self, embedder: Embedder, known: Known, least: float) -> None:
+    def __init__(
+        self, embedder: Embedder, known: Known, least: float, limit: Callable[[str], Limit | None] = _unlimited
+    ) -> None:
         self._embedder = embedder
         self._known = known
         self._least = least
+        self._limit = limit
 
     @property
     def embedder(self) -> str:
         """The id of what makes the vectors."""
         return self._embedder.id
 
+    @property
+    def followed(self) -> int:
+        """The number of the last change of the ledger that is known here."""
+        return self._known.followed
+
     def nearest(self, questions: Sequence[Question]) -> list[Near]:
         """For each question, what it came to."""
         vectors = self._embedder.embed([question.text for question in questions])
         return [self._near(question, vector) for question, vector in zip(questions, vectors, strict=True)]
 
+    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
+        that these changes tell of.
+        """
+        came = Shelf(self._known.dimensions)
+        came.apply(Entry(each.entry_id, each.scope, each.question, each.vector) for each in changes)
+        return [self._lately(each, (self._known.making, came)) for each in asked]
+
+    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+        """For each question, an earlier one among these that asks the same; None for those that ask first."""
+        first = Shelf(self._known.dimensions)
+        found: list[Behind | None] = []
+        for place, each in enumerate(asked):
+            same = self._same(each, first)
+            found.append(None if not same else Behind(same[0].entry_id, same[0].similarity))
+            if not same:
+                first.apply([Entry(place, each.question.scope, each.question.text, each.vector)])
+        return found
+
+    def _lately(self, asked: Vectored, shelves: Sequence[Shelf]) -> list[Neighbour]:
+        found = {each.entry_id: each for shelf in shelves for each in self._same(asked, shelf)}
+        return [found[entry_id] for entry_id in sorted(found)]
+
+    def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
+        """Those of the nearest that ask the same, the nearest first; none where the scope is off."""
+        limit = self._limit(asked.question.scope) or Limit()
+        if limit.off is not None:
+            return []
+        question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
+        near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
+        least = self._least_by(limit)
+        return [each for each in near if each.similarity >= least and refused(question.text, each.question) is None]
+
+    def _least_by(self, limit: Limit) -> float:
+        return max(self._least, limit.least or 0.0)
+
     def _near(self, question: Question, vector: NDArray[np.float32]) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
+        limit = self._limit(question.scope) or Limit()
+        if limit.off is not None:
+            return Near(written, refused=limit.off)
+        least = self._least_by(limit)
         neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
         if not neighbours:
             return Near(written)
         first = neighbours[0]
-        if first.similarity < self._least:
-            why = f"similarity {first.similarity:.3f} is below {self._least:g}"
+        if first.similarity < least:
+            why = f"similarity {first.similarity:.3f} is below {least:g}"
             return Near(written, similarity=first.similarity, refused=why)
         why = ""
         for neighbour in neighbours:
-            if neighbour.similarity < self._least:
+            if neighbour.similarity < least:
                 break
-            refused = _refused(question.text, neighbour)
-            if refused is None:
-                return Near(written, neighbour.entry_id, neighbour.similarity)
-            why = why or refused
+            against = refused(question.text, neighbour.question)
+            if against is None:
+                return Near(written, neighbour, neighbour.similarity)
+            why = why or f"{against.guard}: {against.reason}"
         return Near(written, similarity=first.similarity, refused=why)
 
 
@@ -64,10 +120,10 @@ def _read(text: str) -> Profile:
     return profile(text)
 
 
-def _refused(asked: str, neighbour: Neighbour) -> str | None:
+def refused(asked: str, known: str) -> Refusal | None:
+    """Why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
-        refused = refusal(_read(asked), _read(neighbour.question))
+        return refusal(_read(asked), _read(known))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
-        return f"a guard failed with {type(error).__name__}"
-    return None if refused is None else f"{refused.guard}: {refused.reason}"
+        return Refusal("a guard", f"failed with {type(error).__name__}")

@@ -1,92 +1,238 @@
 """A knowledge base in memory: its passages, found by their words and by their meaning, both rankings fused."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from headrace_workers.index.checked import VectorRefused, read_vector
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
-from headrace_workers.knowledge.fusion import fuse
-from headrace_workers.knowledge.lexical import LexicalIndex
+from headrace_workers.knowledge.fusion import Leg, fuse
+from headrace_workers.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.ledger.documents import FIRST, ChunkAt
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
 
 DEPTH: Final = 100  # passages of each leg that are fused, at least
 WORDS: Final = "words"
 VECTORS: Final = "vectors"
 _AT_ONCE: Final = 1_000
-_FLOAT: Final = np.dtype(np.float32)
+_TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
+_LOOKS: Final = 3  # at a base that changes while it is searched
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine."""
+    """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
+
+    `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
+    `document_id` and `sha256` say of which version of a document it is.
+    """
 
     chunk: Chunk
     score: float
     ranks: Mapping[str, int]
     scores: Mapping[str, float]
+    document_id: int
+    sha256: str
+
+
+class _Passage(NamedTuple):
+    chunk: Chunk
+    document_id: int
+    sha256: str
+    has_vector: bool
 
 
 class Passages:
-    """The passages of one base, as they were when it was read. Searches may run side by side."""
+    """The passages of one base. One thread at a time changes them; any number search meanwhile."""
 
     def __init__(self, rows: Iterable[Any], embedder: Embedder) -> None:
-        """Index chunks as `Ledger.chunks` gives them. Those whose vectors another embedder made have none here."""
+        """Index chunks as the ledger gives them. Those whose vectors another embedder made are found by words only."""
         self._embedder = embedder
-        self._chunks: dict[int, Chunk] = {}
-        self._lexical, self._vectors = LexicalIndex(), VectorIndex(embedder.dimensions)
-        documents: dict[str, list[tuple[str, str]]] = {}
-        ids, vectors = [], []
-        for row in rows:
-            passage = Chunk(row.key, row.document, row.section, (row.start, row.stop), row.text)
-            self._chunks[row.id] = passage
-            documents.setdefault(str(row.document_id), []).append((str(row.id), passage.indexed))
-            if row.embedder == embedder.id:
-                ids.append(row.id)
-                vectors.append(np.frombuffer(row.vector, _FLOAT))
-        self.without_vectors = len(self._chunks) - len(ids)
-        self._lexical.update(documents)
-        if ids:
-            self._vectors.put(ids, np.stack(vectors))
+        self._passages: dict[int, _Passage] = {}
+        self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
+        self._lexical = LexicalIndex()
+        self._vectors = VectorIndex(embedder.dimensions)
+        self.without_vectors = 0
+        for documents in _by_documents(rows):
+            self.update(documents)
 
     @classmethod
     def of(cls, ledger: Ledger, tenant: str, knowledge: str, embedder: Embedder) -> Self:
         """Read a base from the ledger; one that is not there has no passages. Unavailable with the ledger."""
-        return cls(_chunks(ledger, tenant, knowledge), embedder)
+        return cls(chunks_of(ledger, tenant, knowledge), embedder)
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self._passages)
 
-    def search(self, query: str, k: int) -> list[Hit]:
+    def __contains__(self, document_id: object) -> bool:
+        """Whether there are passages of this document."""
+        return document_id in self._documents
+
+    def update(self, documents: Mapping[int, Sequence[Any]]) -> None:
+        """Each document, by its id, now has these chunks, as the ledger gives them, and no others; none: it is gone.
+
+        A document whose chunks are here already costs nothing. Many documents in one call cost less than one by one.
+        """
+        changed = {
+            document: rows
+            for document, rows in documents.items()
+            if self._documents.get(document, ()) != tuple(row.id for row in rows)
+        }
+        if not changed:
+            return
+        going = [id_ for document in changed for id_ in self._documents.get(document, ())]
+        coming: dict[int, _Passage] = {}
+        vectors: dict[int, NDArray[np.float32]] = {}
+        for rows in changed.values():
+            vectors.update(self._vectors_of(rows))
+            coming.update(_passages(rows, vectors))
+        # What comes is there before either index can name it, and what goes until neither does.
+        self._passages.update(coming)
+        self._lexical.update(
+            {str(document): [(str(row.id), coming[row.id].chunk.indexed) for row in rows]
+             for document, rows in changed.items()}
+        )  # fmt: skip
+        self._vectors.apply(list(vectors), list(vectors.values()), going)
+        for document, rows in changed.items():
+            self._documents[document] = tuple(row.id for row in rows)
+            if not rows:
+                del self._documents[document]
+        gone = [self._passages.pop(id_) for id_ in going if id_ not in coming]
+        self.without_vectors += sum(not each.has_vector for each in coming.values())
+        self.without_vectors -= sum(not each.has_vector for each in gone)
+
+    def search(self, query: str, k: int, vector: NDArray[np.float32] | None = None) -> list[Hit]:
         """The k passages that fit the query best, best first; of those that say nearly the same, the first.
 
-        Exact: the query is compared with every passage.
+        Exact up to 10,000 passages: the query is compared with every one. `vector` is the query's, (dimensions,), where
+        the embedder has made it already.
         """
+        if vector is None:
+            (vector,) = self._embedder.embed([query])
         depth = max(DEPTH, 2 * k)
-        by_words = self._lexical.search(query, depth)
-        (similarities,), (ids,) = self._vectors.search(self._embedder.embed([query]), depth)
+        hits: list[Hit] = []
+        for _ in range(_LOOKS):
+            hits, whole = self._look(query, vector, depth)
+            if whole:
+                break
+        return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All passages."""
+        return [passage.chunk for passage in self._passages.values()]
+
+    def legs(self, query: str, depth: int) -> dict[str, Leg]:
+        """What each leg finds by itself, on the scale on which they are fused; `chunk` says what an id stands for."""
+        (vector,) = self._embedder.embed([query])
+        return self._legs(query, vector, depth)[1]
+
+    def chunk(self, id_: str) -> Chunk:
+        """The passage with this id of a leg."""
+        return self._passages[int(id_)].chunk
+
+    def compact(self) -> None:
+        """Rebuild what is due; it may take seconds, and searches go on."""
+        if self._vectors.due:
+            self._vectors.compact()
+
+    def _look(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[list[Hit], bool]:
+        """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
+        words, legs = self._legs(query, vector, depth)
+        scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
+        fused = fuse(legs)
+        hits = []
+        for item in fused:
+            passage = self._passages.get(int(item.id))
+            if passage is not None:
+                found = {leg: scores[leg][item.id] for leg in item.ranks}
+                hits.append(
+                    Hit(passage.chunk, item.score, item.ranks, found, passage.document_id, passage.sha256)
+                )  # fmt: skip
+        return hits, len(hits) == len(fused)
+
+    def _legs(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[Matches, dict[str, Leg]]:
+        """What each leg finds; and of words the scores as BM25 has them."""
+        words = self._lexical.look_up(query, depth)
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
         by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
-        scores = {WORDS: dict(by_words), VECTORS: dict(by_meaning)}
-        fused = fuse({leg: list(found) for leg, found in scores.items()})
-        hits = [
-            Hit(
-                self._chunks[int(item.id)],
-                item.score,
-                item.ranks,
-                {leg: scores[leg][item.id] for leg in item.ranks},
+        found = {WORDS: words.shares, VECTORS: by_meaning}
+        return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
+
+    def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
+        """The vectors of a document's chunks that can be compared with ours."""
+        found: dict[int, NDArray[np.float32]] = {}
+        refused: list[VectorRefused] = []
+        for row in rows:
+            if row.embedder != self._embedder.id:
+                continue
+            try:
+                found[row.id] = read_vector("chunk", row.id, row.vector, self._embedder.dimensions)
+            except VectorRefused as error:
+                refused.append(error)
+        if refused:
+            log(
+                "recall",
+                logging.WARNING,
+                Action.WORDS_ONLY,
+                f"{len(refused)} passages of document {rows[0].document_id} are found by words only: {refused[0]}; "
+                "`headrace knowledge remove` it and add it again",
+                document_id=rows[0].document_id,
             )
-            for item in fused
-        ]
-        return [hits[place] for place in distinct([hit.chunk.text for hit in hits])[:k]]
+        return found
 
 
-def _chunks(ledger: Ledger, tenant: str, knowledge: str) -> Iterator[Any]:
-    after = FIRST
-    while rows := ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE):
+def _rest(found: Sequence[tuple[str, float]], depth: int) -> float:
+    """The score of what a leg does not name: at most its lowest, where it was cut off."""
+    return found[-1][1] if len(found) == depth else 0.0
+
+
+def chunks_of(ledger: Ledger, tenant: str, knowledge: str, document_id: int | None = None) -> Iterator[Any]:
+    """All chunks of a base, or of one of its documents, as the ledger gives them. Unavailable with the ledger."""
+    after: ChunkAt | None = FIRST
+    while after is not None:
+        rows = ledger.knowledge.chunks(tenant, knowledge, after, _AT_ONCE, document_id)
         yield from rows
-        after = ChunkAt(rows[-1].document_id, rows[-1].id)
+        after = ChunkAt(rows[-1].document_id, rows[-1].id) if len(rows) == _AT_ONCE else None
+
+
+def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
+    """Rows in the order of documents, some documents at a time: what the ledger gives is not held twice."""
+    documents: dict[int, list[Any]] = {}
+    held = 0
+    for document_id, of_one in groupby(rows, key=lambda row: row.document_id):
+        documents[document_id] = list(of_one)
+        held += len(documents[document_id])
+        if held >= _TOGETHER:
+            yield documents
+            documents, held = {}, 0
+    yield documents
+
+
+def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _Passage]:
+    """By id. What a document's chunks have in common is kept once."""
+    kept: dict[str, str] = {}
+    return {
+        row.id: _Passage(
+            Chunk(
+                row.key,
+                kept.setdefault(row.document, row.document),
+                kept.setdefault(row.section, row.section),
+                (row.start, row.stop),
+                row.text,
+            ),
+            row.document_id,
+            kept.setdefault(row.sha256, row.sha256),
+            row.id in vectors,
+        )
+        for row in rows
+    }

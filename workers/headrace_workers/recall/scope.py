@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from headrace_schemas import GenerationJob, Sampling
+from headrace_schemas.grounding import WithoutPassages
 
 # An embedder reads some 250 tokens: of longer questions it would see the beginning alone.
 LONGEST_QUESTION = 800  # characters
@@ -44,7 +45,10 @@ def _stands_alone(job: GenerationJob) -> bool:
 
 
 def _around(job: GenerationJob, model: str) -> dict[str, Any]:
-    return {"tenant": job.tenant, "model": model, "sampling": _chosen(job.sampling)}
+    around: dict[str, Any] = {"tenant": job.tenant, "model": model, "sampling": _chosen(job.sampling)}
+    if job.knowledge is not None:
+        around |= {"knowledge": job.knowledge, "without_passages": job.without_passages or WithoutPassages.ABSTAIN}
+    return around
 
 
 def _chosen(sampling: Sampling) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.ports import Completion, Generator, Request
+from headrace_workers.steps.grounding import conversation_of, grounding_of
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
 from headrace_workers.steps.recall import recalled
 from headrace_workers.steps.task import Task
@@ -13,7 +14,7 @@ from headrace_workers.steps.task import Task
 def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task."""
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    requests = [Request(job.conversation, job.sampling) for _, job in jobs]
+    requests = [Request(conversation_of(job, tasks[place].context), job.sampling) for place, job in jobs]
     completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, job), completion in zip(jobs, completions, strict=True):
@@ -37,6 +38,7 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
                 quantization=generator.quantization,
                 usage=Usage(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens),
                 recall=recalled(task.context),
+                grounding=grounding_of(task.context, text),
             ),
         )
     )

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.entries import Admit, Withdraw
+from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ports import Moderation, Moderator
+from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry
-from headrace_workers.steps.recall import CONTEXT, ENTRY, TTL_MS
+from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.task import Task
 
 
@@ -44,8 +45,10 @@ def _outcome(task: Task, output: Output, verdict: Moderation | HeadraceError) ->
 
 
 def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
-    """What becomes of the entry that this job was to fill."""
+    """What becomes of the entry that this job was to fill, or was served."""
     asked = task.context.get(CONTEXT, {})
+    if GIVEN in asked:
+        return () if action == "allow" else (Disallow(asked[GIVEN], f"moderation would {action} it now"),)
     if ENTRY not in asked:
         return ()
     entry_id = asked[ENTRY]
@@ -53,7 +56,8 @@ def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
         return (Withdraw(entry_id),)
     ran = next((each.ran_ms / each.group_size for each in reversed(task.stages) if each.stage == "generate"), 0.0)
     answer = output.answer.model_copy(update={"recall": None}).model_dump_json(exclude_none=True)
-    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS]),)
+    used = tuple((document_id, sha256) for document_id, sha256 in task.context.get(USED, ()))
+    return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
 
 
 def _not_an_output(task: Task) -> Outcome:

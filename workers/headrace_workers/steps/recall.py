@@ -1,19 +1,42 @@
-"""The step that looks up whether an answer is known already, before a model is asked."""
+"""The step before a model is asked: is an answer known already, and on what may a new one rest?"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
-from headrace_schemas import Category, GenerationJob, Output, Usage
-from headrace_schemas.recall import CacheMode, Recall
-from headrace_workers.ledger.entries import Served
+from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas.recall import CacheMode, CacheTier, Recall
+from headrace_workers.ledger.entries import Served, Withdraw
+from headrace_workers.ledger.rows import Written
+from headrace_workers.recall import grounds
 from headrace_workers.recall.cache import Asked
 from headrace_workers.recall.found import Awaited, Found, Hit, Miss
-from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait
+from headrace_workers.steps.grounding import afresh, grounded, ungrounded
+from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.steps.task import Job, Task
 
 CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
+GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
+
+
+class Drawn(NamedTuple):
+    """Whether a hit is audited: its stratum of similarity, its chance of that, and what is then to be written."""
+
+    stratum: int | None = None
+    share: float | None = None
+    rows: tuple[Written, ...] = ()
+
+
+class Draws(Protocol):
+    """Says which hits are audited. Thread-safe."""
+
+    def chosen(self, job_id: str, hit: Hit) -> bool:
+        """Whether this one is."""
+
+    def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
+        """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
 
 
 class LooksUp(Protocol):
@@ -23,24 +46,58 @@ class LooksUp(Protocol):
         """What each comes to; the i-th item belongs to the i-th request."""
 
 
+class Retrieves(Protocol):
+    """Finds passages in knowledge bases, and makes prompts of them. Thread-safe."""
+
+    def find(self, jobs: Sequence[GenerationJob]) -> list[grounds.Found]:
+        """What each comes to; the i-th item belongs to the i-th job, each of which names a base."""
+
+
 def recall(
-    tasks: Sequence[Task], *, cache: LooksUp, cache_mode: CacheMode, cache_ttl: float, max_wait: float
+    tasks: Sequence[Task],
+    *,
+    cache: LooksUp,
+    retrieval: Retrieves,
+    cache_mode: CacheMode,
+    cache_ttl: float,
+    max_wait: float,
+    auditing: Draws,
 ) -> list[Outcome]:
     """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
 
     What is made of this may be served for `cache_ttl` seconds. Who finds that another job is making the answer waits
-    for that, `max_wait` seconds at most.
+    for that, `max_wait` seconds at most. Passages are looked for where no answer is known, and nobody makes it.
     """
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
     ]
-    asking = [(place, task, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    asked = [
-        Asked(task.job_id, job, mode_of(job, cache_mode), has_waited=task.woken_by is not None)
-        for _, task, job in asking
+    jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
+    asked = {
+        place: Asked(tasks[place].job_id, job, mode, has_waited=tasks[place].woken_by is not None)
+        for place, job in jobs.items()
+        if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
+    }
+    found = dict(zip(asked, cache.look_up(list(asked.values())) if asked else (), strict=True))
+    resting = [
+        place
+        for place, job in jobs.items()
+        if job.knowledge is not None and _needs_passages(tasks[place], found.get(place), auditing)
     ]
-    for (place, task, job), found in zip(asking, cache.look_up(asked) if asked else (), strict=True):
-        outcomes[place] = _outcome(task, job, found, int(cache_ttl * 1000), max_wait)
+    passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
+    # Who waits for one of this group that will make no answer for others runs by itself, and at once.
+    alone = {
+        tasks[place].job_id
+        for place, each in passages.items()
+        if isinstance(found.get(place), Miss) and not isinstance(each, grounds.Grounds)
+    }
+    freed = [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
+    if freed:
+        found.update(dict.fromkeys(freed, Miss()))
+        passages.update(zip(freed, retrieval.find([jobs[place] for place in freed]), strict=True))
+    for place, job in jobs.items():
+        outcomes[place] = _outcome(
+            tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
+        )
     return outcomes
 
 
@@ -55,20 +112,45 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
     return None if found is None else Recall(similarity=found.get("similarity"), refused=found.get("refused"))
 
 
-def _outcome(task: Task, job: GenerationJob, found: Found, ttl_ms: int, max_wait: float) -> Outcome:
+def _outcome(
+    task: Task,
+    job: GenerationJob,
+    found: Found | None,
+    passages: grounds.Found | None,
+    ttl_ms: int,
+    max_wait: float,
+    auditing: Draws,
+) -> Outcome:
+    """`found` is None for a job that does not ask for the cache, `passages` for one that needs none."""
     match found:
         case Awaited(job_id):
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
-        case Miss():
-            said: dict[str, Any] = {"similarity": found.similarity, "refused": found.refused}
-            if found.entry_id is not None:
-                said |= {ENTRY: found.entry_id, TTL_MS: ttl_ms}
-            return Done(context={CONTEXT: said})
         case Hit():
-            return _serve(task, job, found)
+            return _serve(task, job, found, passages, auditing)
+    said = {} if found is None else {CONTEXT: {"similarity": found.similarity, "refused": found.refused}}
+    entry_id = None if found is None else found.entry_id
+    match passages:
+        case grounds.NoGrounds():
+            # What rests on nothing is given to nobody else: a document that comes in a moment would make it wrong.
+            done = ungrounded(task.job_id, job, passages, recalled(said))
+            rows = () if entry_id is None else (Withdraw(entry_id),)
+            return replace(done, context={**said, **done.context}, rows=rows)
+        case HeadraceError():
+            return outcome_of(passages)
+    if entry_id is not None:
+        said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
+    done = Done() if passages is None else grounded(passages)
+    return replace(done, context={**said, **done.context})
 
 
-def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
+def _needs_passages(task: Task, found: Found | None, auditing: Draws) -> bool:
+    """Whether a model is to be asked: for an answer, or to see whether the one that is served is right."""
+    if isinstance(found, Hit):
+        return found.tier is CacheTier.SEMANTIC and auditing.chosen(task.job_id, found)
+    return not isinstance(found, Awaited)
+
+
+def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:
     usage = hit.answer.usage
     saved_tokens = usage.prompt_tokens + usage.completion_tokens
     told = Recall(
@@ -80,6 +162,10 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         saved_ms=hit.saved_ms,
     )
     answer = hit.answer.model_copy(update={"recall": told, "usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    output = Output(job_id=task.job_id, tenant=job.tenant, answer=answer)
+    drawn = Drawn()
+    if hit.tier is CacheTier.SEMANTIC:
+        drawn = auditing.draw(task.job_id, job.question, hit, output, afresh(job, passages))
     served = Served(
         job_id=task.job_id,
         entry_id=hit.entry_id,
@@ -90,5 +176,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit) -> Done:
         first_job=hit.first_job,
         saved_tokens=saved_tokens,
         saved_ms=hit.saved_ms,
+        stratum=drawn.stratum,
+        share=drawn.share,
     )
-    return Done(Output(job_id=task.job_id, tenant=job.tenant, answer=answer), rows=(served,))
+    return Done(output, context={CONTEXT: {GIVEN: hit.entry_id}}, rows=(served, *drawn.rows))

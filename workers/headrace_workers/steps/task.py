@@ -35,7 +35,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one endpoint is to hear of one event. `value` is the event as it was published."""
+    """What one endpoint is to hear of one event. `value` is the event as it was published.
+
+    `job` is there where the unit does once more what a job asked for, as an audit does.
+    """
 
     id: str
     subject: str
@@ -45,3 +48,4 @@ class Unit:
     value: bytes
     attempt: int = 1
     woken_by: str | None = None
+    job: Job | None = None

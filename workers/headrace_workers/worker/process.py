@@ -20,6 +20,7 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.garbage import spare_what_is_loaded
 from headrace_workers.health import watched
 from headrace_workers.identity import process_name
 from headrace_workers.log import Action, log
@@ -101,6 +102,7 @@ class _Process:
         with self._lock:
             if self._hands is None:
                 self._hands = self._build(self._progress)
+                spare_what_is_loaded()
                 log("worker", logging.INFO, Action.STARTED, "ready for work",
                     roles=",".join(sorted(self._roles)), model=self._model)  # fmt: skip
             return self._hands

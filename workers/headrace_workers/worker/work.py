@@ -164,4 +164,4 @@ def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
 
 
 def _tried(before: Advanced, stage: str, tried: Tried) -> tuple[NewStep, ...]:
-    return tuple(replace(step, tried=tried) if step.stage == stage else step for step in before.following)
+    return tuple(step._replace(tried=tried) if step.stage == stage else step for step in before.following)

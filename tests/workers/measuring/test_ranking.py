@@ -1,7 +1,8 @@
 import math
 
 import pytest
-from bench.ranking import ndcg, recall
+
+from headrace_workers.measuring.ranking import ndcg, recall
 
 
 def test_the_best_ranking_has_all() -> None:

@@ -1,0 +1,57 @@
+"""What a job says of the documents that its answer is to rest on, and what its receipt says of them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from headrace_schemas.limits import INTEGRAL, Alias, Name, ShortText
+from headrace_schemas.model import OutgoingValue
+
+MAX_UNKNOWN = 100
+
+Place = Annotated[int, Field(ge=0), INTEGRAL]
+Number = Annotated[int, Field(ge=0), INTEGRAL]
+Relevance = Annotated[float, Field(ge=-1, le=1)]
+
+
+class WithoutPassages(StrEnum):
+    """What to do where no passage is relevant enough: run no model and say so, or answer from the model alone."""
+
+    ABSTAIN = "abstain"
+    ANSWER = "answer"
+
+
+class Citation(OutgoingValue):
+    """Passage [number] of the prompt: the document's text from `start` to `stop` (characters), under its headings.
+
+    `cited` says whether the answer names the number. A passage that looks as if it gave a model orders is `suspicious`:
+    a hint, with the reasons.
+    """
+
+    number: Annotated[int, Field(ge=1), INTEGRAL]
+    document: ShortText
+    section: ShortText = ""
+    start: Place
+    stop: Place
+    chunk: Annotated[ShortText, Field(description="The passage's id: the same while its words and section are.")]
+    relevance: Relevance
+    cited: bool = False
+    suspicious: tuple[Name, ...] = ()
+
+
+class Grounding(OutgoingValue):
+    """What an answer rests on, of a job that named a knowledge base.
+
+    `citations` are the passages that the model was given, in their order in the prompt. `unknown` are numbers that the
+    answer cites and no passage has: the model made them up. Without passages, `reason` says why there are none.
+    """
+
+    knowledge: Alias
+    relevance: Annotated[
+        Relevance | None, Field(description="Of the most relevant passage that was found, whether it was used or not.")
+    ] = None
+    floor: Annotated[Relevance, Field(description="What a passage needs to be used.")]
+    citations: tuple[Citation, ...] = ()
+    unknown: Annotated[tuple[Number, ...], Field(max_length=MAX_UNKNOWN)] = ()
+    reason: ShortText | None = None

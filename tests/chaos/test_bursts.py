@@ -1,0 +1,103 @@
+"""Jobs that ask for the same at a time, while what they depend on dies: nothing is lost, and nobody waits for ever."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis as redis_client
+from tests.chaos.deployment import ROLES, Deployment
+from tests.chaos.history import query
+from tests.chaos.mid_run import fresh_key, verdict
+
+from headrace_workers.embedders.hashed import make_hash_embedder
+
+pytestmark = pytest.mark.chaos
+
+RECALL = ("worker", "--role", "recall")
+WORDINGS = ("How do I reset the password of my account?", "How do I reset my account's password?",
+            "How do I reset the password for my account?", "how do I reset my account password?")  # fmt: skip
+
+
+@pytest.fixture(params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+def deployment(request, service_folder):
+    """A deployment with two recall workers, whose embedder has no weights."""
+    broker_name, _, database = request.param.partition("-")
+    broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
+    name = f"bursts{uuid4().hex[:8]}"
+    folder: Path = service_folder / name
+    folder.mkdir()
+    made = Deployment(
+        kafka=broker.address,
+        groups=broker.broker.groups,
+        prefix=f"{name}.",
+        redis=redis.url,
+        ledger=request.getfixturevalue("postgres").create_database(name)
+        if database == "postgres"
+        else f"sqlite:///{folder / 'ledger.db'}",
+        folder=folder,
+        roles={**ROLES, "recall": RECALL, "recall-2": RECALL},
+    )
+    made.extra = {each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7"} for each in ("recall", "recall-2")}
+    made.prepare()
+    make_hash_embedder(folder)
+    made.start()
+    yield made
+    made.close()
+
+
+def burst(deployment: Deployment, count: int) -> list[str]:
+    """So many jobs that ask for the same in a few wordings."""
+    return deployment.publish([WORDINGS[number % len(WORDINGS)] for number in range(count)], fresh_key("burst"),
+                              cache="semantic")  # fmt: skip
+
+
+def coalesced(deployment: Deployment, count: int) -> list[str]:
+    """A burst of which nearly all wait, since nobody makes answers now."""
+    deployment.kill("generate")
+    ids = burst(deployment, count)
+    deployment.wait_until(lambda: waiting(deployment) + made(deployment) == count, "all wait for a few")
+    assert waiting(deployment) >= count - 10
+    return ids
+
+
+def waiting(deployment: Deployment) -> int:
+    """How many jobs wait for another."""
+    return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE state = 'parked'")[0][0][0])
+
+
+def made(deployment: Deployment) -> int:
+    """How many answers were made."""
+    return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE stage = 'generate'")[0][0][0])
+
+
+@pytest.fixture
+def redis(request):
+    """The server under it."""
+    return request.getfixturevalue("redis_server")
+
+
+def test_redis_is_wiped_during_a_burst(deployment, redis):
+    """Who waits is in the ledger alone."""
+    ids = coalesced(deployment, 60)
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.flushall()
+    redis.kill()
+    redis.restart()
+    verdict(deployment, ids)
+    assert waiting(deployment) == 0
+    assert made(deployment) < 10
+    verdict(deployment, burst(deployment, 20))
+
+
+def test_whoever_leads_a_burst_is_killed(deployment):
+    """Both recall workers, and the one that makes the answer; and recall workers wherever they are."""
+    ids = coalesced(deployment, 60)
+    for name in ("recall", "recall-2"):
+        deployment.kill(name)
+    verdict(deployment, ids)
+    assert made(deployment) < 10
+    ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
+    for name in ("recall", "recall-2"):
+        deployment.kill(name)
+    verdict(deployment, ids)
+    assert waiting(deployment) == 0

@@ -1,0 +1,96 @@
+"""New ledgers for tests, with their tables. One a process is migrated, and the others are its copies."""
+
+import sqlite3
+import tempfile
+from collections import defaultdict
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from tests.services.eventually import eventually
+from tests.services.postgres import PostgresServer
+
+from headrace_workers.ledger.database import connect
+from headrace_workers.ledger.migrate import migrate
+
+_SPARE: defaultdict[PostgresServer, list[str]] = defaultdict(list)
+_USED = """
+    SELECT quote_ident(relname) FROM pg_class
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0
+    AND relname NOT IN ('alembic_version', 'identity')
+"""
+_IDENTITY = "UPDATE identity SET id = '{}'"  # no two ledgers have the same
+
+
+def sqlite_tables(file: Path) -> str:
+    """A new ledger in this file; its URL."""
+    file.write_bytes(_migrated())
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(_IDENTITY.format(uuid4()))
+    return f"sqlite:///{file}"
+
+
+def postgres_tables(server: PostgresServer, name: str) -> str:
+    """A new ledger in a database of this name; its URL. It may be one that was given back."""
+    spare = _SPARE[server]
+    if not (spare and _made_new(server, spare.pop(), name)):
+        server.create_database(name, like=_template(server))
+    with _opened(server.url_of(name)) as connection:
+        connection.execute(_IDENTITY.format(uuid4()))
+    return server.url_of(name)
+
+
+def give_back(server: PostgresServer, name: str) -> None:
+    """Nobody needs this database any more, and its tables are as they were: a copy costs eight times as much."""
+    _SPARE[server].append(name)
+
+
+def _made_new(server: PostgresServer, old: str, name: str) -> bool:
+    """Empty a database, and take its name from who may still know it; False where somebody is in it."""
+    with _opened(server.url) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [old])
+        _wait_until_unused(connection, old)
+        try:
+            connection.execute(f'ALTER DATABASE "{old}" RENAME TO "{name}"')
+        except psycopg.errors.ObjectInUse:
+            return False
+    with _opened(server.url_of(name)) as connection:
+        if tables := [row[0] for row in connection.execute(_USED)]:
+            connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+    return True
+
+
+@cache
+def _migrated() -> bytes:
+    """A file as a migration leaves it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ledger.db"
+        _migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+@cache
+def _template(server: PostgresServer) -> str:
+    """A database as a migration leaves it, which nobody uses: else it could not be copied."""
+    name = f"tables_{uuid4().hex[:8]}"
+    _migrate(server.create_database(name))
+    with _opened(server.url) as connection:
+        _wait_until_unused(connection, name)
+    return name
+
+
+def _migrate(url: str) -> None:
+    engine = connect(url)
+    migrate(engine)
+    engine.dispose()
+
+
+def _opened(url: str) -> psycopg.Connection:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+def _wait_until_unused(connection: psycopg.Connection, name: str) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    eventually(lambda: connection.execute(query, [name]).fetchone() == (0,))

@@ -1,0 +1,129 @@
+"""Audits as the command line tells them: what people say of answers, and how scopes stand."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+from tests.workers.cli.conftest import Call
+from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
+from tests.workers.cli.test_outbox import Terminal
+from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
+from tests.workers.recall.test_audits import ask, audits, like, run, semantic, serve  # noqa: F401 - fixtures
+
+from headrace_schemas import GenerationJob
+from headrace_workers.ledger.recall_tables import ENTRIES
+
+VAGUE = "Look under settings, then under security, and follow what it says there."
+
+
+@pytest.fixture
+def doubtful(semantic: Flow, asks: Callable[..., GenerationJob], monkeypatch: pytest.MonkeyPatch) -> Flow:  # noqa: F811
+    """Two answers of which a comparison could not tell whether they were right; a terminal is not there."""
+    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115 - as a pipe that says nothing
+    for number in (3, 4):
+        serve(semantic, asks, number, VAGUE)
+        run(semantic)
+    semantic.standings.once()
+    return semantic
+
+
+def labels(flow: Flow) -> list[str]:
+    """The labels, and who gave them."""
+    return [f"{each.label} {each.labelled_by}" for each in audits(flow)]
+
+
+def alive(flow: Flow) -> list[str]:
+    """The states of the answers that were audited."""
+    ids = [each.entry_id for each in audits(flow)]
+    rows = flow.ledger.read(select(ENTRIES.c.state).where(ENTRIES.c.id.in_(ids)).order_by(ENTRIES.c.id))
+    return [row.state for row in rows]
+
+
+def test_what_waits_for_a_person_is_listed(cache: Call, doubtful: Flow):  # noqa: F811
+    """With both answers; of a tenant or a scope alone, and so many."""
+    code, out, said = cache("label", "--json")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert (code, said) == (0, "")
+    assert (first["question"], first["served"], first["fresh"]) == (like(3), VAGUE, like(3))
+    assert (second["label"], second["tenant"]) == ("unknown", "default")
+    code, out, said = cache("label")
+    assert (code, fits(out), first["audit"] in out, "headrace cache label AUDIT" in said) == (0, True, True, True)
+    assert cache("label", "--tenant", "other") == (0, "", "no audit waits for a person\n")
+    assert len(cache("label", "--scope", first["scope"][:8], "--json")[1].splitlines()) == 2
+    assert "only the 1 oldest" in cache("label", "--json", "-n", "1")[2]
+    assert cache("label", "--scope", "xyz")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "state"), [(("clean",), "live"), (("wrong",), "dead"), (("wrong", "--keep"), "live")]
+)
+def test_one_is_labelled_by_its_id(cache: Call, doubtful: Flow, words: tuple[str, ...], state: str):  # noqa: F811
+    """What is wrong is given to nobody any more, unless one says that it is kept."""
+    one = audits(doubtful)[0]
+    code, out, said = cache("label", one.id, *words, "--by", "ann", "--json")
+    assert (code, one.id in said) == (0, True)
+    assert json.loads(out) == {"audit": one.id, "label": words[0], "before": "unknown", "by": "ann"}
+    assert labels(doubtful) == [f"{words[0]} ann", "unknown headrace"]
+    assert alive(doubtful) == [state, "live"]
+    assert (f"headrace cache wrong {one.job_id}" in said) is (state == "dead")
+
+
+def test_what_cannot_be_labelled_is_said(cache: Call, doubtful: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
+    """No such audit, one that waits, and a word that is none."""
+    serve(doubtful, asks, 5, VAGUE)
+    waits = audits(doubtful)[-1]
+    assert cache("label", "no-such", "clean") == (1, "", "no-such: the ledger knows no such audit\n")
+    assert cache("label", waits.id, "wrong")[:2] == (1, "")
+    assert cache("label", waits.id, "good")[0] == cache("label", waits.id)[0] == 2
+    assert labels(doubtful)[-1] == "None None"
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("c\nw\n", ["clean ann", "wrong ann"]), ("s\nclean\n", ["unknown headrace", "clean ann"]),
+     ("q\n", ["unknown headrace"] * 2)],
+)  # fmt: skip
+def test_a_person_is_asked_one_after_the_other(cache: Call, doubtful: Flow, monkeypatch, typed: str, found):  # noqa: F811
+    """Both answers are shown, and what is skipped stays."""
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    code, out, said = cache("label", "--by", "ann")
+    assert (code, fits(out), "made afresh" in out) == (0, True, True)
+    assert labels(doubtful) == found
+    assert f"{sum('ann' in each for each in found)} labelled" in said
+
+
+def test_the_bound_is_shown_both_ways(cache: Call, doubtful: Flow):  # noqa: F811
+    """Without those that nobody could decide, and with all of them wrong; on all, by scope, and as JSON."""
+    (bound,) = json.loads(cache("stats", "--json")[1])["bounds"]
+    assert (bound["state"], bound["served"], bound["audits"], bound["unknown"], bound["wrong"]) == (
+        "not yet shown", 2, 2, 2, 0,
+    )  # fmt: skip
+    assert [bound["upper"], bound["upper_if_unknown_wrong"]] == pytest.approx([1.0, 1.0])
+    cache("label", audits(doubtful)[0].id, "clean")
+    doubtful.standings.once()
+    rows = [json.loads(line) for line in cache("stats", "--scopes", "--json")[1].splitlines()]
+    (row,) = [row for row in rows if row["bound"]]
+    assert row["bound"]["upper"] < row["bound"]["upper_if_unknown_wrong"]
+    for arguments in (("stats",), ("stats", "--scopes")):
+        code, out, _ = cache(*arguments)
+        assert (code, fits(out), "not yet shown" in out) == (0, True, True)
+
+
+def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful: Flow, asks):  # noqa: F811
+    """By its beginning; a second time there is nothing to open."""
+    for each in audits(doubtful):
+        cache("label", each.id, "wrong")
+    doubtful.standings.once()
+    (scope,) = {each.scope for each in audits(doubtful)}
+    job = ask(doubtful, asks, like(6))
+    assert json.loads(cache("explain", job, "--json")[1])["why"].startswith("Broken: 2 of 2 audits were wrong")
+    code, out, said = cache("stats")
+    assert (code, " off " in out, f"`headrace cache reopen {scope[:8]}`" in said) == (0, True, True)
+    assert cache("reopen", "ffffffff")[0] == 1
+    assert cache("reopen", "xyz")[0] == 2
+    code, out, said = cache("reopen", scope[:8], "--json")
+    assert (code, json.loads(out)) == (0, {"scope": scope, "reopened": True})
+    assert "is on again" in said
+    assert cache("reopen", scope[:8]) == (1, "", f"{scope[:8]}: it was not off\n")

@@ -1,0 +1,74 @@
+"""How scopes stand, as the ledger keeps it: what was found last counts, but for what a person did meanwhile."""
+
+from dataclasses import replace
+
+from sqlalchemy import update
+
+from headrace_workers.ledger.audit_rows import Seen
+from headrace_workers.ledger.audit_tables import STANDINGS
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.standings import unheard_of
+
+NOTHING = Seen((), 0)
+FIRST = unheard_of("ab" * 32, "shop")
+
+
+def write(ledger, **changes):
+    """Say how the scope stands."""
+    ledger.audits.judge(replace(FIRST, **{"sentence": "told", **changes}), NOTHING)
+
+
+def found(ledger):
+    """How it stands."""
+    (one,) = ledger.audits.standings()
+    return one
+
+
+def test_what_was_found_last_counts(ledger):
+    """When its state changed is known; look-ups hear only of what limits them."""
+    write(ledger, figures={"wrong": 0})
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STANDINGS).values(changed_at=1))
+    write(ledger, figures={"wrong": 1, "recent": None}, sentence="later")
+    same = found(ledger)
+    assert (same.changed_at, same.sentence, same.figures) == (1, "later", {"wrong": 1, "recent": None})
+    assert ledger.audits.limiting() == []
+    write(ledger, state="shown", least=0.93, fits=1)
+    assert found(ledger).changed_at > 1
+    assert [(row.scope, row.state, row.least) for row in ledger.audits.limiting()] == [("ab" * 32, "shown", 0.93)]
+
+
+def test_one_that_is_off_stays_off_until_it_is_opened(ledger):
+    """Who judged beside him who found it wanting does not turn it on."""
+    write(ledger, state="off", sentence="Broken: 2 of 2")
+    since = found(ledger).changed_at
+    write(ledger, state="shown", sentence="Holds", figures={"wrong": 0})
+    still = found(ledger)
+    assert (still.state, still.sentence, still.figures, still.changed_at) == (
+        "off", "Broken: 2 of 2", {"wrong": 0}, since,
+    )  # fmt: skip
+    assert [row.sentence for row in ledger.audits.limiting()] == ["Broken: 2 of 2"]
+
+
+def test_who_counted_before_it_was_opened_writes_nothing(ledger):
+    """Else a scope would be off again at once, for what was found before."""
+    write(ledger, state="off", sentence="Broken: 2 of 2", least=0.95, fits=2)
+    assert ledger.audits.reopen("ab" * 32)
+    write(ledger, state="off", sentence="Broken: 3 of 3")
+    opened = found(ledger)
+    assert (opened.state, opened.least, opened.fits, opened.figures) == ("not yet shown", None, 0, {})
+    assert opened.since == opened.changed_at
+    write(ledger, state="shown", since=opened.since)
+    assert found(ledger).state == "shown"
+
+
+def test_those_that_are_off_come_first_and_are_troubles(ledger):
+    """Of a tenant, and by the beginning of a scope."""
+    for scope, tenant, state in (("aa", "shop", "shown"), ("bb", "shop", "off"), ("ba", "other", "off")):
+        ledger.audits.judge(replace(FIRST, scope=scope * 32, tenant=tenant, state=state, sentence="told"), NOTHING)
+    assert [each.scope[:2] for each in ledger.audits.standings()] == ["ba", "bb", "aa"]
+    assert [each.scope[:2] for each in ledger.audits.standings("shop")] == ["bb", "aa"]
+    assert [each.scope[:2] for each in ledger.audits.standings(scope="b")] == ["ba", "bb"]
+    assert {each.subject for each in ledger.overview().troubles} == {
+        "scope babababa of the tenant other", "scope bbbbbbbb of the tenant shop",
+    }  # fmt: skip

@@ -1,0 +1,78 @@
+"""The page and its plots: whole by themselves, and every text a text."""
+
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+from headrace_workers.measuring.page import Figure, Section, Table, page
+from headrace_workers.measuring.plots import Axis, Line, Mark, histogram, lines, percent, plain
+
+X, Y = Axis("threshold", 0.7, 1.0, plain), Axis("", 0.0, 0.5, percent)
+HOSTILE = "<script>alert('&')</script>"
+
+
+def svg(figure: str) -> ET.Element:
+    """The drawing in a figure."""
+    return ET.fromstring(figure[figure.index("<svg") : figure.index("</svg>") + 6])
+
+
+def test_a_line_goes_through_its_points_and_leaves_out_what_is_not_there() -> None:
+    """The first at the left edge, what is too high at the top, the band over the line."""
+    drawn = svg(lines("t", X, Y, [Line("a", [(0.7, 0.0), (0.8, None), (1.0, 0.9)], [0.1, 0.2, 0.95])]))
+    (line,) = drawn.findall("polyline")
+    assert line.get("points") == "46.0,206.0 428.0,14.0"
+    assert len(drawn.findall("circle")) == 2
+    assert [each.text for each in drawn.iter("title")] == ["a: 0 % at 0.7", "a: 90 % at 1"]
+    (band,) = drawn.findall("polygon")
+    assert len((band.get("points") or "").split()) == 4
+
+
+def test_marks_are_named() -> None:
+    """A bound across, a chosen value down."""
+    figure = lines("t", X, Y, [Line("a", [(0.7, 0.1)])], across=Mark(0.01, "bound"), down=Mark(0.9, "now"))
+    texts = [each.text for each in svg(figure).iter("text")]
+    assert {"bound", "now", "0.8", "20 %", "threshold"} <= set(texts)
+
+
+def test_a_histogram_has_one_kind_above_and_the_other_below() -> None:
+    """Each as shares of its own; what leaves the axis counts in the outermost bar."""
+    figure = histogram("t", Axis("x", 0.0, 1.0, plain), [("right", [0.1, 0.1, 0.9]), ("wrong", [0.5, -3.0])], 10)
+    bars = svg(figure).findall("rect")
+    assert [bar.get("class") for bar in bars] == ["bar one", "bar one", "bar two", "bar two"]
+    assert bars[0].find("title").text == "right: 66.7 % of 3 from 0.10 to 0.20"  # type: ignore[union-attr]
+    assert float(bars[0].get("y") or 0) < float(bars[2].get("y") or 0)
+    assert "right (3)" in figure
+    assert svg(histogram("t", Axis("x", 0.0, 1.0, plain), [("right", []), ("wrong", [])])).findall("rect") == []
+
+
+def test_every_text_is_a_text() -> None:
+    """What users wrote does nothing on the page; nothing is fetched from elsewhere."""
+    drawn = lines(HOSTILE, Axis(HOSTILE, 0.0, 1.0, plain), Y, [Line(HOSTILE, [(0.1, 0.1)])], down=Mark(0.5, HOSTILE))
+    table = Table((HOSTILE, "n"), [(HOSTILE, "1"), ("b", "2")], right=("n",), chosen=(1,), tall=True)
+    made = page(HOSTILE, HOSTILE, [Figure(HOSTILE, HOSTILE, True)], [Section(HOSTILE, [HOSTILE], [drawn], [table])])
+    assert "<script" not in made
+    assert "http" not in made
+    assert made.count('class="chosen"') == 1
+    Closed().feed(made)
+
+
+def test_a_table_without_rows_says_so() -> None:
+    """Instead of a head alone."""
+    assert "<p>None.</p>" in page("t", "a", [], [Section("s", tables=[Table(("a",), [])])])
+
+
+class Closed(HTMLParser):
+    """Raises where an element is closed that was not the last to be opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag

@@ -1,0 +1,71 @@
+"""Which hits are audited, and what work that is."""
+
+import pytest
+
+from headrace_schemas import Answer, GenerationJob, Output, Usage
+from headrace_schemas.codec import decode_job, decode_value
+from headrace_schemas.recall import CacheTier
+from headrace_workers.ledger.audit_rows import NewAudit
+from headrace_workers.ledger.lanes import BATCH
+from headrace_workers.pipeline.auditing import Auditing, audit_id
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.recall.found import Hit
+from headrace_workers.steps.recall import Drawn
+
+JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)
+ANSWER = Answer(
+    text="Ann.", finish_reason="stop", model="small", quantization="int8",
+    usage=Usage(prompt_tokens=0, completion_tokens=0),
+)  # fmt: skip
+
+
+def job_id(number: int) -> str:
+    """A job's id."""
+    return f"00000000-0000-5000-8000-{number:012d}"
+
+
+def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn:
+    """What is said of a hit."""
+    hit = Hit(
+        entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id(0), age=1.0, saved_ms=1.0,
+        similarity=similarity,
+    )  # fmt: skip
+    output = Output(job_id=job_id(number), tenant="shop", answer=ANSWER)
+    return auditing.draw(job_id(number), JOB.question, hit, output, JOB)
+
+
+def test_about_a_share_is_drawn_and_always_the_same() -> None:
+    """Whoever draws, and in whatever order."""
+    one, two = Auditing(Pipeline(), 0.2), Auditing(Pipeline(), 0.2)
+    drawn = [n for n in range(2_000) if draw(one, n).rows]
+    assert 320 < len(drawn) < 480
+    assert drawn == sorted(n for n in reversed(range(2_000)) if draw(two, n).rows)
+    assert {draw(one, n).share for n in range(20)} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("similarity", "stratum"), [(0.5, 0), (0.9, 0), (0.93, 0), (0.94, 1), (0.97, 2), (0.99, 3), (1.0, 3)]
+)
+def test_the_stratum_is_that_of_the_similarity(similarity: float, stratum: int) -> None:
+    """Drawn or not."""
+    for share in (0.0, 1.0):
+        assert draw(Auditing(Pipeline(), share), similarity=similarity).stratum == stratum
+
+
+def test_an_audit_is_bulk_work_behind_all_other_for_the_model_of_its_job() -> None:
+    """With all that it takes to answer it afresh, and to compare."""
+    (audit,) = draw(Auditing(Pipeline(), 1.0)).rows
+    assert isinstance(audit, NewAudit)
+    assert audit.id == audit_id(job_id(1), 7) != audit_id(job_id(2), 7)
+    step = audit.step
+    assert (step.stage, step.queue, step.lane, step.rank, step.sized) == ("audit", "model.small", BATCH, 9, True)
+    assert decode_job("generation", audit.job) == JOB
+    assert decode_value(step.event_type, step.payload) == Output(job_id=job_id(1), tenant="shop", answer=ANSWER)
+    assert (audit.question, audit.served, audit.tenant, audit.entry_id) == ("Who?", "Ann.", "shop", 7)
+
+
+def test_a_pipeline_without_the_stage_audits_nothing() -> None:
+    """What it serves counts for no bound."""
+    alone = Auditing(Pipeline([stage for stage in STAGES if stage.name != "audit"]), 1.0)
+    assert draw(alone) == Drawn(1, 0.0)

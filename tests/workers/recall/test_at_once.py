@@ -1,0 +1,198 @@
+"""The same question in other words, asked at a time: one makes the answer, and the others wait for it."""
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.recall.conftest import Flow, tiers
+from tests.workers.recall.test_exact import entries
+from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
+
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.recall_tables import ENTRIES
+from headrace_workers.ledger.tables import STEPS
+from headrace_workers.progress import Progress
+from headrace_workers.recall.cache import Cache
+from headrace_workers.recall.follow import Follower
+from headrace_workers.recall.known import Known
+from headrace_workers.recall.likeness import NearestQuestions
+from headrace_workers.recall.questions import Questions
+from headrace_workers.testing import HashEmbedder
+
+WORDINGS = (ASKED, LIKE, "How do I reset the password for my account?", "how do I reset my account password?")
+OTHER = "How do I bake bread in my oven?"
+
+
+def send(flow, asks, *prompts, **more):
+    """Take these in at a time; their jobs."""
+    return flow.send(*(asks(each, cache="semantic", idempotency_key=f"{each}{more}", **more) for each in prompts))
+
+
+def waits(flow, jobs):
+    """How many of these wait."""
+    return flow.states(jobs).count("parked")
+
+
+def another(ledger, *, followed: bool):
+    """A second recall worker of this ledger, and whether it has looked since."""
+    embedder = HashEmbedder()
+    known = Known(embedder.dimensions)
+    questions = Questions(ledger, known)
+    flow = Flow(ledger, Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7)))
+    if followed:
+        Follower(questions, Progress().loop("follow")).once()
+    return flow
+
+
+def test_wordings_of_one_group_cost_one_generation(semantic, asks):  # noqa: F811 - the fixture
+    """The first makes the answer; what asks for something else does not wait."""
+    jobs = send(semantic, asks, *WORDINGS, OTHER)
+    semantic.run("recall")
+    assert waits(semantic, jobs) == 3
+    semantic.drain()
+    assert len(semantic.generated) == 2
+    assert sorted(tiers(semantic, jobs)) == ["none", "none", "semantic", "semantic", "semantic"]
+    (leader,) = set(semantic.generated) & set(jobs[:4])
+    assert {semantic.result(job).answer.recall.first_job for job in jobs[:4] if job != leader} == {leader}
+    attempts = semantic.ledger.read(select(STEPS.c.attempts).where(STEPS.c.stage == "recall"))
+    assert {row.attempts for row in attempts} == {1}
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_another_worker_waits_for_it_too(semantic, asks, followed):  # noqa: F811 - the fixture
+    """Whether its memory has it by now, or the ledger alone."""
+    jobs = send(semantic, asks, ASKED)
+    semantic.run("recall")
+    other = another(semantic.ledger, followed=followed)
+    jobs += send(other, asks, LIKE)
+    other.run("recall")
+    assert waits(other, jobs) == 1
+    semantic.run("model.echo")
+    semantic.run("moderate")
+    other.drain()  # its memory does not know yet that the answer is there
+    assert tiers(semantic, jobs) == ["none", "semantic"]
+    assert semantic.generated + other.generated == jobs[:1]
+
+
+def test_guards_and_scopes_hold_for_what_is_being_made(semantic, asks):  # noqa: F811 - the fixture
+    """Nobody waits for the answer to another question, or to another tenant's."""
+    jobs = send(semantic, asks, "How many people live in 3 of the towns?", "How many people live in 4 of the towns?")
+    jobs += send(semantic, asks, "How many people live in 3 of the towns now?", tenant="other")
+    semantic.run("recall")
+    jobs += send(semantic, asks, "How many people live in 5 of the towns?")
+    semantic.run("recall")
+    assert waits(semantic, jobs) == 0
+    semantic.drain()
+    assert tiers(semantic, jobs) == ["none"] * 4
+
+
+def test_interactive_work_waits_for_no_bulk_work_in_other_words(semantic, asks):  # noqa: F811 - the fixture
+    """That may not have begun for a long time."""
+    send(semantic, asks, ASKED, lane="batch")
+    semantic.run("recall", lane=1)
+    (urgent,) = send(semantic, asks, LIKE)
+    semantic.drain()
+    assert tiers(semantic, [urgent]) == ["none"]
+    (bulk,) = send(semantic, asks, WORDINGS[2], lane="batch")
+    semantic.run("recall", lane=1)
+    semantic.drain(lane=1)
+    assert tiers(semantic, [bulk]) == ["semantic"]
+
+
+def test_who_has_waited_long_enough_for_another_wording_runs_by_itself(semantic, asks):  # noqa: F811 - the fixture
+    """As for the very same request."""
+    semantic.max_wait = 0.0
+    semantic.__post_init__()
+    jobs = send(semantic, asks, *WORDINGS)
+    semantic.run("recall")
+    assert waits(semantic, jobs) == 3
+    semantic.ledger.reap(3)
+    semantic.run("recall")
+    assert waits(semantic, jobs) == 0
+    semantic.drain()
+    assert len(semantic.generated) == 4
+    assert entries(semantic) == ["live"]  # the leader's own
+
+
+def test_an_answer_that_is_not_allowed_is_made_again_by_all_at_once_and_one_fills_the_cache(semantic, asks):  # noqa: F811
+    """The others do not wait a second time; who comes later waits for that one, or is served."""
+    jobs = send(semantic, asks, *WORDINGS)
+    semantic.run("recall")
+    (leader,) = [job for job, state in zip(jobs, semantic.states(jobs), strict=True) if state == "done"]
+    semantic.ledger.cancel(Cancellation(leader, "default", "enough"))
+    assert entries(semantic) == []
+    semantic.run("recall")
+    assert semantic.states(jobs) == ["done"] * 4
+    assert entries(semantic) == ["pending"]
+    late = send(semantic, asks, ASKED + " Now?")
+    semantic.run("recall")
+    semantic.drain()
+    assert len(semantic.generated) == 3
+    assert entries(semantic) == ["live"]
+    assert tiers(semantic, late) == ["semantic"]
+
+
+def test_the_very_same_requests_of_a_leader_that_is_gone_fill_the_cache(flow, asks):
+    """One of them does, and nobody waits twice."""
+    jobs = flow.send(*(asks(idempotency_key=str(n)) for n in range(4)))
+    flow.run("recall")
+    (leader,) = [job for job, state in zip(jobs, flow.states(jobs), strict=True) if state == "done"]
+    flow.ledger.cancel(Cancellation(leader, "default", "enough"))
+    flow.run("recall")
+    assert flow.states(jobs) == ["done"] * 4
+    flow.drain()
+    assert (len(flow.generated), entries(flow)) == (3, ["live"])
+    (late,) = flow.send(asks(idempotency_key="late"))
+    flow.drain()
+    assert tiers(flow, [late]) == ["exact"]
+
+
+def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks):  # noqa: F811 - the fixture
+    """Memory knows it until the next look; the ledger is asked before anybody waits."""
+    (first,) = send(semantic, asks, ASKED)
+    semantic.run("recall")
+    semantic.follower.once()
+    assert len(semantic.known.making) == 1
+    semantic.ledger.cancel(Cancellation(first, "default", "enough"))
+    (second,) = send(semantic, asks, LIKE)
+    semantic.run("recall")
+    assert waits(semantic, [second]) == 0
+    semantic.follower.once()
+    assert len(semantic.known.making) == 1  # the second's own
+    semantic.drain()
+    semantic.follower.once()
+    assert (len(semantic.known.making), len(semantic.known)) == (0, 1)
+
+
+def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
+    """Its worker died after it was noted; another wording is being made meanwhile."""
+    from headrace_workers.recall.cache import Asked
+
+    (job,) = send(semantic, asks, ASKED)
+    request = asks(ASKED, cache="semantic")
+    (before,) = semantic.cache.look_up([Asked(job, request, request.cache)])
+    (again,) = semantic.cache.look_up([Asked(job, request, request.cache)])
+    assert before == again
+    semantic.drain()
+    assert (tiers(semantic, [job]), entries(semantic)) == (["none"], ["live"])
+
+
+def test_a_worker_that_starts_knows_what_is_being_made(semantic, asks):  # noqa: F811 - the fixture
+    """It reads that, too, whatever it began with."""
+    send(semantic, asks, ASKED)
+    semantic.run("recall")
+    known = Known(64)
+    Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
+    assert (len(known), len(known.making)) == (0, 1)
+
+
+@pytest.mark.parametrize("changed", [{"question": "How do I delete my account?"}, {"scope": "another"}])
+def test_an_id_that_became_another_entrys_is_not_served(semantic, asks, changed):  # noqa: F811 - the fixture
+    """A ledger that was restored gives ids anew: memory's question must be the entry's, and so must its scope."""
+    send(semantic, asks, ASKED)
+    semantic.drain()
+    semantic.follower.once()
+    with writing(semantic.ledger.engine) as tx:
+        tx.execute(update(ENTRIES).values(changed))
+    (job,) = send(semantic, asks, LIKE)
+    semantic.drain()
+    assert tiers(semantic, [job]) == ["none"]

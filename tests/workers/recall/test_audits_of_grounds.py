@@ -1,0 +1,88 @@
+"""What likeness serves to jobs that ask for passages is audited with the passages of that moment."""
+
+import pytest
+from sqlalchemy import select
+from tests.workers.recall.conftest import Flow, tiers
+from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, put, retrieval  # noqa: F401 - fixtures
+
+from headrace_schemas import GenerationJob
+from headrace_schemas.grounding import Grounding, WithoutPassages
+from headrace_workers.ledger.audit_tables import AUDITS
+from headrace_workers.progress import Progress
+from headrace_workers.recall.cache import Cache
+from headrace_workers.recall.follow import Follower
+from headrace_workers.recall.grounds import NoGrounds, UnknownBase
+from headrace_workers.recall.known import Known
+from headrace_workers.recall.likeness import NearestQuestions
+from headrace_workers.recall.questions import Questions
+from headrace_workers.steps.grounding import afresh
+from headrace_workers.testing import HashEmbedder
+
+
+@pytest.fixture
+def grounded(ledger, retrieval):  # noqa: F811
+    """A flow with a base, whose hits are all audited."""
+    put(ledger, {"mill.md": MILL})
+    embedder = HashEmbedder()
+    known = Known(embedder.dimensions)
+    cache = Cache(ledger, lambda alias: f"{alias}/1", NearestQuestions(embedder, known, 0.7))
+    flow = Flow(ledger, cache, retrieval, generator=Recording(), audit_share=1.0)
+    flow.follower = Follower(Questions(ledger, known), Progress().loop("follow"))
+    flow.follower.once()
+    return flow
+
+
+def served(flow, asks, knowledge):
+    """Ask something, and the same in other words: the second job, which is served."""
+    for number, prompt in enumerate((QUESTION, f"So {QUESTION}")):
+        (job,) = flow.send(asks(prompt, cache="semantic", knowledge=knowledge, idempotency_key=str(number)))
+        flow.drain()
+        flow.follower.once()
+    assert tiers(flow, [job]) == ["semantic"]
+    return job
+
+
+def test_the_model_reads_the_passages(grounded, asks):
+    """And a person sees the question alone."""
+    served(grounded, asks, "docs")
+    (first,) = grounded.generator.read
+    assert grounded.run("model.echo", 1) == 1
+    (_, again) = grounded.generator.read
+    assert MILL in again[-1].content
+    assert again[-1].content != first[-1].content  # the other words of the same question
+    (audit,) = grounded.ledger.read(select(AUDITS))
+    assert (audit.question, audit.label) == (f"So {QUESTION}", "unknown")
+
+
+def test_without_passages_there_is_no_audit(grounded, asks):
+    """The job is served all the same."""
+    grounded.retrieval = Nothing(grounded.retrieval)
+    grounded.do()
+    served(grounded, asks, "docs")
+    assert grounded.ledger.read(select(AUDITS)) == []
+
+
+class Nothing:
+    """Finds passages once, and then fails."""
+
+    def __init__(self, inner):
+        self.retrieval, self.asked = inner, 0
+
+    def find(self, jobs):
+        self.asked += 1
+        if self.asked == 1:
+            return self.retrieval.find(jobs)
+        from headrace_schemas.errors import Unavailable
+
+        return [Unavailable("no embedder") for _ in jobs]
+
+
+def test_what_would_go_on_without_passages_is_asked_without():
+    """What would abstain is not asked; nor is a job whose passages nobody looked for."""
+    none = NoGrounds(Grounding(knowledge="docs", floor=0.5, reason="nothing is relevant"))
+    job = GenerationJob(model="echo", prompt=QUESTION, knowledge="docs")
+    going_on = job.model_copy(update={"without_passages": WithoutPassages.ANSWER})
+    assert afresh(job, none) is afresh(job, None) is afresh(job, UnknownBase("gone")) is None
+    assert afresh(going_on, none) == going_on.model_copy(update={"knowledge": None})
+    plain = GenerationJob(model="echo", prompt=QUESTION)
+    assert afresh(plain, None) is plain

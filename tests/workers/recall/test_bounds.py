@@ -1,0 +1,65 @@
+"""From audits to how a scope stands."""
+
+from headrace_workers.ledger.audit_rows import Pair, Tally, Window
+from headrace_workers.ledger.standings import ScopeStanding, unheard_of
+from headrace_workers.recall.bounds import fit_due, judge
+
+NEW = unheard_of("ab" * 32, "shop")
+
+
+def tally(clean: int, wrong: int = 0, unknown: int = 0, served: int = 10_000, stratum: int = 0) -> Tally:
+    """What audits of one stratum said."""
+    return Tally(stratum, 0.05, served, clean, wrong, unknown)
+
+
+def told(*tallies: Tally, before: ScopeStanding = NEW, pairs: list[Pair] | None = None) -> ScopeStanding:
+    """How a scope stands in its first window."""
+    return judge(before, tallies, Window(1, tallies), 0.01, pairs)
+
+
+def test_a_scope_is_shown_by_clean_audits_alone() -> None:
+    """333 of one stratum do for 1 %; what is unknown is taken for wrong, and one wrong is too many yet."""
+    assert told(tally(298)).state == "not yet shown"
+    assert told(tally(333)).state == "shown"
+    assert told(tally(333, unknown=1)).state == told(tally(333, wrong=1)).state == "not yet shown"
+
+
+def test_wrong_labels_turn_it_off_and_doubt_does_not() -> None:
+    """The figures say both."""
+    off, doubtful = told(tally(10, wrong=4)), told(tally(10, unknown=90))
+    assert (off.state, off.figures["wrong"], off.figures["served"]) == ("off", 4, 10_000)
+    assert off.figures["lower"] > 0.01
+    assert doubtful.state == "not yet shown"
+    assert doubtful.figures["upper"] < doubtful.figures["upper_if_unknown_wrong"]
+
+
+def test_the_newest_window_sees_what_a_long_good_past_hides() -> None:
+    """Its figures stand beside the others."""
+    past, newest = tally(2_000, wrong=15), tally(60, wrong=15, served=1_000)
+    assert told(past).state == "not yet shown"
+    found = judge(NEW, [past], Window(11, (newest,)), 0.01)
+    assert (found.state, found.figures["recent"]["wrong"]) == ("off", 15)
+    assert "newest window" in found.sentence
+
+
+def test_once_off_it_stays_so_with_its_sentence() -> None:
+    """The figures go on."""
+    off = told(tally(10, wrong=4))
+    later = told(tally(400), before=off)
+    assert (later.state, later.sentence, later.figures["wrong"]) == ("off", off.sentence, 0)
+
+
+def test_a_curve_asks_for_more_likeness_where_errors_gather_below() -> None:
+    """It is fitted at 500 decided audits, then at twice as many; between these it stays."""
+    pairs = [Pair(0.95 + n / 20_000, True) for n in range(900)] + [Pair(0.90, n % 2 == 0) for n in range(100)]
+    tallies = tally(950, wrong=50)
+    assert not fit_due(NEW, [tally(499)])
+    assert fit_due(NEW, [tallies])
+    first = told(tallies, pairs=pairs)
+    assert first.fits == 1
+    assert first.least is not None
+    assert 0.90 < first.least <= 0.98
+    assert fit_due(first, [tallies])
+    second = told(tallies, before=first, pairs=pairs)
+    assert not fit_due(second, [tallies])
+    assert told(tallies, before=second).least == second.least

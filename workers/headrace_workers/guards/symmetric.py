@@ -1,0 +1,20 @@
+"""Questions in which two things may change places: how far they are from each other, and how they differ."""
+
+from typing import Final
+
+from headrace_workers.guards.profile import Profile
+from headrace_workers.guards.stems import stem
+
+_WORDS: Final = frozenset(
+    stem(word)
+    for word in ("distance", "apart", "differ", "difference", "different", "distinguish", "compare", "versus", "vs")
+)
+
+
+def symmetric(asked: Profile, cached: Profile) -> bool:
+    """Whether both are such questions: `how far is A from B` is `the distance from B to A`."""
+    return _either_way(asked) and _either_way(cached)
+
+
+def _either_way(read: Profile) -> bool:
+    return not read.keys.isdisjoint(_WORDS) or {"how", "far"} <= read.keys

@@ -1,0 +1,60 @@
+"""The tables of audits: how often what likeness serves is wrong. See audit_rows.py and standings.py."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, SmallInteger, String, Table, Text, false, text
+
+from headrace_workers.ledger.tables import METADATA
+
+# The conditions of the partial indexes, as queries use them.
+AWAITS_FRESH: Final = text("audits.label IS NULL")
+IS_UNKNOWN: Final = text("audits.label = 'unknown'")
+IS_UNJUDGED: Final = text("audits.label IS NOT NULL AND NOT audits.judged")
+
+_AWAITS_FRESH = text("label IS NULL")
+_UNKNOWN = text("label = 'unknown'")
+_UNJUDGED = text("label IS NOT NULL AND NOT judged")
+
+# What was served to a job by likeness, and is answered afresh: its id is that of the unit that does so.
+AUDITS: Final = Table(
+    "audits",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), nullable=False),  # who was served
+    Column("entry_id", BigInteger, nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("scope", String(64), nullable=False),
+    Column("similarity", Float, nullable=False),
+    Column("stratum", SmallInteger, nullable=False),  # of similarity: see calibration/sampling.py
+    Column("share", Float, nullable=False),  # the chance that it had to be audited
+    Column("served_at", BigInteger, nullable=False),
+    Column("question", Text),  # this and the next two: absent once they are not needed
+    Column("served", Text),
+    Column("fresh", Text),
+    Column("label", String(8)),  # clean | wrong | unknown; absent while it waits for its fresh answer
+    Column("labelled_by", String(128)),
+    Column("labelled_at", BigInteger),
+    Column("reason", Text),
+    Column("judged", Boolean, nullable=False, server_default=false()),  # its label is in its scope's standing
+    Index("audits_waiting", "scope", postgresql_where=_AWAITS_FRESH, sqlite_where=_AWAITS_FRESH),
+    Index("audits_unknown", "served_at", postgresql_where=_UNKNOWN, sqlite_where=_UNKNOWN),
+    Index("audits_unjudged", "scope", postgresql_where=_UNJUDGED, sqlite_where=_UNJUDGED),
+    Index("audits_scope", "scope", "served_at"),
+    Index("audits_entry", "entry_id"),
+    Index("audits_served", "served_at"),
+)
+
+# How each scope stands, as of its audits.
+STANDINGS: Final = Table(
+    "standings",
+    METADATA,
+    Column("scope", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # not yet shown | shown | off
+    Column("sentence", Text, nullable=False),  # why
+    Column("figures", Text, nullable=False),  # JSON of its bound
+    Column("least", Float),  # the similarity that its curve asks for
+    Column("fits", SmallInteger, nullable=False, server_default=text("0")),  # how many curves there were
+    Column("since", BigInteger, nullable=False, server_default=text("0")),  # what was served before does not count
+    Column("changed_at", BigInteger, nullable=False),
+)

@@ -1,0 +1,90 @@
+"""Audits of what was served by likeness, and how the scopes stand. Each method is one transaction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Row
+
+from headrace_workers.ledger import audit_rows, standings
+from headrace_workers.ledger.audit_rows import Label, Pair, Seen, Tally, Window
+from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.standings import ScopeStanding
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """All that a scope's next standing depends on: the one before, what was counted, and the new labels in that."""
+
+    before: ScopeStanding
+    tallies: tuple[Tally, ...]
+    window: Window
+    seen: Seen
+
+
+class Audits:
+    """The audits of one ledger. Thread-safe."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- judging
+
+    def give_up(self) -> int:
+        """Call those unknown whose work has ended without an answer; how many."""
+        with reading(self._engine) as tx:
+            lost = audit_rows.lost(tx)
+        if lost:
+            with writing(self._engine) as tx:
+                audit_rows.give_up(tx, lost)
+        return len(lost)
+
+    def unjudged(self, limit: int) -> list[tuple[str, str]]:
+        """Scopes with labels that no standing has taken into account, and whose they are."""
+        with reading(self._engine) as tx:
+            return audit_rows.unjudged(tx, limit)
+
+    def counted(self, scope: str, tenant: str, window: int) -> Counted:
+        """What a scope's audits say, over all time and in the newest window of so many."""
+        with reading(self._engine) as tx:
+            seen = audit_rows.unjudged_of(tx, scope)  # first: what comes meanwhile is counted again
+            before = standings.of(tx, scope) or standings.unheard_of(scope, tenant)
+            tallies = tuple(audit_rows.tallies(tx, scope, before.since))
+            return Counted(before, tallies, audit_rows.window(tx, scope, before.since, window), seen)
+
+    def pairs(self, scope: str, since: int) -> list[Pair]:
+        """The decided audits of a scope, for its curve."""
+        with reading(self._engine) as tx:
+            return audit_rows.pairs(tx, scope, since)
+
+    def judge(self, now: ScopeStanding, seen: Seen) -> None:
+        """Write how a scope stands, and that these labels are in it."""
+        with writing(self._engine) as tx:
+            standings.write(tx, now)
+            audit_rows.judged(tx, seen)
+
+    def limiting(self) -> list[Any]:
+        """What a look-up must know of scopes: see `standings.limiting`."""
+        with reading(self._engine) as tx:
+            return standings.limiting(tx)
+
+    # -- people
+
+    def unknown(self, tenant: str | None = None, scope: str | None = None, limit: int = 100) -> list[Row[Any]]:
+        """Audits that a person should label, the oldest first."""
+        with reading(self._engine) as tx:
+            return audit_rows.unknown(tx, tenant, scope, limit)
+
+    def label(self, audit_id: str, said: Label, by: str, *, kill: bool = True) -> Row[Any] | None:
+        """A person's label; the audit as it was before, None where there is none: see `audit_rows.label`."""
+        with writing(self._engine) as tx:
+            return audit_rows.label(tx, audit_id, said, by, kill=kill)
+
+    def standings(self, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
+        """How the scopes stand, those that are off first. `scope` is the beginning of one."""
+        with reading(self._engine) as tx:
+            return standings.all_of(tx, tenant, scope)
+
+    def reopen(self, scope: str) -> bool:
+        """Turn a scope's semantic tier on again; whether it was off."""
+        with writing(self._engine) as tx:
+            return standings.reopen(tx, scope)

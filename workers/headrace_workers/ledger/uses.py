@@ -1,0 +1,53 @@
+"""Which documents an answer rests on: one that changes, or goes, takes the answers with it.
+
+Lock order: documents, in the order of their ids, before entries. Whoever admits an answer holds its documents until it
+is written. So whoever changes one of them comes before that, and is seen; or comes after it, and sees the answer.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from headrace_workers.ledger.database import among, locks_rows
+from headrace_workers.ledger.recall_tables import DOCUMENTS, ENTRIES, IS_LIVE, USES
+
+Used = tuple[int, str]  # a document's id, and the SHA-256 that it had
+
+
+def hold(connection: Connection, used: Iterable[Used]) -> set[Used]:
+    """Let none of these documents change until this transaction ends; what they are now, those that are there."""
+    wanted = sorted({document_id for document_id, _ in used})
+    if not wanted:
+        return set()
+    query = select(DOCUMENTS.c.id, DOCUMENTS.c.sha256).where(among(connection, DOCUMENTS.c.id, wanted))
+    query = query.order_by(DOCUMENTS.c.id)
+    rows = connection.execute(query.with_for_update(read=True) if locks_rows(connection) else query)
+    return {(row.id, row.sha256) for row in rows}
+
+
+def still(connection: Connection, used: Collection[Used]) -> bool:
+    """Whether all of these documents are as they were, and will be until this transaction ends."""
+    return hold(connection, used) >= set(used)
+
+
+def write(connection: Connection, entry_id: int, used: Collection[Used]) -> None:
+    """Note what an answer rests on."""
+    if used:
+        rows = [{"entry_id": entry_id, "document_id": document_id, "sha256": sha} for document_id, sha in set(used)]
+        connection.execute(USES.insert(), rows)
+
+
+def resting(connection: Connection, document_ids: Sequence[int], but: str | None, limit: int) -> list[Row[Any]]:
+    """Answers that are given and rest on these documents, but for those that do on the version `but`, locked:
+    entry_id and document_id, in order of the entries."""
+    query = (
+        select(USES.c.entry_id, USES.c.document_id)
+        .join(ENTRIES, ENTRIES.c.id == USES.c.entry_id)
+        .where(IS_LIVE, among(connection, USES.c.document_id, document_ids))
+        .order_by(USES.c.entry_id)
+        .limit(limit)
+    )
+    if but is not None:
+        query = query.where(USES.c.sha256 != but)
+    return list(connection.execute(query.with_for_update(of=ENTRIES) if locks_rows(connection) else query))

@@ -1,0 +1,193 @@
+"""Small plots as SVG, for a page: lines, and histograms of two kinds of things. Pure.
+
+Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each is told apart by its dash or
+its place too. What a mark stands for is also its title, which a browser shows beside the pointer and reads aloud.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+_WIDTH: Final = 440
+_HEIGHT: Final = 250
+_LEFT: Final = 46
+_RIGHT: Final = 12
+_TOP: Final = 14
+_BOTTOM: Final = 44
+COLOURS: Final = ("one", "two", "three")
+
+Text = Callable[[float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points from left to right; None where there is nothing to show. `upper` bounds each from above, as a band."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    upper: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value on an axis that is worth a line across the plot."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What is along an axis, from where to where, and how its numbers are written."""
+
+    name: str
+    low: float
+    high: float
+    text: Text
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round numbers within the axis."""
+        step = _round_step((self.high - self.low) / about)
+        first = math.ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def percent(value: float) -> str:
+    """A share in percent, with as many digits as it needs."""
+    shown = f"{100 * value:.1f}".rstrip("0").rstrip(".")
+    return f"{shown} %"
+
+
+def plain(value: float) -> str:
+    """A number as it is."""
+    return f"{value:g}"
+
+
+def lines(
+    title: str, x: Axis, y: Axis, drawn: Sequence[Line], *, across: Mark | None = None, down: Mark | None = None
+) -> str:
+    """Lines over a common axis. `across` is a bound on y, `down` a chosen value of x. What leaves the axes is cut."""
+    plot = _Plot(x, y)
+    parts = plot.frame()
+    for colour, line in zip(COLOURS, drawn, strict=False):
+        if line.upper:
+            known = [(at, value, top) for (at, value), top in zip(line.points, line.upper, strict=True)
+                     if value is not None]  # fmt: skip
+            edge = [plot.point(at, top) for at, _, top in known] + [plot.point(at, v) for at, v, _ in reversed(known)]
+            parts.append(f'<polygon class="band {colour}" points="{" ".join(edge)}"/>')
+    for colour, line in zip(COLOURS, drawn, strict=False):
+        there = [(at, value) for at, value in line.points if value is not None]
+        parts.append(
+            f'<polyline class="line {colour}" points="{" ".join(plot.point(at, value) for at, value in there)}"/>'
+        )
+        for at, value in there:
+            told = escape(f"{line.name}: {y.text(value)} at {x.text(at)}")
+            parts.append(
+                f'<circle class="dot {colour}" cx="{plot.across_at(at):.1f}" cy="{plot.up_at(value):.1f}" r="2.5">'
+                f"<title>{told}</title></circle>"
+            )
+    if across is not None:
+        parts += plot.across(across)
+    if down is not None:
+        parts += plot.down(down)
+    return _figure(title, parts, [line.name for line in drawn])
+
+
+def histogram(
+    title: str, x: Axis, kinds: Sequence[tuple[str, Sequence[float]]], bins: int = 30, *, down: Mark | None = None
+) -> str:
+    """How often values of two kinds occur: the first kind upwards, the second downwards, each as shares of its own."""
+    width = (x.high - x.low) / bins
+    shares = [_shares(values, x, bins) for _, values in kinds]
+    most = max((value for each in shares for value in each), default=0.0) or 1.0
+    low = -most if len(kinds) > 1 else 0.0
+    plot = _Plot(x, Axis("share of each", low, most, lambda value: percent(abs(value))))
+    parts = plot.frame()
+    for colour, sign, (name, values), each in zip(COLOURS, (1, -1), kinds, shares, strict=False):
+        for number, share in enumerate(each):
+            if share:
+                start = x.low + number * width
+                left, right = plot.across_at(start), plot.across_at(start + width)
+                high, base = plot.up_at(sign * share), plot.up_at(0)
+                told = escape(f"{name}: {percent(share)} of {len(values):,} from {start:.2f} to {start + width:.2f}")
+                parts.append(
+                    f'<rect class="bar {colour}" x="{left + 0.5:.1f}" y="{min(high, base):.1f}" '
+                    f'width="{max(0.5, right - left - 1):.1f}" height="{abs(high - base):.1f}">'
+                    f"<title>{told}</title></rect>"
+                )
+    if down is not None:
+        parts += plot.down(down)
+    return _figure(title, parts, [f"{name} ({len(values):,})" for name, values in kinds])
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    x: Axis
+    y: Axis
+
+    def across_at(self, value: float) -> float:
+        inside = min(self.x.high, max(self.x.low, value))
+        return _LEFT + (inside - self.x.low) / (self.x.high - self.x.low) * (_WIDTH - _LEFT - _RIGHT)
+
+    def up_at(self, value: float) -> float:
+        inside = min(self.y.high, max(self.y.low, value))
+        return _TOP + (self.y.high - inside) / (self.y.high - self.y.low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    def point(self, at: float, value: float) -> str:
+        return f"{self.across_at(at):.1f},{self.up_at(value):.1f}"
+
+    def frame(self) -> list[str]:
+        """Both axes with their numbers, and faint lines at those of y."""
+        parts = []
+        for tick in self.y.ticks():
+            up = self.up_at(tick)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
+            parts.append(f'<text class="end" x="{_LEFT - 6}" y="{up + 4:.1f}">{escape(self.y.text(tick))}</text>')
+        for tick in self.x.ticks(6):
+            at = self.across_at(tick)
+            parts.append(f'<text class="middle" x="{at:.1f}" y="{_HEIGHT - 26}">{escape(self.x.text(tick))}</text>')
+        middle = (_LEFT + _WIDTH - _RIGHT) / 2
+        parts.append(f'<text class="middle name" x="{middle:.1f}" y="{_HEIGHT - 6}">{escape(self.x.name)}</text>')
+        return parts
+
+    def across(self, mark: Mark) -> list[str]:
+        up = self.up_at(mark.value)
+        return [
+            f'<line class="mark" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>',
+            f'<text class="end marked" x="{_WIDTH - _RIGHT}" y="{up - 4:.1f}">{escape(mark.name)}</text>',
+        ]
+
+    def down(self, mark: Mark) -> list[str]:
+        at = self.across_at(mark.value)
+        side, shift = ("end", -4) if at > _WIDTH / 2 else ("start", 4)
+        return [
+            f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>',
+            f'<text class="{side} marked" x="{at + shift:.1f}" y="{_TOP + 10}">{escape(mark.name)}</text>',
+        ]
+
+
+def _figure(title: str, parts: Sequence[str], names: Sequence[str]) -> str:
+    keys = "".join(
+        f'<span class="key {colour}">{escape(name)}</span>' for colour, name in zip(COLOURS, names, strict=False)
+    )
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><p class="keys">{keys}</p>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
+    )
+
+
+def _shares(values: Sequence[float], x: Axis, bins: int) -> list[float]:
+    """What share of the values is in each bin; those outside count in the outermost."""
+    counts = [0] * bins
+    for value in values:
+        number = int((value - x.low) / (x.high - x.low) * bins)
+        counts[min(bins - 1, max(0, number))] += 1
+    return [count / len(values) for count in counts] if values else []
+
+
+def _round_step(step: float) -> float:
+    """The next of 1, 2, 5, 10, … that is no smaller."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))

@@ -1,0 +1,33 @@
+"""What looking for passages comes to."""
+
+from dataclasses import dataclass
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.grounding import Grounding
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Passages that an answer may rest on. `turn` is the user's turn with them, `tokens` what the job costs with it.
+
+    `used` are the documents that they come from, as they were: id and SHA-256.
+    """
+
+    grounding: Grounding
+    turn: str
+    tokens: int
+    used: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoGrounds:
+    """No passage could be used; `grounding.reason` says why."""
+
+    grounding: Grounding
+
+
+class UnknownBase(HeadraceError):
+    """A knowledge base that the job's tenant does not have: it was never filled, or is emptied."""
+
+
+Found = Grounds | NoGrounds | HeadraceError

@@ -1,0 +1,58 @@
+"""What likeness is asked, and what it says."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from headrace_workers.ledger.changes import Change
+from headrace_workers.recall.known import Neighbour, Question
+
+
+class Near(NamedTuple):
+    """What likeness came to: the question's vector, and the nearest entry that asks the same, or why none does."""
+
+    vector: bytes | None = None
+    found: Neighbour | None = None
+    similarity: float | None = None  # to that, or to the nearest that asks for something else
+    refused: str | None = None
+
+    @property
+    def entry_id(self) -> int | None:
+        """The entry that asks the same."""
+        return None if self.found is None else self.found.entry_id
+
+
+class Vectored(NamedTuple):
+    """A question with its vector."""
+
+    question: Question
+    vector: bytes
+
+
+class Behind(NamedTuple):
+    """An earlier question of the same group that asks the same."""
+
+    place: int
+    similarity: float
+
+
+class Likeness(Protocol):
+    """Finds the nearest known questions. Thread-safe."""
+
+    @property
+    def embedder(self) -> str:
+        """The id of what makes the vectors."""
+
+    @property
+    def followed(self) -> int:
+        """The number of the last change of the ledger that is known here."""
+
+    def nearest(self, questions: Sequence[Question]) -> list[Near]:
+        """For each question, what it came to."""
+
+    def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
+        """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
+        that these changes tell of.
+        """
+
+    def behind(self, asked: Sequence[Vectored]) -> list[Behind | None]:
+        """For each question, an earlier one among these that asks the same; None for those that ask first."""

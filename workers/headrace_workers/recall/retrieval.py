@@ -1,0 +1,204 @@
+"""From a job that names a knowledge base to the prompt with its passages."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from headrace_schemas import GenerationJob, HeadraceError, Message
+from headrace_schemas.grounding import Citation, Grounding
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.knowledge.packing import Passage, pack
+from headrace_workers.knowledge.prompt import INSTRUCTION, around, user_turn
+from headrace_workers.knowledge.suspicious import suspicions
+from headrace_workers.recall.grounds import Found, Grounds, NoGrounds, UnknownBase
+from headrace_workers.recall.passages import VECTORS, Hit
+
+CANDIDATES: Final = 20  # passages that are looked at: more than go into a prompt
+_ANSWERS_SHARE: Final = 4  # an answer keeps its max_tokens, or a quarter of the context where it asks for more
+
+
+class FindsPassages(Protocol):
+    """The knowledge bases. Thread-safe."""
+
+    def search(self, tenant: str, knowledge: str, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """For each query the k best passages, best first; none where there is no such base. Unavailable."""
+
+    def exists(self, tenant: str, knowledge: str) -> bool:
+        """Whether the tenant has such a base. Unavailable with the ledger."""
+
+
+class CountsPrompts(Protocol):
+    """What prompts cost. Thread-safe. A model that is not here has no context length, and its counts are guesses."""
+
+    def context_length(self, alias: str) -> int | None:
+        """Prompt and answer together, in tokens."""
+
+    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
+        """The tokens of a prompt, None where only a guess can be had. PromptTooLong, InvalidTemplate."""
+
+    def text_tokens(self, alias: str, text: str) -> int | None:
+        """The tokens of a text alone, None where only a guess can be had."""
+
+    def special_tokens(self, alias: str) -> Sequence[str]:
+        """Tokens that no text may bring in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Finds what answers may rest on. Thread-safe.
+
+    A passage needs the relevance `floor`, the cosine of its vector to the question's. Passages take `most_tokens` of a
+    prompt at most, and never so many that it would not fit its model. `guess` counts the tokens of a text whose model
+    has no tokenizer here. `bases` gives the same ones each time, or raises what keeps it from that.
+    """
+
+    bases: Callable[[], FindsPassages]
+    counts: CountsPrompts
+    guess: Callable[[str], int]
+    floor: float
+    most_tokens: int
+
+    def find(self, jobs: Sequence[GenerationJob]) -> list[Found]:
+        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. Unavailable."""
+        try:
+            bases = self.bases()
+        except HeadraceError as error:  # it concerns those alone that ask for passages
+            return [error] * len(jobs)
+        found: list[Found | None] = [None] * len(jobs)
+        of_base: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, job in enumerate(jobs):
+            of_base[job.tenant, job.knowledge or ""].append(place)
+        for (tenant, knowledge), places in of_base.items():
+            for place, each in zip(places, self._of(bases, tenant, knowledge, [jobs[p] for p in places]), strict=True):
+                found[place] = each
+        return [each for each in found if each is not None]
+
+    def _of(self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[GenerationJob]) -> list[Found]:
+        """The same for jobs of one base."""
+        if not bases.exists(tenant, knowledge):
+            return [UnknownBase(_unknown(tenant, knowledge))] * len(jobs)
+        queries = [job.question for job in jobs if job.question.strip()]
+        hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES) if queries else ())
+        return [
+            self._grounds(job, next(hits))
+            if job.question.strip()
+            else NoGrounds(self._grounding(job, reason="the question is empty"))
+            for job in jobs
+        ]
+
+    def _grounds(self, job: GenerationJob, hits: Sequence[Hit]) -> Found:
+        best = max((relevance_of(hit) for hit in hits), default=None)
+        try:
+            room = self._room(job)
+        except HeadraceError as error:  # the prompt alone cannot run: its model has changed since it was taken in
+            return error
+        passages = {id(hit.chunk): hit for hit in hits}
+        packed = pack(
+            [Passage(hit.chunk, relevance_of(hit)) for hit in hits],
+            room,
+            self.floor,
+            lambda passage: self._count(job.model, around(passage)),
+        )
+        if packed.nothing_relevant:
+            return NoGrounds(self._grounding(job, best, reason=self._why(hits, best)))
+        chosen = list(packed.passages)
+        while chosen:
+            turn = user_turn(job.question, chosen, self.counts.special_tokens(job.model))
+            tokens = self._fitting(job, turn)
+            if tokens is not None:
+                used = {(hit.document_id, hit.sha256): None for hit in (passages[id(each.chunk)] for each in chosen)}
+                citations = tuple(_citation(number, each) for number, each in enumerate(chosen, start=1))
+                return Grounds(self._grounding(job, best, citations), turn, tokens, tuple(used))
+            chosen.pop()  # parts of a text have a few tokens less than the whole
+        reason = "no relevant passage fits into the model's context beside the prompt and its answer"
+        return NoGrounds(self._grounding(job, best, reason=reason))
+
+    def _room(self, job: GenerationJob) -> int:
+        """How many tokens the passages of this job's prompt may have. PromptTooLong, InvalidTemplate."""
+        context = self.counts.context_length(job.model)
+        if context is None:
+            return self.most_tokens
+        prompt = self._prompt_tokens(job, job.conversation) + self._count(job.model, INSTRUCTION)
+        return min(self.most_tokens, context - prompt - self._kept(job, context))
+
+    def _fitting(self, job: GenerationJob, turn: str) -> int | None:
+        """What the job costs with this turn; None where that does not fit its model."""
+        context = self.counts.context_length(job.model)
+        try:
+            prompt = self._prompt_tokens(job, with_turn(job, turn)) if context else self.guess(turn)
+        except HeadraceError:
+            return None
+        if context is not None and prompt + self._kept(job, context) > context:
+            return None
+        return prompt + job.sampling.max_tokens
+
+    def _kept(self, job: GenerationJob, context: int) -> int:
+        """Tokens of the context that are the answer's."""
+        return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
+
+    def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
+        counted = self.counts.prompt_tokens(job.model, messages)
+        return sum(self.guess(message.content) for message in messages) if counted is None else counted
+
+    def _count(self, model: str, text: str) -> int:
+        counted = self.counts.text_tokens(model, text)
+        return self.guess(text) if counted is None else counted
+
+    def _why(self, hits: Sequence[Hit], best: float | None) -> str:
+        """Why no passage was used."""
+        if not hits:
+            return "nothing was found"
+        if all(VECTORS not in hit.scores for hit in hits):
+            return "the documents were embedded by another model than the recall worker's: add them again"
+        return f"the most relevant passage has {best:.2f}, and {self.floor:g} is asked for"
+
+    def _grounding(
+        self,
+        job: GenerationJob,
+        best: float | None = None,
+        citations: tuple[Citation, ...] = (),
+        reason: str | None = None,
+    ) -> Grounding:
+        return Grounding(
+            knowledge=job.knowledge or "",
+            relevance=None if best is None else round(best, 4),
+            floor=self.floor,
+            citations=citations,
+            reason=reason,
+        )
+
+
+def relevance_of(hit: Hit) -> float:
+    """The cosine to the question; 0 where the passage is not among those that are nearest to it."""
+    return min(1.0, max(-1.0, hit.scores.get(VECTORS, 0.0)))
+
+
+def with_turn(job: GenerationJob, turn: str) -> tuple[Message, ...]:
+    """The conversation with another last turn of the user; the system prompt stays as it is."""
+    messages = list(job.conversation)
+    place = max(at for at, message in enumerate(messages) if message.role == "user")
+    messages[place] = messages[place].model_copy(update={"content": turn})
+    return tuple(messages)
+
+
+def _citation(number: int, passage: Passage) -> Citation:
+    chunk = passage.chunk
+    start, stop = chunk.span
+    return Citation(
+        number=number,
+        document=chunk.document[:MAX_SHORT_TEXT],
+        section=chunk.section[:MAX_SHORT_TEXT],
+        start=start,
+        stop=stop,
+        chunk=chunk.id,
+        relevance=round(passage.relevance, 4),
+        suspicious=tuple(dict.fromkeys(each.reason.value for each in suspicions(chunk.indexed))),
+    )
+
+
+def _unknown(tenant: str, knowledge: str) -> str:
+    return (
+        f"{tenant} has no knowledge base {knowledge!r}: `headrace knowledge add {knowledge} PATH --tenant {tenant}` "
+        "makes it; then ask again, or `headrace dead replay` this job"
+    )

@@ -1,0 +1,102 @@
+"""Which scopes may be served by likeness: judged from audits beside the look-ups, and read by them from memory."""
+
+import logging
+import threading
+from typing import Final, NamedTuple
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.away import awaited
+from headrace_workers.calibration.state import WINDOW
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.standings import OFF, ScopeStanding
+from headrace_workers.log import Action, log
+from headrace_workers.progress import Loop
+
+_PAUSE: Final = 2.0  # s between two looks
+_LEASE_MS: Final = 30_000
+_AT_ONCE: Final = 20  # scopes
+_DUTY: Final = "bounds"
+
+
+class Limit(NamedTuple):
+    """What the bound says of a scope: why it is off, and the similarity that its curve asks for."""
+
+    off: str | None = None
+    least: float | None = None
+
+
+_UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
+
+
+class Standings:
+    """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
+    does. Look-ups ask `limit`.
+    """
+
+    def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:
+        self._ledger = ledger
+        self._max_error = max_error
+        self._worker = worker
+        self._progress = loop
+        self._limits: dict[str, Limit] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="standings", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following, and wait until that is so."""
+        self._stop.set()
+        self._thread.join()
+
+    def limit(self, scope: str) -> Limit | None:
+        """What the bound says of this scope; None: nothing that limits it. Before the first look all are off."""
+        limits = self._limits
+        return _UNREAD if limits is None else limits.get(scope)
+
+    def once(self) -> int:
+        """Read how all stand, and judge what is due; how many were judged. Unavailable with the ledger."""
+        self._read()  # first: nothing is served by likeness before
+        audits = self._ledger.audits
+        audits.give_up()
+        scopes = audits.unjudged(_AT_ONCE)
+        if not scopes or not self._ledger.hold(_DUTY, self._worker, _LEASE_MS):
+            return 0
+        for scope, tenant in scopes:
+            self._judge(scope, tenant)
+            self._progress.beat()
+        self._read()
+        return len(scopes)
+
+    def _read(self) -> None:
+        self._limits = {
+            row.scope: Limit(row.sentence if row.state == OFF else None, row.least)
+            for row in self._ledger.audits.limiting()
+        }
+
+    def _judge(self, scope: str, tenant: str) -> None:
+        from headrace_workers.recall.bounds import fit_due, judge
+
+        audits = self._ledger.audits
+        counted = audits.counted(scope, tenant, WINDOW)
+        pairs = audits.pairs(scope, counted.before.since) if fit_due(counted.before, counted.tallies) else None
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, pairs)
+        audits.judge(now, counted.seen)
+        if now.state == OFF and counted.before.state != OFF:
+            self._say_off(now)
+
+    def _say_off(self, now: ScopeStanding) -> None:
+        log("recall", logging.ERROR, Action.SCOPE_OFF, now.sentence, scope=now.scope, tenant=now.tenant)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            try:
+                self.once()
+            except Unavailable as error:
+                self._progress.beat(awaited(error))
+            else:
+                self._progress.beat()
+            pause = _PAUSE
