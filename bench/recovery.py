@@ -27,6 +27,7 @@ _EVERY = 0.05  # seconds between two jobs of the stream
 _BREATH = 3.0  # seconds of the stream before a fault
 _GIVE_UP = 120.0
 _AT_MOST = 10.0
+_TAKEN_IN = 2.0  # seconds, where one bridge reads all partitions and no consumer group need form
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
@@ -67,6 +68,7 @@ def _one(fault: Fault, deployment: Deployment, stream: "_Stream", say: Say) -> l
         deployment.revive(but={fault.target})  # as a supervisor does
     fault.mend()
     mended = time.monotonic()
+    rows = [] if fault.name != "bridge killed" else [_taken_in(fault, deployment, stream, mended)]
     stream.wait_for(lambda: stream.ended_of_those_sent_since(mended), f"a job ends after {fault.name} was mended",
                     deployment.revive)  # fmt: skip
     recovered = time.monotonic()
@@ -80,7 +82,17 @@ def _one(fault: Fault, deployment: Deployment, stream: "_Stream", say: Say) -> l
         row(f"{fault.name}, for {fault.seconds:g} s: longest silence", silence, "s"),
         row(f"{fault.name}: a new job ended after it was mended", recovered - mended, "s", at_most=_AT_MOST),
         row(f"{fault.name}: the last job that it caught ended after it was mended", last - mended, "s"),
+        *rows,
     ]
+
+
+def _taken_in(fault: Fault, deployment: Deployment, stream: "_Stream", mended: float) -> Row:
+    """When the ledger knew a job that was sent since, whether or not its events can be published already."""
+    stream.wait_for(lambda: bool(deployment.known(stream.sent_since(mended))), f"a job is taken in after {fault.name}",
+                    deployment.revive)  # fmt: skip
+    at_most = _AT_MOST if deployment.settings.groups else _TAKEN_IN
+    metric = f"{fault.name}: a new job was taken in after it was mended"
+    return row(metric, time.monotonic() - mended, "s", at_most=at_most)
 
 
 class _Stream:
@@ -118,6 +130,11 @@ class _Stream:
         """Those that were sent and have not ended."""
         with self._lock:
             return frozenset(self._sent.keys() - self.ended.keys())
+
+    def sent_since(self, moment: float) -> frozenset[str]:
+        """Which were."""
+        with self._lock:
+            return frozenset(job for job, sent in self._sent.items() if sent >= moment)
 
     def ended_of_those_sent_since(self, moment: float) -> bool:
         """Whether any has."""

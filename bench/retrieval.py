@@ -2,7 +2,7 @@
 
 Two kinds of questions. Entries of the index that people made lead to pages: one half of them is there to choose the
 fusion's weight, the other is reported. And the questions of the FAQ lead to their answers, whose headings, which ask
-the same, are not indexed: they are sentences, and nothing was chosen by them.
+the same, are not indexed: they are sentences, and no weight was chosen by them.
 """
 
 import hashlib

@@ -22,6 +22,7 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
+from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -59,6 +60,13 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment."""
     return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
+
+
+def _hand_out(
+    settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
+) -> HandOut:
+    depth, lease_ms = settings.queue_depth, settings.lease_ms
+    return HandOut(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +130,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         clock=shared.clock,
         troubles=shared.troubles,
-        hand_out=HandOut(
-            ledger=shared.ledger,
-            tasks=shared.tasks,
-            sender=shared.name,
-            depth=settings.queue_depth,
-            lease_ms=settings.lease_ms,
-            sent=dispatch.went_out,
-        ),
+        hand_out=_hand_out(settings, shared.ledger, shared.tasks, shared.name, dispatch.went_out),
     )
 
 
@@ -335,13 +336,7 @@ def build_hands(
         renewer=renewer,
         runs=runs,
         bell=bell,
-        hand_out=HandOut(
-            ledger=ledger,
-            tasks=task_queue(settings, client, ledger),
-            sender=worker,
-            depth=settings.queue_depth,
-            lease_ms=settings.lease_ms,
-        ),
+        hand_out=_hand_out(settings, ledger, task_queue(settings, client, ledger), worker),
         clock=SystemClock(),
         worker=worker,
         progress=progress,
