@@ -10,6 +10,8 @@ from tests.chaos.history import query
 from tests.chaos.mid_run import fresh_key, verdict
 
 from headrace_workers.embedders.hashed import make_hash_embedder
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.served import served
 
 pytestmark = pytest.mark.chaos
 
@@ -70,6 +72,15 @@ def made(deployment: Deployment) -> int:
     return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE stage = 'generate'")[0][0][0])
 
 
+def heard_again(deployment: Deployment, redis) -> None:
+    """Recall workers that are known to listen: while none is, jobs go on without, as they should."""
+    names = RedisNames(deployment.prefix)
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.delete(names.listens("recall"))  # of those that were killed
+        deployment.start("recall", "recall-2")
+        deployment.wait_until(lambda: bool(served(client, names, ["recall"])), "a recall worker listens")
+
+
 @pytest.fixture
 def redis(request):
     """The server under it."""
@@ -83,17 +94,19 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
         client.flushall()
     redis.kill()
     redis.restart()
+    heard_again(deployment, redis)
     verdict(deployment, ids)
     assert waiting(deployment) == 0
     assert made(deployment) < 10
     verdict(deployment, burst(deployment, 20))
 
 
-def test_whoever_leads_a_burst_is_killed(deployment):
+def test_whoever_leads_a_burst_is_killed(deployment, redis):
     """Both recall workers, and the one that makes the answer; and recall workers wherever they are."""
     ids = coalesced(deployment, 60)
     for name in ("recall", "recall-2"):
         deployment.kill(name)
+    heard_again(deployment, redis)
     verdict(deployment, ids)
     assert made(deployment) < 10
     ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
