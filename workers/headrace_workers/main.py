@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -33,8 +33,6 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
-from headrace_workers.recall.cache import Cache
-from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
@@ -48,6 +46,10 @@ from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
+
+if TYPE_CHECKING:  # they import NumPy, which most processes do without
+    from headrace_workers.recall.cache import Cache
+    from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 
 T = TypeVar("T")
 
@@ -205,8 +207,9 @@ def _embedder(settings: Settings) -> Embedder:
 
 def _cache(
     settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
-) -> Cache:
+) -> "Cache":
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.follow import Follower
     from headrace_workers.recall.keeping import Keeping
     from headrace_workers.recall.known import Known
@@ -231,8 +234,10 @@ def _cache(
     return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
 
 
-def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrieval:
+def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
     """What finds passages and makes prompts of them."""
+    from headrace_workers.recall.retrieval import Retrieval
+
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home)),
@@ -242,7 +247,7 @@ def _retrieval(settings: Settings, bases: Callable[[], FindsPassages]) -> Retrie
     )
 
 
-def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> FindsPassages:
+def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "FindsPassages":
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower

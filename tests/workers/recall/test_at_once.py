@@ -165,7 +165,7 @@ def test_what_is_withdrawn_is_forgotten_and_waited_for_by_nobody(semantic, asks)
 
 def test_a_leader_that_is_run_again_waits_for_nobody(semantic, asks):  # noqa: F811 - the fixture
     """Its worker died after it was noted; another wording is being made meanwhile."""
-    from headrace_workers.recall.cache import Asked
+    from headrace_workers.recall.found import Asked
 
     (job,) = send(semantic, asks, ASKED)
     request = asks(ASKED, cache="semantic")

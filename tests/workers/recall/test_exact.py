@@ -190,7 +190,7 @@ def test_a_recalled_answer_is_dead_at_once(flow, asks):
 def test_a_leader_that_is_run_again_still_leads(flow, asks):
     """Its worker died after it was noted, and before its step was written."""
     (job,) = flow.send(asks())
-    from headrace_workers.recall.cache import Asked
+    from headrace_workers.recall.found import Asked
 
     flow.cache.look_up([Asked(job, asks(), asks().cache)])
     flow.drain()

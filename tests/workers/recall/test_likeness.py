@@ -98,7 +98,7 @@ def test_likeness_ends_with_the_scope(semantic, asks, other):
     """Another tenant, another sampling or another model has questions of its own."""
     ask(semantic, asks, ASKED)
     request = semantic.cache.look_up.__self__._request  # what would be looked up
-    from headrace_workers.recall.cache import Asked
+    from headrace_workers.recall.found import Asked
 
     one, two = (asks(LIKE, cache="semantic", **more) for more in ({}, other))
     scopes = [request(Asked("j", each, each.cache)).question.scope for each in (one, two)]

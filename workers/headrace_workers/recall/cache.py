@@ -5,31 +5,21 @@ that was recalled is dead at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from headrace_schemas import Answer, GenerationJob
+from headrace_schemas import Answer
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.ledger.entries import Entry, Leader, NewEntry
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.recall.found import Awaited, Found, Hit, Miss
+from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss
 from headrace_workers.recall.known import Neighbour, Question
 from headrace_workers.recall.near import Behind, Likeness, Near, Vectored
 from headrace_workers.recall.scope import key_of, not_by_likeness, scope_of
 
 _LATELY: Final = 500  # changes that are looked at, beside memory
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A job that asks. One that has waited already, in vain or not, waits for nobody again."""
-
-    job_id: str
-    job: GenerationJob
-    mode: CacheMode
-    has_waited: bool = False
 
 
 class _Request(NamedTuple):

@@ -1,9 +1,19 @@
-"""What looking up an answer comes to."""
+"""Who looks up an answer, and what that comes to."""
 
 from dataclasses import dataclass
 
-from headrace_schemas import Answer
-from headrace_schemas.recall import CacheTier
+from headrace_schemas import Answer, GenerationJob
+from headrace_schemas.recall import CacheMode, CacheTier
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job that asks. One that has waited already, in vain or not, waits for nobody again."""
+
+    job_id: str
+    job: GenerationJob
+    mode: CacheMode
+    has_waited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headrace_schemas import HeadraceError
+from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.grounding import Grounding
 
 
@@ -31,3 +31,11 @@ class UnknownBase(HeadraceError):
 
 
 Found = Grounds | NoGrounds | HeadraceError
+
+
+def with_turn(job: GenerationJob, turn: str) -> tuple[Message, ...]:
+    """The conversation with another last turn of the user; the system prompt stays as it is."""
+    messages = list(job.conversation)
+    place = max(at for at, message in enumerate(messages) if message.role == "user")
+    messages[place] = messages[place].model_copy(update={"content": turn})
+    return tuple(messages)

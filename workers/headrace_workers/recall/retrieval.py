@@ -11,7 +11,7 @@ from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.knowledge.packing import Passage, pack
 from headrace_workers.knowledge.prompt import INSTRUCTION, around, user_turn
 from headrace_workers.knowledge.suspicious import suspicions
-from headrace_workers.recall.grounds import Found, Grounds, NoGrounds, UnknownBase
+from headrace_workers.recall.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.recall.passages import VECTORS, Hit
 
 CANDIDATES: Final = 20  # passages that are looked at: more than go into a prompt
@@ -172,14 +172,6 @@ class Retrieval:
 def relevance_of(hit: Hit) -> float:
     """The cosine to the question; 0 where the passage is not among those that are nearest to it."""
     return min(1.0, max(-1.0, hit.scores.get(VECTORS, 0.0)))
-
-
-def with_turn(job: GenerationJob, turn: str) -> tuple[Message, ...]:
-    """The conversation with another last turn of the user; the system prompt stays as it is."""
-    messages = list(job.conversation)
-    place = max(at for at, message in enumerate(messages) if message.role == "user")
-    messages[place] = messages[place].model_copy(update={"content": turn})
-    return tuple(messages)
 
 
 def _citation(number: int, passage: Passage) -> Citation:

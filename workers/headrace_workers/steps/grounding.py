@@ -7,8 +7,7 @@ from headrace_schemas import Answer, GenerationJob, Message, Output, Usage
 from headrace_schemas.grounding import MAX_UNKNOWN, Grounding, WithoutPassages
 from headrace_schemas.recall import Recall
 from headrace_workers.knowledge.citations import cited
-from headrace_workers.recall.grounds import Found, Grounds, NoGrounds
-from headrace_workers.recall.retrieval import with_turn
+from headrace_workers.recall.grounds import Found, Grounds, NoGrounds, with_turn
 from headrace_workers.steps.outcome import Done
 
 KNOWLEDGE: Final = "knowledge"  # the name under which what was found goes on with the job

@@ -9,8 +9,7 @@ from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.ledger.entries import Served, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.recall import grounds
-from headrace_workers.recall.cache import Asked
-from headrace_workers.recall.found import Awaited, Found, Hit, Miss
+from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss
 from headrace_workers.steps.grounding import afresh, grounded, ungrounded
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.steps.task import Job, Task

@@ -1,0 +1,14 @@
+"""What a process builds is imported when it is built: most processes need little."""
+
+import subprocess
+import sys
+
+HEAVY = {"numpy", "faiss", "ctranslate2", "torch", "presidio_analyzer", "spacy"}
+
+
+def test_the_composition_root_imports_nothing_heavy():
+    """A bridge, and a worker that asks no model, start without the libraries of vectors, models and moderation."""
+    program = "import sys\nimport headrace_workers.main\nprint(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "headrace_workers.main" in shown.stdout.split()
+    assert HEAVY.isdisjoint(shown.stdout.split())
