@@ -1,19 +1,15 @@
 """One deployment for a file of fault tests, on each stack: production's services, and the embedded ones."""
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import redis as redis_client
-from tests.chaos.deployment import ROLES, Deployment
+from tests.chaos.deployment import ROLES, Deployment, over
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
-
-_numbers = itertools.count(1)
 
 
 @dataclass
@@ -34,19 +30,9 @@ def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stac
     broker = request.getfixturevalue(broker_name)
     redis = request.getfixturevalue("redis_server")
     postgres = request.getfixturevalue("postgres") if database == "postgres" else None
-    name = f"chaos{next(_numbers)}{uuid4().hex[:6]}"
-    folder = service_folder / name
-    folder.mkdir()
     with redis_client.Redis.from_url(redis.url) as client:
         client.flushall()  # claims of another ledger have the same numbers
-    deployment = Deployment(
-        kafka=broker.address,
-        groups=broker.broker.groups,
-        prefix=f"{name}.",
-        redis=redis.url,
-        ledger=postgres.create_database(name) if postgres else f"sqlite:///{folder / 'ledger.db'}",
-        folder=folder,
-    )
+    deployment = over(broker, redis, postgres, service_folder, "chaos")
     deployment.prepare()
     deployment.start()
     yield Stack(deployment, broker, redis, postgres, broker_name == "apache_kafka")

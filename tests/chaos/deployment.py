@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from tests.chaos.history import may_be_written, query
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
 
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
@@ -269,6 +273,24 @@ class Deployment:
             "TMPDIR": str(self.folder),  # where processes show that they live: of this deployment alone
             "OMP_NUM_THREADS": "1",
         }
+
+
+def over(
+    broker: KafkaServer, redis: RedisServer, postgres: PostgresServer | None, folder: Path, what: str, **others: Any
+) -> Deployment:
+    """A deployment with a name and a folder of its own over these servers; its ledger is SQLite without PostgreSQL."""
+    name = f"{what}{uuid4().hex[:8]}"
+    home = folder / name
+    home.mkdir()
+    return Deployment(
+        kafka=broker.address,
+        groups=broker.broker.groups,
+        prefix=f"{name}.",
+        redis=redis.url,
+        ledger=postgres.create_database(name) if postgres else f"sqlite:///{home / 'ledger.db'}",
+        folder=home,
+        **others,
+    )
 
 
 def _away() -> tuple[type[Exception], ...]:

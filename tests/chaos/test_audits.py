@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, update
-from tests.chaos.deployment import ROLES, Deployment
+from tests.chaos.deployment import ROLES, over
 from tests.services.records import read
 
 from headrace_schemas import Answer, Topic
@@ -37,24 +37,19 @@ def like(number, slow=SLOW):
 @pytest.fixture(params=["postgres", "sqlite"])
 def deployment(request, service_folder, embedded_kafka, redis_server):
     """A bridge and workers that audit all that likeness serves."""
-    name = f"audits{uuid4().hex[:8]}"
-    folder = service_folder / name
-    folder.mkdir()
-    made = Deployment(
-        kafka=embedded_kafka.address,
-        groups=embedded_kafka.broker.groups,
-        prefix=f"{name}.",
-        redis=redis_server.url,
-        ledger=request.getfixturevalue("postgres").create_database(name)
-        if request.param == "postgres"
-        else f"sqlite:///{folder / 'ledger.db'}",
-        folder=folder,
+    postgres = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    made = over(
+        embedded_kafka,
+        redis_server,
+        postgres,
+        service_folder,
+        "audits",
         roles={**ROLES, "recall": ("worker", "--role", "recall")},
     )
     told = {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7", "HEADRACE_AUDIT_SHARE": "1"}
     made.extra = {"recall": told}
     made.prepare()
-    make_hash_embedder(folder)
+    make_hash_embedder(made.folder)
     made.start()
     yield made
     made.close()

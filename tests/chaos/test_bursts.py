@@ -1,11 +1,8 @@
 """Jobs that ask for the same at a time, while what they depend on dies: nothing is lost, and nobody waits for ever."""
 
-from pathlib import Path
-from uuid import uuid4
-
 import pytest
 import redis as redis_client
-from tests.chaos.deployment import ROLES, Deployment
+from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
 from tests.chaos.mid_run import fresh_key, verdict
 
@@ -25,23 +22,18 @@ def deployment(request, service_folder):
     """A deployment with two recall workers, whose embedder has no weights."""
     broker_name, _, database = request.param.partition("-")
     broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    name = f"bursts{uuid4().hex[:8]}"
-    folder: Path = service_folder / name
-    folder.mkdir()
-    made = Deployment(
-        kafka=broker.address,
-        groups=broker.broker.groups,
-        prefix=f"{name}.",
-        redis=redis.url,
-        ledger=request.getfixturevalue("postgres").create_database(name)
-        if database == "postgres"
-        else f"sqlite:///{folder / 'ledger.db'}",
-        folder=folder,
+    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    made = over(
+        broker,
+        redis,
+        postgres,
+        service_folder,
+        "bursts",
         roles={**ROLES, "recall": RECALL, "recall-2": RECALL},
     )
     made.extra = {each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7"} for each in ("recall", "recall-2")}
     made.prepare()
-    make_hash_embedder(folder)
+    make_hash_embedder(made.folder)
     made.start()
     yield made
     made.close()

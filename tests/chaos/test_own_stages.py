@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.chaos.deployment import MODEL, Deployment
+from tests.chaos.deployment import MODEL, over
 from tests.chaos.history import History, query
 from tests.chaos.mid_run import fresh_key, history_of, prompts
 from tests.chaos.rules import check
@@ -111,18 +111,13 @@ def deployment(request, service_folder):
     """A deployment whose processes know these stages, too."""
     broker_name, _, database = request.param.partition("-")
     broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    name = f"own{uuid4().hex[:8]}"
-    folder = service_folder / name
-    folder.mkdir()
-    made = Deployment(
-        kafka=broker.address,
-        groups=broker.broker.groups,
-        prefix=f"{name}.",
-        redis=redis.url,
-        ledger=request.getfixturevalue("postgres").create_database(name)
-        if database == "postgres"
-        else f"sqlite:///{folder / 'ledger.db'}",
-        folder=folder,
+    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    made = over(
+        broker,
+        redis,
+        postgres,
+        service_folder,
+        "own",
         program=(sys.executable, "-m", "tests.chaos.test_own_stages"),
         roles=ROLES,
     )
