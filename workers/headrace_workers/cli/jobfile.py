@@ -12,12 +12,12 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
+from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
 Job = GenerationJob | EvaluationJob
 
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
-_BOM = b"\xef\xbb\xbf"
 _OPENAI_BATCH = {"custom_id", "method", "url", "body"}
 _OPENAI_HINT = """
 Files of OpenAI's Batch API are not taken yet. What is in them can be:
@@ -72,13 +72,9 @@ class Defaults:
 def parse_job(text: bytes, defaults: Defaults) -> Job:
     """One line: an evaluation job when it has an `output`, else a generation job. WrongLine gives the reason."""
     try:
-        line = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise WrongLine(f"it is no UTF-8 (byte {error.start + 1})") from None
-    except json.JSONDecodeError as error:
-        raise WrongLine(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
-    except (ValueError, RecursionError) as error:
-        raise WrongLine(f"it is no JSON that can be read: {type(error).__name__}") from None
+        line = parsed(text)
+    except NoJSON as error:
+        raise WrongLine(str(error)) from None
     if not isinstance(line, dict):
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
@@ -148,7 +144,7 @@ class JobFile:
         """The job of an entry as it is to be sent, and its event's id; WrongLine when the file has changed since."""
         self._stream.seek(entry.offset)
         text = self._stream.readline(MAX_LINE_BYTES + 1)
-        job, event_id = self._identify(entry.line, parse_job(text.removeprefix(_BOM), self._defaults))
+        job, event_id = self._identify(entry.line, parse_job(text.removeprefix(BOM), self._defaults))
         if job.job_id(event_id) != entry.job_id:
             raise WrongLine(f"{self.name}:{entry.line}: the file was changed while it was read")
         return job, event_id
@@ -159,17 +155,13 @@ class JobFile:
             self.models.setdefault(alias, line)
         self.wants_judge |= job.wants_rubric and not job.rubric_models
 
-    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+    def _lines(self) -> Iterator[Line]:
         self._stream.seek(0)
-        line, offset = 0, 0
-        while text := self._stream.readline(MAX_LINE_BYTES + 1):
-            line += 1
-            start, offset = offset, offset + len(text)
-            if len(text) > MAX_LINE_BYTES:
-                raise WrongLines([f"{self.name}:{line}: it has more than {MAX_LINE_BYTES} bytes"], 1)
-            content = text.removeprefix(_BOM) if line == 1 else text
-            if content.strip():
-                yield line, start, content
+        try:
+            yield from lines(self._stream, MAX_LINE_BYTES)
+        except LineTooLong as error:
+            reason = f"{self.name}:{error.number}: it has more than {MAX_LINE_BYTES} bytes"
+            raise WrongLines([reason], 1) from None
 
 
 def _kind(value: object) -> str:

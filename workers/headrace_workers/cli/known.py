@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
+from headrace_workers.cli.json_lines import Line, LineTooLong, NoJSON, lines, parsed
 from headrace_workers.measuring.pairs import Pair
 from headrace_workers.measuring.retrieval import Asked
 
@@ -62,7 +63,7 @@ def refuse_unknown(path: Path, asked: Collection[Asked], known: Callable[[str], 
 def _read(path: Path, parse: Callable[[int, Mapping[str, Any]], T]) -> list[T]:
     found: list[T] = []
     problems: list[str] = []
-    for number, text in _lines(path):
+    for number, _, text in _lines(path):
         try:
             found.append(parse(number, _object(text)))
         except _Wrong as wrong:
@@ -74,30 +75,21 @@ def _read(path: Path, parse: Callable[[int, Mapping[str, Any]], T]) -> list[T]:
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines with something in them, and their numbers from 1."""
+def _lines(path: Path) -> Iterator[Line]:
     try:
         with path.open("rb") as file:
-            number = 0
-            while text := file.readline(_LONGEST_LINE + 1):
-                number += 1
-                if len(text) > _LONGEST_LINE:
-                    raise WrongFile([f"{path}:{number}: it has more than {_LONGEST_LINE:,} bytes"])
-                if text.strip():
-                    yield number, text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text
+            yield from lines(file, _LONGEST_LINE)
+    except LineTooLong as error:
+        raise WrongFile([f"{path}:{error.number}: it has more than {_LONGEST_LINE:,} bytes"]) from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _object(text: bytes) -> Mapping[str, Any]:
     try:
-        line = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise _Wrong(f"it is no UTF-8 (byte {error.start + 1})") from None
-    except json.JSONDecodeError as error:
-        raise _Wrong(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
-    except (ValueError, RecursionError) as error:
-        raise _Wrong(f"it is no JSON that can be read: {type(error).__name__}") from None
+        line = parsed(text)
+    except NoJSON as error:
+        raise _Wrong(str(error)) from None
     if not isinstance(line, dict):
         raise _Wrong('it must be a JSON object, such as {"question": …}')
     return line
