@@ -1,4 +1,7 @@
-"""What a service that is away looks like, in each library's words."""
+"""What a service that is away looks like, in each library's words, and a loop that waits until it is back."""
+
+import threading
+from collections.abc import Callable
 
 import redis
 from kafka.errors import KafkaError
@@ -6,7 +9,9 @@ from kombu.exceptions import OperationalError
 
 from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
-from headrace_workers.progress import Awaited
+from headrace_workers.progress import Awaited, Loop
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # s between two tries while it is away
 
 REDIS_AWAY = (redis.RedisError, OperationalError, ConnectionError, TimeoutError)
 AWAY = (Unavailable, KafkaError, *REDIS_AWAY)
@@ -29,3 +34,19 @@ def awaited(error: BaseException) -> Awaited:
     if isinstance(error, Unavailable):
         return Awaited("the ledger", words(error))
     return Awaited("a service", words(error))
+
+
+def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: Loop) -> None:
+    """Call `once` until `stop` is set. It waits by itself when there is nothing to do, bounded, and returns what it
+    lacks, if people should know that; a service that is away it may raise.
+    """
+    pause = _FIRST_PAUSE
+    while not stop.is_set():
+        try:
+            loop.beat(once())
+            pause = _FIRST_PAUSE
+        except AWAY as error:
+            loop.beat(awaited(error))
+            stop.wait(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+    loop.end()

@@ -12,9 +12,9 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
+from headrace_workers.away import keep_going
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
-from headrace_workers.bridge.loop import keep_going
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.database import writing

@@ -385,6 +385,6 @@ def test_a_follower_of_its_own_keeps_a_base_up(ledger, bases):
         put(ledger, {"mill.md": [CLOCK]}, sha="2")
         eventually(lambda: found(bases) == [CLOCK])
         eventually(lambda: [each.holder for each in ledger.overview().followers] == ["w"])
+        assert [loop.name for loop in progress.loops] == ["follow documents"]
     finally:
         follower.stop()
-    assert [loop.name for loop in progress.loops] == ["follow documents"]

@@ -7,10 +7,9 @@ from enum import StrEnum
 
 from headrace_producers.words import words
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.away import AWAY
+from headrace_workers.away import AWAY, keep_going
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.loop import keep_going
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import awaited
+from headrace_workers.away import keep_going
 from headrace_workers.ledger.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
 
-_PAUSE, _LONG_PAUSE = 0.5, 2.0  # s between two looks; while the ledger is away
+_PAUSE = 0.5  # s between two looks
 _TELL_EVERY = 5.0  # s
 _AT_ONCE = 1_000
 _TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
@@ -57,7 +57,9 @@ class Follower(Generic[Change]):
         self._tell = tell
         self._told = -_TELL_EVERY
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=loop.name, daemon=True)
+        self._thread = threading.Thread(
+            target=keep_going, args=(self._look, self._stop, loop), name=loop.name, daemon=True
+        )
 
     def start(self) -> None:
         """Begin to follow."""
@@ -103,17 +105,9 @@ class Follower(Generic[Change]):
             return True
         return self._was_away and not self._memory.holds()
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            try:
-                self.once()
-                self._say_how_far()
-            except Unavailable as error:
-                self._progress.beat(awaited(error))
-                pause = _LONG_PAUSE
-                continue
-            with self._progress.excused():
-                self._memory.tidy()
-            self._progress.beat()
-            pause = _PAUSE
+    def _look(self) -> None:
+        self.once()
+        self._say_how_far()
+        with self._progress.excused():
+            self._memory.tidy()
+        self._stop.wait(_PAUSE)

@@ -4,8 +4,7 @@ import logging
 import threading
 from typing import Final, NamedTuple
 
-from headrace_schemas.errors import Unavailable
-from headrace_workers.away import awaited
+from headrace_workers.away import keep_going
 from headrace_workers.calibration.state import WINDOW
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.standings import OFF, ScopeStanding
@@ -40,7 +39,9 @@ class Standings:
         self._progress = loop
         self._limits: dict[str, Limit] | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="standings", daemon=True)
+        self._thread = threading.Thread(
+            target=keep_going, args=(self._look, self._stop, loop), name="standings", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to follow."""
@@ -90,13 +91,6 @@ class Standings:
     def _say_off(self, now: ScopeStanding) -> None:
         log("recall", logging.ERROR, Action.SCOPE_OFF, now.sentence, scope=now.scope, tenant=now.tenant)
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            try:
-                self.once()
-            except Unavailable as error:
-                self._progress.beat(awaited(error))
-            else:
-                self._progress.beat()
-            pause = _PAUSE
+    def _look(self) -> None:
+        self.once()
+        self._stop.wait(_PAUSE)
