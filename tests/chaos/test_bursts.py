@@ -35,8 +35,18 @@ def deployment(request, service_folder):
     made.prepare()
     make_hash_embedder(made.folder)
     made.start()
+    heard(made, redis)
     yield made
     made.close()
+
+
+def heard(deployment: Deployment, redis) -> None:
+    """Recall workers that are known to listen: while none is, jobs go on without, as they should."""
+    names = RedisNames(deployment.prefix)
+    with redis_client.Redis.from_url(redis.url) as client:
+        client.delete(names.listens("recall"))  # of those that were killed
+        deployment.start("recall", "recall-2")
+        deployment.wait_until(lambda: bool(served(client, names, ["recall"])), "a recall worker listens")
 
 
 def burst(deployment: Deployment, count: int) -> list[str]:
@@ -64,15 +74,6 @@ def made(deployment: Deployment) -> int:
     return int(query(deployment.watched, "SELECT count(*) FROM steps WHERE stage = 'generate'")[0][0][0])
 
 
-def heard_again(deployment: Deployment, redis) -> None:
-    """Recall workers that are known to listen: while none is, jobs go on without, as they should."""
-    names = RedisNames(deployment.prefix)
-    with redis_client.Redis.from_url(redis.url) as client:
-        client.delete(names.listens("recall"))  # of those that were killed
-        deployment.start("recall", "recall-2")
-        deployment.wait_until(lambda: bool(served(client, names, ["recall"])), "a recall worker listens")
-
-
 @pytest.fixture
 def redis(request):
     """The server under it."""
@@ -86,7 +87,7 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
         client.flushall()
     redis.kill()
     redis.restart()
-    heard_again(deployment, redis)
+    heard(deployment, redis)
     verdict(deployment, ids)
     assert waiting(deployment) == 0
     assert made(deployment) < 10
@@ -98,7 +99,7 @@ def test_whoever_leads_a_burst_is_killed(deployment, redis):
     ids = coalesced(deployment, 60)
     for name in ("recall", "recall-2"):
         deployment.kill(name)
-    heard_again(deployment, redis)
+    heard(deployment, redis)
     verdict(deployment, ids)
     assert made(deployment) < 10
     ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
