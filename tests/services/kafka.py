@@ -38,16 +38,15 @@ class KafkaServer(Server):
 
 @contextmanager
 def spoilt(server: KafkaServer, topic: str, old: bytes, new: bytes) -> Iterator[None]:
-    """Apache Kafka after its disk has spoilt bytes of the topic's first partition; at the end they are whole again.
+    """Bytes of the topic's first partition are others on Apache Kafka's disk; at the end they are whole again.
 
-    Else a test that kills this broker would find it mending its log, and refusing to start over what it cannot mend.
+    The broker goes on meanwhile: it sends its files as they are, and looks into them only when it starts. One that is
+    killed by a later test would then mend its log, and refuse to start over what it cannot mend.
     """
     assert len(old) == len(new)
-    server.stop()
     [segment] = server.folder.glob(f"kafka/log/{topic}-0/*.log")
     place = segment.read_bytes().index(old)
     _overwrite(segment, place, new)
-    server.start()
     try:
         yield
     finally:
