@@ -132,10 +132,24 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     return "; ".join(problems[:_MOST_NAMED])[:_LONGEST] + more
 
 
+def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[int | str, ...] | None, str]:
+    """The first thing that is wrong: where it is, and what, in words that go on from its name; never its content.
+
+    The place is None where the document could not be read at all: the words then name it, if it can be told.
+    """
+    item = error.errors(include_url=False)[0]
+    if item["type"] == "json_invalid":
+        return None, describe(error, document)
+    return item["loc"], _words(item)
+
+
 def _problem(item: Any) -> str:
+    return _place(item["type"], item["loc"]) + _words(item)
+
+
+def _words(item: Any) -> str:
     saying = _SAYINGS.get(item["type"])
-    words = saying(item, item.get("ctx", {})) if saying else item["msg"]
-    return _place(item["type"], item["loc"]) + words
+    return saying(item, item.get("ctx", {})) if saying else item["msg"]
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
