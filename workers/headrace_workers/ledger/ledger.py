@@ -44,6 +44,7 @@ from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.tables import IDENTITY
 
 
@@ -278,6 +279,11 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    @cached_property
+    def responses(self) -> Responses:
+        """What responses were asked for."""
+        return Responses(self._engine)
 
     # -- people and clients
 

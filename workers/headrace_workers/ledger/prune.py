@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import followers, troubles
+from headrace_workers.ledger import followers, responses, troubles
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, locks_rows, now_ms
@@ -27,6 +27,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
+    more |= responses.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
