@@ -49,7 +49,7 @@ class Responses:
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
-    """Forget, a bounded number a call, what jobs were asked for that the ledger has forgotten; whether there is more."""
+    """Forget what jobs were asked for that the ledger has forgotten, a bounded number a call; whether there is more."""
     job = select(JOBS.c.id).where(JOBS.c.id == RESPONSES.c.job_id).exists()
     old = RESPONSES.c.asked_at < now_ms() - older_than_ms
     query = select(RESPONSES.c.job_id).where(old, ~job).limit(_AT_ONCE)
