@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_schemas.aliases import alias_of
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.settings import home_of
@@ -97,12 +98,6 @@ def convert(
     with console().status(f"converting {source} to {name} ({quantization})"):
         card = make(source, name, home_of(), quantization, for_elsewhere=for_elsewhere)
     _tell(card.alias, asdict(card), as_json)
-
-
-def alias_of(source: str) -> str:
-    """A name for a model, from the last part of where it comes from."""
-    last = Path(source.rstrip("/")).name.lower().removesuffix(".gguf")
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:64] or "model"
 
 
 def show_size(size: int) -> str:
