@@ -142,6 +142,7 @@ class JobFile:
         self._identify = identify
         self.name = name
         self.models: dict[str, int] = {}  # every model that is to answer or judge, with the first line that names it
+        self.wants_embedder = False  # whether a job asks for a vector
         self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
@@ -177,6 +178,7 @@ class JobFile:
         return job, event_id
 
     def _note_models(self, job: Job, line: int) -> None:
+        self.wants_embedder |= isinstance(job, EmbeddingJob)
         if isinstance(job, GenerationJob):
             self.models.setdefault(job.model, line)
         if isinstance(job, JudgedJob):

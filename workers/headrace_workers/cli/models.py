@@ -66,7 +66,7 @@ def pull(
 ) -> None:
     """Get a model, verify it and convert it. Does nothing when it is there already.
 
-    all-minilm-l6-v2 is an embedder, for recall; jobs cannot name it.
+    all-minilm-l6-v2 is an embedder, for recall and for embedding jobs.
 
     Example: `headrace models pull smollm2-135m-instruct`
     """
@@ -108,7 +108,7 @@ def show_size(size: int) -> str:
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise.
 
-    An embedder is none of them, since jobs may not name it.
+    An embedder is none of them, since it answers no job.
     """
     from headrace_workers.models.registry import Registry, list_cards
 
@@ -132,6 +132,18 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     for alias in missing:
         with _progress(alias) as show:
             get(alias, home, progress=show)
+
+
+def ensure_embedder(home: Path, name: str) -> None:
+    """Have the embedder that HEADRACE_EMBEDDER names: pull it if it is not here and can be pulled. Of what cannot, the
+    jobs that need it are told.
+    """
+    from headrace_workers.models.pull import pull as get
+    from headrace_workers.models.registry import CARD_FILE, models_dir
+
+    if name in _pullable("embedder") and not (models_dir(home) / name / CARD_FILE).is_file():
+        with _progress(name) as show:
+            get(name, home, progress=show)
 
 
 def _pullable(kind: "Kind") -> list[str]:
