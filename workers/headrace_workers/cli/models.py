@@ -1,7 +1,7 @@
 """`headrace models`: which models are here, and getting more."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_schemas.aliases import alias_of
+from headrace_schemas.aliases import alias_of, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
-from headrace_workers.settings import home_of
+from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.models.registry import Kind
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models under HEADRACE_HOME.
+    """List the models under HEADRACE_HOME, and say which embedder jobs may name.
 
     Example: `headrace models list`
     """
@@ -54,8 +54,18 @@ def list_models(as_json: _JsonOption = False) -> None:
         ]  # fmt: skip
         columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
         console(data=True).print(table(None, columns, rows, right=("context", "size")))
+        say(embedder_line(embedder_name(), {card.alias for card in cards if card.kind == "embedder"}))
     else:
         say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one")
+
+
+def embedder_line(name: str, here: Collection[str]) -> str:
+    """Which embedder jobs may name, where HEADRACE_EMBEDDER says `name` and these embedders are here."""
+    alias = embedder_alias(name)
+    if alias == name and name not in here:
+        way = "pull" if name in _pullable("embedder") else "convert SOURCE --alias"
+        return f"embedding jobs name {alias}, which is not here: `headrace models {way} {name}` gets it"
+    return f"embedding jobs name {alias}" + ("" if alias == name else f", for {name}")
 
 
 def pull(
