@@ -3,28 +3,25 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, get_args
 
 from pydantic import ValidationError
 
-from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_schemas.job import AnyJob as Job
-from headrace_schemas.job import JudgedJob
+from headrace_schemas.event_types import job_type
+from headrace_schemas.events import JobKind
+from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
+Job = AnyJob
+
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
-_KINDS: Final[Mapping[str, type[Job]]] = {
-    "generation": GenerationJob,
-    "evaluation": EvaluationJob,
-    "embedding": EmbeddingJob,
-    "moderation": ModerationJob,
-}
 _OPENAI_BATCH = {"custom_id", "method", "url", "body"}
 _OPENAI_HINT = """
 Files of OpenAI's Batch API are not taken yet. What is in them can be:
@@ -111,10 +108,10 @@ def _class_of(line: Mapping[str, Any]) -> type[Job]:
             raise WrongLine("it has an `input` and no `output`: say what is asked for, with \"kind\": \"embedding\" or "
                             "\"moderation\"")  # fmt: skip
         return EvaluationJob if "output" in line else GenerationJob
-    found = _KINDS.get(kind) if isinstance(kind, str) else None
+    found = job_type(kind) if isinstance(kind, str) else None
     if found is None:
-        raise WrongLine(f"kind: must be one of {', '.join(_KINDS)}")
-    return found
+        raise WrongLine(f"kind: must be one of {', '.join(get_args(JobKind))}")
+    return found.cls  # type: ignore[return-value]  # of a kind of job
 
 
 @dataclass(frozen=True, slots=True)
