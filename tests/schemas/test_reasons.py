@@ -215,3 +215,11 @@ def test_the_first_problem_has_a_place_and_words(document: bytes, place: object,
     with pytest.raises(ValidationError) as caught:
         GenerationJob.model_validate_json(document, strict=True)
     assert first_problem(caught.value, document) == (place, words)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "moderation"])
+def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
+    """Elsewhere a field of that name is no field at all."""
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(f"headrace.job.{kind}.v1", b'{"model": "m", "input": "i", "temperature": 1}')
+    assert str(caught.value) == "temperature: is no field that is known here"

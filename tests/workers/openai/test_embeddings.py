@@ -24,6 +24,7 @@ def embedded(floats=FLOATS):
         kind="embedding",
         embedding=Embedding(
             model="minilm",
+            embedder="minilm/int8/ab12cd34ef56",
             dimensions=len(floats),
             vector=vector,
             usage=Usage(prompt_tokens=4, completion_tokens=0),
@@ -58,6 +59,7 @@ def test_an_answer_is_a_list_of_vectors(encoding):
     assert [each["index"] for each in body["data"]] == [0, 1]
     assert (body["model"], body["usage"]) == ("minilm", {"prompt_tokens": 8, "total_tokens": 8})
     assert [receipt["job_id"] for receipt in body["headrace"]] == [JOB_ID] * 2
+    assert body["headrace"][0]["embedder"] == "minilm/int8/ab12cd34ef56"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,14 @@ from tests.workers.openai.ends import JOB_ID, cancelled, died
 from tests.workers.openai.ends import answered as result
 
 from headrace_schemas import Category
-from headrace_schemas.errors import ConfigurationError, DeadlinePassed, PromptTooLong, Unavailable, UnknownModel
+from headrace_schemas.errors import (
+    ConfigurationError,
+    DeadlinePassed,
+    InputTooLong,
+    PromptTooLong,
+    Unavailable,
+    UnknownModel,
+)
 from headrace_workers.openai.errors import Refused, answered, missing, refused, unanswered, unsupported, wrong
 
 
@@ -34,6 +41,7 @@ def test_what_is_missing_is_named():
     [
         (UnknownModel("no such"), 404, "model_not_found", "model"),
         (PromptTooLong("too long"), 400, "context_length_exceeded", None),
+        (InputTooLong("too long"), 400, "context_length_exceeded", "input"),
         (DeadlinePassed("late"), 400, "expired", "headrace.deadline"),
         (Unavailable("away"), 503, "transient", None),
         (ConfigurationError("odd"), 500, "permanent", None),

@@ -13,7 +13,7 @@ def moderated(action="allow", findings=()):
     return Result(
         job_id=JOB_ID,
         tenant="shop",
-        status="blocked" if action == "block" else "completed",
+        status="completed",
         kind="moderation",
         moderation=ModerationVerdict(action=action, findings=findings),
         accepted_at=ACCEPTED,
@@ -44,7 +44,7 @@ def test_a_verdict_is_told_by_category():
     assert (one["category_scores"]["email"], one["category_scores"]["phone"]) == (0.9, 0.4)
     assert one["category_applied_input_types"]["email"] == ["text"]
     assert "email" not in other["categories"]
-    assert body["id"] == f"modr-{JOB_ID}"
+    assert (body["id"], body["model"]) == (f"modr-{JOB_ID}", "headrace-policy")
 
 
 def test_what_headrace_does_not_look_for_is_neither_true_nor_false():

@@ -1,11 +1,9 @@
 """POST /v1/embeddings: each input is a job of its own, and all of them one answer."""
 
-import base64
-import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
-from headrace_schemas import EmbeddingJob
+from headrace_schemas import Embedding, EmbeddingJob
 from headrace_workers.openai.errors import End, answered, unsupported
 from headrace_workers.openai.inputs import texts_of
 from headrace_workers.openai.parameters import Parameters
@@ -51,7 +49,7 @@ def read(body: Body, asker: Asker) -> Request:
         return {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": place, "embedding": _told(vector.vector, encoding)}
+                {"object": "embedding", "index": place, "embedding": _told(vector, encoding)}
                 for place, vector in enumerate(vectors)
             ],
             "model": vectors[0].model,
@@ -62,9 +60,6 @@ def read(body: Body, asker: Asker) -> Request:
     return Request(jobs, answer)
 
 
-def _told(vector: str, encoding: str) -> str | list[float]:
-    """Base64 of 32-bit floats, little-endian, as it is; or the floats."""
-    if encoding == "base64":
-        return vector
-    raw = base64.b64decode(vector)
-    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+def _told(vector: Embedding, encoding: str) -> str | list[float]:
+    """As 32-bit floats, little-endian, in base64; or as numbers."""
+    return vector.vector if encoding == "base64" else list(vector.floats)

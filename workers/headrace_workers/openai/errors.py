@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, PromptTooLong, UnknownModel
+from headrace_schemas.errors import DeadlinePassed, InputTooLong, PromptTooLong, UnknownModel
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
@@ -25,6 +25,7 @@ _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
     PromptTooLong: (400, "context_length_exceeded", None),
+    InputTooLong: (400, "context_length_exceeded", "input"),
     DeadlinePassed: (400, "expired", "headrace.deadline"),
 }
 

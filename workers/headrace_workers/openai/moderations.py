@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import ModerationJob, ModerationVerdict
+from headrace_schemas.job import POLICY_MODEL
 from headrace_workers.openai.content import text_of
 from headrace_workers.openai.errors import End, answered
 from headrace_workers.openai.inputs import texts_of
@@ -49,7 +50,7 @@ def read(body: Body, asker: Asker) -> Request:
         results = answered(ends, "moderation")
         return {
             "id": f"modr-{results[0].job_id}",
-            "model": asked.get("model", WISHES),
+            "model": asked.get("model", POLICY_MODEL),
             "results": [_told(result.moderation) for result in results if result.moderation is not None],
             WISHES: [receipt(result) for result in results],
         }
