@@ -142,7 +142,7 @@ def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[
     item = _items(error)[0]
     if item["type"] == "json_invalid":
         return None, describe(error, document)
-    return item["loc"], _words(item)
+    return tuple(_parts(item["type"], item["loc"])), _words(item)
 
 
 def _items(error: ValidationError) -> list[dict[str, Any]]:
@@ -160,16 +160,22 @@ def _words(item: Any) -> str:
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
     """What the words are about: a field with what it is in, or the value where that is no object at all."""
-    parts = list(location)
-    if len(parts) > 2 and parts[0] == "criteria":
-        del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
-    if kind.startswith("union_tag"):
-        parts.append("criterion")
+    parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
     if not parts and kind == "value_error":
         return ""  # a rule about the fields together, which names them
     return f"{shown(map(str, parts)) or 'value'}: "
+
+
+def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
+    """A place as the document has it, without pydantic's own names for which of several classes was meant."""
+    parts = list(location)
+    if len(parts) > 2 and parts[0] == "criteria":
+        del parts[2]
+    if kind.startswith("union_tag"):
+        parts.append("criterion")
+    return parts
 
 
 def _noun(item: _Item) -> str:

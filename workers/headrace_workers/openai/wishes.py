@@ -123,5 +123,9 @@ def _param(location: tuple[int | str, ...], names: Mapping[str, str]) -> str:
         return str(location[1]) if location[1:] and location[1] in _USERS else "metadata"
     for length in (2, 1):
         if name := names.get(".".join(map(str, location[:length]))):
-            return name + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[length:])
-    return f"{WISHES}.{location[0]}" if location else WISHES
+            return name + _path(location[length:])
+    return WISHES + _path(location)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
