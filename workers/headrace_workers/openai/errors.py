@@ -34,7 +34,8 @@ class Refused(HeadraceError):
     """A request that gets no answer: the HTTP status, and what OpenAI's error object says.
 
     `param` names what it is about as the request has it, such as `messages[0].content`. `job_id` is of the job that was
-    made of the request, if one was.
+    made of the request, if one was. `again` says whether the client may send it once more by itself, where its own rule
+    by the status would be wrong.
     """
 
     category = Category.INVALID
@@ -48,6 +49,7 @@ class Refused(HeadraceError):
         code: str | None = None,
         param: str | None = None,
         job_id: str | None = None,
+        again: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -55,6 +57,7 @@ class Refused(HeadraceError):
         self.code = code
         self.param = param
         self.job_id = job_id
+        self.again = again
 
     def body(self) -> dict[str, Any]:
         """The body of the HTTP response."""
@@ -91,13 +94,13 @@ def refused(error: HeadraceError) -> Refused:
 
 
 def unanswered(end: DeadLetter | JobCancelled) -> Refused:
-    """A job that ended without an answer, as what the client is told."""
+    """A job that ended without an answer, as the client is told. Another try would end as this, or be another job."""
     if isinstance(end, JobCancelled):
         reason = f": {end.reason}" if end.reason else ""
         message = f"the job {end.job_id} was cancelled{reason}"
-        return Refused(message, status=409, code="cancelled", job_id=end.job_id)
+        return Refused(message, status=409, code="cancelled", job_id=end.job_id, again=False)
     status, type_ = _BY_CATEGORY[end.category]
-    return Refused(end.reason, status=status, type=type_, code=str(end.category), job_id=end.concerns)
+    return Refused(end.reason, status=status, type=type_, code=str(end.category), job_id=end.concerns, again=False)
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:
@@ -111,6 +114,6 @@ def answered(ends: Sequence[End], kind: str) -> list[Result]:
             raise unanswered(end)
         if end.kind != kind:
             message = f"the idempotency key belongs to an earlier request, of {end.kind}: use another"
-            raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id)
+            raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id, again=False)
         results.append(end)
     return results
