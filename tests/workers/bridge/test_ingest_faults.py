@@ -1,5 +1,6 @@
 """Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -13,6 +14,7 @@ from tests.workers.bridge.records import generation, record
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
+from headrace_schemas.errors import Unavailable
 from headrace_workers.away import AWAY, KafkaUnavailable, awaited
 from headrace_workers.bridge import partition_watch
 from headrace_workers.ledger.replay import DeadFilter
@@ -232,3 +234,25 @@ def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_pr
         ingest.close()
         embedded_kafka.kill()
         embedded_kafka.restart()
+
+
+def test_time_in_which_nobody_polled_is_no_silence_of_kafka(ledger, kafka, ingests, monkeypatch):
+    """A ledger that does not answer for long costs a bridge its partitions only for that time."""
+    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
+    monkeypatch.setattr("headrace_workers.bridge.ingest._HELD_UP", 1.5)
+    ingest, share, failures = ingests(kafka), ledger.share, []
+    until(ingest, lambda: ingest._consumer is not None)
+    consumer = ingest._consumer
+
+    def slow(*args):
+        if not failures:
+            failures.append(time.sleep(3.0))
+            raise Unavailable("away")
+        return share(*args)
+
+    monkeypatch.setattr(ledger, "share", slow)
+    with pytest.raises(Unavailable):
+        until(ingest, lambda: False)
+    for _ in range(4):
+        ingest.once(lambda hint: None)
+    assert ingest._consumer is consumer

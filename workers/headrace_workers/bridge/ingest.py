@@ -31,6 +31,7 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
+_HELD_UP = 3.0  # seconds between two of those looks: something else took that time
 _RESUME_AT = 0.9  # of the bound
 # Seconds between commits while records keep coming: they are for the broker's tools.
 _COMMIT_EVERY = 1.0
@@ -167,13 +168,14 @@ class Ingest:
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return
+        held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
         self._looked_at = now
         if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
             self._count()
         left_alone = self._left_alone(consumer)
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
         # The library tries for ever, and says nothing to who polls.
-        silence = self._fetches.silence(bool(consumer.assignment() - set(left_alone)))
+        silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
         if silence > _SILENCE:
             self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
 

@@ -43,7 +43,7 @@ from headrace_workers.ledger import (
 from headrace_workers.ledger.answers import Answers
 from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
-from headrace_workers.ledger.database import brief, clock, connect, reading, writing
+from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
 
@@ -60,7 +60,9 @@ class Ledger:
     @classmethod
     def at(cls, url: str) -> "Ledger":
         """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
-        return cls(connect(url), connect(url, durable=False))
+        engine, volatile = connect(url), connect(url, durable=False)
+        lose_together(engine, volatile)
+        return cls(engine, volatile)
 
     @property
     def engine(self) -> Engine:
