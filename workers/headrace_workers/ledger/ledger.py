@@ -43,9 +43,10 @@ from headrace_workers.ledger import (
 from headrace_workers.ledger.answers import Answers
 from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
+from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.outbox import SetAside
-from headrace_workers.ledger.responses import Responses
+from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 
 
@@ -266,6 +267,18 @@ class Ledger:
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
 
+    # -- batches
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches, and what became of their lines."""
+        return Batches(self._engine)
+
+    @cached_property
+    def files(self) -> StoredFiles:
+        """The files that lie in the file store."""
+        return StoredFiles(self._engine)
+
     # -- recall
 
     @cached_property
@@ -292,11 +305,6 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
-
-    @cached_property
-    def responses(self) -> Responses:
-        """What responses were asked for."""
-        return Responses(self._engine)
 
     # -- people and clients
 
