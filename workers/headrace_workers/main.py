@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import redis
 
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.batches.admission import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import partitions_of
@@ -21,6 +26,8 @@ from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
@@ -116,6 +123,7 @@ def build_bridge(
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
+        bulk=_bulk(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -177,6 +185,33 @@ def _reap(shared: _Shared) -> Reap:
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
+    )
+
+
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+    models = CountingModels(settings.home, shared.models)
+
+    def admit() -> Admit:
+        rules = Rules(models, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
     )
 
 

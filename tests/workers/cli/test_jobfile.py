@@ -9,8 +9,9 @@ import pytest
 from tests.services.need import need
 
 from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.asking import Once
-from headrace_workers.cli.jobfile import MAX_LINE_BYTES, Defaults, JobFile, WrongLine, WrongLines, parse_job
+from headrace_workers.cli.jobfile import MAX_LINE_BYTES, JobFile, WrongLine, WrongLines, parse_job
 from headrace_workers.cli.run import ByContent, models_for
 
 DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5})

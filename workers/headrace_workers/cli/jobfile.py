@@ -1,9 +1,9 @@
 """Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -12,7 +12,8 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
 Job = GenerationJob | EvaluationJob
 
@@ -46,27 +47,6 @@ class WrongLines(HeadraceError):
         more = f"\nand {count - len(problems)} more" if count > len(problems) else ""
         noun = "line is" if count == 1 else "lines are"
         super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more + hint)
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a line gets where it says nothing itself. `fields` are for all jobs, the rest for generation jobs only."""
-
-    model: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
-
-    def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The line with what it lacks."""
-        filled = {**self.fields, **line}
-        if "output" in line:  # an evaluation job
-            return filled
-        filled = {"model": self.model, **self.asked, **filled}
-        own = line.get("sampling", {})
-        if self.sampling and isinstance(own, dict):
-            filled["sampling"] = {**self.sampling, **own}
-        return filled
 
 
 def parse_job(text: bytes, defaults: Defaults) -> Job:

@@ -1,0 +1,73 @@
+"""Making batches: what is submitted twice is one batch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.files.files import new_id
+from headrace_workers.ledger.batches import NewBatch
+from headrace_workers.ledger.bulk import Batches
+
+PURPOSE = "batch"  # of an input
+WINDOW = 86_400.0  # seconds
+LONGEST_WINDOW = 16  # characters of it, as it is asked for
+
+
+class EmptyInput(HeadraceError):
+    """There is nothing in a batch's input that could be run."""
+
+    category = Category.INVALID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """How a batch is to be run. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is
+    else the same.
+    """
+
+    tenant: str
+    defaults: Defaults
+    endpoint: str | None = None
+    window: float = WINDOW
+    asked: str = "24h"
+    max_tokens: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    def key(self, digest: str) -> str:
+        """The name of a batch of this content, run so."""
+        said = {
+            "content": digest, "endpoint": self.endpoint, "defaults": self.defaults.to_json(), "window": self.asked,
+            "max_tokens": self.max_tokens, "metadata": dict(self.metadata), "name": self.name,
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def submit(batches: Batches, file: Row[Any], wishes: Wishes, key: str | None) -> tuple[Row[Any], bool]:
+    """The batch of a stored file, and whether it is new: under a key that was used before it is that one.
+
+    EmptyInput where the file has no line.
+    """
+    if file.lines == 0:
+        raise EmptyInput(f"{file.name}: there is no line in it")
+    return batches.create(
+        NewBatch(
+            id=new_id("batch_"),
+            tenant=wishes.tenant,
+            key=key,
+            endpoint=wishes.endpoint,
+            input_file=file.id,
+            total=file.lines or 0,
+            window=wishes.asked,
+            window_ms=int(wishes.window * 1000),
+            metadata=json.dumps(dict(wishes.metadata), ensure_ascii=False),
+            defaults=wishes.defaults.to_json(),
+            max_tokens=wishes.max_tokens,
+        )
+    )
