@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from sqlalchemy import select, update
-from tests.workers.bridge.records import Models
+from tests.workers.bridge.records import Embedder, Models
 
 from headrace_schemas import Answer, Category, Result, StageRecord, Usage
 from headrace_workers.batches.defaults import Defaults
@@ -81,7 +81,7 @@ class Running:
 
     def door(self):
         """The checks of a bridge."""
-        rules = Rules(Models(), Pipeline(), self.ledger.now())
+        rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now())
         return lambda record: accept(record, rules)
 
     def submit(self, lines, *, key=None, **wishes):

@@ -9,9 +9,9 @@ from pydantic_core import to_json
 
 from headrace_schemas import Envelope
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.event_types import EventType, job_type
+from headrace_schemas.event_types import EventType
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.defaults import Defaults, NoKind
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
 from headrace_workers.ledger.batches import NewLine
 from headrace_workers.ledger.cancel import Cancellation
@@ -106,11 +106,13 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
         raise NoJob(
             INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed"
         )
-    filled = {**_LANE, **terms.defaults.fill(line), "idempotency_key": terms.key(number)}
+    try:
+        kind, filled = terms.defaults.fill(line)
+    except NoKind as error:
+        raise NoJob(INVALID, str(error)) from None
+    filled = {**_LANE, **filled, "idempotency_key": terms.key(number)}
     if filled.setdefault("tenant", terms.tenant) != terms.tenant:
         raise NoJob(INVALID, f"tenant is {filled['tenant']!r}, and the batch is {terms.tenant!r}'s")
-    kind = job_type("evaluation" if "output" in filled else "generation")
-    assert kind is not None  # noqa: S101 - both are kinds
     try:
         value = to_json(filled)
     except ValueError as error:  # a text with half of a surrogate pair

@@ -7,15 +7,16 @@ from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.defaults import Defaults, NoKind
 from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
-Job = GenerationJob | EvaluationJob
+Job = AnyJob
 
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
@@ -50,7 +51,9 @@ class WrongLines(HeadraceError):
 
 
 def parse_job(text: bytes, defaults: Defaults) -> Job:
-    """One line: an evaluation job when it has an `output`, else a generation job. WrongLine gives the reason."""
+    """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
+    generation job. WrongLine gives the reason.
+    """
     try:
         line = parsed(text)
     except NoJSON as error:
@@ -59,10 +62,12 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
         raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
-    cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
-    filled = json.dumps(defaults.fill(line)).encode()
     try:
-        job = cls.model_validate_json(filled, strict=True)
+        kind, fields = defaults.fill(line)
+        filled = json.dumps(fields).encode()
+        job: Job = kind.cls.model_validate_json(filled, strict=True)  # type: ignore[assignment]  # of a kind of job
+    except NoKind as error:
+        raise WrongLine(str(error)) from None
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
@@ -94,7 +99,8 @@ class JobFile:
         self._defaults = defaults
         self._identify = identify
         self.name = name
-        self.models: dict[str, int] = {}  # every model that a job names, with the first line that does
+        self.models: dict[str, int] = {}  # every model that is to answer or judge, with the first line that names it
+        self.wants_embedder = False  # whether a job asks for a vector
         self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
@@ -130,10 +136,13 @@ class JobFile:
         return job, event_id
 
     def _note_models(self, job: Job, line: int) -> None:
-        own = {job.model} if isinstance(job, GenerationJob) else set()
-        for alias in sorted(own | job.rubric_models):
-            self.models.setdefault(alias, line)
-        self.wants_judge |= job.wants_rubric and not job.rubric_models
+        self.wants_embedder |= isinstance(job, EmbeddingJob)
+        if isinstance(job, GenerationJob):
+            self.models.setdefault(job.model, line)
+        if isinstance(job, JudgedJob):
+            for alias in sorted(job.rubric_models):
+                self.models.setdefault(alias, line)
+            self.wants_judge |= job.wants_rubric and not job.rubric_models
 
     def _lines(self) -> Iterator[Line]:
         self._stream.seek(0)
