@@ -11,7 +11,7 @@ import redis
 
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
-from headrace_workers.batches.admission import Admit
+from headrace_workers.batches.doorway import Admit
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
 from headrace_workers.bridge.accept import Rules, accept

@@ -91,10 +91,10 @@ class Settings:
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
-            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
+            cache=cache_mode(env),
             embedder=embedder_name(env),
             files=files_of(env),
-            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
+            judge_model=judge_name(env),
             policy=Path(policy) if policy else None,
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
@@ -210,6 +210,17 @@ def home_of(env: Mapping[str, str] | None = None) -> Path:
     """HEADRACE_HOME, or `.headrace` in the current folder."""
     env = os.environ if env is None else env
     return Path(env.get("HEADRACE_HOME") or DEFAULT_HOME)
+
+
+def cache_mode(env: Mapping[str, str] | None = None) -> CacheMode:
+    """HEADRACE_CACHE: which earlier answers are good enough for jobs that do not say."""
+    return _one_of(os.environ if env is None else env, "HEADRACE_CACHE", CacheMode)
+
+
+def judge_name(env: Mapping[str, str] | None = None) -> str | None:
+    """HEADRACE_JUDGE_MODEL: who answers rubrics that name no model."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_JUDGE_MODEL") or None
 
 
 def files_of(env: Mapping[str, str] | None = None) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from tests.workers.bridge.records import Embedder, Models
 
 from headrace_schemas import Answer, Category, Result, StageRecord, Usage
+from headrace_workers.batches.again import retry_failed
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
@@ -90,6 +91,10 @@ class Running:
         file = self.files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
         batch, _ = submit(self.ledger.batches, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key)
         return batch.id
+
+    def again(self, batch_id, max_tokens=None):
+        """The batch of what failed."""
+        return retry_failed(self.ledger.batches, self.files, self.batch(batch_id), max_tokens=max_tokens, keep=None)
 
     def turn(self, count=1):
         """So many turns of the duty; how many lines moved."""

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from tests.workers.batches.running import Running, dead, jobs, text_of, with_usage
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
 from headrace_workers.ledger.batch_tables import LINES
 from headrace_workers.ledger.database import writing
@@ -291,3 +292,68 @@ def test_who_follows_kafka_knows_the_batch_by_its_correlation_id(running):
     batch_id = running.submit(jobs(2))
     running.turn()
     assert {row.correlationid for row in running.jobs()} == {batch_id}
+
+
+def test_what_failed_is_run_again_under_its_numbers(running):
+    """As a batch of its own, once; what had another's name is not among it."""
+    lines = jobs(6)
+    lines[3] = {"prompt": "x", "idempotency_key": "k"}
+    lines[4] = {"prompt": "y", "idempotency_key": "k"}
+    batch_id = running.submit(lines)
+    with pytest.raises(NotOver, match="is not over"):
+        running.again(batch_id)
+    failing = {derive_job_id("a", f"batch:{batch_id}:{number}") for number in (2, 6)}
+    running.run(lambda row: dead(row) if row.job_id in failing else with_usage(row))
+    assert running.errors(batch_id) == [(2, "permanent"), (5, "duplicate_custom_id"), (6, "permanent")]
+    second, new = running.again(batch_id)
+    assert new
+    assert running.again(batch_id) == (running.batch(second.id), False)
+    running.run()
+    assert counts(running.batch(second.id)) == (2, 2, 0)
+    assert [line["line"] for line in running.output(second.id)] == [2, 6]
+    with pytest.raises(NothingFailed):
+        running.again(second.id)
+
+
+def test_a_budget_is_kept_to(running):
+    """Reserved before a line is sent, settled behind it: the rest ends as `budget`, and goes on with more."""
+    lines = [{"prompt": "one two three", "sampling": {"max_tokens": 7}}] * 50  # 10 tokens each at most
+    batch_id = running.submit(lines, max_tokens=100)
+    running.settle()
+    assert (running.batch(batch_id).taken, running.batch(batch_id).reserved) == (10, 100)
+    running.end()  # each took 5
+    running.settle()
+    assert (running.batch(batch_id).taken, running.batch(batch_id).spent) == (15, 50)
+    running.run()
+    batch = running.batch(batch_id)
+    assert batch.spent == 5 * batch.completed <= 100 < 5 * batch.completed + 10
+    assert (batch.state, batch.reserved, batch.completed + batch.failed) == ("completed", 0, 50)
+    assert {code for _, code in running.errors(batch_id)} == {"budget"}
+    second, _ = running.again(batch_id, max_tokens=1_000)
+    running.run()
+    assert counts(running.batch(second.id)) == (batch.failed, batch.failed, 0)
+
+
+def test_retries_and_judging_count_against_a_budget(running):
+    """A failed attempt as much as was reserved; a judging model reads question and answer once more."""
+    rubric = [{"criterion": "rubric", "question": "Is it right?", "scale": "yes_no"}]
+    line = {"prompt": "one two three", "sampling": {"max_tokens": 7}}
+    batch_id = running.submit([line, {**line, "criteria": rubric}], max_tokens=1_000)
+    running.turn()
+    assert running.batch(batch_id).reserved == 10 + 20
+
+    def judged(row):
+        event = with_usage(row, attempt=2)
+        return event.model_copy(
+            update={"stages": (*event.stages, event.stages[0].model_copy(update={"stage": "rubric"}))}
+        )
+
+    running.run(judged)
+    assert running.batch(batch_id).spent == (10 + 5 + 2 * 5) + (20 + 5 + 2 * 5)
+
+
+def test_a_run_in_vain_costs_what_was_reserved(running):
+    """Nobody knows what a job cost that died."""
+    batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
+    running.run(dead)
+    assert running.batch(batch_id).spent == 10

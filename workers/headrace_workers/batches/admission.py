@@ -1,56 +1,20 @@
 """From a line of a batch's input to its jobs, or to the reason why it makes none. Pure but for what `admit` asks."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic_core import to_json
 
-from headrace_schemas import Envelope
-from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.event_types import EventType
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.batches.defaults import Defaults, NoKind
+from headrace_workers.batches.defaults import NoKind
+from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
 from headrace_workers.ledger.batches import NewLine
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.records import Record
 
 LONGEST_LINE: Final = 8 * MAX_VALUE_BYTES  # bytes: JSON may write one character as six
-INVALID: Final = "invalid"
 _LONGEST_NAME: Final = 256  # characters of a custom_id
-_SOURCE: Final = "/headrace/batches"
 _LANE: Final = {"lane": "batch"}
-
-# The door that records pass: what a record becomes.
-Admit = Callable[[Record], NewJob | Cancellation | Burial]
-
-
-class NoJob(Exception):
-    """A line that makes no job: a code and the reason."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What all lines of a batch share. `expires_at` in ms since 1970."""
-
-    batch_id: str
-    number: int
-    tenant: str
-    expires_at: int
-    defaults: Defaults
-    endpoint: str | None = None
-
-    def key(self, line: int) -> str:
-        """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
-        return f"batch:{self.batch_id}:{line}"
 
 
 def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
@@ -62,7 +26,18 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
         jobs = (_plain(line, read.number, terms, admit),)
     except NoJob as error:
         return NewLine(read.number, read.end, named, code=error.code, reason=str(error))
-    return NewLine(read.number, read.end, named, jobs, tokens=sum(step.tokens for job in jobs for step in job.steps))
+    return NewLine(read.number, read.end, named, jobs, tokens=_cost(jobs, judged=_is_judged(line)))
+
+
+def _cost(jobs: tuple[NewJob, ...], *, judged: bool) -> int:
+    """What jobs may cost at most, in tokens: a model that judges reads question and answer once more."""
+    tokens = sum(step.tokens for job in jobs for step in job.steps)
+    return 2 * tokens if judged else tokens
+
+
+def _is_judged(line: Mapping[str, Any]) -> bool:
+    criteria = line.get("criteria") or ()
+    return any(isinstance(each, dict) and each.get("criterion") == "rubric" for each in criteria)
 
 
 def passed_over(read: Read) -> NewLine:
@@ -118,28 +93,6 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
     except ValueError as error:  # a text with half of a surrogate pair
         raise NoJob(INVALID, f"it cannot be written as JSON: {error}") from None
     return through_door(kind, value, number, terms, admit)
-
-
-def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
-    """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
-    found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
-    if isinstance(found, NewJob):
-        return replace(found, batch=terms.number, line=number)
-    if isinstance(found, Burial):
-        raise NoJob(str(found.category), found.reason)
-    raise InvalidRecord(f"{kind.name} is no job")
-
-
-def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:
-    envelope = Envelope(
-        id=terms.key(number),
-        type=kind.name,
-        source=_SOURCE,
-        time=datetime.now(UTC),
-        correlationid=terms.batch_id,
-        expirytime=datetime.fromtimestamp(terms.expires_at / 1000, UTC),
-    )
-    return tuple(envelope.to_headers())
 
 
 def _kind(value: object) -> str:

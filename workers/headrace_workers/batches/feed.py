@@ -8,8 +8,9 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Row
 
-from headrace_workers.batches.admission import LONGEST_LINE, Admit, Terms, admitted, passed_over
+from headrace_workers.batches.admission import LONGEST_LINE, admitted, passed_over
 from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.doorway import Admit, Terms
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
 from headrace_workers.files.text import text_of

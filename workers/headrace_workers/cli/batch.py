@@ -14,6 +14,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.output import console, flush, printable, put, put_json, say, table
 
 if TYPE_CHECKING:
+    from headrace_workers.batches.submit import Wishes
     from headrace_workers.cli.batch_files import Deployment
 
 _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's id")]
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     batch.command("results")(results)
     batch.command("errors")(errors)
     batch.command("cancel")(cancel)
+    batch.command("retry-failed")(retry_failed)
     app.add_typer(batch, name="batch")
 
 
@@ -56,6 +58,7 @@ def submit(
     window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: _BudgetOption = None,
     name: Annotated[str, typer.Option("--name", help="another name runs the same file once more")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing: say what it would come to")] = False,
     watched: Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")] = False,
     as_json: _OneJsonOption = False,
 ) -> None:
@@ -63,7 +66,7 @@ def submit(
 
     A line is a job as for `headrace run`. A wrong line becomes a line of the error file, and stops nothing. The same
     file with the same options is the same batch: submitted again, its id is printed. With `--watch` exit code 1: not
-    every line was answered.
+    every line was answered; with `--dry-run`: not every line would be run.
 
     Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
     """
@@ -82,6 +85,8 @@ def submit(
     )  # fmt: skip
     if len(window) > LONGEST_WINDOW:
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
+    if dry_run:
+        raise typer.Exit(_dry_run(source, wishes, as_json=as_json))
     ids: list[str] = []
     with _deployment() as here:
         for path, shown in sources(source):
@@ -194,6 +199,54 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: _OneJso
         put_json(batch_object(batch))
     say(f"{batch.id}: {progress_words(batch)}")
     raise typer.Exit(0 if batch.state in (CANCELLING, CANCELLED) else 1)
+
+
+def retry_failed(
+    batch_id: _IdArgument,
+    max_tokens: _BudgetOption = None,
+    tenant: _TenantOption = None,
+    watched: Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")] = False,
+    as_json: _OneJsonOption = False,
+) -> None:
+    """Run the lines that failed of a batch that is over, as a batch of its own, and print its id.
+
+    Lines keep their numbers. What ended as `budget` goes on by this with more. Called again, it is the same batch.
+
+    Example: `headrace batch retry-failed batch_6b0f… --max-tokens 500000`
+    """
+    from headrace_workers.batches.again import retry_failed as again
+    from headrace_workers.batches.views import batch_object, progress_words
+
+    with _deployment() as here:
+        before = here.batch(batch_id, tenant)
+        batch, new = again(here.batches, here.files, before, max_tokens=max_tokens, keep=here.keep)
+        if as_json:
+            put_json(batch_object(batch))
+        else:
+            put(batch.id)
+        flush()
+        say(f"{batch.total:,} lines of {before.id}" if new else f"submitted before; {progress_words(batch)}")
+        if watched:
+            raise typer.Exit(0 if _watch(here, batch.id) else 1)
+
+
+def _dry_run(source: str, wishes: "Wishes", *, as_json: bool) -> int:
+    from headrace_workers.cli.batch_files import sources
+    from headrace_workers.cli.forecasting import Forecasting
+
+    wrong = 0
+    with _deployment() as here:
+        forecasting = Forecasting(here)
+        for path, shown in sources(source):
+            found = forecasting.of(path, shown, wishes)
+            wrong += found.failed.total()
+            if as_json:
+                put_json(forecasting.to_json(found))
+            else:
+                say(f"{shown}: nothing was submitted")
+                for line in forecasting.lines(found, wishes.max_tokens):
+                    put(printable(line))
+    return 1 if wrong else 0
 
 
 def _watch(here: "Deployment", batch_id: str) -> bool:

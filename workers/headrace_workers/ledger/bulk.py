@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import batches
+from headrace_workers.ledger import batches, history
 from headrace_workers.ledger.batches import Chunk, EndedLine, Fate, Fed, NewBatch
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.files import Growth
@@ -52,6 +52,11 @@ class Batches:
         """Why lines of a batch failed: how many, by code."""
         with reading(self._engine) as tx:
             return batches.codes(tx, number)
+
+    def lately(self, stage: str, limit: int) -> Sequence[Row[Any]]:
+        """The generation jobs that ended last with an answer: payload, terminal, started_at, ended_at of the stage."""
+        with reading(self._engine) as tx:
+            return history.lately(tx, stage, limit)
 
     # -- the bridge
 
