@@ -24,7 +24,7 @@ _BYTES_AT_ONCE = 8 * 1024**2
 class Outputs:
     """Appends what has ended to the files of batches. Belongs to one thread; of two that append, one wins.
 
-    `keep`: seconds that the files are kept.
+    `keep`: seconds that the files are kept whose batch does not say.
     """
 
     def __init__(self, *, batches: Batches, files: Files, keep: float) -> None:
@@ -63,7 +63,6 @@ class Outputs:
         if not found:
             return None
         name = file_id or f"file-{batch.id.removeprefix('batch_')}-{what}"
-        file = NewFile(
-            id=name, tenant=batch.tenant, purpose=PURPOSE, name=f"{batch.id}_{what}.jsonl", keep_ms=self._keep_ms
-        )
+        keep_ms = self._keep_ms if batch.output_ms is None else batch.output_ms
+        file = NewFile(id=name, tenant=batch.tenant, purpose=PURPOSE, name=f"{batch.id}_{what}.jsonl", keep_ms=keep_ms)
         return self._files.growth(file, b"".join(each.text for each in found))

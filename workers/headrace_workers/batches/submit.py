@@ -28,7 +28,7 @@ class EmptyInput(HeadraceError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """How a batch is to be run. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is
-    else the same.
+    else the same. `output_seconds` is how long what comes out is kept.
     """
 
     tenant: str
@@ -39,6 +39,7 @@ class Wishes:
     max_tokens: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    output_seconds: int | None = None
 
     def key(self, digest: str) -> str:
         """The name of a batch of this content, run so."""
@@ -69,5 +70,6 @@ def submit(batches: Batches, file: Row[Any], wishes: Wishes, key: str | None) ->
             metadata=json.dumps(dict(wishes.metadata), ensure_ascii=False),
             defaults=wishes.defaults.to_json(),
             max_tokens=wishes.max_tokens,
+            output_ms=None if wishes.output_seconds is None else wishes.output_seconds * 1000,
         )
     )

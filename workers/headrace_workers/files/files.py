@@ -119,7 +119,8 @@ class Files:
         self._store.remove(piece.path for piece in pieces)
 
     def expire(self, limit: int = 100) -> int:
-        """Delete files whose time is over, a bounded number; how many."""
+        """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
+        self._store.remove(self._rows.expire_uploads(limit))
         late = self._rows.expired(limit)
         if late:
             self._store.remove(self._rows.remove(late))

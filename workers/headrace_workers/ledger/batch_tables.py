@@ -84,6 +84,7 @@ BATCHES: Final = Table(
     Column("finalizing_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False),
+    Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
     Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
     Index("batches_tenant", "tenant", "created_at", "number"),
     Index("batches_key", "tenant", "key", unique=True, postgresql_where=_KEYED, sqlite_where=_KEYED),

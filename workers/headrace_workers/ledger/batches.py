@@ -50,7 +50,9 @@ _FORGOTTEN_AT_ONCE = 5_000  # lines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
-    """A batch to be run. `key` names what was submitted; `window_ms` is how long it may take."""
+    """A batch to be run. `key` names what was submitted; `window_ms` is how long it may take, and `output_ms` how long
+    what comes out is kept.
+    """
 
     id: str
     tenant: str
@@ -63,6 +65,7 @@ class NewBatch:
     metadata: str = "{}"
     defaults: str = "{}"
     max_tokens: int | None = None
+    output_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,8 @@ def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
     row = {
         "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
         "metadata": new.metadata, "defaults": new.defaults, "window": new.window, "state": VALIDATING,
-        "total": new.total, "max_tokens": new.max_tokens, "created_at": now, "expires_at": now + new.window_ms,
+        "total": new.total, "max_tokens": new.max_tokens, "output_ms": new.output_ms,
+        "created_at": now, "expires_at": now + new.window_ms,
     }  # fmt: skip
     made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
     is_new = connection.execute(made).scalar() is not None

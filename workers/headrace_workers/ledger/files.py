@@ -11,6 +11,9 @@ from headrace_workers.ledger.append import append
 from headrace_workers.ledger.batch_tables import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 
+PENDING = "pending"  # of an upload
+_REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over
+
 
 class Overtaken(HeadraceError):
     """Another process has done it meanwhile: what was read before no longer holds, and nothing was written."""
@@ -172,7 +175,7 @@ def begin_upload(
     """Expect a file in parts."""
     now = clock(connection)
     row = {
-        "id": upload_id, "tenant": tenant, "purpose": purpose, "name": name, "size": size, "state": "pending",
+        "id": upload_id, "tenant": tenant, "purpose": purpose, "name": name, "size": size, "state": PENDING,
         "file_seconds": file_seconds, "created_at": now, "expires_at": now + lives_ms,
     }  # fmt: skip
     append(connection, UPLOADS, [row])
@@ -207,8 +210,19 @@ def end_upload(connection: Connection, upload_id: str, state: str, file_id: str 
     connection.execute(delete(PARTS).where(PARTS.c.upload_id == upload_id))
 
 
-def late_uploads(connection: Connection, limit: int) -> list[Row[Any]]:
-    """Uploads that were not completed in time."""
-    now = select(now_ms()).scalar_subquery()
-    late = and_(UPLOADS.c.state == "pending", UPLOADS.c.expires_at < now)
-    return list(connection.execute(select(UPLOADS).where(late).limit(limit)))
+def expire_uploads(connection: Connection, limit: int) -> list[str]:
+    """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
+    needs any more.
+    """
+    now = clock(connection)
+    late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
+    if locks_rows(connection):
+        late = late.with_for_update(skip_locked=True)
+    ids = list(connection.execute(late).scalars())
+    paths = select(PARTS.c.path).where(among(connection, PARTS.c.upload_id, ids))
+    gone = list(connection.execute(paths).scalars()) if ids else []
+    for upload_id in ids:
+        end_upload(connection, upload_id, "expired")
+    old = and_(UPLOADS.c.state != PENDING, UPLOADS.c.expires_at < now - _REMEMBERED_MS)
+    connection.execute(delete(UPLOADS).where(old))
+    return gone

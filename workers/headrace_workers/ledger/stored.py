@@ -63,3 +63,52 @@ class StoredFiles:
         """Files whose time is over, and that no batch needs."""
         with reading(self._engine) as tx:
             return files.expired(tx, limit)
+
+    # -- uploads in parts
+
+    def begin_upload(
+        self, *, upload_id: str, tenant: str, purpose: str, name: str, size: int, lives_ms: int,
+        file_seconds: int | None,
+    ) -> Row[Any]:  # fmt: skip
+        """Expect a file in parts, for so long."""
+        with writing(self._engine) as tx:
+            return files.begin_upload(
+                tx, upload_id=upload_id, tenant=tenant, purpose=purpose, name=name, size=size, lives_ms=lives_ms,
+                file_seconds=file_seconds,
+            )  # fmt: skip
+
+    def upload(self, upload_id: str, tenant: str) -> Row[Any] | None:
+        """A tenant's upload."""
+        with reading(self._engine) as tx:
+            return files.upload(tx, upload_id, tenant)
+
+    def add_part(self, upload_id: str, tenant: str, part_id: str, piece: Piece) -> int | None:
+        """Write down a part; when (ms). None where the upload is not pending any more."""
+        with writing(self._engine) as tx:
+            found = files.upload(tx, upload_id, tenant, lock=True)
+            if found is None or found.state != files.PENDING:
+                return None
+            return files.add_part(tx, upload_id, part_id, piece)
+
+    def parts(self, upload_id: str) -> dict[str, Piece]:
+        """The parts of an upload by id."""
+        with reading(self._engine) as tx:
+            return files.parts(tx, upload_id)
+
+    def end_upload(self, upload_id: str, tenant: str, new: NewFile | None) -> bool:
+        """Make a file of an upload, or cancel it (None); whether it was pending."""
+        with writing(self._engine) as tx:
+            found = files.upload(tx, upload_id, tenant, lock=True)
+            if found is None or found.state != files.PENDING:
+                return False
+            if new is not None:
+                files.add(tx, new)
+            files.end_upload(tx, upload_id, "cancelled" if new is None else "completed", new and new.id)
+            return True
+
+    def expire_uploads(self, limit: int) -> list[str]:
+        """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
+        needs any more.
+        """
+        with writing(self._engine) as tx:
+            return files.expire_uploads(tx, limit)
