@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import Row
 
 from headrace_schemas import Envelope
 from headrace_schemas.errors import InvalidRecord
@@ -43,6 +45,18 @@ class Terms:
     def key(self, line: int) -> str:
         """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
         return f"batch:{self.batch_id}:{line}"
+
+
+def terms_of(batch: Row[Any]) -> Terms:
+    """What all lines of a batch share."""
+    return Terms(
+        batch_id=batch.id,
+        number=batch.number,
+        tenant=batch.tenant,
+        expires_at=batch.expires_at,
+        defaults=Defaults.from_json(batch.defaults),
+        endpoint=batch.endpoint,
+    )
 
 
 def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:

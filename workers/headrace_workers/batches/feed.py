@@ -9,8 +9,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import Row
 
 from headrace_workers.batches.admission import LONGEST_LINE, admitted, passed_over
-from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.doorway import Admit, Terms
+from headrace_workers.batches.doorway import Admit, terms_of
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
 from headrace_workers.files.text import text_of
@@ -124,15 +123,3 @@ def _go_to(stream: BinaryIO, position: int) -> None:
         return
     while position and (skipped := stream.read(min(position, _SKIP))):
         position -= len(skipped)
-
-
-def terms_of(batch: Row[Any]) -> Terms:
-    """What all lines of a batch share."""
-    return Terms(
-        batch_id=batch.id,
-        number=batch.number,
-        tenant=batch.tenant,
-        expires_at=batch.expires_at,
-        defaults=Defaults.from_json(batch.defaults),
-        endpoint=batch.endpoint,
-    )

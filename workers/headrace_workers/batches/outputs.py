@@ -34,8 +34,7 @@ class Outputs:
 
     def collect(self, batch: Row[Any], now: int) -> int:
         """Append what has ended of a batch, a bounded part; the number of lines. StoreUnavailable, Unavailable."""
-        together = batch.endpoint is not None
-        lines = self._batches.ended(batch.number, _LINES_AT_ONCE, _BYTES_AT_ONCE, together=together)
+        lines = self._batches.ended(batch.number, _LINES_AT_ONCE, _BYTES_AT_ONCE, together=batch.together)
         if not lines:
             return 0
         seen = Circumstances.of(batch, now)

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row
 
-from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.files.files import new_id
 from headrace_workers.ledger.batches import NewBatch
@@ -17,6 +18,21 @@ from headrace_workers.ledger.bulk import Batches
 PURPOSE = "batch"  # of an input
 WINDOW = 86_400.0  # seconds
 LONGEST_WINDOW = 16  # characters of it, as it is asked for
+
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400}
+_WINDOW = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_LONGEST_SECONDS = 30 * 86_400
+
+
+def seconds_of(window: str) -> float:
+    """How long a window is, such as `24h`: so many minutes, hours or days, 30 days at most. ConfigurationError."""
+    found = _WINDOW.fullmatch(window)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise ConfigurationError(f"completion_window is {window!r}; it must be 24h, or another number of m, h or d, "
+                                 "of 30 days at most")  # fmt: skip
+    return float(seconds)
 
 
 class EmptyInput(HeadraceError):

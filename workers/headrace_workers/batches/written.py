@@ -17,7 +17,8 @@ from headrace_workers.ledger.batches import BATCH_CANCELLED, BATCH_EXPIRED, Ende
 
 CANCELLED: Final = "cancelled"
 _LOST: Final = "lost"
-_JUDGES: Final = "rubric"  # the stage in which a model reads question and answer
+_RUNS: Final = frozenset({"generate", "embed"})  # the stages in which a model runs for the job itself
+_JUDGES: Final = "rubric"  # and the one in which it reads question and answer
 
 
 class Written(NamedTuple):
@@ -121,7 +122,7 @@ def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
     """What an answer cost: its own tokens, what failed attempts may have cost, and those that a judge read."""
     total = 0
     for stage in event.get("stages", ()):
-        if stage["stage"] == "generate":
+        if stage["stage"] in _RUNS:
             total += used + (stage["attempt"] - 1) * line.tokens
         elif stage["stage"] == _JUDGES:
             total += used * stage["attempt"]
@@ -130,5 +131,5 @@ def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
 
 def _spent_in_vain(line: EndedLine, event: dict[str, Any]) -> int:
     """Nobody knows what was cost by a run without an answer: as much as was reserved for it, each time."""
-    ran = any(stage["stage"] == "generate" for stage in event.get("stages", ()))
+    ran = any(stage["stage"] in _RUNS for stage in event.get("stages", ()))
     return line.tokens * max(int(event.get("attempts", 0)), int(ran))

@@ -84,6 +84,7 @@ BATCHES: Final = Table(
     Column("finalizing_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False),
+    Column("together", Boolean, nullable=False, server_default=false()),  # a line of it made several jobs
     Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
     Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
     Index("batches_tenant", "tenant", "created_at", "number"),

@@ -222,6 +222,7 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
             taken=BATCHES.c.taken + len(lines),
             reserved=BATCHES.c.reserved + sum(each.tokens for each in lines),
             exhausted=exhausted,
+            together=found.together or any(len(each.jobs) > 1 for each in lines),
             state=IN_PROGRESS if found.state == VALIDATING else found.state,
             began_at=func.coalesce(BATCHES.c.began_at, now),
         )

@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("finalizing_at", sa.BigInteger(), nullable=True),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("together", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("output_ms", sa.BigInteger(), nullable=True),
         sqlite_autoincrement=True,
     )
