@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 
 _AT_ONCE = 8 * 1024**2  # bytes that are put by one call
 _UNFINISHED = ".unfinished-"
@@ -23,7 +23,7 @@ class StoreUnavailable(Unavailable):
     """The file store did not do what it should: it is away, full, or does not let us in."""
 
 
-class NoSuchObject(Exception):
+class NoSuchObject(HeadraceError):
     """There is no object at a path: it was replaced, or its file was deleted."""
 
 
@@ -177,7 +177,7 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NoSuchObject(path) from error
+        raise NoSuchObject(f"the file store (HEADRACE_FILES) has no {path}: it was deleted") from error
     except Exception as error:  # each kind of store has errors of its own
         words = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise StoreUnavailable(f"the file store (HEADRACE_FILES) failed at {path}: {words}") from error

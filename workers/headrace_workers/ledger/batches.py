@@ -201,6 +201,8 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
         return None
     now = clock(connection)
     lines = _stopped(found, now, _distinct(connection, number, chunk.lines))
+    if any(not line.jobs and line.code is None for line in lines):
+        return None  # who read them took the batch for one that is not run any more, which it is not yet
     lines, waits, exhausted = _within_budget(found, lines)
     taken = ingest.ingest(connection, [job for line in lines for job in line.jobs])
     known = {job.line for job in taken.known}
