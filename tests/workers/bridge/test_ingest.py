@@ -184,7 +184,7 @@ def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
     until(ingest, lambda: job_id in states(ledger))
     monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
     monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
-    until(ingest, lambda: ingest._consumer.paused())
+    until(ingest, ingest._consumer.paused)
     write(kafka, [record(cancel(job_id))])
     until(ingest, lambda: states(ledger)[job_id] == "cancelled")
 
