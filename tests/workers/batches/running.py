@@ -106,9 +106,10 @@ class Running:
             pass
         self.turn(2)
 
-    def end(self, make=with_usage, limit=1_000, lane=1):
-        """End jobs that wait, as `make` says; how many."""
-        claims = self.ledger.claim([Wanted("model.echo", lane, 50, limit)], lease_ms=60_000, sender="b").claims
+    def end(self, make=with_usage, limit=None, queue="model.echo"):
+        """End jobs that wait, all or so many, as `make` says; how many."""
+        wanted = Wanted(queue, 1, 50, 1_000) if limit is None else Wanted(queue, 1, 1, limit)
+        claims = self.ledger.claim([wanted], lease_ms=60_000, sender="b").claims
         ended = 0
         for claim in claims:
             started = self.ledger.start(claim.id, worker="w", lease_ms=60_000)

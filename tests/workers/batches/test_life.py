@@ -215,7 +215,7 @@ def test_a_disk_that_takes_nothing_is_waited_for(running, tmp_path):
     folder.rename(tmp_path / "aside")
     folder.write_text("in the way")
     running.turn(3)
-    assert "HEADRACE_FILES" in running.bulk.waits.reason
+    assert "HEADRACE_FILES" in str(running.bulk.waits)
     assert [trouble.subject for trouble in running.ledger.troubles()] == [f"batches {batch_id}"]
     folder.unlink()
     (tmp_path / "aside").rename(folder)

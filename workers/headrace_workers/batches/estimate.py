@@ -43,31 +43,58 @@ def predicted(
 ) -> Interval | None:
     """What lines come to together, of which `wanted` says how many may write so many tokens, by what `of` says of those
     that ran. None where too few did. No line comes to more than `most` times its tokens.
+
+    Of a kind of which too few ran it is not known whether its lines are as long as others, or the same share of what
+    they may: the interval holds both.
     """
-    by_kind: defaultdict[int, list[float]] = defaultdict(list)
-    for each in ran:
-        by_kind[_kind(each.wanted)].append(of(each) / each.wanted)
-    everything = [share for shares in by_kind.values() for share in shares]
-    if len(everything) < _ENOUGH:
+    if len(ran) < _ENOUGH:
         return None
-    asked: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])  # by kind: the sum of w, and of its square
+    by_kind: defaultdict[int, list[Ran]] = defaultdict(list)
+    for each in ran:
+        by_kind[_kind(each.wanted)].append(each)
+    asked: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     for tokens, lines in wanted.items():
-        kind = _kind(tokens)
-        kind = kind if len(by_kind[kind]) >= _ENOUGH else 0  # all kinds together speak for it
-        asked[kind][0] += lines * tokens
-        asked[kind][1] += lines * tokens**2
-    expected = variance = 0.0
-    fewest = len(everything)
-    for kind, (total, squares) in asked.items():
-        shares = by_kind[kind] if kind else everything
-        mean = fmean(shares)
-        spread = sum((share - mean) ** 2 for share in shares) / (len(shares) - 1)
-        expected += total * mean
-        variance += spread * (squares + total**2 / len(shares))
-        fewest = min(fewest, len(shares))
-    margin = _student(fewest - 1) * math.sqrt(variance)
-    ceiling = math.inf if most is None else most * sum(total for total, _ in asked.values())
+        if lines > 0:
+            asked[_kind(tokens)].append((tokens, lines))
+    expected = variance = unsure = 0.0
+    fewest = len(ran)
+    for kind, lines_of in asked.items():
+        like = by_kind[kind]
+        mean, spread = _sum(lines_of, like if len(like) >= _ENOUGH else ran, of)
+        if len(like) < _ENOUGH:
+            other, other_spread = _sum_as_long(lines_of, ran, of, most)
+            unsure += abs(mean - other) / 2
+            mean, spread = (mean + other) / 2, max(spread, other_spread)
+        expected, variance = expected + mean, variance + spread
+        fewest = min(fewest, len(like) if len(like) >= _ENOUGH else len(ran))
+    margin = unsure + _student(fewest - 1) * math.sqrt(variance)
+    ceiling = math.inf if most is None else most * sum(tokens * lines for tokens, lines in wanted.items())
     return Interval(expected, max(0.0, expected - margin), min(ceiling, expected + margin))
+
+
+def _sum(asked: Sequence[tuple[int, int]], like: Sequence[Ran], of: Callable[[Ran], float]) -> tuple[float, float]:
+    """Mean and variance of the sum of lines that take the same share of what they may."""
+    mean, spread = _moments([of(each) / each.wanted for each in like])
+    total = sum(tokens * lines for tokens, lines in asked)
+    squares = sum(tokens**2 * lines for tokens, lines in asked)
+    return total * mean, spread * (squares + total**2 / len(like))
+
+
+def _sum_as_long(
+    asked: Sequence[tuple[int, int]], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None
+) -> tuple[float, float]:
+    """The same of lines that take as much as others, if they may."""
+    total = variance = 0.0
+    for tokens, lines in asked:
+        mean, spread = _moments([min(of(each), math.inf if most is None else most * tokens) for each in ran])
+        total += lines * mean
+        variance += spread * (lines + lines**2 / len(ran))
+    return total, variance
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    mean = fmean(values)
+    return mean, sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def side_by_side(intervals: Sequence[tuple[int, int]]) -> float:

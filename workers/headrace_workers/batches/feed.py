@@ -51,15 +51,13 @@ class _Reading:
 class Feed:
     """Feeds all batches of a ledger. Belongs to one thread; of two that feed, each line is taken by one.
 
-    `most` lines of all batches are under way at a time, and of each `window`.
+    `admit` gives the door that records pass as it is at the moment.
     """
 
-    def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit], most: int, window: int) -> None:
+    def __init__(self, *, batches: Batches, files: Files, admit: Callable[[], Admit]) -> None:
         self._batches = batches
         self._files = files
         self._admit = admit
-        self._most = most
-        self._window = window
         self._open: dict[int, _Reading] = {}
 
     def feed(self, batch: Row[Any], room: int, now: int) -> tuple[int, bool]:

@@ -31,7 +31,17 @@ from sqlalchemy import (
 
 from headrace_workers.ledger import cancel, files, ingest
 from headrace_workers.ledger.append import append
-from headrace_workers.ledger.batch_tables import BATCHES, DONE, FAILED, IS_REFUSED, IS_UNFINISHED, LINES, OPEN, REFUSED
+from headrace_workers.ledger.batch_tables import (
+    BATCHES,
+    DONE,
+    FAILED,
+    FILES,
+    IS_REFUSED,
+    IS_UNFINISHED,
+    LINES,
+    OPEN,
+    REFUSED,
+)
 from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.files import Growth, Overtaken
@@ -258,7 +268,7 @@ def _distinct(connection: Connection, number: int, lines: Sequence[NewLine]) -> 
         return list(lines)
     there = (LINES.c.batch == number) & LINES.c.custom_id.is_not(None) & among(connection, LINES.c.custom_id, names)
     query = select(LINES.c.custom_id, func.min(LINES.c.number)).where(there).group_by(LINES.c.custom_id)
-    first: dict[str, int] = dict(connection.execute(query))
+    first: dict[str, int] = dict(iter(connection.execute(query)))
     found = []
     for line in lines:
         if line.custom_id is None or (other := first.setdefault(line.custom_id, line.number)) == line.number:
@@ -513,14 +523,12 @@ def lines(
 def codes(connection: Connection, number: int) -> Counter[str]:
     """Why lines of a batch failed: how many, by code."""
     query = select(LINES.c.code, func.count()).where(LINES.c.batch == number, LINES.c.code.is_not(None))
-    return Counter(dict(connection.execute(query.group_by(LINES.c.code))))
+    return Counter(dict(iter(connection.execute(query.group_by(LINES.c.code)))))
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
     """Forget a bounded part of a batch that ended so long ago, if its files are gone, too; whether there is more."""
-    there = select(files.FILES.c.id).where(
-        or_(files.FILES.c.id == BATCHES.c.output_file, files.FILES.c.id == BATCHES.c.error_file)
-    )
+    there = select(FILES.c.id).where(or_(FILES.c.id == BATCHES.c.output_file, FILES.c.id == BATCHES.c.error_file))
     old = select(BATCHES.c.number).where(BATCHES.c.ended_at < now_ms() - older_than_ms, ~there.exists())
     number = connection.execute(old.order_by(BATCHES.c.ended_at).limit(1)).scalar()
     if number is None:

@@ -1,6 +1,5 @@
 """What like jobs took, for estimates: answers of late, and when their groups ran."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
@@ -8,7 +7,7 @@ from sqlalchemy import Connection, Row, and_, select
 from headrace_workers.ledger.tables import JOBS, STEPS
 
 
-def lately(connection: Connection, stage: str, limit: int) -> Sequence[Row[Any]]:
+def lately(connection: Connection, stage: str, limit: int) -> list[Row[Any]]:
     """The generation jobs that ended last with an answer: what was asked, the end, and when the stage ran (ms)."""
     ran = and_(STEPS.c.job_id == JOBS.c.id, STEPS.c.stage == stage, STEPS.c.state == "done")
     last = (
@@ -18,8 +17,9 @@ def lately(connection: Connection, stage: str, limit: int) -> Sequence[Row[Any]]
         .limit(limit)
         .subquery()
     )
-    return connection.execute(
+    query = (
         select(JOBS.c.payload, JOBS.c.terminal, STEPS.c.started_at, STEPS.c.ended_at)
         .select_from(last.join(JOBS, JOBS.c.id == last.c.id).join(STEPS, ran))
         .where(JOBS.c.state == "done", JOBS.c.kind == "generation", JOBS.c.subject.is_(None))
-    ).all()
+    )
+    return list(connection.execute(query))

@@ -103,7 +103,7 @@ class StoredFiles:
                 return False
             if new is not None:
                 files.add(tx, new)
-            files.end_upload(tx, upload_id, "cancelled" if new is None else "completed", new and new.id)
+            files.end_upload(tx, upload_id, "cancelled" if new is None else "completed", new.id if new else None)
             return True
 
     def expire_uploads(self, limit: int) -> list[str]:

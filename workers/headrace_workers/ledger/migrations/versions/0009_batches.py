@@ -13,7 +13,7 @@ def _partial(name: str, table: str, columns: list[str], where: str, *, unique: b
     op.create_index(name, table, columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
 
 
-def _count(name: str, kind: type[sa.types.TypeEngine] = sa.BigInteger) -> sa.Column:
+def _count(name: str, kind: type[sa.Integer] = sa.BigInteger) -> sa.Column[int]:
     return sa.Column(name, kind(), server_default=sa.text("0"), nullable=False)
 
 
