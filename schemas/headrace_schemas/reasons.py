@@ -125,7 +125,7 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     """
     if (count := error.error_count()) > _MOST_READ:
         return f"value: has {count} things wrong with it, too many to name: is it a {error.title}?"
-    items = [{**item, "of": error.title} for item in error.errors(include_url=False)]
+    items: list[dict[str, Any]] = [{**item, "of": error.title} for item in error.errors(include_url=False)]
     if items[0]["type"] == "json_invalid":
         problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]
     else:
