@@ -150,9 +150,12 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         tokens=tokens,
         event_type=envelope.type,
     )
+    # Without a key the id comes from the event's, and is found by that.
+    ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None
     return NewJob(
-        job_id, job.tenant, kind_of(job), record.value or b"", record, (step,), _trace(envelope), envelope.correlationid
-    )
+        job_id, job.tenant, kind_of(job), record.value or b"", record, (step,), _trace(envelope),
+        envelope.correlationid, ce_id,
+    )  # fmt: skip
 
 
 def _tokens(job: Job, rules: Rules) -> int:

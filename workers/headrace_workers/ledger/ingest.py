@@ -29,12 +29,13 @@ class NewJob:
     steps: tuple[NewStep, ...]
     traceparent: str | None = None
     correlationid: str | None = None
+    ce_id: str | None = None  # of the event that brought it, where the job's id does not come from that
     batch: int | None = None  # of a batch's line: the batch's number, and the line's
     line: int | None = None
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
-_OF_LINES = (*_COLUMNS, "batch", "line")
+_SOME = ("ce_id", "batch", "line")  # written where a job of the group has it: others are not charged for it
 
 
 @lru_cache
@@ -63,7 +64,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
         return Taken(0)
     # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
     # waits for the other in a circle.
-    names = _COLUMNS if all(job.batch is None for job in unique.values()) else _OF_LINES
+    names = (*_COLUMNS, *(name for name in _SOME if any(getattr(job, name) is not None for job in unique.values())))
     rows = [{name: getattr(job, name) for name in names} for job in sorted(unique.values(), key=lambda job: job.id)]
     dialect = connection.dialect.name
     accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, rows)))
