@@ -23,6 +23,8 @@ from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import OUTBOX
 from headrace_workers.wire.bell import Hint
 
+ALL = 4 * len(INBOUND)  # partitions that are read
+
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
     """Jobs are in the ledger, each refusal is one dead letter and one event, and what came after was taken too."""
@@ -117,14 +119,11 @@ def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafk
     jobs = [keyed(number) for number in range(9)]
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
     until(first, lambda: len(states(ledger)) == 3)
-    everything = 4 * len(INBOUND)
-    assert len(first._consumer.assignment()) == everything
-    eventually(lambda: [len(reads(each)) for each in (first, second)] == [everything // 2] * 2)
+    assert len(first._consumer.assignment()) == ALL
+    eventually(lambda: [len(reads(each)) for each in (first, second)] == [ALL // 2, ALL // 2])
     assert not reads(first) & reads(second)
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
-    until(
-        second, lambda: len(states(ledger)) == 6 and len(reads(second)) == everything
-    )  # the first is silent, as if killed
+    until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == ALL)  # the first is silent, as if killed
     positions = [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)]
     assert positions == [2, 2, 2, 0]
     second.close()
