@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from headrace_producers.settings import KafkaSettings
 
 _OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
+    list[str] | None,
+    typer.Option("--only", help="ingest, dispatch, relay, reap or batches; may be given several times"),
 ]
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
