@@ -26,8 +26,8 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     before = now_ms() - older_than_ms
     # What a job has used outlives it.
     counted = usage.count(connection, clock(connection) - older_than_ms)
-    old = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
-    more = counted.more | _forget_jobs(connection, old & ~_of_stages(list(of_units)))
+    ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
+    more = counted.more | _forget_jobs(connection, ended & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= accepted.forget(connection, older_than_ms)
