@@ -250,7 +250,15 @@ LOOKS: Final = Table(
 # One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
 IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))
 
-# How far ingest is, where the broker's consumer groups are not used: see bridge/partitions.py.
+# The bridges that take jobs in, and until when each is there unless it says so again.
+READERS: Final = Table(
+    "readers",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+# How far ingest is in each partition, and which bridge reads it: see bridge/partitions.py.
 POSITIONS: Final = Table(
     "positions",
     METADATA,
@@ -258,6 +266,7 @@ POSITIONS: Final = Table(
     Column("partition", Integer, primary_key=True),
     Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
     Column("next", BigInteger, nullable=False),  # the offset that comes next
+    Column("reader", String(128)),
 )
 
 # What a bridge has to say to people: what it cannot do, and since when.
