@@ -65,7 +65,7 @@ def body_of_jobs() -> dict[str, Any]:
     """The body of `POST /v1/jobs`."""
     names = [f"Asked{each.cls.__name__}" for each in job_types().values()]
     one: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
-    examples = {kind: {"value": {"kind": kind, **_example(each)}} for kind, each in job_types().items()}
+    examples: dict[str, Any] = {kind: {"value": {"kind": kind, **_example(each)}} for kind, each in job_types().items()}
     examples["many"] = {"value": [{"kind": USUAL_KIND, **_example(job_types()[USUAL_KIND])}]}
     many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": 1_000}
     return _body({"anyOf": [one, many]}, examples)
