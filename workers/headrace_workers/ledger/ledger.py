@@ -416,10 +416,10 @@ class Ledger:
         with reading(self._engine) as tx:
             return lookup.units_of(tx, job_id, limit)
 
-    def correlated(self, correlationid: str, limit: int) -> list[str]:
-        """The ids of the jobs that carry a correlation id, newest first."""
+    def named(self, name: str, tenant: str | None, limit: int) -> list[str]:
+        """The ids of the jobs that their sender knows by this name, newest first: see `lookup.named`."""
         with reading(self._engine) as tx:
-            return lookup.correlated(tx, correlationid, limit)
+            return lookup.named(tx, name, tenant, limit)
 
     def repeated(self, records: Sequence[repetitions.Said]) -> frozenset[int]:
         """The places of those records that say nothing new about a known job."""

@@ -48,6 +48,7 @@ IS_HELD: Final = text("steps.state = 'held'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
+_NAMED = text("ce_id IS NOT NULL")
 _ACTIVE = text("state = 'active' AND subject IS NULL")
 _OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
 _READY = text("state = 'ready'")
@@ -79,6 +80,7 @@ JOBS: Final = Table(
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
     Column("correlationid", Text),  # of who sent it, handed through to every event
+    Column("ce_id", Text),  # of the event that brought it, where its id does not come from that
     Column("replays", SmallInteger, nullable=False, server_default=text("0")),
     Column("accepted_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
@@ -94,6 +96,7 @@ JOBS: Final = Table(
         sqlite_where=text("ended_at IS NOT NULL"),
     ),
     Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
+    Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
 )
 
 STEPS: Final = Table(
