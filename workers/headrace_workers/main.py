@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.batches.doorway import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import Partitions
@@ -21,7 +27,10 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
@@ -32,7 +41,7 @@ from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.ports import Embedder, Generator, Moderator
+from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
@@ -85,6 +94,8 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
+    counts: CountingModels
+    embedder: ServedEmbedder
     tasks: TaskQueue
     troubles: Troubles
 
@@ -95,13 +106,16 @@ def build_bridge(
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    models = Registry(settings.home)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
         name=name,
         ledger=ledger,
         clock=clock,
-        models=Registry(settings.home),
+        models=models,
+        counts=CountingModels(settings.home, models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),
     )
@@ -120,6 +134,7 @@ def build_bridge(
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
+        bulk=_bulk(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -131,7 +146,8 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
-        models=CountingModels(settings.home, shared.models),
+        models=shared.counts,
+        embedder=shared.embedder,
         pipeline=shared.pipeline,
         max_active=settings.max_active,
         clock=shared.clock,
@@ -184,6 +200,32 @@ def _reap(shared: _Shared) -> Reap:
     )
 
 
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+
+    def admit() -> Admit:
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
+    )
+
+
 def serve(
     settings: Settings,
     roles: frozenset[str],
@@ -199,14 +241,26 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
-def _embedder(settings: Settings) -> Embedder:
-    """What makes the vectors of questions, for the cache and for passages: a question is embedded once. UnknownModel
-    where it is not here.
-    """
+def _embedder(settings: Settings) -> CountingEmbedder:
+    """What makes vectors. UnknownModel where it is not here."""
     from headrace_workers.embedders.load import load_embedder
+
+    return load_embedder(settings.home, settings.embedder)
+
+
+def _remembering(embedder: Callable[[], Embedder]) -> Embedder:
+    """What makes the vectors of questions, for the cache and for passages: a question is embedded once."""
     from headrace_workers.embedders.remembering import RememberingEmbedder
 
-    return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
+    return RememberingEmbedder(embedder())
+
+
+def _for_jobs(embedder: Callable[[], CountingEmbedder]) -> CountingEmbedder:
+    """What makes the vectors that jobs ask for. Unavailable while none is here: it may come without a new start."""
+    try:
+        return embedder()
+    except UnknownModel as error:
+        raise Unavailable(f"no vector is made without an embedder, and this worker has none: {error}") from error
 
 
 def _cache(
@@ -303,10 +357,13 @@ def _needs(
 ) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, progress, worker, embedder))
+    of_questions = once(lambda: _remembering(embedder))
+    bases = once(lambda: _bases(ledger, progress, worker, of_questions))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
+        "embedder": lambda: partial(_for_jobs, embedder),
+        "embedder_alias": lambda: embedder_alias(settings.embedder),
+        "cache": lambda: _cache(settings, ledger, progress, worker, of_questions),
         "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,

@@ -7,6 +7,7 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    batch,
     bench,
     cache,
     cancel,
@@ -45,8 +46,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox, doctor,
-    models, schema, processes,
+    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
+    doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

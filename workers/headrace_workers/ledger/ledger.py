@@ -47,9 +47,11 @@ from headrace_workers.ledger import (
 from headrace_workers.ledger.answers import Answers
 from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
+from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 
 
@@ -274,6 +276,18 @@ class Ledger:
         """A worker could not complete these steps, but lives: their crashes are forgotten."""
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
+
+    # -- batches
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches, and what became of their lines."""
+        return Batches(self._engine)
+
+    @cached_property
+    def files(self) -> StoredFiles:
+        """The files that lie in the file store."""
+        return StoredFiles(self._engine)
 
     # -- recall
 

@@ -59,14 +59,15 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     """Forget a bounded number of these jobs or units; whether there may be more.
 
     Not those of which, or of whose subject, an event was set aside: someone has yet to see to it, and will ask which
-    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open.
+    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open,
+    nor those of a batch whose output does not hold them yet.
     """
     about = OUTBOX.c.key == func.coalesce(JOBS.c.subject, JOBS.c.id)
     untold = select(OUTBOX.c.id).where(about, text("outbox.set_aside_at IS NOT NULL")).exists()
     unit = JOBS.alias("unit")
     is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
     followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
-    jobs = _free(connection, JOBS.c.id, old & ~untold & ~followed)
+    jobs = _free(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
     if jobs:
         for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
