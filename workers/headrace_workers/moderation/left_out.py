@@ -22,7 +22,8 @@ def left_out(name: str, *optional: str, of: str) -> Iterator[None]:
         return
     finder, absent = _StandIns(name), [each for each in optional if each not in sys.modules]
     sys.meta_path.insert(0, finder)
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] - None: the import system's word for absent
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))  # None is the import system's word for absent
     try:
         yield
     finally:
