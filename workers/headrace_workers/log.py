@@ -47,6 +47,8 @@ class Action(StrEnum):
     POISON = "poison"
     BATCH_ENDED = "batch_ended"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
+    REQUEST = "request"  # over HTTP
+    REQUEST_FAILED = "request_failed"  # one met an error of our own
     UNREADABLE = "unreadable"  # a partition, or part of one, cannot be read
 
 
