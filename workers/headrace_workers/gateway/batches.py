@@ -17,9 +17,9 @@ from headrace_workers.batches.views import NATIVE, batch_object
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.files import Expiry, file_of
+from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.gateway.shapes import ANSWERS
 
 router = APIRouter(tags=["batches"])
 
@@ -92,7 +92,7 @@ class BatchList(BaseModel):
     has_more: bool
 
 
-@router.post("/v1/batches", responses=ANSWERS)
+@router.post("/v1/batches", responses=ERRORS)
 async def create(
     caller: Writes,
     services: Wired,
@@ -122,7 +122,7 @@ async def create(
     return _shape(batch)
 
 
-@router.get("/v1/batches", responses=ANSWERS)
+@router.get("/v1/batches", responses=ERRORS)
 async def list_batches(
     caller: Reads,
     services: Wired,
@@ -140,13 +140,13 @@ async def list_batches(
     )
 
 
-@router.get("/v1/batches/{batch_id}", responses=ANSWERS)
+@router.get("/v1/batches/{batch_id}", responses=ERRORS)
 async def show(batch_id: str, caller: Reads, services: Wired) -> BatchShape:
     """How a batch stands."""
     return _shape(await _batch(services, caller, batch_id))
 
 
-@router.post("/v1/batches/{batch_id}/cancel", responses=ANSWERS)
+@router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
 async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
     """Cancel a batch: what is done is kept. One that is over stays as it is."""
     await _batch(services, caller, batch_id)

@@ -16,9 +16,9 @@ from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.gateway.shapes import ANSWERS
 
 router = APIRouter(tags=["files"])
 
@@ -74,7 +74,7 @@ class Expiry(BaseModel):
     seconds: Annotated[int, Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)]
 
 
-@router.post("/v1/files", responses=ANSWERS)
+@router.post("/v1/files", responses=ERRORS)
 async def create(
     request: Request,
     caller: Writes,
@@ -99,7 +99,7 @@ async def create(
     return FileShape(**file_object(row))
 
 
-@router.get("/v1/files", responses=ANSWERS)
+@router.get("/v1/files", responses=ERRORS)
 async def list_files(
     caller: Reads,
     services: Wired,
@@ -122,7 +122,7 @@ async def list_files(
     )
 
 
-@router.get("/v1/files/{file_id}", responses=ANSWERS)
+@router.get("/v1/files/{file_id}", responses=ERRORS)
 async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
     """A file."""
     return FileShape(**file_object(await file_of(services, caller, file_id)))
@@ -130,7 +130,7 @@ async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
 
 @router.get(
     "/v1/files/{file_id}/content",
-    responses={**ANSWERS, 200: {"description": "What is in it.", "content": {"application/octet-stream": {}}}},
+    responses={**ERRORS, 200: {"description": "What is in it.", "content": {"application/octet-stream": {}}}},
     response_class=StreamingResponse,
 )
 async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
@@ -142,7 +142,7 @@ async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResp
     return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
 
 
-@router.delete("/v1/files/{file_id}", responses=ANSWERS)
+@router.delete("/v1/files/{file_id}", responses=ERRORS)
 async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     """Delete a file. 409 while a batch reads or writes it."""
     row = await file_of(services, caller, file_id)

@@ -13,8 +13,8 @@ from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.files import Expiry, FileShape, Purpose, Writes, chunks_of, refuse_fields, stored
+from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.gateway.shapes import ANSWERS
 
 router = APIRouter(tags=["uploads"])
 
@@ -76,7 +76,7 @@ async def _own(upload_id: str, caller: Writes, services: Wired) -> Any:
 Own = Annotated[Any, Depends(_own)]
 
 
-@router.post("/v1/uploads", responses=ANSWERS)
+@router.post("/v1/uploads", responses=ERRORS)
 async def create(caller: Writes, services: Wired, announced: Announced) -> UploadShape:
     """Announce a file of up to 8 GB. Its parts must have come within an hour."""
     row = await services.ask(
@@ -86,7 +86,7 @@ async def create(caller: Writes, services: Wired, announced: Announced) -> Uploa
     return _shape(row)
 
 
-@router.post("/v1/uploads/{upload_id}/parts", responses=ANSWERS)
+@router.post("/v1/uploads/{upload_id}/parts", responses=ERRORS)
 async def add_part(
     request: Request,
     services: Wired,
@@ -102,7 +102,7 @@ async def add_part(
     return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
 
 
-@router.post("/v1/uploads/{upload_id}/complete", responses=ANSWERS)
+@router.post("/v1/uploads/{upload_id}/complete", responses=ERRORS)
 async def complete(caller: Writes, services: Wired, upload: Own, completed: Completed) -> UploadShape:
     """Make a file of these parts, in this order."""
     try:
@@ -117,7 +117,7 @@ async def complete(caller: Writes, services: Wired, upload: Own, completed: Comp
     return _shape(await _upload(services, caller, upload.id), FileShape(**file_object(file)))
 
 
-@router.post("/v1/uploads/{upload_id}/cancel", responses=ANSWERS)
+@router.post("/v1/uploads/{upload_id}/cancel", responses=ERRORS)
 async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
     """Let go of what came."""
     try:
