@@ -19,7 +19,7 @@ _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
 # What a list or an object holds, where that is not what the field is called.
-_NOUNS: Final = {"stop": "texts", "metadata": "entries", "stages": "records"}
+_NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (type(None), "null"),
@@ -28,6 +28,11 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (str, "text"),
     ((list, tuple), "a list"),
     (Mapping, "an object"),
+)
+
+# Names of kinds of filters and of values, which pydantic puts among the places of a document.
+_FILTER_TAGS: Final = frozenset(
+    {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
 )
 
 _Item = Mapping[str, Any]
@@ -109,6 +114,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "datetime_from_date_parsing": _says(times.ADVICE),
     "datetime_object_invalid": _says(times.ADVICE),
     "timezone_aware": _says("has no time zone: it " + times.ADVICE),
+    "attribute_type": _must_be("text, a number, true or false"),
     "union_tag_not_found": _says("is missing"),
     "union_tag_invalid": _says("must be one of {expected_tags}"),
     "value_error": _says("{error}"),
@@ -141,10 +147,14 @@ def _problem(item: Any) -> str:
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
     """What the words are about: a field with what it is in, or the value where that is no object at all."""
     parts = list(location)
+    tag = "criterion"
     if len(parts) > 2 and parts[0] == "criteria":
         del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
+    if parts and parts[0] == "knowledge_filter":
+        tag = "type"
+        parts = [part for part in parts if part not in _FILTER_TAGS]
     if kind.startswith("union_tag"):
-        parts.append("criterion")
+        parts.append(tag)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
     if not parts and kind == "value_error":

@@ -10,7 +10,7 @@ from headrace_schemas.grounding import Grounding
 class Grounds:
     """Passages that an answer may rest on. `turn` is the user's turn with them, `tokens` what the job costs with it.
 
-    `used` are the documents that they come from, as they were: id and SHA-256.
+    `used` are the documents that they come from, as they were: id and version.
     """
 
     grounding: Grounding

@@ -1,0 +1,19 @@
+"""What is known of documents beside their text; the terms of their passages"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("documents", sa.Column("attributes", sa.Text(), server_default="{}", nullable=False))
+    op.add_column("chunks", sa.Column("terms", sa.LargeBinary(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("chunks", "terms")
+    op.drop_column("documents", "attributes")
