@@ -248,13 +248,13 @@ def test_questions_are_found_by_meaning(call, home, minilm_home, monkeypatch):
 
 
 def test_documents_have_attributes_and_are_searched_by_them(call, home):
-    """Those of the call and of front matter; `show` tells them, and a filter finds exactly those that it lets through."""
+    """Those of the call and of front matter; `show` tells them, and what a filter lets through is what is found."""
     (home / "docs" / "mill.md").write_text("---\nyear: 1976\ntags: [old]\n---\n# Mills\n\nA mill by the river.\n")
     code, _, said = call("knowledge", "add", "k", "docs", "--meta", "language=en", "--meta", 'version="3.13"')
     assert code == 0
     assert said.splitlines() == [
-        "passed over in front matter: tags (1); attributes are texts up to 512 characters, numbers, true and false, and "
-        "16 of a document",
+        "passed over in front matter: tags (1); attributes are texts up to 512 characters, numbers, true and false, "
+        "and 16 of a document",
         "k: 2 added; 2 chunks written",
     ]
     _, out, _ = call("knowledge", "show", "k", "--json")

@@ -138,11 +138,12 @@ def test_a_row_is_all_that_is_needed():
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
         id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
-        text="mill", vector=vector.tobytes(), terms=None, attributes='{"a":1}',
+        text="mill", vector=vector.tobytes(), terms=None, attributes='{"a":1}', added_at=5,
     )  # fmt: skip
     (hit,) = Passages([row], EMBEDDER).search("guide", 1)
     assert (hit.chunk.id, hit.chunk.section, hit.chunk.span) == ("c", "Guide", (2, 6))
     assert (hit.document_id, hit.version, hit.attributes) == (3, version_of("f", '{"a":1}'), {"a": 1})
+    assert hit.added_at == 5
     assert set(hit.ranks) == {WORDS, VECTORS}  # a section's words find its passages, too
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, tuple_, update
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger import changes, entries, uses
@@ -80,6 +80,9 @@ def put(connection: Connection, document: NewDocument) -> int | None:
         DOCUMENTS.c.embedder != document.embedder,
         DOCUMENTS.c.attributes != attributes,
     )
+    # One that another embedder reads anew is no newer: it says what it said.
+    same = and_(DOCUMENTS.c.sha256 == document.sha256, DOCUMENTS.c.attributes == attributes)
+    values["added_at"] = case((same, DOCUMENTS.c.added_at), else_=now_ms())
     statement = statement.on_conflict_do_update(
         index_elements=[DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge, DOCUMENTS.c.name], set_=values, where=other
     ).returning(DOCUMENTS.c.id)
@@ -110,7 +113,7 @@ def describe(connection: Connection, document_id: int, sha256: str, attributes: 
     statement = (
         update(DOCUMENTS)
         .where(DOCUMENTS.c.id == document_id, DOCUMENTS.c.sha256 == sha256, DOCUMENTS.c.attributes != now)
-        .values(attributes=now)
+        .values(attributes=now, added_at=now_ms())
         .returning(DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
     )
     row = connection.execute(statement).first()
@@ -192,10 +195,15 @@ def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
     """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    its sha256, embedder and attributes, key, section, start, stop, text, vector, terms."""
+    its sha256, embedder, attributes and added_at, key, section, start, stop, text, vector, terms."""
     query = (
         select(
-            CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.sha256, DOCUMENTS.c.embedder, DOCUMENTS.c.attributes
+            CHUNKS,
+            DOCUMENTS.c.name.label("document"),
+            DOCUMENTS.c.sha256,
+            DOCUMENTS.c.embedder,
+            DOCUMENTS.c.attributes,
+            DOCUMENTS.c.added_at,
         )
         .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
         .where(

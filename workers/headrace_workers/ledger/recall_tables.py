@@ -30,6 +30,7 @@ ENTRIES: Final = Table(
     Column("answer", LargeBinary),  # JSON of an Answer, once live
     Column("saved_ms", Float, nullable=False, server_default=text("0")),  # a model's time for it
     Column("made_at", BigInteger, nullable=False),  # pending since, then live since
+    Column("asked_at", BigInteger),  # pending since: what it rests on was looked for then; absent in old rows
     Column("expires_at", BigInteger, nullable=False),
     Column("died_at", BigInteger),
     Column("reason", Text),  # why it died

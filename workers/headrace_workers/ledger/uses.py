@@ -55,6 +55,14 @@ def write(connection: Connection, entry_id: int, used: Collection[Used]) -> None
         connection.execute(USES.insert(), rows)
 
 
+def of(connection: Connection, entry_ids: Sequence[int]) -> dict[int, set[Used]]:
+    """What each of these answers rests on; those that rest on nothing are not named."""
+    found: dict[int, set[Used]] = {}
+    for row in connection.execute(select(USES).where(among(connection, USES.c.entry_id, sorted(entry_ids)))):
+        found.setdefault(row.entry_id, set()).add((row.document_id, row.sha256))
+    return found
+
+
 def resting(connection: Connection, document_ids: Sequence[int], but: str | None, limit: int) -> list[Row[Any]]:
     """Answers that are given and rest on these documents, but for those that do on the version `but`, locked:
     entry_id and document_id, in order of the entries."""

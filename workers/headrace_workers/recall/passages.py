@@ -38,7 +38,8 @@ class Hit:
     """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
 
     `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
-    `document_id` and `version` say of which document it is, as it was; `attributes` are that document's.
+    `document_id` and `version` say of which document it is, as it was; `attributes` are that document's, which is so
+    since `added_at` (ms).
     """
 
     chunk: Chunk
@@ -48,6 +49,7 @@ class Hit:
     document_id: int
     version: str
     attributes: AttributeMap = field(default_factory=dict)
+    added_at: int = 0
 
 
 class _Passage(NamedTuple):
@@ -55,6 +57,7 @@ class _Passage(NamedTuple):
     document_id: int
     version: str
     attributes: AttributeMap
+    added_at: int
     has_vector: bool
 
 
@@ -184,7 +187,7 @@ class Passages:
                 hits.append(
                     Hit(
                         passage.chunk, item.score, item.ranks, found, passage.document_id, passage.version,
-                        passage.attributes,
+                        passage.attributes, passage.added_at,
                     )
                 )  # fmt: skip
         return hits, len(hits) == len(fused)
@@ -219,7 +222,10 @@ class Passages:
         if self._passages[rows[0].id].version == told.version:
             return
         changed = {
-            row.id: self._passages[row.id]._replace(version=told.version, attributes=told.attributes) for row in rows
+            row.id: self._passages[row.id]._replace(
+                version=told.version, attributes=told.attributes, added_at=rows[0].added_at
+            )
+            for row in rows
         }
         self._passages.update(changed)
         self._attributes[document] = told.attributes
@@ -308,6 +314,7 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
             row.document_id,
             told.version,
             told.attributes,
+            row.added_at,
             row.id in vectors,
         )
         for row in rows

@@ -124,12 +124,18 @@ class Retrieval:
             tokens = self._fitting(job, turn)
             if tokens is not None:
                 of_each = [passages[id(each.chunk)] for each in chosen]
-                used = {(hit.document_id, hit.version): None for hit in of_each}
+                used = {(hit.document_id, hit.version): hit.added_at for hit in of_each}
                 citations = tuple(
                     _citation(number, each, hit.attributes)
                     for number, (each, hit) in enumerate(zip(chosen, of_each, strict=True), start=1)
                 )
-                return Grounds(self._grounding(job, best, citations), turn, tokens, tuple(used))
+                return Grounds(
+                    self._grounding(job, best, citations),
+                    turn,
+                    tokens,
+                    tuple(used),
+                    tuple(used.values()),
+                )
             chosen.pop()  # parts of a text have a few tokens less than the whole
         reason = "no relevant passage fits into the model's context beside the prompt and its answer"
         return NoGrounds(self._grounding(job, best, reason=reason))

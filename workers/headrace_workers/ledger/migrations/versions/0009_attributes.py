@@ -11,9 +11,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("documents", sa.Column("attributes", sa.Text(), server_default="{}", nullable=False))
+    op.add_column("entries", sa.Column("asked_at", sa.BigInteger(), nullable=True))
     op.add_column("chunks", sa.Column("terms", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("entries", "asked_at")
     op.drop_column("chunks", "terms")
     op.drop_column("documents", "attributes")
