@@ -150,9 +150,11 @@ def _place(kind: str, location: tuple[int | str, ...]) -> str:
     tag = "criterion"
     if len(parts) > 2 and parts[0] == "criteria":
         del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
-    if parts and parts[0] == "knowledge_filter":
+    if parts and parts[0] in {"knowledge_filter", "filters"}:
         tag = "type"
         parts = [part for part in parts if part not in _FILTER_TAGS]
+    if len(parts) > 2 and parts[0] == "attributes" and parts[-1] in _FILTER_TAGS:
+        del parts[-1]
     if kind.startswith("union_tag"):
         parts.append(tag)
     if parts and parts[-1] == "[key]":

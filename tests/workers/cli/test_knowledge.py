@@ -255,7 +255,7 @@ def test_documents_have_attributes_and_are_searched_by_them(call, home):
     assert said.splitlines() == [
         "passed over in front matter: tags (1); attributes are texts up to 512 characters, numbers, true and false, "
         "and 16 of a document",
-        "k: 2 added; 2 chunks written",
+        "k: 2 added; 3 chunks written",
     ]
     _, out, _ = call("knowledge", "show", "k", "--json")
     assert [row["attributes"] for row in rows(out)] == [

@@ -357,8 +357,8 @@ def test_jobs_of_one_group_with_different_filters_get_each_its_own(flow, asks):
     put(flow.ledger, {"yes.md": f"{MILL} Yes."}, attributes={"flag": True})
     put(flow.ledger, {"one.md": f"{MILL} One."}, attributes={"flag": 1})
     jobs = flow.send(
-        *(asks(knowledge_filter={"type": "eq", "key": "flag", "value": value}, idempotency_key=str(value))
-          for value in (True, 1, "1", 1.0))
+        *(asks(knowledge_filter={"type": "eq", "key": "flag", "value": value}, idempotency_key=str(n))
+          for n, value in enumerate((True, 1, "1", 1.0)))
     )  # fmt: skip
     flow.drain()
     assert [[each.document for each in flow.result(job).answer.grounding.citations] for job in jobs] == [
@@ -409,7 +409,10 @@ def test_an_answer_ends_with_the_attributes_by_which_its_document_was_let_throug
 def test_passages_are_put_into_another_order_before_they_are_packed(flow, asks):
     """What reads them knows more than the search does."""
     put(flow.ledger, {f"mill{n}.md": f"{MILL} {n} {chr(97 + n) * 9}" for n in range(3)})
+    flow.retrieval = replace(flow.retrieval, most_tokens=2_000)
+    flow.__post_init__()
     found = [each.document for each in ask(flow, asks()).answer.grounding.citations]
+    assert len(found) == 4
     flow.retrieval = replace(flow.retrieval, rerank=lambda _question, hits: list(reversed(hits)))
     flow.__post_init__()
     turned = [each.document for each in ask(flow, asks(idempotency_key="2")).answer.grounding.citations]

@@ -243,7 +243,7 @@ def test_other_attributes_embed_nothing(ledger, add, folder):
     taken = add(folder, embedder=embedder)
     assert statuses(taken) == {"a.md": "replaced", "b.txt": "described", "c.html": "described"}
     assert attributes_of(ledger) == {"a.md": {"year": 1976}, "b.txt": {}, "c.html": {}}
-    assert len(embedder.texts) == 1
+    assert embedder.texts[1:] == ["Mills\n# Mills\n\nA mill."]
     assert set(statuses(add(folder, embedder=embedder)).values()) == {"unchanged"}
 
 

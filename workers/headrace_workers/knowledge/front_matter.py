@@ -100,7 +100,7 @@ def _loader() -> Any:
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(AliasEvent):
-                raise ComposerError(None, None, "aliases (*) are not taken", self.peek_event().start_mark)
+                raise ComposerError(None, None, "aliases (*) are not taken", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
             return super().compose_node(parent, index)
 
     return NoAliases

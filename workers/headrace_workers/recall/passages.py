@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
-from headrace_workers.index.checked import VectorRefused, read_vector
+from headrace_workers.index.checked import VectorRefused, read_vector, read_vectors
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
@@ -234,13 +234,17 @@ class Passages:
         """The vectors of a document's chunks that can be compared with ours."""
         found: dict[int, NDArray[np.float32]] = {}
         refused: list[VectorRefused] = []
-        for row in rows:
-            if row.embedder != self._embedder.id:
-                continue
-            try:
-                found[row.id] = read_vector("chunk", row.id, row.vector, self._embedder.dimensions)
-            except VectorRefused as error:
-                refused.append(error)
+        ours = [row for row in rows if row.embedder == self._embedder.id]
+        ids, dimensions = [row.id for row in ours], self._embedder.dimensions
+        try:
+            vectors = read_vectors("chunk", ids, [row.vector for row in ours], dimensions)
+            return dict(zip(ids, vectors, strict=True))
+        except VectorRefused:  # one of them, or more: which?
+            for row in ours:
+                try:
+                    found[row.id] = read_vector("chunk", row.id, row.vector, dimensions)
+                except VectorRefused as error:
+                    refused.append(error)
         if refused:
             log(
                 "recall",
