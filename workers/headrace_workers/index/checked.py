@@ -70,5 +70,4 @@ def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimen
 
 def read_vector(kind: str, key: int, written: bytes, dimension: int) -> Floats:
     """One of them, (dimension,)."""
-    (vector,) = read_vectors(kind, [key], [written], dimension)
-    return vector
+    return read_vectors(kind, [key], [written], dimension)[0]  # type: ignore[no-any-return]
