@@ -240,16 +240,14 @@ def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Ret
     from headrace_workers.recall.retrieval import Retrieval, as_found
     from headrace_workers.rerankers.load import load_reranker
 
-    rerank = as_found
-    if settings.reranker is not None:
-        rerank = Reranking(load_reranker(settings.reranker), settings.rerank_time).order
+    name = settings.reranker
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home)),
         guess=pieces,
         floor=settings.relevance,
         most_tokens=settings.passage_tokens,
-        rerank=rerank,
+        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
     )
 
 
