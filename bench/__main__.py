@@ -22,6 +22,7 @@ NAMES = (
     "burst",
     "retrieval",
     "saving",
+    "embedding",
     "fleet",
     "lookup-large",
 )

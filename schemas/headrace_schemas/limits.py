@@ -15,6 +15,7 @@ MAX_STOPS = 8
 MAX_CRITERIA = 16
 MAX_METADATA = 32  # entries
 MAX_COMPLETION_TOKENS = 32_768
+MAX_DIMENSIONS = 16_384  # of a vector
 DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead letter
 
 # NUL cannot be stored as text by PostgreSQL, and no prompt needs one.
@@ -22,6 +23,7 @@ NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
+_BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 # What each pattern asks for, in words.
@@ -30,6 +32,7 @@ PATTERNS: Final[dict[str, str]] = {
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
+    _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
 }
 
@@ -52,4 +55,5 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
+Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]

@@ -35,7 +35,9 @@ _FILTER_TAGS: Final = frozenset(
     {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
 )
 
-_Item = Mapping[str, Any]
+_SAMPLED: Final = "GenerationJob"  # whose answers are sampled
+
+_Item = Mapping[str, Any]  # as pydantic tells it; `of` is the class that was to be read
 _Saying = Callable[[_Item, Mapping[str, Any]], str]
 
 
@@ -71,7 +73,7 @@ def _pattern(_: _Item, context: Mapping[str, Any]) -> str:
 
 
 def _unknown_field(item: _Item, _: Mapping[str, Any]) -> str:
-    known_elsewhere = len(item["loc"]) == 1 and item["loc"][0] in Sampling.model_fields
+    known_elsewhere = len(item["loc"]) == 1 and item["loc"][0] in Sampling.model_fields and item["of"] == _SAMPLED
     return "is no field here: it belongs in `sampling`" if known_elsewhere else "is no field that is known here"
 
 
@@ -129,7 +131,7 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     """
     if (count := error.error_count()) > _MOST_READ:
         return f"value: has {count} things wrong with it, too many to name: is it a {error.title}?"
-    items = error.errors(include_url=False)
+    items: list[dict[str, Any]] = [{**item, "of": error.title} for item in error.errors(include_url=False)]
     if items[0]["type"] == "json_invalid":
         problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]
     else:

@@ -194,3 +194,11 @@ def test_an_error_that_the_table_lacks_is_still_told() -> None:
         GenerationJob(model="m", prompt="p", sampling=5)
     error = caught.value
     assert describe(error) == "sampling: must be an object, not a number"
+
+
+@pytest.mark.parametrize("kind", ["embedding", "moderation"])
+def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
+    """Elsewhere a field of that name is no field at all."""
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(f"headrace.job.{kind}.v1", b'{"model": "m", "input": "i", "temperature": 1}')
+    assert str(caught.value) == "temperature: is no field that is known here"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
@@ -20,6 +21,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
@@ -31,7 +33,7 @@ from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.ports import Embedder, Generator, Moderator
+from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
@@ -128,6 +130,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
         models=CountingModels(settings.home, shared.models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         pipeline=shared.pipeline,
         max_active=settings.max_active,
         clock=shared.clock,
@@ -195,14 +198,26 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
-def _embedder(settings: Settings) -> Embedder:
-    """What makes the vectors of questions, for the cache and for passages: a question is embedded once. UnknownModel
-    where it is not here.
-    """
+def _embedder(settings: Settings) -> CountingEmbedder:
+    """What makes vectors. UnknownModel where it is not here."""
     from headrace_workers.embedders.load import load_embedder
+
+    return load_embedder(settings.home, settings.embedder)
+
+
+def _remembering(embedder: Callable[[], Embedder]) -> Embedder:
+    """What makes the vectors of questions, for the cache and for passages: a question is embedded once."""
     from headrace_workers.embedders.remembering import RememberingEmbedder
 
-    return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
+    return RememberingEmbedder(embedder())
+
+
+def _for_jobs(embedder: Callable[[], CountingEmbedder]) -> CountingEmbedder:
+    """What makes the vectors that jobs ask for. Unavailable while none is here: it may come without a new start."""
+    try:
+        return embedder()
+    except UnknownModel as error:
+        raise Unavailable(f"no vector is made without an embedder, and this worker has none: {error}") from error
 
 
 def _cache(
@@ -303,10 +318,13 @@ def _needs(
 ) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, progress, worker, embedder))
+    of_questions = once(lambda: _remembering(embedder))
+    bases = once(lambda: _bases(ledger, progress, worker, of_questions))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
+        "embedder": lambda: partial(_for_jobs, embedder),
+        "embedder_alias": lambda: embedder_alias(settings.embedder),
+        "cache": lambda: _cache(settings, ledger, progress, worker, of_questions),
         "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,

@@ -99,6 +99,14 @@ class CountsTokens(Protocol):
     def count_tokens(self, text: str) -> int:
         """The tokens of the whole text, without those that it adds."""
 
+    @property
+    def added_tokens(self) -> int:
+        """How many it adds to each text."""
+
+
+class CountingEmbedder(Embedder, CountsTokens, Protocol):
+    """An embedder that knows whether it reads a text whole."""
+
 
 class Reranker(Protocol):
     """Reads a question and a passage together, and says how well the one answers the other. Thread-safe; built after

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
 
 AUDIT_SHARE: Final = 0.05

@@ -26,7 +26,9 @@ from headrace_workers.cli.output import say
 STDIN = "-"
 _MAX_NOTED = 3
 
-ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="for lines that name none [HEADRACE_MODEL]")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="who answers where a line names nobody [HEADRACE_MODEL]")
+]
 MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
 TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
 CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
@@ -71,7 +73,13 @@ def defaults_of(
         "knowledge_filter": None if wanted is None else wanted.model_dump(mode="json"),
         "without_passages": without_passages,
     }
-    return Defaults(model or settings.model, _given(fields), _given(sampling), _given(asked))
+    return Defaults(
+        model=model or settings.model,
+        embedder=settings.embedder,
+        fields=_given(fields),
+        sampling=_given(sampling),
+        asked=_given(asked),
+    )
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

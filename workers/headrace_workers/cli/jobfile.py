@@ -3,18 +3,22 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 from pydantic import ValidationError
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.event_types import job_type
+from headrace_schemas.events import JobKind
+from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
-Job = GenerationJob | EvaluationJob
+Job = AnyJob
 
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
@@ -50,17 +54,22 @@ class WrongLines(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a line gets where it says nothing itself. `fields` are for all jobs, the rest for generation jobs only."""
+    """What a line gets where it says nothing itself. `fields` are for all jobs, `embedder` is the model of embedding
+    jobs, the rest is for generation jobs only.
+    """
 
     model: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    embedder: str = DEFAULT_EMBEDDER
 
-    def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The line with what it lacks."""
+    def fill(self, line: Mapping[str, Any], cls: type[Job]) -> dict[str, Any]:
+        """The line, which is a job of this class, with what it lacks."""
         filled = {**self.fields, **line}
-        if "output" in line:  # an evaluation job
+        if cls is EmbeddingJob:
+            return {"model": self.embedder, **filled}
+        if cls is not GenerationJob:
             return filled
         filled = {"model": self.model, **self.asked, **filled}
         own = line.get("sampling", {})
@@ -70,7 +79,9 @@ class Defaults:
 
 
 def parse_job(text: bytes, defaults: Defaults) -> Job:
-    """One line: an evaluation job when it has an `output`, else a generation job. WrongLine gives the reason."""
+    """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
+    generation job. WrongLine gives the reason.
+    """
     try:
         line = parsed(text)
     except NoJSON as error:
@@ -79,8 +90,8 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
         raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
-    cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
-    filled = json.dumps(defaults.fill(line)).encode()
+    cls = _class_of(line)
+    filled = json.dumps(defaults.fill({name: value for name, value in line.items() if name != "kind"}, cls)).encode()
     try:
         job = cls.model_validate_json(filled, strict=True)
     except ValidationError as error:
@@ -88,6 +99,19 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
         raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job
+
+
+def _class_of(line: Mapping[str, Any]) -> type[Job]:
+    kind = line.get("kind")
+    if kind is None:
+        if "input" in line and "output" not in line:
+            raise WrongLine("it has an `input` and no `output`: say what is asked for, with \"kind\": \"embedding\" or "
+                            "\"moderation\"")  # fmt: skip
+        return EvaluationJob if "output" in line else GenerationJob
+    found = job_type(kind) if isinstance(kind, str) else None
+    if found is None:
+        raise WrongLine(f"kind: must be one of {', '.join(get_args(JobKind))}")
+    return found.cls  # type: ignore[return-value]  # of a kind of job
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +138,8 @@ class JobFile:
         self._defaults = defaults
         self._identify = identify
         self.name = name
-        self.models: dict[str, int] = {}  # every model that a job names, with the first line that does
+        self.models: dict[str, int] = {}  # every model that is to answer or judge, with the first line that names it
+        self.wants_embedder = False  # whether a job asks for a vector
         self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
@@ -150,10 +175,13 @@ class JobFile:
         return job, event_id
 
     def _note_models(self, job: Job, line: int) -> None:
-        own = {job.model} if isinstance(job, GenerationJob) else set()
-        for alias in sorted(own | job.rubric_models):
-            self.models.setdefault(alias, line)
-        self.wants_judge |= job.wants_rubric and not job.rubric_models
+        self.wants_embedder |= isinstance(job, EmbeddingJob)
+        if isinstance(job, GenerationJob):
+            self.models.setdefault(job.model, line)
+        if isinstance(job, JudgedJob):
+            for alias in sorted(job.rubric_models):
+                self.models.setdefault(alias, line)
+            self.wants_judge |= job.wants_rubric and not job.rubric_models
 
     def _lines(self) -> Iterator[Line]:
         self._stream.seek(0)

@@ -59,8 +59,10 @@ def embedded_stack(
 
 
 @contextmanager
-def serving(home: Path, models: Sequence[str], *, start: bool, engine_threads: int | None) -> Iterator[Serving]:
-    """The stack that runs in this home, else a new one that is stopped at the end.
+def serving(
+    home: Path, models: Sequence[str], *, embedder: str | None, start: bool, engine_threads: int | None
+) -> Iterator[Serving]:
+    """The stack that runs in this home, else a new one that is stopped at the end. `embedder` is needed, too, if named.
 
     With `start` false nothing is started: without a running stack the environment must name the deployment.
     """
@@ -73,9 +75,11 @@ def serving(home: Path, models: Sequence[str], *, start: bool, engine_threads: i
             raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
         yield Elsewhere()
     else:
-        from headrace_workers.cli.models import ensure_models
+        from headrace_workers.cli.models import ensure_embedder, ensure_models
 
         ensure_models(home, models)
+        if embedder is not None:
+            ensure_embedder(home, embedder)
         with embedded_stack(home, models, engine_threads) as own:
             yield own
 

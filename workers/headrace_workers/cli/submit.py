@@ -56,8 +56,9 @@ def submit(
 ) -> None:
     """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
 
-    A line with an `output` is an evaluation job, any other a generation job. Options count for lines that do not
-    say. Exit code 1: a job was refused, died, was cancelled, or did not end in time.
+    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without one, it is an
+    evaluation job when it has an `output`, else a generation job. Options count for lines that do not say. Exit code 1:
+    a job was refused, died, was cancelled, or did not end in time.
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
     """

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from sqlalchemy import Connection, bindparam, update
 
 from headrace_schemas import Category, DeadLetter, Topic
+from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import end_id
 from headrace_workers.ledger.database import insert
 from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.outbox import Outgoing, outgoing
-from headrace_workers.ledger.tables import DEAD_LETTERS, SILENT, STEPS
+from headrace_workers.ledger.tables import DEAD_LETTERS, STEPS
 
 _MAX_REASON = 2_000
-_TOPICS = {"generation": Topic.GENERATION, "evaluation": Topic.EVALUATION, "unit": Topic.RESULTS, SILENT: Topic.RESULTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def job_burial(
         reason=reason,
         stage=stage,
         attempts=attempts,
-        topic=_TOPICS[kind],
+        topic=job.topic if (job := job_type(kind)) else Topic.RESULTS,  # a unit tells of an event there
         value=payload,
         traceparent=traceparent,
         correlationid=correlationid,

@@ -72,7 +72,7 @@ JOBS: Final = Table(
     METADATA,
     Column("id", String(36), primary_key=True),
     Column("tenant", String(64), nullable=False),
-    Column("kind", String(16), nullable=False),  # generation | evaluation | unit | audit
+    Column("kind", String(16), nullable=False),  # generation | evaluation | embedding | moderation | unit | audit
     # Of a unit, which follows an event (see units.py): the job or batch that the event tells of, and who is to hear it.
     Column("subject", String(36)),
     Column("endpoint", Text),
