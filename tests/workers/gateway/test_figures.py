@@ -58,5 +58,6 @@ def test_the_set_is_closed(gateway: Gateway):
     names = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
     assert {name for name in names if not name.endswith("_created")} == {
         "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
-        "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting", "headrace_gateway_up",
+        "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
+        "headrace_gateway_up",
     }  # fmt: skip
