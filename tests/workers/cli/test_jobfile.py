@@ -206,6 +206,9 @@ def test_a_file_of_openai_s_batch_api_gets_a_hint():
     assert message.count("`headrace batch submit FILE` runs") == 1
 
 
+RUBRIC = '{"input":"q","output":"a","criteria":[{"criterion":"rubric","question":"Is it kind?"}]}'
+
+
 @pytest.mark.parametrize(
     ("lines", "judge", "models"),
     [
