@@ -23,6 +23,7 @@ NAMES = (
     "retrieval",
     "saving",
     "fleet",
+    "webhooks",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -27,6 +27,7 @@ from headrace_schemas import (
     Message,
     Sampling,
 )
+from headrace_schemas.callback import Callback
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
@@ -90,6 +91,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
         traceparent: str | None = None,
@@ -102,7 +104,8 @@ class Producer:
         `without_passages` says what to do (abstain, answer).
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
-        the same job. `correlationid` is a name of your own, which every event about the job carries.
+        the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
+        whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`.
         Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
@@ -131,6 +134,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                     criteria=criteria,
                     reference=reference,
                 ),
@@ -152,6 +156,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -169,6 +174,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                     criteria=criteria,
                     reference=reference,
                 ),
@@ -223,6 +229,7 @@ class Producer:
         idempotency_key: str | None,
         tenant: str | None,
         metadata: Mapping[str, str] | None,
+        callback: Callback | Mapping[str, Any] | None,
         criteria: Sequence[Criterion] | None,
         reference: str | None,
     ) -> dict[str, Any]:
@@ -233,6 +240,7 @@ class Producer:
             "idempotency_key": idempotency_key,
             "tenant": tenant or self._settings.tenant,
             "metadata": metadata,
+            "callback": callback,
             "criteria": sequence_of(criteria),
             "reference": reference,
         }

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
@@ -84,6 +85,7 @@ class Job(Value):
     metadata: Annotated[
         dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
     ] = {}
+    callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
     criteria: Annotated[
         tuple[Criterion, ...], Field(max_length=MAX_CRITERIA, description="What the output is judged by."), FAIL_FAST
     ] = ()

@@ -17,7 +17,8 @@ Services = dict[str, dict[str, Any]]
 
 SERVICES = {
     "kafka", "redis", "postgres",
-    "init", "bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-generate-gpu",
+    "init", "bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver",
+    "worker-generate-gpu",
 }  # fmt: skip
 OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
@@ -169,9 +170,11 @@ def test_only_kafka_is_published_and_only_on_loopback(services: Services) -> Non
 
 
 def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
-    """`core` is internal, and only Kafka (for its port) and init (for the model) are on another network."""
+    """`core` is internal, and only Kafka, init (for the model) and who delivers webhooks are on another network."""
     assert compose["networks"]["core"]["internal"] is True
-    assert {name for name, service in services.items() if service["networks"] != ["core"]} == {"kafka", "init"}
+    assert {name for name, service in services.items() if service["networks"] != ["core"]} == {
+        "kafka", "init", "worker-deliver",
+    }  # fmt: skip
 
 
 def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:

@@ -33,6 +33,7 @@ from headrace_schemas import (
     TokenF1,
     Usage,
 )
+from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
 
@@ -69,6 +70,14 @@ plain_criteria = st.one_of(
 scales = st.sampled_from(["yes_no", "1-5"])
 criteria = plain_criteria | st.builds(Rubric, question=filled, scale=scales, model=st.sampled_from([None, "judge"]))
 
+urls = st.from_regex(r"https?://[!-~]{1,60}", fullmatch=True)
+job_ends = tuples(st.sampled_from(JOB_EVENTS))
+callbacks = (
+    st.builds(Callback, url=urls, events=job_ends, response=maybe(filled))
+    | st.builds(Callback, endpoint=st.from_regex(r"[A-Za-z0-9_-]{1,36}", fullmatch=True), events=job_ends)
+    | st.builds(Callback, response=filled)
+)
+
 job_fields = {
     "tenant": tenants,
     "idempotency_key": maybe(filled),
@@ -76,6 +85,7 @@ job_fields = {
     "priority": st.integers(0, 9),
     "deadline": maybe(times),
     "metadata": st.dictionaries(filled, texts, max_size=3),
+    "callback": maybe(callbacks),
     "reference": maybe(texts),
 }
 samplings = st.builds(

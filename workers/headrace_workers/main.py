@@ -30,10 +30,14 @@ from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stages import stages_of
+from headrace_workers.pipeline.stages import DELIVER, stages_of
 from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
@@ -158,8 +162,16 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger),
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
     )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:
@@ -308,6 +320,9 @@ def _needs(
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_keys),
     }
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
+from headrace_schemas.callback import MAX_BODY
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
+from headrace_workers.webhooks.reach import DEFAULT_PORTS, Reach, networks_of, ports_of
+from headrace_workers.webhooks.sealing import keys_of
 
 AUDIT_SHARE: Final = 0.05
 
@@ -55,6 +58,10 @@ class Settings:
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
+    webhook_reach: Reach = field(default_factory=Reach)  # where webhooks may go, beside the internet
+    webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
+    webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
+    public_url: str = ""  # of the gateway, as its clients reach it: for links
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     device: Device = "auto"
@@ -85,6 +92,9 @@ class Settings:
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
             embedder=embedder_name(env),
+            webhook_reach=webhook_reach(env),
+            webhook_keys=webhook_keys(env),
+            public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
             device=_device(env),
@@ -113,6 +123,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
+    "webhook_bytes": int,
 }
 
 _MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
@@ -122,6 +133,36 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+class HttpUse(StrEnum):
+    """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
+
+    NEVER = "never"
+    LOOPBACK = "loopback"
+
+
+def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:
+    """HEADRACE_WEBHOOK_NETWORKS, HEADRACE_WEBHOOK_PORTS and HEADRACE_WEBHOOK_HTTP: where webhooks may go."""
+    env = os.environ if env is None else env
+    networks = env.get("HEADRACE_WEBHOOK_NETWORKS", "").replace(",", " ").split()
+    ports = env.get("HEADRACE_WEBHOOK_PORTS", "").replace(",", " ").split()
+    return Reach(
+        networks=networks_of(networks, "HEADRACE_WEBHOOK_NETWORKS"),
+        ports=ports_of(ports, "HEADRACE_WEBHOOK_PORTS") or DEFAULT_PORTS,
+        http_loopback=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse) is HttpUse.LOOPBACK,
+    )
+
+
+def webhook_keys(env: Mapping[str, str] | None = None) -> tuple[bytes, ...]:
+    """The keys of HEADRACE_WEBHOOK_KEY, or of the file that HEADRACE_WEBHOOK_KEY_FILE names."""
+    env = os.environ if env is None else env
+    if file := env.get("HEADRACE_WEBHOOK_KEY_FILE"):
+        try:
+            return keys_of(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"HEADRACE_WEBHOOK_KEY_FILE: cannot read {file}: {error.strerror}") from error
+    return keys_of(env.get("HEADRACE_WEBHOOK_KEY"))
 
 
 def figure(name: str, env: Mapping[str, str] | None = None) -> float:

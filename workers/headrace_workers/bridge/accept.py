@@ -131,8 +131,9 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
     )
     kind = "generation" if isinstance(job, GenerationJob) else "evaluation"
     return NewJob(
-        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid
-    )
+        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid,
+        callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
+    )  # fmt: skip
 
 
 def _tokens(job: Job, models: KnownModels) -> int:

@@ -22,6 +22,7 @@ from headrace_workers.cli import (
     status,
     submit,
     up,
+    webhooks,
 )
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.output import say
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, bench, outbox, doctor, models, schema,
-    processes,
+    webhooks, processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -45,6 +45,7 @@ from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.database import brief, clock, connect, reading, writing
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.tables import IDENTITY
+from headrace_workers.ledger.webhooks import Webhooks
 
 
 class Ledger:
@@ -278,6 +279,13 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    # -- webhooks
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told of ends, and what they were told."""
+        return Webhooks(self._engine)
 
     # -- people and clients
 

@@ -25,11 +25,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue, what running its work costs, and the model that does, when one does."""
+    """A queue, what running its work costs, and the model that does, when one does.
+
+    A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
+    """
 
     name: str
     weight: Weight
     model: str | None = None
+    abreast: int = 1
 
 
 class Pipeline:
@@ -108,7 +112,7 @@ class Pipeline:
         """Every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
-                Queue(stage.queue(), stage.weight)
+                Queue(stage.queue(), stage.weight, abreast=stage.abreast)
                 for stage in reversed(self.stages)
                 if stage.weight is not Weight.MODEL
             ),
