@@ -23,6 +23,7 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -30,7 +31,7 @@ from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stages import DELIVER, stages_of
+from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings

@@ -6,7 +6,7 @@ from sqlalchemy import select, text, update
 from tests.workers.bridge.records import evaluation
 from tests.workers.ledger.test_hot_path import plan_of, scans, statements
 from tests.workers.ledger_jobs import take_in
-from tests.workers.webhooks.office import Office
+from tests.workers.webhooks.office import ORIGINS, Office
 from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas.callback import Callback
@@ -36,7 +36,7 @@ def test_endpoints_are_listed_newest_first_and_in_pages(ledger):
     assert [each.id for each in ledger.webhooks.endpoints("default", 2, mine[2])] == mine[1::-1]
     assert ledger.webhooks.endpoints("default", 2, "we_unknown") == []
     assert ledger.webhooks.endpoint(mine[0], "other") is None
-    assert "place" in [each.id for each in ledger.webhooks.endpoints(places=True)]
+    assert "place" in [each.id for each in ledger.webhooks.endpoints(origins=ORIGINS)]
 
 
 def test_an_endpoint_is_changed_and_forgotten(ledger):
@@ -139,7 +139,7 @@ def test_what_is_forgotten_goes_with_its_job(ledger):
         ledger.prune(1_000)
     assert ledger.read(select(DELIVERIES.c.id)) == []
     assert ledger.read(select(CALLBACKS_OF_JOBS.c.job_id)) == []
-    assert [each.origin for each in ledger.webhooks.endpoints(places=True)] == ["registered"]
+    assert [each.origin for each in ledger.webhooks.endpoints(origins=ORIGINS)] == ["registered"]
 
 
 def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
@@ -152,7 +152,7 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
         for number in range(20):
             tx.execute(text(
                 "INSERT INTO webhook_deliveries (id, endpoint_id, tenant, type, subject, body, created_at) "
-                f"SELECT substr(id, 1, 30) || '{number:05}', endpoint_id, tenant, type, subject, body, created_at "
+                f"SELECT substr(id, 1, 30) || '{number:05}', 'other{number}', tenant, type, subject, body, created_at "
                 "FROM webhook_deliveries WHERE length(id) = 36"
             ))  # fmt: skip
     with ledger.engine.connect() as connection:

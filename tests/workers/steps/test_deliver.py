@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from standardwebhooks import Webhook
 from tests.workers.bridge.records import evaluation
 from tests.workers.ledger_jobs import sqlite_ledger, take_in
-from tests.workers.webhooks.office import HERE, Office
+from tests.workers.webhooks.office import HERE, ORIGINS, Office
 from tests.workers.webhooks.receiver import hangs, receiving, says
 
 from headrace_schemas.callback import Callback
@@ -253,7 +253,7 @@ def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
     (row,) = rows(ledger)
     assert (row.state, row.status) == ("failed", None)
     assert "no address of the internet" in row.error
-    assert ledger.webhooks.endpoints(places=True)[0].failures == 0
+    assert ledger.webhooks.endpoints(origins=ORIGINS)[0].failures == 0
 
 
 def test_while_a_secret_rotates_both_sign(ledger):

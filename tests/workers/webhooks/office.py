@@ -26,6 +26,7 @@ from headrace_workers.webhooks.telling import Telling
 from headrace_workers.worker.work import Work
 
 HERE = Reach(http_loopback=True)
+ORIGINS = ("registered", "callbacks", "place")
 ALL = ("job.completed", "job.failed", "job.cancelled", "batch.completed", "endpoint.disabled")
 
 

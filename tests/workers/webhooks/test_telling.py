@@ -6,7 +6,7 @@ from sqlalchemy import event, select, update
 from tests.workers.bridge.records import evaluation, generation
 from tests.workers.ledger.after import answer
 from tests.workers.ledger_jobs import take_in
-from tests.workers.webhooks.office import ALL, Office
+from tests.workers.webhooks.office import ALL, ORIGINS, Office
 
 from headrace_schemas.callback import Callback
 from headrace_workers.ledger.cancel import Cancellation
@@ -36,10 +36,10 @@ def test_where_nobody_listens_nothing_is_read(ledger):
     for job in jobs:
         answer(ledger, job)
     records = [row.record for row in ledger.outbox(100)]
-    asked = []
+    asked, now = [], ledger.now()
     event.listen(ledger.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
-    assert office.following.units(records, ledger.now()) == []
-    assert office.following.units([], ledger.now()) == []
+    assert office.following.units(records, now) == []
+    assert office.following.units([], now) == []
     statements = [each for each in asked if not each.startswith(("BEGIN", "PRAGMA"))]
     assert len(statements) == 1, statements
 
@@ -86,7 +86,7 @@ def test_a_job_names_who_is_to_be_told(ledger):
         evaluation(input="e"),
     ])  # fmt: skip
     office.end(*jobs)
-    place = next(each for each in ledger.webhooks.endpoints(places=True) if each.origin == "place")
+    place = next(each for each in ledger.webhooks.endpoints(origins=ORIGINS) if each.origin == "place")
     assert (place.tenant, place.url) == ("default", "https://shop.example")
     assert told(ledger) == sorted([
         ("job.completed", jobs[0], place.id, url),
@@ -112,7 +112,7 @@ def test_a_response_is_told_of_as_openai_does(ledger):
     ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
     (job,) = take_in(ledger, [evaluation(callback=Callback(response="resp_1", url="https://shop.example/"))])
     office.end(job)
-    place = next(each.id for each in ledger.webhooks.endpoints(places=True) if each.origin == "place")
+    place = next(each.id for each in ledger.webhooks.endpoints(origins=ORIGINS) if each.origin == "place")
     assert told(ledger) == sorted([
         ("response.completed", "resp_1", theirs, ""),
         ("job.completed", job, ours, ""),

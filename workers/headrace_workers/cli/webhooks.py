@@ -16,11 +16,12 @@ from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.deliveries import Range, State
+    from headrace_workers.ledger.deliveries import DeliveryView, Range, State
     from headrace_workers.ledger.endpoints import Endpoint
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.webhooks.sealing import Sealer
 
+_ORIGINS = ("registered", "callbacks", "place")
 _USUAL = (*JOB_EVENTS, *BATCH_EVENTS)
 _EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
 _TenantOption = Annotated[str, typer.Option("--tenant", help="whose", envvar="HEADRACE_TENANT")]
@@ -96,7 +97,7 @@ def list_endpoints(
 
     Example: `headrace webhooks list --tenant acme`
     """
-    found = need_ledger().webhooks.endpoints(tenant, limit + 1, places=places)
+    found = need_ledger().webhooks.endpoints(tenant, limit + 1, origins=_ORIGINS if places else _ORIGINS[:2])
     if as_json:
         for each in found[:limit]:
             put_json(views.endpoint_dict(each))
@@ -280,7 +281,7 @@ def replay(
         say(f"{sent} are sent again")
 
 
-def _show(found: "views.DeliveryView", content: bytes, as_json: bool) -> None:
+def _show(found: "DeliveryView", content: bytes, as_json: bool) -> None:
     if as_json:
         put_json({**views.delivery_dict(found), "body": content.decode()})
         return

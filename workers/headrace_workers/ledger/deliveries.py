@@ -278,7 +278,8 @@ def find(connection: Connection, which: Range, limit: int, state: State | None =
     )
     if state is not None:
         query = query.where(JOBS.c.state == _STATES[state])
-    return [_view(row) for row in connection.execute(query)]
+    rows: Sequence[Any] = connection.execute(query).all()
+    return [_view(row) for row in rows]
 
 
 def get(connection: Connection, delivery_id: str) -> tuple[DeliveryView, bytes] | None:
@@ -289,7 +290,7 @@ def get(connection: Connection, delivery_id: str) -> tuple[DeliveryView, bytes] 
         .join(STEPS, STEPS.c.job_id == DELIVERIES.c.id)
         .where(DELIVERIES.c.id == delivery_id)
     )
-    row = connection.execute(query).first()
+    row: Any = connection.execute(query).first()
     return None if row is None else (_view(row), row.body)
 
 
@@ -332,7 +333,7 @@ def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview
         select(JOBS.c.state, _twice(now).label("twice"), func.count().label("times"))
         .select_from(DELIVERIES.join(JOBS, JOBS.c.id == DELIVERIES.c.id))
         .where(which.condition(), JOBS.c.state.in_(["dead", "done"]))
-        .group_by(JOBS.c.state, _twice(now))
+        .group_by(JOBS.c.state, "twice")
     )
     counts = {(row.state, bool(row.twice)): row.times for row in connection.execute(query)}
     return Preview(

@@ -164,14 +164,17 @@ def _signed_by(place: Endpoint, own: Endpoint) -> Endpoint:
 
 
 def all_of(
-    connection: Connection, tenant: str | None, limit: int, after: str | None = None, *, places: bool = False
+    connection: Connection,
+    tenant: str | None,
+    limit: int,
+    after: str | None = None,
+    origins: Sequence[str] = (REGISTERED, CALLBACKS),
 ) -> list[Endpoint]:
-    """Registered endpoints and those for callbacks, newest first; with `places` the places of callbacks, too."""
+    """Endpoints of these origins, newest first, those behind `after`."""
     query = select(ENDPOINTS).order_by(ENDPOINTS.c.created_at.desc(), ENDPOINTS.c.id.desc()).limit(limit)
+    query = query.where(ENDPOINTS.c.origin.in_(origins))
     if tenant is not None:
         query = query.where(ENDPOINTS.c.tenant == tenant)
-    if not places:
-        query = query.where(ENDPOINTS.c.origin != PLACE)
     if after is not None:
         last = get(connection, after, tenant)
         if last is None:

@@ -10,6 +10,7 @@ from headrace_workers.ledger.database import clock, reading, writing
 from headrace_workers.ledger.deliveries import DeliveryView, Due, Preview, Range, State, Tried
 from headrace_workers.ledger.endpoints import Endpoint, Health
 from headrace_workers.ledger.listening import Heard
+from headrace_workers.ledger.webhook_tables import CALLBACKS, REGISTERED
 
 
 class Webhooks:
@@ -99,11 +100,16 @@ class Webhooks:
             return endpoints.get(tx, endpoint_id, tenant)
 
     def endpoints(
-        self, tenant: str | None = None, limit: int = 100, after: str | None = None, *, places: bool = False
+        self,
+        tenant: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        *,
+        origins: Sequence[str] = (REGISTERED, CALLBACKS),
     ) -> list[Endpoint]:
-        """Endpoints, newest first; with `places` also where callbacks went."""
+        """Endpoints of these origins, newest first, those behind `after`."""
         with reading(self._engine) as tx:
-            return endpoints.all_of(tx, tenant, limit, after, places=places)
+            return endpoints.all_of(tx, tenant, limit, after, origins)
 
     def change(self, endpoint_id: str, values: Mapping[str, Any]) -> Endpoint | None:
         """Write these columns (name, url, events, whole)."""

@@ -70,7 +70,9 @@ class _Desk:
     def _send(
         self, endpoint: Endpoint, units: Sequence[Unit], due: Mapping[str, Due], keys: tuple[str, ...], now: int
     ) -> Mapping[str, Outcome]:
-        letters = [Letter(each.id, each.url, each.body, keys) for unit in units if (each := due.get(unit.id))]
+        # Those that were tried least go first: one alone probes, and none is to use up its attempts for the others.
+        least = sorted(units, key=lambda unit: unit.attempt)
+        letters = [Letter(each.id, each.url, each.body, keys) for unit in least if (each := due.get(unit.id))]
         probing = endpoint.failures >= PATIENCE
         replies = dict(
             zip(

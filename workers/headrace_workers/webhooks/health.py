@@ -29,7 +29,7 @@ def after(health: Health, replies: Sequence[Reply], now: int) -> Health:
 def _after(health: Health, reply: Reply, now: int) -> Health:
     if reply.taken:
         return replace(health, failures=0, failing_since=None, pauses=0, paused_until=None)
-    failures, since = health.failures + 1, health.failing_since or now
+    failures, since = health.failures + 1, now if health.failing_since is None else health.failing_since
     health = replace(health, failures=failures, failing_since=since)
     if reply.gone and health.registered:
         return replace(health, disabled="it answered 410: it wants nothing more")

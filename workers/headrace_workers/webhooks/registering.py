@@ -72,6 +72,25 @@ def register(webhooks: Webhooks, sealer: Sealer, reach: Reach, wanted: Wanted) -
     return WithSecret(made, signing.shown(secret))
 
 
+def change(
+    webhooks: Webhooks,
+    reach: Reach,
+    endpoint: Endpoint,
+    *,
+    name: str | None = None,
+    url: str | None = None,
+    events: tuple[str, ...] | None = None,
+    whole: bool | None = None,
+) -> Endpoint | None:
+    """Change what is given of an endpoint; None where it is gone. Raises as `register` does."""
+    if url is not None:
+        urls.read(url, reach)
+    check(name or "", events or ())
+    asked = {"name": name, "url": url, "events": events, "whole": whole}
+    wanted = {field: said for field, said in asked.items() if said is not None and said != getattr(endpoint, field)}
+    return webhooks.change(endpoint.id, wanted) if wanted else endpoint
+
+
 def check(name: str, events: Sequence[str]) -> None:
     """EndpointRefused when there is no such event, or the name is too long."""
     if len(name) > _LONGEST_NAME or "\x00" in name:

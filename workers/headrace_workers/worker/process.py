@@ -199,10 +199,10 @@ def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Proce
     app.conf.worker_pool = pool
 
     @app.task(name=TASK, ignore_result=True, bind=True)  # type: ignore[untyped-decorator]
-    def run(task: Any, *claim: Any) -> None:
+    def run(task: Any, claim_id: int, ledger: str = "") -> None:
         # A solo worker runs in the consumer's thread, which does not turn meanwhile.
         with loop.excused() if pool == "solo" else nullcontext():
-            process.run(*claim, queue=(task.request.delivery_info or {}).get("routing_key") or "")
+            process.run(claim_id, ledger, queue=(task.request.delivery_info or {}).get("routing_key") or "")
 
     return app
 
