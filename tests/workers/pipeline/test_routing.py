@@ -76,7 +76,7 @@ def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
     assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
-    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge")
+    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge", "deliver")
 
 
 def test_a_stage_may_send_a_job_back():
@@ -122,13 +122,13 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
 def test_words_name_roles():
     """Several may be given, `all` is every one, and twice is once."""
     assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
-    assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge"}
+    assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge", "deliver"}
 
 
 @pytest.mark.parametrize("names", [["cook"], []])
 def test_other_words_are_refused_with_those_that_are_known(names):
     """The message lists what a role may be."""
-    with pytest.raises(ConfigurationError, match="generate, moderate, judge or all"):
+    with pytest.raises(ConfigurationError, match="generate, moderate, judge, deliver or all"):
         PIPELINE.roles_of(names)
 
 
@@ -146,7 +146,7 @@ def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
-        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
+        ("deliver", Weight.IO, None), ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
         ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip
 
@@ -160,13 +160,24 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         return lambda: built.append(name) or value
 
     needs = {"generator": EchoGenerator("echo")} | dict.fromkeys(
-        ("moderator", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing")
+        (
+            "moderator",
+            "cache",
+            "retrieval",
+            "cache_mode",
+            "cache_ttl",
+            "max_wait",
+            "auditing",
+            "webhooks",
+            "courier",
+            "sealer",
+        )
     )
     steps = PIPELINE.steps_of({role}, "echo", {name: build(name, value) for name, value in needs.items()})
     assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
     assert built == {
         "recall": ["cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"], "generate": ["generator"],
-        "moderate": ["moderator"], "judge": [],
+        "moderate": ["moderator"], "judge": [], "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}

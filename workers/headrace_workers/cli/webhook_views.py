@@ -1,16 +1,18 @@
 """Endpoints and deliveries as tables and as JSON. Secrets are in neither. Pure."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
-from headrace_workers.ledger.deliveries import DeliveryView
-from headrace_workers.ledger.endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from headrace_workers.ledger.deliveries import DeliveryView
+    from headrace_workers.ledger.endpoints import Endpoint
 
 ENDPOINT_COLUMNS = ("endpoint", "tenant", "name", "url", "events", "secret", "stands")
 DELIVERY_COLUMNS = ("delivery", "event", "subject", "made", "state", "attempts", "answered", "next", "reason")
 
 
-def endpoint_dict(endpoint: Endpoint) -> dict[str, Any]:
+def endpoint_dict(endpoint: "Endpoint") -> dict[str, Any]:
     """For `--json`."""
     return {
         "id": endpoint.id,
@@ -30,7 +32,7 @@ def endpoint_dict(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
+def endpoint_row(endpoint: "Endpoint") -> tuple[str, ...]:
     """For the table."""
     return (
         endpoint.id,
@@ -43,7 +45,7 @@ def endpoint_row(endpoint: Endpoint) -> tuple[str, ...]:
     )
 
 
-def _stands(endpoint: Endpoint) -> str:
+def _stands(endpoint: "Endpoint") -> str:
     if endpoint.disabled is not None:
         return f"disabled: {endpoint.disabled}"
     if endpoint.failures:
@@ -51,7 +53,7 @@ def _stands(endpoint: Endpoint) -> str:
     return "well"
 
 
-def delivery_dict(delivery: DeliveryView) -> dict[str, Any]:
+def delivery_dict(delivery: "DeliveryView") -> dict[str, Any]:
     """For `--json`."""
     return {
         "id": delivery.id,
@@ -72,7 +74,7 @@ def delivery_dict(delivery: DeliveryView) -> dict[str, Any]:
     }
 
 
-def delivery_row(delivery: DeliveryView) -> tuple[str, ...]:
+def delivery_row(delivery: "DeliveryView") -> tuple[str, ...]:
     """For the table."""
     answered = "–" if delivery.attempted_at is None else f"{delivery.status or 'nothing'} after {show_ms(delivery.ms)}"
     return (
@@ -88,7 +90,7 @@ def delivery_row(delivery: DeliveryView) -> tuple[str, ...]:
     )
 
 
-def delivery_facts(delivery: DeliveryView) -> list[tuple[str, str]]:
+def delivery_facts(delivery: "DeliveryView") -> list[tuple[str, str]]:
     """One delivery, a line each."""
     named = zip(DELIVERY_COLUMNS[1:], delivery_row(delivery)[1:], strict=True)
     return [*named, ("endpoint", delivery.endpoint_id), ("answer", delivery.answer or "")]
