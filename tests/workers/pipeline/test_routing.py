@@ -146,8 +146,8 @@ def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
-        ("deliver", Weight.IO, None), ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
-        ("model.a", Weight.MODEL, "a"),
+        ("deliver", Weight.IO, None), ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None),
+        ("recall", Weight.IO, None), ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip
 
 
