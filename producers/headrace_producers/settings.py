@@ -44,7 +44,7 @@ class KafkaSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    groups: bool = True  # whether the broker's consumer groups are to be used: see docs/configuration.md
+    groups: bool = True  # whether the broker's consumer groups can be relied on: see docs/configuration.md
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)

@@ -13,7 +13,7 @@ from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.pass_over import PassOver
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
@@ -129,7 +129,7 @@ def build_bridge(
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
     settings = shared.settings
     return Ingest(
-        partitions=partitions_of(settings.kafka, shared.ledger, shared.name, shared.clock),
+        partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
         models=CountingModels(settings.home, shared.models),

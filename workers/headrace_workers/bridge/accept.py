@@ -130,8 +130,10 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         event_type=envelope.type,
     )
     kind = "generation" if isinstance(job, GenerationJob) else "evaluation"
+    # Without a key the id comes from the event's, and is found by that.
+    ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None
     return NewJob(
-        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid,
+        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid, ce_id,
         callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ from headrace_workers.log import configure
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_OF_PYDANTIC = "Value error, "  # which newer versions of Typer ask about choices
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
 
@@ -76,6 +77,7 @@ def _call(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _INTERRUPTED
     except _USAGE_ERROR as error:
+        error.message = error.message.removeprefix(_OF_PYDANTIC)
         error.show()
         return 2
     return result if isinstance(result, int) else 0

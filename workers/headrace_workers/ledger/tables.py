@@ -48,6 +48,7 @@ IS_HELD: Final = text("steps.state = 'held'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
+_NAMED = text("ce_id IS NOT NULL")
 _ACTIVE = text("state = 'active' AND subject IS NULL")
 _OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
 _READY = text("state = 'ready'")
@@ -79,6 +80,7 @@ JOBS: Final = Table(
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
     Column("correlationid", Text),  # of who sent it, handed through to every event
+    Column("ce_id", Text),  # of the event that brought it, where its id does not come from that
     Column("replays", SmallInteger, nullable=False, server_default=text("0")),
     Column("accepted_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
@@ -95,6 +97,7 @@ JOBS: Final = Table(
         sqlite_where=text("ended_at IS NOT NULL"),
     ),
     Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
+    Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
 )
 
 STEPS: Final = Table(
@@ -251,7 +254,15 @@ LOOKS: Final = Table(
 # One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
 IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))
 
-# How far ingest is, where the broker's consumer groups are not used: see bridge/partitions.py.
+# The bridges that take jobs in, and until when each is there unless it says so again.
+READERS: Final = Table(
+    "readers",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+# How far ingest is in each partition, and which bridge reads it: see bridge/partitions.py.
 POSITIONS: Final = Table(
     "positions",
     METADATA,
@@ -259,6 +270,7 @@ POSITIONS: Final = Table(
     Column("partition", Integer, primary_key=True),
     Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
     Column("next", BigInteger, nullable=False),  # the offset that comes next
+    Column("reader", String(128)),
 )
 
 # What a bridge has to say to people: what it cannot do, and since when.
