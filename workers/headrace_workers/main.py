@@ -323,7 +323,7 @@ def _needs(
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
         "webhooks": lambda: ledger.webhooks,
         "courier": lambda: Courier(settings.webhook_reach),
-        "sealer": lambda: Sealer(settings.webhook_keys),
+        "sealer": lambda: Sealer(settings.webhook_key),
     }
 
 

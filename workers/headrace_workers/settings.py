@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 from headrace_workers.engines.hardware import Device
-from headrace_workers.webhooks.reach import DEFAULT_PORTS, Reach, networks_of, ports_of
+from headrace_workers.webhooks.reach import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
 from headrace_workers.webhooks.sealing import keys_of
 
 AUDIT_SHARE: Final = 0.05
@@ -58,8 +58,10 @@ class Settings:
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
-    webhook_reach: Reach = field(default_factory=Reach)  # where webhooks may go, beside the internet
-    webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
+    webhook_networks: tuple[Network, ...] = ()  # that webhooks may go to, beside the internet
+    webhook_ports: frozenset[int] = DEFAULT_PORTS
+    webhook_http: bool = False  # http may go to this machine
+    webhook_key: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
     webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
     public_url: str = ""  # of the gateway, as its clients reach it: for links
     judge_model: str | None = None  # answers rubrics that name no model
@@ -73,6 +75,11 @@ class Settings:
         """The lease in milliseconds."""
         return int(self.lease * 1000)
 
+    @property
+    def webhook_reach(self) -> Reach:
+        """Where webhooks may go."""
+        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http)
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
         """Read HEADRACE_*; addresses that are not set come from a running `headrace up`.
@@ -83,7 +90,7 @@ class Settings:
         numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
-        policy = env.get("HEADRACE_POLICY")
+        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
         return cls(
             home=home_of(env),
             kafka=KafkaSettings.from_env(env),
@@ -92,8 +99,10 @@ class Settings:
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
             cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
             embedder=embedder_name(env),
-            webhook_reach=webhook_reach(env),
-            webhook_keys=webhook_keys(env),
+            webhook_networks=reach.networks,
+            webhook_ports=reach.ports,
+            webhook_http=reach.http_loopback,
+            webhook_key=webhook_keys(env),
             public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
             policy=Path(policy) if policy else None,
