@@ -60,7 +60,7 @@ class Settings:
     max_wait: float = 120.0
     webhook_networks: tuple[Network, ...] = ()  # that webhooks may go to, beside the internet
     webhook_ports: frozenset[int] = DEFAULT_PORTS
-    webhook_http: bool = False  # http may go to this machine
+    webhook_http: HttpUse = HttpUse.NEVER
     webhook_key: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
     webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
     public_url: str = ""  # of the gateway, as its clients reach it: for links
@@ -78,7 +78,7 @@ class Settings:
     @property
     def webhook_reach(self) -> Reach:
         """Where webhooks may go."""
-        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http)
+        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
@@ -101,7 +101,75 @@ class Settings:
             embedder=embedder_name(env),
             webhook_networks=reach.networks,
             webhook_ports=reach.ports,
-            webhook_http=reach.http_loopback,
+            webhook_http=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse),
+            webhook_key=webhook_keys(env),
+            public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
+            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
+            policy=Path(policy) if policy else None,
+            device=_device(env),
+            compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
+            **numbers,
+        )
+
+
+_NUMBERS: Mapping[str, Callable[[str], float | int]] = {
+    "lease": float,
+    "quantum": float,
+    "group_size": int,
+    "linger": float,
+    "queue_depth": int,
+    "max_attempts": int,
+    "max_crashes": int,
+    "max_active": int,
+    "retention": float,
+    "stuck": float,
+    "longest_run": float,
+    "similarity": float,
+    "max_error": float,
+    "relevance": float,
+    "passage_tokens": int,
+    "cache_ttl": float,
+    "cache_max_entries": int,
+    "max_wait": float,
+    "inter_threads": int,
+    "webhook_bytes": int,
+}
+
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
+
+
+def embedder_name(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def webhook_reach(self) -> Reach:
+        """Where webhooks may go."""
+        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        """Read HEADRACE_*; addresses that are not set come from a running `headrace up`.
+
+        ConfigurationError names the variable that is missing or wrong, and what it may be.
+        """
+        env = os.environ if env is None else env
+        numbers = _numbers(env)
+        if url := env.get("HEADRACE_REDIS"):
+            check_redis_url(url)
+        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
+        return cls(
+            home=home_of(env),
+            kafka=KafkaSettings.from_env(env),
+            redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
+            ledger=ledger_url(env),
+            audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
+            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
+            embedder=embedder_name(env),
+            webhook_networks=reach.networks,
+            webhook_ports=reach.ports,
+            webhook_http=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse),
             webhook_key=webhook_keys(env),
             public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
