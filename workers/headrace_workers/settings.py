@@ -22,6 +22,13 @@ AUDIT_SHARE: Final = 0.05
 E = TypeVar("E", bound=StrEnum)
 
 
+class HttpUse(StrEnum):
+    """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
+
+    NEVER = "never"
+    LOOPBACK = "loopback"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All that a bridge or a worker is told from outside. Durations are in seconds. Secrets never show in `repr`."""
@@ -142,81 +149,6 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
-
-
-def webhook_reach(self) -> Reach:
-        """Where webhooks may go."""
-        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
-        """Read HEADRACE_*; addresses that are not set come from a running `headrace up`.
-
-        ConfigurationError names the variable that is missing or wrong, and what it may be.
-        """
-        env = os.environ if env is None else env
-        numbers = _numbers(env)
-        if url := env.get("HEADRACE_REDIS"):
-            check_redis_url(url)
-        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
-        return cls(
-            home=home_of(env),
-            kafka=KafkaSettings.from_env(env),
-            redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
-            ledger=ledger_url(env),
-            audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
-            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
-            embedder=embedder_name(env),
-            webhook_networks=reach.networks,
-            webhook_ports=reach.ports,
-            webhook_http=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse),
-            webhook_key=webhook_keys(env),
-            public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
-            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
-            policy=Path(policy) if policy else None,
-            device=_device(env),
-            compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
-            **numbers,
-        )
-
-
-_NUMBERS: Mapping[str, Callable[[str], float | int]] = {
-    "lease": float,
-    "quantum": float,
-    "group_size": int,
-    "linger": float,
-    "queue_depth": int,
-    "max_attempts": int,
-    "max_crashes": int,
-    "max_active": int,
-    "retention": float,
-    "stuck": float,
-    "longest_run": float,
-    "similarity": float,
-    "max_error": float,
-    "relevance": float,
-    "passage_tokens": int,
-    "cache_ttl": float,
-    "cache_max_entries": int,
-    "max_wait": float,
-    "inter_threads": int,
-    "webhook_bytes": int,
-}
-
-_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
-
-
-def embedder_name(env: Mapping[str, str] | None = None) -> str:
-    """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
-    env = os.environ if env is None else env
-    return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
-
-
-class HttpUse(StrEnum):
-    """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
-
-    NEVER = "never"
-    LOOPBACK = "loopback"
 
 
 def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:
