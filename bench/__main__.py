@@ -22,6 +22,8 @@ NAMES = (
     "burst",
     "retrieval",
     "saving",
+    "embedding",
+    "batch",
     "fleet",
     "webhooks",
     "lookup-large",

@@ -13,8 +13,8 @@ from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
 from headrace_producers import Producer
 from headrace_schemas import Result
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.recall import CacheTier
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 
 NAME = "burst"
 # Two recall workers and two that make answers: only the ledger can keep them from making one twice.

@@ -16,7 +16,8 @@ from bench.ends import Say
 from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
 from bench.vectors import KnownVectors, clustered, near
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_workers.embedders.load import load_embedder
 from headrace_workers.index.library import faiss
 from headrace_workers.index.lists import Lists
 from headrace_workers.index.wear import DEFAULTS

@@ -9,7 +9,8 @@ from bench.lookup import LEAST, by_likeness, question
 from bench.report import Report, Row, report, row
 from bench.vectors import KnownVectors, clustered
 from headrace_schemas import GenerationJob
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_workers.embedders.load import load_embedder
 from headrace_workers.models.pull import pull
 from headrace_workers.recall.known import Entry, Known, Question
 from headrace_workers.recall.likeness import NearestQuestions

@@ -21,8 +21,9 @@ from bench.ends import Say
 from bench.genindex import HOME, questions
 from bench.kept import FOLDER, KeptVectors
 from bench.report import Report, Row, percentile, report, row
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.errors import Unavailable
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+from headrace_workers.embedders.load import load_embedder
 from headrace_workers.knowledge.chunking import SEPARATOR, SIZE, Chunk, chunk
 from headrace_workers.knowledge.documents import Document
 from headrace_workers.knowledge.fusion import fuse

@@ -18,8 +18,8 @@ from bench.report import Report, Row, report, row
 from bench.services import Services, services
 from bench.wrong_hits_pairs import Meaning, swapped
 from headrace_schemas import Result
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
 from headrace_schemas.recall import CacheMode
-from headrace_workers.embedders.load import DEFAULT_EMBEDDER
 
 NAME = "saving"
 JOBS = 2_000

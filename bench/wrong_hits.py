@@ -68,7 +68,8 @@ Method = Callable[[Turn, KnownVectors], Iterable[int | None]]
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """About 50,000 look-ups, half of them behind a preamble; no service is needed, so `embedded` changes nothing."""
-    from headrace_workers.embedders.load import DEFAULT_EMBEDDER, load_embedder
+    from headrace_schemas.aliases import DEFAULT_EMBEDDER
+    from headrace_workers.embedders.load import load_embedder
     from headrace_workers.models.pull import pull
 
     meanings, missing = _meanings(say)

@@ -8,9 +8,10 @@ from headrace_producers.errors import ProducerClosed
 from headrace_producers.producer import Producer
 from headrace_producers.settings import ProducerSettings
 from headrace_producers.sink import Record
-from headrace_schemas import CancelJob, EvaluationJob, GenerationJob
+from headrace_schemas import CancelJob
 from headrace_schemas.codec import decode
 from headrace_schemas.event_types import Event
+from headrace_schemas.job import AnyJob
 
 
 class MemorySink:
@@ -59,10 +60,10 @@ class MemoryProducer(Producer):
         return [decode(record.headers, record.value)[1] for record in self.records]
 
     @property
-    def jobs(self) -> list[tuple[str, GenerationJob | EvaluationJob]]:
+    def jobs(self) -> list[tuple[str, AnyJob]]:
         """Id and job of each job that was sent, in order; a job that was sent twice is there twice."""
         pairs = zip(self.records, self.events, strict=True)
-        return [(record.job_id, event) for record, event in pairs if isinstance(event, GenerationJob | EvaluationJob)]
+        return [(record.job_id, event) for record, event in pairs if isinstance(event, AnyJob)]
 
     @property
     def cancelled(self) -> list[str]:

@@ -22,9 +22,11 @@ from headrace_producers.sink import Record, RecordSink
 from headrace_schemas import (
     CancelJob,
     Criterion,
+    EmbeddingJob,
     EvaluationJob,
     GenerationJob,
     Message,
+    ModerationJob,
     Sampling,
 )
 from headrace_schemas.callback import Callback
@@ -32,7 +34,7 @@ from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.grounding import WithoutPassages
-from headrace_schemas.job import Lane
+from headrace_schemas.job import AnyJob, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.recall import CacheMode
 
@@ -135,9 +137,8 @@ class Producer:
                     tenant=tenant,
                     metadata=metadata,
                     callback=callback,
-                    criteria=criteria,
-                    reference=reference,
                 ),
+                **_judged(criteria, reference),
             },
         )
         return self.submit(job, traceparent=traceparent, correlationid=correlationid)
@@ -175,8 +176,78 @@ class Producer:
                     tenant=tenant,
                     metadata=metadata,
                     callback=callback,
-                    criteria=criteria,
-                    reference=reference,
+                ),
+                **_judged(criteria, reference),
+            },
+        )
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
+
+    def embed(
+        self,
+        *,
+        input: str,
+        model: str | None = None,
+        dimensions: int | None = None,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+        correlationid: str | None = None,
+    ) -> str:
+        """Ask for the vector of one text. Returns the job's id; raises as `generate` does.
+
+        `model` is the deployment's embedder. With `dimensions` the vector is cut to so many, and has length 1 again.
+        """
+        job = validated(
+            EmbeddingJob,
+            {
+                "model": model or self._settings.embedder,
+                "input": input,
+                "dimensions": dimensions,
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    callback=callback,
+                ),
+            },
+        )
+        return self.submit(job, traceparent=traceparent, correlationid=correlationid)
+
+    def moderate(
+        self,
+        *,
+        input: str,
+        lane: Lane | str | None = None,
+        priority: int | None = None,
+        deadline: Deadline = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
+        correlationid: str | None = None,
+    ) -> str:
+        """Ask what moderation says about a text. Returns the job's id; raises as `generate` does."""
+        job = validated(
+            ModerationJob,
+            {
+                "input": input,
+                **self._common(
+                    lane=lane,
+                    priority=priority,
+                    deadline=deadline,
+                    idempotency_key=idempotency_key,
+                    tenant=tenant,
+                    metadata=metadata,
+                    callback=callback,
                 ),
             },
         )
@@ -184,7 +255,7 @@ class Producer:
 
     def submit(
         self,
-        job: GenerationJob | EvaluationJob,
+        job: AnyJob,
         *,
         event_id: str | None = None,
         traceparent: str | None = None,
@@ -230,8 +301,6 @@ class Producer:
         tenant: str | None,
         metadata: Mapping[str, str] | None,
         callback: Callback | Mapping[str, Any] | None,
-        criteria: Sequence[Criterion] | None,
-        reference: str | None,
     ) -> dict[str, Any]:
         return {
             "lane": lane,
@@ -241,13 +310,11 @@ class Producer:
             "tenant": tenant or self._settings.tenant,
             "metadata": metadata,
             "callback": callback,
-            "criteria": sequence_of(criteria),
-            "reference": reference,
         }
 
     def _send(
         self,
-        event: GenerationJob | EvaluationJob | CancelJob,
+        event: AnyJob | CancelJob,
         job_id: str,
         event_id: str,
         deadline: datetime | None,
@@ -269,3 +336,7 @@ class Producer:
         if len(value) > MAX_VALUE_BYTES:
             raise InvalidJob(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
         self._sink.send(Record(topic_for(event), job_id.encode(), headers, value, job_id))
+
+
+def _judged(criteria: Sequence[Criterion] | None, reference: str | None) -> dict[str, Any]:
+    return {"criteria": sequence_of(criteria), "reference": reference}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from headrace_schemas.aliases import DEFAULT_EMBEDDER, embedder_alias
 from headrace_schemas.envelope import is_uri_reference
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.topics import DEFAULT_PREFIX, Topic
@@ -112,6 +113,7 @@ class ProducerSettings:
     tenant: str = "default"
     source: str = DEFAULT_SOURCE  # CloudEvents `source`: a URI reference that names the service
     model: str = DEFAULT_MODEL
+    embedder: str = DEFAULT_EMBEDDER
 
     def __post_init__(self) -> None:
         if not is_uri_reference(self.source):
@@ -121,9 +123,10 @@ class ProducerSettings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """HEADRACE_TENANT, HEADRACE_SOURCE and HEADRACE_MODEL, each with its default."""
+        """HEADRACE_TENANT, HEADRACE_SOURCE, HEADRACE_MODEL and HEADRACE_EMBEDDER, each with its default."""
         env = os.environ if env is None else env
         found = {name: env.get(f"HEADRACE_{name.upper()}") for name in ("tenant", "source", "model")}
+        found["embedder"] = embedder_alias(env.get("HEADRACE_EMBEDDER", ""))
         return replace(cls(), **{name: value for name, value in found.items() if value})
 
 
@@ -156,6 +159,14 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
     if not _alive(pid):
         raise ConfigurationError(f"the stack that wrote {path} (process {pid}) runs no more; {ways}")
     return found
+
+
+def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
+    """HEADRACE_KAFKA_DURABLE: whether the broker's log outlives it; None where nothing is said."""
+    told = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
+    if told not in (None, "", "on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
+    return told == "on" if told else None
 
 
 def _groups(env: Mapping[str, str], address: str) -> bool:

@@ -17,6 +17,7 @@ from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.events import (
     Answer,
     DeadLetter,
+    Embedding,
     Finding,
     JobCancelled,
     JudgeVerdict,
@@ -28,7 +29,7 @@ from headrace_schemas.events import (
     StageRecord,
     Usage,
 )
-from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Message, Sampling
+from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, Message, ModerationJob, Sampling
 from headrace_schemas.topics import Topic
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "Contains",
     "Criterion",
     "DeadLetter",
+    "Embedding",
+    "EmbeddingJob",
     "Envelope",
     "EvaluationJob",
     "ExactMatch",
@@ -53,6 +56,7 @@ __all__ = [
     "Length",
     "Message",
     "Moderated",
+    "ModerationJob",
     "ModerationVerdict",
     "Output",
     "Regex",

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from headrace_schemas.envelope import Envelope, Headers
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import EVENTS, Event, job_type, type_named
-from headrace_schemas.job import EvaluationJob, GenerationJob
+from headrace_schemas.job import AnyJob
 from headrace_schemas.limits import MAX_EVENT_BYTES, MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_schemas.structured import to_binary
@@ -31,7 +31,7 @@ def decode(headers: Sequence[tuple[str, bytes | None]], value: bytes | None) -> 
     return envelope, decode_value(envelope.type, value)
 
 
-def decode_job(kind: str, value: bytes) -> GenerationJob | EvaluationJob:
+def decode_job(kind: str, value: bytes) -> AnyJob:
     """The job of this kind in a record's value; InvalidRecord when there is none that this version can read."""
     found = job_type(kind)
     if found is None:

@@ -43,6 +43,10 @@ class PromptTooLong(HeadraceError):
     """The prompt and the answer's smallest size do not fit into the model's context."""
 
 
+class InputTooLong(HeadraceError):
+    """A text has more tokens than its embedder reads."""
+
+
 class UnknownModel(HeadraceError):
     """A model alias that no folder under the models home answers to."""
 

@@ -2,11 +2,11 @@
 
 from typing import Final, NamedTuple
 
-from headrace_schemas.events import DeadLetter, JobCancelled, Moderated, Output, Result
-from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob
+from headrace_schemas.events import DeadLetter, JobCancelled, JobKind, Moderated, Output, Result
+from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_schemas.topics import Topic
 
-Event = GenerationJob | EvaluationJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
+Event = AnyJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
 
 
 class EventType(NamedTuple):
@@ -26,6 +26,8 @@ class EventType(NamedTuple):
 EVENTS: Final = (
     EventType("headrace.job.generation.v1", GenerationJob, Topic.GENERATION),
     EventType("headrace.job.evaluation.v1", EvaluationJob, Topic.EVALUATION),
+    EventType("headrace.job.embedding.v1", EmbeddingJob, Topic.EMBEDDING),
+    EventType("headrace.job.moderation.v1", ModerationJob, Topic.MODERATION),
     EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
     EventType("headrace.output.v1", Output, Topic.OUTPUTS),
     EventType("headrace.moderated.v1", Moderated, Topic.MODERATED),
@@ -37,7 +39,18 @@ _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final = {event_type.cls: event_type for event_type in EVENTS}
 
 # As the ledger and receipts name a job's kind.
-_BY_KIND: Final = {"generation": _BY_CLASS[GenerationJob], "evaluation": _BY_CLASS[EvaluationJob]}
+_KINDS: Final[dict[type[Event], JobKind]] = {
+    GenerationJob: "generation",
+    EvaluationJob: "evaluation",
+    EmbeddingJob: "embedding",
+    ModerationJob: "moderation",
+}
+_BY_KIND: Final[dict[str, EventType]] = {kind: _BY_CLASS[cls] for cls, kind in _KINDS.items()}
+
+
+def kind_of(job: AnyJob) -> JobKind:
+    """What the ledger and receipts call jobs like this one."""
+    return _KINDS[type(job)]
 
 
 def job_type(kind: str) -> EventType | None:

@@ -1,12 +1,24 @@
 """What headrace says about a job: its output, its moderation, its result; or why there is none."""
 
+import base64
+import struct
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from headrace_schemas.errors import Category
 from headrace_schemas.grounding import Grounding
-from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Name, ShortText, Tenant, Text
+from headrace_schemas.limits import (
+    INTEGRAL,
+    MAX_CRITERIA,
+    MAX_DIMENSIONS,
+    Alias,
+    Base64,
+    Name,
+    ShortText,
+    Tenant,
+    Text,
+)
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
@@ -16,6 +28,7 @@ JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Count = Annotated[int, Field(ge=0), INTEGRAL]
 Milliseconds = Annotated[float, Field(ge=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+JobKind = Literal["generation", "evaluation", "embedding", "moderation"]
 FinishReason = Literal["stop", "length", "abstained"]
 
 
@@ -145,18 +158,41 @@ class JudgeVerdict(OutgoingValue):
     scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
 
 
+class Embedding(OutgoingValue):
+    """The vector of a text: float32, little-endian, as base64. Its length is 1."""
+
+    model: Alias
+    embedder: Annotated[
+        ShortText,
+        Field(description="The model, its number format and weights. Vectors of two of these cannot be compared."),
+    ]
+    dimensions: Annotated[int, Field(ge=1, le=MAX_DIMENSIONS), INTEGRAL]
+    vector: Annotated[Base64, Field(json_schema_extra={"contentEncoding": "base64"})]
+    usage: Annotated[
+        Usage, Field(description="Tokens read, those that the embedder adds among them; none are written.")
+    ]
+
+    @property
+    def floats(self) -> tuple[float, ...]:
+        """The vector as numbers."""
+        data = base64.b64decode(self.vector)
+        return struct.unpack(f"<{len(data) // 4}f", data)
+
+
 class Result(JobEvent):
     """The receipt: the end of a job that was answered. `blocked` means that moderation withheld the text.
 
-    A result of an evaluation job has no answer and no moderation of its own: only the judge's verdict.
+    A result of an evaluation job has no answer and no moderation of its own: only the judge's verdict. That of an
+    embedding job has its `embedding`; that of a moderation job, which is `completed` whatever was found, `moderation`.
     """
 
     status: Literal["completed", "blocked"]
-    kind: Literal["generation", "evaluation"]
+    kind: JobKind
     idempotency_key: str | None = None
     metadata: dict[str, str] = {}
     answer: Answer | None = None
     moderation: ModerationVerdict | None = None
+    embedding: Embedding | None = None
     judge: JudgeVerdict = JudgeVerdict()
     accepted_at: Time
     total_ms: Annotated[

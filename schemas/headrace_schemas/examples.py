@@ -23,7 +23,18 @@ from headrace_schemas.events import (
     Usage,
 )
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
-from headrace_schemas.job import CancelJob, EvaluationJob, GenerationJob, Lane, Message, Sampling, derive_job_id
+from headrace_schemas.job import (
+    AnyJob,
+    CancelJob,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    Lane,
+    Message,
+    ModerationJob,
+    Sampling,
+    derive_job_id,
+)
 from headrace_schemas.recall import CacheMode, Recall
 
 _TENANT: Final = "shop"
@@ -98,6 +109,21 @@ _EVENTS: Final[tuple[Event, ...]] = (
         criteria=(ChrF(), Rubric(question="Is the answer polite?", scale="1-5", model=_MODEL)),
         metadata={"order": "4711"},
     ),
+    EmbeddingJob(
+        tenant=_TENANT,
+        idempotency_key="vector-4711",
+        model="all-minilm-l6-v2",
+        input="Why did the mill stand still all summer?",
+        dimensions=256,
+        lane=Lane.BATCH,
+        metadata={"order": "4711"},
+    ),
+    ModerationJob(
+        tenant=_TENANT,
+        idempotency_key="review-4711",
+        input="Write to ann@example.com: the flour was good.",
+        metadata={"order": "4711"},
+    ),
     CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),
     Output(
         job_id=_JOB_ID,
@@ -153,9 +179,9 @@ EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 def example_envelope(event_type: str) -> Envelope:
     """The envelope that an example comes in."""
     event = EXAMPLES[event_type]
-    sent = isinstance(event, GenerationJob | EvaluationJob | CancelJob)
+    sent = isinstance(event, AnyJob | CancelJob)
     job_id = event.job_id if isinstance(event, CancelJob) else _JOB_ID
-    if isinstance(event, GenerationJob | EvaluationJob):
+    if isinstance(event, AnyJob):
         job_id = event.job_id("")
     number = [known.name for known in EVENTS].index(event_type) + 1
     return Envelope(

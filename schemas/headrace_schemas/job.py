@@ -1,8 +1,8 @@
-"""What a producer asks for: generation, evaluation, and the wish to cancel."""
+"""What a producer asks for: generation, evaluation, embedding, moderation, and the wish to cancel."""
 
 import uuid
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ from headrace_schemas.limits import (
     INTEGRAL,
     MAX_COMPLETION_TOKENS,
     MAX_CRITERIA,
+    MAX_DIMENSIONS,
     MAX_MESSAGES,
     MAX_METADATA,
     MAX_STOPS,
@@ -33,6 +34,8 @@ from headrace_schemas.uuids import Namespace
 # Job ids are UUIDv5 in this namespace, so that any language can compute them.
 JOB_NAMESPACE = uuid.UUID("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11")
 _JOBS = Namespace(JOB_NAMESPACE)
+
+POLICY_MODEL: Final = "headrace-policy"  # who moderates: the deployment's detectors with its policy
 
 
 def derive_job_id(tenant: str, key: str) -> str:
@@ -86,6 +89,15 @@ class Job(Value):
         dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
     ] = {}
     callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
+
+    def job_id(self, event_id: str) -> str:
+        """This job's id, given the id of the event that brought it."""
+        return derive_job_id(self.tenant, self.idempotency_key or event_id)
+
+
+class JudgedJob(Job):
+    """What a job carries whose output may be judged."""
+
     criteria: Annotated[
         tuple[Criterion, ...], Field(max_length=MAX_CRITERIA, description="What the output is judged by."), FAIL_FAST
     ] = ()
@@ -110,12 +122,8 @@ class Job(Value):
         """Whether a model has to judge."""
         return any(isinstance(c, Rubric) for c in self.criteria)
 
-    def job_id(self, event_id: str) -> str:
-        """This job's id, given the id of the event that brought it."""
-        return derive_job_id(self.tenant, self.idempotency_key or event_id)
 
-
-class GenerationJob(Job):
+class GenerationJob(JudgedJob):
     """Ask a model for an answer: either `prompt` (one user turn) or `messages` (a conversation)."""
 
     model: Annotated[Alias, Field(description="A model that is served, by its alias. There is no default on the wire.")]
@@ -159,7 +167,7 @@ class GenerationJob(Job):
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
-class EvaluationJob(Job):
+class EvaluationJob(JudgedJob):
     """Ask the judge about an output that was made elsewhere."""
 
     input: Annotated[Text, Field(description="What was asked.")]
@@ -170,6 +178,37 @@ class EvaluationJob(Job):
         Field(min_length=1, max_length=MAX_CRITERIA, description="What the output is judged by."),
         FAIL_FAST,
     ]
+
+
+class EmbeddingJob(Job):
+    """Ask for the vector of one text."""
+
+    model: Annotated[Alias, Field(description="The embedder that is served, by its alias.")]
+    input: Annotated[
+        NonEmptyText,
+        Field(description="One text. It is read whole: what is longer than the embedder reads is refused, never cut."),
+    ]
+    dimensions: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_DIMENSIONS,
+            description="How many of its first dimensions the vector keeps, scaled to length 1 again; absent: all.",
+        ),
+        INTEGRAL,
+    ] = None
+
+
+class ModerationJob(Job):
+    """Ask what moderation says about a text. The receipt has the verdict, and not the text."""
+
+    input: Annotated[NonEmptyText, Field(description="What is to be looked at.")]
+    model: Annotated[
+        Alias | None, Field(description=f"Who moderates. There is one, {POLICY_MODEL}, which need not be named.")
+    ] = None
+
+
+AnyJob = GenerationJob | EvaluationJob | EmbeddingJob | ModerationJob
 
 
 class CancelJob(Value):

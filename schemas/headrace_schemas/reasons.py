@@ -30,7 +30,9 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (Mapping, "an object"),
 )
 
-_Item = Mapping[str, Any]
+_SAMPLED: Final = "GenerationJob"  # whose answers are sampled
+
+_Item = Mapping[str, Any]  # as pydantic tells it; `of` is the class that was to be read
 _Saying = Callable[[_Item, Mapping[str, Any]], str]
 
 
@@ -66,7 +68,7 @@ def _pattern(_: _Item, context: Mapping[str, Any]) -> str:
 
 
 def _unknown_field(item: _Item, _: Mapping[str, Any]) -> str:
-    known_elsewhere = len(item["loc"]) == 1 and item["loc"][0] in Sampling.model_fields
+    known_elsewhere = len(item["loc"]) == 1 and item["loc"][0] in Sampling.model_fields and item["of"] == _SAMPLED
     return "is no field here: it belongs in `sampling`" if known_elsewhere else "is no field that is known here"
 
 
@@ -123,7 +125,7 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     """
     if (count := error.error_count()) > _MOST_READ:
         return f"value: has {count} things wrong with it, too many to name: is it a {error.title}?"
-    items = error.errors(include_url=False)
+    items = _items(error)
     if items[0]["type"] == "json_invalid":
         problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]
     else:
@@ -132,24 +134,48 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     return "; ".join(problems[:_MOST_NAMED])[:_LONGEST] + more
 
 
+def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[int | str, ...] | None, str]:
+    """The first thing that is wrong: where it is, and what, in words that go on from its name; never its content.
+
+    The place is None where the document could not be read at all: the words then name it, if it can be told.
+    """
+    item = _items(error)[0]
+    if item["type"] == "json_invalid":
+        return None, describe(error, document)
+    return tuple(_parts(item["type"], item["loc"])), _words(item)
+
+
+def _items(error: ValidationError) -> list[dict[str, Any]]:
+    return [{**item, "of": error.title} for item in error.errors(include_url=False)]
+
+
 def _problem(item: Any) -> str:
+    return _place(item["type"], item["loc"]) + _words(item)
+
+
+def _words(item: Any) -> str:
     saying = _SAYINGS.get(item["type"])
-    words = saying(item, item.get("ctx", {})) if saying else item["msg"]
-    return _place(item["type"], item["loc"]) + words
+    return saying(item, item.get("ctx", {})) if saying else item["msg"]
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
     """What the words are about: a field with what it is in, or the value where that is no object at all."""
-    parts = list(location)
-    if len(parts) > 2 and parts[0] == "criteria":
-        del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
-    if kind.startswith("union_tag"):
-        parts.append("criterion")
+    parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
     if not parts and kind == "value_error":
         return ""  # a rule about the fields together, which names them
     return f"{shown(map(str, parts)) or 'value'}: "
+
+
+def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
+    """A place as the document has it, without pydantic's own names for which of several classes was meant."""
+    parts = list(location)
+    if len(parts) > 2 and parts[0] == "criteria":
+        del parts[2]
+    if kind.startswith("union_tag"):
+        parts.append("criterion")
+    return parts
 
 
 def _noun(item: _Item) -> str:

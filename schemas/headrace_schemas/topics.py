@@ -20,6 +20,8 @@ class Topic(StrEnum):
 
     GENERATION = "jobs.generation", "Jobs that ask a model for an answer."
     EVALUATION = "jobs.evaluation", "Jobs that ask the judge about an output made elsewhere."
+    EMBEDDING = "jobs.embedding", "Texts whose vector is asked for."
+    MODERATION = "jobs.moderation", "Texts that moderation is asked about."
     CANCELLATION = "jobs.cancellation", "Wishes to cancel a job."
     OUTPUTS = "outputs", "What models wrote, before moderation. Not for showing."
     MODERATED = "moderated", "Outputs after moderation."
@@ -31,7 +33,7 @@ class Topic(StrEnum):
         return f"{prefix}{self.value}"
 
 
-INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.CANCELLATION)
+INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, Topic.CANCELLATION)
 
 
 def topic_of(name: str, prefix: str = DEFAULT_PREFIX) -> Topic:

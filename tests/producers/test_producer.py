@@ -9,11 +9,13 @@ import pytest
 from headrace_producers import InvalidJob, MemoryProducer, Producer, ProducerClosed
 from headrace_schemas import (
     CancelJob,
+    EmbeddingJob,
     EvaluationJob,
     ExactMatch,
     GenerationJob,
     JsonValid,
     Message,
+    ModerationJob,
     Sampling,
     Topic,
 )
@@ -74,6 +76,29 @@ def test_evaluate_goes_to_its_own_topic(transport):
         input="2+2?", output="4", context="sums", reference="4", criteria=(ExactMatch(),), tenant="other"
     )
     assert record.key.decode() == job_id
+
+
+def test_embed_goes_to_its_own_topic(transport):
+    """An embedding job names the deployment's embedder, where the call names none."""
+    job_id = transport.producer.embed(input="a mill", dimensions=64, lane="batch", metadata={"row": "1"})
+    transport.producer.embed(input="a mill", model="other", deadline=timedelta(hours=1), correlationid="basket 12")
+    transport.producer.flush()
+    first, second = ((record, *decode(record.headers, record.value)) for record in transport.sent())
+    assert (first[0].topic, first[0].key.decode()) == (Topic.EMBEDDING, job_id)
+    assert first[2] == EmbeddingJob(
+        model="all-minilm-l6-v2", input="a mill", dimensions=64, lane=Lane.BATCH, tenant="acme", metadata={"row": "1"}
+    )
+    assert (second[2].model, second[1].correlationid) == ("other", "basket 12")
+    assert second[1].expirytime is not None
+
+
+def test_moderate_goes_to_its_own_topic(transport):
+    """A moderation job brings its text."""
+    job_id = transport.producer.moderate(input="a mill", idempotency_key="k", tenant="other")
+    transport.producer.flush()
+    [record] = transport.sent()
+    assert (record.topic, record.key.decode()) == (Topic.MODERATION, job_id)
+    assert decode(record.headers, record.value)[1] == ModerationJob(input="a mill", idempotency_key="k", tenant="other")
 
 
 def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):

@@ -91,6 +91,8 @@ def test_what_a_producer_fills_in_comes_from_the_environment():
     assert ProducerSettings.from_env({}) == ProducerSettings()
     env = {"HEADRACE_TENANT": "acme", "HEADRACE_SOURCE": "/shop", "HEADRACE_MODEL": "tiny"}
     assert ProducerSettings.from_env(env) == ProducerSettings(tenant="acme", source="/shop", model="tiny")
+    embedder = ProducerSettings.from_env({"HEADRACE_EMBEDDER": "sentence-transformers:owner/Some-Model"}).embedder
+    assert embedder == "some-model"  # as jobs name it
 
 
 def test_a_source_is_a_uri_reference():

@@ -26,7 +26,7 @@ ODD: tuple[Any, ...] = (
 NAMES = (
     "surprise", "", "title", "default", "text", "prompt", "messages", "reason", "value", "tenant", "deadline", "seed",
     "priority", "max_words", "criterion", "criteria", "lane", "reference", "metadata", "model", "scale", "sampling",
-    "answer",
+    "answer", "input", "dimensions",
 )  # fmt: skip
 # Copies: what is drawn may be changed later.
 _ODD = st.sampled_from(ODD).map(copy.deepcopy)

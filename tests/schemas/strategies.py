@@ -1,6 +1,8 @@
 """Hypothesis strategies for every event of the contract."""
 
+import base64
 from datetime import UTC
+from typing import get_args
 
 from hypothesis import strategies as st
 
@@ -12,6 +14,8 @@ from headrace_schemas import (
     ChrF,
     Contains,
     DeadLetter,
+    Embedding,
+    EmbeddingJob,
     EvaluationJob,
     ExactMatch,
     Finding,
@@ -22,6 +26,7 @@ from headrace_schemas import (
     Length,
     Message,
     Moderated,
+    ModerationJob,
     ModerationVerdict,
     Output,
     Regex,
@@ -34,6 +39,7 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.callback import JOB_EVENTS, Callback
+from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
 
@@ -86,8 +92,8 @@ job_fields = {
     "deadline": maybe(times),
     "metadata": st.dictionaries(filled, texts, max_size=3),
     "callback": maybe(callbacks),
-    "reference": maybe(texts),
 }
+judged_fields = {**job_fields, "reference": maybe(texts)}
 samplings = st.builds(
     Sampling,
     temperature=st.floats(0, 2),
@@ -98,14 +104,23 @@ samplings = st.builds(
     seed=maybe(st.integers(0, 2**32 - 1)),
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
-common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **job_fields}
+common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **judged_fields}
 common |= {"knowledge": maybe(aliases), "without_passages": maybe(st.sampled_from(WithoutPassages))}
 generations = st.builds(GenerationJob, prompt=filled, **common) | st.builds(
     GenerationJob, messages=tuples(messages, min_size=1), **common
 )
 evaluations = st.builds(
-    EvaluationJob, input=texts, output=texts, context=maybe(texts), criteria=tuples(criteria, min_size=1), **job_fields
+    EvaluationJob,
+    input=texts,
+    output=texts,
+    context=maybe(texts),
+    criteria=tuples(criteria, min_size=1),
+    **judged_fields,
 )
+embeddings = st.builds(
+    EmbeddingJob, model=aliases, input=filled, dimensions=maybe(st.integers(1, 16_384)), **job_fields
+)
+moderations = st.builds(ModerationJob, input=filled, model=maybe(aliases), **job_fields)
 cancellations = st.builds(CancelJob, job_id=job_ids, tenant=tenants, reason=texts)
 
 records = st.builds(
@@ -161,14 +176,23 @@ moderated = st.builds(Moderated, answer=written, moderation=passed, **about) | s
 scores = st.builds(
     Score, criterion=names, value=units, mass=maybe(units), model=maybe(aliases), note=maybe(texts)
 ) | st.builds(Score, criterion=names, reason=texts, model=maybe(aliases))
+vectors = st.builds(
+    Embedding,
+    model=aliases,
+    embedder=texts,
+    dimensions=st.integers(1, 16_384),
+    vector=st.binary(max_size=40).map(lambda data: base64.b64encode(data).decode()),
+    usage=usages,
+)
 results = st.builds(
     Result,
     status=st.sampled_from(["completed", "blocked"]),
-    kind=st.sampled_from(["generation", "evaluation"]),
+    kind=st.sampled_from(get_args(JobKind)),
     idempotency_key=maybe(filled),
     metadata=job_fields["metadata"],
     answer=maybe(written | withheld),
     moderation=maybe(blocked | passed),
+    embedding=maybe(vectors),
     judge=st.builds(JudgeVerdict, scores=tuples(scores)),
     accepted_at=times,
     total_ms=durations,
@@ -194,6 +218,8 @@ dead = st.builds(
 STRATEGIES = {
     "headrace.job.generation.v1": generations,
     "headrace.job.evaluation.v1": evaluations,
+    "headrace.job.embedding.v1": embeddings,
+    "headrace.job.moderation.v1": moderations,
     "headrace.job.cancel.v1": cancellations,
     "headrace.output.v1": outputs,
     "headrace.moderated.v1": moderated,

@@ -12,7 +12,8 @@ from tests.schemas.strategies import STRATEGIES
 
 from headrace_schemas import Envelope, GenerationJob, InvalidRecord, Message
 from headrace_schemas.codec import decode, decode_job, decode_value, encode, encode_value
-from headrace_schemas.event_types import EVENTS, Event, EventType, topic_for, type_named, type_of, types_on
+from headrace_schemas.event_types import EVENTS, Event, EventType, kind_of, topic_for, type_named, type_of, types_on
+from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND, Topic
@@ -42,6 +43,8 @@ def test_each_event_is_where_its_readers_look() -> None:
     assert names == {
         "jobs.generation": ["job.generation.v1"],
         "jobs.evaluation": ["job.evaluation.v1"],
+        "jobs.embedding": ["job.embedding.v1"],
+        "jobs.moderation": ["job.moderation.v1"],
         "jobs.cancellation": ["job.cancel.v1"],
         "outputs": ["output.v1"],
         "moderated": ["moderated.v1"],
@@ -72,13 +75,14 @@ def test_any_bytes_are_read_or_refused(value: bytes, event_type: str) -> None:
 
 def test_a_job_is_read_by_its_kind() -> None:
     """The one that receipts name. Of one that was cancelled before it came nobody knows the kind."""
-    generation, evaluation = (EXAMPLES[f"headrace.job.{kind}.v1"] for kind in ("generation", "evaluation"))
-    assert decode_job("generation", encode_value(generation)) == generation
-    assert decode_job("evaluation", encode_value(evaluation)) == evaluation
+    for kind in get_args(JobKind):
+        job = EXAMPLES[f"headrace.job.{kind}.v1"]
+        assert decode_job(kind, encode_value(job)) == job
+        assert kind_of(job) == kind
     with pytest.raises(InvalidRecord, match="'unknown' is no kind of job"):
         decode_job("unknown", b"")
     with pytest.raises(InvalidRecord, match="output"):
-        decode_job("evaluation", encode_value(generation))
+        decode_job("evaluation", encode_value(EXAMPLES[GENERATION]))
 
 
 def test_absent_fields_are_left_out() -> None:

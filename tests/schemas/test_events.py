@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from headrace_schemas import Answer, DeadLetter, Moderated, ModerationVerdict, Output, Score, Usage
+from headrace_schemas import Answer, DeadLetter, Embedding, Moderated, ModerationVerdict, Output, Score, Usage
 from headrace_schemas.limits import MAX_TEXT
 
 JOB = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
@@ -68,3 +68,12 @@ def test_a_letter_concerns_the_job_that_ended_or_would_have_been(fields, concern
     known = {"category": "invalid", "reason": "r", "stage": "ingest", "topic": "jobs.generation", "size": 0}
     letter = DeadLetter.model_validate(known | {"original": "", "encoding": "utf-8"} | fields)
     assert letter.concerns == concerned
+
+
+def test_a_vector_is_read_as_numbers() -> None:
+    """Float32, little-endian, as base64."""
+    usage = Usage(prompt_tokens=3, completion_tokens=0)
+    made = Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="AACAPwAAAL8=", usage=usage)
+    assert made.floats == (1.0, -0.5)
+    with pytest.raises(ValidationError, match="vector"):
+        Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="not base64", usage=usage)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from tests.schemas.strategies import STRATEGIES
 
-from headrace_schemas import EvaluationJob, GenerationJob, InvalidRecord
+from headrace_schemas import InvalidRecord
 from headrace_schemas.codec import decode, decode_value, encode_value
 from headrace_schemas.event_types import EVENTS
+from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES, example_envelope
 from headrace_schemas.export import export, schema_file
+from headrace_schemas.job import AnyJob
 from headrace_schemas.topics import Topic
 
 
@@ -110,6 +112,8 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
     assert {address for address, action in operated.items() if action == "send"} == {
         "headrace.jobs.generation",
         "headrace.jobs.evaluation",
+        "headrace.jobs.embedding",
+        "headrace.jobs.moderation",
         "headrace.jobs.cancellation",
     }
     assert set(operated) == set(channels)
@@ -155,13 +159,13 @@ def test_each_message_has_key_correlation_and_an_example(documents: dict[str, di
 def test_an_example_job_is_the_one_that_its_envelope_names() -> None:
     """Whoever copies an example computes the same id."""
     for event_type, event in EXAMPLES.items():
-        if isinstance(event, GenerationJob | EvaluationJob):
+        if isinstance(event, AnyJob):
             assert event.job_id("") == example_envelope(event_type).subject
 
 
 def test_what_a_job_may_say_is_described(documents: dict[str, dict[str, Any]]) -> None:
     """Every field of a job says what it is for, itself or by what it refers to."""
-    for name in ("generation", "evaluation"):
+    for name in get_args(JobKind):
         properties = documents[schema_file(f"headrace.job.{name}.v1")]["properties"]
         assert [field for field, schema in properties.items() if not {"description", "$ref"} & set(schema)] == []
 

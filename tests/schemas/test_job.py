@@ -5,8 +5,17 @@ import uuid
 import pytest
 from pydantic import ValidationError
 
-from headrace_schemas import EvaluationJob, ExactMatch, GenerationJob, Length, Message, Rubric
-from headrace_schemas.job import JOB_NAMESPACE, derive_job_id
+from headrace_schemas import (
+    EmbeddingJob,
+    EvaluationJob,
+    ExactMatch,
+    GenerationJob,
+    Length,
+    Message,
+    ModerationJob,
+    Rubric,
+)
+from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, derive_job_id
 
 TURNS = (
     Message(role="system", content="Be brief."),
@@ -79,3 +88,29 @@ def test_a_tenant_is_a_plain_name(tenant: str) -> None:
     """A tenant cannot hold the line feed that parts it from the key in a job's name."""
     with pytest.raises(ValidationError, match="tenant"):
         GenerationJob(model="m", prompt="p", tenant=tenant)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": "a" * 200_001}, "input"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": 16_385}, "dimensions"),
+        ({"dimensions": 1.5}, "dimensions"),
+        ({"criteria": [{"criterion": "json_valid"}]}, "criteria"),
+        ({"model": None}, "model"),
+    ],
+)
+def test_what_an_embedding_may_ask_for(fields: dict[str, object], reason: str) -> None:
+    """One text that is not empty, and as many dimensions as vectors have; nothing of it is judged."""
+    with pytest.raises(ValidationError, match=reason):
+        EmbeddingJob.model_validate({"model": "m", "input": "i"} | fields)
+    assert EmbeddingJob.model_validate({"model": "m", "input": "i", "dimensions": 16_384.0}).dimensions == 16_384
+
+
+def test_a_moderation_names_no_model() -> None:
+    """It may; an empty text is not looked at."""
+    assert ModerationJob(input="a", model=POLICY_MODEL).model_copy(update={"model": None}) == ModerationJob(input="a")
+    with pytest.raises(ValidationError, match="input"):
+        ModerationJob(input="")

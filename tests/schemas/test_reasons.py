@@ -15,7 +15,7 @@ from headrace_producers import MemoryProducer
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import GenerationJob, InvalidRecord
 from headrace_schemas.codec import decode_value
-from headrace_schemas.reasons import describe
+from headrace_schemas.reasons import describe, first_problem
 
 GENERATION = "headrace.job.generation.v1"
 GOOD: dict[str, Any] = {"model": "m", "prompt": "p"}
@@ -194,3 +194,32 @@ def test_an_error_that_the_table_lacks_is_still_told() -> None:
         GenerationJob(model="m", prompt="p", sampling=5)
     error = caught.value
     assert describe(error) == "sampling: must be an object, not a number"
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "words"),
+    [
+        (b'{"model": "m", "prompt": ""}', ("prompt",), "is empty"),
+        (
+            b'{"model": "m", "prompt": "p", "sampling": {"stop": [1]}}',
+            ("sampling", "stop", 0),
+            "must be text, not a number",
+        ),
+        (b'{"model": "m", "prompt": "p", "priority": 10, "x": 1}', ("priority",), "must be at most 9"),
+        (b'{"model": "m"}', (), "neither prompt nor messages is given: a job needs one of them"),
+        (b"{", None, "value: is not JSON: EOF while parsing an object at line 1 column 1"),
+    ],
+)
+def test_the_first_problem_has_a_place_and_words(document: bytes, place: object, words: str) -> None:
+    """For those who call the place by another name; what cannot be read at all has none."""
+    with pytest.raises(ValidationError) as caught:
+        GenerationJob.model_validate_json(document, strict=True)
+    assert first_problem(caught.value, document) == (place, words)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "moderation"])
+def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
+    """Elsewhere a field of that name is no field at all."""
+    with pytest.raises(InvalidRecord) as caught:
+        decode_value(f"headrace.job.{kind}.v1", b'{"model": "m", "input": "i", "temperature": 1}')
+    assert str(caught.value) == "temperature: is no field that is known here"

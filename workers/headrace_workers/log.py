@@ -47,7 +47,10 @@ class Action(StrEnum):
     ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days
     UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"
+    BATCH_ENDED = "batch_ended"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
+    REQUEST = "request"  # over HTTP
+    REQUEST_FAILED = "request_failed"  # one met an error of our own
     UNREADABLE = "unreadable"  # a partition, or part of one, cannot be read
 
 

@@ -3,14 +3,21 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.batches.doorway import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import Partitions
@@ -20,7 +27,10 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.deliveries import STAGE as DELIVER
@@ -32,7 +42,7 @@ from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.ports import Embedder, Generator, Moderator
+from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.webhooks.courier import Courier
@@ -52,11 +62,14 @@ from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
-if TYPE_CHECKING:  # they import NumPy, which most processes do without
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.gateway.services import Services
     from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 
 T = TypeVar("T")
+
+_GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
@@ -86,6 +99,8 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
+    counts: CountingModels
+    embedder: ServedEmbedder
     tasks: TaskQueue
     troubles: Troubles
 
@@ -96,13 +111,16 @@ def build_bridge(
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    models = Registry(settings.home)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
         name=name,
         ledger=ledger,
         clock=clock,
-        models=Registry(settings.home),
+        models=models,
+        counts=CountingModels(settings.home, models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),
     )
@@ -121,6 +139,7 @@ def build_bridge(
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
+        bulk=_bulk(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -132,7 +151,8 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
-        models=CountingModels(settings.home, shared.models),
+        models=shared.counts,
+        embedder=shared.embedder,
         pipeline=shared.pipeline,
         max_active=settings.max_active,
         clock=shared.clock,
@@ -193,6 +213,32 @@ def _reap(shared: _Shared) -> Reap:
     )
 
 
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+
+    def admit() -> Admit:
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
+    )
+
+
 def serve(
     settings: Settings,
     roles: frozenset[str],
@@ -208,14 +254,26 @@ def serve(
     return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
 
 
-def _embedder(settings: Settings) -> Embedder:
-    """What makes the vectors of questions, for the cache and for passages: a question is embedded once. UnknownModel
-    where it is not here.
-    """
+def _embedder(settings: Settings) -> CountingEmbedder:
+    """What makes vectors. UnknownModel where it is not here."""
     from headrace_workers.embedders.load import load_embedder
+
+    return load_embedder(settings.home, settings.embedder)
+
+
+def _remembering(embedder: Callable[[], Embedder]) -> Embedder:
+    """What makes the vectors of questions, for the cache and for passages: a question is embedded once."""
     from headrace_workers.embedders.remembering import RememberingEmbedder
 
-    return RememberingEmbedder(load_embedder(settings.home, settings.embedder))
+    return RememberingEmbedder(embedder())
+
+
+def _for_jobs(embedder: Callable[[], CountingEmbedder]) -> CountingEmbedder:
+    """What makes the vectors that jobs ask for. Unavailable while none is here: it may come without a new start."""
+    try:
+        return embedder()
+    except UnknownModel as error:
+        raise Unavailable(f"no vector is made without an embedder, and this worker has none: {error}") from error
 
 
 def _cache(
@@ -312,10 +370,13 @@ def _needs(
 ) -> dict[str, Callable[[], Any]]:
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: _embedder(settings))
-    bases = once(lambda: _bases(ledger, progress, worker, embedder))
+    of_questions = once(lambda: _remembering(embedder))
+    bases = once(lambda: _bases(ledger, progress, worker, of_questions))
     return {
         "moderator": lambda: _moderator(settings),
-        "cache": lambda: _cache(settings, ledger, progress, worker, embedder),
+        "embedder": lambda: partial(_for_jobs, embedder),
+        "embedder_alias": lambda: embedder_alias(settings.embedder),
+        "cache": lambda: _cache(settings, ledger, progress, worker, of_questions),
         "retrieval": lambda: _retrieval(settings, bases),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
@@ -363,3 +424,72 @@ def build_hands(
         progress=progress,
     )
     return Hands(runner, parallel, ledger.identity)
+
+
+def build_gateway(
+    settings: Settings,
+    progress: Progress,
+    *,
+    durable: bool,
+    open_to: str | None = None,
+    pipeline: Pipeline | None = None,
+) -> "Services":
+    """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
+    without a key are.
+    """
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.crowding import Crowding
+    from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.rates import Rates
+    from headrace_workers.gateway.rates import client as rates_client
+    from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.waiter import Waiter
+
+    ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings)
+    executor = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway")
+    sink = Sink(
+        lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        executor,
+    )
+    waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    bell = Bell(redis_client(settings.redis), names.bell)
+
+    def hear(rang: Callable[[], object]) -> Callable[[], object]:
+        heard = dict.fromkeys(Hint, _Rung(rang))
+        ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+        ears.start()
+        return ears.stop
+
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        registry=registry,
+        pipeline=pipeline,
+        executor=executor,
+        sink=sink,
+        waiter=waiter,
+        door=Door(
+            ledger=ledger,
+            sink=sink,
+            waiter=waiter,
+            models=registry,
+            pipeline=pipeline,
+            crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+            executor=executor,
+            durable=durable,
+        ),
+        keyring=Keyring(ledger.keys, executor, open_to=open_to),
+        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        hear=hear,
+        ring=lambda: bell.ring(*Hint),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """What any hint calls."""
+
+    set: Callable[[], object]

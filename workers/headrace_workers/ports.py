@@ -99,6 +99,14 @@ class CountsTokens(Protocol):
     def count_tokens(self, text: str) -> int:
         """The tokens of the whole text, without those that it adds."""
 
+    @property
+    def added_tokens(self) -> int:
+        """How many it adds to each text."""
+
+
+class CountingEmbedder(Embedder, CountsTokens, Protocol):
+    """An embedder that knows whether it reads a text whole."""
+
 
 class Detector(Protocol):
     """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""

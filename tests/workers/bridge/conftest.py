@@ -1,7 +1,7 @@
 """What reads from Kafka into a ledger."""
 
 import pytest
-from tests.workers.bridge.records import Models
+from tests.workers.bridge.records import Embedder, Models
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.bridge.ingest import Ingest
@@ -22,7 +22,7 @@ def ingests(ledger):
         made.append(
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
-                models=Models(), pipeline=Pipeline(), max_active=max_active, clock=clock,
+                models=Models(), embedder=Embedder(), pipeline=Pipeline(), max_active=max_active, clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )

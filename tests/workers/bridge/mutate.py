@@ -5,9 +5,10 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from tests.workers.bridge.records import cancel, evaluation, generation, record
+from tests.workers.bridge.records import cancel, embedding, evaluation, generation, moderation, record
 
 from headrace_schemas import Contains, Message, Rubric, Sampling
+from headrace_schemas.job import POLICY_MODEL
 from headrace_workers.ledger.records import Record
 
 _ODD: tuple[Any, ...] = (
@@ -27,6 +28,8 @@ def valid_records() -> list[Record]:
         generation(criteria=(Contains(text="a"), rubric), reference="r"),
         evaluation(),
         evaluation(criteria=(rubric,), context="c"),
+        embedding(dimensions=3),
+        moderation(model=POLICY_MODEL),
         cancel("6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", reason="late"),
     ]
     return [record(event) for event in events]

@@ -5,9 +5,18 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from headrace_schemas import CancelJob, Envelope, EvaluationJob, ExactMatch, GenerationJob, Message
+from headrace_schemas import (
+    CancelJob,
+    EmbeddingJob,
+    Envelope,
+    EvaluationJob,
+    ExactMatch,
+    GenerationJob,
+    Message,
+    ModerationJob,
+)
 from headrace_schemas.codec import encode
-from headrace_schemas.errors import PromptTooLong
+from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
@@ -38,7 +47,19 @@ class Models:
         return 1_000 * len(messages)
 
 
-RULES = Rules(Models(), Pipeline(), NOW)
+class Embedder:
+    """The embedder `vectors`, which guesses how long a text is, and refuses one word."""
+
+    def input_tokens(self, alias: str, text: str) -> int | None:
+        """A guess; three words are three tokens."""
+        if alias != "vectors":
+            raise UnknownModel(f"no embedder is called {alias!r}; there is: vectors")
+        if text == "endless":
+            raise InputTooLong("the input has 257 tokens, and vectors reads 256 at most")
+        return 3 if text == "three whole words" else None
+
+
+RULES = Rules(Models(), Embedder(), Pipeline(), NOW)
 
 
 def generation(**fields: Any) -> GenerationJob:
@@ -49,6 +70,16 @@ def generation(**fields: Any) -> GenerationJob:
 def evaluation(**fields: Any) -> EvaluationJob:
     """A job for the judge alone."""
     return EvaluationJob(**{"input": "a", "output": "b", "reference": "b", "criteria": (ExactMatch(),), **fields})
+
+
+def embedding(**fields: Any) -> EmbeddingJob:
+    """A job for the embedder."""
+    return EmbeddingJob(**{"model": "vectors", "input": "a b c", **fields})
+
+
+def moderation(**fields: Any) -> ModerationJob:
+    """A job for the moderator alone."""
+    return ModerationJob(**{"input": "a b c", **fields})
 
 
 def envelope_of(event: Event, **fields: Any) -> Envelope:

@@ -3,7 +3,9 @@
 import json
 import random
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,16 +14,29 @@ from sqlalchemy import func, select
 from tests.schemas.strategies import STRATEGIES
 from tests.services.tables import sqlite_tables
 from tests.workers.bridge.mutate import mutate, valid_records
-from tests.workers.bridge.records import NOW, RULES, Models, cancel, evaluation, generation, record, replaced, without
+from tests.workers.bridge.records import (
+    NOW,
+    RULES,
+    cancel,
+    embedding,
+    evaluation,
+    generation,
+    moderation,
+    record,
+    replaced,
+    without,
+)
 from tests.workers.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
-from headrace_schemas.job import Lane
+from headrace_schemas.events import JobKind
+from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
-from headrace_workers.bridge.accept import Rules, accept
+from headrace_schemas.topics import INBOUND
+from headrace_workers.bridge.accept import accept
 from headrace_workers.identity import refusal_id
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
@@ -89,7 +104,7 @@ BAD_HEADERS = {
 
 def content(value):
     """What a job asks for; None where it cannot be read."""
-    for kind in ("generation", "evaluation"):
+    for kind in get_args(JobKind):
         with suppress(InvalidRecord):
             return decode_value(f"headrace.job.{kind}.v1", value).model_copy(update={"deadline": None})
     return None
@@ -118,7 +133,7 @@ def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
     for topic in Topic:
         if topic is not topic_for(event):
             refused(accept(record(event, topic=topic), RULES), "belong on")
-        elif topic not in (Topic.GENERATION, Topic.EVALUATION, Topic.CANCELLATION):
+        elif topic not in INBOUND:
             refused(accept(record(event), RULES), "is no job")
 
 
@@ -131,13 +146,13 @@ def test_no_bytes_raise(value, headers, topic, typed):
     refused(accept(Record(topic, 0, 0, (*headers, *named), value), RULES))
 
 
-@given(event=STRATEGIES["headrace.job.generation.v1"] | STRATEGIES["headrace.job.evaluation.v1"])
+@given(event=st.one_of(*(STRATEGIES[f"headrace.job.{kind}.v1"] for kind in get_args(JobKind))))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_job_is_taken_or_refused_for_its_model_or_deadline(event):
     """A job that the contract allows has its one first step, unless its model or deadline forbids it."""
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
-        refused(found, "no model is called|has passed")
+        refused(found, "no (model|embedder|moderator) is called|has passed")
         return
     assert isinstance(found, NewJob)
     assert len(found.steps) == 1
@@ -176,10 +191,42 @@ def test_an_evaluation_starts_at_the_judge():
     """Where no model is asked for it waits for any judge, else for the worker that holds the judge's model."""
     plain, rubric = evaluation(), evaluation(criteria=(Rubric(question="Kind?"),))
     assert accept(record(plain), RULES).steps[0].queue == "judge"
-    with_judge = Rules(Models(), Pipeline(judge_model="other"), NOW)
+    with_judge = replace(RULES, pipeline=Pipeline(judge_model="other"))
     step = accept(record(rubric), with_judge).steps[0]
     assert (step.stage, step.queue, step.lane) == ("rubric", "model.other", INTERACTIVE)
-    refused(accept(record(rubric), Rules(Models(), Pipeline(judge_model="gone"), NOW)), "gone")
+    refused(accept(record(rubric), replace(RULES, pipeline=Pipeline(judge_model="gone"))), "gone")
+
+
+def test_an_embedding_starts_at_the_recall_workers():
+    """In a queue of its own, where its exact length decides with whom it shares a call."""
+    found = accept(record(embedding(input="three whole words", lane=Lane.BATCH)), RULES)
+    (step,) = found.steps
+    assert (found.kind, step.stage, step.queue, step.group_key, step.lane) == (
+        "embedding", "embed", "embed", "embed", BATCH,
+    )  # fmt: skip
+    assert (step.tokens, step.sized) == (3, True)
+    assert accept(record(embedding(input="a guess")), RULES).steps[0].tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("job", "reason"),
+    [
+        (embedding(model="echo"), "no embedder is called 'echo'; there is: vectors"),
+        (embedding(input="endless"), "has 257 tokens, and vectors reads 256 at most"),
+        (moderation(model="omni"), "no moderator is called 'omni'; there is: headrace-policy"),
+    ],
+)
+def test_what_nobody_here_can_do_is_refused(job, reason):
+    """The reason says who there is, or how long the text is: nothing is cut, and nobody stands in."""
+    refused(accept(record(job), RULES), reason)
+
+
+def test_a_moderation_starts_at_the_moderator():
+    """Whether it names it or not."""
+    for job in (moderation(), moderation(model=POLICY_MODEL)):
+        found = accept(record(job), RULES)
+        (step,) = found.steps
+        assert (found.kind, step.stage, step.queue, step.sized) == ("moderation", "moderate", "moderate", False)
 
 
 def test_a_wish_to_cancel_is_taken():

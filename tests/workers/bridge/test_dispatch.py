@@ -5,7 +5,7 @@ import time
 import pytest
 import redis
 from sqlalchemy import select, update
-from tests.workers.bridge.records import generation
+from tests.workers.bridge.records import embedding, generation
 from tests.workers.ledger_jobs import dispatch, take_in
 from tests.workers.tasks_in_memory import Tasks
 
@@ -13,6 +13,7 @@ from headrace_schemas.job import Lane
 from headrace_workers.away import AWAY
 from headrace_workers.ledger.claim import Claim, Claimed
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
@@ -191,3 +192,18 @@ def test_a_group_that_waits_for_company_goes_when_it_has_waited(ledger, tasks, c
         time.sleep(sender.rest)
         assert sender.once() == 1
     assert waiting(client, "batch") == 1
+
+
+def test_a_group_of_texts_to_embed_is_of_like_length(ledger, tasks):
+    """A block of the next in order of length; nothing of that holds an interactive one up."""
+    words = [n * 7 % 64 + 1 for n in range(64)]
+    take_in(ledger, [embedding(input="word " * count, lane=Lane.BATCH) for count in words])
+    take_in(ledger, [embedding(input="word " * 60), embedding(input="word")])
+    sender = dispatch(ledger, tasks, group_size=16, depth=1)
+    assert sender.once() == 2
+    found = ledger.read(
+        select(STEPS.c.tokens, CLAIMS.c.lane).join(CLAIMS, CLAIMS.c.id == STEPS.c.claim_id).order_by(STEPS.c.tokens)
+    )
+    batch = [row.tokens for row in found if row.lane == BATCH]
+    assert batch == list(range(batch[0], batch[0] + 16))
+    assert [row.tokens for row in found if row.lane == INTERACTIVE] == [2, 61]

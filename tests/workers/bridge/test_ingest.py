@@ -17,10 +17,13 @@ from tests.workers.bridge.records import cancel, evaluation, generation, record,
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.topics import INBOUND
 from headrace_workers.bridge.partitions import group_of
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import OUTBOX
 from headrace_workers.wire.bell import Hint
+
+ALL = 4 * len(INBOUND)  # partitions that are read
 
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
@@ -116,11 +119,11 @@ def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafk
     jobs = [keyed(number) for number in range(9)]
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
     until(first, lambda: len(states(ledger)) == 3)
-    assert len(first._consumer.assignment()) == 12
-    eventually(lambda: [len(reads(each)) for each in (first, second)] == [6, 6])
+    assert len(first._consumer.assignment()) == ALL
+    eventually(lambda: [len(reads(each)) for each in (first, second)] == [ALL // 2, ALL // 2])
     assert not reads(first) & reads(second)
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
-    until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == 12)  # the first is silent, as if killed
+    until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == ALL)  # the first is silent, as if killed
     positions = [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)]
     assert positions == [2, 2, 2, 0]
     second.close()
@@ -181,6 +184,19 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     assert len(states(ledger)) == taken
     full[0] = False
     until(ingest, lambda: len(states(ledger)) == 8)
+
+
+def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
+    """They make room: what is asked for while it is full is done at once."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: job_id in states(ledger))
+    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
+    until(ingest, ingest._consumer.paused)
+    write(kafka, [record(cancel(job_id))])
+    until(ingest, lambda: states(ledger)[job_id] == "cancelled")
 
 
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 from sqlalchemy import select, update
+from tests.workers.bridge.records import embedding, evaluation, moderation
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
 from tests.workers.ledger_jobs import claim_one, take_in
 
@@ -86,3 +87,19 @@ def test_those_that_wait_are_looked_at_once(ledger, monkeypatch):  # noqa: F811
     take_in(ledger, [job(knowledge="docs", idempotency_key=str(number)) for number in range(4)])
     take_in(ledger, [job(idempotency_key="5")])
     assert sum(look(ledger) for _ in range(3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "queue", "role"),
+    [(embedding(), "embed", "recall"), (moderation(), "moderate", "moderate"), (evaluation(), "judge", "judge")],
+    ids=["embedding", "moderation", "evaluation"],
+)
+def test_other_kinds_wait_at_their_first_stage_and_say_for_what(ledger, asked, queue, role):  # noqa: F811
+    """Whose worker is to be started; once there is one, it is done."""
+    take_in(ledger, [asked])
+    assert look(ledger) == 0
+    ((reason,),) = ledger.read(select(STEPS.c.reason))
+    assert reason == (
+        f"no worker with the role {role} was running, which this job needs: `headrace worker --role {role}` starts one"
+    )
+    assert claim_one(ledger, queue).size == 1

@@ -4,16 +4,20 @@ import json
 import shutil
 import subprocess
 from io import BytesIO
+from typing import get_args
 
 import pytest
 from tests.services.need import need
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
+from headrace_schemas.event_types import kind_of
+from headrace_schemas.events import JobKind
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.asking import Once
-from headrace_workers.cli.jobfile import MAX_LINE_BYTES, Defaults, JobFile, WrongLine, WrongLines, parse_job
+from headrace_workers.cli.jobfile import MAX_LINE_BYTES, JobFile, WrongLine, WrongLines, parse_job
 from headrace_workers.cli.run import ByContent, models_for
 
-DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5})
+DEFAULTS = Defaults("tiny", {"tenant": "acme", "lane": "batch"}, {"max_tokens": 5}, embedder="vectors")
 
 
 def job_file(text: bytes, identify=None) -> JobFile:
@@ -39,9 +43,42 @@ def test_a_line_that_says_it_wins_over_the_defaults():
     assert (job.sampling.temperature, job.sampling.max_tokens) == (0.5, 5)
 
 
+@pytest.mark.parametrize("kind", get_args(JobKind))
+def test_a_line_may_name_its_kind(kind: JobKind):
+    """And is then nothing else; what it lacks it gets, where its kind has that."""
+    own = {
+        "generation": {"prompt": "p"},
+        "evaluation": {"input": "i", "output": "o", "criteria": [{"criterion": "json_valid"}]},
+        "embedding": {"input": "i", "dimensions": 3},
+        "moderation": {"input": "i"},
+    }[kind]
+    job = parse_job(json.dumps({"kind": kind, **own}).encode(), DEFAULTS)
+    assert kind_of(job) == kind
+    assert (job.tenant, job.lane) == ("acme", "batch")
+    if isinstance(job, EmbeddingJob):
+        assert job.model == "vectors"
+        assert parse_job(b'{"kind":"embedding","input":"i","model":"other"}', DEFAULTS).model == "other"
+
+
+def test_a_file_that_asks_for_vectors_says_so():
+    """`run` then sees to it that there is an embedder, and starts no model for it."""
+    jobs = job_file(b'{"kind":"moderation","input":"a"}\n')
+    jobs.check()
+    assert not jobs.wants_embedder
+    jobs = job_file(b'{"kind":"embedding","input":"a"}\n')
+    jobs.check()
+    assert jobs.wants_embedder
+    assert models_for(jobs, "default", "judge") == []
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (b'{"input":"a"}', 'say what is asked for, with "kind": "embedding" or "moderation"'),
+        (b'{"kind":"poem","prompt":"a"}', "kind: must be one of generation, evaluation, embedding, moderation"),
+        (b'{"kind":7,"prompt":"a"}', "kind: must be one of"),
+        (b'{"kind":"embedding","prompt":"a"}', "input: is missing"),
+        (b'{"kind":"moderation","input":"a","temperature":1}', "temperature: is no field that is known here"),
         (b"nonsense", "no JSON"),
         (b'"text"', "not a string"),
         (b"[1]", "not a list"),

@@ -2,6 +2,7 @@
 
 from tests.workers.cli.conftest import cancelled, dead, result, stage
 
+from headrace_schemas import Embedding, Usage
 from headrace_workers.cli.output import console
 from headrace_workers.cli.report import draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally, rate
@@ -39,3 +40,11 @@ def test_speed_is_that_of_this_run():
     """Receipts of earlier runs count as jobs and not as speed."""
     found = summary_dict(Tally([result(1), result(2)]), Tally([result(2)]), 2.0, 1.0)
     assert (found["jobs"], found["this_run"]["jobs"], found["this_run"]["tokens_per_second"]) == (2, 1, 1.5)
+
+
+def test_tokens_of_a_vector_were_read():
+    """And none were written."""
+    usage = Usage(prompt_tokens=5, completion_tokens=0)
+    made = Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="AACAPwAAAL8=", usage=usage)
+    tally = Tally([result(1), result(2, kind="embedding", embedding=made, answer=None)])
+    assert (tally.prompt_tokens, tally.completion_tokens) == (12, 3)

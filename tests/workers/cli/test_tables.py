@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.cli.conftest import cancelled, dead, job_id, result
 
-from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Usage
+from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Usage
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, table
@@ -111,3 +111,13 @@ def test_passages_are_told_with_where_they_are_from():
     ]
     assert passages(grounded(reason="nothing was found").event.answer) == ["no passages of mill: nothing was found"]
     assert passages(result(1).event.answer) == []
+
+
+def test_a_vector_and_a_verdict_are_named():
+    """Neither is shown as an answer would be."""
+    usage = Usage(prompt_tokens=5, completion_tokens=0)
+    made = Embedding(model="m", embedder="m/int8/ab", dimensions=2, vector="AACAPwAAAL8=", usage=usage)
+    shown = row(result(1, kind="embedding", embedding=made, judge=JudgeVerdict(), answer=None, moderation=None))
+    assert (shown.answer, shown.ended, shown.tokens) == ("(a vector of 2 dimensions)", "embedding", "")
+    shown = row(result(1, kind="moderation", judge=JudgeVerdict(), answer=None))
+    assert (shown.answer, shown.ended, shown.moderation) == ("(redact email)", "moderation", "redact email")

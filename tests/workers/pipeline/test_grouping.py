@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.schemas.strategies import evaluations, generations
+from tests.schemas.strategies import embeddings, evaluations, generations, moderations
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Sampling
@@ -55,7 +55,7 @@ def test_a_group_fits_its_column_after_it_was_split(job):
     assert len(model_queue(job.model)) <= STEPS.c.queue.type.length
 
 
-@given(st.one_of(generations, evaluations))
+@given(st.one_of(generations, evaluations, embeddings, moderations))
 def test_every_job_costs_something(job):
     """A job of no cost would overtake for ever in the fair order."""
     assert estimate_tokens(job) >= 1

@@ -1,7 +1,7 @@
 """Where jobs go, and what is derived from the stages: queues, roles, and what a worker builds."""
 
 import pytest
-from tests.workers.bridge.records import evaluation, generation
+from tests.workers.bridge.records import embedding, evaluation, generation, moderation
 from tests.workers.pipeline.test_settle import moderated, output
 
 from headrace_schemas import ExactMatch, Rubric
@@ -52,6 +52,23 @@ def test_an_evaluation_goes_to_the_judge_at_once():
     assert way(evaluation(), evaluation()) == ("judge", "judge", "judge")
 
 
+def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
+    """An embedding job to workers of the role recall, in a queue of its own; a moderation job to the moderator."""
+    assert way(embedding(), embedding()) == ("embed", "embed", "embed")
+    assert way(moderation(), moderation()) == ("moderate", "moderate", "moderate")
+    for job, stage in ((embedding(), "embed"), (moderation(), "moderate")):
+        assert way(job, job, after=stage) is None
+        assert Pipeline(judge_model="judge").models_of(job) == frozenset()
+
+
+def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
+    """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
+    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge")
+    assert PIPELINE.queues_of(["recall"], None) == ["recall", "embed"]
+    with pytest.raises(ConfigurationError, match="--role is 'embed'"):
+        PIPELINE.roles_of(["embed"])
+
+
 @pytest.mark.parametrize(
     ("model", "judge", "asked"), [(None, "big", "big"), (None, None, "echo"), ("own", "big", "own")]
 )
@@ -71,7 +88,8 @@ def test_a_rubric_that_nobody_answers_goes_to_the_judge():
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     """What it does not ask for passes it at no cost; what it says goes on behind it, and not to itself again."""
     shout = Stage(name="shout", takes=(type(output()),), step=stub, when=lambda job, _: "loud" in job.metadata)
-    pipeline = Pipeline((*STAGES[:2], shout, *STAGES[2:]))
+    first = next(place for place, stage in enumerate(STAGES) if stage.name == "moderate")
+    pipeline = Pipeline((*STAGES[:first], shout, *STAGES[first:]))
     loud = generation(metadata={"loud": "yes"})
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
@@ -99,7 +117,7 @@ def test_what_one_model_could_not_another_may():
     assert found is not None
     assert (found.queue, found.group) == ("model.b", "own|b")
     assert pipeline.elsewhere(own, "id", generation(), "model.b") is None
-    assert PIPELINE.elsewhere(STAGES[1], "id", generation(), "model.echo") is None
+    assert PIPELINE.elsewhere(PIPELINE.stage("generate"), "id", generation(), "model.echo") is None
 
 
 def test_two_stages_of_one_name_are_refused():
@@ -146,8 +164,10 @@ def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
-        ("deliver", Weight.IO, None), ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None),
-        ("recall", Weight.IO, None), ("model.a", Weight.MODEL, "a"),
+        ("deliver", Weight.IO, None),
+        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
+        ("embed", Weight.ENCODER, None),
+        ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip
 
 
@@ -162,6 +182,8 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     needs = {"generator": EchoGenerator("echo")} | dict.fromkeys(
         (
             "moderator",
+            "embedder",
+            "embedder_alias",
             "cache",
             "retrieval",
             "cache_mode",
@@ -176,8 +198,10 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     steps = PIPELINE.steps_of({role}, "echo", {name: build(name, value) for name, value in needs.items()})
     assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
     assert built == {
-        "recall": ["cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"], "generate": ["generator"],
-        "moderate": ["moderator"], "judge": [], "deliver": ["webhooks", "courier", "sealer"],
+        "recall": [
+            "embedder", "embedder_alias", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing",
+        ],
+        "generate": ["generator"], "moderate": ["moderator"], "judge": [], "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}

@@ -2,12 +2,15 @@
 
 import random
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
-from tests.workers.bridge.records import evaluation, generation
+from tests.workers.bridge.records import generation
 
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Result, StageRecord, Topic, Usage
 from headrace_schemas.codec import decode_value, encode_value
+from headrace_schemas.events import JobKind
+from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
@@ -70,8 +73,9 @@ def stub(tasks):
     raise AssertionError(tasks)
 
 
+GENERATE, *BEHIND = STAGES[next(place for place, stage in enumerate(STAGES) if stage.name == "generate") :]
 # Two stages that take what `generate` and `moderate` say.
-TWICE = (*STAGES[1:3], Stage(name="again", takes=(Output,), step=stub))
+TWICE = (GENERATE, BEHIND[0], Stage(name="again", takes=(Output,), step=stub))
 
 
 def result():
@@ -224,10 +228,10 @@ def test_what_is_known_without_the_step_is_sent_in_the_end(end):
     assert receipt.total_ms == 2_250.0
 
 
-@pytest.mark.parametrize("kind", ["generation", "evaluation"])
+@pytest.mark.parametrize("kind", get_args(JobKind))
 def test_dead_keeps_the_job_as_it_came(kind):
     """The dead letter holds what a replay needs: the original and its topic."""
-    payload = encode_value(generation() if kind == "generation" else evaluation())
+    payload = encode_value(EXAMPLES[f"headrace.job.{kind}.v1"])
     dead = settled(Dead(Category.PERMANENT, "no"), stage="judge", kind=kind, job_payload=payload)
     assert isinstance(dead, Burial)
     assert (dead.id, dead.job_id, dead.stage) == (end_id(JOB_ID, "headrace.dead.v1"), JOB_ID, "judge")
@@ -338,7 +342,7 @@ def test_what_a_model_could_not_is_tried_elsewhere_at_once():
     """Where its stage knows of another, and an attempt is left; then it is an attempt as any other."""
     own = Stage(name="generate", takes=(type(generation()),), step=stub, weight=Weight.MODEL, model=lambda *_: "echo",
                 elsewhere=lambda _job, tried: {"echo": "big"}.get(tried))  # fmt: skip
-    pipeline = Pipeline((own, *STAGES[2:]))
+    pipeline = Pipeline((own, *BEHIND))
     retry = Retry("too hard", after=9.0, category=Category.REROUTABLE)
     assert settled(retry, pipeline=pipeline) == Postponed(JOB_ID, 0, "too hard", "model.big", "generate|big")
     assert settled(Retry("busy", after=9.0), pipeline=pipeline) == Postponed(JOB_ID, 9_000, "busy")

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -12,14 +13,17 @@ from headrace_schemas import (
     GenerationJob,
     HeadraceError,
     Moderated,
+    ModerationJob,
+    ModerationVerdict,
     Output,
+    Result,
     Usage,
 )
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.ports import Moderation
 from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Dead, Done, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Retry
 from headrace_workers.steps.task import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -100,7 +104,7 @@ def test_outcomes_belong_to_their_tasks() -> None:
 def test_an_event_that_is_no_output_is_dead() -> None:
     """A wrong event does not shift its neighbours."""
     outcomes = moderate([task(JOB), task(output("a"))], moderator=Scripted(Moderation("a", (), "allow")))
-    assert outcomes[0] == Dead(Category.PERMANENT, "moderation takes outputs, not GenerationJob")
+    assert outcomes[0] == Dead(Category.PERMANENT, "moderation takes outputs and moderation jobs, not GenerationJob")
     assert isinstance(outcomes[1], Done)
 
 
@@ -113,3 +117,33 @@ def test_a_moderator_that_answers_too_few_is_an_error() -> None:
 def test_no_tasks_no_outcomes() -> None:
     """An empty group is answered at once."""
     assert moderate([], moderator=Scripted()) == []
+
+
+def brought(text: str, **fields: object) -> Task:
+    job = ModerationJob.model_validate({"input": text, **fields})
+    return Task(job_id="00000000-0000-0000-0000-000000000001", job=job, event=job, accepted_at=NOW)
+
+
+@pytest.mark.parametrize("action", ["allow", "redact", "block"])
+def test_a_text_that_was_brought_gets_its_verdict(action: Literal["allow", "redact", "block"]) -> None:
+    """The receipt has what was found, and neither the text nor what would be shown of it."""
+    given_ = brought("jo@example.com", tenant="shop", idempotency_key="k", metadata={"a": "b"})
+    (outcome,) = moderate([given_], moderator=Scripted(Moderation("[EMAIL]", (FINDING,), action)))
+    assert isinstance(outcome, Ended)
+    result = outcome.event
+    assert isinstance(result, Result)
+    assert (result.kind, result.status, result.tenant, result.idempotency_key) == (
+        "moderation", "completed", "shop", "k",
+    )  # fmt: skip
+    assert result.moderation == ModerationVerdict(action=action, findings=(FINDING,))
+    assert (result.answer, result.embedding, result.metadata, result.accepted_at) == (None, None, {"a": "b"}, NOW)
+    assert b"jo@example.com" not in encode_value(result)
+    assert b"[EMAIL]" not in encode_value(result)
+
+
+def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
+    """Each has its own outcome; a text that nobody could decide about is tried again."""
+    moderator = Scripted(Moderation("a", (), "allow"), Unavailable("x"), Moderation("c", (), "allow"))
+    outcomes = moderate([brought("a"), brought("b"), task(output("c"))], moderator=moderator)
+    assert moderator.asked == ["a", "b", "c"]
+    assert [type(outcome) for outcome in outcomes] == [Ended, Retry, Done]

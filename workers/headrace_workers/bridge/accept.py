@@ -5,11 +5,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from headrace_schemas import CancelJob, Envelope, EvaluationJob, GenerationJob, HeadraceError, Message
+from headrace_schemas import (
+    CancelJob,
+    EmbeddingJob,
+    Envelope,
+    GenerationJob,
+    HeadraceError,
+    Message,
+    ModerationJob,
+)
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
-from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.job import JOB_NAMESPACE, Lane
+from headrace_schemas.event_types import kind_of, topic_for, type_of
+from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, AnyJob, Lane
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
 from headrace_workers.ledger.cancel import Cancellation
@@ -22,7 +30,6 @@ from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.task import Job
 
 _TRACEPARENT_LENGTH = 64
@@ -41,11 +48,23 @@ class KnownModels(Protocol):
         """The prompt's tokens by the model's own count, None when only a guess can be had; raises what is wrong."""
 
 
+class KnownEmbedder(Protocol):
+    """What ingest asks about the embedder."""
+
+    def input_tokens(self, alias: str, text: str) -> int | None:
+        """The tokens of a text as the embedder of this alias reads it, None when only a guess can be had; raises
+        UnknownModel, InputTooLong.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What acceptance depends on: the models there are, the pipeline, and the time by the ledger's clock (ms)."""
+    """What acceptance depends on: the models and the embedder there are, the pipeline, and the time by the ledger's
+    clock (ms).
+    """
 
     models: KnownModels
+    embedder: KnownEmbedder
     pipeline: Pipeline
     now: int
 
@@ -70,7 +89,7 @@ def accept(record: Record, rules: Rules) -> Accepted:
             return Cancellation(
                 event.job_id, event.tenant, event.reason, _trace(envelope), envelope.correlationid, record
             )
-        if not isinstance(event, GenerationJob | EvaluationJob):
+        if not isinstance(event, AnyJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
         job_id = event.job_id(envelope.id)
         _check_names(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
@@ -108,10 +127,12 @@ def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
         if alias not in rules.models:
             known = ", ".join(rules.models.aliases()) or "none"
             raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+    if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
+        raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}, which need not be named")
 
 
 def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: Rules) -> NewJob:
-    tokens = _tokens(job, rules.models)
+    tokens = _tokens(job, rules)
     deadline = min((_ms(d) for d in (job.deadline, envelope.expirytime) if d is not None), default=NEVER)
     route = rules.pipeline.next_step(job_id, job, job)
     if route is None:
@@ -121,7 +142,7 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         stage=route.stage.name,
         queue=route.queue,
         group_key=route.group,
-        sized=route.stage.weight is Weight.MODEL,
+        sized=route.stage.weight.sized,
         lane=INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH,
         rank=9 - job.priority,
         deadline=deadline,
@@ -129,24 +150,39 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         tokens=tokens,
         event_type=envelope.type,
     )
-    kind = "generation" if isinstance(job, GenerationJob) else "evaluation"
     # Without a key the id comes from the event's, and is found by that.
     ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None
     return NewJob(
-        job_id, job.tenant, kind, record.value or b"", record, (step,), _trace(envelope), envelope.correlationid, ce_id,
+        id=job_id,
+        tenant=job.tenant,
+        kind=kind_of(job),
+        payload=record.value or b"",
+        record=record,
+        steps=(step,),
+        traceparent=_trace(envelope),
+        correlationid=envelope.correlationid,
+        ce_id=ce_id,
         callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
-    )  # fmt: skip
+    )
 
 
-def _tokens(job: Job, models: KnownModels) -> int:
-    """What the job costs, exactly where its model can say so. InvalidRecord when its prompt cannot run."""
-    if not isinstance(job, GenerationJob):
-        return estimate_tokens(job)
+def _tokens(job: Job, rules: Rules) -> int:
+    """What the job costs, exactly where its model can say so. InvalidRecord when what it reads cannot be read."""
     try:
-        prompt = models.prompt_tokens(job.model, job.conversation)
+        counted = _counted(job, rules)
     except HeadraceError as error:  # whatever it is to a worker: here the record is wrong, and another may be right
         raise InvalidRecord(str(error)) from error
-    return estimate_tokens(job) if prompt is None else prompt + job.sampling.max_tokens
+    return estimate_tokens(job) if counted is None else counted
+
+
+def _counted(job: Job, rules: Rules) -> int | None:
+    match job:
+        case GenerationJob():
+            prompt = rules.models.prompt_tokens(job.model, job.conversation)
+            return None if prompt is None else prompt + job.sampling.max_tokens
+        case EmbeddingJob():
+            return rules.embedder.input_tokens(job.model, job.input)
+    return None
 
 
 def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError, *, sound: bool = False) -> Burial:

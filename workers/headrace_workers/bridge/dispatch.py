@@ -6,21 +6,24 @@ from headrace_workers.ledger.claim import Claim, Wanted
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.pipeline.routing import Pipeline, Queue
-from headrace_workers.pipeline.stage import Weight
 from headrace_workers.wire.taskqueue import TaskQueue
 
 _FLOOR = 10  # of so many claims of a queue, one is batch work when there is any, so that it never starves
-_WINDOW = 8  # of so many groups' steps, those of a model's batch work are chosen that are alike in length
+_WINDOW = (
+    8  # of so many groups' steps, those of a model's or an encoder's batch work are chosen that are alike in length
+)
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look when nothing rings
 _ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
-_LIGHT = 2  # groups that no model runs may be so many times larger: a step costs microseconds, a message more
+_LIGHT = (
+    2  # groups whose size tokens do not decide may be so many times larger: a step costs microseconds, a message more
+)
 
 
 class Dispatch:
     """Fills the task queue up to `depth` groups a queue and lane.
 
-    A model's batch work that makes no full group waits for company, `linger_ms` at most: groups of one and three, as
-    the first lines of a file made them, take a model as long as full ones.
+    A model's or an encoder's batch work that makes no full group waits for company, `linger_ms` at most: groups of one
+    and three, as the first lines of a file made them, take a model as long as full ones.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class Dispatch:
         return wanted
 
     def _want(self, queue: Queue, lane: int, room: int) -> Wanted:
-        if queue.weight is not Weight.MODEL:
+        if not queue.weight.sized:
             return Wanted(queue.name, lane, room, self._group_size * _LIGHT)
         if lane == INTERACTIVE:
             return Wanted(queue.name, lane, room, self._group_size)

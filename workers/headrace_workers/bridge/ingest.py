@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
-from headrace_schemas.topics import topic_of
+from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.away import KafkaUnavailable, awaited
-from headrace_workers.bridge.accept import KnownModels, Rules, accept
+from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules, accept
 from headrace_workers.bridge.fetches import Fetches
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
@@ -47,6 +47,7 @@ class Ingest:
         prefix: str,
         ledger: Ledger,
         models: KnownModels,
+        embedder: KnownEmbedder,
         pipeline: Pipeline,
         max_active: int,
         clock: Clock,
@@ -57,6 +58,7 @@ class Ingest:
         self._prefix = prefix
         self._ledger = ledger
         self._models = models
+        self._embedder = embedder
         self._pipeline = pipeline
         self._max_active = max_active
         self._clock = clock
@@ -127,7 +129,7 @@ class Ingest:
             self._uncommitted_since = None
 
     def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
-        rules = Rules(self._models, self._pipeline, self._ledger_time.ms())
+        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms())
         decided = [accept(record, rules) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
@@ -207,8 +209,14 @@ class Ingest:
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:
-        """While the ledger holds more than the bound all: polling goes on, so that connections stay."""
-        return consumer.assignment() if self._full else self._fetches.resting()
+        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
+        connections stay.
+        """
+        resting = self._fetches.resting()
+        if not self._full:
+            return resting
+        wishes = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
 
     def _pause(self, consumer: Any) -> None:
         # Again and again: partitions may have been assigned since.

@@ -6,18 +6,21 @@ from typing import Any
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
+from headrace_schemas.job import Job
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.unrun import Move, Stay
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.carried import pack
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Stage, never
+from headrace_workers.pipeline.stage import Stage, Weight
 
 _LONGEST_MS = 1_500  # that something waits before anybody asks whether there is a worker
 
 
 class PassOver:
-    """Moves jobs on that wait for a worker that is not there. `served` tells which of these queues have one."""
+    """Moves jobs on that wait at their first stage for a worker that is not there, where they can do without; of others
+    it notes for what they wait. What a model runs is not looked at. `served` tells which of these queues have a worker.
+    """
 
     def __init__(
         self, *, ledger: Ledger, pipeline: Pipeline, served: Callable[[list[str]], frozenset[str] | None]
@@ -25,11 +28,11 @@ class PassOver:
         self._ledger = ledger
         self._pipeline = pipeline
         self._served = served
-        self._optional = [stage for stage in pipeline.stages if stage.optional is not never]
+        self._first = [stage for stage in pipeline.stages if _is_first(stage)]
 
     def once(self) -> int:
         """Look once; how many jobs went on."""
-        late = [stage for stage in self._optional if self._ledger.waits(stage.queue(), _LONGEST_MS)]
+        late = [stage for stage in self._first if self._ledger.waits(stage.queue(), _LONGEST_MS)]
         if not late:
             return 0
         served = self._served([stage.queue() for stage in late])
@@ -57,6 +60,11 @@ class PassOver:
             return None
         context = pack({stage.name: {"refused": _nobody(stage)}}, ())
         return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context)
+
+
+def _is_first(stage: Stage) -> bool:
+    """Whether jobs begin here, and no model runs it."""
+    return stage.weight is not Weight.MODEL and any(issubclass(kind, Job) for kind in stage.takes)
 
 
 def _nobody(stage: Stage) -> str:

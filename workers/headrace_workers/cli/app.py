@@ -7,12 +7,15 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    batch,
     bench,
     cache,
     cancel,
     dead,
     doctor,
+    gateway,
     held,
+    keys,
     knowledge,
     models,
     outbox,
@@ -44,8 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, bench, outbox, doctor, models, schema,
-    webhooks, processes,
+    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
+    webhooks, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

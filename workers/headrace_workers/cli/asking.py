@@ -18,14 +18,17 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.jobfile import Defaults, Job
+from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
 
 STDIN = "-"
 _MAX_NOTED = 3
 
-ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="for lines that name none [HEADRACE_MODEL]")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="who answers where a line names nobody [HEADRACE_MODEL]")
+]
 MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
 TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
 CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
@@ -63,7 +66,13 @@ def defaults_of(
     fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
     asked = {"cache": cache, "knowledge": knowledge, "without_passages": without_passages}
-    return Defaults(model or settings.model, _given(fields), _given(sampling), _given(asked))
+    return Defaults(
+        model=model or settings.model,
+        embedder=settings.embedder,
+        fields=_given(fields),
+        sampling=_given(sampling),
+        asked=_given(asked),
+    )
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,22 @@
 """Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from headrace_schemas import EvaluationJob, GenerationJob
+from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.batches.defaults import Defaults, NoKind
+from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
-Job = GenerationJob | EvaluationJob
+Job = AnyJob
 
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
@@ -48,29 +50,10 @@ class WrongLines(HeadraceError):
         super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more + hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a line gets where it says nothing itself. `fields` are for all jobs, the rest for generation jobs only."""
-
-    model: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
-
-    def fill(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The line with what it lacks."""
-        filled = {**self.fields, **line}
-        if "output" in line:  # an evaluation job
-            return filled
-        filled = {"model": self.model, **self.asked, **filled}
-        own = line.get("sampling", {})
-        if self.sampling and isinstance(own, dict):
-            filled["sampling"] = {**self.sampling, **own}
-        return filled
-
-
 def parse_job(text: bytes, defaults: Defaults) -> Job:
-    """One line: an evaluation job when it has an `output`, else a generation job. WrongLine gives the reason."""
+    """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
+    generation job. WrongLine gives the reason.
+    """
     try:
         line = parsed(text)
     except NoJSON as error:
@@ -79,10 +62,12 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
         raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
-    cls: type[Job] = EvaluationJob if "output" in line else GenerationJob
-    filled = json.dumps(defaults.fill(line)).encode()
     try:
-        job = cls.model_validate_json(filled, strict=True)
+        kind, fields = defaults.fill(line)
+        filled = json.dumps(fields).encode()
+        job: Job = kind.cls.model_validate_json(filled, strict=True)  # type: ignore[assignment]  # of a kind of job
+    except NoKind as error:
+        raise WrongLine(str(error)) from None
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
@@ -114,7 +99,8 @@ class JobFile:
         self._defaults = defaults
         self._identify = identify
         self.name = name
-        self.models: dict[str, int] = {}  # every model that a job names, with the first line that does
+        self.models: dict[str, int] = {}  # every model that is to answer or judge, with the first line that names it
+        self.wants_embedder = False  # whether a job asks for a vector
         self.wants_judge = False  # whether a rubric names no model: then somebody's model has to judge it
         self.repeated: list[tuple[int, int]] = []  # (line, earlier line) where both are the same job
 
@@ -150,10 +136,13 @@ class JobFile:
         return job, event_id
 
     def _note_models(self, job: Job, line: int) -> None:
-        own = {job.model} if isinstance(job, GenerationJob) else set()
-        for alias in sorted(own | job.rubric_models):
-            self.models.setdefault(alias, line)
-        self.wants_judge |= job.wants_rubric and not job.rubric_models
+        self.wants_embedder |= isinstance(job, EmbeddingJob)
+        if isinstance(job, GenerationJob):
+            self.models.setdefault(job.model, line)
+        if isinstance(job, JudgedJob):
+            for alias in sorted(job.rubric_models):
+                self.models.setdefault(alias, line)
+            self.wants_judge |= job.wants_rubric and not job.rubric_models
 
     def _lines(self) -> Iterator[Line]:
         self._stream.seek(0)

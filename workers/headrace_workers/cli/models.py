@@ -1,7 +1,7 @@
 """`headrace models`: which models are here, and getting more."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_schemas.aliases import alias_of, embedder_alias
 from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_workers.cli.output import console, put, put_json, say, table
-from headrace_workers.settings import home_of
+from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.models.registry import Kind
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(as_json: _JsonOption = False) -> None:
-    """List the models under HEADRACE_HOME.
+    """List the models under HEADRACE_HOME, and say which embedder jobs may name.
 
     Example: `headrace models list`
     """
@@ -53,8 +54,18 @@ def list_models(as_json: _JsonOption = False) -> None:
         ]  # fmt: skip
         columns = ("model", "kind", "quantization", "context", "size", "licence", "source")
         console(data=True).print(table(None, columns, rows, right=("context", "size")))
+        say(embedder_line(embedder_name(), {card.alias for card in cards if card.kind == "embedder"}))
     else:
         say(f"no models in {home_of() / 'models'}: `headrace models pull {_pullable('generator')[0]}` gets one")
+
+
+def embedder_line(name: str, here: Collection[str]) -> str:
+    """Which embedder jobs may name, where HEADRACE_EMBEDDER says `name` and these embedders are here."""
+    alias = embedder_alias(name)
+    if alias == name and name not in here:
+        way = "pull" if name in _pullable("embedder") else "convert SOURCE --alias"
+        return f"embedding jobs name {alias}, which is not here: `headrace models {way} {name}` gets it"
+    return f"embedding jobs name {alias}" + ("" if alias == name else f", for {name}")
 
 
 def pull(
@@ -65,7 +76,7 @@ def pull(
 ) -> None:
     """Get a model, verify it and convert it. Does nothing when it is there already.
 
-    all-minilm-l6-v2 is an embedder, for recall; jobs cannot name it.
+    all-minilm-l6-v2 is an embedder, for recall and for embedding jobs.
 
     Example: `headrace models pull smollm2-135m-instruct`
     """
@@ -99,12 +110,6 @@ def convert(
     _tell(card.alias, asdict(card), as_json)
 
 
-def alias_of(source: str) -> str:
-    """A name for a model, from the last part of where it comes from."""
-    last = Path(source.rstrip("/")).name.lower().removesuffix(".gguf")
-    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:64] or "model"
-
-
 def show_size(size: int) -> str:
     """Bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
@@ -113,7 +118,7 @@ def show_size(size: int) -> str:
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise.
 
-    An embedder is none of them, since jobs may not name it.
+    An embedder is none of them, since it answers no job.
     """
     from headrace_workers.models.registry import Registry, list_cards
 
@@ -137,6 +142,18 @@ def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     for alias in missing:
         with _progress(alias) as show:
             get(alias, home, progress=show)
+
+
+def ensure_embedder(home: Path, name: str) -> None:
+    """Have the embedder that HEADRACE_EMBEDDER names: pull it if it is not here and can be pulled. Of what cannot, the
+    jobs that need it are told.
+    """
+    from headrace_workers.models.pull import pull as get
+    from headrace_workers.models.registry import CARD_FILE, models_dir
+
+    if name in _pullable("embedder") and not (models_dir(home) / name / CARD_FILE).is_file():
+        with _progress(name) as show:
+            get(name, home, progress=show)
 
 
 def _pullable(kind: "Kind") -> list[str]:

@@ -23,7 +23,7 @@ from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.report import MAX_ROWS, draw_receipts, draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally
-from headrace_workers.settings import home_of
+from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.cli.feed import Feed
@@ -187,7 +187,13 @@ def _answer(
 
     began = time.monotonic()
     with (
-        serving(home_of(), models, start=start, engine_threads=engine_threads) as stack,
+        serving(
+            home_of(),
+            models,
+            embedder=embedder_name() if jobs.wants_embedder else None,
+            start=start,
+            engine_threads=engine_threads,
+        ) as stack,
         closing(need_ledger()) as ledger,
         closing(Publisher(jobs, tend=stack.check)) as publisher,
     ):

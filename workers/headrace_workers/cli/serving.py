@@ -45,13 +45,17 @@ class Elsewhere:
 
 
 def embedded_stack(
-    home: Path, models: Sequence[str], engine_threads: int | None = None, broker: Kind | None = None
+    home: Path,
+    models: Sequence[str],
+    engine_threads: int | None = None,
+    broker: Kind | None = None,
+    gateway_port: int | None = None,
 ) -> Stack:
-    """A stack of this home that serves these models, not started yet."""
+    """A stack of this home that serves these models, not started yet; with a gateway where there is a port for it."""
     judge_model = os.environ.get("HEADRACE_JUDGE_MODEL") or None
     return Stack(
         home,
-        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads),
+        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
         _migrate,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
@@ -59,8 +63,10 @@ def embedded_stack(
 
 
 @contextmanager
-def serving(home: Path, models: Sequence[str], *, start: bool, engine_threads: int | None) -> Iterator[Serving]:
-    """The stack that runs in this home, else a new one that is stopped at the end.
+def serving(
+    home: Path, models: Sequence[str], *, embedder: str | None, start: bool, engine_threads: int | None
+) -> Iterator[Serving]:
+    """The stack that runs in this home, else a new one that is stopped at the end. `embedder` is needed, too, if named.
 
     With `start` false nothing is started: without a running stack the environment must name the deployment.
     """
@@ -73,9 +79,11 @@ def serving(home: Path, models: Sequence[str], *, start: bool, engine_threads: i
             raise ConfigurationError("--no-start needs a running `headrace up`, or HEADRACE_KAFKA and HEADRACE_LEDGER")
         yield Elsewhere()
     else:
-        from headrace_workers.cli.models import ensure_models
+        from headrace_workers.cli.models import ensure_embedder, ensure_models
 
         ensure_models(home, models)
+        if embedder is not None:
+            ensure_embedder(home, embedder)
         with embedded_stack(home, models, engine_threads) as own:
             yield own
 

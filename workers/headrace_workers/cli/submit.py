@@ -11,8 +11,9 @@ import typer
 from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
-from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
+from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed
@@ -54,8 +55,9 @@ def submit(
 ) -> None:
     """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
 
-    A line with an `output` is an evaluation job, any other a generation job. Options count for lines that do not
-    say. Exit code 1: a job was refused, died, was cancelled, or did not end in time.
+    A line is a job of the `kind` that it names: generation, evaluation, embedding or moderation. Without one, it is an
+    evaluation job when it has an `output`, else a generation job. Options count for lines that do not say. Exit code 1:
+    a job was refused, died, was cancelled, or did not end in time.
 
     Examples: `headrace submit --prompt "Name three rivers." --wait`, `headrace submit jobs.jsonl --lane batch`
     """

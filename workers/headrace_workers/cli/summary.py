@@ -85,6 +85,8 @@ class Tally:
                 if recall := event.answer.recall:
                     self.tiers[recall.tier.value] += 1
                     self.saved_tokens += recall.saved_tokens
+            if event.embedding:
+                self.prompt_tokens += event.embedding.usage.prompt_tokens
             if event.moderation:
                 self.moderated[event.moderation.action] += 1
         for place, record in enumerate(event.stages):

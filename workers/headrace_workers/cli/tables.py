@@ -65,6 +65,10 @@ def _shown(event: Result) -> str:
     """The answer, or why there is none to be seen."""
     if event.status == "blocked":
         return "(withheld)"
+    if event.embedding is not None:
+        return f"(a vector of {event.embedding.dimensions} dimensions)"
+    if event.kind == "moderation":
+        return f"({moderation(event.moderation)})"
     if event.answer is None:
         return "(none asked for)"
     if event.answer.finish_reason == "abstained" and event.answer.grounding:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 
-from headrace_workers.pipeline.stage import model_of
+from headrace_workers.pipeline.stage import MODEL_ROLE, Weight, model_of
 
 _LOOK_AT = 500  # jobs: those that wait longest come first, so that whoever is stuck is among them in the end
 
@@ -12,8 +12,12 @@ Served = Callable[[Collection[str]], frozenset[str] | None]  # which of these qu
 
 def start_command(queue: str) -> str:
     """The command that starts a worker for a queue."""
-    model = model_of(queue)
-    return f"headrace worker --role generate --model {model}" if model else f"headrace worker --role {queue}"
+    from headrace_workers.pipeline.stages import STAGES
+
+    if model := model_of(queue):
+        return f"headrace worker --role {MODEL_ROLE} --model {model}"
+    roles = {stage.queue(): stage.role for stage in STAGES if stage.weight is not Weight.MODEL}
+    return f"headrace worker --role {roles.get(queue, queue)}"
 
 
 def unserved(queues: Iterable[str], served: frozenset[str] | None) -> list[str]:

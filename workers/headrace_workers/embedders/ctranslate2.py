@@ -73,6 +73,11 @@ class CTranslate2Embedder:
         """How many tokens a text has."""
         return self._tokens.count(text)
 
+    @property
+    def added_tokens(self) -> int:
+        """How many its template puts around each text."""
+        return self._tokens.added
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """A row of length 1 for each text, in their order."""
         rows = [self._tokens.encode(text) for text in texts]

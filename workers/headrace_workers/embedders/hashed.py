@@ -49,6 +49,11 @@ class HashEmbedder:
         """How many words a text has."""
         return len(_WORD.findall(text))
 
+    @property
+    def added_tokens(self) -> int:
+        """None."""
+        return 0
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """A row of length 1 for each text, in their order."""
         vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)

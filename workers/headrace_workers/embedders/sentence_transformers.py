@@ -66,16 +66,32 @@ class SentenceTransformersEmbedder:
         """What it reads of a text, in tokens."""
         return int(self._model.max_seq_length or _NO_LIMIT)
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        with self._lock:
+            found = self._model.tokenizer(_clean(text), add_special_tokens=False, truncation=False, verbose=False)
+        return len(found["input_ids"])
+
+    @property
+    def added_tokens(self) -> int:
+        """How many its tokenizer puts around each text."""
+        return int(self._model.tokenizer.num_special_tokens_to_add(pair=False))
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """A row of length 1 for each text, in their order."""
         if not texts:
             return np.empty((0, self._dimensions), dtype=np.float32)
-        return unit_length(self._encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts]))
+        return unit_length(self._encode([_clean(text) for text in texts]))
 
     def _encode(self, texts: list[str]) -> "NDArray[np.float32]":
         with self._lock:
             vectors = self._model.encode(texts, batch_size=_BATCH_ROWS, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def _clean(text: str) -> str:
+    """Half of a surrogate pair is no text that a tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number_format(model: Any) -> str:

@@ -20,8 +20,9 @@ class Tokens:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._room = max_tokens - tokenizer.num_special_tokens_to_add(False)
+        self.added = int(tokenizer.num_special_tokens_to_add(False))  # that the encoder wants around each text
         self.max_tokens = max_tokens
+        self._room = max_tokens - self.added
 
     @classmethod
     def load(cls, folder: Path, max_tokens: int) -> Self:

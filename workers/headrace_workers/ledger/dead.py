@@ -4,19 +4,20 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, update
 
 from headrace_schemas import Category, DeadLetter, Topic
+from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import end_id
 from headrace_workers.ledger.database import insert
 from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.outbox import Outgoing, outgoing
-from headrace_workers.ledger.tables import DEAD_LETTERS, SILENT, STEPS
+from headrace_workers.ledger.tables import DEAD_LETTERS, STEPS
 
 _MAX_REASON = 2_000
-_TOPICS = {"generation": Topic.GENERATION, "evaluation": Topic.EVALUATION, "unit": Topic.RESULTS, SILENT: Topic.RESULTS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,34 @@ def letter(burial: Burial) -> DeadLetter:
             "encoding": encoding,
             "truncated": size > len(shown),
         }
+    )
+
+
+def letter_of(row: Any) -> DeadLetter:
+    """The event that told of a row of the dead letters."""
+    return letter(
+        Burial(
+            id=row.id,
+            job_id=row.job_id,
+            refers_to=row.refers_to,
+            tenant=row.tenant,
+            category=Category(row.category),
+            reason=row.reason,
+            stage=row.stage,
+            attempts=row.attempts,
+            topic=Topic(row.topic),
+            value=bytes(row.value),
+            size=row.size,
+            origin=Origin(
+                partition=row.partition,
+                offset=row.offset,
+                key=row.key,
+                ce_id=row.ce_id,
+                ce_subject=row.ce_subject,
+                traceparent=row.traceparent,
+                correlationid=row.correlationid,
+            ),
+        )
     )
 
 
@@ -168,7 +197,7 @@ def job_burial(
         reason=reason,
         stage=stage,
         attempts=attempts,
-        topic=_TOPICS[kind],
+        topic=job.topic if (job := job_type(kind)) else Topic.RESULTS,  # a unit tells of an event there
         value=payload,
         traceparent=traceparent,
         correlationid=correlationid,

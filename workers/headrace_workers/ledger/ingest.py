@@ -31,11 +31,13 @@ class NewJob:
     traceparent: str | None = None
     correlationid: str | None = None
     ce_id: str | None = None  # of the event that brought it, where the job's id does not come from that
+    batch: int | None = None  # of a batch's line: the batch's number, and the line's
+    line: int | None = None
     callback: str | None = None  # JSON of its own, where it has one
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
-_SOME = ("ce_id",)  # written where a job of the group has it: others are not charged for it
+_SOME = ("ce_id", "batch", "line")  # written where a job of the group has it: others are not charged for it
 
 
 @lru_cache

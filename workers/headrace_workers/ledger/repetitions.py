@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from headrace_schemas import Category, EvaluationJob, GenerationJob, InvalidRecord
+from headrace_schemas import Category, InvalidRecord
 from headrace_schemas.codec import decode_job
+from headrace_schemas.job import AnyJob
 from headrace_workers.ledger.database import among
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
@@ -119,7 +120,7 @@ def _says_the_same(row: Any, said: Said) -> bool:
 
 
 def _timeless(event: Any) -> Any:
-    return event.model_copy(update={"deadline": None}) if isinstance(event, GenerationJob | EvaluationJob) else event
+    return event.model_copy(update={"deadline": None}) if isinstance(event, AnyJob) else event
 
 
 def _parts(records: list[tuple[int, Said]]) -> Iterator[list[tuple[int, Said]]]:

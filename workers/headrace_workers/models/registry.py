@@ -1,6 +1,6 @@
 """The models that this machine has: one folder an alias under `<home>/models/`, each with a `model.toml`.
 
-A generator answers the jobs that name it. An embedder turns texts into vectors, and no job may name it.
+A generator answers the jobs that name it. An embedder turns texts into vectors, for recall and for embedding jobs.
 
 Light on purpose (no engine is imported): the bridge asks `alias in registry` for every job that it takes in.
 """
@@ -124,7 +124,7 @@ def list_cards(home: Path) -> list[ModelCard]:
 
 
 class Registry:
-    """The models that jobs may name: the cards of all generators, in memory. Embedders are not among them.
+    """The models that answer jobs: the cards of all generators, in memory. Embedders are not among them.
 
     A hit never looks at the disk. A miss looks for that one model, so that what was just pulled is there at once; all
     are looked through at most once a second.

@@ -2,7 +2,7 @@
 
 import re
 
-from headrace_schemas import GenerationJob
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_workers.steps.task import Job
 
 # What makes a token, about: a word, a digit, any other sign. Only for sizing groups; the engine counts exactly.
@@ -13,10 +13,14 @@ _PIECE = re.compile(r"[A-Za-z]{1,12}|[^\sA-Za-z]")
 
 def estimate_tokens(job: Job) -> int:
     """How many tokens a job may cost at most, roughly: what it reads and what it may write."""
-    if isinstance(job, GenerationJob):
-        read = sum(pieces(message.content) for message in job.messages) if job.messages else pieces(job.prompt or "")
-        return read + job.sampling.max_tokens
-    return pieces(job.input) + pieces(job.output) + 1
+    match job:
+        case GenerationJob():
+            turns = [message.content for message in job.messages] or [job.prompt or ""]
+            return sum(map(pieces, turns)) + job.sampling.max_tokens
+        case EvaluationJob():
+            return pieces(job.input) + pieces(job.output) + 1
+        case EmbeddingJob() | ModerationJob():
+            return pieces(job.input) + 1
 
 
 def pieces(text: str) -> int:

@@ -25,13 +25,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue, what running its work costs, and the model that does, when one does.
+    """A queue, what running its work costs, the role that does it, and the model, when one does.
 
     A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
     """
 
     name: str
     weight: Weight
+    role: str
     model: str | None = None
     abreast: int = 1
 
@@ -112,11 +113,11 @@ class Pipeline:
         """Every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
-                Queue(stage.queue(), stage.weight, abreast=stage.abreast)
+                Queue(stage.queue(), stage.weight, stage.role, abreast=stage.abreast)
                 for stage in reversed(self.stages)
                 if stage.weight is not Weight.MODEL
             ),
-            *(Queue(model_queue(alias), Weight.MODEL, alias) for alias in aliases),
+            *(Queue(model_queue(alias), Weight.MODEL, MODEL_ROLE, alias) for alias in aliases),
         ]
 
     def roles_of(self, names: Sequence[str]) -> frozenset[str]:
@@ -136,7 +137,7 @@ class Pipeline:
         if MODEL_ROLE in roles and model is None:
             raise ConfigurationError(f"a worker with the role {MODEL_ROLE} needs a --model")
         models = [model] if model is not None and MODEL_ROLE in roles else []
-        return [queue.name for queue in self.queues(models) if queue.model is not None or queue.name in roles]
+        return [queue.name for queue in self.queues(models) if queue.model is not None or queue.role in roles]
 
     def steps_of(
         self, roles: Collection[str], model: str | None, build: Mapping[str, Callable[[], Any]]

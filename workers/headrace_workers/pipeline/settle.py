@@ -18,7 +18,6 @@ from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stage import Weight
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.steps.task import Task, Unit
 
@@ -133,7 +132,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         ordinal=ordinal,
         queue=route.queue,
         group_key=route.group,
-        sized=route.stage.weight is Weight.MODEL,
+        sized=route.stage.weight.sized,
         lane=row.lane,
         rank=row.rank,
         deadline=row.deadline,

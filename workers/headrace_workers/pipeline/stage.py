@@ -19,6 +19,12 @@ class Weight(StrEnum):
     MODEL = "model"  # a model runs it: it waits in that model's queue, in groups that fit a time quantum
     LIGHT = "light"  # microseconds a task: groups are large, and what a worker does itself behind it is one transaction
     IO = "io"  # it waits for others: groups are large, and nothing waits for it in a transaction
+    ENCODER = "encoder"  # an encoder reads: in groups that fit a time quantum, of texts of like length
+
+    @property
+    def sized(self) -> bool:
+        """Whether tokens decide how large a group is, and who is in it."""
+        return self in (Weight.MODEL, Weight.ENCODER)
 
 
 _MODEL_QUEUE: Final = "model."
@@ -72,7 +78,8 @@ class Stage:
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
 
-    A run of one group may take `longest_run` seconds, and more the more tokens it has.
+    A run of one group may take `longest_run` seconds, and more the more tokens it has. Groups that tokens decide about
+    are made to take `quantum` seconds. Workers of another role do what is `done_by` that, from a queue of its own.
 
     A stage that `follows` events (their CloudEvents types) stands beside the way of jobs. Each event makes a unit of
     work for each of the `endpoints(event, its job)`. A unit is tried for `patience` seconds; an endpoint has at most
@@ -91,6 +98,8 @@ class Stage:
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never
     longest_run: float | None = None  # None: as long as the deployment says
+    quantum: float | None = None  # None: as long as the deployment says
+    done_by: str | None = None
     follows: tuple[str, ...] = ()
     endpoints: Callable[[Event, Job | None], Sequence[str]] = nobody
     patience: float = 3 * 86_400.0
@@ -101,7 +110,7 @@ class Stage:
     @property
     def role(self) -> str:
         """What a worker is asked to be so that it runs this."""
-        return MODEL_ROLE if self.weight is Weight.MODEL else self.name
+        return MODEL_ROLE if self.weight is Weight.MODEL else self.done_by or self.name
 
     def queue(self, model: str | None = None) -> str:
         """Where its steps wait."""

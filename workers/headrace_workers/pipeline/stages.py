@@ -7,7 +7,8 @@ To add a stage: write its step in `steps/`, and add its value here.
 from functools import partial
 from typing import Final
 
-from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, Moderated, ModerationJob, Output
+from headrace_schemas.job import JudgedJob
 from headrace_schemas.recall import CacheMode
 from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.pipeline.grouping import sampling_group
@@ -15,6 +16,7 @@ from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.steps.audit import audit
 from headrace_workers.steps.deliver import deliver
+from headrace_workers.steps.embed import embed
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
@@ -22,6 +24,7 @@ from headrace_workers.steps.recall import mode_of, recall
 from headrace_workers.steps.task import Job, StepEvent
 
 AUDIT: Final = "audit"
+RECALL: Final = "recall"
 
 # Of a webhook: seconds from each attempt to the next, 75 hours and a half in all, so that a receiver that is away for a
 # long weekend misses nothing.
@@ -42,7 +45,7 @@ def judge_model(job: Job, judge: str | None) -> str | None:
 
     None when no model is asked for, or none is known.
     """
-    if not job.wants_rubric:
+    if not isinstance(job, JudgedJob) or not job.wants_rubric:
         return None
     return next(iter(job.rubric_models), None) or judge or _own_model(job, judge)
 
@@ -59,9 +62,20 @@ def _can_do_without(job: Job) -> bool:
 def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
     """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
     return (
+        # By workers that hold an embedder already. Looking up is quick and comes first, so that groups are short: who
+        # looks up, or moderates in the same process, waits for one.
+        Stage(
+            name="embed",
+            takes=(EmbeddingJob,),
+            step=embed,
+            weight=Weight.ENCODER,
+            done_by=RECALL,
+            needs=("embedder", "embedder_alias"),
+            quantum=0.5,
+        ),
         # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
         Stage(
-            name="recall",
+            name=RECALL,
             takes=(GenerationJob,),
             step=recall,
             weight=Weight.IO,
@@ -77,7 +91,7 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             model=_own_model,
             group=_sampling,
         ),
-        Stage(name="moderate", takes=(Output,), step=moderate, needs=("moderator",)),
+        Stage(name="moderate", takes=(Output, ModerationJob), step=moderate, needs=("moderator",)),
         Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
         # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.

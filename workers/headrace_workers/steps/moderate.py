@@ -1,38 +1,64 @@
-"""The step that decides what of an output may be shown."""
+"""The step that decides what of an output may be shown, and says of other texts whether they could be."""
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, HeadraceError, Moderated, ModerationVerdict, Output
+from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output, Result
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.grounding import USED
-from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Outcome, Retry
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.task import Task
 
 
 def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
-    """Moderate the output of each task; the i-th outcome belongs to the i-th task.
+    """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
 
     An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
 
     A text that the moderator cannot decide about is tried again, whatever the category of the error: it is never passed
     on unmoderated.
     """
-    places = [i for i, task in enumerate(tasks) if isinstance(task.event, Output)]
-    outputs = [task.event for task in tasks if isinstance(task.event, Output)]
-    verdicts = moderator.moderate([output.text for output in outputs])
-    outcomes: list[Outcome] = [_not_an_output(task) for task in tasks]
-    for place, output, verdict in zip(places, outputs, verdicts, strict=True):
-        outcomes[place] = _outcome(tasks[place], output, verdict)
+    texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
+    verdicts = moderator.moderate(list(texts.values()))
+    outcomes: list[Outcome] = [_no_text(task) for task in tasks]
+    for place, verdict in zip(texts, verdicts, strict=True):
+        outcomes[place] = _outcome(tasks[place], verdict)
     return outcomes
 
 
-def _outcome(task: Task, output: Output, verdict: Moderation | HeadraceError) -> Outcome:
+def _text(task: Task) -> str | None:
+    match task.event:
+        case Output() as output:
+            return output.text
+        case ModerationJob() as job:
+            return job.input
+    return None
+
+
+def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(verdict, HeadraceError):
         return Retry(reason=reason_of(verdict), category=Category.TRANSIENT)
+    if isinstance(task.event, Output):
+        return _passed_on(task, task.event, verdict)
+    told = ModerationVerdict(action=verdict.action, findings=verdict.findings)
+    return Ended(
+        Result(
+            job_id=task.job_id,
+            tenant=task.job.tenant,
+            status="completed",
+            kind="moderation",
+            idempotency_key=task.job.idempotency_key,
+            metadata=task.job.metadata,
+            moderation=told,
+            accepted_at=task.accepted_at,
+        )
+    )
+
+
+def _passed_on(task: Task, output: Output, verdict: Moderation) -> Done:
     return Done(
         Moderated(
             job_id=output.job_id,
@@ -60,5 +86,5 @@ def _admission(task: Task, output: Output, action: str) -> tuple[Written, ...]:
     return (Admit(entry_id, answer.encode(), ran, asked[TTL_MS], used),)
 
 
-def _not_an_output(task: Task) -> Outcome:
-    return Dead(Category.PERMANENT, f"moderation takes outputs, not {type(task.event).__name__}")
+def _no_text(task: Task) -> Outcome:
+    return Dead(Category.PERMANENT, f"moderation takes outputs and moderation jobs, not {type(task.event).__name__}")

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from headrace_schemas import EvaluationJob, GenerationJob, Moderated, Output
+from headrace_schemas import Moderated, Output
 from headrace_schemas.event_types import Event
 from headrace_schemas.events import StageRecord
+from headrace_schemas.job import AnyJob
 
-Job = GenerationJob | EvaluationJob
+Job = AnyJob
 StepEvent = Job | Output | Moderated
 
 

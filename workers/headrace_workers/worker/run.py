@@ -131,7 +131,7 @@ class Runner:
     def _write(
         self, started: Started, settled: list[Settled], ran_ms: int, room: Room | None = None
     ) -> Completed | None:
-        quantum_ms = int(self._settings.quantum * 1000)
+        quantum_ms = int(self._work.quantum(started.stage) * 1000)
         return self._insist(
             lambda: self._ledger.complete(started.claim_id, settled, ran_ms=ran_ms, quantum_ms=quantum_ms, room=room)
         )

@@ -44,6 +44,11 @@ class Work:
         """Whether this worker can do it."""
         return (started.queue, started.stage) in self._steps
 
+    def quantum(self, name: str) -> float:
+        """How many seconds a group of this stage is to take."""
+        stage = self._pipeline.stage(name)
+        return self._settings.quantum if stage is None or stage.quantum is None else stage.quantum
+
     def do(self, started: Started) -> list[Settled]:
         """Run the step over the group; what becomes of each of its jobs."""
         settled: list[Settled] = []

@@ -1,0 +1,47 @@
+"""Which models are here, and which embedder jobs may name."""
+
+from pathlib import Path
+
+import pytest
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.cli.models import embedder_line, ensure_embedder
+from headrace_workers.testing import make_echo_model, make_hash_embedder
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hash", "embedding jobs name hash"),
+        ("sentence-transformers:owner/Some", "embedding jobs name some, for sentence-transformers:owner/Some"),
+        (
+            "all-minilm-l6-v2",
+            "embedding jobs name all-minilm-l6-v2, which is not here: `headrace models pull all-minilm-l6-v2` gets it",
+        ),
+        (
+            "own",
+            "embedding jobs name own, which is not here: `headrace models convert SOURCE --alias own` gets it",
+        ),
+    ],
+)
+def test_the_embedder_is_named_as_jobs_name_it(name: str, said: str):
+    """With a way to get it, where it is not here."""
+    assert embedder_line(name, {"hash"}) == said
+
+
+def test_the_list_says_which_embedder_it_is(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Beside the models, for people; JSON has the cards alone."""
+    make_echo_model(tmp_path / ".headrace")
+    make_hash_embedder(tmp_path / ".headrace")
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
+    code, out, err = call("models", "list")
+    assert (code, "embedder" in out, err.strip()) == (0, True, "embedding jobs name hash")
+    assert call("models", "list", "--json")[2] == ""
+
+
+def test_what_is_here_or_cannot_be_pulled_is_left(tmp_path: Path):
+    """No network is asked, and a job that needs it is told."""
+    make_hash_embedder(tmp_path, "all-minilm-l6-v2")
+    for name in ("all-minilm-l6-v2", "own", "sentence-transformers:owner/Some"):
+        ensure_embedder(tmp_path, name)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["all-minilm-l6-v2"]

@@ -1,0 +1,78 @@
+"""The embedder of a deployment, as it is known to who does not embed: its alias, and how long a text is for it.
+
+No weights are loaded: the bridge asks for every embedding job, so that groups are of like length and a text that is too
+long is refused at the door.
+"""
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace_schemas.aliases import SENTENCE_TRANSFORMERS, embedder_alias
+from headrace_schemas.errors import ConfigurationError, UnknownModel
+from headrace_workers.embedders.load import embedder_card
+from headrace_workers.embedders.whole import check_whole
+from headrace_workers.log import Action, log
+from headrace_workers.models.registry import CARD_FILE, model_dir
+
+if TYPE_CHECKING:
+    from headrace_workers.embedders.tokens import Tokens
+
+_Written = tuple[int, int, int]
+
+
+class ServedEmbedder:
+    """The embedder that HEADRACE_EMBEDDER calls `name`. Thread-safe."""
+
+    def __init__(self, home: Path, name: str) -> None:
+        self.alias = embedder_alias(name)
+        self._home = home
+        self._name = name
+        self._lock = threading.Lock()
+        self._known: tuple[_Written, Tokens | None] | None = None
+
+    def input_tokens(self, alias: str, text: str) -> int | None:
+        """The tokens of a text as this embedder reads it, with those that it adds; None where only a guess can be had.
+
+        UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
+        """
+        if alias != self.alias:
+            raise UnknownModel(f"no embedder is called {alias!r}; there is: {self.alias}")
+        tokens = None if self._name.startswith(SENTENCE_TRANSFORMERS) else self._tokens()
+        if tokens is None:
+            return None
+        counted = tokens.count(text) + tokens.added
+        check_whole(alias, counted, tokens.max_tokens)
+        return counted
+
+    def _tokens(self) -> "Tokens | None":
+        written = _written(model_dir(self._home, self._name) / CARD_FILE)
+        with self._lock:
+            if self._known is None or self._known[0] != written or written is None:
+                loaded = self._load()  # raises where it is not here
+                self._known = None if written is None else (written, loaded)
+                return loaded
+            return self._known[1]
+
+    def _load(self) -> "Tokens | None":
+        try:
+            card = embedder_card(self._home, self._name)
+            if card.engine != "ctranslate2":
+                return None
+            from headrace_workers.embedders.tokens import Tokens
+
+            return Tokens.load(model_dir(self._home, self._name), card.context_length)
+        except (ConfigurationError, ImportError) as error:  # recall workers meet it, too, and say so
+            log("models", logging.WARNING, Action.MODEL_LEFT_OUT, f"its inputs are sized by a guess: {error}",
+                model=self.alias)  # fmt: skip
+            return None
+
+
+def _written(path: Path) -> _Written | None:
+    """By what it is known that a card was not changed; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
