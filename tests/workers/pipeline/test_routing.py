@@ -63,7 +63,7 @@ def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
 
 def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
     """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
-    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge")
+    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge", "deliver")
     assert PIPELINE.queues_of(["recall"], None) == ["recall", "embed"]
     with pytest.raises(ConfigurationError, match="--role is 'embed'"):
         PIPELINE.roles_of(["embed"])
