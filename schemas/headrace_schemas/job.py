@@ -159,9 +159,11 @@ class GenerationJob(JudgedJob):
         return self
 
     @model_validator(mode="after")
-    def _filters_something(self) -> "GenerationJob":
-        if self.knowledge_filter is not None and self.knowledge is None:
+    def _names_the_base(self) -> "GenerationJob":
+        if self.knowledge is None and self.knowledge_filter is not None:
             raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
+        if self.knowledge is None and self.without_passages is not None:
+            raise ValueError("without_passages is given without knowledge: name the base that passages come from")
         return self
 
     @property

@@ -33,7 +33,12 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
             _when("Prompt", "prompt", prompt=_TEXT, messages={"type": "array", "maxItems": 0}),
             _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
         ],
-        "if": {"required": ["knowledge_filter"], "properties": {"knowledge_filter": {"not": _NULL}}},
+        "if": {
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": _NULL}}}
+                for name in ("knowledge_filter", "without_passages")
+            ]
+        },
         "then": {"required": ["knowledge"], "properties": {"knowledge": _TEXT}},
     },
     "Callback": {

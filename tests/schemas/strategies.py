@@ -118,11 +118,12 @@ samplings = st.builds(
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
 common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **judged_fields}
-common |= {"knowledge": maybe(aliases), "without_passages": maybe(st.sampled_from(WithoutPassages))}
+common |= {"knowledge": maybe(aliases)}
+on_a_base = common | {"knowledge": aliases, "without_passages": maybe(st.sampled_from(WithoutPassages))}
 generations = st.one_of(
     st.builds(GenerationJob, prompt=filled, **common),
     st.builds(GenerationJob, messages=tuples(messages, min_size=1), **common),
-    st.builds(GenerationJob, prompt=filled, **common | {"knowledge": aliases, "knowledge_filter": filters}),
+    st.builds(GenerationJob, prompt=filled, **on_a_base | {"knowledge_filter": maybe(filters)}),
 )
 evaluations = st.builds(
     EvaluationJob,
