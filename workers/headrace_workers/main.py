@@ -445,6 +445,7 @@ def build_gateway(
     from headrace_workers.gateway.crowding import Crowding
     from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.metrics import Metrics
     from headrace_workers.gateway.rates import Rates
     from headrace_workers.gateway.rates import client as rates_client
     from headrace_workers.gateway.services import Services
@@ -453,7 +454,7 @@ def build_gateway(
 
     ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
     pipeline = pipeline or pipeline_of(settings)
-    executor = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway")
+    executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink = Sink(
         lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
         executor,
@@ -484,7 +485,9 @@ def build_gateway(
             crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
             executor=executor,
             durable=durable,
+            metrics=metrics,
         ),
+        metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=hear,

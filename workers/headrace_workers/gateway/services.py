@@ -13,6 +13,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
+from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import PATIENCE, Together
@@ -44,6 +45,7 @@ class Services:
     door: Door
     keyring: Keyring
     rates: Rates
+    metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     _standings: Together[str, Standing | None] = field(init=False)
