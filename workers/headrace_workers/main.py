@@ -34,6 +34,7 @@ from headrace_workers.files.store import Store
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -45,6 +46,10 @@ from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
@@ -179,8 +184,16 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger),
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
     )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:
@@ -374,6 +387,9 @@ def _needs(
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_key),
     }
 
 
