@@ -46,6 +46,8 @@ class Action(StrEnum):
     GIVEN_BACK = "given_back"  # work was handed back at a stop
     POISON = "poison"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
+    REQUEST = "request"  # over HTTP
+    REQUEST_FAILED = "request_failed"  # one met an error of our own
     UNREADABLE = "unreadable"  # a partition, or part of one, cannot be read
 
 

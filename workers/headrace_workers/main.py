@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,11 +50,14 @@ from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
-if TYPE_CHECKING:  # they import NumPy, which most processes do without
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.gateway.services import Services
     from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 
 T = TypeVar("T")
+
+_GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
@@ -365,3 +369,72 @@ def build_hands(
         progress=progress,
     )
     return Hands(runner, parallel, ledger.identity)
+
+
+def build_gateway(
+    settings: Settings,
+    progress: Progress,
+    *,
+    durable: bool,
+    open_to: str | None = None,
+    pipeline: Pipeline | None = None,
+) -> "Services":
+    """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
+    without a key are.
+    """
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.crowding import Crowding
+    from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.rates import Rates
+    from headrace_workers.gateway.rates import client as rates_client
+    from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.waiter import Waiter
+
+    ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings)
+    executor = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway")
+    sink = Sink(
+        lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        executor,
+    )
+    waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    bell = Bell(redis_client(settings.redis), names.bell)
+
+    def hear(rang: Callable[[], object]) -> Callable[[], object]:
+        heard = dict.fromkeys(Hint, _Rung(rang))
+        ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+        ears.start()
+        return ears.stop
+
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        registry=registry,
+        pipeline=pipeline,
+        executor=executor,
+        sink=sink,
+        waiter=waiter,
+        door=Door(
+            ledger=ledger,
+            sink=sink,
+            waiter=waiter,
+            models=registry,
+            pipeline=pipeline,
+            crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+            executor=executor,
+            durable=durable,
+        ),
+        keyring=Keyring(ledger.keys, executor, open_to=open_to),
+        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        hear=hear,
+        ring=lambda: bell.ring(*Hint),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """What any hint calls."""
+
+    set: Callable[[], object]

@@ -15,6 +15,7 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.hardware import Device
 
 AUDIT_SHARE: Final = 0.05
+GATEWAY_PORT: Final = 8420
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -55,6 +56,11 @@ class Settings:
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
+    rate: float = 1_000.0  # requests and jobs a second that a tenant may send to gateways; 0: any number
+    max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
+    # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
+    max_queue_age: float = 600.0
+    max_answer_wait: float = 300.0  # that a request may wait for its answer, where the client does not say
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     device: Device = "auto"
@@ -113,9 +119,13 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
+    "rate": float,
+    "max_body": int,
+    "max_queue_age": float,
+    "max_answer_wait": float,
 }
 
-_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_RATE"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:

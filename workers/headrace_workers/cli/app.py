@@ -12,7 +12,9 @@ from headrace_workers.cli import (
     cancel,
     dead,
     doctor,
+    gateway,
     held,
+    keys,
     knowledge,
     models,
     outbox,
@@ -42,8 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, bench, outbox, doctor, models, schema,
-    processes,
+    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox, doctor,
+    models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -86,7 +86,7 @@ def worker(
 
 
 def health(
-    process: Annotated[str, typer.Argument(help="bridge or worker")],
+    process: Annotated[str, typer.Argument(help="bridge, worker or gateway")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
 ) -> None:
     """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.

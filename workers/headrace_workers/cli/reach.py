@@ -50,8 +50,14 @@ def running(env: Mapping[str, str] | None = None) -> RunningStack | None:
 
 
 def is_durable(env: Mapping[str, str] | None = None) -> bool:
-    """Whether a record that Kafka has confirmed is safe: taken to be so for a broker that the environment names."""
+    """Whether a record that Kafka has confirmed is safe: as HEADRACE_KAFKA_DURABLE says, else taken to be so for a
+    broker that the environment names.
+    """
     env = os.environ if env is None else env
+    if told := env.get("HEADRACE_KAFKA_DURABLE"):
+        if told not in ("on", "off"):
+            raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
+        return told == "on"
     if env.get("HEADRACE_KAFKA"):
         stack = running(env)
         return stack is None or stack.kafka != env["HEADRACE_KAFKA"] or stack.durable

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import followers, responses, troubles
+from headrace_workers.ledger import accepted, followers, responses, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
-from headrace_workers.ledger.database import among, locks_rows, now_ms
+from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
@@ -24,10 +24,14 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     others hold is left. The units of some stages are remembered for another time (ms): `of_units`.
     """
     before = now_ms() - older_than_ms
-    more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
+    # What a job has used outlives it.
+    counted = usage.count(connection, clock(connection) - older_than_ms)
+    old = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
+    more = counted.more | _forget_jobs(connection, old & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= responses.forget(connection, older_than_ms)
+    more |= accepted.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)

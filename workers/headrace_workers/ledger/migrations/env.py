@@ -2,7 +2,12 @@
 
 from alembic import context
 
-from headrace_workers.ledger import audit_tables, recall_tables, response_tables  # noqa: F401 - tables in METADATA, too
+from headrace_workers.ledger import (  # noqa: F401 - tables in METADATA, too
+    audit_tables,
+    door_tables,
+    recall_tables,
+    response_tables,
+)
 from headrace_workers.ledger.tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)

@@ -1,0 +1,44 @@
+"""Bodies of JSON: bounded in depth as they are read, and in bytes before."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from headrace_workers.gateway.errors import Refusal, Why
+
+_PLAIN = ("application/json", "")
+
+
+async def json_bytes(request: Request) -> bytes:
+    """The body, which must say that it is JSON, or nothing of its type."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _PLAIN and not media_type.endswith("+json"):
+        raise Refusal(Why.MEDIA_TYPE, "send JSON, with `Content-Type: application/json`")
+    return await request.body()
+
+
+def parsed(body: bytes) -> Any:
+    """What a document of JSON says. Refused where it is none, or nested too deeply."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        words = str(error)
+        if "recursion" in words:
+            raise Refusal(Why.INVALID, "the body is nested too deeply") from None
+        raise Refusal(Why.INVALID, f"the body is not JSON: {words}" if body.strip() else "the body is empty") from None
+
+
+async def json_object(request: Request) -> Mapping[str, Any]:
+    """The body as a JSON object."""
+    value = parsed(await json_bytes(request))
+    if not isinstance(value, dict):
+        raise Refusal(Why.INVALID, "the body must be a JSON object")
+    return value
+
+
+def unparsed(value: Any) -> bytes:
+    """A value that `parsed` gave, as JSON again."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
