@@ -57,7 +57,6 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
     for path, methods in paths.items():
         for method in METHODS:
             if method in methods and path not in opened:
-                url = gateway.url + path.format(
-                    model="echo", **dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
-                )
+                ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
+                url = gateway.url + path.format(model="echo", **ids)
                 assert httpx.request(method.upper(), url).status_code == 401, (method, path)

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_producers.sink import Record
-from headrace_schemas import Envelope
+from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
 from headrace_schemas.codec import encode, encode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import topic_for, type_of
-from headrace_schemas.job import Lane
+from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
@@ -50,7 +50,7 @@ class _Letter:
 class Door:
     """Lets jobs in. Belongs to the event loop.
 
-    `durable`: Kafka's log outlives its broker.
+    `durable`: Kafka's log outlives its broker. `embedder` is the alias of the one that makes vectors.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Door:
         sink: Sink,
         waiter: Waiter,
         models: Registry,
+        embedder: str,
         pipeline: Pipeline,
         crowding: Crowding,
         executor: Executor,
@@ -79,6 +80,7 @@ class Door:
         self._sink = sink
         self._waiter = waiter
         self._models = models
+        self._embedder = embedder
         self._pipeline = pipeline
         self._crowding = crowding
         self._durable = durable
@@ -116,6 +118,10 @@ class Door:
                 if alias not in self._models:
                     known = ", ".join(self._models.aliases()) or "none"
                     raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+            if isinstance(job, EmbeddingJob) and job.model != self._embedder:
+                raise UnknownModel(f"no embedder is called {job.model!r}; there is: {self._embedder}")
+            if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
+                raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
 
     def _place(self, job: Job, job_id: str) -> tuple[str, int]:
         route = self._pipeline.next_step(job_id, job, job)
