@@ -184,7 +184,7 @@ def test_chunks_come_to_the_same_completion(end):
     *chunks, last = [ChatCompletionChunk.model_validate(chunk) for chunk in request.chunks(body)]
     for chunk in (*chunks, last):
         state.handle_chunk(chunk)
-    found, wanted = state.get_final_completion(), ChatCompletion.model_validate(body)
+    found, wanted = state.current_completion_snapshot, ChatCompletion.model_validate(body)
     (one,), (other,) = found.choices, wanted.choices
     assert (one.message.content or None, one.message.refusal) == (other.message.content, other.message.refusal)
     assert one.finish_reason == other.finish_reason

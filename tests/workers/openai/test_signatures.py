@@ -43,7 +43,7 @@ def section(title, mark="## "):
 def tables():
     """By method: the class of each parameter, as the page says."""
     found = {}
-    for title, body in re.findall(r"\n### (`.+)\n((?:(?!\n#).)*)", PAGE, re.DOTALL):
+    for title, body in re.findall(r"\n### (`[^\n]+)\n((?:(?!\n#).)*)", PAGE, re.DOTALL):
         classes = [(name, row[1]) for row in rows(body) for name in names(row[0])]
         assert len(dict(classes)) == len(classes), f"{title}: a parameter stands in two rows"
         for method in names(title):
@@ -59,7 +59,7 @@ def resources(node, path=""):
     """Every resource of the client, by its path."""
     found = {}
     for name in dir(type(node)):
-        if not name.startswith(("_", "with_")) and not inspect.isroutine(inspect.getattr_static(type(node), name)):
+        if not name.startswith(("_", "with_")) and not inspect.isfunction(inspect.getattr_static(type(node), name)):
             value = getattr(node, name)
             if isinstance(value, SyncAPIResource):
                 found[path + name] = value

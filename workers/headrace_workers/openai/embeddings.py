@@ -27,7 +27,7 @@ def read(body: Body, asker: Asker) -> Request:
     if encoding not in _FORMATS:
         raise unsupported("encoding_format", f"must be {' or '.join(_FORMATS)}")
     inputs = texts_of(asked, "input", MAX_INPUTS)
-    shared = {
+    shared: dict[str, Any] = {
         **shared_fields(asked, asker, OF_ANY),
         **{name: asked[name] for name in ("model", "dimensions") if name in asked},
     }

@@ -31,7 +31,7 @@ def read(body: Body, asker: Asker) -> Request:
     """
     asked = PARAMETERS.given(body)
     inputs = _inputs(asked)
-    shared = {
+    shared: dict[str, Any] = {
         **shared_fields(asked, asker, OF_ANY),
         **{name: asked[name] for name in ("model",) if name in asked},
     }

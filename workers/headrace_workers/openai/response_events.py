@@ -34,7 +34,7 @@ def _events(body: Body) -> Iterator[Event]:
 def _part(part: dict[str, Any], where: dict[str, Any]) -> Iterator[Event]:
     kind = part["type"]
     field = "refusal" if kind == "refusal" else "text"
-    more = {} if kind == "refusal" else {"logprobs": []}
+    more: dict[str, Any] = {} if kind == "refusal" else {"logprobs": []}
     empty = {**part, field: "", **({"annotations": []} if "annotations" in part else {})}
     yield {"type": "response.content_part.added", **where, "part": empty}
     for piece in pieces(part[field]):
