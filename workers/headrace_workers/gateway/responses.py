@@ -11,7 +11,7 @@ from headrace_workers.gateway.openai_shapes import ANSWERED, ERRORS
 from headrace_workers.gateway.openai_shapes import body_of as described
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
-from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep
+from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep, only_job
 from headrace_workers.openai.errors import wrong
 from headrace_workers.openai.flags import flag
 from headrace_workers.openai.parameters import Parameters
@@ -51,7 +51,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
     if flag(given, "store", default=True):
         asked_at = await keep(services, caller, job_id, body, again=again)
         if flag(given, "background"):
-            return json_response(unended(given, read.jobs[0], job_id, "queued", asked_at))
+            return json_response(unended(given, only_job(read), job_id, "queued", asked_at))
     ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or again is None)
     answered = read.answer(ends)
     return told(read, answered if asked_at is None else {**answered, "created_at": asked_at})

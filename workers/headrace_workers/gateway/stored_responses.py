@@ -13,7 +13,7 @@ from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.services import Services
 from headrace_workers.gateway.waiter import End, end_of
 from headrace_workers.ledger.told import Standing
-from headrace_workers.openai.endpoint import Asker, Body
+from headrace_workers.openai.endpoint import Asker, Body, Request
 from headrace_workers.openai.errors import wrong
 from headrace_workers.openai.response_body import ended, job_id_of, unended
 from headrace_workers.openai.responses import PARAMETERS, continued, conversation
@@ -54,9 +54,15 @@ async def find(services: Services, caller: Caller, response_id: str) -> Stored:
         raise _missing()
     body = parsed(kept.body)
     # What is told of a response does not depend on the turns before it.
-    (job,) = continued(body, Asker(caller.tenant, None, Lane.INTERACTIVE), ()).jobs
-    assert isinstance(job, GenerationJob)  # noqa: S101 - as every response's
+    job = only_job(continued(body, Asker(caller.tenant, None, Lane.INTERACTIVE), ()))
     return Stored(job_id, PARAMETERS.given(body), job, kept.asked_at / 1000)
+
+
+def only_job(read: Request) -> GenerationJob:
+    """The job of a response that was read."""
+    (job,) = read.jobs
+    assert isinstance(job, GenerationJob)  # noqa: S101 - as every response's
+    return job
 
 
 async def body_of(services: Services, caller: Caller, stored: Stored) -> dict[str, Any]:
