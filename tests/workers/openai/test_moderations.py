@@ -36,7 +36,7 @@ def test_each_text_is_a_job_and_parts_are_one():
 
 def test_a_verdict_is_told_by_category():
     """Objected to is what is not allowed; the score is the highest."""
-    findings = (found("email", 0.5, "redact"), found("email", 0.9, "redact"), found("phone", 0.4, "allow"))
+    findings = (found("email", 0.9, "redact"), found("email", 0.5, "redact"), found("phone", 0.4, "allow"))
     body = read({"input": ["a", "b"]}, ASKER).answer([moderated("redact", findings), moderated()])
     one, other = body["results"]
     assert (one["flagged"], other["flagged"]) == (True, False)
