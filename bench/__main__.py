@@ -23,6 +23,7 @@ NAMES = (
     "retrieval",
     "saving",
     "embedding",
+    "batch",
     "fleet",
     "lookup-large",
 )

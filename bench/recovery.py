@@ -27,7 +27,7 @@ _EVERY = 0.05  # seconds between two jobs of the stream
 _BREATH = 3.0  # seconds of the stream before a fault
 _GIVE_UP = 120.0
 _AT_MOST = 10.0
-_TAKEN_IN = 2.0  # seconds, where one bridge reads all partitions and no consumer group need form
+_TAKEN_IN = 2.0  # seconds
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
@@ -90,9 +90,8 @@ def _taken_in(fault: Fault, deployment: Deployment, stream: "_Stream", mended: f
     """When the ledger knew a job that was sent since, whether or not its events can be published already."""
     stream.wait_for(lambda: bool(deployment.known(stream.sent_since(mended))), f"a job is taken in after {fault.name}",
                     deployment.revive)  # fmt: skip
-    at_most = _AT_MOST if deployment.settings.groups else _TAKEN_IN
     metric = f"{fault.name}: a new job was taken in after it was mended"
-    return row(metric, time.monotonic() - mended, "s", at_most=at_most)
+    return row(metric, time.monotonic() - mended, "s", at_most=_TAKEN_IN)
 
 
 class _Stream:

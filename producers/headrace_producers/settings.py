@@ -45,7 +45,7 @@ class KafkaSettings:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     ca_file: str | None = None
-    groups: bool = True  # whether the broker's consumer groups are to be used: see docs/configuration.md
+    groups: bool = True  # whether the broker's consumer groups can be relied on: see docs/configuration.md
 
     def __post_init__(self) -> None:
         _check_bootstrap(self.bootstrap)
@@ -159,6 +159,14 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
     if not _alive(pid):
         raise ConfigurationError(f"the stack that wrote {path} (process {pid}) runs no more; {ways}")
     return found
+
+
+def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
+    """HEADRACE_KAFKA_DURABLE: whether the broker's log outlives it; None where nothing is said."""
+    told = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
+    if told not in (None, "", "on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
+    return told == "on" if told else None
 
 
 def _groups(env: Mapping[str, str], address: str) -> bool:

@@ -80,6 +80,24 @@ def test_the_shell_asks_and_reads_the_answer(up, client_env):
     assert json.loads(receipt.partition(" ")[2])["answer"]["text"] == "Why is the sky blue?"
 
 
+def test_the_shell_asks_for_a_verdict(up, client_env):
+    """kcat publishes a moderation job without a key; what was found is in its receipt, and the text is not."""
+    if shutil.which("kcat") is None:
+        pytest.skip("kcat is needed (Debian: kcat)")
+    text = "Write to ann@example.com, please."
+    headers = {"specversion": "1.0", "id": "verdict-1", "type": "headrace.job.moderation.v1", "source": "/shop/shell"}
+    subprocess.run(
+        ["kcat", "-P", "-b", client_env["HEADRACE_KAFKA"], "-t", "headrace.jobs.moderation",
+         *(part for name, value in headers.items() for part in ("-H", f"ce_{name}={value}"))],
+        input=json.dumps({"input": text}), timeout=60, text=True, check=True,
+    )  # fmt: skip
+    job = answered(up, derive_job_id("default", "verdict-1"))
+    assert job["kind"] == "moderation"
+    finding = job["receipt"]["moderation"]["findings"][0]
+    assert (finding["category"], text[finding["start"] : finding["end"]]) == ("email", "ann@example.com")
+    assert "ann@example.com" not in json.dumps(job)
+
+
 def test_java_asks(up, client_env, tmp_path):
     """kafka-clients publishes a job, packed with zstd, and it is answered."""
     home = os.environ.get("KAFKA_HOME")

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, update
 from tests.chaos.deployment import ROLES, over
+from tests.chaos.listening import start_listening
 from tests.services.records import read
 
 from headrace_schemas import Answer, Topic
@@ -51,6 +52,7 @@ def deployment(request, service_folder, embedded_kafka, redis_server):
     made.prepare()
     make_hash_embedder(made.folder)
     made.start()
+    start_listening(made, "recall")
     yield made
     made.close()
 
@@ -110,7 +112,7 @@ def test_wrong_answers_are_found_and_their_scope_turns_itself_off(deployment, le
         ask(deployment, ledger, map(asked, NUMBERS), tenant=tenant)
     plant(ledger)
     deployment.kill("recall")
-    deployment.revive()
+    start_listening(deployment, "recall")
     until_followed(deployment, ledger)
 
     # No worker of the model: audits wait, and hold nobody up.

@@ -4,15 +4,15 @@ import pytest
 import redis as redis_client
 from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
+from tests.chaos.listening import start_listening
 from tests.chaos.mid_run import fresh_key, verdict
 
 from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.wire.redis_names import RedisNames
-from headrace_workers.wire.served import served
 
 pytestmark = pytest.mark.chaos
 
 RECALL = ("worker", "--role", "recall")
+BOTH = ("recall", "recall-2")
 WORDINGS = ("How do I reset the password of my account?", "How do I reset my account's password?",
             "How do I reset the password for my account?", "how do I reset my account password?")  # fmt: skip
 
@@ -31,22 +31,13 @@ def deployment(request, service_folder):
         "bursts",
         roles={**ROLES, "recall": RECALL, "recall-2": RECALL},
     )
-    made.extra = {each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7"} for each in ("recall", "recall-2")}
+    made.extra = {each: {"HEADRACE_EMBEDDER": "hash", "HEADRACE_SIMILARITY": "0.7"} for each in BOTH}
     made.prepare()
     make_hash_embedder(made.folder)
     made.start()
-    heard(made, redis)
+    start_listening(made, *BOTH)
     yield made
     made.close()
-
-
-def heard(deployment: Deployment, redis) -> None:
-    """Recall workers that are known to listen: while none is, jobs go on without, as they should."""
-    names = RedisNames(deployment.prefix)
-    with redis_client.Redis.from_url(redis.url) as client:
-        client.delete(names.listens("recall"))  # of those that were killed
-        deployment.start("recall", "recall-2")
-        deployment.wait_until(lambda: bool(served(client, names, ["recall"])), "a recall worker listens")
 
 
 def burst(deployment: Deployment, count: int) -> list[str]:
@@ -87,23 +78,23 @@ def test_redis_is_wiped_during_a_burst(deployment, redis):
         client.flushall()
     redis.kill()
     redis.restart()
-    heard(deployment, redis)
+    start_listening(deployment, *BOTH)
     verdict(deployment, ids)
     assert waiting(deployment) == 0
     assert made(deployment) < 10
     verdict(deployment, burst(deployment, 20))
 
 
-def test_whoever_leads_a_burst_is_killed(deployment, redis):
+def test_whoever_leads_a_burst_is_killed(deployment):
     """Both recall workers, and the one that makes the answer; and recall workers wherever they are."""
     ids = coalesced(deployment, 60)
-    for name in ("recall", "recall-2"):
+    for name in BOTH:
         deployment.kill(name)
-    heard(deployment, redis)
+    start_listening(deployment, *BOTH)
     verdict(deployment, ids)
     assert made(deployment) < 10
     ids = deployment.publish([f"{each} Now?" for each in WORDINGS] * 10, fresh_key("burst"), cache="semantic")
-    for name in ("recall", "recall-2"):
+    for name in BOTH:
         deployment.kill(name)
     verdict(deployment, ids)
     assert waiting(deployment) == 0

@@ -191,8 +191,11 @@ def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
 
 
 def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], services: Services) -> None:
-    """Ledger, Kafka's log, the models and what recall workers know outlive their containers; none changes a model."""
-    assert set(compose["volumes"]) == {"kafka-log", "ledger", "models", "recall"}
+    """Ledger, Kafka's log, files, the models and what recall workers know outlive their containers; none changes a
+    model.
+    """
+    assert set(compose["volumes"]) == {"files", "kafka-log", "ledger", "models", "recall"}
+    assert "files:/var/lib/headrace/files" in services["bridge"]["volumes"]
     assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]

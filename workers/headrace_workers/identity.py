@@ -7,6 +7,7 @@ import uuid
 from headrace_schemas.uuids import Namespace
 
 _EVENTS = Namespace(uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5"))
+_AUDITS = Namespace(uuid.UUID("c0a9a2f4-6a0b-5d0e-8f6f-2d3d6a5b9e47"))
 
 
 def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:
@@ -28,6 +29,16 @@ def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> s
     The record's own time is part of it: a log that began anew gives out the same offsets for other records.
     """
     return _EVENTS.id_of(f"{timestamp}\n{topic}\n{partition}\n{offset}")
+
+
+def audit_id(job_id: str, entry_id: int) -> str:
+    """The id of the audit of what this job was served: the same however often it is."""
+    return _AUDITS.id_of(f"{job_id}\n{entry_id}")
+
+
+def explored_id(job_id: str) -> str:
+    """The id of the audit of what this job was nearly served."""
+    return _AUDITS.id_of(f"{job_id}\nnearly")
 
 
 def process_name(kind: str) -> str:

@@ -45,6 +45,7 @@ class Action(StrEnum):
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
     POISON = "poison"
+    BATCH_ENDED = "batch_ended"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
     REQUEST = "request"  # over HTTP
     REQUEST_FAILED = "request_failed"  # one met an error of our own

@@ -12,10 +12,15 @@ import redis
 
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.batches.doorway import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.pass_over import PassOver
 from headrace_workers.bridge.publish import Publisher
 from headrace_workers.bridge.reap import Reap
@@ -24,6 +29,8 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
@@ -87,6 +94,8 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
+    counts: CountingModels
+    embedder: ServedEmbedder
     tasks: TaskQueue
     troubles: Troubles
 
@@ -97,13 +106,16 @@ def build_bridge(
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    models = Registry(settings.home)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
         name=name,
         ledger=ledger,
         clock=clock,
-        models=Registry(settings.home),
+        models=models,
+        counts=CountingModels(settings.home, models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),
     )
@@ -122,6 +134,7 @@ def build_bridge(
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
+        bulk=_bulk(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -130,11 +143,11 @@ def build_bridge(
 def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
     settings = shared.settings
     return Ingest(
-        partitions=partitions_of(settings.kafka, shared.ledger, shared.name, shared.clock),
+        partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
-        models=CountingModels(settings.home, shared.models),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        models=shared.counts,
+        embedder=shared.embedder,
         pipeline=shared.pipeline,
         max_active=settings.max_active,
         clock=shared.clock,
@@ -184,6 +197,32 @@ def _reap(shared: _Shared) -> Reap:
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
+    )
+
+
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+
+    def admit() -> Admit:
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
     )
 
 

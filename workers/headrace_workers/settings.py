@@ -63,9 +63,17 @@ class Settings:
     max_answer_wait: float = 300.0  # that a request may wait for its answer, where the client does not say
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
+    files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
+    files_retention: float = 30 * 86_400.0  # how long batches, and files that are theirs, are kept
+    batch_window: int = 20_000  # lines of one batch that are under way at a time
     device: Device = "auto"
     compute_type: str | None = None
     inter_threads: int | None = None
+
+    @property
+    def batch_lines(self) -> int:
+        """Lines of all batches that are under way at a time: ingest, which pauses at `max_active`, is not theirs."""
+        return max(1, self.max_active // 2)
 
     @property
     def lease_ms(self) -> int:
@@ -89,9 +97,10 @@ class Settings:
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
-            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
+            cache=cache_mode(env),
             embedder=embedder_name(env),
-            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
+            files=files_of(env),
+            judge_model=judge_name(env),
             policy=Path(policy) if policy else None,
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
@@ -109,6 +118,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_crashes": int,
     "max_active": int,
     "retention": float,
+    "files_retention": float,
+    "batch_window": int,
     "stuck": float,
     "longest_run": float,
     "similarity": float,
@@ -209,6 +220,23 @@ def home_of(env: Mapping[str, str] | None = None) -> Path:
     """HEADRACE_HOME, or `.headrace` in the current folder."""
     env = os.environ if env is None else env
     return Path(env.get("HEADRACE_HOME") or DEFAULT_HOME)
+
+
+def cache_mode(env: Mapping[str, str] | None = None) -> CacheMode:
+    """HEADRACE_CACHE: which earlier answers are good enough for jobs that do not say."""
+    return _one_of(os.environ if env is None else env, "HEADRACE_CACHE", CacheMode)
+
+
+def judge_name(env: Mapping[str, str] | None = None) -> str | None:
+    """HEADRACE_JUDGE_MODEL: who answers rubrics that name no model."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_JUDGE_MODEL") or None
+
+
+def files_of(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_FILES, or the folder `files` of the home."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_FILES") or str(home_of(env) / "files")
 
 
 def ledger_url(env: Mapping[str, str] | None = None) -> str:

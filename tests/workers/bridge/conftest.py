@@ -5,7 +5,7 @@ from tests.workers.bridge.records import Embedder, Models
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.bridge.ingest import Ingest
-from headrace_workers.bridge.partitions import partitions_of
+from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.pipeline.routing import Pipeline
@@ -21,7 +21,7 @@ def ingests(ledger):
         clock = SystemClock()
         made.append(
             Ingest(
-                partitions=partitions_of(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
+                partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 models=Models(), embedder=Embedder(), pipeline=Pipeline(), max_active=max_active, clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from dataclasses import replace
 
 import pytest
 from kafka import TopicPartition
@@ -11,15 +10,20 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.header_names import OddName
 from tests.services.need import need
-from tests.workers.bridge.broker import write
+from tests.workers.bridge.broker import committed, write
 from tests.workers.bridge.ingesting import done_with, keyed, states, until
 from tests.workers.bridge.records import cancel, evaluation, generation, record, replaced
 
+from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.topics import INBOUND
+from headrace_workers.bridge.partitions import group_of
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import OUTBOX
 from headrace_workers.wire.bell import Hint
+
+ALL = 4 * len(INBOUND)  # partitions that are read
 
 
 def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, ingests):
@@ -94,10 +98,7 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
 
     def flaky(*args):
         if failures:
-            consumer = ingest._consumer  # asked itself: a second member would disturb the group
-            if kafka.groups:
-                assert not any(consumer.committed(partition) for partition in consumer.assignment())
-            assert ledger.positions() == {}
+            assert set(ledger.positions().values()) == {0}
             raise failures.pop()
         return write_all(*args)
 
@@ -110,32 +111,21 @@ def test_offsets_are_committed_only_after_the_write(ledger, kafka, ingests, monk
     assert done_with(ledger, kafka, Topic.GENERATION) == 6
 
 
-def read_alone(kafka):
-    """The same broker, without its consumer groups."""
-    return replace(kafka, groups=False)
-
-
-def test_without_groups_one_bridge_reads_all_and_another_takes_over(ledger, kafka, ingests):
-    """On any broker: the second waits; from one that was killed it takes over when the lease ends, from one that
-    stops at once; it goes on where the ledger says, and reads nothing twice.
+def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafka, ingests):
+    """From one that was killed when its lease ends, from one that stops at once. They go on where the ledger says, and
+    read nothing twice.
     """
-    kafka = read_alone(kafka)
     first, second, third = (ingests(kafka, name=name) for name in "abc")
     jobs = [keyed(number) for number in range(9)]
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
     until(first, lambda: len(states(ledger)) == 3)
-    assert len(first._consumer.assignment()) == 12
-    assert second.once(lambda hint: None) is None
-    assert second._consumer is None
+    assert len(first._consumer.assignment()) == ALL
+    eventually(lambda: [len(reads(each)) for each in (first, second)] == [ALL // 2, ALL // 2])
+    assert not reads(first) & reads(second)
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
-    until(second, lambda: len(states(ledger)) == 6)  # the first is silent, as if killed
-    assert [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)] == [
-        2,
-        2,
-        2,
-        0,
-    ]
-    until(first, lambda: first._consumer is None)
+    until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == ALL)  # the first is silent, as if killed
+    positions = [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)]
+    assert positions == [2, 2, 2, 0]
     second.close()
     write(kafka, [record(job) for job, _ in jobs[6:]])
     until(third, lambda: len(states(ledger)) == 9)
@@ -143,8 +133,28 @@ def test_without_groups_one_bridge_reads_all_and_another_takes_over(ledger, kafk
     assert done_with(ledger, kafka, Topic.GENERATION) == 9
 
 
+def reads(ingest):
+    """What a bridge reads after one more poll."""
+    ingest.once(lambda hint: None)
+    return ingest._consumer.assignment() if ingest._consumer else set()
+
+
+def test_the_brokers_tools_see_how_far_ingest_is(ledger, apache_kafka, fresh_prefix, ingests):
+    """Where its groups can be relied on: while it reads, and when it closes."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    jobs = [keyed(number) for number in range(3)]
+    write(kafka, [record(job) for job, _ in jobs[:2]])
+    ingest = ingests(kafka)
+    until(ingest, lambda: committed(kafka, group_of(kafka), Topic.GENERATION) == 2)
+    write(kafka, [record(jobs[2][0])])
+    until(ingest, lambda: len(states(ledger)) == 3)
+    ingest.close()
+    assert committed(kafka, group_of(kafka), Topic.GENERATION) == 3
+
+
 def test_duplicates_are_passed_over(ledger, kafka, ingests):
-    """The same job sent again, and the whole log read again by a group that lost its offsets, add nothing."""
+    """The same job sent again, and the whole log read again, add nothing."""
     job, job_id = keyed(1)
     write(kafka, [record(job), record(job), record(value=b"")])
     ingest = ingests(kafka)
@@ -159,7 +169,7 @@ def test_duplicates_are_passed_over(ledger, kafka, ingests):
 
 
 def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
-    """While it holds the bound nothing more is taken and the group stays ours; with room again it goes on."""
+    """While it holds the bound nothing more is taken; with room again it goes on."""
     full = [True]
     monkeypatch.setattr(ledger, "active_jobs", lambda: 10 if full[0] else 8)
     jobs = [keyed(number) for number in range(4)]
@@ -174,6 +184,19 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     assert len(states(ledger)) == taken
     full[0] = False
     until(ingest, lambda: len(states(ledger)) == 8)
+
+
+def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
+    """They make room: what is asked for while it is full is done at once."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: job_id in states(ledger))
+    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
+    until(ingest, ingest._consumer.paused)
+    write(kafka, [record(cancel(job_id))])
+    until(ingest, lambda: states(ledger)[job_id] == "cancelled")
 
 
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):

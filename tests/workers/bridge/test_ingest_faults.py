@@ -1,6 +1,7 @@
 """Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
 
-from dataclasses import replace
+import time
+from contextlib import suppress
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
@@ -13,7 +14,8 @@ from tests.workers.bridge.records import generation, record
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
-from headrace_workers.away import AWAY, awaited
+from headrace_schemas.errors import Unavailable
+from headrace_workers.away import AWAY, KafkaUnavailable, awaited
 from headrace_workers.bridge import partition_watch
 from headrace_workers.ledger.replay import DeadFilter
 
@@ -162,17 +164,6 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
     until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
 
 
-def test_a_bridge_without_partitions_says_so(ledger, kafka, ingests, monkeypatch):
-    """In the ledger and to its loop, on each broker; with the first partition that is over."""
-    monkeypatch.setattr(partition_watch, "LASTS", 0.0)
-    shared = replace(kafka, groups=True)
-    ingest = ingests(shared)
-    first = ingest.once(lambda hint: None)
-    assert "no partition to read" in first.why
-    assert [trouble.subject for trouble in ledger.troubles()] == ["ingest"]
-    until(ingest, lambda: ingest._consumer.assignment() and not ledger.troubles())
-
-
 def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_prefix, ingests, monkeypatch):
     """The library tries again for ever, and would say nothing to the loop. When it answers again, that is over."""
     monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
@@ -197,17 +188,38 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
     eventually(lambda: waits_for() == "nothing", 60)
 
 
-@pytest.mark.parametrize("groups", [True, False])
-def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch, groups):
+def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests):
+    """It says so, and another takes its partitions over while it still lives; when it can read again it shares."""
+    cut, well = ingests(kafka, name="cut"), ingests(kafka, name="well")
+
+    def read():
+        for ingest in (cut, well):
+            with suppress(KafkaUnavailable):
+                ingest.once(lambda hint: None)
+        return [len(ingest._consumer.assignment()) if ingest._consumer else 0 for ingest in (cut, well)]
+
+    eventually(lambda: read() == [6, 6])
+    look = cut._partitions._look
+    cut._fetches.silence = lambda asked: 11.0
+    cut._partitions._look = lambda: (_ for _ in ()).throw(KafkaUnavailable("no way"))
+    eventually(lambda: read() == [0, 12])
+    [trouble] = ledger.troubles()
+    assert trouble.subject == "ingest"
+    assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
+    cut._partitions._look = look
+    eventually(lambda: read() == [6, 6] and not ledger.troubles())
+
+
+def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):
     """Its connections and threads are not left behind at every try."""
     closed = []
     close = KafkaConsumer.close
     monkeypatch.setattr(KafkaConsumer, "close", lambda self, **options: closed.append(self) or close(self, **options))
-    for step in ("partitions_for_topic", "subscribe") if groups else ("assign", "seek"):
+    for step in ("assign", "seek"):
         with monkeypatch.context() as patched:
             patched.setattr(KafkaConsumer, step, lambda *_: (_ for _ in ()).throw(KafkaError("gone")))
             with pytest.raises(KafkaError):
-                ingests(replace(kafka, groups=groups), name="a").once(lambda hint: None)
+                ingests(kafka, name="a").once(lambda hint: None)
     assert len(closed) == 2
 
 
@@ -222,3 +234,25 @@ def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_pr
         ingest.close()
         embedded_kafka.kill()
         embedded_kafka.restart()
+
+
+def test_time_in_which_nobody_polled_is_no_silence_of_kafka(ledger, kafka, ingests, monkeypatch):
+    """A ledger that does not answer for long costs a bridge its partitions only for that time."""
+    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
+    monkeypatch.setattr("headrace_workers.bridge.ingest._HELD_UP", 1.5)
+    ingest, share, failures = ingests(kafka), ledger.share, []
+    until(ingest, lambda: ingest._consumer is not None)
+    consumer = ingest._consumer
+
+    def slow(*args):
+        if not failures:
+            failures.append(time.sleep(3.0))
+            raise Unavailable("away")
+        return share(*args)
+
+    monkeypatch.setattr(ledger, "share", slow)
+    with pytest.raises(Unavailable):
+        until(ingest, lambda: False)
+    for _ in range(4):
+        ingest.once(lambda hint: None)
+    assert ingest._consumer is consumer

@@ -8,16 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 from kafka import TopicPartition
-from kafka.errors import CommitFailedError, KafkaConnectionError, KafkaError, RebalanceInProgressError
+from kafka.errors import KafkaConnectionError, KafkaError
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge import partitions
-from headrace_workers.bridge.partitions import Shared, Sole, partitions_of
+from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.ledger.positions import Place
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
+IN_MEMORY = replace(KAFKA, groups=False)
+LEASE = 60_000
 NAMES = [f"mine.{topic}" for topic in INBOUND]
 
 
@@ -46,14 +48,7 @@ class Consumer:
 
     def __init__(self, broker, options):
         self.broker, self.options = broker, options
-        self.seen, self.assigned, self.sought, self.subscribed, self.commits, self.closed = [], [], {}, [], 0, []
-
-    def partitions_for_topic(self, topic):
-        self.seen.append(topic)
-
-    def subscribe(self, topics):
-        self.broker.call("subscribe")
-        self.subscribed.append((list(topics), list(self.seen)))
+        self.assigned, self.sought, self.told, self.closed = [], {}, [], []
 
     def assign(self, partitions):
         self.broker.call("assign")
@@ -62,8 +57,12 @@ class Consumer:
     def seek(self, partition, offset):
         self.sought[tuple(partition)] = offset
 
-    def commit(self):
-        self.commits += 1
+    def commit_async(self):
+        self.told.append("soon")
+        self.broker.call("commit")
+
+    def commit(self, timeout_ms):
+        self.told.append(timeout_ms)
         self.broker.call("commit")
 
     def close(self, **options):
@@ -123,21 +122,27 @@ def time():
 
 @pytest.fixture
 def asked(ledger, monkeypatch):
-    """Who asked for the duty."""
-    hold, seen = ledger.hold, []
+    """Who asked for a share, and for how long."""
+    share, seen = ledger.share, []
 
-    def count(duty, holder, lease_ms):
-        seen.append((duty, holder, lease_ms))
-        return hold(duty, holder, lease_ms)
+    def count(reader, places, lease_ms):
+        seen.append((reader, lease_ms))
+        return share(reader, places, lease_ms)
 
-    monkeypatch.setattr(ledger, "hold", count)
+    monkeypatch.setattr(ledger, "share", count)
     return seen
 
 
 @pytest.fixture
-def sole(ledger, time):
-    """Bridge a, which reads alone."""
-    return Sole(KAFKA, ledger, "a", time)
+def bridge(ledger, time):
+    """What bridge a reads of a broker in memory."""
+    return Partitions(IN_MEMORY, ledger, "a", time)
+
+
+@pytest.fixture
+def places():
+    """All that there is to read."""
+    return [Place(name, number, "log1") for name in NAMES for number in (0, 1)]
 
 
 def polled(**records):
@@ -148,18 +153,16 @@ def polled(**records):
     }
 
 
-def test_it_reads_every_partition_from_where_the_ledger_says(ledger, broker, sole):
-    """What the ledger does not know, or knows of another log, is read from its beginning. Nothing is committed."""
+def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, bridge):
+    """What the ledger does not know, or knows of another log, is read from its beginning."""
     ledger.ingest([], following={Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
-    consumer = sole.open()
-    assert sole.open() is consumer
-    assert consumer.assigned == [(name, number) for name in NAMES for number in (0, 1)]
+    consumer = bridge.open()
+    assert bridge.open() is consumer
+    assert sorted(consumer.assigned) == sorted((name, number) for name in NAMES for number in (0, 1))
     assert consumer.sought == dict.fromkeys(consumer.assigned, 0) | {(NAMES[0], 0): 5}
-    assert sole.following(polled(p0=[5, 6, 9], p1=[0])) == {
+    assert bridge.following(polled(p0=[5, 6, 9], p1=[0])) == {
         Place(NAMES[0], 0, "log1"): 10, Place(NAMES[0], 1, "log1"): 1
     }  # fmt: skip
-    sole.commit()
-    assert consumer.commits == 0
     options = consumer.options
     assert (options["group_id"], options["enable_auto_commit"], options["auto_offset_reset"]) == (
         None, False, "earliest",
@@ -167,157 +170,177 @@ def test_it_reads_every_partition_from_where_the_ledger_says(ledger, broker, sol
     assert (options["isolation_level"], options["max_poll_records"]) == ("read_committed", partitions.BATCH)
 
 
-def test_the_duty_to_read_is_asked_for_when_a_third_of_its_lease_is_gone(broker, sole, time, asked):
+def test_a_share_is_asked_for_when_a_third_of_its_lease_is_gone(broker, bridge, time, asked):
     """Not for each poll, and long before another may take it."""
-    for seconds, times in ((0, 1), (0.4, 1), (0.2, 2), (0.4, 2), (5, 3)):
+    for seconds, times in ((0, 1), (0.4, 1), (0.3, 2), (0.4, 2), (0.3, 3)):
         time.now += seconds
-        sole.open()
+        bridge.open()
         assert len(asked) == times, seconds
-    assert set(asked) == {("ingest", "a", 1_500)}
+    assert set(asked) == {("a", 2_000)}
 
 
-def test_who_has_not_the_duty_reads_nothing_and_asks_each_time(ledger, broker, sole, asked):
-    """It takes over when the other lays it down."""
-    ledger.hold("ingest", "b", 60_000)
-    assert [sole.open(), sole.open()] == [None, None]
-    assert (len(asked), broker.consumers, broker.admins) == (3, [], [])
-    ledger.lay_down("b")
-    assert sole.open() is broker.consumers[0]
+def test_who_takes_long_asks_for_more(broker, bridge, time, asked):
+    """So that no other takes its partitions over while it writes; with bounds, and only as long as it is slow."""
+    for seconds, lease in ((0, 2_000), (1.5, 4_500), (0.7, 4_050), (60, 10_000)):
+        time.now += seconds
+        bridge.open()
+        assert asked[-1] == ("a", lease)
+    for _ in range(60):
+        time.now += 0.5
+        bridge.open()
+        time.now += 0.25
+        bridge.open()
+    assert asked[-1] == ("a", 2_000)
 
 
-def test_who_loses_the_duty_lets_go_at_once(ledger, broker, sole, time, asked):
-    """And asks for it each time; with it again it reads anew from where the ledger says then."""
-    sole.open()
-    ledger.lay_down("a")
-    ledger.hold("ingest", "b", 60_000)
+def test_who_has_no_share_reads_nothing(ledger, broker, bridge, time, asked, places):
+    """It takes over when another lets go."""
+    ledger.share("b", places, LEASE)
+    asked.clear()
+    assert [bridge.open(), bridge.open()] == [None, None]
+    assert (len(asked), broker.consumers) == (1, [])
+    ledger.leave("b")
+    time.now += 0.7
+    assert bridge.open() is broker.consumers[0]
+    assert len(broker.consumers[0].assigned) == 2 * len(NAMES)
+
+
+def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places):
+    """From where the ledger says then, and with nothing that is another's."""
+    first = bridge.open()
+    ledger.share("b", places, LEASE)
+    ledger.ingest([], following={Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
     time.now += 1
-    assert sole.open() is None
-    assert broker.consumers[0].closed == [{"autocommit": False, "timeout_ms": 5_000}]
-    time.now += 0.01
-    assert sole.open() is None
-    ledger.lay_down("b")
-    ledger.ingest([], following={Place(NAMES[1], 1, "log1"): 3})
-    assert sole.open() is broker.consumers[1]
-    assert broker.consumers[1].sought[NAMES[1], 1] == 3
-    assert [holder for _, holder, _ in asked] == ["a", "b", "a", "a", "a"]
+    second = bridge.open()
+    assert second is not first
+    assert first.closed == [{"autocommit": False, "timeout_ms": 5_000}]
+    assert (len(second.assigned), sum(second.sought.values())) == (len(NAMES), 3)
+    time.now += 1
+    assert bridge.open() is second
 
 
-def test_a_topic_that_was_made_anew_is_noticed_within_a_second(broker, sole, time):
-    """It has another id; the rest is looked at as rarely. A topic that stays what it was costs no new consumer."""
-    first = sole.open()
+@pytest.mark.parametrize(("groups", "seconds"), [(False, 1.0), (True, 10.0)])
+def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, seconds):
+    """It has another id. A log in memory is looked at each second, one on disk each ten."""
+    bridge = Partitions(replace(KAFKA, groups=groups), ledger, "a", time)
+    first = bridge.open()
     broker.logs[NAMES[1]] = "log2"
-    time.now += 0.9
-    assert sole.open() is first
+    time.now += seconds - 0.1
+    assert bridge.open() is first
     assert len(broker.admins[0].asked) == 1
-    time.now += 0.1
-    second = sole.open()
+    time.now += 0.7
+    second = bridge.open()
     assert second is not first
     assert (len(first.closed), second.closed) == (1, [])
-    assert sole.following(polled(p0=[1])) == {Place(NAMES[0], 0, "log1"): 2}
-    time.now += 1.0
-    assert sole.open() is second
+    assert bridge.following(polled(p0=[1])) == {Place(NAMES[0], 0, "log1"): 2}
+    time.now += seconds
+    assert bridge.open() is second
     assert broker.admins[0].asked == [NAMES] * 3
     assert len(broker.admins) == 1
 
 
-def test_topics_that_are_not_there_are_named(broker, sole, time):
+def test_topics_that_are_not_there_are_named(broker, bridge):
     """With what makes them; so is one without partitions."""
     del broker.logs[NAMES[0]]
     with pytest.raises(KafkaUnavailable, match=f"topics {NAMES[0]} are not there: `headrace init` creates them"):
-        sole.open()
+        bridge.open()
     broker.logs[NAMES[0]] = "log1"
     broker.numbers = ()
     with pytest.raises(KafkaUnavailable, match="are not there"):
-        sole.open()
+        bridge.open()
     broker.numbers = (0, 1)
-    assert sole.open() is not None  # asked again at once
+    assert bridge.open() is not None  # asked again at once
 
 
-def test_a_broker_that_is_away_is_told_and_asked_by_a_new_client(broker, sole, time):
+def test_a_broker_that_is_away_is_told_and_asked_by_a_new_client(broker, bridge):
     """The old one is closed, whatever that brings."""
     broker.fails = {"describe": KafkaConnectionError("refused"), "close": KafkaError("odd")}
     for _ in range(2):
         with pytest.raises(KafkaUnavailable, match=r"no broker answers at 127\.0\.0\.1:9: .*refused"):
-            sole.open()
+            bridge.open()
     assert [admin.closed for admin in broker.admins] == [1, 1]
     broker.fails = {}
-    assert sole.open() is not None
+    assert bridge.open() is not None
     assert len(broker.admins) == 3
 
 
+def test_who_no_longer_sees_the_broker_leaves_all_to_others(ledger, broker, bridge, time, places):
+    """Another may see it. It asks again at once."""
+    bridge.open()
+    broker.fails = {"describe": KafkaConnectionError("refused")}
+    time.now += 1
+    with pytest.raises(KafkaUnavailable):
+        bridge.open()
+    assert len(broker.consumers[0].closed) == 1
+    assert ledger.share("b", places, LEASE) == frozenset(places)
+    broker.fails = {}
+    assert bridge.open() is None
+    ledger.leave("b")
+    time.now += 1
+    assert len(bridge.open().assigned) == 2 * len(NAMES)
+
+
 @pytest.mark.parametrize("step", ["assign", "read_any_record"])
-def test_a_consumer_that_could_not_be_opened_is_closed(broker, sole, step):
+def test_a_consumer_that_could_not_be_opened_is_closed(broker, bridge, step):
     """Whatever went wrong, also where that cannot be closed; the next try makes another."""
     broker.fails = {step: RuntimeError("odd"), "close": KafkaError("odd")}
     with pytest.raises(RuntimeError, match="odd"):
-        sole.open()
+        bridge.open()
     assert [len(consumer.closed) for consumer in broker.consumers] == [1]
     broker.fails = {}
-    assert sole.open() is broker.consumers[1]
+    assert bridge.open() is broker.consumers[1]
 
 
-def test_who_closes_lays_down_the_duty_to_read_alone(ledger, broker, sole, time, asked):
-    """Another takes over at once; this one may begin again."""
-    ledger.hold("relay", "a", 60_000)
-    sole.open()
+def test_who_closes_leaves_all_to_others(ledger, broker, bridge, places):
+    """At once; it may begin again. Its other duties stay its own."""
+    ledger.hold("relay", "a", LEASE)
+    bridge.open()
     broker.fails = {"close": KafkaError("odd")}
-    sole.close()
-    sole.close()
+    bridge.close()
+    bridge.close()
     broker.fails = {}
     assert (len(broker.consumers[0].closed), broker.admins[0].closed) == (1, 1)
-    assert not ledger.hold("relay", "b", 60_000)
-    assert ledger.hold("ingest", "b", 60_000)
-    assert sole.open() is None
-    ledger.lay_down("b", "ingest")
-    assert sole.open() is broker.consumers[1]
-    assert len(broker.admins) == 2
+    assert not ledger.hold("relay", "b", LEASE)
+    assert ledger.share("b", places, LEASE) == frozenset(places)
+    assert bridge.open() is None
+    bridge.close()
+    ledger.leave("b")
+    assert bridge.open() is broker.consumers[1]
 
 
-def test_a_member_of_a_group_subscribes_once_it_has_seen_the_topics(broker):
-    """In the group of its deployment; it stays open until it is closed, and then leaves without a commit."""
-    shared = Shared(KAFKA)
-    shared.commit()
-    consumer = shared.open()
-    assert shared.open() is consumer
-    assert consumer.subscribed == [(NAMES, NAMES)]
-    options = consumer.options
-    assert (options["group_id"], options["session_timeout_ms"], options["heartbeat_interval_ms"]) == (
-        "mine.ingest", 6_000, 1_500,
-    )  # fmt: skip
-    assert (options["enable_auto_commit"], options["isolation_level"]) == (False, "read_committed")
-    assert shared.following(polled(p0=[1])) == {}
-    shared.commit()
-    shared.close()
-    shared.close()
-    assert (consumer.commits, consumer.closed) == (1, [{"autocommit": False, "timeout_ms": 5_000}])
-    assert shared.open() is broker.consumers[1]
+def test_who_gives_way_does_not_ask_for_a_while(ledger, broker, bridge, time, asked, places):
+    """So that another, which may reach what this one does not, takes all."""
+    bridge.open()
+    assert not bridge.gives_way
+    bridge.give_way()
+    assert bridge.gives_way
+    time.now += 4.9
+    assert bridge.open() is None
+    assert ledger.share("b", places, LEASE) == frozenset(places)
+    assert [reader for reader, _ in asked] == ["a", "b"]
+    ledger.leave("b")
+    time.now += 0.2
+    assert not bridge.gives_way
+    assert bridge.open() is broker.consumers[1]
 
 
-@pytest.mark.parametrize("error", [RebalanceInProgressError("now"), CommitFailedError("late")])
-def test_what_cannot_be_committed_while_a_group_forms_anew_is_passed_over(broker, error):
-    """It is read again. Any other error is one."""
-    shared = Shared(KAFKA)
-    shared.open()
-    broker.fails = {"commit": error}
-    shared.commit()
+def test_a_broker_whose_groups_can_be_relied_on_is_told_how_far_ingest_is(ledger, broker, time):
+    """For its tools, in the group of the deployment, and once more at the end. Nothing depends on it."""
+    bridge = Partitions(KAFKA, ledger, "a", time)
+    bridge.commit()
+    consumer = bridge.open()
+    assert consumer.options["group_id"] == "mine.ingest"
+    bridge.commit()
     broker.fails = {"commit": KafkaError("gone")}
-    with pytest.raises(KafkaError, match="gone"):
-        shared.commit()
+    bridge.commit()
+    bridge.close()
+    bridge.close()
+    assert consumer.told == ["soon", "soon", 1_000]
 
 
-@pytest.mark.parametrize("error", [KafkaError("gone"), KeyboardInterrupt("gone")])
-def test_a_member_that_could_not_subscribe_is_closed(broker, error):
-    """Whatever went wrong; the next try makes another."""
-    shared = Shared(KAFKA)
-    broker.fails = {"subscribe": error}
-    with pytest.raises(type(error), match="gone"):
-        shared.open()
-    broker.fails = {}
-    assert shared.open() is broker.consumers[1]
-    assert [len(consumer.closed) for consumer in broker.consumers] == [1, 0]
-
-
-def test_the_settings_say_which_way(ledger, time):
-    """Groups, or the ledger."""
-    ways = [partitions_of(replace(KAFKA, groups=groups), ledger, "a", time) for groups in (True, False)]
-    assert [type(way) for way in ways] == [Shared, Sole]
+def test_another_broker_is_told_nothing(broker, bridge):
+    """There the groups are not to be touched."""
+    consumer = bridge.open()
+    bridge.commit()
+    bridge.close()
+    assert consumer.told == []

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tests.workers.calibration.worlds import CURVES, thresholds, trusting
+from tests.workers.calibration.worlds import CURVES, lives, thresholds, trusting
 
 from headrace_workers.calibration.curve import Curve, fit, threshold
 
@@ -88,6 +88,22 @@ def test_a_curve_that_can_be_followed_serves_most_of_what_could_be() -> None:
     """Caution that served nothing would pass the test above."""
     _, served, possible = thresholds("logistic", 20, 8_000, np.random.default_rng(12))
     assert served > 0.8 * possible
+
+
+@pytest.mark.parametrize("name", ["logistic", "right from 0.75 on", "step", "up to 98.5 %"])
+def test_a_scope_that_explores_keeps_its_promises(name: str) -> None:
+    """Its curve moves the threshold up and down, by labels of what was served and of what was nearly: neither the bound
+    on what was served nor a threshold misses the truth in more than 5 % of worlds.
+    """
+    missed, broken, _, _ = lives(name, 40, 4_000, np.random.default_rng(21))
+    assert max(missed, broken) <= 0.05 * 40
+
+
+def test_exploring_lowers_a_threshold_that_was_too_cautious() -> None:
+    """Where answers are right from 0.75 on, a scope comes to serve from below 0.8, where it began."""
+    _, broken, least, some = lives("right from 0.75 on", 10, 4_000, np.random.default_rng(22))
+    assert (broken, some) == (0, 10)
+    assert 0.72 < least < 0.78
 
 
 def test_a_logistic_curve_alone_would_not_do() -> None:

@@ -8,9 +8,13 @@ from numpy.typing import NDArray
 from headrace_workers.calibration.binomial import clopper_pearson_upper
 from headrace_workers.calibration.bounds import Stratum, served_error
 from headrace_workers.calibration.curve import Curve, fit, threshold
-from headrace_workers.calibration.sequence import UPPER_BETS, UPPER_WEIGHTS, log_value
+from headrace_workers.calibration.sampling import BANDS
+from headrace_workers.calibration.sequence import UPPER_BETS, UPPER_WEIGHTS, log_value, watched_upper
+from headrace_workers.calibration.spending import spend
 
 Floats = NDArray[np.float64]
+_ALPHA = 0.05
+_FIRST_FIT = 500
 
 # Four strata of similarity: what share of serves each has, how often it errs (1.00 % together), and the chance of a
 # serve to be audited, which is far from even.
@@ -22,6 +26,7 @@ CHANCES = np.array([1.0, 0.5, 0.3, 0.05])
 CURVES: dict[str, Callable[[Floats], Floats]] = {
     "logistic": lambda s: 1 / (1 + np.exp(-(s - 0.8) / 0.02)),
     "shallow": lambda s: 1 / (1 + np.exp(-(s - 0.7) / 0.05)),
+    "right from 0.75 on": lambda s: 1 / (1 + np.exp(-(s - 0.66) / 0.015)),
     "step": lambda s: np.where(s < 0.85, 0.7, 0.998),
     "up to 99.5 %": lambda s: 0.995 / (1 + np.exp(-(s - 0.75) / 0.02)),
     "up to 98.5 %": lambda s: 0.985 / (1 + np.exp(-(s - 0.8) / 0.02)),
@@ -40,19 +45,108 @@ def watched_misses(worlds: int, audits: int, chance: np.random.Generator, drift:
     """
     surely, perhaps = 0, 0
     for _ in range(worlds):
-        arrivals = chance.choice(4, size=audits, p=SHARES * CHANCES / (SHARES * CHANCES).sum())
-        rates = RATES[arrivals] * (1.0 + drift * np.sin(np.arange(audits) / 60.0))
-        here = arrivals[:, None] == np.arange(4)
-        counts = np.cumsum(here, axis=0).astype(np.float64)
-        wrong = np.cumsum(here * (chance.random(audits) < rates)[:, None], axis=0).astype(np.float64)
-        means = np.cumsum(here * rates[:, None], axis=0) / np.maximum(counts, 1.0)
-        against = log_value(means, wrong, counts, UPPER_BETS, UPPER_WEIGHTS).sum(axis=1)
-        refuted = np.flatnonzero(against > -np.log(0.05))
+        counts, wrong, means = _scope(audits, chance, drift)
+        against = _against(counts, wrong, means)
+        refuted = np.flatnonzero(against > -np.log(_ALPHA))
         if len(refuted):
             perhaps += 1
             looks = (int(against.argmax()), refuted[0], refuted[-1])
             surely += any(_upper(counts[at], wrong[at]) < float(SHARES @ means[at]) for at in looks)
     return surely, perhaps
+
+
+def _scope(audits: int, chance: np.random.Generator, drift: float = 0.0) -> tuple[Floats, Floats, Floats]:
+    """Audits of one scope as they come: after each, by stratum, how many there are and are wrong, and the true mean."""
+    arrivals = chance.choice(4, size=audits, p=SHARES * CHANCES / (SHARES * CHANCES).sum())
+    rates = RATES[arrivals] * (1.0 + drift * np.sin(np.arange(audits) / 60.0))
+    return _counted(arrivals, rates, chance.random(audits) < rates)
+
+
+def _counted(strata: NDArray[np.int64], rates: Floats, wrong: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    here = strata[:, None] == np.arange(4)
+    counts = np.cumsum(here, axis=0).astype(np.float64)
+    means = np.cumsum(here * rates[:, None], axis=0) / np.maximum(counts, 1.0)
+    return counts, np.cumsum(here * wrong[:, None], axis=0).astype(np.float64), means
+
+
+def _against(counts: Floats, wrong: Floats, means: Floats) -> Floats:
+    """The evidence against the truth after each audit, as a logarithm."""
+    return np.asarray(log_value(means, wrong, counts, UPPER_BETS, UPPER_WEIGHTS).sum(axis=1))
+
+
+def missed_together(worlds: int, scopes: int, audits: int, chance: np.random.Generator) -> tuple[int, int, int]:
+    """In how many worlds the claims about all scopes are ever wrong, looked at after every audit of any of them: the
+    bound on the error of all; the claims of each that share alpha; and these if each had all of alpha.
+
+    A claim about a scope can be wrong only where the truth is refuted in it. Scopes have audits like 1, 1/2, 1/3, ….
+    """
+    weights = 1.0 / np.arange(1, scopes + 1)
+    parts = -np.log([spend(_ALPHA, number) for number in range(1, scopes + 1)])
+    whole, sharing, alone = 0, 0, 0
+    for _ in range(worlds):
+        whose = chance.choice(scopes, size=audits, p=weights / weights.sum())
+        against = np.zeros((audits, scopes))
+        for scope in range(scopes):
+            mine = np.flatnonzero(whose == scope)
+            own = np.concatenate([[0.0], _against(*_scope(len(mine), chance))])
+            against[:, scope] = own[np.searchsorted(mine, np.arange(audits), side="right")]
+        whole += bool(against.sum(axis=1).max() > -np.log(_ALPHA))
+        sharing += bool((against.max(axis=0) > parts).any())
+        alone += bool((against.max(axis=0) > -np.log(_ALPHA)).any())
+    return whole, sharing, alone
+
+
+def lives(name: str, worlds: int, look_ups: int, chance: np.random.Generator) -> tuple[int, int, float, int]:
+    """A scope from its first audit on, which explores what it nearly serves: in how many worlds its bound ever misses
+    the truth, and in how many one of its curves' thresholds serves more than 1 % wrong; the mean threshold at the end,
+    and how many have one.
+
+    Of look-ups no guard refuses the nearest. A threshold of 0.8 stands at the beginning; what lies above is served and
+    audited, what lies below is explored, with the same chance, and counts for the curve alone. That is fitted at 500
+    labels, 1,000, 2,000, …; it goes below the first threshold only while the bound is within 1 %.
+    """
+    correct, first = CURVES[name], 0.8
+    population = np.sort(_near(40_000, chance))
+    above = np.cumsum((1.0 - correct(population))[::-1])[::-1] / np.arange(len(population), 0, -1)
+    missed, broken, ends = 0, 0, []
+    for _ in range(worlds):
+        s = _near(look_ups, chance)
+        right = chance.random(look_ups) < correct(s)
+        serves, least, fits = np.zeros(look_ups, np.bool_), first, 0
+        ends_at, begins, promised = min(_FIRST_FIT, look_ups), 0, None
+        while begins < look_ups:
+            serves[begins:ends_at] = s[begins:ends_at] >= least
+            begins = ends_at
+            fits += 1
+            chosen = threshold(fit(list(s[:begins]), list(right[:begins]), spend(_ALPHA, fits)), 0.01)
+            shown = _shown(s[:begins], right[:begins], serves[:begins])
+            least = first if chosen is None else chosen if shown else max(first, chosen)
+            promised = chosen if chosen is not None and chosen == least else promised
+            if promised is not None and above[min(np.searchsorted(population, promised), len(above) - 1)] > 0.01:
+                broken += 1
+                break
+            ends_at = min(2 * begins, look_ups)
+        counted = _counted(_bands(s[serves]), 1.0 - correct(s[serves]), ~right[serves])
+        missed += bool((_against(*counted) > -np.log(_ALPHA)).any())
+        ends += [] if promised is None else [promised]
+    return missed, broken, float(np.mean(ends)) if ends else first, len(ends)
+
+
+def _shown(similarities: Floats, right: NDArray[np.bool_], serves: NDArray[np.bool_]) -> bool:
+    strata, wrong = _bands(similarities[serves]), ~right[serves]
+    audits = [int((strata == each).sum()) for each in range(4)]
+    errors = [int(wrong[strata == each].sum()) for each in range(4)]
+    return watched_upper([n / max(1, sum(audits)) for n in audits], errors, audits, _ALPHA) <= 0.01
+
+
+def _bands(similarities: Floats) -> NDArray[np.int64]:
+    return np.asarray(np.maximum(0, np.searchsorted(BANDS, similarities, side="right") - 1))
+
+
+def _near(count: int, chance: np.random.Generator) -> Floats:
+    """Similarities from 0.7 on."""
+    found = _similarities(3 * count, chance)
+    return found[found >= 0.7][:count]
 
 
 def _upper(counts: Floats, wrong: Floats) -> float:
@@ -114,6 +208,15 @@ def _print_figures() -> None:
         least, most = watched_misses(2_000, 1_500, chance, drift)
         told = f"{least / 2_000:.1%} to {most / 2_000:.1%} of 2,000 worlds"
         print(f"watched, four strata, uneven, drift {drift:.0%}: {told}")
+    for scopes in (3, 20):
+        whole, sharing, alone = missed_together(2_000, scopes, 3_000, chance)
+        told = (
+            f"all {whole / 2_000:.1%}, each and all at once {sharing / 2_000:.1%}, without sharing {alone / 2_000:.1%}"
+        )
+        print(f"{scopes} scopes together: {told} of 2,000 worlds")
+    for name in CURVES:
+        missed, broken, least, some = lives(name, 200, 8_000, chance)
+        print(f"a scope's life, {name}: {missed} of 200 miss, {broken} thresholds break; {some} end at {least:.3f}")
     for every in (1, 25):
         for rate in (0.01, 0.05):
             misses = peeked_misses(4_000, 1_500, every, rate, chance)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -10,17 +11,23 @@ from tests.workers.cli.test_cache import cache, fits  # noqa: F401 - fixtures
 from tests.workers.cli.test_outbox import Terminal
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
 from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
-from tests.workers.recall.test_audits import ask, audits, like, run, semantic, serve  # noqa: F401 - fixtures
+from tests.workers.recall.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
+from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.recall_tables import ENTRIES
+from headrace_workers.pipeline.auditing import Auditing
+from headrace_workers.ports import Completion
 
 VAGUE = "Look under settings, then under security, and follow what it says there."
 
 
 @pytest.fixture
 def doubtful(semantic: Flow, asks: Callable[..., GenerationJob], monkeypatch: pytest.MonkeyPatch) -> Flow:  # noqa: F811
-    """Two answers of which a comparison could not tell whether they were right; a terminal is not there."""
+    """Two answers of which a comparison could not tell whether they were right, and nothing that was nearly given; a
+    terminal is not there.
+    """
+    monkeypatch.setattr(Auditing, "explores", lambda *_: False)
     monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115 - as a pipe that says nothing
     for number in (3, 4):
         serve(semantic, asks, number, VAGUE)
@@ -127,3 +134,82 @@ def test_a_scope_that_is_off_says_so_and_is_opened_by_hand(cache: Call, doubtful
     assert (code, json.loads(out)) == (0, {"scope": scope, "reopened": True})
     assert "is on again" in said
     assert cache("reopen", scope[:8]) == (1, "", f"{scope[:8]}: it was not off\n")
+
+
+def explained(cache: Call, job: str) -> tuple[dict[str, Any], str]:  # noqa: F811
+    """The audit of what a job was given, or nearly: as JSON, and the page."""
+    code, out, _ = cache("explain", job)
+    assert (code, fits(out)) == (0, True)
+    return json.loads(cache("explain", job, "--json")[1])["audit"], " ".join(out.split())
+
+
+def test_explain_shows_the_audit_of_a_hit(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
+    """While it waits; once it has a label, by itself or by a person; and that there is none."""
+    job = serve(semantic, asks, 3, VAGUE)
+    (row,) = audits(semantic)
+    told, page = explained(cache, job)
+    assert (told["audit"], told["kind"], told["label"]) == (row.id, "hit", None)
+    assert "waits for its fresh answer" in page
+    run(semantic)
+    told, page = explained(cache, job)
+    assert (told["label"], told["labelled_by"], told["reason"]) == ("unknown", "headrace", "different words")
+    assert told["labelled_at"].endswith("Z")
+    assert "unknown, said headrace: different words" in page
+    cache("label", row.id, "clean", "--by", "ann")
+    assert explained(cache, job)[0]["labelled_by"] == "ann"
+    semantic.audit_share = 0.0
+    semantic.do()
+    told, page = explained(cache, serve(semantic, asks, 4, like(4)))
+    assert (told, "none: it was not drawn" in page) == (None, True)
+
+
+def test_explain_shows_what_a_job_was_nearly_given(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
+    """With what kept it from that."""
+    ask(semantic, asks, asked(3))
+    told, page = explained(cache, ask(semantic, asks, asked(4)))
+    assert (told["kind"], told["label"]) == ("refused", "wrong")
+    assert "a guard refused it" in page
+
+
+def test_the_models_own_disagreement_stands_beside_the_rate(cache: Call, semantic: Flow, asks, monkeypatch):  # noqa: F811
+    """Of those that were answered twice: the floor below which no rate of wrong answers means anything."""
+    said = iter(["It is 3.", "It is 4."])
+    monkeypatch.setattr("headrace_workers.steps.audit.twice", lambda _: True)
+    job = serve(semantic, asks, 3, "It is 3.")
+    generator = semantic.generator
+    monkeypatch.setattr(
+        type(generator), "generate", lambda _self, requests: [Completion(next(said), "stop", 1, 1) for _ in requests]
+    )
+    run(semantic)
+    semantic.standings.once()
+    (bound,) = json.loads(cache("stats", "--json")[1])["bounds"]
+    assert (bound["wrong"], bound["own"]) == (0, {"clean": 0, "wrong": 1, "unknown": 0})
+    code, out, _ = cache("stats")
+    assert (code, fits(out), "1 of 1" in out) == (0, True, True)
+    assert explained(cache, job)[0]["own"] == "wrong"
+
+
+def test_what_was_nearly_given_is_shown_scope_by_scope(cache: Call, semantic: Flow, asks):  # noqa: F811
+    """Below the threshold, or refused by a guard: how much of it was right, wrong and unknown. People may label it."""
+    ask(semantic, asks, asked(6))
+    ask(semantic, asks, asked(7))
+    semantic.standings.once()
+    code, out, _ = cache("stats")
+    assert (code, fits(out), "0 / 1 / 0" in " ".join(out.split())) == (0, True, True)
+    (bound,) = json.loads(cache("stats", "--json")[1])["bounds"]
+    assert (bound["refused"]["wrong"], bound["served"], bound["audits"]) == (1, 0, 0)
+    (nearly,) = semantic.ledger.read(select(AUDITS.c.id))
+    assert "given to nobody" not in cache("label", nearly.id, "wrong")[2]
+
+
+def test_stats_say_what_holds_for_all_scopes_together(cache: Call, doubtful: Flow, asks):  # noqa: F811
+    """Nothing where nothing was audited."""
+    serve(doubtful, asks, 5, like(5), tenant="other")
+    run(doubtful)
+    doubtful.standings.once()
+    whole = json.loads(cache("stats", "--json")[1])["together"]
+    assert (whole["scopes"], whole["shown"], whole["served"], whole["audits"], whole["unknown"]) == (2, 0, 3, 3, 2)
+    code, out, _ = cache("stats")
+    page = " ".join(out.split())
+    assert (code, fits(out), "all 2 scopes together: of 3 answers that likeness gave" in page) == (0, True, True)
+    assert json.loads(cache("stats", "--json", "--tenant", "nobody")[1])["together"] is None

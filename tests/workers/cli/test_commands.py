@@ -259,6 +259,14 @@ def test_a_source_that_is_nothing_is_told_as_that(call: Call):
     assert "no-such is neither a folder, a .gguf file nor a hub id" in err
 
 
+@pytest.mark.parametrize("option", ["--cache", "--without-passages", "--lane"])
+def test_a_choice_that_is_none_is_told_with_those_that_are(call: Call, option: str):
+    """Without what the library that checks it says before."""
+    code, _, err = call("submit", "--prompt", "x", option, "foo")
+    assert code == 2
+    assert f"Invalid value for '{option}': 'foo' is not one of '" in " ".join(err.split())
+
+
 def test_a_wrong_role_is_told_before_anything_is_needed(call: Call):
     """The roles are named."""
     code, _, err = call("worker", "--role", "cook")

@@ -6,8 +6,10 @@ import pytest
 from tests.workers.bridge.records import RULES, generation, record, replaced
 from tests.workers.cli.conftest import Call
 
+from headrace_schemas import GenerationJob
 from headrace_workers.bridge.accept import accept
 from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.replay import DeadFilter
 
@@ -68,6 +70,50 @@ def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledg
     code, out, err = call("status", "order-8")
     assert (code, out) == (1, "")
     assert all(job.id in err for job in jobs)
+
+
+def accepted(job: GenerationJob, event_id: str = "event-9") -> NewJob:
+    """A job that an event of this id brought."""
+    found = accept(record(job, headers=replaced(record(job).headers, "ce_id", event_id.encode())), RULES)
+    assert isinstance(found, NewJob)
+    return found
+
+
+NAMED = {
+    "event's id": ({}, ["event-9"]),
+    "event's id, beside a key": ({"idempotency_key": "order-9"}, ["event-9"]),
+    "key": ({"idempotency_key": "order-9"}, ["order-9"]),
+    "key, with its tenant": ({"idempotency_key": "order-9", "tenant": "shop"}, ["order-9", "--tenant", "shop"]),
+    "key of a tenant that has work": ({"idempotency_key": "order-9", "tenant": "shop"}, ["order-9"]),
+}
+
+
+@pytest.mark.parametrize(("fields", "name"), NAMED.values(), ids=NAMED)
+def test_an_accepted_job_is_found_by_each_name_that_its_sender_knows(call: Call, ledger: Ledger, fields, name):
+    """Whether its id comes from that name or not."""
+    job = accepted(generation(**fields))
+    ledger.ingest([job, accepted(generation(prompt="other", idempotency_key="other"), "other-event")])
+    code, out, _ = call("status", *name, "--json")
+    assert (code, json.loads(out)["job_id"]) == (0, job.id)
+
+
+def test_a_name_of_another_tenants_job_is_none_of_this_ones(call: Call, ledger: Ledger):
+    """Nor is a name that nobody has; without a tenant it is said that one may help."""
+    ledger.ingest([accepted(generation(idempotency_key="order-9", tenant="shop"))])
+    for name in ("order-9", "event-9"):
+        assert call("status", name, "--tenant", "other")[::2] == (1, f"{name}: the ledger knows no such job\n")
+    assert "say whose: --tenant" in call("status", "order-10")[2]
+
+
+def test_an_events_id_is_kept_only_where_the_jobs_does_not_come_from_it(ledger: Ledger):
+    """Others need no column, and pay for none."""
+    kept = {
+        accepted(generation(idempotency_key="order-9")).ce_id,
+        accepted(generation()).ce_id,
+        accepted(generation(idempotency_key="event-9")).ce_id,
+    }
+    assert kept == {"event-9", None}
+    assert accepted(generation()).ce_id is None
 
 
 def test_a_job_tells_what_was_refused_under_its_id(call: Call, ledger: Ledger):

@@ -52,7 +52,7 @@ def served(
     """A gateway of this deployment, drained at the end. With `connected`, once it has Kafka."""
     services = build_gateway(settings, Progress(), durable=durable, open_to=open_to)
     listening, ready = listen("127.0.0.1", 0), threading.Event()
-    server = Server(services, listening, ready.set)
+    server = Server(services, listening, ready.set, grace=0.2)
     thread = threading.Thread(target=server.serve_until_told, name="gateway")
     thread.start()
     try:

@@ -59,15 +59,15 @@ def test_a_body_that_says_it_is_too_large_is_refused_unread(gateway: Gateway):
     assert b"urn:headrace:problem:too_large" in answered
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/chat/completions", "/nowhere"])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations"])
 def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway, path: str):
-    """100 MB in chunks, of which little more than the bound is taken, whoever reads it."""
+    """100 MB in chunks, of which little more than the bound is taken."""
     bound = gateway.settings.max_body
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n" \
            f"Authorization: Bearer {gateway.key()}\r\n\r\n"  # fmt: skip
     part = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     answered, sent = raw(gateway, head, (part for _ in range(1_600)))
-    assert answered.split(b" ")[1] in (b"413", b"404"), answered[:200]
+    assert answered.startswith(b"HTTP/1.1 413 "), answered[:200]
     assert sent < 4 * bound
 
 

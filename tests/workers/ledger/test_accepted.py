@@ -1,5 +1,6 @@
 """What gateways let in, before ingest has it."""
 
+import itertools
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -14,6 +15,8 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
 
+_OFFSETS = itertools.count(1)
+
 
 def wish(job_id: str, says: str = "a", tenant: str = "a") -> Wish:
     """A job that says this."""
@@ -22,7 +25,7 @@ def wish(job_id: str, says: str = "a", tenant: str = "a") -> Wish:
 
 def refuse(ledger: Ledger, job_id: str) -> None:
     """A record under this id is refused by ingest."""
-    record = Record(Topic.GENERATION, 0, 1, (), b"{}", 1, job_id)
+    record = Record(Topic.GENERATION, 0, next(_OFFSETS), (), b"{}", 1, job_id.encode())
     ledger.ingest([], [refusal(record, Category.INVALID, "no", refers_to=job_id, tenant="a")])
 
 

@@ -90,6 +90,20 @@ def test_a_frozen_database_is_away_and_then_goes_on(postgres, hurried, at, job):
     goes_on(ledger, job)
 
 
+def test_a_way_that_was_found_half_open_is_not_found_so_again(postgres, hurried, at):
+    """What was open before is opened anew, whatever it is for: durable transactions use other connections."""
+    backend = text("SELECT pg_backend_pid()")
+    with proxied(postgres.port) as proxy:
+        ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
+        before = ledger.read(backend)
+        ledger.hold("relay", "a", 60_000)
+        proxy.swallow("down")
+        with pytest.raises(Unavailable):
+            ledger.hold("relay", "a", 60_000)
+        proxy.heal()
+        assert ledger.read(backend) != before
+
+
 @pytest.mark.parametrize("direction", ["both", "down"])
 def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, hurried, at, job, caplog, direction):
     """Behind a proxy that acknowledges everything only our own clock can tell. Nobody but the caller says so."""

@@ -143,9 +143,9 @@ def test_jobs_are_found_by_their_correlation(ledger, job):
         ledger.ingest([each])
         with writing(ledger.engine) as tx:
             tx.execute(update(JOBS).where(JOBS.c.id == each.id).values(accepted_at=number))
-    assert ledger.correlated("order", 9) == [jobs[3].id, jobs[2].id, jobs[0].id]
-    assert ledger.correlated("order", 2) == [jobs[3].id, jobs[2].id]
-    assert ledger.correlated("none", 9) == []
+    assert ledger.named("order", None, 9) == [jobs[3].id, jobs[2].id, jobs[0].id]
+    assert ledger.named("order", None, 2) == [jobs[3].id, jobs[2].id]
+    assert ledger.named("none", None, 9) == []
 
 
 def test_ends_are_told_of_what_has_ended(ledger, mixed):

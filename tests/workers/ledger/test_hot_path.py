@@ -13,8 +13,8 @@ from headrace_workers.ledger.complete import Postponed, complete
 from headrace_workers.ledger.database import locks_rows, writing
 from headrace_workers.ledger.leases import acquit, release
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.lookup import correlated, terminals, units_of
 from headrace_workers.ledger.lookup import job as job_view
+from headrace_workers.ledger.lookup import named, terminals, units_of
 from headrace_workers.ledger.outbox import peek
 from headrace_workers.ledger.recover import due, expire, promote, reap
 from headrace_workers.ledger.repetitions import conflicts
@@ -105,7 +105,7 @@ def test_what_is_asked_of_single_jobs_uses_indexes(grown, job):
             assert release(tx, [taken.id]) > 0
             tx.execute(update(CLAIMS).values(renewed_at=0, lease_until=1))
             assert reap(tx, 3).crashed > 0
-            job_view(tx, known[0]), terminals(tx, known), correlated(tx, "order", 9), units_of(tx, known[0], 9)
+            job_view(tx, known[0]), terminals(tx, known), named(tx, "order", None, 9), units_of(tx, known[0], 9)
         asked = [(statement, parameters) for statement, parameters in seen if "claims SET renewed_at" not in statement]
         assert len(asked) > 15
         for statement, parameters in asked:

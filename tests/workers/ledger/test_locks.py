@@ -5,6 +5,7 @@ SQLite has one writer at a time.
 
 import threading
 import time
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -13,13 +14,19 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
+from headrace_workers.ledger import entries
+from headrace_workers.ledger.audit_rows import Audited, NewAudit
+from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.complete import Advanced, complete
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.entries import Admit, Disallow, NewEntry
 from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.leases import hold, renew
+from headrace_workers.ledger.purge import EntryFilter
+from headrace_workers.ledger.recall_tables import ENTRIES
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, JOBS, LOOKS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 
 LEASE = 60_000
 
@@ -210,3 +217,122 @@ def test_leases_that_are_being_renewed_need_not_be_put_off(ledger, begun):
         assert meanwhile.ended
     assert meanwhile.result() > LEASE
     assert ledger.reap(3).crashed == 0
+
+
+def live(ledger, count):
+    """Answers that may be given; their ids."""
+    with writing(ledger.engine) as tx:
+        return [
+            tx.execute(
+                ENTRIES.insert()
+                .values(scope="s", key=f"k{n}", tenant="a", state="live", job_id=f"{n:036}", lane=0, made_at=1,
+                        expires_at=NEVER)
+                .returning(ENTRIES.c.id)
+            ).scalar_one()
+            for n in range(count)
+        ]  # fmt: skip
+
+
+def pending(ledger, key):
+    """One that is being made, in the place of a live one; its id."""
+    with writing(ledger.engine) as tx:
+        new = NewEntry(scope="s", key=key, tenant="a", job_id="j", lane=0)
+        return entries.lead(tx, [new], passed=range(1_000)).leaders[key].entry_id
+
+
+def audited(ledger, entry_ids):
+    """Audits of these, which wait; their ids."""
+    with writing(ledger.engine) as tx:
+        for entry_id in entry_ids:
+            NewAudit(
+                id=f"audit-{entry_id}", job_id="j", entry_id=entry_id, tenant="a", scope="s", similarity=0.9,
+                stratum=0, share=1.0, question="Who?", served="Ann.",
+            ).write(tx)  # fmt: skip
+    return [f"audit-{entry_id}" for entry_id in entry_ids]
+
+
+class Meeting:
+    """A row in the middle of a group's: there another call comes in, and runs until it has ended or waits."""
+
+    def __init__(self, ledger, call):
+        self._ledger, self._call = ledger, call
+
+    def write(self, _connection):
+        """Let it come."""
+        self.meanwhile = Meanwhile(self._ledger, self._call)
+
+
+def written(ledger, started, *rows):
+    """Complete a claim, with these rows of its first job."""
+    first, *others = (row.job_id for row in started.steps)
+    settled = [Advanced(first, rows=rows), *(goes_on(job_id) for job_id in others)]
+    return ledger.complete(started.claim_id, settled, ran_ms=1, quantum_ms=9)
+
+
+def meet(ledger, started, rows, call):
+    """Another call comes between two rows of a group: both go through; what the call came to."""
+    first, second = rows
+    meeting = Meeting(ledger, call)
+    assert written(ledger, started, first, meeting, second)
+    return meeting.meanwhile.result()
+
+
+def test_answers_that_are_disallowed_in_other_orders(ledger, begun):
+    """Two groups were given the same answers, and moderation allows neither any more."""
+    a, b = live(ledger, 2)
+    ours, theirs = (Disallow(a, "no"), Disallow(b, "no")), (Disallow(b, "no"), Disallow(a, "no"))
+    assert meet(ledger, begun[0], ours, lambda: written(ledger, begun[1], *theirs))
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 2
+
+
+def test_audits_that_find_the_same_answers_wrong_in_other_orders(ledger, begun):
+    """Of each answer, two audits."""
+    a, b = live(ledger, 2)
+    of_a, of_b = audited(ledger, [a, b])
+    ours = (Audited(of_b, "wrong", "it is"), Audited(of_a, "wrong", "it is"))
+    assert meet(ledger, begun[0], ours, lambda: written(ledger, begun[1], Disallow(a, "no"), Disallow(b, "no")))
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 2
+    assert ledger.read(select(AUDITS.c.label)) == [("wrong",)] * 2
+
+
+def test_an_answer_that_takes_anothers_place_while_both_are_recalled(ledger, begun):
+    """Whoever comes second finds what the first left."""
+    old, other = live(ledger, 2)
+    new = pending(ledger, "k0")
+    ours = (Disallow(other, "no"), Admit(new, b"{}", 1.0, 1_000))
+    found = meet(ledger, begun[0], ours, lambda: ledger.answers.recall([old, other, new], "wrong"))
+    assert (found.killed, found.withdrawn) == (1, 0)
+    assert ledger.read(select(ENTRIES.c.state)) == [("dead",)] * 3
+
+
+def test_a_purge_of_answers_whose_audits_come_in(ledger, begun):
+    """Audits are locked behind entries, and in one order."""
+    a, b = live(ledger, 2)
+    of_a, of_b = audited(ledger, [a, b])
+    everything = EntryFilter(made_before=2**62)
+    ours = (Audited(of_b, "unknown", "?"), Audited(of_a, "unknown", "?"))
+    assert meet(ledger, begun[0], ours, lambda: ledger.answers.purge(everything, 0, "purged")) == (2, None)
+    assert ledger.read(select(AUDITS.c.label, AUDITS.c.served)) == [("unknown", None)] * 2
+
+
+def test_two_groups_that_begin_to_make_the_same_answers_in_other_orders(ledger):
+    """The second waits for the first's transaction, and then finds that it leads."""
+    a, b = (NewEntry(scope="s", key=key, tenant="a", job_id="first", lane=0) for key in "ab")
+    with writing(ledger.engine) as tx:
+        entries.lead(tx, [a, b])
+        theirs = [replace(b, job_id="second"), replace(a, job_id="second")]
+        meanwhile = Meanwhile(ledger, lambda: ledger.answers.lead(theirs))
+        assert not meanwhile.ended
+    assert {leader.job_id for leader in meanwhile.result().leaders.values()} == {"first"}
+    assert ledger.read(select(ENTRIES.c.job_id, ENTRIES.c.state)) == [("first", "pending")] * 2
+
+
+def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(ledger, begun):
+    """It is told of the answer, and makes none."""
+    new = pending(ledger, "k")
+    asks = NewEntry(scope="s", key="k", tenant="a", job_id="later", lane=0)
+    meeting = Meeting(ledger, lambda: ledger.answers.lead([asks]))
+    assert written(ledger, begun[0], Admit(new, b"{}", 1.0, 60_000), meeting)
+    found = meeting.meanwhile.result()
+    assert (found.leaders, list(found.live)) == ({}, ["k"])
+    assert ledger.read(select(ENTRIES.c.state)) == [("live",)]

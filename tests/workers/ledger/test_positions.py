@@ -1,4 +1,4 @@
-"""How far ingest is, where no consumer group keeps that."""
+"""How far ingest is."""
 
 from headrace_workers.ledger.positions import Place
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
-from headrace_workers.ledger.audit_rows import Seen
+from headrace_workers.ledger.audit_counts import Seen
 from headrace_workers.ledger.audit_tables import STANDINGS
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.standings import unheard_of
@@ -72,3 +72,15 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
     assert {each.subject for each in ledger.overview().troubles} == {
         "scope babababa of the tenant other", "scope bbbbbbbb of the tenant shop",
     }  # fmt: skip
+
+
+def test_each_claim_has_a_number_and_a_scope_that_is_opened_a_new_one(ledger):
+    """By these they share one alpha; it does not change while the claim stands."""
+    for scope in ("aa", "bb"):
+        counted = ledger.audits.counted(scope * 32, "shop", 200)
+        ledger.audits.judge(replace(counted.before, state="off", sentence="told"), NOTHING)
+    write(ledger, scope="aa" * 32, state="off", number=7)
+    assert {each.scope[:2]: each.number for each in ledger.audits.standings()} == {"aa": 1, "bb": 2}
+    assert ledger.audits.reopen("aa" * 32)
+    assert {each.scope[:2]: each.number for each in ledger.audits.standings()} == {"aa": 3, "bb": 2}
+    assert ledger.audits.counted("cc" * 32, "shop", 200).before.number == 4

@@ -22,13 +22,9 @@ from headrace_workers.testing import HashEmbedder
 EMBED = partial(embed, embedder=HashEmbedder, embedder_alias="vectors")
 
 
-def ends(ledger):
-    """The end of each job, by its id, as it was published."""
-    return {
-        row.record.key: decode_value(row.record.event_type, row.record.value)
-        for row in ledger.outbox(99)
-        if row.record.event_type in ("headrace.result.v1", "headrace.dead.v1")
-    }
+def ends(ledger, job_ids):
+    """The end of each of these jobs that has ended, as it was published."""
+    return {job_id: decode_value(kind, value) for job_id, (kind, value) in ledger.terminals(job_ids).items()}
 
 
 def test_a_text_comes_back_as_a_vector(ledger):
@@ -38,7 +34,7 @@ def test_a_text_comes_back_as_a_vector(ledger):
     started = begin(ledger, "embed", lane=1)
     assert len(started.steps) == 6
     write(ledger, started, work(embed=EMBED).do(started))
-    found = ends(ledger)
+    found = ends(ledger, [*good, bad])
     assert found.keys() == {*good, bad}
     for number, job_id in enumerate(good):
         result = found[job_id]
@@ -61,8 +57,9 @@ def test_a_text_comes_back_as_a_verdict(ledger):
     clean, found = take_in(ledger, [moderation(input="a mill"), moderation(input=f"the key is {secret}")])
     started = begin(ledger, "moderate")
     write(ledger, started, work(moderate=partial(moderate, moderator=moderator)).do(started))
-    assert {job_id: end.moderation.action for job_id, end in ends(ledger).items()} == {clean: "allow", found: "block"}
-    (finding,) = ends(ledger)[found].moderation.findings
+    told = ends(ledger, [clean, found])
+    assert {job_id: end.moderation.action for job_id, end in told.items()} == {clean: "allow", found: "block"}
+    (finding,) = told[found].moderation.findings
     assert f"the key is {secret}"[finding.start : finding.end] == secret
     assert not any(secret.encode() in row.record.value for row in ledger.outbox(99))
 

@@ -5,12 +5,14 @@ import pytest
 from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheTier
+from headrace_workers.calibration.sampling import twice
+from headrace_workers.identity import audit_id, explored_id
 from headrace_workers.ledger.audit_rows import NewAudit
 from headrace_workers.ledger.lanes import BATCH
-from headrace_workers.pipeline.auditing import Auditing, audit_id
+from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import STAGES
-from headrace_workers.recall.found import Hit
+from headrace_workers.recall.found import Hit, NearMiss
 from headrace_workers.steps.recall import Drawn
 
 JOB = GenerationJob(model="small", prompt="Who?", tenant="shop", priority=9)
@@ -58,14 +60,45 @@ def test_an_audit_is_bulk_work_behind_all_other_for_the_model_of_its_job() -> No
     (audit,) = draw(Auditing(Pipeline(), 1.0)).rows
     assert isinstance(audit, NewAudit)
     assert audit.id == audit_id(job_id(1), 7) != audit_id(job_id(2), 7)
-    step = audit.step
+    assert audit.afresh is not None
+    step = audit.afresh.step
     assert (step.stage, step.queue, step.lane, step.rank, step.sized) == ("audit", "model.small", BATCH, 9, True)
-    assert decode_job("generation", audit.job) == JOB
+    assert decode_job("generation", audit.afresh.job) == JOB
     assert decode_value(step.event_type, step.payload) == Output(job_id=job_id(1), tenant="shop", answer=ANSWER)
     assert (audit.question, audit.served, audit.tenant, audit.entry_id) == ("Who?", "Ann.", "shop", 7)
+
+
+def test_an_audit_that_is_answered_twice_costs_twice() -> None:
+    """A fifth of them are; the same ones for whoever makes groups and whoever asks."""
+    auditing = Auditing(Pipeline(), 1.0)
+    tokens = {}
+    for number in range(200):
+        (audit,) = draw(auditing, number).rows
+        assert isinstance(audit, NewAudit)
+        assert audit.afresh is not None
+        tokens[audit.id] = audit.afresh.step.tokens
+    once, both = sorted(set(tokens.values()))
+    assert both == 2 * once
+    assert {name for name, cost in tokens.items() if cost == both} == {name for name in tokens if twice(name)}
+    assert 20 < sum(map(twice, tokens)) < 60
+
+
+def test_what_is_nearly_served_is_drawn_with_the_chance_of_a_hit_and_makes_no_work() -> None:
+    """The job's own answer is what is compared: nobody asks a model once more."""
+    auditing = Auditing(Pipeline(), 0.2)
+    assert 320 < sum(auditing.explores(job_id(n)) for n in range(2_000)) < 480
+    assert not any(Auditing(Pipeline(), 0.0).explores(job_id(n)) for n in range(2_000))
+    nearly = NearMiss(kind="below", entry_id=7, scope="ab" * 32, similarity=0.75, text="Ann.")
+    audit = auditing.explore(job_id(1), JOB, nearly)
+    assert audit.id == explored_id(job_id(1)) != audit_id(job_id(1), 7)
+    assert (audit.kind, audit.entry_id, audit.served, audit.question, audit.tenant) == (
+        "below", 7, "Ann.", "Who?", "shop",
+    )  # fmt: skip
+    assert (audit.share, audit.stratum, audit.afresh) == (0.2, 0, None)
 
 
 def test_a_pipeline_without_the_stage_audits_nothing() -> None:
     """What it serves counts for no bound."""
     alone = Auditing(Pipeline([stage for stage in STAGES if stage.name != "audit"]), 1.0)
     assert draw(alone) == Drawn(1, 0.0)
+    assert not alone.explores(job_id(1))

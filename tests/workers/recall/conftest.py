@@ -14,6 +14,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_value
 from headrace_schemas.recall import CacheMode
 from headrace_workers.clock import SystemClock
+from headrace_workers.embedders.hashed import HashEmbedder
 from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.ledger import Ledger
@@ -51,7 +52,8 @@ class Flow:
             "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
             "retrieval": lambda: self.retrieval, "cache_mode": lambda: CacheMode.OFF,
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
-            "auditing": lambda: Auditing(pipeline, self.audit_share),
+            "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
+            "embedder_alias": lambda: "hash",
         }  # fmt: skip
         steps = pipeline.steps_of(set(pipeline.roles) - {without}, "echo", needs)
         self.work = Work(pipeline, steps, settings(), SystemClock())

@@ -7,6 +7,7 @@ from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
 from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.recall_tables import ENTRIES
 from headrace_workers.ledger.tables import STEPS
@@ -196,3 +197,54 @@ def test_an_id_that_became_another_entrys_is_not_served(semantic, asks, changed)
     (job,) = send(semantic, asks, LIKE)
     semantic.drain()
     assert tiers(semantic, [job]) == ["none"]
+
+
+class Meeting:
+    """A ledger; just before the first answer is led in it, somebody else does something."""
+
+    def __init__(self, ledger, other):
+        self._ledger, self._other = ledger, other
+
+    @property
+    def answers(self):
+        return self
+
+    def lead(self, wanted, passed=()):
+        other, self._other = self._other, lambda: None
+        other()
+        return self._ledger.answers.lead(wanted, passed)
+
+    def __getattr__(self, name):
+        return getattr(self._ledger.answers, name)
+
+
+@pytest.mark.parametrize(("first", "second"), [(ASKED, ASKED), (ASKED, LIKE)])
+def test_two_workers_that_look_up_in_the_same_moment_cost_one_generation(semantic, asks, monkeypatch, first, second):  # noqa: F811
+    """Neither saw the other when it looked: who notes it second waits, in whatever words, and leaves no entry."""
+    other = another(semantic.ledger, followed=False)
+    (ours,) = semantic.send(asks(first, cache="semantic", idempotency_key="1"))
+    claim = semantic.ledger.claim([Wanted("recall", 0, 1, 256)], lease_ms=60_000, sender="b").claims[0]
+    (theirs,) = semantic.send(asks(second, cache="semantic", idempotency_key="2"))
+    started = semantic.ledger.start(claim.id, worker="w", lease_ms=60_000)
+    monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
+    settled = semantic.work.do(started)
+    assert semantic.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000) is not None
+    assert semantic.states([ours, theirs]) == ["parked", "done"]
+    assert entries(semantic) == ["pending"]
+    other.drain()
+    assert other.generated == [theirs]
+    assert tiers(semantic, [ours, theirs]) == ["coalesced" if first == second else "semantic", "none"]
+
+
+def test_who_has_waited_already_leads_beside_another(semantic, asks, monkeypatch):  # noqa: F811 - the fixture
+    """Nobody waits twice: it costs two generations."""
+    from headrace_workers.recall.found import Asked, Miss
+
+    other = another(semantic.ledger, followed=False)
+    semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))
+    monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
+    request = asks(ASKED, cache="semantic")
+    (found,) = semantic.cache.look_up([Asked("job", request, request.cache, has_waited=True)])
+    assert isinstance(found, Miss)
+    assert found.entry_id is not None
+    assert entries(semantic) == ["pending"] * 2

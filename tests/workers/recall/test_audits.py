@@ -4,16 +4,13 @@ import pytest
 from sqlalchemy import func, select, update
 from tests.workers.recall.conftest import Flow, tiers
 
-from headrace_schemas import Answer, Category, HeadraceError
-from headrace_workers.engines.echo import EchoGenerator
+from headrace_schemas import Answer
 from headrace_workers.ledger import audit_rows
 from headrace_workers.ledger.audit_tables import AUDITS, STANDINGS
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.purge import EntryFilter
 from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.tables import OUTBOX, STEPS
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
@@ -73,8 +70,8 @@ def serve(flow, asks, number, says, **more):
 
 
 def audits(flow):
-    """All audits, in the order of their serves."""
-    return flow.ledger.read(select(AUDITS).order_by(AUDITS.c.served_at, AUDITS.c.id))
+    """All audits of what was served, in the order of their serves."""
+    return flow.ledger.read(select(AUDITS).where(AUDITS.c.kind == "hit").order_by(AUDITS.c.served_at, AUDITS.c.id))
 
 
 def run(flow):
@@ -216,12 +213,12 @@ def test_other_words_are_unknown_and_a_person_says_what_they_are(semantic, asks)
         run(semantic)
     semantic.standings.once()
     assert (stands(semantic).state, stands(semantic).figures["unknown"]) == ("not yet shown", 2)
-    listed = semantic.ledger.audits.unknown()
+    listed = [each for each in semantic.ledger.audits.unknown() if each.kind == "hit"]
     assert [(each.question, each.fresh) for each in listed] == [(like(3), like(3)), (like(4), like(4))]
     for each in listed:
         assert semantic.ledger.audits.label(each.id, "wrong", "ann").label == "unknown"
     assert {each.labelled_by for each in audits(semantic)} == {"ann"}
-    assert semantic.ledger.audits.unknown() == []
+    assert {each.kind for each in semantic.ledger.audits.unknown()} == {"refused"}
     semantic.standings.once()
     assert stands(semantic).state == "off"
 
@@ -241,79 +238,10 @@ def test_without_a_worker_audits_wait_and_hold_nothing(semantic, asks, monkeypat
     monkeypatch.setattr(audit_rows, "MOST_OPEN", 2)
     for number in (3, 4, 5):
         serve(semantic, asks, number, like(9))
-    assert len(audits(semantic)) == 2
     assert semantic.ledger.active_jobs() == 0
-    assert semantic.standings.once() == 0
+    semantic.standings.once()
+    assert [each.label for each in audits(semantic)] == [None, None]
     assert run(semantic) == 2
-
-
-@pytest.mark.parametrize("how", ["expired", "poison", "forgotten"])
-def test_an_audit_that_cannot_be_run_dies_in_silence(semantic, asks, how):
-    """It is unknown, and there is no dead letter, no event and nothing to replay."""
-    serve(semantic, asks, 3, like(9))
-    (waits,) = audits(semantic)
-    events = len(semantic.ledger.read(select(OUTBOX.c.id)))
-    _end(semantic, waits.id, how)
-    assert semantic.standings.once() == 1
-    (lost,) = audits(semantic)
-    assert (lost.label, lost.labelled_by) == ("unknown", "headrace")
-    assert lost.reason.startswith("given up")
-    assert len(semantic.ledger.read(select(OUTBOX.c.id))) == events
-    assert semantic.ledger.read(select(DEAD_LETTERS)) == []
-    assert semantic.ledger.replay(DeadFilter()) == (0, 0)
-    assert run(semantic) == 0
-
-
-def _end(flow, audit_id, how):
-    if how == "poison":
-        for _ in range(3):  # it kills its worker each time
-            (row,) = flow.ledger.claim([Wanted("model.echo", BATCH, 1, 8)], lease_ms=60_000, sender="b").claims
-            flow.ledger.start(row.id, worker="w", lease_ms=60_000)
-            with writing(flow.ledger.engine) as tx:
-                tx.execute(update(CLAIMS).values(lease_until=1))
-            flow.ledger.reap(3)
-    with writing(flow.ledger.engine) as tx:
-        if how == "expired":
-            tx.execute(update(STEPS).where(STEPS.c.job_id == audit_id).values(deadline=1))
-        if how == "forgotten":
-            tx.execute(STEPS.delete().where(STEPS.c.job_id == audit_id))
-            tx.execute(JOBS.delete().where(JOBS.c.id == audit_id))
-    flow.ledger.reap(3)
-
-
-@pytest.mark.parametrize(("category", "attempts"), [(Category.PERMANENT, 1), (Category.TRANSIENT, 3)])
-def test_a_model_that_cannot_answer_leaves_it_unknown(semantic, asks, monkeypatch, category, attempts):
-    """What may pass is tried again, three times in all."""
-    serve(semantic, asks, 3, like(9))
-
-    class Refused(HeadraceError):
-        """No."""
-
-    Refused.category = category
-    tried = []
-    monkeypatch.setattr(EchoGenerator, "generate", lambda _self, requests: tried.append(1) or [Refused("no")])
-    for _ in range(5):
-        run(semantic)
-        with writing(semantic.ledger.engine) as tx:
-            tx.execute(update(STEPS).where(STEPS.c.state == "waiting").values(state="ready"))
-    (lost,) = audits(semantic)
-    assert (lost.label, lost.reason, len(tried)) == ("unknown", "given up: no", attempts)
-    assert semantic.ledger.read(select(DEAD_LETTERS)) == []
-
-
-def test_a_worker_that_lost_its_lease_writes_nothing(semantic, asks):
-    """Who answers it afresh then does, once."""
-    serve(semantic, asks, 3, like(9))
-    (claim,) = semantic.ledger.claim([Wanted("model.echo", BATCH, 1, 8)], lease_ms=60_000, sender="b").claims
-    started = semantic.ledger.start(claim.id, worker="dead", lease_ms=60_000)
-    with writing(semantic.ledger.engine) as tx:
-        tx.execute(update(CLAIMS).values(lease_until=1))
-    semantic.ledger.reap(3)
-    settled = semantic.work.do(started)
-    assert semantic.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000) is None
-    assert audits(semantic)[0].label is None
-    assert run(semantic) == 1
-    assert audits(semantic)[0].label == "wrong"
 
 
 def test_texts_of_answers_that_were_purged_or_recalled_are_forgotten(semantic, asks):

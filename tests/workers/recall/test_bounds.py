@@ -1,8 +1,10 @@
 """From audits to how a scope stands."""
 
-from headrace_workers.ledger.audit_rows import Pair, Tally, Window
+from dataclasses import replace
+
+from headrace_workers.ledger.audit_counts import Beside, Labels, Pair, Tally, Window
 from headrace_workers.ledger.standings import ScopeStanding, unheard_of
-from headrace_workers.recall.bounds import fit_due, judge
+from headrace_workers.recall.bounds import fit_due, judge, together
 
 NEW = unheard_of("ab" * 32, "shop")
 
@@ -14,7 +16,7 @@ def tally(clean: int, wrong: int = 0, unknown: int = 0, served: int = 10_000, st
 
 def told(*tallies: Tally, before: ScopeStanding = NEW, pairs: list[Pair] | None = None) -> ScopeStanding:
     """How a scope stands in its first window."""
-    return judge(before, tallies, Window(1, tallies), 0.01, pairs)
+    return judge(before, tallies, Window(1, tallies), 0.01, pairs=pairs)
 
 
 def test_a_scope_is_shown_by_clean_audits_alone() -> None:
@@ -63,3 +65,40 @@ def test_a_curve_asks_for_more_likeness_where_errors_gather_below() -> None:
     second = told(tallies, before=first, pairs=pairs)
     assert not fit_due(second, [tallies])
     assert told(tallies, before=second).least == second.least
+
+
+def test_what_stands_beside_the_bound_is_told_and_changes_nothing() -> None:
+    """However often what was nearly served would have been wrong, and the model contradicts itself."""
+    tallies = (tally(333),)
+    beside = Beside(below=Labels(1, 300, 7), refused=Labels(0, 400, 0), own=Labels(1, 50, 3))
+    found = judge(NEW, tallies, Window(1, tallies), 0.01, beside)
+    assert found.state == "shown"
+    assert (found.figures["audits"], found.figures["wrong"]) == (333, 0)
+    assert found.figures["below"] == {"clean": 1, "wrong": 300, "unknown": 7}
+    assert (found.figures["refused"]["wrong"], found.figures["own"]["wrong"]) == (400, 50)
+    plain = told(*tallies)
+    assert {name: plain.figures[name] for name in ("upper", "lower", "recent")} == {
+        name: found.figures[name] for name in ("upper", "lower", "recent")
+    }
+
+
+def test_explored_labels_count_for_the_next_curve() -> None:
+    """Those below the threshold; what a guard refused is served at no similarity."""
+    few = [tally(300)]
+    assert fit_due(NEW, few, Beside(below=Labels(100, 100, 0)))
+    assert not fit_due(NEW, few, Beside(below=Labels(100, 99, 50), refused=Labels(500, 500, 0)))
+
+
+def test_all_scopes_together_are_bounded_as_one_and_their_claims_share_alpha() -> None:
+    """333 clean audits show one by itself; to be shown among all takes more, by the number of its claim."""
+    assert together([NEW]) is None
+    first = told(tally(333))
+    enough = told(tally(420))
+    tenth = told(tally(420), before=replace(NEW, number=10))
+    assert (first.state, enough.state, tenth.state) == ("shown",) * 3
+    assert [together([each]).shown for each in (first, enough, tenth)] == [0, 1, 0]
+    other = told(tally(100, wrong=1, unknown=2, served=500))
+    whole = together([NEW, enough, other])
+    assert (whole.scopes, whole.shown, whole.served) == (2, 1, 10_500)
+    assert (whole.bound.audits, whole.bound.wrong, whole.bound.unknown) == (523, 1, 2)
+    assert enough.figures["upper"] < whole.bound.upper < whole.bound.upper_if_unknown_wrong < other.figures["upper"]

@@ -1,11 +1,13 @@
 """The audit step: one call of the model for all, and a label for each."""
 
+import pytest
 from tests.workers.steps.test_generate import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.ledger.audit_rows import Audited
+from headrace_workers.ledger.audit_rows import Audited, Own
 from headrace_workers.ports import Completion
+from headrace_workers.steps import audit as audits
 from headrace_workers.steps.audit import audit
 from headrace_workers.steps.outcome import Done, Retry
 from headrace_workers.steps.task import Unit
@@ -41,6 +43,21 @@ def test_all_are_answered_in_one_call_and_labelled_one_by_one() -> None:
     (asked,) = model.calls
     assert [request.messages for request in asked] == [JOB.conversation] * 3
     assert all(outcome.event is None and not outcome.also for outcome in found if isinstance(outcome, Done))
+
+
+def test_some_are_answered_twice_and_the_two_answers_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same call. A second answer that does not come says nothing, and the label is by the first."""
+    monkeypatch.setattr(audits, "twice", lambda name: name != "audit-2")
+    model = Model(
+        completion("Ann."), completion("Bob."), completion("Ann."), completion("It is 3."), completion("It is 4."),
+        completion("Ann."), PromptTooLong("too long"),
+    )  # fmt: skip
+    served = [unit(1, "Ann."), unit(2, "Ann."), unit(3, "It is 3."), unit(4, "Ann.")]
+    rows = [outcome.rows[0] for outcome in audit(served, generator=model) if isinstance(outcome, Done)]
+    assert [(row.label, row.own) for row in rows if isinstance(row, Audited)] == [
+        ("clean", Own("Bob.", "unknown")), ("clean", None), ("clean", Own("It is 4.", "wrong")), ("clean", None),
+    ]  # fmt: skip
+    assert len(model.calls) == 1
 
 
 def test_what_the_model_cannot_answer_is_unknown_at_once_or_at_last() -> None:

@@ -1,6 +1,7 @@
 """The generate step: one call of the model, one outcome a task."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from headrace_schemas import (
@@ -17,6 +18,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.ledger.audit_rows import Audited
 from headrace_workers.ports import Completion, Request
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.outcome import Dead, Done, Retry
@@ -121,3 +123,20 @@ def test_no_tasks_no_call() -> None:
     model = Model()
     assert generate([], generator=model) == []
     assert model.calls == []
+
+
+def test_an_answer_is_compared_with_what_the_job_was_nearly_served() -> None:
+    """Where that is wanted; the answer says nothing of it."""
+    job = GenerationJob(model="asked", prompt="hi")
+    nearly = replace(
+        task(job), context={"recall": {"similarity": 0.7, "refused": "no", "nearly": ["audit-1", "It is 3."]}}
+    )
+    plain, compared = generate([task(job), nearly], generator=Model(completion(), completion("It is 4.")))
+    assert isinstance(plain, Done)
+    assert isinstance(compared, Done)
+    assert plain.rows == ()
+    assert compared.rows == (
+        Audited("audit-1", "wrong", "one says 3, the other 4, in the same words", "It is 4."),
+    )  # fmt: skip
+    assert compared.event is not None
+    assert "nearly" not in compared.event.model_dump_json()

@@ -150,8 +150,18 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         tokens=tokens,
         event_type=envelope.type,
     )
+    # Without a key the id comes from the event's, and is found by that.
+    ce_id = envelope.id if job.idempotency_key not in (None, envelope.id) and envelope.id != job_id else None
     return NewJob(
-        job_id, job.tenant, kind_of(job), record.value or b"", record, (step,), _trace(envelope), envelope.correlationid
+        id=job_id,
+        tenant=job.tenant,
+        kind=kind_of(job),
+        payload=record.value or b"",
+        record=record,
+        steps=(step,),
+        traceparent=_trace(envelope),
+        correlationid=envelope.correlationid,
+        ce_id=ce_id,
     )
 
 

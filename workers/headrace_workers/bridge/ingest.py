@@ -1,13 +1,14 @@
-"""Kafka to ledger: poll, decide about each record, write all in one transaction, and only later commit the offsets."""
+"""Kafka to ledger: poll, decide about each record, write all and how far was read in one transaction."""
 
 import logging
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
-from headrace_schemas.topics import topic_of
+from headrace_schemas.topics import Topic, topic_of
+from headrace_workers.away import KafkaUnavailable, awaited
 from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules, accept
 from headrace_workers.bridge.fetches import Fetches
 from headrace_workers.bridge.ledger_time import LedgerTime
@@ -30,8 +31,9 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
+_HELD_UP = 3.0  # seconds between two of those looks: something else took that time
 _RESUME_AT = 0.9  # of the bound
-# Seconds between commits while records keep coming. A successor reads again what was not committed, and passes it over.
+# Seconds between commits while records keep coming: they are for the broker's tools.
 _COMMIT_EVERY = 1.0
 
 
@@ -83,8 +85,7 @@ class Ingest:
             return self._waits
         self._look(consumer)
         self._pause(consumer)
-        partitions = self._partitions
-        polled = consumer.poll(timeout_ms=partitions.poll_ms if consumer.assignment() else partitions.join_ms)
+        polled = consumer.poll(timeout_ms=self._partitions.poll_ms)
         records = [self._record(raw) for batch in polled.values() for raw in batch]
         if not records:
             self._commit()
@@ -106,19 +107,20 @@ class Ingest:
     def close(self) -> None:
         """Let go of the partitions, so that others take over at once."""
         self._consumer = None
-        try:
-            self._commit()
-        finally:
-            self._partitions.close()
+        self._partitions.close()
 
     def _open(self) -> Any:
-        consumer = self._partitions.open()
+        try:
+            consumer = self._partitions.open()
+        except KafkaUnavailable as failure:
+            self._without(failure)
+            raise
         if consumer is not self._consumer:
             self._consumer, self._uncommitted_since = consumer, None
-            if consumer is None:  # another bridge reads
-                self._say({})
-            else:
+            if consumer is not None:
                 self._fetches = Fetches(consumer, self._clock)
+        if consumer is None and not self._partitions.gives_way:  # others read
+            self._say({})
         return consumer
 
     def _commit(self) -> None:
@@ -147,13 +149,13 @@ class Ingest:
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
-        """Polled but not written: read them again. Leaving the group would do too, but joining takes seconds."""
+        """Polled but not written: read them again."""
         from kafka.errors import KafkaError
 
         try:
             for partition, batch in polled.items():
                 self._consumer.seek(partition, batch[0].offset)
-        except (KafkaError, KeyError, AssertionError):  # no longer ours: its next owner begins at the committed offset
+        except (KafkaError, KeyError, AssertionError):  # no longer ours: its next reader begins where the ledger says
             self._consumer = None
             self._partitions.close()
 
@@ -168,15 +170,26 @@ class Ingest:
         now = self._clock.monotonic()
         if now - self._looked_at < _LOOK_EVERY:
             return
+        held_up = now - self._looked_at > _HELD_UP  # by the ledger, say: nobody polled meanwhile
         self._looked_at = now
         if self._full or self._taken_since:  # counting costs, and who takes nothing in fills nothing
             self._count()
         left_alone = self._left_alone(consumer)
         self._say(self._watch.look(consumer, self._fetches.last, left_alone))
         # The library tries for ever, and says nothing to who polls.
-        silence = self._fetches.silence(bool(consumer.assignment() - set(left_alone)))
+        silence = self._fetches.silence(not held_up and bool(consumer.assignment() - set(left_alone)))
         if silence > _SILENCE:
-            self._waits = Awaited("Kafka", f"no fetch has been answered for {silence:.0f} s")
+            self._give_way(KafkaUnavailable(f"no fetch has been answered for {silence:.0f} s"))
+
+    def _give_way(self, failure: KafkaUnavailable) -> NoReturn:
+        """Another bridge may reach what this one does not."""
+        self._partitions.give_way()
+        self._without(failure)
+        raise failure
+
+    def _without(self, failure: KafkaUnavailable) -> None:
+        self._consumer, self._waits = None, awaited(failure)
+        self._troubles.tell(DUTY, {"": str(failure)})
 
     def _count(self) -> None:
         active = self._ledger.active_jobs()
@@ -196,8 +209,14 @@ class Ingest:
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:
-        """While the ledger holds more than the bound all: polling goes on, so that the group stays ours."""
-        return consumer.assignment() if self._full else self._fetches.resting()
+        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
+        connections stay.
+        """
+        resting = self._fetches.resting()
+        if not self._full:
+            return resting
+        wishes = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
 
     def _pause(self, consumer: Any) -> None:
         # Again and again: partitions may have been assigned since.

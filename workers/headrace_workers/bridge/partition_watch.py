@@ -14,33 +14,17 @@ class PartitionWatch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._without_since: float | None = None
 
     def look(self, consumer: Any, fetches: Mapping[Any, Fetch], paused: Collection[Any]) -> dict[str, str]:
-        """What is wrong, by subject: "" for all of ingest, or a partition's name. `paused`: left alone on purpose."""
-        assigned = consumer.assignment()
-        if not assigned:
-            return self._without()
-        self._without_since = None
+        """What is wrong, by partition. `paused`: left alone on purpose."""
         told = {}
-        for partition in sorted(assigned):
+        for partition in sorted(consumer.assignment()):
             fetch = fetches.get(partition)
             if fetch is None or self._clock.monotonic() - fetch.since < LASTS:
                 continue
             if reason := _wrong(fetch, consumer, partition, paused):
                 told[f"{partition.topic}-{partition.partition}"] = reason
         return told
-
-    def _without(self) -> dict[str, str]:
-        now = self._clock.monotonic()
-        if self._without_since is None:
-            self._without_since = now
-        if now - self._without_since < LASTS:
-            return {}
-        return {
-            "": "the broker has given this bridge no partition to read. That is well when other bridges read them all; "
-            "else its consumer group is stuck: restart the bridges, or the broker"
-        }
 
 
 def _wrong(fetch: Fetch, consumer: Any, partition: Any, paused: Collection[Any]) -> str | None:

@@ -1,15 +1,16 @@
-"""Which partitions a bridge reads, and where it keeps how far it is: two ways, of the same face.
+"""Which partitions a bridge reads: its share of all, by a lease of the ledger, from where the ledger says.
 
-`Shared`: the broker's consumer group spreads the partitions over all bridges, and keeps the offsets. `Sole`: one bridge
-at a time, by a duty of the ledger, reads them all, and the offsets are written in the ledger with the jobs. That needs
-nothing of the broker but its log, takes over in a second, and knows a log that began anew.
+Offsets are written with the jobs that were read. So a bridge takes over from another in two seconds, a ledger that was
+restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. Of the
+broker that needs nothing but its log. Where its consumer groups can be relied on it is told the offsets, too, so that
+its tools show how far behind the bridges are.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
+from kafka.errors import KafkaError
 
 from headrace_producers.any_record import read_any_record
 from headrace_producers.settings import KafkaSettings
@@ -21,8 +22,14 @@ from headrace_workers.ledger.positions import Place
 from headrace_workers.ports import Clock
 
 DUTY = "ingest"
-_LEASE = 1.5  # seconds: so long nothing is read when the bridge that does it was killed. Two at once do no harm.
-_LOOK_EVERY = 1.0  # seconds between looks at which logs the topics are
+# Seconds: so long what a bridge read is left when it was killed. One whose rounds take long asks for more.
+_LEASE = 2.0
+_LONGEST_LEASE = 10.0
+_ROUNDS = 3  # a lease, of the longest round of late
+_FORGETS = 0.9  # of the longest round, with each lease
+_GIVES_WAY = 5.0  # seconds that a bridge leaves to the others after it found that it cannot read
+# Seconds between looks at which logs the topics are: one in memory may begin anew, else partitions may join.
+_LOOK_EVERY, _LOOK_EVERY_DURABLE = 1.0, 10.0
 
 BATCH = 500
 _CONSUMER = {
@@ -36,93 +43,20 @@ _CONSUMER = {
     "reconnect_backoff_max_ms": 2_000,  # its default of 30 s would leave a broker that is back unread
     "metrics_enabled": False,
 }
-# A group's first join takes half the session timeout on some brokers; six seconds is also soon enough for a failover.
-_MEMBER = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}
 _CLOSE_MS = 5_000
-
-
-class Partitions(Protocol):
-    """A consumer that reads what this bridge is to read. Belongs to one thread."""
-
-    # How long a poll may take while nothing comes, and while nothing is assigned (ms).
-    poll_ms: int
-    join_ms: int
-
-    def open(self) -> Any:
-        """The consumer, opened where there was none or where it was outdated; None while another bridge reads."""
-
-    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, int]:
-        """The offsets to be written with what was polled."""
-
-    def commit(self) -> None:
-        """All that was polled is written: tell the broker, where it is the one that keeps it."""
-
-    def close(self) -> None:
-        """Let go of consumer and partitions, so that others take over at once."""
-
-
-def partitions_of(kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> Partitions:
-    """The way that the settings ask for."""
-    return Shared(kafka) if kafka.groups else Sole(kafka, ledger, bridge, clock)
+_LAST_COMMIT_MS = 1_000
 
 
 def group_of(kafka: KafkaSettings) -> str:
-    """The consumer group of all bridges of one deployment: it carries the prefix of its topics, as they do."""
+    """The consumer group whose offsets the broker is told: it carries the prefix of its topics, as they do."""
     return f"{kafka.prefix}ingest"
 
 
-class Shared:
-    """Partitions of a consumer group."""
+class Partitions:
+    """A consumer of what this bridge is to read. Belongs to one thread."""
 
-    # What comes ends a poll at once. Each costs ten hand-overs between threads, and is no more than a look at the time.
-    poll_ms = 1_000
-    # A poll that ends while the group still forms lets the client forget that it has joined, and it joins again.
-    # Brokers take some seconds over a first join.
-    join_ms = 8_000
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
-        self._consumer: Any = None
-
-    def open(self) -> Any:
-        """A member of the group; it stays open."""
-        if self._consumer is None:
-            consumer = _consumer(self._kafka, group_id=group_of(self._kafka), **_MEMBER)
-            try:
-                topics = [self._kafka.topic(topic) for topic in INBOUND]
-                # A member that joins before it has seen the topics is given no partition for minutes: see them first.
-                for topic in topics:
-                    consumer.partitions_for_topic(topic)
-                consumer.subscribe(topics)
-            except BaseException:
-                _put_away(consumer)
-                raise
-            self._consumer = consumer
-        return self._consumer
-
-    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, int]:
-        """Nothing: the group keeps the offsets."""
-        return {}
-
-    def commit(self) -> None:
-        """Commit what was polled."""
-        if self._consumer is not None:
-            # While the group forms anew nothing can be noted: it is read again by whoever gets it, and passed over.
-            with suppress(RebalanceInProgressError, CommitFailedError):
-                self._consumer.commit()
-
-    def close(self) -> None:
-        """Leave the group."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
-
-
-class Sole:
-    """All partitions, as long as this bridge has the duty."""
-
-    poll_ms = 250  # the duty is to be kept meanwhile
-    join_ms = 100
+    # How long a poll may take while nothing comes (ms): the lease is to be kept meanwhile. What comes ends it at once.
+    poll_ms = 500
 
     def __init__(self, kafka: KafkaSettings, ledger: Ledger, bridge: str, clock: Clock) -> None:
         self._kafka = kafka
@@ -131,52 +65,80 @@ class Sole:
         self._clock = clock
         self._consumer: Any = None
         self._admin: Any = None
-        self._places: dict[tuple[str, int], Place] = {}
-        self._held_until = self._looked_at = float("-inf")
+        self._there: frozenset[Place] = frozenset()
+        self._mine: frozenset[Place] = frozenset()
+        self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
+        self._opened_at: float | None = None
+        self._round = 0.0  # seconds, of the longest of late
 
     def open(self) -> Any:
-        """A consumer of all partitions, from where the ledger says; a new one when the topics are others."""
-        if not self._on_duty():
-            self._let_go()
-            return None
-        if self._clock.monotonic() - self._looked_at >= _LOOK_EVERY:
-            places = self._look()
-            self._looked_at = self._clock.monotonic()
-            if places != self._places:
-                self._let_go()
-                self._places = places
-        if self._consumer is None:
+        """The consumer, a new one when its partitions are others; None while there is nothing to read for it."""
+        now = self._clock.monotonic()
+        if self._opened_at is not None:
+            self._round = max(self._round, now - self._opened_at)
+        self._opened_at = now
+        if now >= self._ask_at:
+            self._ask(now)
+        if self._consumer is None and self._mine:
             self._consumer = self._assigned()
         return self._consumer
 
     def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, int]:
-        """What comes after the last record of each partition."""
-        return {self._places[place.topic, place.partition]: batch[-1].offset + 1 for place, batch in polled.items()}
+        """What comes after the last record of each partition, to be written with what was polled."""
+        places = {(place.topic, place.partition): place for place in self._mine}
+        return {places[found.topic, found.partition]: batch[-1].offset + 1 for found, batch in polled.items()}
 
     def commit(self) -> None:
-        """Nothing: the offsets were written with the jobs."""
+        """All that was polled is written: tell the broker, for its tools. Nothing depends on whether it hears."""
+        if self._consumer is not None and self._kafka.groups:
+            with suppress(KafkaError):
+                self._consumer.commit_async()
+
+    def give_way(self) -> None:
+        """It cannot be read from here: others may try."""
+        self._leave()
+        self._ask_at = self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it leaves the reading to others for a while."""
+        return self._clock.monotonic() < self._gives_way_until
 
     def close(self) -> None:
-        """Lay the duty down."""
+        """Let go of all, so that others take over at once."""
+        if self._consumer is not None and self._kafka.groups:
+            with suppress(KafkaError):
+                self._consumer.commit(timeout_ms=_LAST_COMMIT_MS)
+        self._leave()
+
+    def _leave(self) -> None:
         self._let_go()
         admin, self._admin = self._admin, None
         if admin is not None:
             with suppress(KafkaError):
                 admin.close()
-        self._held_until = self._looked_at = float("-inf")
-        self._ledger.lay_down(self._bridge, DUTY)
+        self._mine = frozenset()
+        self._ask_at = self._looked_at = float("-inf")
+        self._opened_at, self._round = None, 0.0
+        self._ledger.leave(self._bridge)
 
-    def _on_duty(self) -> bool:
-        now = self._clock.monotonic()
-        if now < self._held_until - _LEASE * 2 / 3:
-            return True
-        if not self._ledger.hold(DUTY, self._bridge, int(_LEASE * 1000)):
-            self._held_until = float("-inf")
-            return False
-        self._held_until = now + _LEASE
-        return True
+    def _ask(self, now: float) -> None:
+        if now - self._looked_at >= (_LOOK_EVERY_DURABLE if self._kafka.groups else _LOOK_EVERY):
+            try:
+                self._there = self._look()
+            except KafkaUnavailable:
+                self._leave()  # others may see it
+                raise
+            self._looked_at = now
+        lease = min(max(_LEASE, _ROUNDS * self._round), _LONGEST_LEASE)
+        self._round *= _FORGETS
+        mine = self._ledger.share(self._bridge, self._there, int(lease * 1000))
+        self._ask_at = now + _LEASE / 3
+        if mine != self._mine:
+            self._let_go()
+            self._mine = mine
 
-    def _look(self) -> dict[tuple[str, int], Place]:
+    def _look(self) -> frozenset[Place]:
         """All places there are. A topic that is made anew has another id, and so other places."""
         names = [self._kafka.topic(topic) for topic in INBOUND]
         try:
@@ -192,11 +154,11 @@ class Sole:
         missing = [name for name in names if not topics.get(name, {}).get("partitions")]
         if missing:
             raise KafkaUnavailable(f"topics {', '.join(missing)} are not there: `headrace init` creates them")
-        return {
-            (name, found["partition_index"]): Place(name, found["partition_index"], str(topics[name]["topic_id"]))
+        return frozenset(
+            Place(name, found["partition_index"], str(topics[name]["topic_id"]))
             for name in names
             for found in topics[name]["partitions"]
-        }
+        )
 
     def _connect(self) -> Any:
         from kafka.admin import KafkaAdminClient
@@ -212,10 +174,11 @@ class Sole:
         from kafka import TopicPartition
 
         positions = self._ledger.positions()
-        consumer = _consumer(self._kafka, group_id=None)
+        mine = sorted(self._mine)
+        consumer = _consumer(self._kafka, group_id=group_of(self._kafka) if self._kafka.groups else None)
         try:
-            consumer.assign([TopicPartition(*place) for place in self._places])
-            for place in self._places.values():
+            consumer.assign([TopicPartition(place.topic, place.partition) for place in mine])
+            for place in mine:
                 # Not known, or of another log: from its beginning.
                 consumer.seek(TopicPartition(place.topic, place.partition), positions.get(place, 0))
         except BaseException:

@@ -7,6 +7,7 @@ from typing import Final
 
 # Where strata of similarity begin; the first also takes what is below. Errors are rare above and gather below.
 BANDS: Final = (0.90, 0.94, 0.97, 0.99)
+_TWICE: Final = 0.2  # of audits
 
 
 def band(similarity: float, bands: Sequence[float] = BANDS) -> int:
@@ -21,6 +22,11 @@ def chosen(serve_id: str, share: float, purpose: str = "audit") -> bool:
     """
     digest = blake2b(f"{purpose}\0{serve_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
+
+
+def twice(audit_id: str) -> bool:
+    """Whether this audit is answered afresh twice, to see how far the model agrees with itself."""
+    return chosen(audit_id, _TWICE, "twice")
 
 
 def audit_shares(served: Sequence[float], audits: float, least: float) -> list[float]:

@@ -7,6 +7,7 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    batch,
     bench,
     cache,
     cancel,
@@ -32,6 +33,7 @@ from headrace_workers.log import configure
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
+_OF_PYDANTIC = "Value error, "  # which newer versions of Typer ask about choices
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
 
@@ -44,8 +46,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox, doctor,
-    models, schema, processes,
+    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
+    doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 
@@ -77,6 +79,7 @@ def _call(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _INTERRUPTED
     except _USAGE_ERROR as error:
+        error.message = error.message.removeprefix(_OF_PYDANTIC)
         error.show()
         return 2
     return result if isinstance(result, int) else 0

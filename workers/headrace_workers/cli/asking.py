@@ -18,8 +18,9 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.jobfile import Defaults, Job
+from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
 
 STDIN = "-"

@@ -34,8 +34,9 @@ def label(
     On a terminal each is shown beside the one that was made afresh, and you are asked; elsewhere they are listed. With
     AUDIT and a word that one gets this label, whatever it had. `clean`: the answer that was given is right for the
     question. `wrong`: it is not. Then it is also given to nobody any more, as after `headrace cache wrong`, unless you
-    say --keep; whom it was given to, and asking them again, is for that command. Exit code 1: no such audit, or it
-    waits for its fresh answer.
+    say --keep; whom it was given to, and asking them again, is for that command. Last come answers that were not
+    given, since the threshold or a guard was against it: what these are tells where the threshold should be, and how
+    often guards err, and nothing is put away. Exit code 1: no such audit, or it waits for its fresh answer.
 
     Examples: `headrace cache label`, `headrace cache label 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 wrong`
     """
@@ -122,7 +123,7 @@ def _ask(ledger: "Ledger", rows: list[Any], who: str, keep: bool) -> None:
 
 
 def _told(row: Any, word: _Said, keep: bool) -> str:
-    if word == "clean" or keep:
+    if word == "clean" or keep or row.kind != "hit":
         return f"{row.id}: {word}"
     return (
         f"{row.id}: wrong; answer {row.entry_id} is given to nobody any more, and `headrace cache wrong {row.job_id}` "

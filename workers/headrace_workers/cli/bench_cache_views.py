@@ -119,11 +119,64 @@ def _document(measured: Measured) -> dict[str, Any]:
 
 
 def _page(measured: Measured) -> str:
-    here, at = measured.here, f"at {measured.threshold:g}"
+    here = measured.here
+    return page(
+        f"What the cache would serve: {measured.file}",
+        f"{len(measured.judged):,} pairs, {here.should:,} of them the same; {measured.embedder}; threshold "
+        f"{measured.threshold:g}; bounds hold at 95 %, one-sided, pairs that share a question taken together.",
+        _figures(measured, here),
+        _sections(measured, here),
+    )
+
+
+def _figures(measured: Measured, here: Served) -> list[Figure]:
+    good = here.of_served_at_most <= measured.max_error if here.served else None
+    return [
+        Figure(share(here.hit_share), f"of what should be served is, at {measured.threshold:g} with guards"),
+        Figure(share(here.wrong_of_served, 2), f"of the {here.served:,} served are wrong"),
+        Figure(share(here.of_served_at_most, 2), "of the served may be wrong, at most (95 %)", good),
+        Figure(share(here.of_all_at_most, 2), "of all look-ups may be wrong, at most (95 %)"),
+    ]
+
+
+def _sections(measured: Measured, here: Served) -> list[Section]:
+    at = f"at {measured.threshold:g}"
+    refused = [
+        (each.guard, f"{each.rightly:,}", f"{each.wrongly:,}") for each in refusals(measured.judged, here.threshold)
+    ]
+    chosen = [place for place, each in enumerate(measured.swept) if each is here]
+    return [
+        Section(
+            "Which threshold",
+            [
+                f"{measured.advice[0].upper()}{measured.advice[1:]}.",
+                "How much of what is served is wrong depends on how often questions come that differ: here it is "
+                "as in this file. The shaded bands reach up to the upper bounds.",
+            ],
+            [*_by_threshold(measured), _alike(measured)],
+        ),
+        Section(f"What guards refuse {at}", tables=[Table(_REFUSED, refused, right=_REFUSED[1:])]),
+        Section(
+            f"Served wrongly {at}, with guards: {len(measured.wrong):,}",
+            tables=[Table(_WRONG, [_pair_row(each) for each in measured.wrong], right=_WRONG[:2], tall=True)],
+        ),
+        Section(
+            f"The same, and refused {at}: {len(measured.lost):,}",
+            tables=[Table(_LOST, [_lost_row(each) for each in measured.lost], right=_LOST[:2], tall=True)],
+        ),
+        Section(
+            "Each threshold",
+            tables=[Table(_SERVED, [_served_row(s) for s in measured.swept], right=_SERVED_NUMBERS, chosen=chosen)],
+        ),
+    ]
+
+
+def _by_threshold(measured: Measured) -> list[str]:
+    """What is wrong, and what is served, at each threshold, without guards and with them."""
     x = plots.Axis("threshold (cosine)", 0.70, 1.0, plots.plain)
     ways = [
-        (_COSINE, [s for s in measured.swept if not s.guarded]),
-        (_GUARDED, [s for s in measured.swept if s.guarded]),
+        (name, [each for each in measured.swept if each.guarded is guarded])
+        for name, guarded in ((_COSINE, False), (_GUARDED, True))
     ]
     served = [
         plots.Line(name, [(s.threshold, s.wrong_of_served) for s in way], [s.of_served_at_most for s in way])
@@ -132,19 +185,14 @@ def _page(measured: Measured) -> str:
     most = max([3 * measured.max_error, *(value for line in served for _, value in line.points if value is not None)])
     now = plots.Mark(measured.threshold, "set now")
     borne = plots.Mark(measured.max_error, f"borne: {plots.percent(measured.max_error)}")
-    drawn = [
+    return [
         plots.lines(
-            "Wrong answers among those served",
-            x,
-            plots.Axis("", 0.0, min(1.0, 1.15 * most), plots.percent),
-            served,
-            across=borne,
-            down=now,
+            "Wrong answers among those served", x, _share_up_to(min(1.0, 1.15 * most)), served, across=borne, down=now
         ),
         plots.lines(
             "The same near the bound, with guards",
             x,
-            plots.Axis("", 0.0, 4 * measured.max_error, plots.percent),
+            _share_up_to(4 * measured.max_error),
             [served[1]],
             across=borne,
             down=now,
@@ -152,62 +200,29 @@ def _page(measured: Measured) -> str:
         plots.lines(
             "Served, of what should be",
             x,
-            plots.Axis("", 0.0, 1.0, plots.percent),
+            _share_up_to(1.0),
             [plots.Line(name, [(s.threshold, s.hit_share) for s in way]) for name, way in ways],
             down=now,
         ),
-        plots.histogram(
-            "How alike pairs are",
-            plots.Axis("cosine", min(0.0, *(each.similarity for each in measured.judged)), 1.0, plots.plain),
-            [
-                ("not the same", [each.similarity for each in measured.judged if not each.pair.same]),
-                ("the same", [each.similarity for each in measured.judged if each.pair.same]),
-            ],
-            down=now,
-        ),
     ]
-    refused = [
-        (each.guard, f"{each.rightly:,}", f"{each.wrongly:,}") for each in refusals(measured.judged, here.threshold)
-    ]
-    chosen = [place for place, each in enumerate(measured.swept) if each is here]
-    good = here.of_served_at_most <= measured.max_error if here.served else None
-    return page(
-        f"What the cache would serve: {measured.file}",
-        f"{len(measured.judged):,} pairs, {here.should:,} of them the same; {measured.embedder}; threshold "
-        f"{measured.threshold:g}; bounds hold at 95 %, one-sided, pairs that share a question taken together.",
+
+
+def _share_up_to(top: float) -> plots.Axis:
+    return plots.Axis("", 0.0, top, plots.percent)
+
+
+def _alike(measured: Measured) -> str:
+    """How alike pairs are that are the same, and those that are not."""
+    least = min(0.0, *(each.similarity for each in measured.judged))
+    return plots.histogram(
+        "How alike pairs are",
+        plots.Axis("cosine", least, 1.0, plots.plain),
         [
-            Figure(share(here.hit_share), f"of what should be served is, {at} with guards"),
-            Figure(share(here.wrong_of_served, 2), f"of the {here.served:,} served are wrong"),
-            Figure(share(here.of_served_at_most, 2), "of the served may be wrong, at most (95 %)", good),
-            Figure(share(here.of_all_at_most, 2), "of all look-ups may be wrong, at most (95 %)"),
+            (name, [each.similarity for each in measured.judged if each.pair.same is same])
+            for name, same in (("not the same", False), ("the same", True))
         ],
-        [
-            Section(
-                "Which threshold",
-                [
-                    f"{measured.advice[0].upper()}{measured.advice[1:]}.",
-                    "How much of what is served is wrong depends on how often questions come that differ: here it is "
-                    "as in this file. The shaded bands reach up to the upper bounds.",
-                ],
-                drawn,
-            ),
-            Section(f"What guards refuse {at}", tables=[Table(_REFUSED, refused, right=_REFUSED[1:])]),
-            Section(
-                f"Served wrongly {at}, with guards: {len(measured.wrong):,}",
-                tables=[Table(_WRONG, [_pair_row(each) for each in measured.wrong], right=_WRONG[:2], tall=True)],
-            ),
-            Section(
-                f"The same, and refused {at}: {len(measured.lost):,}",
-                tables=[Table(_LOST, [_lost_row(each) for each in measured.lost], right=_LOST[:2], tall=True)],
-            ),
-            Section(
-                "Each threshold",
-                tables=[
-                    Table(_SERVED, [_served_row(s) for s in measured.swept], right=_SERVED_NUMBERS, chosen=chosen)
-                ],
-            ),
-        ],
-    )  # fmt: skip
+        down=plots.Mark(measured.threshold, "set now"),
+    )
 
 
 def _served_row(each: Served) -> tuple[str, ...]:

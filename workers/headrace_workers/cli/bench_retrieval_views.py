@@ -143,27 +143,6 @@ def _document(measured: Measured) -> dict[str, Any]:
 def _page(measured: Measured) -> str:
     found = qualities(measured.answered)
     fused = next(each for each in found if each.leg == FUSED)
-    lost = missed(measured.answered, FUSED)
-    right = [value for each in measured.answered for value in each.right]
-    wrong = [value for each in measured.answered for value in each.wrong]
-    drawn = [
-        # Each depth as far from the next as the one before: the first places are those that matter.
-        plots.lines(
-            "Recall by depth",
-            plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
-            plots.Axis("", 0.0, 1.0, plots.percent),
-            [
-                plots.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
-                for each in sorted(found, key=lambda each: each.leg != FUSED)
-            ],
-        ),
-        plots.histogram(
-            "Relevance of the first ten passages",
-            plots.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, plots.plain),
-            [("right", right), ("wrong", wrong)],
-            down=plots.Mark(measured.floor, "set now"),
-        ),
-    ]
     return page(
         f"How well {measured.base} is searched: {measured.file}",
         f"{len(measured.answered):,} questions, {measured.passages:,} passages; {measured.embedder}.",
@@ -173,40 +152,62 @@ def _page(measured: Measured) -> str:
             Figure(number(fused.mrr), "mean reciprocal rank"),
             Figure(f"{measured.rate:,.0f}/s", f"queries, one after the other; p99 {measured.took(99):.1f} ms"),
         ],
+        [_by_leg(measured, found, fused), _by_floor(measured), _nothing_right(measured)],
+    )
+
+
+def _by_leg(measured: Measured, found: Sequence[Quality], fused: Quality) -> Section:
+    chosen = [number for number, each in enumerate(found) if each is fused]
+    rows = [_quality_row(each) for each in found]
+    return Section(
+        "By words, by vectors, and fused",
+        plots=[_recall(found), _relevance(measured)],
+        tables=[Table(_QUALITY, rows, right=_QUALITY[1:], chosen=chosen)],
+    )
+
+
+def _recall(found: Sequence[Quality]) -> str:
+    # Each depth as far from the next as the one before: the first places are those that matter.
+    return plots.lines(
+        "Recall by depth",
+        plots.Axis("the first k", 0, len(DEPTHS) - 1, lambda step: str(DEPTHS[round(step)])),
+        plots.Axis("", 0.0, 1.0, plots.percent),
         [
-            Section(
-                "By words, by vectors, and fused",
-                plots=drawn,
-                tables=[
-                    Table(
-                        _QUALITY,
-                        [_quality_row(each) for each in found],
-                        right=_QUALITY[1:],
-                        chosen=[number for number, each in enumerate(found) if each is fused],
-                    )
-                ],
-            ),
-            Section(
-                "Where a floor can be",
-                [
-                    f"{measured.advice[0].upper()}{measured.advice[1:]}. "
-                    "A passage that is not among the hundred nearest by its vector counts as 0."
-                ],
-                tables=[
-                    Table(
-                        _FLOORS,
-                        [_floor_row(each) for each in measured.floors],
-                        right=_FLOORS,
-                        chosen=[place for place, each in enumerate(measured.floors) if each.floor == measured.floor],
-                    )
-                ],
-            ),
-            Section(
-                f"Nothing right among the first ten: {len(lost):,}",
-                ["At which place each way of ranking has the first that is right; a dash where it has none."],
-                tables=[Table(_MISSED, [_missed_row(each) for each in lost], right=("line", *LEGS), tall=True)],
-            ),
+            plots.Line(each.leg, [(step, each.recall[k]) for step, k in enumerate(DEPTHS)])
+            for each in sorted(found, key=lambda each: each.leg != FUSED)
         ],
+    )
+
+
+def _relevance(measured: Measured) -> str:
+    right = [value for each in measured.answered for value in each.right]
+    wrong = [value for each in measured.answered for value in each.wrong]
+    return plots.histogram(
+        "Relevance of the first ten passages",
+        plots.Axis("cosine to the question", min([0.0, *right, *wrong]), 1.0, plots.plain),
+        [("right", right), ("wrong", wrong)],
+        down=plots.Mark(measured.floor, "set now"),
+    )
+
+
+def _by_floor(measured: Measured) -> Section:
+    chosen = [place for place, each in enumerate(measured.floors) if each.floor == measured.floor]
+    return Section(
+        "Where a floor can be",
+        [
+            f"{measured.advice[0].upper()}{measured.advice[1:]}. "
+            "A passage that is not among the hundred nearest by its vector counts as 0."
+        ],
+        tables=[Table(_FLOORS, [_floor_row(each) for each in measured.floors], right=_FLOORS, chosen=chosen)],
+    )
+
+
+def _nothing_right(measured: Measured) -> Section:
+    lost = missed(measured.answered, FUSED)
+    return Section(
+        f"Nothing right among the first ten: {len(lost):,}",
+        ["At which place each way of ranking has the first that is right; a dash where it has none."],
+        tables=[Table(_MISSED, [_missed_row(each) for each in lost], right=("line", *LEGS), tall=True)],
     )
 
 

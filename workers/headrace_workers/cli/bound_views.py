@@ -1,24 +1,37 @@
 """From audits and how scopes stand to rows and to JSON. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.tables import shorten
 
 if TYPE_CHECKING:
+    from headrace_workers.cli.explain import AuditOf
     from headrace_workers.ledger.standings import ScopeStanding
+    from headrace_workers.recall.bounds import Whole
 
-BOUND_COLUMNS = ("scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "at most", "if unknown are")
+BOUND_COLUMNS = (
+    "scope", "tenant", "bound", "served", "audits", "unknown", "wrong", "itself", "at most", "if unknown are",
+)  # fmt: skip
+NEARLY_COLUMNS = ("scope", "tenant", "likeness asked for", "below that", "refused by a guard")
+NEARLY_RIGHT = NEARLY_COLUMNS[2:]
 BOUND_RIGHT = BOUND_COLUMNS[3:]
 AUDIT_COLUMNS = ("audit", "tenant", "similarity", "asked", "served", "afresh")
 _SCOPE_SHOWN = 8
 _WIDTH = 40
+_GIVEN = {
+    "hit": "it was given",
+    "below": "it was not given: the threshold asks for more likeness",
+    "refused": "it was not given: a guard refused it",
+}
+_OWN = {"clean": "the same", "wrong": "another thing", "unknown": "other words"}
 
 
 def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
     """How a scope stands, as the cells of `BOUND_COLUMNS`: `at most` is about those with a verdict, and the last
-    column takes the unknown for wrong.
+    column takes the unknown for wrong. `itself`: where the model was asked twice, how often it contradicted itself.
     """
     figures = found.figures
     wrong = f"{figures['wrong']:,}" if figures.get("wrong") else "0"
@@ -26,7 +39,7 @@ def bound_row(found: "ScopeStanding") -> tuple[str, ...]:
         wrong += f" ({figures['estimate']:.1%})"
     return (
         found.scope[:_SCOPE_SHOWN], found.tenant, found.state,
-        *(f"{figures.get(name, 0):,}" for name in ("served", "audits", "unknown")), wrong,
+        *(f"{figures.get(name, 0):,}" for name in ("served", "audits", "unknown")), wrong, _own(figures.get("own")),
         _percent(figures.get("upper", 1.0)), _percent(figures.get("upper_if_unknown_wrong", 1.0)),
     )  # fmt: skip
 
@@ -35,9 +48,37 @@ def bound_dict(found: "ScopeStanding") -> dict[str, Any]:
     """The same, for `--json`; shares are in [0, 1], and those of the newest window stand in `recent`."""
     return {
         "scope": found.scope, "tenant": found.tenant, "state": found.state, "sentence": found.sentence,
-        **found.figures, "least_similarity": found.least, "since": rfc3339(found.since or None),
-        "state_since": rfc3339(found.changed_at),
+        **{name: value for name, value in found.figures.items() if name != "strata"}, "least_similarity": found.least,
+        "since": rfc3339(found.since or None), "state_since": rfc3339(found.changed_at),
     }  # fmt: skip
+
+
+def nearly_row(found: "ScopeStanding") -> tuple[str, ...] | None:
+    """What was nearly given in a scope, as the cells of `NEARLY_COLUMNS`; None where nothing of it was audited."""
+    below, refused = (found.figures.get(name) or {} for name in ("below", "refused"))
+    if not any((*below.values(), *refused.values())):
+        return None
+    least = "–" if found.least is None else f"{found.least:.3f}"
+    return (found.scope[:_SCOPE_SHOWN], found.tenant, least, *(_labels(said) for said in (below, refused)))
+
+
+def whole_dict(whole: "Whole | None") -> dict[str, Any] | None:
+    """All scopes together, for `--json`; null where nothing was audited."""
+    if whole is None:
+        return None
+    return {"scopes": whole.scopes, "shown": whole.shown, "served": whole.served, **asdict(whole.bound)}
+
+
+def whole_lines(whole: "Whole | None") -> list[str]:
+    """The same in words: one line, or none."""
+    if whole is None:
+        return []
+    scopes = "the one scope" if whole.scopes == 1 else f"all {whole.scopes:,} scopes together"
+    return [
+        f"{scopes}: of {whole.served:,} answers that likeness gave at most {_percent(whole.bound.upper)} were wrong "
+        f"({_percent(whole.bound.upper_if_unknown_wrong)} if the unknown were); {whole.shown:,} shown to keep to the "
+        "bound, all at once (95%)"
+    ]
 
 
 def off_lines(found: Sequence["ScopeStanding"]) -> list[str]:
@@ -55,7 +96,7 @@ def audit_dict(row: Any) -> dict[str, Any]:
     return {
         "audit": row.id, "tenant": row.tenant, "scope": row.scope, "job_id": row.job_id, "entry_id": row.entry_id,
         "similarity": row.similarity, "served_at": rfc3339(row.served_at), "question": row.question,
-        "served": row.served, "fresh": row.fresh, "label": row.label, "reason": row.reason,
+        "served": row.served, "fresh": row.fresh, "label": row.label, "reason": row.reason, "kind": row.kind,
     }  # fmt: skip
 
 
@@ -69,8 +110,24 @@ def audit_facts(row: Any) -> list[tuple[str, str]]:
     """What a person must know to label it, as lines of name and value."""
     return [
         ("question", row.question or "(forgotten)"), ("similarity", f"{row.similarity:.4f}"), ("tenant", row.tenant),
-        ("why you are asked", row.reason or ""),
+        ("why you are asked", row.reason or ""), ("given", _GIVEN[row.kind]),
     ]  # fmt: skip
+
+
+def audit_words(found: "AuditOf") -> str:
+    """What an audit came to, in a line."""
+    if found.label is None:
+        return f"{found.audit} waits for its fresh answer"
+    twice = f"; asked twice, the model says {_OWN[found.own]}" if found.own else ""
+    return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_GIVEN[found.kind]}){twice}"
+
+
+def _own(own: Mapping[str, int] | None) -> str:
+    return f"{own['wrong']:,} of {sum(own.values()):,}" if own and any(own.values()) else "–"
+
+
+def _labels(said: Mapping[str, int]) -> str:
+    return f"{said.get('clean', 0):,} / {said.get('wrong', 0):,} / {said.get('unknown', 0):,}"
 
 
 def _percent(share: float) -> str:

@@ -1,8 +1,7 @@
-"""`headrace cache`: how well recall does, why a job was given an earlier answer, and the end of answers."""
+"""`headrace cache`: why a job was given an earlier answer, and the end of answers."""
 
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +9,8 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.ask_again import Again, New, renewed, send
 from headrace_workers.cli.audits import label, reopen
-from headrace_workers.cli.bound_views import BOUND_COLUMNS, BOUND_RIGHT, bound_dict, bound_row, off_lines
-from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
+from headrace_workers.cli.cache_stats import stats
+from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.sure import be_sure
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.ledger.purge import EntryFilter
     from headrace_workers.ledger.recalled import AnswerOf, Recalled
-    from headrace_workers.ledger.standings import ScopeStanding
 
 _HEX = frozenset("0123456789abcdef")
 _LONGEST_ID = 2**63 - 1
@@ -29,7 +27,6 @@ _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
-_TenantOption = Annotated[str | None, typer.Option("--tenant", help="only of this tenant")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,52 +43,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cache, name="cache")
 
 
-def stats(
-    tenant: _TenantOption = None,
-    since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
-    scopes: Annotated[bool, typer.Option("--scopes", help="by scope, those with the most hits first")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="with --scopes: so many")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
-) -> None:
-    """Show how many jobs asked, what they were given by tier, what that saved, what is kept, and what audits found.
-
-    A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least. Of audits all that
-    is known counts, whatever --since says: `at most` is the bound on wrong answers among those that likeness served,
-    without the audits that nobody could decide, and beside it with all of them wrong.
-
-    Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
-    """
-    from headrace_workers.cli import cache_views as views
-
-    ledger = need_ledger()
-    since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
-    stand = ledger.audits.standings(tenant)
-    if not scopes:
-        found = ledger.answers.counts(tenant, since_ms)
-        if as_json:
-            put_json({**views.counts_dict(found), "bounds": [bound_dict(each) for each in stand]})
-            return
-        for title, columns, rows in views.counts_tables(found):
-            console(data=True).print(table(title, columns, rows, right=columns))
-        _show_bounds(stand[:limit])
-        return
-    ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
-    bounds = {each.scope: bound_dict(each) for each in stand}
-    if as_json:
-        for name, kept in ranked[:limit]:
-            put_json({**views.scope_dict(name, kept), "bound": bounds.get(name[1])})
-    elif ranked:
-        shown = [views.scope_row(name, kept) for name, kept in ranked[:limit]]
-        console(data=True).print(table(None, views.SCOPE_COLUMNS, shown, right=views.SCOPE_RIGHT, whole=("scope",)))
-        _show_bounds([each for each in stand if (each.tenant, each.scope) in dict(ranked[:limit])])
-    else:
-        say("nothing was given, and nothing is kept")
-    if len(ranked) > limit:
-        say(f"only the {limit} scopes with the most hits are shown: --limit shows more")
-
-
 def explain(job_id: _JobArgument, as_json: _OneJsonOption = False) -> None:
-    """Say why a job was given an earlier answer, or was not; of one that waits, for whom.
+    """Say why a job was given an earlier answer, or was not; of one that waits, for whom. With it comes what an audit
+    found, if this look-up was drawn for one.
 
     Exit code 1: no such job.
 
@@ -101,7 +55,9 @@ def explain(job_id: _JobArgument, as_json: _OneJsonOption = False) -> None:
     from headrace_workers.cli.explain import explain as explained
 
     ledger = need_ledger()
-    found = explained(job_id, ledger.job(job_id), ledger.answers.given(job_id), ledger.answers.of_job(job_id))
+    given = ledger.answers.given(job_id)
+    audit = ledger.audits.of_job(job_id, given[0].entry_id if given else None)
+    found = explained(job_id, ledger.job(job_id), given, ledger.answers.of_job(job_id), audit)
     if found is None:
         _unknown(job_id)
     elif as_json:
@@ -111,7 +67,7 @@ def explain(job_id: _JobArgument, as_json: _OneJsonOption = False) -> None:
 
 
 def purge(
-    tenant: _TenantOption = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     scope: Annotated[
         str | None,
         typer.Option("--scope", help="the beginning of a scope, as `cache stats --scopes` shows it; or exact"),
@@ -217,16 +173,6 @@ def wrong(
 def again_dict(again: Again) -> dict[str, Any]:
     """A job that was asked again, for `--json`."""
     return {"job_id": again.job_id, "rerun": again.rerun, "state": again.state, "reason": again.reason}
-
-
-def _show_bounds(stand: list["ScopeStanding"]) -> None:
-    """What audits found, by scope; nothing where there were none."""
-    if stand:
-        rows = [bound_row(each) for each in stand]
-        shown = table("wrong answers among those by likeness", BOUND_COLUMNS, rows, right=BOUND_RIGHT, whole=("scope",))
-        console(data=True).print(shown)
-        for line in off_lines(stand):
-            say(line)
 
 
 def _rerun(ledger: "Ledger", answers: list["AnswerOf"], served: list[Any], told: list[Again]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.recall import CacheTier
+from headrace_workers.cli.bound_views import audit_words
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 from headrace_workers.ledger.purge import EXACT
 
@@ -82,6 +83,8 @@ def explained_dict(found: "Explained") -> dict[str, Any]:
     whole = asdict(found)
     whole["until"] = rfc3339(found.until)
     whole["answers"] = [answer_dict(answer) for answer in found.answers]
+    if found.audit is not None:
+        whole["audit"]["labelled_at"] = rfc3339(found.audit.labelled_at)
     return whole
 
 
@@ -93,10 +96,16 @@ def explained_rows(found: "Explained") -> list[tuple[str, str]]:
         "job": found.job_id, "outcome": found.outcome, "why": found.why, "cache": found.cache, "tier": found.tier,
         "similarity": near, "refused": found.refused, "age": found.age_ms and show_ms(found.age_ms),
         "first job": found.first_job, "saved": saved, "waits for": found.waits_for,
-        "until": show_time(found.until) if found.until else None,
+        "until": show_time(found.until) if found.until else None, "audit": _audit(found),
     }  # fmt: skip
     lines = [(name, value) for name, value in facts.items() if value]
     return lines + [(f"answer {answer.entry_id}", _answer_words(answer, found.job_id)) for answer in found.answers]
+
+
+def _audit(found: "Explained") -> str | None:
+    if found.audit is not None:
+        return audit_words(found.audit)
+    return "none: it was not drawn (HEADRACE_AUDIT_SHARE of such answers are)" if found.tier == "semantic" else None
 
 
 def answer_dict(answer: "AnswerOf") -> dict[str, Any]:

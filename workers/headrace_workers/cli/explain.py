@@ -19,11 +19,29 @@ _STAGE = "recall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOf:
+    """An audit: of what was served (`hit`), or of what was nearly (`below` the threshold, or `refused` by a guard).
+
+    `label` is absent while it waits for its fresh answer, `labelled_at` is in ms since 1970, and `own` says how two
+    fresh answers compare, where there were two.
+    """
+
+    audit: str
+    kind: str
+    label: str | None
+    labelled_by: str | None
+    labelled_at: int | None
+    reason: str | None
+    own: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """What looking up came to, and why.
 
     `tier`, `similarity` and what was saved are set where they are known, `waits_for` and `until` (ms since 1970)
-    while the job waits for another. `answers` are those that it made or was given.
+    while the job waits for another. `answers` are those that it made or was given; `audit` is that of what it was
+    given, or nearly, if there is one.
     """
 
     job_id: str
@@ -41,12 +59,15 @@ class Explained:
     waits_for: str | None = None
     until: int | None = None
     answers: tuple["AnswerOf", ...] = ()
+    audit: AuditOf | None = None
 
 
 def explain(
-    job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"]
+    job_id: str, view: "JobView | None", given: Sequence[Any], answers: Sequence["AnswerOf"], audit: Any = None
 ) -> Explained | None:
-    """A job's look-up; `given` are the answers that it was given, the latest first. None where nothing is known."""
+    """A job's look-up; `given` are the answers that it was given, the latest first, and `audit` is the row of the audit
+    of that, or of what it was nearly given. None where nothing is known.
+    """
     if view is None and not given:
         return None
     told = None if view is None else _told(view)
@@ -55,7 +76,15 @@ def explain(
         found = _hit(job_id, given[0], told)
     elif view is not None:
         found = _unserved(view, asks, told)
-    return replace(found, cache=asks.cache.value if asks and asks.cache else None, answers=tuple(answers))
+    cache = asks.cache.value if asks and asks.cache else None
+    return replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
+
+
+def _audit(row: Any) -> AuditOf:
+    return AuditOf(
+        audit=row.id, kind=row.kind, label=row.label, labelled_by=row.labelled_by, labelled_at=row.labelled_at,
+        reason=row.reason, own=row.own,
+    )  # fmt: skip
 
 
 def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import signal
 from typing import Annotated, Final
 
 import typer
@@ -51,6 +52,8 @@ def gateway(
     except OSError as error:
         raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
     open_to = ProducerSettings.from_env().tenant if without_keys else None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end
     with watched("gateway", settings) as progress:
         services = build_gateway(settings, progress, durable=is_durable(os.environ), open_to=open_to)
         spare_what_is_loaded()

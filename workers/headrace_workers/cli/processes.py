@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from headrace_producers.settings import KafkaSettings
 
 _OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
+    list[str] | None,
+    typer.Option("--only", help="ingest, dispatch, relay, reap or batches; may be given several times"),
 ]
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
@@ -59,7 +60,9 @@ def bridge(only: _OnlyOption = None) -> None:
 
 
 def worker(
-    role: Annotated[list[str], typer.Option("--role", help="generate, moderate, judge or all; may be repeated")],
+    role: Annotated[
+        list[str], typer.Option("--role", help="recall, generate, moderate, judge or all; may be repeated")
+    ],
     model: Annotated[
         str | None, typer.Option("--model", help="alias of the model that a generate worker holds")
     ] = None,

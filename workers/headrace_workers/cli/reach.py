@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace_producers.settings import RUN_FILE, running_stack, topic_prefix
+from headrace_producers.settings import RUN_FILE, kafka_durable, running_stack, topic_prefix
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.settings import home_of, ledger_url
 
@@ -54,10 +54,9 @@ def is_durable(env: Mapping[str, str] | None = None) -> bool:
     broker that the environment names.
     """
     env = os.environ if env is None else env
-    if told := env.get("HEADRACE_KAFKA_DURABLE"):
-        if told not in ("on", "off"):
-            raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
-        return told == "on"
+    told = kafka_durable(env)
+    if told is not None:
+        return told
     if env.get("HEADRACE_KAFKA"):
         stack = running(env)
         return stack is None or stack.kafka != env["HEADRACE_KAFKA"] or stack.durable

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,13 +112,8 @@ def run(
         this_run = ThisRun()
         if todo:
             models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
-            try:
+            with _telling_where_it_stands(entries, receipts):
                 _answer(jobs, models, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads)
-            except (ConfigurationError, UnknownModel):  # nothing was begun
-                raise
-            except BaseException:
-                _tell_where_it_stands(entries, receipts)
-                raise
     failed = _report(entries, receipts, this_run, show_table=show_table, as_json=as_json)
     raise typer.Exit(1 if failed else 0)
 
@@ -272,10 +267,18 @@ def _report(
     return whole.unanswered > 0
 
 
-def _tell_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> None:
-    there = len(receipts.job_ids & {entry.job_id for entry in entries})
-    then = "the same command goes on from there" if receipts.keeps else "it cannot be gone on with"
-    say(f"{there:,} of {len(entries):,} are in {receipts.path}; {then}")
+@contextmanager
+def _telling_where_it_stands(entries: Sequence[Entry], receipts: ReceiptFile) -> Iterator[None]:
+    """What ends it before all are answered leaves a word of how far it came, once anything was begun."""
+    try:
+        yield
+    except (ConfigurationError, UnknownModel):  # nothing was
+        raise
+    except BaseException:
+        there = len(receipts.job_ids & {entry.job_id for entry in entries})
+        then = "the same command goes on from there" if receipts.keeps else "it cannot be gone on with"
+        say(f"{there:,} of {len(entries):,} are in {receipts.path}; {then}")
+        raise
 
 
 def _is_stdout(path: Path) -> bool:

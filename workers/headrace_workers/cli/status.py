@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
-_SHOWN = 10  # jobs of one correlation id
+_SHOWN = 10  # jobs of one name
 
 
 def register(app: typer.Typer) -> None:
@@ -44,25 +44,29 @@ def status(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help="a job's id, its correlation id, or any name of a refused record; without one, the whole",
+            help="a job's id, idempotency key or correlation id, its event's id, or any name of a refused record; "
+            "without one, the whole",
         ),
     ] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose, where JOB is a key or an event's id")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Show a job with its steps, attempts, times and what follows it; or queues, work in flight, ages, rates, the dead.
 
     Reads the ledger. With no stack running it shows the ledger that the last one left. Which queues have a worker is
-    asked of Redis, and unknown when it does not answer. Exit code 1: no such job.
+    asked of Redis, and unknown when it does not answer. Without --tenant a key is looked for under `default` and the
+    tenants that have had work lately. Exit code 1: no such job.
 
-    Examples: `headrace status`, `headrace status 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --json`
+    Examples: `headrace status`, `headrace status 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --json`,
+    `headrace status order-7 --tenant shop`
     """
     ledger = need_ledger()
     try:
         if watch and not as_json and console(data=True).is_terminal:
-            _watch(ledger, job_id)
+            _watch(ledger, job_id, tenant)
         while True:
-            _print(ledger, job_id, as_json)
+            _print(ledger, job_id, tenant, as_json)
             if not watch:
                 return
             time.sleep(_REFRESH_SECONDS)
@@ -70,7 +74,7 @@ def status(
         ledger.close()
 
 
-def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
+def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bool) -> None:
     if job_id is None:
         stack, found = running(), ledger.overview()
         served = _served(found)
@@ -79,7 +83,7 @@ def _print(ledger: "Ledger", job_id: str | None, as_json: bool) -> None:
         else:
             console(data=True).print(draw_overview(found, stack, served, local()))
         return
-    view = _find(ledger, job_id)
+    view = _find(ledger, job_id, tenant)
     if as_json:
         put_json(job_dict(view, ledger.units_of(view.job.id)))
     else:
@@ -98,12 +102,12 @@ def _tell_refused(ledger: "Ledger", job_id: str) -> None:
             say(f"a record under this id was refused: {letter.reason}; see `headrace dead show {letter.id}`")
 
 
-def _watch(ledger: "Ledger", job_id: str | None) -> None:
+def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
     from rich.live import Live
 
     def draw() -> "Group":
         if job_id is not None:
-            view = _find(ledger, job_id)
+            view = _find(ledger, job_id, tenant)
             return draw_job(view, ledger.units_of(view.job.id))
         found = ledger.overview()
         return draw_overview(found, running(), _served(found), local())
@@ -114,26 +118,27 @@ def _watch(ledger: "Ledger", job_id: str | None) -> None:
             live.update(draw(), refresh=True)
 
 
-def _find(ledger: "Ledger", job_id: str) -> "JobView":
+def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
     view = ledger.job(job_id)
     if view is not None:
         return view
-    correlated = ledger.correlated(job_id, _SHOWN + 1)
-    if len(correlated) == 1 and (view := ledger.job(correlated[0])) is not None:
+    named = ledger.named(job_id, tenant, _SHOWN + 1)
+    if len(named) == 1 and (view := ledger.job(named[0])) is not None:
         return view
     from headrace_workers.ledger.refusals import INGEST
     from headrace_workers.ledger.replay import DeadFilter
 
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), 1)
-    if correlated:
-        more = ", the newest of them" if len(correlated) > _SHOWN else ""
-        say(f"{job_id} is the correlation id of several jobs{more}: {', '.join(correlated[:_SHOWN])}")
+    if named:
+        more = ", the newest of them" if len(named) > _SHOWN else ""
+        say(f"{job_id} is a name of several jobs{more}: {', '.join(named[:_SHOWN])}")
     elif letters and letters[0].stage == INGEST:
         say(f"{job_id}: refused at the door: {letters[0].reason}; see `headrace dead show {letters[0].id}`")
     elif letters and (view := ledger.job(letters[0].job_id)) is not None:
         return view
     else:
-        say(f"{job_id}: the ledger knows no such job")
+        hint = "" if tenant is not None else "; where it is a key or an event's id, say whose: --tenant"
+        say(f"{job_id}: the ledger knows no such job{hint}")
     raise typer.Exit(1)
 
 

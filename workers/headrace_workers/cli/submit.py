@@ -11,8 +11,9 @@ import typer
 from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
-from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
+from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed

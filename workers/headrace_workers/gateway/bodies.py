@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from headrace_schemas.reasons import describe
 from headrace_workers.gateway.errors import Refusal, Why
 
 _PLAIN = ("application/json", "")
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 async def json_bytes(request: Request) -> bytes:
@@ -25,10 +28,16 @@ def parsed(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        words = str(error)
-        if "recursion" in words:
-            raise Refusal(Why.INVALID, "the body is nested too deeply") from None
-        raise Refusal(Why.INVALID, f"the body is not JSON: {words}" if body.strip() else "the body is empty") from None
+        raise Refusal(Why.INVALID, f"the body is no JSON: {_described(body) or error}") from None
+
+
+def _described(body: bytes) -> str:
+    """What is wrong, in the contract's words; "" where it is no fault to it, as an infinite number is none."""
+    try:
+        _ANYTHING.validate_json(body)
+    except ValidationError as error:
+        return describe(error, body)
+    return ""
 
 
 async def json_object(request: Request) -> Mapping[str, Any]:

@@ -96,8 +96,9 @@ class Entry:
         except Exception as error:  # whatever it was, its message may hold a user's text: the log gets its place
             if visit.status == Why.TOO_LARGE.status:
                 return  # somebody made another error of it
-            place = "".join(traceback.format_tb(error.__traceback__)[-3:])
-            log("gateway", logging.ERROR, Action.REQUEST_FAILED, f"{type(error).__name__} at\n{place}",
+            frames = traceback.extract_tb(error.__traceback__)[-3:]
+            place = " < ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames))
+            log("gateway", logging.ERROR, Action.REQUEST_FAILED, f"{type(error).__name__} in {place}",
                 request_id=visit.request_id)  # fmt: skip
             if not visit.status:
                 failed = Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from headrace_workers.gateway.errors import Refusal
@@ -22,21 +22,17 @@ LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes o
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})
-async def follow(
-    job_id: str, request: Request, caller: Reads, services: Wired, last_event_id: LastId = None
-) -> StreamingResponse:
+async def follow(job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None) -> StreamingResponse:
     """A job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream ends.
 
     A change that was over before it was looked for is not told: what stands is.
     """
     standing = await standing_of(services, caller, job_id)
-    stream = _stream(request, services, job_id, standing, last_event_id)
+    stream = _stream(services, job_id, standing, last_event_id)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
-async def _stream(
-    request: Request, services: Services, job_id: str, standing: Standing, last: str | None
-) -> AsyncIterator[bytes]:
+async def _stream(services: Services, job_id: str, standing: Standing, last: str | None) -> AsyncIterator[bytes]:
     quiet = 0
     tenant = standing.tenant
     yield _LATER
@@ -45,7 +41,7 @@ async def _stream(
         for fact in found:
             last = fact.id
             yield fact.sent()
-        if last == END or services.waiter.stopping or await request.is_disconnected():
+        if last == END or services.waiter.stopping:
             return
         quiet = 0 if found else quiet + 1
         if quiet % _QUIET_TURNS == _QUIET_TURNS - 1:

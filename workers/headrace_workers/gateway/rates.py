@@ -111,9 +111,7 @@ class Rates:
             return self._take_own(tenant, want, now)
         wish = max(want, int(self._rate * _AT_ONCE_SECONDS))
         try:
-            told: Any = await self._redis.eval(  # type: ignore[no-untyped-call]
-                _TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish
-            )
+            told: Any = await self._redis.eval(_TAKE, 1, self._names.rate(tenant), self._rate, self._size, want, wish)
         except (RedisError, OSError) as error:
             self._away_until = now + _AWAY_SECONDS
             log("gateway", logging.WARNING, Action.UNAVAILABLE,

@@ -11,16 +11,24 @@ from headrace_workers.gateway.bounds import HEAD_BYTES
 from headrace_workers.gateway.services import Services
 
 DRAIN_SECONDS: Final = 20
+GRACE_SECONDS: Final = 12.0  # of these, for whoever waits for a job: then he is told how things stand
 _KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than those of proxies before it, mostly 60
 _BACKLOG: Final = 2_048
 
 
 class Server(uvicorn.Server):
-    """Uvicorn. At SIGTERM whoever waits for a job is told how it stands, and requests under way are finished, for
-    `DRAIN_SECONDS` at most; new ones find nobody listening.
+    """Uvicorn. At SIGTERM new requests find nobody listening, and those under way are finished, for `DRAIN_SECONDS` at
+    most; whoever waits for a job has `grace` seconds for that.
     """
 
-    def __init__(self, services: Services, listening: socket.socket, ready: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        listening: socket.socket,
+        ready: Callable[[], object],
+        *,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 build_app(services),
@@ -39,6 +47,7 @@ class Server(uvicorn.Server):
         self._services = services
         self._listening = listening
         self._ready = ready
+        self._grace = grace
 
     def serve_until_told(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -52,7 +61,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, once all have gone on."""
-        self._services.waiter.drain()
+        self._services.waiter.drain(self._grace)
         await super().shutdown(sockets)
 
 

@@ -65,18 +65,19 @@ def job_types() -> dict[str, EventType]:
 def body_of_jobs() -> dict[str, Any]:
     """The body of `POST /v1/jobs`."""
     names = [f"Asked{each.cls.__name__}" for each in job_types().values()]
-    one = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
-    examples = {kind: {"value": {"kind": kind, **_example(each)}} for kind, each in job_types().items()}
+    one: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
+    examples: dict[str, Any] = {kind: {"value": {"kind": kind, **_example(each)}} for kind, each in job_types().items()}
     examples["many"] = {"value": [{"kind": USUAL_KIND, **_example(job_types()[USUAL_KIND])}]}
-    return _body({"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}]}, examples)
+    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
+    return _body({"anyOf": [one, many]}, examples)
 
 
 def body_of_evaluations() -> dict[str, Any]:
     """The body of `POST /v1/evaluations`."""
     one = {"$ref": "#/components/schemas/EvaluationJob"}
     example = _example(job_types()["evaluation"])
-    schema = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}]}
-    return _body(schema, {"one": {"value": example}, "many": {"value": [example]}})
+    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
+    return _body({"anyOf": [one, many]}, {"one": {"value": example}, "many": {"value": [example]}})
 
 
 def _body(schema: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class Waiter:
         self._progress = loop
         self._jobs: dict[str, _Awaited] = {}
         self._rung = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self.stopping = False  # nobody is to begin to wait any more
+        self._over = False
         self._turn: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -58,30 +59,31 @@ class Waiter:
         """How many jobs are waited for."""
         return len(self._jobs)
 
-    @property
-    def stopping(self) -> bool:
-        """Whether nobody is to begin to wait any more."""
-        return self._stopping.is_set()
-
     def start(self) -> None:
         """Begin to follow."""
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._follow())
 
-    def drain(self) -> None:
-        """Whoever waits goes on with what there is, and nobody waits any more."""
-        self._stopping.set()
-        for job in self._jobs.values():
-            for future in (*job.ends, *job.taken):
-                if not future.done():
-                    future.set_result(None)
+    def drain(self, grace: float) -> None:
+        """Nobody begins to wait any more; who waits now has so many seconds, and goes on then with what there is."""
+        self.stopping = True
         self._rung.set()
+        if self._loop is not None:
+            self._loop.call_later(grace, self._give_up)
 
     async def stop(self) -> None:
         """Follow no more."""
-        self.drain()
+        self.stopping = True
+        self._give_up()
         if self._task is not None:
             await self._task
+
+    def _give_up(self) -> None:
+        self._over = True
+        for job in self._jobs.values():
+            _resolve(job.ends, None)
+            _resolve(job.taken, None)
+        self._rung.set()
 
     def rang(self) -> None:
         """Something has changed, somewhere. From any thread."""
@@ -128,7 +130,7 @@ class Waiter:
             for job_id, future in futures.items():
                 self._jobs[job_id].taken.remove(future)
                 self._let_go(job_id)
-        if self.stopping:
+        if self._over:
             return {}
         return {job_id: future.result() for job_id, future in futures.items() if future.done()}
 
@@ -146,7 +148,7 @@ class Waiter:
             del self._jobs[job_id]
 
     async def _follow(self) -> None:
-        while not self.stopping:
+        while not self._over:
             eager = any(job.taken for job in self._jobs.values())
             try:
                 async with asyncio.timeout(_EAGER if eager else _REST):

@@ -30,6 +30,11 @@ class Answers:
         with writing(self._engine) as tx:
             return entries.lead(tx, wanted, passed)
 
+    def withdraw(self, entry_id: int) -> bool:
+        """Let the answer of a pending entry be made by nobody; whether it was pending."""
+        with writing(self._engine) as tx:
+            return entries.Withdraw(entry_id).write(tx)
+
     def changed(self, after: changes.Position, limit: int) -> list[changes.Change]:
         """What changed of answers since then, in order."""
         with reading(self._engine) as tx:

@@ -1,10 +1,28 @@
-"""The tables of audits: how often what likeness serves is wrong. See audit_rows.py and standings.py."""
+"""The tables of audits: how often what likeness serves is wrong. See audit_rows.py, audit_counts.py, standings.py."""
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, SmallInteger, String, Table, Text, false, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from headrace_workers.ledger.tables import METADATA
+
+# What is audited: what was served; what the threshold alone refused; what a guard refused.
+HIT: Final = "hit"
+BELOW: Final = "below"
+REFUSED: Final = "refused"
 
 # The conditions of the partial indexes, as queries use them.
 AWAITS_FRESH: Final = text("audits.label IS NULL")
@@ -15,12 +33,14 @@ _AWAITS_FRESH = text("label IS NULL")
 _UNKNOWN = text("label = 'unknown'")
 _UNJUDGED = text("label IS NOT NULL AND NOT judged")
 
-# What was served to a job by likeness, and is answered afresh: its id is that of the unit that does so.
+# What likeness served to a job, or nearly did, and a fresh answer to its question. Of a hit, the id is that of the unit
+# that makes this answer; what was nearly served is compared with the answer that the job was given instead.
 AUDITS: Final = Table(
     "audits",
     METADATA,
     Column("id", String(36), primary_key=True),
-    Column("job_id", String(36), nullable=False),  # who was served
+    Column("kind", String(8), nullable=False, server_default="hit"),  # hit | below | refused
+    Column("job_id", String(36), nullable=False),  # who was served, or nearly
     Column("entry_id", BigInteger, nullable=False),
     Column("tenant", String(64), nullable=False),
     Column("scope", String(64), nullable=False),
@@ -28,9 +48,11 @@ AUDITS: Final = Table(
     Column("stratum", SmallInteger, nullable=False),  # of similarity: see calibration/sampling.py
     Column("share", Float, nullable=False),  # the chance that it had to be audited
     Column("served_at", BigInteger, nullable=False),
-    Column("question", Text),  # this and the next two: absent once they are not needed
+    Column("question", Text),  # this and the next three: absent once they are not needed
     Column("served", Text),
     Column("fresh", Text),
+    Column("again", Text),  # of some, a second fresh answer,
+    Column("own", String(8)),  # and how that compares with the first: clean | wrong | unknown
     Column("label", String(8)),  # clean | wrong | unknown; absent while it waits for its fresh answer
     Column("labelled_by", String(128)),
     Column("labelled_at", BigInteger),
@@ -57,4 +79,5 @@ STANDINGS: Final = Table(
     Column("fits", SmallInteger, nullable=False, server_default=text("0")),  # how many curves there were
     Column("since", BigInteger, nullable=False, server_default=text("0")),  # what was served before does not count
     Column("changed_at", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False, server_default=text("0")),  # of its claim: all share one alpha by these
 )

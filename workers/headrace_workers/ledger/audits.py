@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import audit_rows, standings
-from headrace_workers.ledger.audit_rows import Label, Pair, Seen, Tally, Window
+from headrace_workers.ledger import audit_counts, audit_rows, standings
+from headrace_workers.ledger.audit_counts import Beside, Pair, Seen, Tally, Window
+from headrace_workers.ledger.audit_rows import Label
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.standings import ScopeStanding
 
@@ -18,6 +19,7 @@ class Counted:
     before: ScopeStanding
     tallies: tuple[Tally, ...]
     window: Window
+    beside: Beside
     seen: Seen
 
 
@@ -41,26 +43,31 @@ class Audits:
     def unjudged(self, limit: int) -> list[tuple[str, str]]:
         """Scopes with labels that no standing has taken into account, and whose they are."""
         with reading(self._engine) as tx:
-            return audit_rows.unjudged(tx, limit)
+            return audit_counts.unjudged(tx, limit)
 
     def counted(self, scope: str, tenant: str, window: int) -> Counted:
         """What a scope's audits say, over all time and in the newest window of so many."""
         with reading(self._engine) as tx:
-            seen = audit_rows.unjudged_of(tx, scope)  # first: what comes meanwhile is counted again
-            before = standings.of(tx, scope) or standings.unheard_of(scope, tenant)
-            tallies = tuple(audit_rows.tallies(tx, scope, before.since))
-            return Counted(before, tallies, audit_rows.window(tx, scope, before.since, window), seen)
+            seen = audit_counts.unjudged_of(tx, scope)  # first: what comes meanwhile is counted again
+            before = standings.of(tx, scope) or standings.unheard_of(scope, tenant, standings.next_number(tx))
+            return Counted(
+                before,
+                tuple(audit_counts.tallies(tx, scope, before.since)),
+                audit_counts.window(tx, scope, before.since, window),
+                audit_counts.beside(tx, scope, before.since),
+                seen,
+            )
 
     def pairs(self, scope: str, since: int) -> list[Pair]:
         """The decided audits of a scope, for its curve."""
         with reading(self._engine) as tx:
-            return audit_rows.pairs(tx, scope, since)
+            return audit_counts.pairs(tx, scope, since)
 
     def judge(self, now: ScopeStanding, seen: Seen) -> None:
         """Write how a scope stands, and that these labels are in it."""
         with writing(self._engine) as tx:
             standings.write(tx, now)
-            audit_rows.judged(tx, seen)
+            audit_counts.judged(tx, seen)
 
     def limiting(self) -> list[Any]:
         """What a look-up must know of scopes: see `standings.limiting`."""
@@ -69,8 +76,13 @@ class Audits:
 
     # -- people
 
+    def of_job(self, job_id: str, entry_id: int | None) -> Row[Any] | None:
+        """The audit of what this job was served, or, without an entry, of what it was nearly served."""
+        with reading(self._engine) as tx:
+            return audit_rows.of_job(tx, job_id, entry_id)
+
     def unknown(self, tenant: str | None = None, scope: str | None = None, limit: int = 100) -> list[Row[Any]]:
-        """Audits that a person should label, the oldest first."""
+        """Audits that a person should label, of what was served first."""
         with reading(self._engine) as tx:
             return audit_rows.unknown(tx, tenant, scope, limit)
 

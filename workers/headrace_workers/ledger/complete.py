@@ -2,9 +2,10 @@
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
-Lock order everywhere: claims, jobs in the order of their ids, steps, documents, entries. A step that is leased is
-changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for each other. Only who
-takes nothing but what is free (a bridge that claims, a delay that ends) does without.
+Lock order everywhere: claims, jobs, steps, documents, entries, audits, each in the order of their ids: what is to be
+written beside the steps is locked first (see holding.py). A step that is leased is changed by whoever holds its claim,
+any other by whoever holds its job, so that no two wait for each other. Only who takes nothing but what is free (a
+bridge that claims, a delay that ends) does without.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,8 +20,8 @@ from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_o
 from headrace_workers.ledger.dead import Burial, bury
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
-from headrace_workers.ledger.entries import hold_documents
 from headrace_workers.ledger.hand_out import Room, hand_out
+from headrace_workers.ledger.holding import hold
 from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.sizing import next_budget
@@ -181,7 +182,7 @@ def _advance(
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done for row in item.rows]
-    hold_documents(connection, rows)
+    hold(connection, rows)
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]

@@ -104,6 +104,24 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     raise ConfigurationError(f"HEADRACE_LEDGER names the database {parsed.drivername!r}; use sqlite or postgresql")
 
 
+def lose_together(*engines: Engine) -> None:
+    """What one of these engines loses a connection to the others have lost, too: theirs are opened anew.
+
+    Else a thread that uses two of them would find out twice, each time by waiting until its patience ends.
+    """
+
+    def listen(engine: Engine) -> None:
+        @event.listens_for(engine, "handle_error")
+        def _lost(context: ExceptionContext) -> None:
+            if context.is_disconnect:
+                for other in engines:
+                    if other is not engine:
+                        other.dispose()
+
+    for engine in engines:
+        listen(engine)
+
+
 def _limit_of(url: URL) -> float:
     """Seconds that a statement may take, by the URL's `timeout`."""
     wanted = url.query.get("timeout", str(STATEMENT_SECONDS))

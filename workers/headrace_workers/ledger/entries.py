@@ -5,7 +5,7 @@ woken is taken only where it is free.
 """
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from headrace_workers.ledger.database import among, bindparam_of, insert, locks_
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import wake, withdraw
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
-from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.ledger.uses import Used
 
@@ -181,23 +180,19 @@ class Admit:
         wake(connection, [pending.job_id])
 
 
-def hold_documents(connection: Connection, rows: Iterable[Written]) -> None:
-    """Hold all documents that these answers rest on: before any entry is locked."""
-    uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
-
-
 @dataclass(frozen=True, slots=True)
 class Withdraw:
     """The answer of a pending entry may not be given to others: who waits for it is woken, to run by itself."""
 
     entry_id: int
 
-    def write(self, connection: Connection) -> None:
-        """Write it; nothing where the entry is no longer pending."""
+    def write(self, connection: Connection) -> bool:
+        """Write it; nothing where the entry is no longer pending, and whether it was."""
         pending = _pending(connection, self.entry_id)
         if pending is not None:
             withdraw(connection, ENTRIES.c.id == self.entry_id)
             wake(connection, [pending.job_id])
+        return pending is not None
 
 
 @dataclass(frozen=True, slots=True)

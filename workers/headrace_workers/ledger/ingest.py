@@ -29,14 +29,18 @@ class NewJob:
     steps: tuple[NewStep, ...]
     traceparent: str | None = None
     correlationid: str | None = None
+    ce_id: str | None = None  # of the event that brought it, where the job's id does not come from that
+    batch: int | None = None  # of a batch's line: the batch's number, and the line's
+    line: int | None = None
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
+_SOME = ("ce_id", "batch", "line")  # written where a job of the group has it: others are not charged for it
 
 
 @lru_cache
-def _new_jobs(dialect: str) -> Any:
-    columns = [JOBS.c[name] for name in _COLUMNS]
+def _new_jobs(dialect: str, names: tuple[str, ...]) -> Any:
+    columns = [JOBS.c[name] for name in names]
     now = select(now_ms()).scalar_subquery()  # once, not for each row
     statement = insert_many(dialect, JOBS, columns, {"state": literal("active"), "accepted_at": now})
     return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
@@ -60,9 +64,10 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
         return Taken(0)
     # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
     # waits for the other in a circle.
-    rows = [{name: getattr(job, name) for name in _COLUMNS} for job in sorted(unique.values(), key=lambda job: job.id)]
+    names = (*_COLUMNS, *(name for name in _SOME if any(getattr(job, name) is not None for job in unique.values())))
+    rows = [{name: getattr(job, name) for name in names} for job in sorted(unique.values(), key=lambda job: job.id)]
     dialect = connection.dialect.name
-    accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect), many(dialect, rows)))
+    accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, rows)))
     taken = [job for job in unique.values() if job.id in accepted_at]
     steps = in_turn(
         connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]

@@ -32,6 +32,7 @@ from headrace_workers.ledger import (
     positions,
     pressure,
     prune,
+    readers,
     recover,
     refusals,
     repetitions,
@@ -46,10 +47,12 @@ from headrace_workers.ledger import (
 from headrace_workers.ledger.answers import Answers
 from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
-from headrace_workers.ledger.database import brief, clock, connect, reading, writing
+from headrace_workers.ledger.bulk import Batches
+from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.responses import Responses
+from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 
 
@@ -65,7 +68,9 @@ class Ledger:
     @classmethod
     def at(cls, url: str) -> "Ledger":
         """The ledger at a database URL: `sqlite:///PATH` or `postgresql+psycopg://…`."""
-        return cls(connect(url), connect(url, durable=False))
+        engine, volatile = connect(url), connect(url, durable=False)
+        lose_together(engine, volatile)
+        return cls(engine, volatile)
 
     @property
     def engine(self) -> Engine:
@@ -100,8 +105,8 @@ class Ledger:
     ) -> ingest.Taken:
         """Take in what one poll brought, in one transaction.
 
-        `following` are the offsets that come next, where no consumer group keeps them. With `room`, first steps are
-        handed out at once where there is room: the caller sends them.
+        `following` are the offsets that come next. With `room`, first steps are handed out at once where there is
+        room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
         deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
@@ -115,8 +120,18 @@ class Ledger:
             positions.advance(tx, following or {})
         return taken
 
+    def share(self, reader: str, places: Collection[positions.Place], lease_ms: int) -> frozenset[positions.Place]:
+        """Those of these places that this bridge is to read until its lease ends."""
+        with writing(self._volatile) as tx:
+            return readers.share(tx, reader, places, lease_ms)
+
+    def leave(self, reader: str) -> None:
+        """This bridge reads no more: others take over at once."""
+        with writing(self._volatile) as tx:
+            readers.leave(tx, reader)
+
     def positions(self) -> dict[positions.Place, int]:
-        """How far ingest is, where no consumer group keeps that."""
+        """How far ingest is."""
         with reading(self._engine) as tx:
             return positions.positions(tx)
 
@@ -262,6 +277,18 @@ class Ledger:
         """A worker could not complete these steps, but lives: their crashes are forgotten."""
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
+
+    # -- batches
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches, and what became of their lines."""
+        return Batches(self._engine)
+
+    @cached_property
+    def files(self) -> StoredFiles:
+        """The files that lie in the file store."""
+        return StoredFiles(self._engine)
 
     # -- recall
 
@@ -409,10 +436,10 @@ class Ledger:
         with reading(self._engine) as tx:
             return lookup.units_of(tx, job_id, limit)
 
-    def correlated(self, correlationid: str, limit: int) -> list[str]:
-        """The ids of the jobs that carry a correlation id, newest first."""
+    def named(self, name: str, tenant: str | None, limit: int) -> list[str]:
+        """The ids of the jobs that their sender knows by this name, newest first: see `lookup.named`."""
         with reading(self._engine) as tx:
-            return lookup.correlated(tx, correlationid, limit)
+            return lookup.named(tx, name, tenant, limit)
 
     def repeated(self, records: Sequence[repetitions.Said]) -> frozenset[int]:
         """The places of those records that say nothing new about a known job."""

@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
+from headrace_schemas.job import derive_job_id
 from headrace_workers.ledger.database import among, clock
 from headrace_workers.ledger.outbox import SetAside, aside
-from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS, TURNS
+from headrace_workers.ledger.turns import CLOCK
+
+_NOBODY_SAID: Final = "default"  # the tenant of jobs that name none
+_MOST_TENANTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,26 @@ def jobs_of(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[s
     return {row.id: (row.kind, row.payload) for row in connection.execute(query)}
 
 
-def correlated(connection: Connection, correlationid: str, limit: int) -> list[str]:
-    """The ids of the jobs that carry a correlation id, newest first."""
-    query = select(JOBS.c.id).where(JOBS.c.correlationid == correlationid).order_by(JOBS.c.accepted_at.desc())
-    return list(connection.execute(query.limit(limit)).scalars())
+def named(connection: Connection, name: str, tenant: str | None, limit: int) -> list[str]:
+    """The ids of the jobs that have this idempotency key or correlation id, or that an event with this id brought, the
+    newest first.
+
+    Keys, and the ids of most events, are in no column: a job's id is made of them and its tenant. So without a tenant
+    they are looked for under `default` and those that have had work lately.
+    """
+    tenants = [tenant] if tenant is not None else _tenants(connection)
+    derived = [derive_job_id(each, name) for each in tenants]
+    whose = [] if tenant is None else [JOBS.c.tenant == tenant]
+    found: dict[str, int] = {}
+    for which in (among(connection, JOBS.c.id, derived), JOBS.c.correlationid == name, JOBS.c.ce_id == name):
+        query = select(JOBS.c.id, JOBS.c.accepted_at).where(which, *whose).order_by(JOBS.c.accepted_at.desc())
+        found |= {row.id: row.accepted_at for row in connection.execute(query.limit(limit))}
+    return sorted(found, key=lambda job_id: (-found[job_id], job_id))[:limit]
+
+
+def _tenants(connection: Connection) -> list[str]:
+    names = connection.execute(select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).limit(_MOST_TENANTS)).scalars()
+    return sorted({_NOBODY_SAID, *names})
 
 
 def terminals(connection: Connection, job_ids: list[str]) -> dict[str, tuple[str, bytes]]:

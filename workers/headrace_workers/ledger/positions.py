@@ -1,4 +1,4 @@
-"""How far ingest is in each partition, where no consumer group keeps that. Written with the jobs that were read.
+"""How far ingest is in each partition. Written with the jobs that were read.
 
 A position counts for one log only: a topic that was made anew, such as by a broker that keeps its log in memory, begins
 at 0 again, and is read from there.

@@ -26,12 +26,12 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     before = now_ms() - older_than_ms
     # What a job has used outlives it.
     counted = usage.count(connection, clock(connection) - older_than_ms)
-    old = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
-    more = counted.more | _forget_jobs(connection, old & ~_of_stages(list(of_units)))
+    ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
+    more = counted.more | _forget_jobs(connection, ended & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
-    more |= responses.forget(connection, older_than_ms)
     more |= accepted.forget(connection, older_than_ms)
+    more |= responses.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
@@ -60,14 +60,15 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     """Forget a bounded number of these jobs or units; whether there may be more.
 
     Not those of which, or of whose subject, an event was set aside: someone has yet to see to it, and will ask which
-    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open.
+    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open,
+    nor those of a batch whose output does not hold them yet.
     """
     about = OUTBOX.c.key == func.coalesce(JOBS.c.subject, JOBS.c.id)
     untold = select(OUTBOX.c.id).where(about, text("outbox.set_aside_at IS NOT NULL")).exists()
     unit = JOBS.alias("unit")
     is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
     followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
-    jobs = _free(connection, JOBS.c.id, old & ~untold & ~followed)
+    jobs = _free(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
     if jobs:
         for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))

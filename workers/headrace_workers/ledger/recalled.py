@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from headrace_workers.ledger import audit_rows, entries
 from headrace_workers.ledger.database import among, locks_rows
-from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING, SERVES
+from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
 from headrace_workers.ledger.tables import CLAIMS, JOBS
 
 GONE: Final = "gone"  # the state of an answer, or of a job, that the ledger has forgotten
@@ -58,12 +58,13 @@ def answers_of(connection: Connection, job_id: str) -> list[AnswerOf]:
 
 def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Recalled:
     """Give these no more, from this transaction on; who waits for one that is being made runs by itself."""
-    query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.id, sorted(entry_ids)))
+    query = select(ENTRIES.c.id, ENTRIES.c.state).where(among(connection, ENTRIES.c.id, sorted(entry_ids)))
     query = query.order_by(ENTRIES.c.id)
-    pending = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    held = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    pending = [entry.id for entry in held if entry.state == "pending"]
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)
-    killed = entries.kill(connection, entry_ids, reason)  # also one that became live while its lock was waited for
+    killed = entries.kill(connection, entry_ids, reason)
     audit_rows.forget(connection, entry_ids)
     began = select(CLAIMS.c.id).where(CLAIMS.c.stage == _STAGE, CLAIMS.c.started_at.is_not(None))
     return Recalled(killed, len(pending), tuple(connection.execute(began).scalars()))

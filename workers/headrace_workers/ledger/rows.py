@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Written(Protocol):
     """Something that is written in the transaction that completes a step."""
 
-    def write(self, connection: "Connection") -> None:
+    def write(self, connection: "Connection") -> object:
         """Write it. What is there already is passed over."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, case, or_, select, update
+from sqlalchemy import Connection, case, func, or_, select, update
 
 from headrace_workers.ledger.audit_tables import STANDINGS
 from headrace_workers.ledger.database import insert, now_ms
@@ -14,8 +14,11 @@ from headrace_workers.ledger.troubles import Trouble
 State = Literal["not yet shown", "shown", "off"]
 
 NOT_YET: Final[State] = "not yet shown"
+SHOWN: Final[State] = "shown"
 OFF: Final[State] = "off"
 _SHOWN_OF_SCOPE: Final = 8  # characters
+_OTHERS: Final = STANDINGS.alias("others")
+_NEXT: Final = select(func.coalesce(func.max(_OTHERS.c.number), 0) + 1).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,7 @@ class ScopeStanding:
     """One scope. `figures` are those of its bound, by name.
 
     `least` is the similarity that its curve asks for, after so many `fits`. Counted is what was served `since` then,
-    and the state stands since `changed_at` (both ms since 1970).
+    and the state stands since `changed_at` (both ms since 1970). `number` is that of its claim among all scopes'.
     """
 
     scope: str
@@ -35,6 +38,7 @@ class ScopeStanding:
     fits: int = 0
     since: int = 0
     changed_at: int = 0
+    number: int = 0
 
 
 def of(connection: Connection, scope: str) -> ScopeStanding | None:
@@ -43,9 +47,14 @@ def of(connection: Connection, scope: str) -> ScopeStanding | None:
     return None if found is None else _standing(found)
 
 
-def unheard_of(scope: str, tenant: str) -> ScopeStanding:
+def unheard_of(scope: str, tenant: str, number: int = 1) -> ScopeStanding:
     """How one stands that nothing was said of."""
-    return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="")
+    return ScopeStanding(scope=scope, tenant=tenant, state=NOT_YET, sentence="", number=number)
+
+
+def next_number(connection: Connection) -> int:
+    """The number of the next claim."""
+    return int(connection.execute(select(_NEXT)).scalar_one())
 
 
 def all_of(connection: Connection, tenant: str | None = None, scope: str | None = None) -> list[ScopeStanding]:
@@ -70,7 +79,9 @@ def write(connection: Connection, now: ScopeStanding) -> None:
         "tenant": now.tenant, "state": now.state, "sentence": now.sentence[:2_000], "figures": json.dumps(now.figures),
         "least": now.least, "fits": now.fits,
     }  # fmt: skip
-    new = insert(connection, STANDINGS).values(scope=now.scope, since=now.since, changed_at=now_ms(), **values)
+    new = insert(connection, STANDINGS).values(
+        scope=now.scope, since=now.since, changed_at=now_ms(), number=now.number, **values
+    )  # fmt: skip
     stays = STANDINGS.c.state == OFF
     changed = case((or_(stays, STANDINGS.c.state == now.state), STANDINGS.c.changed_at), else_=now_ms())
     latched = {
@@ -84,9 +95,9 @@ def write(connection: Connection, now: ScopeStanding) -> None:
 
 
 def reopen(connection: Connection, scope: str) -> bool:
-    """Turn a scope's semantic tier on again, and count from now on alone; whether it was off."""
+    """Turn a scope's semantic tier on again, and count from now on alone; whether it was off. That is a new claim."""
     values = {"state": NOT_YET, "sentence": "Not yet shown: it was turned on again.", "figures": "{}", "least": None,
-              "fits": 0, "since": now_ms(), "changed_at": now_ms()}  # fmt: skip
+              "fits": 0, "since": now_ms(), "changed_at": now_ms(), "number": _NEXT}  # fmt: skip
     statement = update(STANDINGS).where(STANDINGS.c.scope == scope, STANDINGS.c.state == OFF).values(**values)
     return connection.execute(statement).rowcount > 0
 
@@ -108,5 +119,5 @@ def troubles(connection: Connection) -> Sequence[Trouble]:
 def _standing(row: Any) -> ScopeStanding:
     return ScopeStanding(
         scope=row.scope, tenant=row.tenant, state=row.state, sentence=row.sentence, figures=json.loads(row.figures),
-        least=row.least, fits=row.fits, since=row.since, changed_at=row.changed_at,
+        least=row.least, fits=row.fits, since=row.since, changed_at=row.changed_at, number=row.number,
     )  # fmt: skip

@@ -45,9 +45,13 @@ IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
 IS_HELD: Final = text("steps.state = 'held'")
+# Of a batch's line: what is under way, and what has ended and is not yet in the batch's output.
+IS_UNDER_WAY: Final = text("jobs.batch IS NOT NULL AND jobs.state = 'active'")
+IS_TO_COLLECT: Final = text("jobs.batch IS NOT NULL AND jobs.state <> 'active'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
+_NAMED = text("ce_id IS NOT NULL")
 _ACTIVE = text("state = 'active' AND subject IS NULL")
 _OPEN_UNIT = text("state = 'active' AND subject IS NOT NULL")
 _READY = text("state = 'ready'")
@@ -56,6 +60,8 @@ _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
 _PARKED = text("state = 'parked'")
 _HELD = text("state = 'held'")
+_UNDER_WAY = text("batch IS NOT NULL AND state = 'active'")
+_TO_COLLECT = text("batch IS NOT NULL AND state <> 'active'")
 _IS_UNIT = text("subject IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
@@ -79,11 +85,15 @@ JOBS: Final = Table(
     Column("payload", LargeBinary, nullable=False),  # the job as it came
     Column("traceparent", String(64)),
     Column("correlationid", Text),  # of who sent it, handed through to every event
+    Column("ce_id", Text),  # of the event that brought it, where its id does not come from that
     Column("replays", SmallInteger, nullable=False, server_default=text("0")),
     Column("accepted_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("terminal_type", String(64)),  # CloudEvents type of `terminal`
     Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
+    # Of a batch's line, until its end is in the batch's output: the batch's number, and the line's.
+    Column("batch", BigInteger),
+    Column("line", Integer),
     Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
     Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
     Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
@@ -93,7 +103,10 @@ JOBS: Final = Table(
         postgresql_where=text("ended_at IS NOT NULL"),
         sqlite_where=text("ended_at IS NOT NULL"),
     ),
+    Index("jobs_of_batches", "batch", "line", postgresql_where=_UNDER_WAY, sqlite_where=_UNDER_WAY),
+    Index("jobs_ended_of_batches", "batch", "line", postgresql_where=_TO_COLLECT, sqlite_where=_TO_COLLECT),
     Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
+    Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
 )
 
 STEPS: Final = Table(
@@ -250,7 +263,15 @@ LOOKS: Final = Table(
 # One row: which ledger this is. Made with the tables, so that a message that names another's claim is seen through.
 IDENTITY: Final = Table("identity", METADATA, Column("id", String(36), primary_key=True))
 
-# How far ingest is, where the broker's consumer groups are not used: see bridge/partitions.py.
+# The bridges that take jobs in, and until when each is there unless it says so again.
+READERS: Final = Table(
+    "readers",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("lease_until", BigInteger, nullable=False),
+)
+
+# How far ingest is in each partition, and which bridge reads it: see bridge/partitions.py.
 POSITIONS: Final = Table(
     "positions",
     METADATA,
@@ -258,6 +279,7 @@ POSITIONS: Final = Table(
     Column("partition", Integer, primary_key=True),
     Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
     Column("next", BigInteger, nullable=False),  # the offset that comes next
+    Column("reader", String(128)),
 )
 
 # What a bridge has to say to people: what it cannot do, and since when.

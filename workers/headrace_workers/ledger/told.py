@@ -37,7 +37,7 @@ class Standing:
     """
 
     tenant: str
-    row: Row[Any] | None = None
+    row: Any = None
     steps: tuple[Row[Any], ...] = ()
     accepted_at: int | None = None
     refused: DeadLetter | None = None
@@ -80,10 +80,12 @@ def _steps(connection: Connection, job_ids: list[str]) -> Sequence[Row[Any]]:
     columns = ("job_id", "stage", "ordinal", "state", "attempts", "ready_at", "started_at", "ended_at", "reason")
     query = select(*(STEPS.c[name] for name in columns)).where(among(connection, STEPS.c.job_id, job_ids))
     rows = connection.execute(query).all()
-    # One that has ended comes before what followed from it, which became ready by it.
-    return sorted(
-        rows, key=lambda step: (step.ordinal, step.ended_at is None, step.ended_at or step.ready_at, step.stage)
-    )
+    return sorted(rows, key=_place)
+
+
+def _place(step: Row[Any]) -> tuple[int, bool, int, int, str]:
+    """One that has ended comes before what followed from it, which may have ended with it, and was ready later."""
+    return step.ordinal, step.ended_at is None, step.ended_at or 0, step.ready_at, step.stage
 
 
 def _not_taken_in(connection: Connection, job_ids: list[str]) -> dict[str, Standing]:

@@ -91,7 +91,9 @@ def _until(connection: Connection, *, lock: bool = False) -> int:
 
 def _ends() -> Any:
     columns = (JOBS.c.tenant, JOBS.c.ended_at, JOBS.c.terminal)
-    return select(*columns).where(JOBS.c.ended_at.is_not(None), JOBS.c.state == "done", JOBS.c.subject.is_(None))
+    return select(*columns).where(
+        JOBS.c.ended_at.is_not(None), JOBS.c.terminal.is_not(None), JOBS.c.state == "done", JOBS.c.subject.is_(None)
+    )
 
 
 def _add(connection: Connection, ends: Iterable[Any]) -> None:
@@ -117,7 +119,7 @@ def _read(terminal: bytes) -> tuple[str, str, int, int]:
     """Kind, model, and tokens read and written, of a result."""
     result: dict[str, Any] = from_json(bytes(terminal))
     answered: Sequence[Any] = [result.get(name) for name in ("answer", "embedding")]
-    part = next((each for each in answered if each), {})
+    part: dict[str, Any] = next((each for each in answered if each), {})
     usage = part.get("usage") or {}
     return (
         str(result.get("kind", "")),

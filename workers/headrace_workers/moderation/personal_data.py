@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from headrace_workers.moderation.gates import ANYTHING, GATES
+from headrace_workers.moderation.left_out import left_out
 from headrace_workers.moderation.windows import outermost, windows
 from headrace_workers.ports import Detection
 
@@ -71,10 +72,11 @@ class PersonalDataDetector:
 
 
 def _load() -> list[_Rule]:
-    # Importing presidio_analyzer imports spaCy, though nothing here uses it.
-    from presidio_analyzer import predefined_recognizers as presidio
+    # Most of what importing takes, and only Presidio's engines of language models use it.
+    with left_out("spacy", "torch", "transformers", of="presidio_analyzer"):
+        from presidio_analyzer import predefined_recognizers as presidio
 
-    from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, ShapedPhoneRecognizer
+        from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, ShapedPhoneRecognizer
 
     # Its warnings may quote the text.
     logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class ProfanityDetector:
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """The profanities in each text. The model (and scikit-learn with it, 1 s) is loaded by the first call."""
+        """The profanities in each text. The model is loaded by the first call."""
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
         tokens = [list(_WORD.finditer(text)) for text in texts]
@@ -130,21 +130,19 @@ def plain_words() -> frozenset[str]:
 
 
 def _load() -> _Model:
-    from profanity_check import profanity_check  # loads its two files when imported
+    from headrace_workers.moderation.profanity_files import read_numbers
 
-    vectorizer: Any = profanity_check.vectorizer
-    parts = profanity_check.model.calibrated_classifiers_
+    numbers = read_numbers()
     plain = plain_words()
-    vocabulary = {word: int(i) for word, i in vectorizer.vocabulary_.items() if word not in plain}
-    idf = np.append(np.asarray(vectorizer.idf_, dtype=np.float64), 0.0)
-    coefficients = np.stack([np.append(part.estimator.coef_[0], 0.0) for part in parts], axis=1)
+    idf = np.append(numbers.idf, 0.0)
+    classifiers = numbers.coefficients.shape[1]
     model = _Model(
-        vocabulary=vocabulary,
+        vocabulary={word: i for word, i in numbers.vocabulary.items() if word not in plain},
         idf=idf,
-        weights=idf[:, None] * coefficients,
-        intercept=np.array([part.estimator.intercept_[0] for part in parts]),
-        slope=np.array([part.calibrators[0].a_ for part in parts]),
-        offset=np.array([part.calibrators[0].b_ for part in parts]),
+        weights=idf[:, None] * np.append(numbers.coefficients, np.zeros((1, classifiers)), axis=0),
+        intercept=numbers.intercept,
+        slope=numbers.slope,
+        offset=numbers.offset,
         alone=np.empty(0),
     )
     every = np.arange(len(idf))

@@ -1,32 +1,29 @@
-"""Which hits are audited, and the work that an audit is."""
+"""Which look-ups are audited, and the work that an audit is."""
 
-import uuid
 from typing import Final
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
-from headrace_workers.calibration.sampling import band, chosen
-from headrace_workers.ledger.audit_rows import NewAudit
+from headrace_workers.calibration.sampling import band, chosen, twice
+from headrace_workers.identity import audit_id, explored_id
+from headrace_workers.ledger.audit_rows import Afresh, NewAudit
 from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Stage
 from headrace_workers.pipeline.stages import AUDIT
-from headrace_workers.recall.found import Hit
+from headrace_workers.recall.found import Hit, NearMiss
 from headrace_workers.steps.recall import Drawn
 
-_AUDITS: Final = uuid.UUID("c0a9a2f4-6a0b-5d0e-8f6f-2d3d6a5b9e47")
 _LAST: Final = 9  # of ranks: behind all jobs
 
 
-def audit_id(job_id: str, entry_id: int) -> str:
-    """The id of the audit of what this job was served: the same however often it is."""
-    return str(uuid.uuid5(_AUDITS, f"{job_id}\n{entry_id}"))
-
-
 class Auditing:
-    """Draws a share of hits by their ids, and makes the work for the stage that audits; none where there is no such."""
+    """Draws a share of hits, and of misses, by their ids, and makes the work for the stage that audits; nothing where
+    there is no such.
+    """
 
     def __init__(self, pipeline: Pipeline, share: float) -> None:
         self._stage = pipeline.stage(AUDIT)
@@ -46,23 +43,6 @@ class Auditing:
         name = audit_id(job_id, hit.entry_id)
         if self._stage is None or afresh is None or not self.chosen(job_id, hit):
             return Drawn(stratum, self._share)
-        value = encode_value(output)
-        content = encode_value(afresh)
-        step = NewStep(
-            job_id=name,
-            stage=self._stage.name,
-            queue=self._stage.queue(afresh.model),
-            group_key=self._stage.group_of(afresh, name, afresh.model),
-            sized=True,
-            lane=BATCH,
-            rank=_LAST,
-            deadline=0,  # when it is written, by the ledger's clock
-            turn=0,
-            tokens=estimate_tokens(afresh),
-            event_type=type_of(output),
-            payload=value,
-            read_bytes=len(value) + len(content),
-        )
         audit = NewAudit(
             id=name,
             job_id=job_id,
@@ -74,8 +54,48 @@ class Auditing:
             share=self._share,
             question=question,
             served=output.text,
-            job=content,
-            step=step,
-            patience_ms=int(self._stage.patience * 1000),
+            afresh=_work(self._stage, name, afresh, output),
         )
         return Drawn(stratum, self._share, (audit,))
+
+    def explores(self, job_id: str) -> bool:
+        """Whether what this job is nearly served is audited: with the chance that a hit has, so that a curve sees both
+        as they come.
+        """
+        return chosen(explored_id(job_id), self._share)
+
+    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> NewAudit:
+        """That audit. It is no work: the job's own answer is what is compared."""
+        return NewAudit(
+            id=explored_id(job_id),
+            kind=nearly.kind,
+            job_id=job_id,
+            entry_id=nearly.entry_id,
+            tenant=job.tenant,
+            scope=nearly.scope,
+            similarity=nearly.similarity,
+            stratum=band(nearly.similarity),
+            share=self._share,
+            question=job.question,
+            served=nearly.text,
+        )
+
+
+def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afresh:
+    value, content = encode_value(output), encode_value(afresh)
+    step = NewStep(
+        job_id=name,
+        stage=stage.name,
+        queue=stage.queue(afresh.model),
+        group_key=stage.group_of(afresh, name, afresh.model),
+        sized=True,
+        lane=BATCH,
+        rank=_LAST,
+        deadline=0,  # when it is written, by the ledger's clock
+        turn=0,
+        tokens=estimate_tokens(afresh) * (2 if twice(name) else 1),
+        event_type=type_of(output),
+        payload=value,
+        read_bytes=len(value) + len(content),
+    )
+    return Afresh(job=content, step=step, patience_ms=int(stage.patience * 1000))

@@ -14,7 +14,7 @@ from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.ledger.entries import Entry, Leader, NewEntry
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss
+from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
 from headrace_workers.recall.known import Neighbour, Question
 from headrace_workers.recall.near import Behind, Likeness, Near, Vectored
 from headrace_workers.recall.scope import key_of, not_by_likeness, scope_of
@@ -60,10 +60,12 @@ class Cache:
             if (hit := self._same(each, same.get(each.key))) is not None:
                 found[place] = hit
         missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
-        found |= self._known(missing)
+        alive = self._alive(missing)
+        found |= _known(missing, alive)
         found |= self._lately(missing := _but(missing, found))
         found |= self._made(_but(missing, found), same)
-        return [found[place] for place in range(len(requests))]
+        nearly = {each.place: near for each in missing if (near := _nearly(each, alive)) is not None}
+        return [_explored(found[place], nearly.get(place)) for place in range(len(requests))]
 
     def _request(self, asked: Asked) -> _Request:
         job, version = asked.job, self._version(asked.job.model)
@@ -83,22 +85,20 @@ class Cache:
         return _hit(request, entry, tier, None)
 
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
-        asked = [request.question for _, request in requests if request.question is not None]
-        near = iter(self._likeness.nearest(asked) if asked and self._likeness is not None else ())
+        asking = [request for _, request in requests if request.question is not None]
+        asked = [request.question for request in asking if request.question is not None]
+        explored = {place for place, request in enumerate(asking) if request.asked.explores}
+        near = iter(self._likeness.nearest(asked, explored) if asked and self._likeness is not None else ())
         return [
             _Missing(place, request, Near(refused=request.refused) if request.question is None else next(near))
             for place, request in requests
         ]
 
-    def _known(self, missing: Sequence[_Missing]) -> dict[int, Found]:
-        """The answers to those that memory finds, and that live."""
+    def _alive(self, missing: Sequence[_Missing]) -> dict[int, Entry]:
+        """What lives of that which memory finds, or nearly does."""
         ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
-        alive = self._ledger.answers.living(ids) if ids else {}
-        return {
-            each.place: hit
-            for each in missing
-            if each.near.found is not None and (hit := _like(each.request, each.near.found, alive)) is not None
-        }
+        ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
+        return self._ledger.answers.living(ids) if ids else {}
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """What comes of those that are being made for somebody, or were a moment ago, before memory could know."""
@@ -128,11 +128,40 @@ class Cache:
         for each in first:
             late = self._same(each.request, led.live.get(each.request.key))
             found[each.place] = late or _unserved(each, led.leaders.get(each.request.key))
+        found |= self._yielding(first, found)
         by_place = {each.place: each for each in first}
         for each in missing:
             if (other := behind.get(each.place)) is not None:
                 found[each.place] = _behind(each, other, by_place[other.place], found[other.place])
         return found
+
+    def _yielding(self, first: Sequence[_Missing], found: Mapping[int, Found]) -> dict[int, Found]:
+        """Those that have just begun to lead and now wait after all: for the same question in other words another
+        worker had begun a moment before, when neither could see the other.
+        """
+        leading = {
+            each.place: (vectored, each, led.entry_id)
+            for each in first
+            if isinstance(led := found[each.place], Miss) and led.entry_id is not None
+            if not each.request.asked.has_waited and (vectored := each.vectored) is not None
+        }
+        if not leading or self._likeness is None:
+            return {}
+        scopes = {vectored.question.scope for vectored, _, _ in leading.values()}
+        changes = self._ledger.answers.lately(self._likeness.followed, scopes, _LATELY)
+        same = self._likeness.lately([vectored for vectored, _, _ in leading.values()], changes)
+        before = {
+            place: [other.entry_id for other in others if other.entry_id < own]
+            for (place, (_, _, own)), others in zip(leading.items(), same, strict=True)
+        }
+        leaders = self._ledger.answers.in_the_making({entry_id for ids in before.values() for entry_id in ids})
+        yielding: dict[int, Found] = {}
+        for place, (_, each, own) in leading.items():
+            making = [leaders[entry_id] for entry_id in before[place] if entry_id in leaders]
+            other = next((leader for leader in making if _may_wait(_lane(each.request), leader.lane)), None)
+            if other is not None and self._ledger.answers.withdraw(own):
+                yielding[place] = Awaited(other.job_id)
+        return yielding
 
     def _behind(self, missing: Sequence[_Missing]) -> dict[int, Behind]:
         asking = [(each.place, vectored) for each in missing if (vectored := each.vectored) is not None]
@@ -144,6 +173,32 @@ class Cache:
             for (place, _), each in zip(asking, found, strict=True)
             if each is not None
         }
+
+
+def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int, Found]:
+    """The answers to those that memory finds, and that live."""
+    return {
+        each.place: hit
+        for each in missing
+        if each.near.found is not None and (hit := _like(each.request, each.near.found, alive)) is not None
+    }
+
+
+def _nearly(each: _Missing, alive: Mapping[int, Entry]) -> NearMiss | None:
+    """What this was nearly served, if that lives."""
+    if each.near.nearly is None:
+        return None
+    kind, neighbour = each.near.nearly
+    hit = _like(each.request, neighbour, alive)
+    if hit is None:
+        return None
+    return NearMiss(
+        kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or ""
+    )
+
+
+def _explored(found: Found, nearly: NearMiss | None) -> Found:
+    return replace(found, nearly=nearly) if nearly is not None and isinstance(found, Miss) else found
 
 
 def _but(missing: Sequence[_Missing], found: Mapping[int, Found]) -> list[_Missing]:

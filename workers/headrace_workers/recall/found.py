@@ -1,6 +1,7 @@
 """Who looks up an answer, and what that comes to."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from headrace_schemas import Answer, GenerationJob
 from headrace_schemas.recall import CacheMode, CacheTier
@@ -8,12 +9,15 @@ from headrace_schemas.recall import CacheMode, CacheTier
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job that asks. One that has waited already, in vain or not, waits for nobody again."""
+    """A job that asks. One that has waited already, in vain or not, waits for nobody again. Of one that `explores`, it
+    is wanted what it was nearly served.
+    """
 
     job_id: str
     job: GenerationJob
     mode: CacheMode
     has_waited: bool = False
+    explores: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +35,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NearMiss:
+    """An answer that the threshold alone kept from being served (`below`), or a guard did (`refused`)."""
+
+    kind: Literal["below", "refused"]
+    entry_id: int
+    scope: str
+    similarity: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Miss:
-    """None may be served. What this job makes fills `entry_id`. What was nearest, and why that was none."""
+    """None may be served. What this job makes fills `entry_id`. What was nearest, and why that was none; and what was
+    nearly served, where that is wanted.
+    """
 
     entry_id: int | None = None
     similarity: float | None = None
     refused: str | None = None
+    nearly: NearMiss | None = None
 
 
 @dataclass(frozen=True, slots=True)

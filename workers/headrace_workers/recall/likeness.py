@@ -1,8 +1,9 @@
 """Whether a question was answered before in other words: near by its vector, and the same to every guard."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,13 @@ from headrace_workers.guards.refusal import refusal
 from headrace_workers.ledger.changes import Change
 from headrace_workers.ports import Embedder
 from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
-from headrace_workers.recall.near import Behind, Near, Vectored
+from headrace_workers.recall.near import Behind, Near, Nearly, Vectored
 from headrace_workers.recall.standings import Limit
 
-_NEIGHBOURS = 5
+_NEIGHBOURS: Final = 5
+# Below this nothing is explored, whatever the threshold: a curve needs pairs that are drawn alike at all similarities
+# that it may choose from.
+EXPLORED_FROM: Final = 0.7
 
 
 def _unlimited(_scope: str) -> Limit | None:
@@ -28,16 +32,22 @@ class NearestQuestions:
 
     Only one whose cosine is `least` or more is served, and no guard may refuse it: cosine alone tells "enable" from
     "disable" less well than from "turn on". What audits have shown of a scope, its `limit`, may ask for more than
-    `least`, or turn the scope off.
+    `least`, or do with less, or turn the scope off.
     """
 
     def __init__(
-        self, embedder: Embedder, known: Known, least: float, limit: Callable[[str], Limit | None] = _unlimited
+        self,
+        embedder: Embedder,
+        known: Known,
+        least: float,
+        limit: Callable[[str], Limit | None] = _unlimited,
+        explored_from: float = EXPLORED_FROM,
     ) -> None:
         self._embedder = embedder
         self._known = known
         self._least = least
         self._limit = limit
+        self._explored_from = explored_from
 
     @property
     def embedder(self) -> str:
@@ -49,10 +59,13 @@ class NearestQuestions:
         """The number of the last change of the ledger that is known here."""
         return self._known.followed
 
-    def nearest(self, questions: Sequence[Question]) -> list[Near]:
-        """For each question, what it came to."""
+    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
+        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
         vectors = self._embedder.embed([question.text for question in questions])
-        return [self._near(question, vector) for question, vector in zip(questions, vectors, strict=True)]
+        return [
+            self._near(question, vector, place in explored)
+            for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
+        ]
 
     def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
         """For each question, the entries that ask the same, oldest first: of those that are being made, and of those
@@ -88,9 +101,12 @@ class NearestQuestions:
         return [each for each in near if each.similarity >= least and refused(question.text, each.question) is None]
 
     def _least_by(self, limit: Limit) -> float:
-        return max(self._least, limit.least or 0.0)
+        """The curve's similarity; one below what the deployment begins with only while the scope's bound is shown."""
+        if limit.least is None:
+            return self._least
+        return limit.least if limit.shown else max(self._least, limit.least)
 
-    def _near(self, question: Question, vector: NDArray[np.float32]) -> Near:
+    def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
         limit = self._limit(question.scope) or Limit()
         if limit.off is not None:
@@ -100,10 +116,7 @@ class NearestQuestions:
         if not neighbours:
             return Near(written)
         first = neighbours[0]
-        if first.similarity < least:
-            why = f"similarity {first.similarity:.3f} is below {least:g}"
-            return Near(written, similarity=first.similarity, refused=why)
-        why = ""
+        why = "" if first.similarity >= least else f"similarity {first.similarity:.3f} is below {least:g}"
         for neighbour in neighbours:
             if neighbour.similarity < least:
                 break
@@ -111,7 +124,17 @@ class NearestQuestions:
             if against is None:
                 return Near(written, neighbour, neighbour.similarity)
             why = why or f"{against.guard}: {against.reason}"
-        return Near(written, similarity=first.similarity, refused=why)
+        nearly = self._nearly(question, neighbours, least) if explored else None
+        return Near(written, similarity=first.similarity, refused=why, nearly=nearly)
+
+    def _nearly(self, question: Question, neighbours: Sequence[Neighbour], least: float) -> Nearly | None:
+        """What a lower threshold would serve, or else what a guard refused: none from `least` on passed them all."""
+        for neighbour in neighbours:
+            if neighbour.similarity < self._explored_from:
+                break
+            if neighbour.similarity < least and refused(question.text, neighbour.question) is None:
+                return Nearly("below", neighbour)
+        return Nearly("refused", neighbours[0]) if neighbours[0].similarity >= least else None
 
 
 @lru_cache(maxsize=4_096)

@@ -1,10 +1,17 @@
 """What likeness is asked, and what it says."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from headrace_workers.ledger.changes import Change
 from headrace_workers.recall.known import Neighbour, Question
+
+
+class Nearly(NamedTuple):
+    """A known question that the threshold alone kept from being the same (`below`), or a guard did (`refused`)."""
+
+    kind: Literal["below", "refused"]
+    found: Neighbour
 
 
 class Near(NamedTuple):
@@ -14,6 +21,7 @@ class Near(NamedTuple):
     found: Neighbour | None = None
     similarity: float | None = None  # to that, or to the nearest that asks for something else
     refused: str | None = None
+    nearly: Nearly | None = None
 
     @property
     def entry_id(self) -> int | None:
@@ -46,8 +54,8 @@ class Likeness(Protocol):
     def followed(self) -> int:
         """The number of the last change of the ledger that is known here."""
 
-    def nearest(self, questions: Sequence[Question]) -> list[Near]:
-        """For each question, what it came to."""
+    def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
+        """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
 
     def lately(self, asked: Sequence[Vectored], changes: Sequence[Change]) -> list[list[Neighbour]]:
         """For each question, the entries that ask the same, oldest first: of those that are being made, and of those

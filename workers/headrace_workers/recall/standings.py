@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from headrace_workers.away import keep_going
 from headrace_workers.calibration.state import WINDOW
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.standings import OFF, ScopeStanding
+from headrace_workers.ledger.standings import OFF, SHOWN, ScopeStanding
 from headrace_workers.log import Action, log
 from headrace_workers.progress import Loop
 
@@ -18,10 +18,11 @@ _DUTY: Final = "bounds"
 
 
 class Limit(NamedTuple):
-    """What the bound says of a scope: why it is off, and the similarity that its curve asks for."""
+    """What the bound says of a scope: why it is off, what similarity its curve asks for, and whether it is shown."""
 
     off: str | None = None
     least: float | None = None
+    shown: bool = False
 
 
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
@@ -73,7 +74,7 @@ class Standings:
 
     def _read(self) -> None:
         self._limits = {
-            row.scope: Limit(row.sentence if row.state == OFF else None, row.least)
+            row.scope: Limit(row.sentence if row.state == OFF else None, row.least, row.state == SHOWN)
             for row in self._ledger.audits.limiting()
         }
 
@@ -82,8 +83,9 @@ class Standings:
 
         audits = self._ledger.audits
         counted = audits.counted(scope, tenant, WINDOW)
-        pairs = audits.pairs(scope, counted.before.since) if fit_due(counted.before, counted.tallies) else None
-        now = judge(counted.before, counted.tallies, counted.window, self._max_error, pairs)
+        due = fit_due(counted.before, counted.tallies, counted.beside)
+        pairs = audits.pairs(scope, counted.before.since) if due else None
+        now = judge(counted.before, counted.tallies, counted.window, self._max_error, counted.beside, pairs)
         audits.judge(now, counted.seen)
         if now.state == OFF and counted.before.state != OFF:
             self._say_off(now)

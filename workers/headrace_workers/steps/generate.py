@@ -1,13 +1,16 @@
 """The step that lets a model answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.ledger.rows import Written
 from headrace_workers.ports import Completion, Generator, Request
+from headrace_workers.steps.audit import compared
 from headrace_workers.steps.grounding import conversation_of, grounding_of
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
-from headrace_workers.steps.recall import recalled
+from headrace_workers.steps.recall import explored, recalled
 from headrace_workers.steps.task import Task
 
 
@@ -40,8 +43,15 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
                 recall=recalled(task.context),
                 grounding=grounding_of(task.context, text),
             ),
-        )
+        ),
+        rows=_explored(task.context, text),
     )
+
+
+def _explored(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:
+    """How what this job was nearly served compares with its answer, where that is wanted."""
+    nearly = explored(context)
+    return () if nearly is None else (compared(nearly.audit_id, nearly.text, text),)
 
 
 def _not_a_generation(task: Task) -> Outcome:

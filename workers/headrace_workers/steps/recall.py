@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
+from headrace_workers.identity import explored_id
 from headrace_workers.ledger.entries import Served, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.recall import grounds
-from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss
+from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
 from headrace_workers.steps.grounding import afresh, grounded, ungrounded
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
 from headrace_workers.steps.task import Job, Task
@@ -18,6 +19,7 @@ CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
+_NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
 
 
 class Drawn(NamedTuple):
@@ -28,14 +30,27 @@ class Drawn(NamedTuple):
     rows: tuple[Written, ...] = ()
 
 
+class Explored(NamedTuple):
+    """What a job was nearly served, which its own answer is to be compared with, in this audit."""
+
+    audit_id: str
+    text: str
+
+
 class Draws(Protocol):
-    """Says which hits are audited. Thread-safe."""
+    """Says which hits are audited, and which misses. Thread-safe."""
 
     def chosen(self, job_id: str, hit: Hit) -> bool:
         """Whether this one is."""
 
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
         """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
+
+    def explores(self, job_id: str) -> bool:
+        """Whether what this job is nearly served is audited."""
+
+    def explore(self, job_id: str, job: GenerationJob, nearly: NearMiss) -> Written:
+        """That audit."""
 
 
 class LooksUp(Protocol):
@@ -72,7 +87,13 @@ def recall(
     ]
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     asked = {
-        place: Asked(tasks[place].job_id, job, mode, has_waited=tasks[place].woken_by is not None)
+        place: Asked(
+            tasks[place].job_id,
+            job,
+            mode,
+            has_waited=tasks[place].woken_by is not None,
+            explores=auditing.explores(tasks[place].job_id),
+        )
         for place, job in jobs.items()
         if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
     }
@@ -111,6 +132,12 @@ def recalled(context: Mapping[str, Any]) -> Recall | None:
     return None if found is None else Recall(similarity=found.get("similarity"), refused=found.get("refused"))
 
 
+def explored(context: Mapping[str, Any]) -> Explored | None:
+    """What a job was nearly served, from what `recall` handed on, where that is audited."""
+    found = context.get(CONTEXT, {}).get(_NEARLY)
+    return None if found is None else Explored(*found)
+
+
 def _outcome(
     task: Task,
     job: GenerationJob,
@@ -126,7 +153,9 @@ def _outcome(
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
         case Hit():
             return _serve(task, job, found, passages, auditing)
-    said = {} if found is None else {CONTEXT: {"similarity": found.similarity, "refused": found.refused}}
+    said: dict[str, dict[str, Any]] = {}
+    if found is not None:
+        said[CONTEXT] = {"similarity": found.similarity, "refused": found.refused}
     entry_id = None if found is None else found.entry_id
     match passages:
         case grounds.NoGrounds():
@@ -139,7 +168,11 @@ def _outcome(
     if entry_id is not None:
         said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
     done = Done() if passages is None else grounded(passages)
-    return replace(done, context={**said, **done.context})
+    nearly = None if found is None else found.nearly
+    if nearly is None:
+        return replace(done, context={**said, **done.context})
+    said[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
+    return replace(done, context={**said, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
 
 
 def _needs_passages(task: Task, found: Found | None, auditing: Draws) -> bool:

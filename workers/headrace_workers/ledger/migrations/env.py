@@ -4,6 +4,7 @@ from alembic import context
 
 from headrace_workers.ledger import (  # noqa: F401 - tables in METADATA, too
     audit_tables,
+    batch_tables,
     door_tables,
     recall_tables,
     response_tables,
