@@ -29,6 +29,7 @@ from headrace_schemas import (
     ModerationJob,
     Sampling,
 )
+from headrace_schemas.attributes import Filter
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
@@ -85,6 +86,7 @@ class Producer:
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
         knowledge: str | None = None,
+        knowledge_filter: Filter | Mapping[str, Any] | None = None,
         without_passages: WithoutPassages | str | None = None,
         lane: Lane | str | None = None,
         priority: int | None = None,
@@ -100,8 +102,9 @@ class Producer:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
-        seconds. The answer is to rest on passages of the base `knowledge`; where nothing in it is relevant,
-        `without_passages` says what to do (abstain, answer).
+        seconds. The answer is to rest on passages of the base `knowledge`, of those documents alone whose attributes
+        `knowledge_filter` lets through; where nothing there is relevant, `without_passages` says what to do (abstain,
+        answer).
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries.
@@ -125,6 +128,7 @@ class Producer:
                 "cache": cache,
                 "max_age": max_age,
                 "knowledge": knowledge,
+                "knowledge_filter": knowledge_filter,
                 "without_passages": without_passages,
                 **self._common(
                     lane=lane,

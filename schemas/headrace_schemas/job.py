@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headrace_schemas.attributes import Filter
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
@@ -139,6 +140,9 @@ class GenerationJob(JudgedJob):
     knowledge: Annotated[
         Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
     ] = None
+    knowledge_filter: Annotated[
+        Filter | None, Field(description="Which documents of it, by their attributes; absent: all. Needs `knowledge`.")
+    ] = None
     without_passages: Annotated[
         WithoutPassages | None,
         Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
@@ -150,6 +154,12 @@ class GenerationJob(JudgedJob):
             raise ValueError("neither prompt nor messages is given: a job needs one of them")
         if self.prompt is not None and self.messages:
             raise ValueError("both prompt and messages are given: a job takes one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _filters_something(self) -> "GenerationJob":
+        if self.knowledge_filter is not None and self.knowledge is None:
+            raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
         return self
 
     @property

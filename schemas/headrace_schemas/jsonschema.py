@@ -32,7 +32,9 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
         "oneOf": [
             _when("Prompt", "prompt", prompt=_TEXT, messages={"type": "array", "maxItems": 0}),
             _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
-        ]
+        ],
+        "if": {"required": ["knowledge_filter"], "properties": {"knowledge_filter": {"not": _NULL}}},
+        "then": {"required": ["knowledge"], "properties": {"knowledge": _TEXT}},
     },
     "Score": {
         "oneOf": [

@@ -19,7 +19,7 @@ MAX_DIMENSIONS = 16_384  # of a vector
 DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead letter
 
 # NUL cannot be stored as text by PostgreSQL, and no prompt needs one.
-_NO_NUL: Final = r"^[^\x00]*$"
+NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
@@ -28,7 +28,7 @@ _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 # What each pattern asks for, in words.
 PATTERNS: Final[dict[str, str]] = {
-    _NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
+    NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
@@ -48,10 +48,10 @@ INTEGRAL: Final = BeforeValidator(_integral)
 # For lists in what strangers send: half a million wrong items are one problem, and not seconds of listing them.
 FAIL_FAST: Final = FailFast()
 
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
-NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
-ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=_NO_NUL), Strict()]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL), Strict()]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
+NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
+ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=NO_NUL), Strict()]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]

@@ -19,7 +19,7 @@ _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
 # What a list or an object holds, where that is not what the field is called.
-_NOUNS: Final = {"stop": "texts", "metadata": "entries", "stages": "records"}
+_NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (type(None), "null"),
@@ -28,6 +28,11 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (str, "text"),
     ((list, tuple), "a list"),
     (Mapping, "an object"),
+)
+
+# Names of kinds of filters and of values, which pydantic puts among the places of a document.
+_FILTER_TAGS: Final = frozenset(
+    {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
 )
 
 _SAMPLED: Final = "GenerationJob"  # whose answers are sampled
@@ -111,6 +116,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "datetime_from_date_parsing": _says(times.ADVICE),
     "datetime_object_invalid": _says(times.ADVICE),
     "timezone_aware": _says("has no time zone: it " + times.ADVICE),
+    "attribute_type": _must_be("text, a number, true or false"),
     "union_tag_not_found": _says("is missing"),
     "union_tag_invalid": _says("must be one of {expected_tags}"),
     "value_error": _says("{error}"),
@@ -171,10 +177,16 @@ def _place(kind: str, location: tuple[int | str, ...]) -> str:
 def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
     """A place as the document has it, without pydantic's own names for which of several classes was meant."""
     parts = list(location)
+    tag = "criterion"
     if len(parts) > 2 and parts[0] == "criteria":
         del parts[2]
+    if parts and parts[0] in {"knowledge_filter", "filters"}:
+        tag = "type"
+        parts = [part for part in parts if part not in _FILTER_TAGS]
+    if len(parts) > 2 and parts[0] == "attributes" and parts[-1] in _FILTER_TAGS:
+        del parts[-1]
     if kind.startswith("union_tag"):
-        parts.append("criterion")
+        parts.append(tag)
     return parts
 
 

@@ -294,14 +294,18 @@ def _cache(
 
 def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
     """What finds passages and makes prompts of them."""
-    from headrace_workers.recall.retrieval import Retrieval
+    from headrace_workers.recall.reranking import Reranking
+    from headrace_workers.recall.retrieval import Retrieval, as_found
+    from headrace_workers.rerankers.load import load_reranker
 
+    name = settings.reranker
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home)),
         guess=pieces,
         floor=settings.relevance,
         most_tokens=settings.passage_tokens,
+        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
     )
 
 

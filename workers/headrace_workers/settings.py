@@ -53,6 +53,8 @@ class Settings:
     # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
     relevance: float = 0.35
     passage_tokens: int = 1_000  # of a prompt at most, for passages
+    reranker: str | None = None  # puts passages into another order: see rerankers/load.py
+    rerank_time: float = 2.0  # how long it may take for one question
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
@@ -99,6 +101,7 @@ class Settings:
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
             cache=cache_mode(env),
             embedder=embedder_name(env),
+            reranker=env.get("HEADRACE_RERANKER") or None,
             files=files_of(env),
             judge_model=judge_name(env),
             policy=Path(policy) if policy else None,
@@ -126,6 +129,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_error": float,
     "relevance": float,
     "passage_tokens": int,
+    "rerank_time": float,
     "cache_ttl": float,
     "cache_max_entries": int,
     "max_wait": float,

@@ -11,6 +11,7 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
+from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.output import console, flush, printable, put, put_json, say, table
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def submit(
     temperature: asking.TemperatureOption = None,
     cache: asking.CacheOption = None,
     knowledge: asking.KnowledgeOption = None,
+    where: WhereOption = None,
     without_passages: asking.WithoutPassagesOption = None,
     lane: asking.LaneOption = Lane.BATCH,
     priority: asking.PriorityOption = None,
@@ -77,7 +79,7 @@ def submit(
 
     defaults = asking.defaults_of(
         model=model, max_tokens=answer_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
-        without_passages=without_passages, lane=lane, tenant=tenant, priority=priority,
+        where=where, without_passages=without_passages, lane=lane, tenant=tenant, priority=priority,
     )  # fmt: skip
     wishes = Wishes(
         tenant=str(defaults.fields["tenant"]), defaults=defaults, window=parse_duration(window).total_seconds(),
