@@ -54,6 +54,7 @@ def test_file_search_names_the_knowledge_base():
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["No Alias"]}]}, "tools[0].vector_store_ids"),
         ({"headrace": {"knowledge": "No Alias"}}, "headrace.knowledge"),
+        ({"tools": [TOOL], "headrace": []}, "headrace"),
         ({"tools": [{**TOOL, "filters": {"type": "eq", "key": "a"}}]}, "tools[0].filters.value"),
         ({"tools": [{**TOOL, "filters": {"type": "like"}}]}, "tools[0].filters.type"),
         ({"headrace": {"knowledge": "mill", "knowledge_filter": {"type": "eq"}}}, "headrace.knowledge_filter.key"),

@@ -1,6 +1,7 @@
 """The tool `file_search`: the answer rests on passages of a knowledge base, which headrace looks up before it asks."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Result
@@ -37,7 +38,8 @@ def knowledge_of(asked: Body) -> dict[str, Any]:
         raise unsupported("tools[0].type", f"only {TOOL} is supported")
     if choice not in _LOOKED_UP:
         raise unsupported("tool_choice", f'must be "auto" or "required" beside {TOOL}: it is always used')
-    for name in NAMES.keys() & asked.get(WISHES, {}).keys():
+    wishes = asked.get(WISHES)
+    for name in NAMES.keys() & (wishes.keys() if isinstance(wishes, Mapping) else ()):
         raise wrong(f"{WISHES}.{name}", "tools name a knowledge base, too: give one of the two")
     tool = _PARAMETERS.given(tools[0], "tools[0]")
     stores = tool.get("vector_store_ids")
