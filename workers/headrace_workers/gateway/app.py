@@ -11,16 +11,20 @@ from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.gateway import (
+    batches,
     chat,
     completions,
     embeddings,
     evaluations,
     events,
+    figures,
+    files,
     health,
     jobs,
     models,
     moderations,
     responses,
+    uploads,
     usage,
 )
 from headrace_workers.gateway.entry import Entry, Visit
@@ -33,14 +37,18 @@ ROUTERS: Final = (
     jobs.router,
     events.router,
     evaluations.router,
-    usage.router,
     chat.router,
     completions.router,
     responses.router,
     embeddings.router,
     moderations.router,
     models.router,
+    files.router,
+    uploads.router,
+    batches.router,
+    usage.router,
     health.router,
+    figures.router,
 )
 
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
@@ -62,19 +70,19 @@ def build_app(services: Services) -> FastAPI:
     app.add_exception_handler(HeadraceError, _tell)
     app.add_exception_handler(RequestValidationError, _tell)
     app.add_exception_handler(HTTPException, _tell)
-    app.add_middleware(Entry, max_body=services.settings.max_body, told=_forget)
+    app.add_middleware(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
     describe_api(app)
     return app
 
 
-def _forget(_visit: Visit, _route: str) -> None:
-    """Nobody counts."""
-
-
 async def _tell(request: Request, error: Exception) -> Response:
+    visit: Visit = request.scope["headrace"]
     if isinstance(error, Refused):
+        visit.why = error.code or Why.INVALID.code
         return refused_response(error)
-    return response_of(_refusal(error), request.url.path, request.scope["headrace"].request_id)
+    refusal = _refusal(error)
+    visit.why = refusal.why.code
+    return response_of(refusal, request.url.path, visit.request_id)
 
 
 def _refusal(error: Exception) -> Refusal:

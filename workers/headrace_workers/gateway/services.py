@@ -10,9 +10,12 @@ from typing import Annotated, Any, Final, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.files.files import Files
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
+from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import PATIENCE, Together
@@ -44,6 +47,9 @@ class Services:
     door: Door
     keyring: Keyring
     rates: Rates
+    files: Files
+    uploads: Uploads
+    metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     _standings: Together[str, Standing | None] = field(init=False)
