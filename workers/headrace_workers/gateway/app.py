@@ -10,13 +10,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.gateway import evaluations, events, health, jobs, usage
+from headrace_workers.gateway import evaluations, events, health, jobs, usage, vector_store_files, vector_stores
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.services import Services
 
-ROUTERS: Final = (jobs.router, events.router, evaluations.router, usage.router, health.router)
+ROUTERS: Final = (
+    jobs.router,
+    events.router,
+    evaluations.router,
+    usage.router,
+    vector_stores.router,
+    vector_store_files.router,
+    health.router,
+)
 
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
