@@ -8,8 +8,8 @@ from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.gateway.shapes import ANSWERS
 from headrace_workers.gateway.vector_store_shapes import (
+    ERRORS,
     Content,
     ContentPage,
     NewStoreFile,
@@ -40,7 +40,7 @@ _ALL = "/v1/vector_stores/{vector_store_id}/files"
 _ONE = _ALL + "/{store_file_id}"
 
 
-@router.post(_ALL, responses=ANSWERS, openapi_extra=takes(NewStoreFile))
+@router.post(_ALL, responses=ERRORS, openapi_extra=takes(NewStoreFile))
 async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> StoreFileShape:
     """Put a file into a store: a recall worker reads it, and until then it is in progress."""
     store = await store_of(services, caller, vector_store_id)
@@ -52,7 +52,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
 
 
-@router.get(_ALL, responses=ANSWERS)
+@router.get(_ALL, responses=ERRORS)
 async def list_files(
     vector_store_id: str,
     caller: Reads,
@@ -89,13 +89,13 @@ async def list_files(
     )
 
 
-@router.get(_ONE, responses=ANSWERS)
+@router.get(_ONE, responses=ERRORS)
 async def retrieve(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> StoreFileShape:
     """One file of a store."""
     return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
 
 
-@router.post(_ONE, responses=ANSWERS, openapi_extra=takes(StoreFileChange))
+@router.post(_ONE, responses=ERRORS, openapi_extra=takes(StoreFileChange))
 async def change(
     vector_store_id: str, store_file_id: str, request: Request, caller: Writes, services: Wired
 ) -> StoreFileShape:
@@ -109,7 +109,7 @@ async def change(
     return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
 
 
-@router.delete(_ONE, responses=ANSWERS)
+@router.delete(_ONE, responses=ERRORS)
 async def delete(vector_store_id: str, store_file_id: str, caller: Writes, services: Wired) -> StoreFileDeleted:
     """Take a file out of a store; the file itself stays."""
     await _file(services, caller, vector_store_id, store_file_id)
@@ -117,7 +117,7 @@ async def delete(vector_store_id: str, store_file_id: str, caller: Writes, servi
     return StoreFileDeleted(id=store_file_id)
 
 
-@router.get(f"{_ONE}/content", responses=ANSWERS)
+@router.get(f"{_ONE}/content", responses=ERRORS)
 async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> ContentPage:
     """What a file says, passage by passage, as it is searched; nothing until it has been read."""
     found = await _file(services, caller, vector_store_id, store_file_id)

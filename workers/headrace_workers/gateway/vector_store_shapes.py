@@ -277,6 +277,26 @@ def body_of(kind: type[V], body: Mapping[str, Any]) -> V:
         raise InvalidRecord(describe(error)) from None
 
 
+_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["message", "type", "param", "code"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": ["string", "null"]},
+    },
+}
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {
+        "description": "Why there is no answer, in OpenAI's shape.",
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}}
+        },
+    }
+}
+
+
 def takes(kind: type[Value]) -> dict[str, Any]:
     """What OpenAPI says of a route that reads this body by itself."""
     schema = {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -16,8 +16,8 @@ from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.gateway.shapes import ANSWERS
 from headrace_workers.gateway.vector_store_shapes import (
+    ERRORS,
     NewStore,
     SearchHit,
     SearchPage,
@@ -49,7 +49,7 @@ After = Annotated[str | None, Query(description="The last one of the page before
 Before = Annotated[str | None, Query(description="Is refused: page on with `after`, in either order.")]
 
 
-@router.post("/v1/vector_stores", responses=ANSWERS, openapi_extra=takes(NewStore))
+@router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
 async def create(request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
     """Make a store, with files if some are named."""
     asked = body_of(NewStore, await json_object(request))
@@ -67,7 +67,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> VectorSto
     return VectorStoreShape.of(made)
 
 
-@router.get("/v1/vector_stores", responses=ANSWERS)
+@router.get("/v1/vector_stores", responses=ERRORS)
 async def list_stores(
     caller: Reads,
     services: Wired,
@@ -95,13 +95,13 @@ async def list_stores(
     )
 
 
-@router.get("/v1/vector_stores/{vector_store_id}", responses=ANSWERS)
+@router.get("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
 async def retrieve(vector_store_id: str, caller: Reads, services: Wired) -> VectorStoreShape:
     """One store."""
     return VectorStoreShape.of(await store_of(services, caller, vector_store_id))
 
 
-@router.post("/v1/vector_stores/{vector_store_id}", responses=ANSWERS, openapi_extra=takes(StoreChange))
+@router.post("/v1/vector_stores/{vector_store_id}", responses=ERRORS, openapi_extra=takes(StoreChange))
 async def change(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> VectorStoreShape:
     """Give a store another name, other metadata, or another time to expire."""
     await store_of(services, caller, vector_store_id)
@@ -119,7 +119,7 @@ async def change(vector_store_id: str, request: Request, caller: Writes, service
     return VectorStoreShape.of(changed)
 
 
-@router.delete("/v1/vector_stores/{vector_store_id}", responses=ANSWERS)
+@router.delete("/v1/vector_stores/{vector_store_id}", responses=ERRORS)
 async def delete(vector_store_id: str, caller: Writes, services: Wired) -> StoreDeleted:
     """Remove a store with all its documents; the files themselves stay."""
     await store_of(services, caller, vector_store_id)
@@ -132,7 +132,7 @@ async def delete(vector_store_id: str, caller: Writes, services: Wired) -> Store
     return StoreDeleted(id=vector_store_id)
 
 
-@router.post("/v1/vector_stores/{vector_store_id}/search", responses=ANSWERS, openapi_extra=takes(StoreSearch))
+@router.post("/v1/vector_stores/{vector_store_id}/search", responses=ERRORS, openapi_extra=takes(StoreSearch))
 async def search(vector_store_id: str, request: Request, caller: Reads, services: Wired) -> SearchPage:
     """The passages that fit a query best, of files that the filter lets through."""
     store = await store_of(services, caller, vector_store_id)
