@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.attributes import Filter
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
@@ -88,6 +89,7 @@ class Job(Value):
     metadata: Annotated[
         dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
     ] = {}
+    callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
 
     def job_id(self, event_id: str) -> str:
         """This job's id, given the id of the event that brought it."""
@@ -157,9 +159,11 @@ class GenerationJob(JudgedJob):
         return self
 
     @model_validator(mode="after")
-    def _filters_something(self) -> "GenerationJob":
-        if self.knowledge_filter is not None and self.knowledge is None:
+    def _names_the_base(self) -> "GenerationJob":
+        if self.knowledge is None and self.knowledge_filter is not None:
             raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
+        if self.knowledge is None and self.without_passages is not None:
+            raise ValueError("without_passages is given without knowledge: name the base that passages come from")
         return self
 
     @property

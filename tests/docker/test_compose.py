@@ -18,7 +18,7 @@ Services = dict[str, dict[str, Any]]
 SERVICES = {
     "kafka", "redis", "postgres",
     "init", "bridge", "gateway",
-    "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-generate-gpu",
+    "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver", "worker-generate-gpu",
 }  # fmt: skip
 OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
@@ -170,12 +170,13 @@ def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -
 
 
 def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
-    """`core` is internal, and only the doors (for their ports) and init (for the model) are on another network."""
+    """`core` is internal, and only the doors (for ports), init and who delivers webhooks are on another network."""
     assert compose["networks"]["core"]["internal"] is True
     assert {name for name, service in services.items() if service["networks"] != ["core"]} == {
         "kafka",
         "gateway",
         "init",
+        "worker-deliver",
     }
 
 

@@ -23,12 +23,13 @@ ODD: tuple[Any, ...] = (
     [], [0], [[]], ["a"], {}, {"a": "b"}, {"": "b"}, {"a": 1}, {"a\x00": "b"}, {"a\n": "b"}, {"a" * 257: "b"},
     {"type": "eq", "key": "k", "value": 1}, {"type": "in", "key": "k", "value": ["a"]}, {"type": "or", "filters": []},
     {"type": "or", "filters": [{"type": "ne", "key": "k", "value": True}]}, "eq", "nin", "and", "a" * 513, True,
-    {"criterion": "f1"}, {"criterion": "rubric", "question": "q"}, {"criterion": "length", "min_words": 1},
+    "abstain", {"criterion": "f1"}, {"criterion": "rubric", "question": "q"}, {"criterion": "length", "min_words": 1},
 )  # fmt: skip
 NAMES = (
     "surprise", "", "title", "default", "text", "prompt", "messages", "reason", "value", "tenant", "deadline", "seed",
     "priority", "max_words", "criterion", "criteria", "lane", "reference", "metadata", "model", "scale", "sampling",
-    "answer", "type", "key", "filters", "knowledge", "knowledge_filter", "input", "dimensions",
+    "answer", "type", "key", "filters", "knowledge", "knowledge_filter", "without_passages", "input",
+    "dimensions",
 )  # fmt: skip
 # Copies: what is drawn may be changed later.
 _ODD = st.sampled_from(ODD).map(copy.deepcopy)

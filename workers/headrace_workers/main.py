@@ -33,6 +33,7 @@ from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -44,6 +45,10 @@ from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
@@ -178,8 +183,16 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger),
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
     )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:
@@ -388,6 +401,9 @@ def _needs(
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_key),
     }
 
 
@@ -444,6 +460,7 @@ def build_gateway(
     from headrace_workers.gateway.crowding import Crowding
     from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.metrics import Metrics
     from headrace_workers.gateway.rates import Rates
     from headrace_workers.gateway.rates import client as rates_client
     from headrace_workers.gateway.services import Services
@@ -452,7 +469,7 @@ def build_gateway(
 
     ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
     pipeline = pipeline or pipeline_of(settings)
-    executor = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway")
+    executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink = Sink(
         lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
         executor,
@@ -485,7 +502,9 @@ def build_gateway(
             crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
             executor=executor,
             durable=durable,
+            metrics=metrics,
         ),
+        metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=hear,

@@ -14,6 +14,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
+from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import PATIENCE, Together
@@ -51,6 +52,7 @@ class Services:
     keyring: Keyring
     rates: Rates
     bases: "Callable[[], FindsPassages]"  # in this process's memory; Unavailable while no embedder is here
+    metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     _standings: Together[str, Standing | None] = field(init=False)

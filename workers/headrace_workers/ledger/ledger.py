@@ -54,6 +54,7 @@ from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 from headrace_workers.ledger.vector_stores import VectorStores
+from headrace_workers.ledger.webhooks import Webhooks
 
 
 class Ledger:
@@ -321,6 +322,13 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    # -- webhooks
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told of ends, and what they were told."""
+        return Webhooks(self._engine)
 
     # -- the gateway
 

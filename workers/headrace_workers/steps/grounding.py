@@ -13,7 +13,7 @@ from headrace_workers.steps.outcome import Done
 KNOWLEDGE: Final = "knowledge"  # the name under which what was found goes on with the job
 _TURN: Final = "turn"  # in it, the user's turn with the passages
 _GROUNDING: Final = "grounding"  # and what the receipt says of them
-_NO_BASE: Final = {"knowledge": None, "knowledge_filter": None}
+_NO_BASE: Final = {"knowledge": None, "knowledge_filter": None, "without_passages": None}
 USED: Final = "used"  # the documents that they come from, as they were: [id, version]
 
 

@@ -2,12 +2,13 @@
 
 from alembic import context
 
-from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADATA
+from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADATA, too
     audit_tables,
     batch_tables,
     door_tables,
     recall_tables,
     store_tables,
+    webhook_tables,
 )
 from headrace_workers.ledger.tables import METADATA
 
