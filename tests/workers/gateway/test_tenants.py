@@ -12,13 +12,31 @@ def a_job(client: httpx.Client) -> str:
     return str(client.post("/v1/jobs", json=JOB).json()["id"])
 
 
+def a_file(client: httpx.Client, purpose: str = "batch") -> str:
+    """A file of the client's tenant."""
+    sent = client.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt":"x"}')}, data={"purpose": purpose})
+    return str(sent.json()["id"])
+
+
+def an_upload(client: httpx.Client) -> str:
+    """An upload of the client's tenant."""
+    announced = {"bytes": 3, "filename": "x", "mime_type": "text/plain", "purpose": "batch"}
+    return str(client.post("/v1/uploads", json=announced).json()["id"])
+
+
+def a_batch(client: httpx.Client) -> str:
+    """A batch of the client's tenant."""
+    wanted = {"input_file_id": a_file(client), "endpoint": "/v1/jobs", "completion_window": "24h"}
+    return str(client.post("/v1/batches", json=wanted).json()["id"])
+
+
 def a_store(client: httpx.Client) -> str:
     """A vector store of the client's tenant."""
     return str(client.post("/v1/vector_stores", json={}).json()["id"])
 
 
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
-OTHERS = {"job_id": a_job, "vector_store_id": a_store}
+OTHERS = {"job_id": a_job, "file_id": a_file, "upload_id": an_upload, "batch_id": a_batch, "vector_store_id": a_store}
 APART = ("{store_file_id}",)  # is a thing within another: test_vector_stores.py walks its paths
 
 

@@ -11,11 +11,14 @@ from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.gateway import (
+    batches,
     evaluations,
     events,
     figures,
+    files,
     health,
     jobs,
+    uploads,
     usage,
     vector_store_files,
     vector_stores,
@@ -30,10 +33,13 @@ ROUTERS: Final = (
     events.router,
     evaluations.router,
     usage.router,
-    health.router,
-    figures.router,
     vector_stores.router,
     vector_store_files.router,
+    files.router,
+    uploads.router,
+    batches.router,
+    health.router,
+    figures.router,
 )
 
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}

@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.files.files import Files
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
@@ -52,6 +54,8 @@ class Services:
     keyring: Keyring
     rates: Rates
     bases: "Callable[[], FindsPassages]"  # in this process's memory; Unavailable while no embedder is here
+    files: Files
+    uploads: Uploads
     metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
