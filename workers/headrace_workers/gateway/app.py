@@ -26,6 +26,8 @@ from headrace_workers.gateway import (
     responses,
     uploads,
     usage,
+    vector_store_files,
+    vector_stores,
 )
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
@@ -46,6 +48,8 @@ ROUTERS: Final = (
     files.router,
     uploads.router,
     batches.router,
+    vector_stores.router,
+    vector_store_files.router,
     usage.router,
     health.router,
     figures.router,
