@@ -23,7 +23,9 @@ NAMES = (
     "retrieval",
     "saving",
     "embedding",
+    "batch",
     "fleet",
+    "webhooks",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

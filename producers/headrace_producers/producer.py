@@ -29,6 +29,8 @@ from headrace_schemas import (
     ModerationJob,
     Sampling,
 )
+from headrace_schemas.attributes import Filter
+from headrace_schemas.callback import Callback
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
@@ -85,6 +87,7 @@ class Producer:
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
         knowledge: str | None = None,
+        knowledge_filter: Filter | Mapping[str, Any] | None = None,
         without_passages: WithoutPassages | str | None = None,
         lane: Lane | str | None = None,
         priority: int | None = None,
@@ -92,6 +95,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
         traceparent: str | None = None,
@@ -100,11 +104,13 @@ class Producer:
         """Ask a model for an answer, with either `prompt` or `messages`. Returns the job's id.
 
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
-        seconds. The answer is to rest on passages of the base `knowledge`; where nothing in it is relevant,
-        `without_passages` says what to do (abstain, answer).
+        seconds. The answer is to rest on passages of the base `knowledge`, of those documents alone whose attributes
+        `knowledge_filter` lets through; where nothing there is relevant, `without_passages` says what to do (abstain,
+        answer).
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
-        the same job. `correlationid` is a name of your own, which every event about the job carries.
+        the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
+        whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`.
         Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
@@ -125,6 +131,7 @@ class Producer:
                 "cache": cache,
                 "max_age": max_age,
                 "knowledge": knowledge,
+                "knowledge_filter": knowledge_filter,
                 "without_passages": without_passages,
                 **self._common(
                     lane=lane,
@@ -133,6 +140,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
                 **_judged(criteria, reference),
             },
@@ -153,6 +161,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -170,6 +179,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
                 **_judged(criteria, reference),
             },
@@ -188,6 +198,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -208,6 +219,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
             },
         )
@@ -223,6 +235,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -238,6 +251,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
             },
         )
@@ -290,6 +304,7 @@ class Producer:
         idempotency_key: str | None,
         tenant: str | None,
         metadata: Mapping[str, str] | None,
+        callback: Callback | Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         return {
             "lane": lane,
@@ -298,6 +313,7 @@ class Producer:
             "idempotency_key": idempotency_key,
             "tenant": tenant or self._settings.tenant,
             "metadata": metadata,
+            "callback": callback,
         }
 
     def _send(

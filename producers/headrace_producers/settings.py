@@ -161,6 +161,14 @@ def running_stack(env: Mapping[str, str] | None = None, lacking: str = "HEADRACE
     return found
 
 
+def kafka_durable(env: Mapping[str, str] | None = None) -> bool | None:
+    """HEADRACE_KAFKA_DURABLE: whether the broker's log outlives it; None where nothing is said."""
+    told = (os.environ if env is None else env).get("HEADRACE_KAFKA_DURABLE")
+    if told not in (None, "", "on", "off"):
+        raise ConfigurationError(f"HEADRACE_KAFKA_DURABLE is {told!r}; it may be on or off")
+    return told == "on" if told else None
+
+
 def _groups(env: Mapping[str, str], address: str) -> bool:
     """HEADRACE_KAFKA_GROUPS; unset, what a running stack says of its own broker, and yes of any other."""
     told = env.get("HEADRACE_KAFKA_GROUPS")

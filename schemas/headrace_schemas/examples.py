@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Final
 
+from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Rubric
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
@@ -62,6 +64,7 @@ _ANSWER: Final = Answer(
                 chunk="5f2c9d1e8a7b4c30",
                 relevance=0.71,
                 cited=True,
+                attributes={"language": "en", "year": 1976},
             ),
         ),
         unknown=(4,),
@@ -91,10 +94,26 @@ _EVENTS: Final[tuple[Event, ...]] = (
         priority=7,
         deadline=_NOON.replace(hour=13),
         metadata={"order": "4711"},
+        callback=Callback(url="https://shop.example/hooks?order=4711", events=("job.completed", "job.failed")),
         criteria=(Contains(text="water"), Length(max_words=30)),
         cache=CacheMode.SEMANTIC,
         max_age=86_400.0,
         knowledge="mill",
+        knowledge_filter=Outer(
+            type="and",
+            filters=(
+                Equality(type="eq", key="language", value="en"),
+                Middle(
+                    type="or",
+                    filters=(
+                        Order(type="gte", key="year", value=1970),
+                        Inner(
+                            type="and", filters=(Membership(type="in", key="kind", value=("letter", "deed", 7, True)),)
+                        ),
+                    ),
+                ),
+            ),
+        ),
         without_passages=WithoutPassages.ABSTAIN,
     ),
     EvaluationJob(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from headrace_schemas.attributes import Attributes
 from headrace_schemas.limits import INTEGRAL, Alias, Name, ShortText
 from headrace_schemas.model import OutgoingValue
 
@@ -26,7 +27,7 @@ class Citation(OutgoingValue):
     """Passage [number] of the prompt: the document's text from `start` to `stop` (characters), under its headings.
 
     `cited` says whether the answer names the number. A passage that looks as if it gave a model orders is `suspicious`:
-    a hint, with the reasons.
+    a hint, with the reasons. `attributes` are the document's.
     """
 
     number: Annotated[int, Field(ge=1), INTEGRAL]
@@ -38,6 +39,7 @@ class Citation(OutgoingValue):
     relevance: Relevance
     cited: bool = False
     suspicious: tuple[Name, ...] = ()
+    attributes: Attributes = {}
 
 
 class Grounding(OutgoingValue):

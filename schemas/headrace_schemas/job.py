@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from headrace_schemas.attributes import Filter
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
@@ -87,6 +89,7 @@ class Job(Value):
     metadata: Annotated[
         dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
     ] = {}
+    callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
 
     def job_id(self, event_id: str) -> str:
         """This job's id, given the id of the event that brought it."""
@@ -139,6 +142,9 @@ class GenerationJob(JudgedJob):
     knowledge: Annotated[
         Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
     ] = None
+    knowledge_filter: Annotated[
+        Filter | None, Field(description="Which documents of it, by their attributes; absent: all. Needs `knowledge`.")
+    ] = None
     without_passages: Annotated[
         WithoutPassages | None,
         Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
@@ -150,6 +156,14 @@ class GenerationJob(JudgedJob):
             raise ValueError("neither prompt nor messages is given: a job needs one of them")
         if self.prompt is not None and self.messages:
             raise ValueError("both prompt and messages are given: a job takes one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _names_the_base(self) -> "GenerationJob":
+        if self.knowledge is None and self.knowledge_filter is not None:
+            raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
+        if self.knowledge is None and self.without_passages is not None:
+            raise ValueError("without_passages is given without knowledge: name the base that passages come from")
         return self
 
     @property

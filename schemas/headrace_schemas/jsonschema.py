@@ -32,6 +32,20 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
         "oneOf": [
             _when("Prompt", "prompt", prompt=_TEXT, messages={"type": "array", "maxItems": 0}),
             _when("Conversation", "messages", prompt=_NULL, messages={"type": "array", "minItems": 1}),
+        ],
+        "if": {
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": _NULL}}}
+                for name in ("knowledge_filter", "without_passages")
+            ]
+        },
+        "then": {"required": ["knowledge"], "properties": {"knowledge": _TEXT}},
+    },
+    "Callback": {
+        "oneOf": [
+            _when("To a URL", "url", url=_TEXT, endpoint=_NULL),
+            _when("To an endpoint", "endpoint", url=_NULL, endpoint=_TEXT),
+            _when("About a response", "response", url=_NULL, endpoint=_NULL, response=_TEXT),
         ]
     },
     "Score": {

@@ -19,21 +19,25 @@ MAX_DIMENSIONS = 16_384  # of a vector
 DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead letter
 
 # NUL cannot be stored as text by PostgreSQL, and no prompt needs one.
-_NO_NUL: Final = r"^[^\x00]*$"
+NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_URL: Final = r"^https?://[!-~]{1,2040}$"
+_ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
 # What each pattern asks for, in words.
 PATTERNS: Final[dict[str, str]] = {
-    _NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
+    NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
+    _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
+    _ENDPOINT_ID: "must be an endpoint's id, as `headrace webhooks list` shows it",
 }
 
 
@@ -48,12 +52,14 @@ INTEGRAL: Final = BeforeValidator(_integral)
 # For lists in what strangers send: half a million wrong items are one problem, and not seconds of listing them.
 FAIL_FAST: Final = FailFast()
 
-Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
-NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=_NO_NUL), Strict()]
-ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=_NO_NUL), Strict()]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL), Strict()]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
+NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
+ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=NO_NUL), Strict()]
+Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]
+Url = Annotated[str, StringConstraints(pattern=_URL), Strict()]
+EndpointId = Annotated[str, StringConstraints(pattern=_ENDPOINT_ID), Strict()]

@@ -19,7 +19,7 @@ _LONGEST = 1_500
 _MOST_READ = 1_000  # a stranger may send so many that listing them would hold up all others
 
 # What a list or an object holds, where that is not what the field is called.
-_NOUNS: Final = {"stop": "texts", "metadata": "entries", "stages": "records"}
+_NOUNS: Final = {"stop": "texts", "value": "values", "metadata": "entries", "stages": "records"}
 
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (type(None), "null"),
@@ -28,6 +28,11 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (str, "text"),
     ((list, tuple), "a list"),
     (Mapping, "an object"),
+)
+
+# Names of kinds of filters and of values, which pydantic puts among the places of a document.
+_FILTER_TAGS: Final = frozenset(
+    {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
 )
 
 _SAMPLED: Final = "GenerationJob"  # whose answers are sampled
@@ -111,6 +116,7 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "datetime_from_date_parsing": _says(times.ADVICE),
     "datetime_object_invalid": _says(times.ADVICE),
     "timezone_aware": _says("has no time zone: it " + times.ADVICE),
+    "attribute_type": _must_be("text, a number, true or false"),
     "union_tag_not_found": _says("is missing"),
     "union_tag_invalid": _says("must be one of {expected_tags}"),
     "value_error": _says("{error}"),
@@ -125,7 +131,7 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     """
     if (count := error.error_count()) > _MOST_READ:
         return f"value: has {count} things wrong with it, too many to name: is it a {error.title}?"
-    items: list[dict[str, Any]] = [{**item, "of": error.title} for item in error.errors(include_url=False)]
+    items = _items(error)
     if items[0]["type"] == "json_invalid":
         problems = lone_surrogates(document) or [_no_json(items[0]["ctx"]["error"], document)]
     else:
@@ -134,24 +140,54 @@ def describe(error: ValidationError, document: bytes = b"") -> str:
     return "; ".join(problems[:_MOST_NAMED])[:_LONGEST] + more
 
 
+def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[int | str, ...] | None, str]:
+    """The first thing that is wrong: where it is, and what, in words that go on from its name; never its content.
+
+    The place is None where the document could not be read at all: the words then name it, if it can be told.
+    """
+    item = _items(error)[0]
+    if item["type"] == "json_invalid":
+        return None, describe(error, document)
+    return tuple(_parts(item["type"], item["loc"])), _words(item)
+
+
+def _items(error: ValidationError) -> list[dict[str, Any]]:
+    return [{**item, "of": error.title} for item in error.errors(include_url=False)]
+
+
 def _problem(item: Any) -> str:
+    return _place(item["type"], item["loc"]) + _words(item)
+
+
+def _words(item: Any) -> str:
     saying = _SAYINGS.get(item["type"])
-    words = saying(item, item.get("ctx", {})) if saying else item["msg"]
-    return _place(item["type"], item["loc"]) + words
+    return saying(item, item.get("ctx", {})) if saying else item["msg"]
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:
     """What the words are about: a field with what it is in, or the value where that is no object at all."""
-    parts = list(location)
-    if len(parts) > 2 and parts[0] == "criteria":
-        del parts[2]  # which criterion it is: pydantic's own name for the place, not the document's
-    if kind.startswith("union_tag"):
-        parts.append("criterion")
+    parts = _parts(kind, location)
     if parts and parts[-1] == "[key]":
         return f"{shown(map(str, parts[:-2]))}: a key "
     if not parts and kind == "value_error":
         return ""  # a rule about the fields together, which names them
     return f"{shown(map(str, parts)) or 'value'}: "
+
+
+def _parts(kind: str, location: tuple[int | str, ...]) -> list[int | str]:
+    """A place as the document has it, without pydantic's own names for which of several classes was meant."""
+    parts = list(location)
+    tag = "criterion"
+    if len(parts) > 2 and parts[0] == "criteria":
+        del parts[2]
+    if parts and parts[0] in {"knowledge_filter", "filters"}:
+        tag = "type"
+        parts = [part for part in parts if part not in _FILTER_TAGS]
+    if len(parts) > 2 and parts[0] == "attributes" and parts[-1] in _FILTER_TAGS:
+        del parts[-1]
+    if kind.startswith("union_tag"):
+        parts.append(tag)
+    return parts
 
 
 def _noun(item: _Item) -> str:

@@ -17,7 +17,8 @@ Services = dict[str, dict[str, Any]]
 
 SERVICES = {
     "kafka", "redis", "postgres",
-    "init", "bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-generate-gpu",
+    "init", "bridge", "gateway",
+    "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver", "worker-generate-gpu",
 }  # fmt: skip
 OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
@@ -123,7 +124,7 @@ def test_the_commands_are_those_that_the_tests_run(services: Services, name: str
     assert services[name]["command"] == expected
     assert "entrypoint" not in services[name]
     if name not in ONE_SHOT:
-        role = "bridge" if name == "bridge" else "worker"
+        role = name if name in ("bridge", "gateway") else "worker"
         assert services[name]["healthcheck"]["test"] == ["CMD", "headrace", *COMMANDS[f"health-{role}"]]
 
 
@@ -161,17 +162,22 @@ def test_ours_are_built_from_the_repository(root: Path, services: Services) -> N
         assert (root / dockerfile).is_file()
 
 
-def test_only_kafka_is_published_and_only_on_loopback(services: Services) -> None:
-    """The host's own services may publish jobs; nothing is open to the network around it."""
+def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -> None:
+    """The host's own services may send jobs; nothing is open to the network around it."""
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert set(published) == {"kafka"}
-    assert all(port.startswith("127.0.0.1:") for port in published["kafka"])
+    assert set(published) == {"kafka", "gateway"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
 def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
-    """`core` is internal, and only Kafka (for its port) and init (for the model) are on another network."""
+    """`core` is internal, and only the doors (for ports), init and who delivers webhooks are on another network."""
     assert compose["networks"]["core"]["internal"] is True
-    assert {name for name, service in services.items() if service["networks"] != ["core"]} == {"kafka", "init"}
+    assert {name for name, service in services.items() if service["networks"] != ["core"]} == {
+        "kafka",
+        "gateway",
+        "init",
+        "worker-deliver",
+    }
 
 
 def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
@@ -186,14 +192,17 @@ def test_redis_keeps_nothing_and_never_evicts(services: Services) -> None:
 
 
 def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], services: Services) -> None:
-    """Ledger, Kafka's log, the models and what recall workers know outlive their containers; none changes a model."""
-    assert set(compose["volumes"]) == {"kafka-log", "ledger", "models", "recall"}
+    """Ledger, Kafka's log, files, the models and what recall workers know outlive their containers; none changes a
+    model.
+    """
+    assert set(compose["volumes"]) == {"files", "kafka-log", "ledger", "models", "recall"}
+    assert "files:/var/lib/headrace/files" in services["bridge"]["volumes"]
     assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
     for name in OURS - ONE_SHOT - {"bridge"}:
-        own = ["recall:/var/lib/headrace/recall"] if name == "worker-recall" else []
-        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own]
+        own = {"worker-recall": "recall:/var/lib/headrace/recall", "gateway": "files:/var/lib/headrace/files"}.get(name)
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *([own] if own else [])]
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

@@ -21,12 +21,15 @@ ODD: tuple[Any, ...] = (
     "20260131T120000Z", "2026-01-31", "1800000000", " 2026-01-31T12:00:00Z", "2026-02-30T12:00:00Z",
     "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11", "6F1D8A52-5D0C-5C39-9A53-0D1F6F6C7F11", "6f1d8a52",
     [], [0], [[]], ["a"], {}, {"a": "b"}, {"": "b"}, {"a": 1}, {"a\x00": "b"}, {"a\n": "b"}, {"a" * 257: "b"},
-    {"criterion": "f1"}, {"criterion": "rubric", "question": "q"}, {"criterion": "length", "min_words": 1},
+    {"type": "eq", "key": "k", "value": 1}, {"type": "in", "key": "k", "value": ["a"]}, {"type": "or", "filters": []},
+    {"type": "or", "filters": [{"type": "ne", "key": "k", "value": True}]}, "eq", "nin", "and", "a" * 513, True,
+    "abstain", {"criterion": "f1"}, {"criterion": "rubric", "question": "q"}, {"criterion": "length", "min_words": 1},
 )  # fmt: skip
 NAMES = (
     "surprise", "", "title", "default", "text", "prompt", "messages", "reason", "value", "tenant", "deadline", "seed",
     "priority", "max_words", "criterion", "criteria", "lane", "reference", "metadata", "model", "scale", "sampling",
-    "answer", "input", "dimensions",
+    "answer", "type", "key", "filters", "knowledge", "knowledge_filter", "without_passages", "input",
+    "dimensions",
 )  # fmt: skip
 # Copies: what is drawn may be changed later.
 _ODD = st.sampled_from(ODD).map(copy.deepcopy)

@@ -38,6 +38,8 @@ from headrace_schemas import (
     TokenF1,
     Usage,
 )
+from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
@@ -72,8 +74,28 @@ plain_criteria = st.one_of(
     st.builds(Regex, pattern=filled),
     lengths,
 )
+attribute_keys = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=9)
+attribute_values = texts | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(-1e300, 1e300)
+attributes = st.dictionaries(attribute_keys, attribute_values, max_size=3)
+comparisons = st.one_of(
+    st.builds(Equality, type=st.sampled_from(["eq", "ne"]), key=attribute_keys, value=attribute_values),
+    st.builds(Order, type=st.sampled_from(["gt", "gte", "lt", "lte"]), key=attribute_keys, value=attribute_values),
+    st.builds(Membership, type=st.sampled_from(["in", "nin"]), key=attribute_keys, value=tuples(attribute_values)),
+)
+both = st.sampled_from(["and", "or"])
+inner = st.builds(Inner, type=both, filters=tuples(comparisons, min_size=1))
+middle = st.builds(Middle, type=both, filters=tuples(comparisons | inner, min_size=1))
+filters = comparisons | st.builds(Outer, type=both, filters=tuples(comparisons | middle, min_size=1))
 scales = st.sampled_from(["yes_no", "1-5"])
 criteria = plain_criteria | st.builds(Rubric, question=filled, scale=scales, model=st.sampled_from([None, "judge"]))
+
+urls = st.from_regex(r"https?://[!-~]{1,60}", fullmatch=True)
+job_ends = tuples(st.sampled_from(JOB_EVENTS))
+callbacks = (
+    st.builds(Callback, url=urls, events=job_ends, response=maybe(filled))
+    | st.builds(Callback, endpoint=st.from_regex(r"[A-Za-z0-9_-]{1,36}", fullmatch=True), events=job_ends)
+    | st.builds(Callback, response=filled)
+)
 
 job_fields = {
     "tenant": tenants,
@@ -82,6 +104,7 @@ job_fields = {
     "priority": st.integers(0, 9),
     "deadline": maybe(times),
     "metadata": st.dictionaries(filled, texts, max_size=3),
+    "callback": maybe(callbacks),
 }
 judged_fields = {**job_fields, "reference": maybe(texts)}
 samplings = st.builds(
@@ -95,9 +118,12 @@ samplings = st.builds(
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
 common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **judged_fields}
-common |= {"knowledge": maybe(aliases), "without_passages": maybe(st.sampled_from(WithoutPassages))}
-generations = st.builds(GenerationJob, prompt=filled, **common) | st.builds(
-    GenerationJob, messages=tuples(messages, min_size=1), **common
+common |= {"knowledge": maybe(aliases)}
+on_a_base = common | {"knowledge": aliases, "without_passages": maybe(st.sampled_from(WithoutPassages))}
+generations = st.one_of(
+    st.builds(GenerationJob, prompt=filled, **common),
+    st.builds(GenerationJob, messages=tuples(messages, min_size=1), **common),
+    st.builds(GenerationJob, prompt=filled, **on_a_base | {"knowledge_filter": maybe(filters)}),
 )
 evaluations = st.builds(
     EvaluationJob,
@@ -136,6 +162,7 @@ citations = st.builds(
     relevance=relevances,
     cited=st.booleans(),
     suspicious=tuples(names),
+    attributes=attributes,
 )
 groundings = st.builds(
     Grounding,

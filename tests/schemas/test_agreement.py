@@ -39,7 +39,7 @@ VALIDATORS = {
 }  # fmt: skip
 
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
-BEYOND_SCHEMAS = ("is below min_words", "must name one model")
+BEYOND_SCHEMAS = ("is below min_words", "must name one model", "comparisons: at most")
 
 
 def refusal(event_type: str, document: Any) -> str | None:

@@ -15,7 +15,7 @@ from headrace_producers import MemoryProducer
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import GenerationJob, InvalidRecord
 from headrace_schemas.codec import decode_value
-from headrace_schemas.reasons import describe
+from headrace_schemas.reasons import describe, first_problem
 
 GENERATION = "headrace.job.generation.v1"
 GOOD: dict[str, Any] = {"model": "m", "prompt": "p"}
@@ -41,6 +41,10 @@ KINDS = "'exact_match', 'f1', 'chrf', 'bleu', 'contains', 'regex', 'json_valid',
         (
             {"messages": [{"role": "user", "content": "c"}]},
             "both prompt and messages are given: a job takes one of them",
+        ),
+        (
+            {"without_passages": "answer"},
+            "without_passages is given without knowledge: name the base that passages come from",
         ),
         ({"model": "A B"}, f"model: {ALIAS}"),
         ({"tenant": "a b"}, f"tenant: {ALIAS.replace('a-z', 'A-Z, a-z')}"),
@@ -194,6 +198,27 @@ def test_an_error_that_the_table_lacks_is_still_told() -> None:
         GenerationJob(model="m", prompt="p", sampling=5)
     error = caught.value
     assert describe(error) == "sampling: must be an object, not a number"
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "words"),
+    [
+        (b'{"model": "m", "prompt": ""}', ("prompt",), "is empty"),
+        (
+            b'{"model": "m", "prompt": "p", "sampling": {"stop": [1]}}',
+            ("sampling", "stop", 0),
+            "must be text, not a number",
+        ),
+        (b'{"model": "m", "prompt": "p", "priority": 10, "x": 1}', ("priority",), "must be at most 9"),
+        (b'{"model": "m"}', (), "neither prompt nor messages is given: a job needs one of them"),
+        (b"{", None, "value: is not JSON: EOF while parsing an object at line 1 column 1"),
+    ],
+)
+def test_the_first_problem_has_a_place_and_words(document: bytes, place: object, words: str) -> None:
+    """For those who call the place by another name; what cannot be read at all has none."""
+    with pytest.raises(ValidationError) as caught:
+        GenerationJob.model_validate_json(document, strict=True)
+    assert first_problem(caught.value, document) == (place, words)
 
 
 @pytest.mark.parametrize("kind", ["embedding", "moderation"])

@@ -96,11 +96,12 @@ def write_sentence_folder(folder: Path, change: Callable[[dict[str, Any]], None]
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
-    _write_tokenizer(folder)
+    write_tokenizer(folder)
     return folder
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
+    """Its tokenizer: letters."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece(vocab={t: i for i, t in enumerate(TOKENS)}, unk_token="[UNK]"))

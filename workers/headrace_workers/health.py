@@ -28,7 +28,7 @@ from headrace_workers.log import Action, log
 from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState, Progress, stack_of
 from headrace_workers.settings import Settings
 
-KINDS = ("bridge", "worker")
+KINDS = ("bridge", "worker", "gateway")
 
 _TICK = 1.0  # seconds
 _STANDS_STILL = 30.0  # seconds without a word from a whole process

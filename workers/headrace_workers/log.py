@@ -32,6 +32,7 @@ class Action(StrEnum):
     STEP_FAILED = "step_failed"  # a step raised something that it should not
     MODEL_LOADED = "model_loaded"
     WORDS_ONLY = "words_only"  # passages have no vectors that can be compared, and are found by their words
+    NOT_RERANKED = "not_reranked"  # passages stay in the order of the search
     BASE_LOADED = "base_loaded"  # a knowledge base was read into memory
     BASE_LET_GO = "base_let_go"  # and is there no more, since nobody asked for it
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
@@ -44,8 +45,13 @@ class Action(StrEnum):
     DETECTOR_FAILED = "detector_failed"
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
+    ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days
+    UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"
+    BATCH_ENDED = "batch_ended"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
+    REQUEST = "request"  # over HTTP
+    REQUEST_FAILED = "request_failed"  # one met an error of our own
     UNREADABLE = "unreadable"  # a partition, or part of one, cannot be read
 
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,12 @@ import redis
 
 from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.batches.doorway import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import Partitions
@@ -23,8 +29,12 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -36,6 +46,10 @@ from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
@@ -49,11 +63,14 @@ from headrace_workers.worker.run import Runner
 from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
-if TYPE_CHECKING:  # they import NumPy, which most processes do without
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.gateway.services import Services
     from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 
 T = TypeVar("T")
+
+_GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
 
 def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
@@ -83,6 +100,8 @@ class _Shared:
     ledger: Ledger
     clock: SystemClock
     models: Registry
+    counts: CountingModels
+    embedder: ServedEmbedder
     tasks: TaskQueue
     troubles: Troubles
 
@@ -93,13 +112,16 @@ def build_bridge(
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    models = Registry(settings.home)
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
         name=name,
         ledger=ledger,
         clock=clock,
-        models=Registry(settings.home),
+        models=models,
+        counts=CountingModels(settings.home, models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),
     )
@@ -118,6 +140,7 @@ def build_bridge(
         dispatch=dispatch,
         relay=_relay(shared),
         reap=_reap(shared),
+        bulk=_bulk(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -129,8 +152,8 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
         prefix=settings.kafka.prefix,
         ledger=shared.ledger,
-        models=CountingModels(settings.home, shared.models),
-        embedder=ServedEmbedder(settings.home, settings.embedder),
+        models=shared.counts,
+        embedder=shared.embedder,
         pipeline=shared.pipeline,
         max_active=settings.max_active,
         clock=shared.clock,
@@ -161,8 +184,16 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger),
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
     )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:
@@ -180,6 +211,32 @@ def _reap(shared: _Shared) -> Reap:
             pipeline=shared.pipeline,
             served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
         ).once,
+    )
+
+
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+
+    def admit() -> Admit:
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
     )
 
 
@@ -251,14 +308,18 @@ def _cache(
 
 def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
     """What finds passages and makes prompts of them."""
-    from headrace_workers.recall.retrieval import Retrieval
+    from headrace_workers.recall.reranking import Reranking
+    from headrace_workers.recall.retrieval import Retrieval, as_found
+    from headrace_workers.rerankers.load import load_reranker
 
+    name = settings.reranker
     return Retrieval(
         bases=bases,
         counts=CountingModels(settings.home, Registry(settings.home)),
         guess=pieces,
         floor=settings.relevance,
         most_tokens=settings.passage_tokens,
+        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
     )
 
 
@@ -326,6 +387,9 @@ def _needs(
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_key),
     }
 
 
@@ -365,3 +429,78 @@ def build_hands(
         progress=progress,
     )
     return Hands(runner, parallel, ledger.identity)
+
+
+def build_gateway(
+    settings: Settings,
+    progress: Progress,
+    *,
+    durable: bool,
+    open_to: str | None = None,
+    pipeline: Pipeline | None = None,
+) -> "Services":
+    """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
+    without a key are.
+    """
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.crowding import Crowding
+    from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.metrics import Metrics
+    from headrace_workers.gateway.rates import Rates
+    from headrace_workers.gateway.rates import client as rates_client
+    from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.waiter import Waiter
+
+    ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings)
+    executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
+    sink = Sink(
+        lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        executor,
+    )
+    waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    bell = Bell(redis_client(settings.redis), names.bell)
+
+    def hear(rang: Callable[[], object]) -> Callable[[], object]:
+        heard = dict.fromkeys(Hint, _Rung(rang))
+        ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+        ears.start()
+        return ears.stop
+
+    files = files_in(settings, ledger)
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        files=files,
+        uploads=Uploads(ledger.files, files),
+        registry=registry,
+        pipeline=pipeline,
+        executor=executor,
+        sink=sink,
+        waiter=waiter,
+        door=Door(
+            ledger=ledger,
+            sink=sink,
+            waiter=waiter,
+            models=registry,
+            pipeline=pipeline,
+            crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+            executor=executor,
+            durable=durable,
+            metrics=metrics,
+        ),
+        metrics=metrics,
+        keyring=Keyring(ledger.keys, executor, open_to=open_to),
+        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        hear=hear,
+        ring=lambda: bell.ring(*Hint),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """What any hint calls."""
+
+    set: Callable[[], object]

@@ -108,6 +108,18 @@ class CountingEmbedder(Embedder, CountsTokens, Protocol):
     """An embedder that knows whether it reads a text whole."""
 
 
+class Reranker(Protocol):
+    """Reads a question and a passage together, and says how well the one answers the other. Thread-safe; built after
+    any fork."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """One figure for each passage, in their order: a higher one is better. Only those of one call are compared."""
+
+
 class Detector(Protocol):
     """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
 

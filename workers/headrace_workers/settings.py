@@ -10,13 +10,24 @@ from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_schemas.callback import MAX_BODY
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.hardware import Device
+from headrace_workers.webhooks.reach import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
+from headrace_workers.webhooks.sealing import keys_of
 
 AUDIT_SHARE: Final = 0.05
+GATEWAY_PORT: Final = 8420
 
 E = TypeVar("E", bound=StrEnum)
+
+
+class HttpUse(StrEnum):
+    """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
+
+    NEVER = "never"
+    LOOPBACK = "loopback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +63,44 @@ class Settings:
     # What a passage needs before an answer may rest on it: the cosine of its vector to the question's.
     relevance: float = 0.35
     passage_tokens: int = 1_000  # of a prompt at most, for passages
+    reranker: str | None = None  # puts passages into another order: see rerankers/load.py
+    rerank_time: float = 2.0  # how long it may take for one question
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
+    webhook_networks: tuple[Network, ...] = ()  # that webhooks may go to, beside the internet
+    webhook_ports: frozenset[int] = DEFAULT_PORTS
+    webhook_http: HttpUse = HttpUse.NEVER
+    webhook_key: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
+    webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
+    public_url: str = ""  # of the gateway, as its clients reach it: for links
+    rate: float = 1_000.0  # requests and jobs a second that a tenant may send to gateways; 0: any number
+    max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
+    # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
+    max_queue_age: float = 600.0
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
+    files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
+    files_retention: float = 30 * 86_400.0  # how long batches, and files that are theirs, are kept
+    batch_window: int = 20_000  # lines of one batch that are under way at a time
     device: Device = "auto"
     compute_type: str | None = None
     inter_threads: int | None = None
 
     @property
+    def batch_lines(self) -> int:
+        """Lines of all batches that are under way at a time: ingest, which pauses at `max_active`, is not theirs."""
+        return max(1, self.max_active // 2)
+
+    @property
     def lease_ms(self) -> int:
         """The lease in milliseconds."""
         return int(self.lease * 1000)
+
+    @property
+    def webhook_reach(self) -> Reach:
+        """Where webhooks may go."""
+        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
@@ -76,16 +112,23 @@ class Settings:
         numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
-        policy = env.get("HEADRACE_POLICY")
+        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
         return cls(
             home=home_of(env),
             kafka=KafkaSettings.from_env(env),
             redis=env.get("HEADRACE_REDIS") or running_stack(env, "HEADRACE_REDIS")["redis"],
             ledger=ledger_url(env),
             audit_share=_share(env, "HEADRACE_AUDIT_SHARE", AUDIT_SHARE),
-            cache=_one_of(env, "HEADRACE_CACHE", CacheMode),
+            cache=cache_mode(env),
             embedder=embedder_name(env),
-            judge_model=env.get("HEADRACE_JUDGE_MODEL") or None,
+            reranker=env.get("HEADRACE_RERANKER") or None,
+            webhook_networks=reach.networks,
+            webhook_ports=reach.ports,
+            webhook_http=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse),
+            webhook_key=webhook_keys(env),
+            public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
+            files=files_of(env),
+            judge_model=judge_name(env),
             policy=Path(policy) if policy else None,
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
@@ -103,25 +146,55 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_crashes": int,
     "max_active": int,
     "retention": float,
+    "files_retention": float,
+    "batch_window": int,
     "stuck": float,
     "longest_run": float,
     "similarity": float,
     "max_error": float,
     "relevance": float,
     "passage_tokens": int,
+    "rerank_time": float,
     "cache_ttl": float,
     "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
+    "webhook_bytes": int,
+    "rate": float,
+    "max_body": int,
+    "max_queue_age": float,
 }
 
-_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES"})
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_RATE"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:
+    """HEADRACE_WEBHOOK_NETWORKS, HEADRACE_WEBHOOK_PORTS and HEADRACE_WEBHOOK_HTTP: where webhooks may go."""
+    env = os.environ if env is None else env
+    networks = env.get("HEADRACE_WEBHOOK_NETWORKS", "").replace(",", " ").split()
+    ports = env.get("HEADRACE_WEBHOOK_PORTS", "").replace(",", " ").split()
+    return Reach(
+        networks=networks_of(networks, "HEADRACE_WEBHOOK_NETWORKS"),
+        ports=ports_of(ports, "HEADRACE_WEBHOOK_PORTS") or DEFAULT_PORTS,
+        http_loopback=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse) is HttpUse.LOOPBACK,
+    )
+
+
+def webhook_keys(env: Mapping[str, str] | None = None) -> tuple[bytes, ...]:
+    """The keys of HEADRACE_WEBHOOK_KEY, or of the file that HEADRACE_WEBHOOK_KEY_FILE names."""
+    env = os.environ if env is None else env
+    if file := env.get("HEADRACE_WEBHOOK_KEY_FILE"):
+        try:
+            return keys_of(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"HEADRACE_WEBHOOK_KEY_FILE: cannot read {file}: {error.strerror}") from error
+    return keys_of(env.get("HEADRACE_WEBHOOK_KEY"))
 
 
 def figure(name: str, env: Mapping[str, str] | None = None) -> float:
@@ -199,6 +272,23 @@ def home_of(env: Mapping[str, str] | None = None) -> Path:
     """HEADRACE_HOME, or `.headrace` in the current folder."""
     env = os.environ if env is None else env
     return Path(env.get("HEADRACE_HOME") or DEFAULT_HOME)
+
+
+def cache_mode(env: Mapping[str, str] | None = None) -> CacheMode:
+    """HEADRACE_CACHE: which earlier answers are good enough for jobs that do not say."""
+    return _one_of(os.environ if env is None else env, "HEADRACE_CACHE", CacheMode)
+
+
+def judge_name(env: Mapping[str, str] | None = None) -> str | None:
+    """HEADRACE_JUDGE_MODEL: who answers rubrics that name no model."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_JUDGE_MODEL") or None
+
+
+def files_of(env: Mapping[str, str] | None = None) -> str:
+    """HEADRACE_FILES, or the folder `files` of the home."""
+    env = os.environ if env is None else env
+    return env.get("HEADRACE_FILES") or str(home_of(env) / "files")
 
 
 def ledger_url(env: Mapping[str, str] | None = None) -> str:

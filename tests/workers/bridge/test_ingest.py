@@ -186,6 +186,19 @@ def test_a_full_ledger_pauses_and_resumes(ledger, kafka, ingests, monkeypatch):
     until(ingest, lambda: len(states(ledger)) == 8)
 
 
+def test_a_full_ledger_takes_cancellations(ledger, kafka, ingests, monkeypatch):
+    """They make room: what is asked for while it is full is done at once."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka, max_active=10)
+    until(ingest, lambda: job_id in states(ledger))
+    monkeypatch.setattr("headrace_workers.bridge.ingest._LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ledger, "active_jobs", lambda: 10)
+    until(ingest, ingest._consumer.paused)
+    write(kafka, [record(cancel(job_id))])
+    until(ingest, lambda: states(ledger)[job_id] == "cancelled")
+
+
 def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, ingests, monkeypatch):
     """Counting all that is active costs, and a bridge that takes nothing in fills nothing. What was there counts."""
     counted, count = [], ledger.active_jobs

@@ -15,9 +15,12 @@ from tests.workers.bridge.records import generation, record
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
+from headrace_schemas.topics import INBOUND
 from headrace_workers.away import AWAY, KafkaUnavailable, awaited
 from headrace_workers.bridge import partition_watch
 from headrace_workers.ledger.replay import DeadFilter
+
+HALF = 2 * len(INBOUND)  # of all partitions
 
 
 def test_a_batch_that_the_disk_spoilt_is_a_dead_letter(ledger, apache_kafka, fresh_prefix, ingests):
@@ -198,16 +201,16 @@ def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests)
                 ingest.once(lambda hint: None)
         return [len(ingest._consumer.assignment()) if ingest._consumer else 0 for ingest in (cut, well)]
 
-    eventually(lambda: read() == [6, 6])
+    eventually(lambda: read() == [HALF, HALF])
     look = cut._partitions._look
     cut._fetches.silence = lambda asked: 11.0
     cut._partitions._look = lambda: (_ for _ in ()).throw(KafkaUnavailable("no way"))
-    eventually(lambda: read() == [0, 12])
+    eventually(lambda: read() == [0, 2 * HALF])
     [trouble] = ledger.troubles()
     assert trouble.subject == "ingest"
     assert trouble.reason in ("no fetch has been answered for 11 s", "no way")
     cut._partitions._look = look
-    eventually(lambda: read() == [6, 6] and not ledger.troubles())
+    eventually(lambda: read() == [HALF, HALF] and not ledger.troubles())
 
 
 def test_a_consumer_that_fails_while_it_opens_is_closed(ledger, kafka, ingests, monkeypatch):

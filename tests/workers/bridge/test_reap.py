@@ -18,6 +18,7 @@ class Time:
 
     def __init__(self) -> None:
         self.ours, self.gap, self.calls, self.pruned, self.evicted = 50.0, 0, [], [], []
+        self.counted = 0
         self.found, self.did = Due(leases=True, steps=False), Reaped()
 
     def pass_by(self, seconds: float) -> None:
@@ -46,6 +47,11 @@ class Time:
         """Note the call; two calls' worth are there."""
         self.pruned.append((older_than_ms, of_units))
         return len(self.pruned) < 2
+
+    def count_usage(self) -> bool:
+        """Note the call; two calls' worth are there."""
+        self.counted += 1
+        return self.counted < 2
 
     @property
     def answers(self) -> "Time":
@@ -145,3 +151,14 @@ def test_refusals_are_forgotten_too_whether_or_not_a_job_was_read(tmp_path):
         assert len(ledger.read(select(DEAD_LETTERS.c.job_id))) == 2
         ledger.prune(-1_000)
         assert ledger.read(select(DEAD_LETTERS.c.id)) == []
+
+
+def test_usage_is_counted_until_nothing_is_left(fake):
+    """Every ten seconds, and at every look while there is more."""
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0)
+    reap.once()
+    assert fake.counted == 0
+    fake.pass_by(11)
+    for _ in range(4):
+        reap.once()
+    assert fake.counted == 2

@@ -245,3 +245,87 @@ def test_questions_are_found_by_meaning(call, home, minilm_home, monkeypatch):
     best = rows(out)[0]
     assert (best["document"], best["words"]) == ("docs/clock.txt", None)
     assert best["vectors"]["rank"] == 1
+
+
+def test_documents_have_attributes_and_are_searched_by_them(call, home):
+    """Those of the call and of front matter; `show` tells them, and what a filter lets through is what is found."""
+    (home / "docs" / "mill.md").write_text("---\nyear: 1976\ntags: [old]\n---\n# Mills\n\nA mill by the river.\n")
+    code, _, said = call("knowledge", "add", "k", "docs", "--meta", "language=en", "--meta", 'version="3.13"')
+    assert code == 0
+    assert said.splitlines() == [
+        "passed over in front matter: tags (1); attributes are texts up to 512 characters, numbers, true and false, "
+        "and 16 of a document",
+        "k: 2 added; 3 chunks written",
+    ]
+    _, out, _ = call("knowledge", "show", "k", "--json")
+    assert [row["attributes"] for row in rows(out)] == [
+        {"language": "en", "version": "3.13"}, {"language": "en", "version": "3.13", "year": 1976},
+    ]  # fmt: skip
+    _, out, _ = call("knowledge", "show", "k")
+    assert "year=1976" in out
+    assert 'version="3.13"' in out
+    assert max(map(len, out.splitlines())) <= WIDEST
+
+    def found(*where):
+        code, out, _ = call(
+            "knowledge", "search", "k", "river clock", "--json", *(part for each in where for part in ("--where", each))
+        )
+        return sorted({row["document"] for row in rows(out)}), code
+
+    assert found("year>=1976") == (["docs/mill.md"], 0)
+    assert found("year!=1976") == (["docs/clock.txt"], 0)
+    assert found("language=en") == (["docs/clock.txt", "docs/mill.md"], 0)
+    assert found("language=en", "year<1976") == ([], 1)
+    assert found("version=3.13") == ([], 1)  # the number
+    assert found('version="3.13"', '{"type": "in", "key": "year", "value": [1976, 1977]}') == (["docs/mill.md"], 0)
+    assert call("knowledge", "add", "k", "docs")[2].splitlines()[-1] == "k: 2 described; 0 chunks written"
+    assert found("language=en") == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (
+            ("--where", "year"),
+            "--where 'year' compares nothing: write KEY=VALUE (or != < <= > >=), or a filter as JSON",
+        ),
+        (("--where", "{]"), "--where: it begins as JSON does, and is none"),
+        (("--where", '{"type": "not"}'), "--where: knowledge_filter.type: must be one of 'eq'"),
+        (("--where", "=5"), "compares nothing"),
+    ],
+)
+def test_what_is_no_filter_is_refused(call, home, option, reason):
+    """Before anything is searched."""
+    call("knowledge", "add", "k", "docs")
+    code, out, said = call("knowledge", "search", "k", "mill", *option)
+    assert (code, out) == (2, "")
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        (["year"], "--meta 'year' has no value: write KEY=VALUE"),
+        (["year=1", "year=2"], "--meta names 'year' twice"),
+        (["=1"], "--meta: attributes: a key is empty"),
+        (["k=" + "v" * 513], "has more than 512 characters"),
+        ([f"k{n}={n}" for n in range(17)], "--meta: attributes: at most 16 attributes"),
+    ],
+)
+def test_what_can_be_no_attribute_is_refused(call, home, meta, reason):
+    """Before anything is added."""
+    code, _, said = call("knowledge", "add", "k", "docs", *(part for each in meta for part in ("--meta", each)))
+    assert code == 2
+    assert reason in said
+    assert call("knowledge", "list")[2].startswith("no knowledge bases")
+
+
+def test_what_stands_behind_an_attribute_is_what_json_says(call, home):
+    """Text, where that is no number and neither true nor false."""
+    given = ["a=5", "b=2.5", "c=true", "d=NaN", "e=2026-01-31", "f=007", "g= x=y ", "h=", 'i="5"', "j=[1]", "k=null"]
+    call("knowledge", "add", "k", "docs/clock.txt", *(part for each in given for part in ("--meta", each)))
+    _, out, _ = call("knowledge", "show", "k", "--json")
+    assert rows(out)[0]["attributes"] == {
+        "a": 5, "b": 2.5, "c": True, "d": "NaN", "e": "2026-01-31", "f": "007", "g": "x=y", "h": "", "i": "5",
+        "j": "[1]", "k": "null",
+    }  # fmt: skip

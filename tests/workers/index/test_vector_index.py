@@ -239,3 +239,20 @@ def test_any_sequence_of_changes_finds_what_a_dictionary_holds(
                     similarities[row, : len(found)], [query[row] @ kept[key] for key in found], atol=1e-5
                 )
                 assert np.isneginf(similarities[row, len(found) :]).all()
+
+
+def test_only_those_asked_for_are_looked_at_and_all_of_them() -> None:
+    """Whatever the structure: with lists too, the nearest among any ids are found exactly, dead ones never."""
+    index = filled(40, SMALL)
+    index.compact()
+    index.remove(list(range(0, 40, 7)))
+    vectors = index.vectors_of(range(40))
+    queries = unit(np.random.default_rng(3).normal(size=(9, index.dimension)))
+    for among in ([], [3], [7, 14], [999], list(range(1, 40, 3)), list(range(40))):
+        living = [key for key in among if key in vectors]
+        similarities, ids = index.search(queries, 5, among)
+        for row, query in enumerate(queries):
+            expected = sorted(living, key=lambda key: -float(vectors[key] @ query))[:5]
+            assert ids[row].tolist() == expected + [-1] * (5 - len(expected))
+        assert similarities.shape == ids.shape == (9, 5)
+    assert index.search([], 5, [1])[1].shape == (0, 5)

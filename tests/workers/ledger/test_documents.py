@@ -17,7 +17,7 @@ from headrace_workers.ledger.migrate import _config, migrate
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 
 
-def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two")):
+def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", texts=("one", "two"), attributes=None):
     """A document with these chunks; all that was made from the same file is alike."""
     chunks = [
         NewChunk(f"{sha}{n}", "Part", n, n + len(words), words, np.full(2, n, np.float32).tobytes())
@@ -25,7 +25,7 @@ def document(name="a.md", *, tenant="t", knowledge="k", sha="1", embedder="e", t
     ]
     return NewDocument(
         tenant=tenant, knowledge=knowledge, name=name, sha256=sha, format="markdown", size=7, embedder=embedder,
-        chunks=chunks,
+        chunks=chunks, attributes=attributes or {},
     )  # fmt: skip
 
 
@@ -206,3 +206,25 @@ def test_changes_of_answers_from_before_there_were_documents_are_still_followed(
         command.downgrade(config, "0004")
     assert old.read(text("SELECT entry_id FROM changes ORDER BY number")) == [(7,), (5,)]
     old.close()
+
+
+def test_other_attributes_change_a_document_and_nothing_of_its_chunks(ledger):
+    """Whoever follows is told once; the same ones, in whatever order, are no change."""
+    first = ledger.knowledge.put(document(attributes={"year": 2026, "language": "en"}))
+    rows = ledger.knowledge.chunks("t", "k", FIRST, 9)
+    assert rows[0].attributes == '{"language":"en","year":2026}'
+    assert ledger.knowledge.put(document(attributes={"language": "en", "year": 2026})) is None
+    assert not ledger.knowledge.describe(first, "1", {"year": 2026, "language": "en"})
+    assert ledger.knowledge.describe(first, "1", {"language": "de"})
+    assert [row.id for row in ledger.knowledge.chunks("t", "k", FIRST, 9)] == [row.id for row in rows]
+    assert ledger.knowledge.chunks("t", "k", FIRST, 9)[0].attributes == '{"language":"de"}'
+    assert changed(ledger) == [(first, "t", "k")] * 2
+
+
+def test_a_document_that_is_another_by_now_is_not_described(ledger):
+    """Its attributes were found in a file that is no longer its own."""
+    first = ledger.knowledge.put(document(sha="2"))
+    assert not ledger.knowledge.describe(first, "1", {"year": 2026})
+    assert not ledger.knowledge.describe(first + 1, "2", {"year": 2026})
+    assert ledger.knowledge.put(document(sha="2", attributes={"year": 2026})) == first
+    assert len(changed(ledger)) == 2

@@ -28,7 +28,7 @@ moderator = build_moderator()
 moderator.warm_up()
 verdicts = [(v.text, v.action, [f.model_dump() for f in v.findings]) for v in moderator.moderate({texts!r})]
 names = {{each.partition(".")[0] for each in sys.modules}}
-left = sorted(names & {{"spacy", "presidio_analyzer", "sklearn", "scipy"}})
+left = sorted(names & {{"spacy", "presidio_analyzer", "sklearn", "scipy", "transformers", "torch"}})
 {then}
 print(json.dumps([verdicts, left]))
 """

@@ -6,6 +6,7 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, put, retrieval  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
+from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.progress import Progress
@@ -83,6 +84,6 @@ def test_what_would_go_on_without_passages_is_asked_without():
     job = GenerationJob(model="echo", prompt=QUESTION, knowledge="docs")
     going_on = job.model_copy(update={"without_passages": WithoutPassages.ANSWER})
     assert afresh(job, none) is afresh(job, None) is afresh(job, UnknownBase("gone")) is None
-    assert afresh(going_on, none) == going_on.model_copy(update={"knowledge": None})
     plain = GenerationJob(model="echo", prompt=QUESTION)
+    assert afresh(going_on, none) == decode_job("generation", encode_value(plain)) == plain
     assert afresh(plain, None) is plain

@@ -88,7 +88,7 @@ def test_passages_are_found_with_the_version_of_their_document(ledger, bases):
     (mill, clock), (best, _) = bases.search("t", "k", ["a mill", "a clock"], 2)
     assert (mill.chunk.text, best.chunk.text) == (MILL, CLOCK)
     assert documents[mill.document_id].name == mill.chunk.document == "mill.md"
-    assert mill.sha256 == documents[mill.document_id].sha256
+    assert mill.version == documents[mill.document_id].sha256
     assert clock.document_id == best.document_id
     assert set(mill.ranks) == {WORDS, VECTORS}
 
@@ -148,7 +148,7 @@ def test_a_changed_document_replaces_its_passages(ledger, bases, follower):
     assert follower.once() == 2 + 1  # those of before it was asked for, too
     assert found(bases) == [CLOCK, "A windmill on the hill."]
     (hits,) = bases.search("t", "k", ["windmill"], 1)
-    assert hits[0].sha256 == "2"
+    assert hits[0].version == "2"
 
 
 def test_a_change_costs_the_reading_of_its_document(ledger, bases, follower):
@@ -208,8 +208,8 @@ def test_a_search_beside_a_change_misses_no_document(ledger, bases, follower):
     passages = bases._held["t", "k"].there
     search, turns = passages._vectors.search, iter(range(9))
 
-    def change_before(vectors, k):
-        nearest = search(vectors, k)
+    def change_before(vectors, k, among=None):
+        nearest = search(vectors, k, among)
         if next(turns) == 0:
             put(ledger, {"mill.md": [MILL]}, sha="2")
             follower.once()
@@ -218,7 +218,7 @@ def test_a_search_beside_a_change_misses_no_document(ledger, bases, follower):
     passages._vectors.search = change_before
     (hits,) = bases.search("t", "k", [MILL], 9)
     assert sorted(hit.chunk.text for hit in hits) == [CLOCK, MILL]
-    assert hits[0].sha256 == "2"
+    assert hits[0].version == "2"
 
 
 def test_searches_go_on_beside_changes(ledger, bases):

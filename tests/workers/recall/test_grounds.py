@@ -18,6 +18,8 @@ from headrace_workers.models.registry import Registry, read_card, write_card
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.recall.bases import Bases
 from headrace_workers.recall.cache import Cache
+from headrace_workers.recall.known import Known
+from headrace_workers.recall.likeness import NearestQuestions
 from headrace_workers.recall.retrieval import Retrieval
 from headrace_workers.testing import HashEmbedder
 
@@ -50,7 +52,7 @@ class Says(Recording):
         return [replace(each, text=self.text) for each in super().generate(requests)]
 
 
-def put(ledger, texts, tenant="default", knowledge="docs", sha256="1"):
+def put(ledger, texts, tenant="default", knowledge="docs", sha256="1", attributes=None):
     """Documents of one chunk each."""
     for name, text in texts.items():
         (vector,) = EMBEDDER.embed([text])
@@ -58,7 +60,7 @@ def put(ledger, texts, tenant="default", knowledge="docs", sha256="1"):
         ledger.knowledge.put(
             NewDocument(
                 tenant=tenant, knowledge=knowledge, name=name, sha256=sha256, format="markdown", size=1,
-                embedder=EMBEDDER.id, chunks=[chunk],
+                embedder=EMBEDDER.id, chunks=[chunk], attributes=attributes or {},
             )
         )  # fmt: skip
 
@@ -319,3 +321,99 @@ def test_a_document_that_was_changed_takes_its_answers_with_it(flow, asks):
     assert tiers(flow, [second]) == ["none"]
     stops = [flow.result(job).answer.grounding.citations[0].stop for job in (first, second)]
     assert stops[1] == stops[0] + len(" And the year was dry.")
+
+
+ENGLISH = {"type": "eq", "key": "language", "value": "en"}
+
+
+def test_a_filter_says_which_documents_an_answer_may_rest_on(flow, asks):
+    """Though others fit better; the receipt tells the attributes of those that were used."""
+    german = {"number": 1, "language": "de"}
+    put(flow.ledger, {f"mill{n}.md": f"{MILL} {chr(97 + n) * 9}" for n in range(25)}, attributes=german)
+    put(
+        flow.ledger,
+        {"english.md": "Why stood the mill still? Ask the miller of the river."},
+        attributes={"language": "en"},
+    )
+    answer = ask(flow, asks(knowledge_filter=ENGLISH)).answer
+    assert [(each.document, each.attributes) for each in answer.grounding.citations] == [
+        ("english.md", {"language": "en"})
+    ]
+    both = {"type": "or", "filters": [ENGLISH, {"type": "gte", "key": "number", "value": 1}]}
+    documents = {each.document for each in ask(flow, asks(knowledge_filter=both)).answer.grounding.citations}
+    assert documents <= {f"mill{n}.md" for n in range(25)} | {"english.md"}
+    assert documents
+
+
+def test_where_a_filter_lets_nothing_through_the_job_abstains(flow, asks):
+    """And its receipt says that it was the filter."""
+    answer = ask(flow, asks(knowledge_filter=ENGLISH)).answer
+    assert answer.finish_reason == "abstained"
+    assert answer.grounding.reason == "knowledge_filter lets no document through"
+
+
+def test_jobs_of_one_group_with_different_filters_get_each_its_own(flow, asks):
+    """Also where Python takes what they compare with for the same: true is 1 to it."""
+    put(flow.ledger, {"yes.md": f"{MILL} Yes."}, attributes={"flag": True})
+    put(flow.ledger, {"one.md": f"{MILL} One."}, attributes={"flag": 1})
+    jobs = flow.send(
+        *(asks(knowledge_filter={"type": "eq", "key": "flag", "value": value}, idempotency_key=str(n))
+          for n, value in enumerate((True, 1, "1", 1.0)))
+    )  # fmt: skip
+    flow.drain()
+    assert [[each.document for each in flow.result(job).answer.grounding.citations] for job in jobs] == [
+        ["yes.md"], ["one.md"], [], ["one.md"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["exact", "semantic"])
+def test_two_filters_never_share_an_answer(flow, asks, mode):
+    """Nor does one with none; the same filter does."""
+    put(flow.ledger, {"yes.md": f"{MILL} Yes."}, attributes={"flag": True, "language": "en"})
+    put(flow.ledger, {"one.md": f"{MILL} One."}, attributes={"flag": 1, "language": "en"})
+    likeness = NearestQuestions(EMBEDDER, Known(EMBEDDER.dimensions), 0.9)
+    flow.cache = Cache(flow.ledger, lambda alias: f"{alias}/1", likeness)
+    flow.__post_init__()
+    filters = [None, ENGLISH, {"type": "eq", "key": "flag", "value": True}, {"type": "eq", "key": "flag", "value": 1}]
+    jobs = [
+        flow.send(asks(cache=mode, knowledge_filter=each, idempotency_key=f"{n}{turn}"))[0]
+        for turn in range(2) for n, each in enumerate(filters) if not flow.drain()
+    ]  # fmt: skip
+    flow.drain()
+    assert tiers(flow, jobs) == ["none"] * 4 + ["exact"] * 4
+    for first, second in zip(jobs[:4], jobs[4:], strict=True):
+        assert flow.result(second).answer.recall.first_job == first
+
+
+def test_an_answer_ends_with_the_attributes_by_which_its_document_was_let_through(flow, asks):
+    """Who asks again abstains, also where the answer was being made meanwhile."""
+    put(flow.ledger, {"english.md": f"{MILL} Yes."}, attributes={"language": "en"})
+    (document,) = [row for row in flow.ledger.knowledge.documents("default", "docs", "", 9) if row.name == "english.md"]
+    flow.send(asks(cache="exact", knowledge_filter=ENGLISH))
+    flow.drain()
+    assert states(flow) == ["live"]
+    flow.ledger.knowledge.describe(document.id, "1", {"language": "de"})
+    (second,) = flow.send(asks(cache="exact", knowledge_filter=ENGLISH, idempotency_key="2"))
+    flow.drain()
+    assert tiers(flow, [second]) == ["none"]
+    assert flow.result(second).answer.finish_reason == "abstained"
+    flow.ledger.knowledge.describe(document.id, "1", {"language": "en"})
+    (third,) = flow.send(asks(cache="exact", knowledge_filter=ENGLISH, idempotency_key="3"))
+    flow.run("recall")
+    flow.ledger.knowledge.describe(document.id, "1", {"language": "fr"})
+    flow.drain()
+    assert [each.document for each in flow.result(third).answer.grounding.citations] == ["english.md"]
+    assert "live" not in states(flow)
+
+
+def test_passages_are_put_into_another_order_before_they_are_packed(flow, asks):
+    """What reads them knows more than the search does."""
+    put(flow.ledger, {f"mill{n}.md": f"{MILL} {n} {chr(97 + n) * 9}" for n in range(3)})
+    flow.retrieval = replace(flow.retrieval, most_tokens=2_000)
+    flow.__post_init__()
+    found = [each.document for each in ask(flow, asks()).answer.grounding.citations]
+    assert len(found) == 4
+    flow.retrieval = replace(flow.retrieval, rerank=lambda _question, hits: list(reversed(hits)))
+    flow.__post_init__()
+    turned = [each.document for each in ask(flow, asks(idempotency_key="2")).answer.grounding.citations]
+    assert turned == list(reversed(found))

@@ -1,6 +1,7 @@
 """From files to a knowledge base, on each database."""
 
 import gc
+import json
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from headrace_workers.knowledge.reading import Reader
+from headrace_workers.knowledge.terms import Terms
 from headrace_workers.knowledge.walking import Found, find
 from headrace_workers.ledger.changes import BEFORE_ALL
 from headrace_workers.ledger.documents import FIRST
@@ -49,10 +51,10 @@ def folder(tmp_path):
 def add(ledger):
     """Adds what paths name to the base `k` of `t`: what became of each document."""
 
-    def add(*paths, embedder=None, tenant="t", into=ledger):
+    def add(*paths, embedder=None, tenant="t", into=ledger, attributes=None):
         embedder = embedder or HashEmbedder()
         with Reader() as reader:
-            intake = Intake(into, reader, embedder, embedder.count_tokens, tenant, "k")
+            intake = Intake(into, reader, embedder, embedder.count_tokens, tenant, "k", attributes or {})
             return {taken.document: taken for taken in intake.take(list(find(map(str, paths))))}
 
     return add
@@ -74,6 +76,7 @@ def test_documents_are_cut_embedded_and_written(ledger, add, folder):
     assert (folder / "a.md").read_text()[wheels.start : wheels.stop] == wheels.text
     (expected,) = HashEmbedder().embed([f"{wheels.section}\n{wheels.text}"])
     np.testing.assert_array_equal(np.frombuffer(wheels.vector, np.float32), expected)
+    assert wheels.terms == Terms.of(f"{wheels.section}\n{wheels.text}").to_bytes()
     documents = ledger.knowledge.documents("t", "k", "", 9)
     assert [(row.format, row.chunks) for row in documents] == [("markdown", 2), ("underlined", 1), ("markdown", 1)]
     assert documents[1].size == len("A clock in the hall.\n")
@@ -212,3 +215,51 @@ def test_two_who_add_at_once_make_one_base(ledger_url, ledger, add, tmp_path):
     for name, status in one.items():
         assert sorted((status, other[name])) in (["added", "unchanged"], ["replaced", "unchanged"])
     assert len(ledger.knowledge.changed(BEFORE_ALL, 99)) == 20
+
+
+def attributes_of(ledger):
+    """Of each document, by the last part of its name."""
+    return {Path(row.name).name: json.loads(row.attributes) for row in ledger.knowledge.documents("t", "k", "", 99)}
+
+
+def test_documents_have_the_attributes_of_the_call_and_of_their_front_matter(ledger, add, folder):
+    """Where both say something, the call's holds; what has no front matter that is read has the call's alone."""
+    (folder / "a.md").write_text("---\nyear: 1976\nlanguage: fr\ntags: [x]\n---\n# Mills\n\nA mill.\n")
+    (folder / "b.txt").write_text("---\nyear: 1976\n---\nA clock.\n")
+    taken = add(folder, attributes={"language": "en"})
+    assert attributes_of(ledger) == {
+        "a.md": {"language": "en", "year": 1976}, "b.txt": {"language": "en"}, "c.html": {"language": "en"},
+    }  # fmt: skip
+    assert taken["docs/a.md"].passed_over == ("tags",)
+
+
+def test_other_attributes_embed_nothing(ledger, add, folder):
+    """They alone are written, and those that are said no more are gone; a changed front matter is a changed file."""
+    add(folder, attributes={"language": "en"})
+    embedder = Counting()
+    taken = add(folder, embedder=embedder, attributes={"language": "en"})
+    assert set(statuses(taken).values()) == {"unchanged"}
+    (folder / "a.md").write_text("---\nyear: 1976\n---\n# Mills\n\nA mill.\n")
+    taken = add(folder, embedder=embedder)
+    assert statuses(taken) == {"a.md": "replaced", "b.txt": "described", "c.html": "described"}
+    assert attributes_of(ledger) == {"a.md": {"year": 1976}, "b.txt": {}, "c.html": {}}
+    assert embedder.texts[1:] == ["Mills\n# Mills\n\nA mill."]
+    assert set(statuses(add(folder, embedder=embedder)).values()) == {"unchanged"}
+
+
+def test_there_are_sixteen_attributes_at_most(ledger, add, tmp_path):
+    """Those of the call come first; what finds no place is told."""
+    file = tmp_path / "a.md"
+    file.write_text("---\n" + "".join(f"k{n}: {n}\n" for n in range(20)) + "---\ntext\n")
+    (taken,) = add(file, attributes={"mine": True}).values()
+    assert list(attributes_of(ledger)["a.md"]) == sorted(["mine", *(f"k{n}" for n in range(15))])
+    assert taken.passed_over == tuple(f"k{n}" for n in range(15, 20))
+
+
+def test_front_matter_that_cannot_be_read_keeps_no_document_out(ledger, add, tmp_path):
+    """It is told why."""
+    file = tmp_path / "a.md"
+    file.write_text("---\na: [1\n---\ntext\n")
+    (taken,) = add(file).values()
+    assert (taken.status, "no YAML" in taken.trouble) == ("added", True)
+    assert attributes_of(ledger) == {"a.md": {}}

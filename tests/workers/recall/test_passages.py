@@ -4,8 +4,12 @@ from random import Random
 from types import SimpleNamespace
 
 import pytest
+from pydantic import TypeAdapter
 
-from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_schemas.attributes import Equality, Filter, matches
+from headrace_workers.knowledge.terms import Terms
+from headrace_workers.ledger.documents import FIRST, NewChunk, NewDocument
+from headrace_workers.ledger.uses import version_of
 from headrace_workers.recall import passages
 from headrace_workers.recall.passages import VECTORS, WORDS, Passages
 from headrace_workers.testing import HashEmbedder
@@ -17,17 +21,17 @@ TEXTS = {
 }
 
 
-def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None):
-    """These documents, chunk by chunk; in the place of their vectors, this one."""
+def put(ledger, texts=TEXTS, tenant="t", embedder=EMBEDDER, sha="1", vector=None, attributes=None, terms=None):
+    """These documents, chunk by chunk; in the place of their vectors, this one. `attributes` are by name."""
     for name, chunks in texts.items():
         vectors = embedder.embed(chunks)
         found = [
-            NewChunk(f"{name}{n}", "", 0, len(text), text, each.tobytes() if vector is None else vector)
+            NewChunk(f"{name}{n}", "", 0, len(text), text, each.tobytes() if vector is None else vector, terms)
             for n, (text, each) in enumerate(zip(chunks, vectors, strict=True))
         ]
         document = NewDocument(
             tenant=tenant, knowledge="k", name=name, sha256=sha, format="markdown", size=1, embedder=embedder.id,
-            chunks=found,
+            chunks=found, attributes=(attributes or {}).get(name, {}),
         )  # fmt: skip
         ledger.knowledge.put(document)
 
@@ -134,9 +138,108 @@ def test_a_row_is_all_that_is_needed():
     (vector,) = EMBEDDER.embed(["Guide\nmill"])
     row = SimpleNamespace(
         id=7, document_id=3, document="d", sha256="f", embedder=EMBEDDER.id, key="c", section="Guide", start=2, stop=6,
-        text="mill", vector=vector.tobytes(),
+        text="mill", vector=vector.tobytes(), terms=None, attributes='{"a":1}', added_at=5,
     )  # fmt: skip
     (hit,) = Passages([row], EMBEDDER).search("guide", 1)
     assert (hit.chunk.id, hit.chunk.section, hit.chunk.span) == ("c", "Guide", (2, 6))
-    assert (hit.document_id, hit.sha256) == (3, "f")
+    assert (hit.document_id, hit.version, hit.attributes) == (3, version_of("f", '{"a":1}'), {"a": 1})
+    assert hit.added_at == 5
     assert set(hit.ranks) == {WORDS, VECTORS}  # a section's words find its passages, too
+
+
+def where(kind, key, value):
+    """A comparison."""
+    return TypeAdapter(Filter).validate_python({"type": kind, "key": key, "value": value})
+
+
+def many(ledger, count=300):
+    """Documents of which one in thirty is German, and fits the query worse than all others."""
+    texts = {f"{n:03}.md": [f"The mill by the river, number {n}, word{n}."] for n in range(count)}
+    texts |= {f"{n:03}.md": [f"Weir {n} has a wheel of oak, word{n}."] for n in range(0, count, 30)}
+    attributes = {name: {"language": "en", "number": int(name[:3])} for name in texts}
+    attributes |= {f"{n:03}.md": {"language": "de", "number": n} for n in range(0, count, 30)}
+    put(ledger, texts, attributes=attributes)
+    return [f"{n:03}.md" for n in range(0, count, 30)]
+
+
+def test_no_passage_that_a_filter_lets_through_is_lost_behind_others(ledger):
+    """Though hundreds that it does not let through fit better, and each leg looks at a hundred."""
+    german = many(ledger)
+    base = Passages.of(ledger, "t", "k", EMBEDDER)
+    query = "Where is the mill by the river?"
+    assert not {hit.chunk.document for hit in base.search(query, 20)} & set(german)
+    found = base.search(query, 20, where=where("eq", "language", "de"))
+    assert sorted(hit.chunk.document for hit in found) == german
+    assert all(hit.attributes["language"] == "de" for hit in found)
+    alone = base.search(query, 40, where=where("lt", "number", 31))
+    assert sorted(hit.chunk.document for hit in alone) == [f"{n:03}.md" for n in range(31)]
+
+
+def test_a_filter_changes_no_score(ledger):
+    """Of what it lets through, each has the place and the scores that it has among all."""
+    many(ledger, 90)
+    base = Passages.of(ledger, "t", "k", EMBEDDER)
+    query = "a wheel of oak by the river, word7"
+    whole = {hit.chunk.id: hit for hit in base.search(query, 90)}
+    for wanted in (where("eq", "language", "de"), where("gte", "number", 45), where("ne", "number", 7)):
+        for hit in base.search(query, 90, where=wanted):
+            assert hit.scores == whole[hit.chunk.id].scores
+            assert hit.score == pytest.approx(whole[hit.chunk.id].score)
+
+
+def test_what_a_filter_finds_is_what_a_base_of_those_documents_alone_would(ledger):
+    """By meaning exactly, whatever the structure of the index; nothing where it lets nothing through."""
+    many(ledger, 90)
+    base = Passages.of(ledger, "t", "k", EMBEDDER)
+    rows = ledger.knowledge.chunks("t", "k", FIRST, 999)
+    for wanted in (where("in", "number", [3, 33, 60]), where("lte", "number", 5), where("eq", "language", "fr")):
+        few = Passages(
+            [row for row in rows if matches(wanted, {"number": int(row.document[:3]), "language": "en"})], EMBEDDER
+        )
+        found = base.search("the wheel of the mill", 90, where=wanted)
+        assert {hit.chunk.id for hit in found} == {chunk.id for chunk in few.chunks}
+        alone = {hit.chunk.id: hit.scores[VECTORS] for hit in few.search("the wheel of the mill", 90)}
+        assert {hit.chunk.id: hit.scores[VECTORS] for hit in found} == pytest.approx(alone)
+
+
+def test_other_attributes_of_the_same_chunks_are_taken_in(ledger):
+    """Without reading an index anew; a document without any comes to have some, and loses them again."""
+    put(ledger)
+    base = Passages.of(ledger, "t", "k", EMBEDDER)
+    (mill,) = [row for row in ledger.knowledge.documents("t", "k", "", 9) if row.name == "mill.md"]
+    before = base.search("mill", 1)[0]
+    wanted = where("eq", "kind", "building")
+    assert base.search("mill", 9, where=wanted) == []
+    for attributes, expected in (({"kind": "building"}, 2), ({"kind": 5}, 0), ({}, 0)):
+        assert ledger.knowledge.describe(mill.id, "1", attributes)
+        base.update({mill.id: ledger.knowledge.chunks("t", "k", FIRST, 99, mill.id)})
+        assert len(base.search("mill", 9, where=wanted)) == expected
+        now = base.search("mill", 1)[0]
+        assert (now.attributes, now.scores) == (attributes, before.scores)
+        assert (now.version == before.version) == (attributes == {})
+
+
+def test_a_passage_that_changes_while_it_is_searched_is_let_through_by_what_it_is_then(ledger, monkeypatch):
+    """What was let through a moment ago, and would not be now, is not given."""
+    put(ledger, attributes={"mill.md": {"kind": "building"}})
+    base = Passages.of(ledger, "t", "k", EMBEDDER)
+    let_through = base._let_through
+
+    def meanwhile(wanted):
+        found = let_through(wanted)
+        (mill,) = [row for row in ledger.knowledge.documents("t", "k", "", 9) if row.name == "mill.md"]
+        ledger.knowledge.describe(mill.id, "1", {})
+        base.update({mill.id: ledger.knowledge.chunks("t", "k", FIRST, 99, mill.id)})
+        return found
+
+    monkeypatch.setattr(base, "_let_through", meanwhile)
+    assert base.search("mill", 9, where=Equality(type="eq", key="kind", value="building")) == []
+
+
+@pytest.mark.parametrize("terms", [None, b"", b"\xff" * 30, Terms.of("something else").to_bytes()])
+def test_terms_that_the_ledger_does_not_have_are_counted(ledger, terms):
+    """Passages of before there were any, or that were counted otherwise, are found by their words all the same."""
+    put(ledger, terms=terms)
+    (best, *_) = Passages.of(ledger, "t", "k", EMBEDDER).search("the mill by the river", 9)
+    known = terms is None or Terms.from_bytes(terms) is None
+    assert (WORDS in best.ranks) == known  # those that it does have are believed

@@ -8,6 +8,7 @@ from enum import StrEnum
 from headrace_producers.words import words
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.away import AWAY, keep_going
+from headrace_workers.bridge.bulk import Bulk
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.reap import Reap
@@ -34,6 +35,7 @@ class Duty(StrEnum):
     DISPATCH = "dispatch"
     RELAY = "relay"
     REAP = "reap"
+    BATCHES = "batches"
 
 
 class Bridge:
@@ -53,6 +55,7 @@ class Bridge:
         dispatch: Dispatch,
         relay: Relay,
         reap: Reap,
+        bulk: Bulk,
         bell: Bell,
         progress: Progress,
     ) -> None:
@@ -67,6 +70,7 @@ class Bridge:
         self._dispatch = dispatch
         self._relay = relay
         self._reap = reap
+        self._bulk = bulk
         self._bell = bell
         self._progress = progress
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
@@ -80,6 +84,7 @@ class Bridge:
             Duty.INGEST: (self._ingest_once, self._stop),
             Duty.DISPATCH: (self._dispatch_once, self._stop),
             Duty.REAP: (self._reap_once, self._stop),
+            Duty.BATCHES: (self._bulk_once, self._stop),
             Duty.RELAY: (self._relay_once, self._stop_relay),
         }
         self._ears.start()
@@ -114,6 +119,8 @@ class Bridge:
         done = {duty for duty, thread in threads.items() if not thread.is_alive()}
         if Duty.INGEST in done:
             self._put_away(self._ingest.close)
+        if Duty.BATCHES in done:
+            self._put_away(self._bulk.close)
         self._put_away(self._release)
         if Duty.RELAY in done:
             self._put_away(self._publish_rest)
@@ -162,9 +169,16 @@ class Bridge:
         self._events.clear()
         self._ends.clear()
         self._relay.once()
+        if self._relay.followed:
+            self._tell(Hint.WORK)
         if self._events.wait(self._relay.rest):
             self._ends.wait(_FOLLOWED)
         return self._relay.waits
+
+    def _bulk_once(self) -> Awaited | None:
+        self._bulk.once(self._tell)
+        self._stop.wait(self._bulk.rest)
+        return self._bulk.waits
 
     def _reap_once(self) -> None:
         if self._reap.once():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from headrace_producers.any_record import Unreadable
-from headrace_schemas.topics import topic_of
+from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.away import KafkaUnavailable, awaited
 from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules, accept
 from headrace_workers.bridge.fetches import Fetches
@@ -209,8 +209,14 @@ class Ingest:
             self._waits = Awaited("what it is to read", reasons[:1_000])
 
     def _left_alone(self, consumer: Any) -> Collection[Any]:
-        """While the ledger holds more than the bound all: polling goes on, so that connections stay."""
-        return consumer.assignment() if self._full else self._fetches.resting()
+        """While the ledger holds more than the bound all but cancellations, which make room. Polling goes on, so that
+        connections stay.
+        """
+        resting = self._fetches.resting()
+        if not self._full:
+            return resting
+        wishes = Topic.CANCELLATION.named(self._prefix)
+        return {*resting, *(partition for partition in consumer.assignment() if partition.topic != wishes)}
 
     def _pause(self, consumer: Any) -> None:
         # Again and again: partitions may have been assigned since.

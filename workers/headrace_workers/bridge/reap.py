@@ -8,6 +8,7 @@ from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 
 _PRUNE_EVERY = 60.0
+_COUNT_EVERY = 10.0
 _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
 
@@ -39,7 +40,7 @@ class Reap:
         self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
         self._most_answers = most_answers
         self._pass_over = pass_over
-        self._pruned_at = self._evicted_at = clock.monotonic()
+        self._pruned_at = self._evicted_at = self._counted_at = clock.monotonic()
         self._looked_at = float("-inf")
 
     def once(self) -> int:
@@ -49,6 +50,9 @@ class Reap:
             self._look()
         total = self._reap() if due.leases or due.steps else 0
         total += self._pass_over()
+        counts = self._clock.monotonic() - self._counted_at > _COUNT_EVERY
+        if counts and not self._ledger.count_usage():
+            self._counted_at = self._clock.monotonic()
         prunes = self._clock.monotonic() - self._pruned_at > _PRUNE_EVERY
         if prunes and not self._ledger.prune(self._retention_ms, self._of_units_ms):
             self._pruned_at = self._clock.monotonic()

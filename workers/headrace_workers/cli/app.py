@@ -7,12 +7,15 @@ import typer
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.cli import (
+    batch,
     bench,
     cache,
     cancel,
     dead,
     doctor,
+    gateway,
     held,
+    keys,
     knowledge,
     models,
     outbox,
@@ -22,6 +25,7 @@ from headrace_workers.cli import (
     status,
     submit,
     up,
+    webhooks,
 )
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.output import say
@@ -43,8 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, results, status, cancel, dead, held, cache, knowledge, bench, outbox, doctor, models, schema,
-    processes,
+    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
+    webhooks, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -18,8 +18,10 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.cli.attributes import filter_of
 from headrace_workers.cli.durations import parse_duration
-from headrace_workers.cli.jobfile import Defaults, Job
+from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
 
 STDIN = "-"
@@ -50,6 +52,7 @@ def defaults_of(
     temperature: float | None = None,
     cache: CacheMode | None = None,
     knowledge: str | None = None,
+    where: list[str] | None = None,
     without_passages: WithoutPassages | None = None,
     lane: Lane | None = None,
     tenant: str | None = None,
@@ -64,7 +67,13 @@ def defaults_of(
         until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
     fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
     sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    asked = {"cache": cache, "knowledge": knowledge, "without_passages": without_passages}
+    wanted = filter_of(where)
+    asked = {
+        "cache": cache,
+        "knowledge": knowledge,
+        "knowledge_filter": None if wanted is None else wanted.model_dump(mode="json"),
+        "without_passages": without_passages,
+    }
     return Defaults(
         model=model or settings.model,
         embedder=settings.embedder,

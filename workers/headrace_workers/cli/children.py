@@ -16,15 +16,21 @@ from headrace_workers.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")
 _WORKER_READY = "ready for work"
-_BRIDGE_READY = "the bridge runs"
+_READY = {"bridge": "the bridge runs", "gateway": "the gateway answers"}
 _READY_SECONDS = 600.0  # a large model from a slow disk; who ends instead is told at once
 _PATIENCE_SECONDS = 15.0  # then it is said who is waited for
 
 
 def children_of(
-    home: Path, models: Sequence[str], *, judge_model: str | None = None, engine_threads: int | None = None
+    home: Path,
+    models: Sequence[str],
+    *,
+    judge_model: str | None = None,
+    engine_threads: int | None = None,
+    gateway_port: int | None = None,
 ) -> Callable[[Addresses], list[ChildSpec]]:
-    """A worker for each model, one that moderates and judges, and a bridge, for the services at given addresses.
+    """A worker for each model, one that moderates and judges, a bridge, and with a port for it a gateway, for the
+    services at given addresses.
 
     All start side by side, and the last is ready when all are. `judge_model` answers rubrics that name no model: the
     first model when absent, and nobody where there is no model.
@@ -46,6 +52,8 @@ def children_of(
         }
         light = [role for role in Pipeline().roles if role != MODEL_ROLE]
         commands["-".join(light)] = ("worker", *(word for role in light for word in ("--role", role)))
+        if gateway_port is not None:
+            commands["gateway"] = ("gateway", "--port", str(gateway_port))
         commands["bridge"] = ("bridge",)
         return _started_together(home.absolute(), commands, env)
 
@@ -54,8 +62,8 @@ def children_of(
 
 def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: Mapping[str, str]) -> list[ChildSpec]:
     watches = {
-        name: LogWatch(home / "log" / f"{name}.log", _BRIDGE_READY if name == "bridge" else _WORKER_READY)
-        for name in commands
+        name: LogWatch(home / "log" / f"{name}.log", _READY.get(arguments[0], _WORKER_READY))
+        for name, arguments in commands.items()
     }
     patience = _Patience(home, watches)
     settings = Settings.from_env({**os.environ, **env})

@@ -1,33 +1,27 @@
 """Jobs as JSON lines: every line is checked before anything is sent, and read again when it is to be sent."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, get_args
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
-from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_schemas.event_types import job_type
-from headrace_schemas.events import JobKind
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
-from headrace_workers.cli.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.batches.defaults import Defaults, NoKind
+from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
 
 Job = AnyJob
 
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
 _OPENAI_BATCH = {"custom_id", "method", "url", "body"}
-_OPENAI_HINT = """
-Files of OpenAI's Batch API are not taken yet. What is in them can be:
-  jq -c '{idempotency_key: .custom_id, messages: .body.messages,
-          sampling: ({max_tokens: (.body.max_completion_tokens // .body.max_tokens), temperature: .body.temperature}
-                     | with_entries(select(.value != null)))}' FILE"""
+_OPENAI_HINT = "\n`headrace batch submit FILE` runs files of OpenAI's Batch API."
 
 
 class WrongLine(HeadraceError):
@@ -52,32 +46,6 @@ class WrongLines(HeadraceError):
         super().__init__(f"{count} {noun} wrong, and nothing was sent:\n" + "\n".join(problems) + more + hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a line gets where it says nothing itself. `fields` are for all jobs, `embedder` is the model of embedding
-    jobs, the rest is for generation jobs only.
-    """
-
-    model: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
-    embedder: str = DEFAULT_EMBEDDER
-
-    def fill(self, line: Mapping[str, Any], cls: type[Job]) -> dict[str, Any]:
-        """The line, which is a job of this class, with what it lacks."""
-        filled = {**self.fields, **line}
-        if cls is EmbeddingJob:
-            return {"model": self.embedder, **filled}
-        if cls is not GenerationJob:
-            return filled
-        filled = {"model": self.model, **self.asked, **filled}
-        own = line.get("sampling", {})
-        if self.sampling and isinstance(own, dict):
-            filled["sampling"] = {**self.sampling, **own}
-        return filled
-
-
 def parse_job(text: bytes, defaults: Defaults) -> Job:
     """One line: a job of the `kind` that it names; without one an evaluation job when it has an `output`, else a
     generation job. WrongLine gives the reason.
@@ -90,28 +58,17 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(f"it must be a JSON object, not {_kind(line)}")
     if line.keys() >= _OPENAI_BATCH or ("custom_id" in line and "body" in line):
         raise OpenAIBatchLine("it is a line for OpenAI's Batch API")
-    cls = _class_of(line)
-    filled = json.dumps(defaults.fill({name: value for name, value in line.items() if name != "kind"}, cls)).encode()
     try:
-        job = cls.model_validate_json(filled, strict=True)
+        kind, fields = defaults.fill(line)
+        filled = json.dumps(fields).encode()
+        job: Job = kind.cls.model_validate_json(filled, strict=True)  # type: ignore[assignment]  # of a kind of job
+    except NoKind as error:
+        raise WrongLine(str(error)) from None
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
         raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job
-
-
-def _class_of(line: Mapping[str, Any]) -> type[Job]:
-    kind = line.get("kind")
-    if kind is None:
-        if "input" in line and "output" not in line:
-            raise WrongLine("it has an `input` and no `output`: say what is asked for, with \"kind\": \"embedding\" or "
-                            "\"moderation\"")  # fmt: skip
-        return EvaluationJob if "output" in line else GenerationJob
-    found = job_type(kind) if isinstance(kind, str) else None
-    if found is None:
-        raise WrongLine(f"kind: must be one of {', '.join(get_args(JobKind))}")
-    return found.cls  # type: ignore[return-value]  # of a kind of job
 
 
 @dataclass(frozen=True, slots=True)

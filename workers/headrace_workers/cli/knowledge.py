@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias, Tenant
+from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.cli.sure import be_sure
@@ -48,39 +49,48 @@ def register(app: typer.Typer) -> None:
 def add(
     name: _NameArgument,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders, globs")],
+    meta: MetaOption = None,
     tenant: _TenantOption = None,
     as_json: _JsonOption = False,
 ) -> None:
     """Put documents into a knowledge base; the first makes it. Unchanged ones cost nothing, changed ones are replaced.
 
-    Interrupted and called again, it goes on where it was. Exit code 1: something was refused; the rest is in.
+    Each document has the attributes that this call gives it (`--meta`), and of Markdown its front matter's, and no
+    others. Interrupted and called again, it goes on where it was. Exit code 1: something was refused; the rest is in.
 
-    Example: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`
+    Examples: `headrace knowledge add handbook docs/ 'contracts/*.pdf'`,
+    `headrace knowledge add handbook de/ --meta language=de --meta year=2026`
     """
-    from headrace_workers.cli.knowledge_views import taken_dict, tally_words
+    from headrace_workers.cli.knowledge_views import passed_words, taken_dict, tally_words
     from headrace_workers.knowledge.reading import Reader
     from headrace_workers.recall.intake import Intake
 
-    base, owner = named(name), owner_of(tenant)
+    base, owner, attributes = named(name), owner_of(tenant), attributes_of(meta)
     ledger, embedder = need_ledger(), embedder_here()
     files, unknown = _files(paths)
     tally: Counter[Status] = Counter()
+    passed_over: Counter[str] = Counter()
     chunks = 0
     try:
         with Reader() as reader, _progress(len(files)) as (advance, tell):
-            intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base)
+            intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base, attributes)
             for taken in intake.take(files):
                 tally[taken.status] += 1
                 chunks += taken.chunks
+                passed_over.update(taken.passed_over)
                 if as_json:
                     put_json(taken_dict(taken))
                     flush()
                 if taken.reason is not None:
                     tell(f"refused: {taken.reason}")
+                if taken.trouble is not None:
+                    tell(f"{taken.document}: {taken.trouble}; the document has no attributes of it")
                 advance()
     except KeyboardInterrupt:
         say(f"interrupted: {tally_words(tally, chunks)}; called again, it goes on")
         raise
+    if passed_over:
+        say(printable(passed_words(passed_over)))
     say(f"{base}: {tally_words(tally, chunks)}")
     raise typer.Exit(1 if unknown or tally["refused"] else 0)
 
@@ -141,19 +151,22 @@ def search(
     name: _NameArgument,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="a question, or words")],
     count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="so many passages")] = 5,
+    where: WhereOption = None,
     tenant: _TenantOption = None,
     as_json: _JsonOption = False,
 ) -> None:
     """Find passages: the best first, each with its place and score among words (BM25) and vectors (cosine).
 
-    Exit code 1: there is no such base, or nothing was found.
+    `--where` looks among the documents alone whose attributes are so; more than one must all hold. Exit code 1: there
+    is no such base, or nothing was found.
 
-    Example: `headrace knowledge search handbook "how many days of leave are there?" -k 3`
+    Examples: `headrace knowledge search handbook "how many days of leave are there?" -k 3`,
+    `headrace knowledge search handbook "notice" --where language=en --where 'year>=2025'`
     """
     from headrace_workers.cli import knowledge_views as views
     from headrace_workers.recall.passages import Passages
 
-    base, owner = named(name), owner_of(tenant)
+    base, owner, wanted = named(name), owner_of(tenant), filter_of(where)
     if not query.strip():
         raise ConfigurationError("the query is empty: say what to look for")
     if len(query) > _LONGEST_QUERY:
@@ -167,7 +180,7 @@ def search(
             f"{passages.without_vectors:,} of {len(passages):,} passages were embedded by another than {embedder.id} "
             "and are found by words only: `headrace knowledge add` their files again"
         )
-    hits = passages.search(query, count)
+    hits = passages.search(query, count, where=wanted)
     if as_json:
         for rank, hit in enumerate(hits, 1):
             put_json(views.hit_dict(rank, hit))

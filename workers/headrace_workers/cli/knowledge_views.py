@@ -1,20 +1,24 @@
 """From bases, documents and passages to rows and to JSON. Pure."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from headrace_schemas.attributes import LONGEST_VALUE, MAX_ATTRIBUTES, AttributeMap
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.tables import shorten
 from headrace_workers.recall.intake import Status, Taken
 from headrace_workers.recall.passages import VECTORS, WORDS, Hit
 
 BASES = ("knowledge", "tenant", "documents", "chunks", "bytes", "embedder", "changed")
-DOCUMENTS = ("document", "chunks", "bytes", "format", "added")
+DOCUMENTS = ("document", "chunks", "bytes", "format", "added", "attributes")
 HITS = ("rank", "score", "words", "vectors", "passage")
 NUMBERS = ("rank", "score", "words", "vectors", "documents", "chunks", "bytes")
 _PASSAGE_WIDTH = 240  # characters of its text
+_ATTRIBUTES_WIDTH = 120  # characters
 _TOLD = 8  # documents that are named before something is done to them
-_STATUSES: tuple[Status, ...] = ("added", "replaced", "unchanged", "refused")
+_STATUSES: tuple[Status, ...] = ("added", "replaced", "described", "unchanged", "refused")
 
 
 def base_row(base: Any) -> tuple[str, ...]:
@@ -40,7 +44,24 @@ def base_dict(base: Any) -> dict[str, Any]:
 def document_row(document: Any) -> tuple[str, ...]:
     """A document as the cells of `DOCUMENTS`."""
     numbers = (f"{document.chunks:,}", f"{document.size:,}")
-    return (document.name, *numbers, document.format, show_time(document.added_at))
+    told = shorten(attributes_told(json.loads(document.attributes)), _ATTRIBUTES_WIDTH)
+    return (document.name, *numbers, document.format, show_time(document.added_at), told)
+
+
+def attributes_told(attributes: AttributeMap) -> str:
+    """As they are typed: `language=en, year=2026`."""
+    return ", ".join(f"{key}={_typed(value)}" for key, value in attributes.items())
+
+
+def _typed(value: bool | int | float | str) -> str:
+    """What is no text stands as JSON writes it, and a text that could be taken for such in quotes."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def document_dict(document: Any) -> dict[str, Any]:
@@ -52,6 +73,7 @@ def document_dict(document: Any) -> dict[str, Any]:
         "format": document.format,
         "sha256": document.sha256,
         "embedder": document.embedder,
+        "attributes": json.loads(document.attributes),
         "added_at": rfc3339(document.added_at),
     }
 
@@ -82,6 +104,7 @@ def hit_dict(rank: int, hit: Hit) -> dict[str, Any]:
         "section": chunk.section,
         "span": list(chunk.span),
         "text": chunk.text,
+        "attributes": dict(hit.attributes),
     }
 
 
@@ -93,6 +116,16 @@ def taken_dict(taken: Taken) -> dict[str, Any]:
         "chunks": taken.chunks,
         "reason": taken.reason,
     }
+
+
+def passed_words(passed_over: Counter[str]) -> str:
+    """Which fields of front matter are no attributes, and of how many documents."""
+    told = ", ".join(f"{name} ({count:,})" for name, count in passed_over.most_common(_TOLD))
+    more = f" and {len(passed_over) - _TOLD:,} more" if len(passed_over) > _TOLD else ""
+    return (
+        f"passed over in front matter: {told}{more}; attributes are texts up to {LONGEST_VALUE} characters, numbers, "
+        f"true and false, and {MAX_ATTRIBUTES} of a document"
+    )
 
 
 def tally_words(tally: dict[Status, int], chunks: int) -> str:

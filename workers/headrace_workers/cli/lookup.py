@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from headrace_schemas import Category, Topic
+from headrace_schemas import Topic
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.ledger.dead import Burial, Origin, letter
+from headrace_workers.ledger.dead import letter_of
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.refusals import INGEST
 from headrace_workers.ledger.repetitions import Said
@@ -86,29 +86,7 @@ class LedgerJobs:
 
 def dead_receipt(row: Any) -> Receipt:
     """The receipt of a row of the ledger's dead letters: what was published of it."""
-    burial = Burial(
-        id=row.id,
-        job_id=row.job_id,
-        refers_to=row.refers_to,
-        tenant=row.tenant,
-        category=Category(row.category),
-        reason=row.reason,
-        stage=row.stage,
-        attempts=row.attempts,
-        topic=Topic(row.topic),
-        value=bytes(row.value),
-        size=row.size,
-        origin=Origin(
-            partition=row.partition,
-            offset=row.offset,
-            key=row.key,
-            ce_id=row.ce_id,
-            ce_subject=row.ce_subject,
-            traceparent=row.traceparent,
-            correlationid=row.correlationid,
-        ),
-    )
-    return Receipt(letter(burial))
+    return Receipt(letter_of(row))
 
 
 def _chunks(job_ids: Collection[str]) -> Iterator[list[str]]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from headrace_producers.settings import KafkaSettings
 
 _OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", help="ingest, dispatch, relay or reap; may be given several times")
+    list[str] | None,
+    typer.Option("--only", help="ingest, dispatch, relay, reap or batches; may be given several times"),
 ]
 _OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
@@ -60,7 +61,7 @@ def bridge(only: _OnlyOption = None) -> None:
 
 def worker(
     role: Annotated[
-        list[str], typer.Option("--role", help="recall, generate, moderate, judge or all; may be repeated")
+        list[str], typer.Option("--role", help="recall, generate, moderate, judge, deliver or all; may be repeated")
     ],
     model: Annotated[
         str | None, typer.Option("--model", help="alias of the model that a generate worker holds")
@@ -88,7 +89,7 @@ def worker(
 
 
 def health(
-    process: Annotated[str, typer.Argument(help="bridge or worker")],
+    process: Annotated[str, typer.Argument(help="bridge, worker or gateway")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
 ) -> None:
     """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace_producers.settings import RUN_FILE, running_stack, topic_prefix
+from headrace_producers.settings import RUN_FILE, kafka_durable, running_stack, topic_prefix
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.settings import home_of, ledger_url
 
@@ -50,8 +50,13 @@ def running(env: Mapping[str, str] | None = None) -> RunningStack | None:
 
 
 def is_durable(env: Mapping[str, str] | None = None) -> bool:
-    """Whether a record that Kafka has confirmed is safe: taken to be so for a broker that the environment names."""
+    """Whether a record that Kafka has confirmed is safe: as HEADRACE_KAFKA_DURABLE says, else taken to be so for a
+    broker that the environment names.
+    """
     env = os.environ if env is None else env
+    told = kafka_durable(env)
+    if told is not None:
+        return told
     if env.get("HEADRACE_KAFKA"):
         stack = running(env)
         return stack is None or stack.kafka != env["HEADRACE_KAFKA"] or stack.durable

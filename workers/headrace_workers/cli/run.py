@@ -17,6 +17,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking, progress
+from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
@@ -63,6 +64,7 @@ def run(
     temperature: asking.TemperatureOption = None,
     cache: asking.CacheOption = None,
     knowledge: asking.KnowledgeOption = None,
+    where: WhereOption = None,
     without_passages: asking.WithoutPassagesOption = None,
     lane: asking.LaneOption = Lane.BATCH,
     priority: asking.PriorityOption = None,
@@ -97,6 +99,7 @@ def run(
         temperature=temperature,
         cache=cache,
         knowledge=knowledge,
+        where=where,
         without_passages=without_passages,
         lane=lane,
         tenant=tenant,

@@ -45,13 +45,17 @@ class Elsewhere:
 
 
 def embedded_stack(
-    home: Path, models: Sequence[str], engine_threads: int | None = None, broker: Kind | None = None
+    home: Path,
+    models: Sequence[str],
+    engine_threads: int | None = None,
+    broker: Kind | None = None,
+    gateway_port: int | None = None,
 ) -> Stack:
-    """A stack of this home that serves these models, not started yet."""
+    """A stack of this home that serves these models, not started yet; with a gateway where there is a port for it."""
     judge_model = os.environ.get("HEADRACE_JUDGE_MODEL") or None
     return Stack(
         home,
-        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads),
+        children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
         _migrate,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),

@@ -11,8 +11,10 @@ import typer
 from headrace_schemas import Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
-from headrace_workers.cli.jobfile import Defaults, Entry, JobFile
+from headrace_workers.cli.attributes import WhereOption
+from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed
@@ -40,6 +42,7 @@ def submit(
     temperature: asking.TemperatureOption = None,
     cache: asking.CacheOption = None,
     knowledge: asking.KnowledgeOption = None,
+    where: WhereOption = None,
     without_passages: asking.WithoutPassagesOption = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
@@ -67,7 +70,7 @@ def submit(
         raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
     defaults = asking.defaults_of(
         model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
-        without_passages=without_passages, lane=lane, tenant=tenant, priority=priority, deadline=deadline,
+        where=where, without_passages=without_passages, lane=lane, tenant=tenant, priority=priority, deadline=deadline,
     )  # fmt: skip
     with ExitStack() as stack:
         if prompt is not None:

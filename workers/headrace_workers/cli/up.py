@@ -1,8 +1,10 @@
 """`headrace up`: the embedded stack, until Ctrl-C."""
 
 import os
+import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,7 @@ from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.embedded.broker import Kind
-from headrace_workers.settings import home_of
+from headrace_workers.settings import GATEWAY_PORT, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.embedded.stack import Stack
@@ -36,8 +38,11 @@ def up(
             "--broker", help="apache needs KAFKA_HOME and Java 17; without it the first that is here is started"
         ),
     ] = None,
+    gateway_port: Annotated[
+        int, typer.Option("--gateway-port", min=0, max=65_535, help="of the HTTP gateway; another where it is taken")
+    ] = GATEWAY_PORT,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers.
+    """Run everything on this machine until Ctrl-C: broker, Redis, ledger, bridge, workers, HTTP gateway.
 
     Services that HEADRACE_KAFKA, HEADRACE_REDIS or HEADRACE_LEDGER name are used instead of started. The first model
     also judges rubrics that name none, unless HEADRACE_JUDGE_MODEL names another, which is then served, too.
@@ -50,6 +55,7 @@ def up(
     from headrace_workers.cli.children import children_of
     from headrace_workers.cli.models import ensure_models
     from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
+    from headrace_workers.embedded.ports import free_or
     from headrace_workers.embedded.stack import plan
 
     hush_kafka()
@@ -60,9 +66,12 @@ def up(
         plan(home, os.environ, broker)  # what it lacks is told before a model is fetched
     ensure_models(home, models)
     stopped = Event()
-    with ends_on_sigterm(), embedded_stack(home, models, engine_threads, broker) as stack:
-        console().print(draw(stack, [spec.name for spec in children_of(home, models)(stack.addresses)]))
+    port = free_or(gateway_port)
+    with ends_on_sigterm(), embedded_stack(home, models, engine_threads, broker, port) as stack:
+        names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
+        console().print(draw(stack, names, {"gateway": _url(port)}))
         _tell_next(stack)
+        _tell_clients(home, stack, port)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         stack.watch(stopped)
@@ -71,8 +80,11 @@ def up(
     say("stopped")
 
 
-def draw(stack: "Stack", processes: Sequence[str]) -> Rows:
-    """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown."""
+def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> Rows:
+    """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown.
+
+    `where` are the addresses of processes that have one.
+    """
     services, log = stack.services, stack.home / "log"
     assert services is not None  # noqa: S101 - only drawn after the start
     started = {child.name for child in services.children}
@@ -92,7 +104,8 @@ def draw(stack: "Stack", processes: Sequence[str]) -> Rows:
             "",
         ),
     ]
-    rows += [(name, "started", "", _log(log / f"{name}.log")) for name in processes]
+    known = where or {}
+    rows += [(name, "started", known.get(name, ""), _log(log / f"{name}.log")) for name in processes]
     return table(None, ("what", "kind", "where", "log"), rows)
 
 
@@ -111,4 +124,17 @@ def _tell_next(stack: "Stack") -> None:
     say('  headrace submit --prompt "Name three rivers." --wait')
     say("  headrace results --follow")
     say("  headrace status")
+
+
+def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
+    from headrace_workers.cli.first_key import KEY_FILE, first_key
+
+    first_key(home, stack.addresses.ledger)
+    file = shlex.quote(_log(home.absolute() / KEY_FILE))
+    say("And for whatever speaks to OpenAI:")
+    say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
     say("Ctrl-C stops everything.")
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"

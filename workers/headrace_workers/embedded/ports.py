@@ -29,6 +29,11 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def free_or(wanted: int) -> int:
+    """This port where it is free, else, and for 0, one that is."""
+    return wanted if wanted and _is_free(wanted, again=True) else free_ports(1)[0]
+
+
 @cache
 def _candidates() -> Iterator[int]:
     """Every port of the range, again and again, from a place that the process's id says."""
@@ -50,9 +55,11 @@ def _first_ephemeral() -> int:
         return _EPHEMERAL
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, *, again: bool = False) -> bool:
+    """With `again`, also where connections of a server that has just ended are not quite over."""
     with socket.socket() as tried:
         try:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
             tried.bind((LOOPBACK, port))
         except OSError:
             return False

@@ -32,18 +32,22 @@ _PULL_SECONDS = 900.0  # the first time Docker fetches the image
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the services of a stack are: host:port, URL, URL; and whether consumer groups are "on" there or "off"."""
+    """Where the services of a stack are: host:port, URL, URL; whether consumer groups are "on" there or "off"; and
+    whether the broker's log outlives it.
+    """
 
     kafka: str
     redis: str
     ledger: str
     groups: str = "on"
+    durable: bool = True
 
     def env(self) -> dict[str, str]:
         """As the environment that children and other shells read."""
         return {
             "HEADRACE_KAFKA": self.kafka,
             "HEADRACE_KAFKA_GROUPS": self.groups,
+            "HEADRACE_KAFKA_DURABLE": "on" if self.durable else "off",
             "HEADRACE_REDIS": self.redis,
             "HEADRACE_LEDGER": self.ledger,
         }
@@ -104,11 +108,12 @@ def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Serv
         )
     ledger = env.get("HEADRACE_LEDGER") or f"sqlite:///{(home / 'ledger.db').resolve()}"
     groups = env.get("HEADRACE_KAFKA_GROUPS") or ("on" if broker is None or broker.groups else "off")
+    durable = broker.durable if broker else True
     return Services(
-        addresses=Addresses(kafka, redis_url, ledger, groups),
+        addresses=Addresses(kafka, redis_url, ledger, groups, durable),
         children=tuple(children),
         broker=broker.kind if broker else "given",
-        durable=broker.durable if broker else True,
+        durable=durable,
     )
 
 

@@ -59,10 +59,15 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
     return table
 
 
+def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimension: int) -> Floats:
+    """Vectors as a ledger holds them, float32, (n, dimension); VectorRefused for the first that can be none."""
+    for key, each in zip(keys, written, strict=True):
+        if len(each) != 4 * dimension:
+            raise VectorRefused(f"the vector of {kind} {key} has {len(each)} bytes; this index takes {4 * dimension}")
+    table = np.frombuffer(b"".join(written), np.float32).reshape(len(keys), dimension) if written else ()
+    return checked_vectors(kind, keys, table, dimension)
+
+
 def read_vector(kind: str, key: int, written: bytes, dimension: int) -> Floats:
-    """A vector as a ledger holds it, float32, (dimension,); VectorRefused where it can be none of an index's."""
-    if len(written) != 4 * dimension:
-        raise VectorRefused(f"the vector of {kind} {key} has {len(written)} bytes; this index takes {4 * dimension}")
-    vector = np.frombuffer(written, np.float32)
-    checked_vectors(kind, [key], vector[None], dimension)
-    return vector
+    """One of them, (dimension,)."""
+    return read_vectors(kind, [key], [written], dimension)[0]  # type: ignore[no-any-return]

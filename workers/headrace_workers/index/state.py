@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace_workers.index.best import NOWHERE, best, nearest_of_all, nothing
-from headrace_workers.index.checked import Flags, Floats, Ids
+from headrace_workers.index.checked import Flags, Floats, Ids, Positions
 from headrace_workers.index.library import Bits
 from headrace_workers.index.lists import Lists
 from headrace_workers.index.rows import Rows
@@ -44,10 +44,23 @@ class State:
         if self.lists is not None and len(queries):
             others, at = self.lists.nearest(queries, k, rows.vectors, self.inside, self.living)
             similarities, positions = best(np.hstack([others, similarities]), np.hstack([at, positions]), k)
+        return similarities, self._ids(positions)
+
+    def search_among(self, queries: Floats, k: int, ids: Ids) -> tuple[Floats, Ids]:
+        """The same of the rows with these ids alone: each of them is compared, since lists would pass some over."""
+        rows = self.rows
+        wanted = rows.alive & np.isin(rows.ids[: rows.count], ids)
+        if not len(queries) or not wanted.any():
+            similarities, positions = nothing(len(queries), k)
+        else:
+            similarities, positions = nearest_of_all(queries, rows.vectors[: rows.count], _bits(wanted), k)
+        return similarities, self._ids(positions)
+
+    def _ids(self, positions: Positions) -> Ids:
         ids = np.full(positions.shape, NOWHERE, np.int64)
         found = positions != NOWHERE
-        ids[found] = rows.ids[positions[found]]
-        return similarities, ids
+        ids[found] = self.rows.ids[positions[found]]
+        return ids
 
 
 def _bits(alive: Flags) -> Bits | None:

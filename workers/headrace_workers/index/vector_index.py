@@ -87,15 +87,19 @@ class VectorIndex:
             places.update(zip(coming.tolist(), range(before.rows.count, after.rows.count), strict=True))
             self._state = after
 
-    def search(self, vectors: Table, k: int) -> tuple[Floats, Ids]:
+    def search(self, vectors: Table, k: int, among: ArrayLike | None = None) -> tuple[Floats, Ids]:
         """The k nearest to each of n vectors, (n, dimension): similarities (n, k) and ids (n, k), best first.
 
-        Where there are fewer than k, the id is -1 and the similarity minus infinity. VectorRefused names the first
-        vector, by its place, that is not of this index.
+        Where there are fewer than k, the id is -1 and the similarity minus infinity. `among`: only these ids are looked
+        at, each of them, however many there are. VectorRefused names the first vector, by its place, that is not of
+        this index.
         """
         if k < 1:
             raise ValueError(f"k is {k}; at least 1 must be asked for")
-        return self._state.search(checked_vectors("query", range(len(vectors)), vectors, self.dimension), k)
+        queries = checked_vectors("query", range(len(vectors)), vectors, self.dimension)
+        if among is not None:
+            return self._state.search_among(queries, k, checked_ids(among))
+        return self._state.search(queries, k)
 
     def vectors_of(self, ids: ArrayLike) -> dict[int, Floats]:
         """The vectors of these ids, those that are there."""

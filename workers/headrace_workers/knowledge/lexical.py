@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.knowledge.segments import Segment, key_of
+from headrace_workers.knowledge.segments import Segment
+from headrace_workers.knowledge.terms import Terms, key_of
 from headrace_workers.knowledge.words import term_counts
 
 K1: Final = 1.2
@@ -61,15 +62,18 @@ class LexicalIndex:
 
         Many documents in one call cost less than one by one.
         """
-        counted = {document: [(id_, term_counts(text)) for id_, text in chunks] for document, chunks in changes.items()}
+        self.put({document: [(id_, Terms.of(text)) for id_, text in chunks] for document, chunks in changes.items()})
+
+    def put(self, counted: Mapping[str, Sequence[tuple[str, Terms]]]) -> None:
+        """The same, of chunks whose terms are counted already."""
         with self._changing:
             gone = [self._owners[document] for document in counted if document in self._owners]
             owners: dict[str, int] = {}
-            new: list[tuple[str, int, Mapping[str, int]]] = []
+            new: list[tuple[str, int, Terms]] = []
             for document, chunks in counted.items():
                 if chunks:
                     owners[document] = self._next
-                    new += [(id_, self._next, counts) for id_, counts in chunks]
+                    new += [(id_, self._next, terms) for id_, terms in chunks]
                     self._next += 1
             segments = [segment.without(gone) for segment in self._segments] if gone else list(self._segments)
             merged = _merged(segments + ([Segment.of(new)] if new else []))

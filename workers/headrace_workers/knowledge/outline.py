@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from headrace_workers.knowledge import front_matter
 from headrace_workers.knowledge.documents import Format
 
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
@@ -68,7 +69,7 @@ def headings(text: str, form: Format) -> list[Heading]:
 
 def _markdown(text: str) -> Iterator[Heading]:
     before: tuple[Line | None, Line | None] = (None, None)  # the two lines before
-    for line in lines(text, _behind_front_matter(text)):
+    for line in lines(text, front_matter.behind(text)):
         title = before[1]
         if not line.fenced and (hashes := _HASHES.match(line.text)):
             yield Heading(line.start, line.end, len(hashes[1]), _title(line.text[hashes.end() :].strip().rstrip("#")))
@@ -110,10 +111,3 @@ def _repeats(rule: str) -> str:
 
 def _title(words: str) -> str:
     return " ".join(words[: 4 * _LONGEST_TITLE].split())[:_LONGEST_TITLE]
-
-
-def _behind_front_matter(text: str) -> int:
-    """The place behind the fields that some tools keep between two lines `---` at a file's beginning."""
-    if text.startswith("---\n") and (close := text.find("\n---\n", 3)) >= 0:
-        return close + len("\n---\n")
-    return 0

@@ -16,7 +16,7 @@ from headrace_workers.knowledge.markitdown import CONVERTERS
 SIZE_LIMIT: Final = 50_000_000  # bytes
 TIME_LIMIT: Final = 300.0  # seconds: two hundred pages a minute are usual for a PDF
 
-_MARKDOWN: Final = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
+MARKDOWN: Final = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
 _HTML: Final = frozenset({".html", ".htm", ".xhtml"})
 _UNDERLINED: Final = frozenset({".rst", ".rest", ".txt", ".text"})
 
@@ -86,7 +86,7 @@ class Reader:
 
 def format_of(suffix: str) -> Format:
     """How documents of the suffix mark their headings; what is not known is plain text, such as source code."""
-    if suffix in _MARKDOWN or suffix in _HTML or suffix in CONVERTERS:
+    if suffix in MARKDOWN or suffix in _HTML or suffix in CONVERTERS:
         return Format.MARKDOWN
     return Format.UNDERLINED if suffix in _UNDERLINED else Format.PLAIN
 

@@ -1,25 +1,16 @@
 """A part of the inverted index that never changes: which terms stand in which chunks, how often. Pure.
 
-Terms are 64-bit hashes, so that a segment needs no vocabulary beside it (with a million terms, two share one with a
-probability of 3e-8). Postings take 6 bytes each.
+Postings take 6 bytes each.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from hashlib import blake2b
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST: Final = 0xFFFF  # of how many times a term is in a chunk, what is told
-
-
-@lru_cache(maxsize=1 << 17)
-def key_of(term: str) -> int:
-    """The hash by which a term is known, in every process the same."""
-    return int.from_bytes(blake2b(term.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+from headrace_workers.knowledge.terms import Terms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,19 +30,16 @@ class Segment:
     counts: NDArray[np.uint16]  # by posting
 
     @classmethod
-    def of(cls, chunks: Sequence[tuple[str, int, Mapping[str, int]]]) -> Self:
-        """From (id, the document's number, terms with their counts)."""
-        sizes = [len(counts) for _, _, counts in chunks]
-        postings = sum(sizes)
-        keys = np.fromiter((key_of(t) for _, _, counts in chunks for t in counts), np.uint64, postings)
-        counts = np.fromiter((min(n, _MOST) for _, _, counts in chunks for n in counts.values()), np.uint16, postings)
+    def of(cls, chunks: Sequence[tuple[str, int, Terms]]) -> Self:
+        """From (id, the document's number, terms with their counts), one at least."""
+        sizes = [len(terms.keys) for _, _, terms in chunks]
         return cls._sorted(
             tuple(id_ for id_, _, _ in chunks),
             np.array([owner for _, owner, _ in chunks], np.int64),
-            np.array([sum(counts.values()) for _, _, counts in chunks], np.int32),
-            keys,
+            np.array([terms.length for _, _, terms in chunks], np.int32),
+            np.concatenate([terms.keys for _, _, terms in chunks]),
             np.repeat(np.arange(len(chunks), dtype=np.int32), sizes),
-            counts,
+            np.concatenate([terms.counts for _, _, terms in chunks]),
         )
 
     @classmethod

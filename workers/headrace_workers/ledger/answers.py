@@ -1,12 +1,13 @@
 """The answers that may be given again, as the ledger keeps them. Each method is one transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import changes, entries, purge, quota, recall_counts, recalled
+from headrace_workers.ledger import changes, entries, purge, quota, recall_counts, recalled, uses
 from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.uses import Used
 
 
 class Answers:
@@ -74,6 +75,14 @@ class Answers:
         """Give these answers to nobody any more, from now on."""
         with writing(self._engine) as tx:
             return recalled.recall(tx, entry_ids, reason)
+
+    def outdate(self, wanted: Mapping[int, Collection[Used]], reason: str) -> set[int]:
+        """Give those of these answers to nobody any more that do not rest on all documents named beside them; which."""
+        with writing(self._engine) as tx:
+            used = uses.of(tx, list(wanted))
+            old = {entry_id for entry_id, documents in wanted.items() if set(documents) - used.get(entry_id, set())}
+            entries.kill(tx, sorted(old), reason)
+            return old
 
     def running(self, claim_ids: Sequence[int]) -> frozenset[int]:
         """Those of these claims that have not ended."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
+from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger import changes, documents
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.documents import ChunkAt, NewDocument
@@ -20,6 +21,11 @@ class KnowledgeBases:
         """Write a document in the place of the one of its name; its id, or None where that is the same."""
         with writing(self._engine) as tx:
             return documents.put(tx, document)
+
+    def describe(self, document_id: int, sha256: str, attributes: AttributeMap) -> bool:
+        """Give a document that comes from this file these attributes and no others; whether that changed any."""
+        with writing(self._engine) as tx:
+            return documents.describe(tx, document_id, sha256, attributes)
 
     def remove(self, document_ids: Sequence[int]) -> int:
         """Forget these documents; how many were there."""

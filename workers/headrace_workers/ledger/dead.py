@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, update
 
@@ -79,6 +80,34 @@ def letter(burial: Burial) -> DeadLetter:
             "encoding": encoding,
             "truncated": size > len(shown),
         }
+    )
+
+
+def letter_of(row: Any) -> DeadLetter:
+    """The event that told of a row of the dead letters."""
+    return letter(
+        Burial(
+            id=row.id,
+            job_id=row.job_id,
+            refers_to=row.refers_to,
+            tenant=row.tenant,
+            category=Category(row.category),
+            reason=row.reason,
+            stage=row.stage,
+            attempts=row.attempts,
+            topic=Topic(row.topic),
+            value=bytes(row.value),
+            size=row.size,
+            origin=Origin(
+                partition=row.partition,
+                offset=row.offset,
+                key=row.key,
+                ce_id=row.ce_id,
+                ce_subject=row.ce_subject,
+                traceparent=row.traceparent,
+                correlationid=row.correlationid,
+            ),
+        )
     )
 
 

@@ -5,12 +5,14 @@ it, and with it die the answers that rest on what it said before: see `uses.py`.
 its chunks and before entries, and several in the order of their ids.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, tuple_, update
 
+from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger import changes, entries, uses
 from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
@@ -20,7 +22,10 @@ _AT_ONCE: Final = 500  # answers that are killed by one statement
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """A passage: `vector` is float32 of what the embedder reads of it, `start` and `stop` are characters."""
+    """A passage: `vector` is float32 of what the embedder reads of it, `start` and `stop` are characters.
+
+    `terms` are those that it is found by (knowledge/terms.py); who reads it without counts them.
+    """
 
     key: str
     section: str
@@ -28,6 +33,7 @@ class NewChunk:
     stop: int
     text: str
     vector: bytes
+    terms: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,7 @@ class NewDocument:
     size: int
     embedder: str
     chunks: Sequence[NewChunk]
+    attributes: AttributeMap = field(default_factory=dict)
 
 
 class ChunkAt(NamedTuple):
@@ -57,17 +64,25 @@ FIRST = ChunkAt(0, 0)
 def put(connection: Connection, document: NewDocument) -> int | None:
     """Write the document in the place of the one of its name; its id.
 
-    None where that one comes from the same file and embedder: then nothing is written, whoever was faster. Answers that
-    rest on another version of it are given no more.
+    None where that one comes from the same file and embedder and has the same attributes: then nothing is written,
+    whoever was faster. Answers that rest on another version of it are given no more.
     """
+    attributes = written(document.attributes)
     values = {
         "sha256": document.sha256, "format": document.format, "size": document.size, "embedder": document.embedder,
-        "chunks": len(document.chunks), "added_at": now_ms(),
+        "chunks": len(document.chunks), "added_at": now_ms(), "attributes": attributes,
     }  # fmt: skip
     statement = insert(connection, DOCUMENTS).values(
         tenant=document.tenant, knowledge=document.knowledge, name=document.name, **values
     )
-    other = or_(DOCUMENTS.c.sha256 != document.sha256, DOCUMENTS.c.embedder != document.embedder)
+    other = or_(
+        DOCUMENTS.c.sha256 != document.sha256,
+        DOCUMENTS.c.embedder != document.embedder,
+        DOCUMENTS.c.attributes != attributes,
+    )
+    # One that another embedder reads anew is no newer: it says what it said.
+    same = and_(DOCUMENTS.c.sha256 == document.sha256, DOCUMENTS.c.attributes == attributes)
+    values["added_at"] = case((same, DOCUMENTS.c.added_at), else_=now_ms())
     statement = statement.on_conflict_do_update(
         index_elements=[DOCUMENTS.c.tenant, DOCUMENTS.c.knowledge, DOCUMENTS.c.name], set_=values, where=other
     ).returning(DOCUMENTS.c.id)
@@ -77,14 +92,42 @@ def put(connection: Connection, document: NewDocument) -> int | None:
     connection.execute(delete(CHUNKS).where(CHUNKS.c.document_id == document_id))
     rows = [
         {"document_id": document_id, "key": chunk.key, "section": chunk.section, "start": chunk.start,
-         "stop": chunk.stop, "text": chunk.text, "vector": chunk.vector}
+         "stop": chunk.stop, "text": chunk.text, "vector": chunk.vector, "terms": chunk.terms}
         for chunk in document.chunks
     ]  # fmt: skip
     if rows:
         connection.execute(CHUNKS.insert(), rows)
     changes.note(connection, [document_id], "document")
-    _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=document.sha256)
+    but = uses.version_of(document.sha256, attributes)
+    _kill_what_rests_on(connection, {document_id: f"{_told(document)} has changed"}, but=but)
     return document_id
+
+
+def describe(connection: Connection, document_id: int, sha256: str, attributes: AttributeMap) -> bool:
+    """Give the document these attributes and no others, if it still comes from this file; whether that changed any.
+
+    Answers that rest on it as it was before are given no more: a filter may have let it through by what it no longer
+    has.
+    """
+    now = written(attributes)
+    statement = (
+        update(DOCUMENTS)
+        .where(DOCUMENTS.c.id == document_id, DOCUMENTS.c.sha256 == sha256, DOCUMENTS.c.attributes != now)
+        .values(attributes=now, added_at=now_ms())
+        .returning(DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
+    )
+    row = connection.execute(statement).first()
+    if row is None:
+        return False
+    changes.note(connection, [document_id], "document")
+    but = uses.version_of(sha256, now)
+    _kill_what_rests_on(connection, {document_id: f"{_told(row)} has other attributes"}, but=but)
+    return True
+
+
+def written(attributes: AttributeMap) -> str:
+    """Attributes as the ledger has them: the same ones are the same text."""
+    return json.dumps(dict(attributes), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def remove(connection: Connection, document_ids: Sequence[int]) -> int:
@@ -152,9 +195,16 @@ def chunks(
     connection: Connection, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None
 ) -> list[Row[Any]]:
     """The chunks of a base, or of one document of it, after a place, in order: id, document_id, document (its name),
-    its sha256 and embedder, key, section, start, stop, text, vector."""
+    its sha256, embedder, attributes and added_at, key, section, start, stop, text, vector, terms."""
     query = (
-        select(CHUNKS, DOCUMENTS.c.name.label("document"), DOCUMENTS.c.sha256, DOCUMENTS.c.embedder)
+        select(
+            CHUNKS,
+            DOCUMENTS.c.name.label("document"),
+            DOCUMENTS.c.sha256,
+            DOCUMENTS.c.embedder,
+            DOCUMENTS.c.attributes,
+            DOCUMENTS.c.added_at,
+        )
         .join(DOCUMENTS, DOCUMENTS.c.id == CHUNKS.c.document_id)
         .where(
             DOCUMENTS.c.tenant == tenant,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, literal, select, update
+from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, literal, select, update
 
 from headrace_workers.ledger import changes, uses
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
@@ -56,6 +56,7 @@ class Entry(NamedTuple):
     answer: bytes
     saved_ms: float
     age_ms: int
+    asked_at: int  # when its maker looked for what it rests on, in ms of the database's clock
 
 
 @lru_cache
@@ -71,6 +72,7 @@ def _servable(dialect: str, column: str) -> Select[Any]:
         ENTRIES.c.answer,
         ENTRIES.c.saved_ms,
         now_ms() - ENTRIES.c.made_at,
+        func.coalesce(ENTRIES.c.asked_at, ENTRIES.c.made_at),
     ).where(IS_LIVE, one_of(dialect, by, bindparam_of(dialect, by, name="wanted")), ENTRIES.c.expires_at > now_ms())
 
 
@@ -135,7 +137,8 @@ def _insert(connection: Connection, entry: NewEntry) -> int | None:
         insert(connection, ENTRIES)
         .values(
             scope=entry.scope, key=entry.key, tenant=entry.tenant, state="pending", job_id=entry.job_id,
-            lane=entry.lane, question=entry.question, vector=entry.vector, made_at=now_ms(), expires_at=NEVER,
+            lane=entry.lane, question=entry.question, vector=entry.vector, made_at=now_ms(), asked_at=now_ms(),
+            expires_at=NEVER,
         )
         .on_conflict_do_nothing()
         .returning(ENTRIES.c.id)

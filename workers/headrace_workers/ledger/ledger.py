@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Row, select
 
 from headrace_schemas import Topic
 from headrace_workers.ledger import (
+    accepted,
     cancel,
     changes,
     claim,
@@ -29,6 +30,7 @@ from headrace_workers.ledger import (
     lookup,
     outbox,
     positions,
+    pressure,
     prune,
     readers,
     recover,
@@ -36,16 +38,22 @@ from headrace_workers.ledger import (
     repetitions,
     replay,
     start,
+    told,
     troubles,
     units,
     unrun,
+    usage,
 )
 from headrace_workers.ledger.answers import Answers
 from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
+from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
+from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
+from headrace_workers.ledger.webhooks import Webhooks
 
 
 class Ledger:
@@ -227,6 +235,11 @@ class Ledger:
             unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
         return len(moves)
 
+    def count_usage(self) -> bool:
+        """Count what the jobs used that ended since the last call, a bounded number; whether there is more."""
+        with writing(self._volatile) as tx:
+            return usage.count(tx, usage.settled(tx)).more
+
     def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
@@ -265,6 +278,18 @@ class Ledger:
         with writing(self._volatile) as tx:
             leases.acquit(tx, stage, job_ids)
 
+    # -- batches
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches, and what became of their lines."""
+        return Batches(self._engine)
+
+    @cached_property
+    def files(self) -> StoredFiles:
+        """The files that lie in the file store."""
+        return StoredFiles(self._engine)
+
     # -- recall
 
     @cached_property
@@ -291,6 +316,55 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    # -- webhooks
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told of ends, and what they were told."""
+        return Webhooks(self._engine)
+
+    # -- the gateway
+
+    @cached_property
+    def keys(self) -> ApiKeys:
+        """Who may come in over HTTP."""
+        return ApiKeys(self._engine)
+
+    def reserve(self, wishes: Sequence[accepted.Wish]) -> list[accepted.Reserved]:
+        """Before jobs are let in: what is to be done with each; see `accepted.reserve`."""
+        with writing(self._engine) as tx:
+            return accepted.reserve(tx, wishes)
+
+    def let_in(self, wishes: Sequence[accepted.Wish]) -> None:
+        """Kafka has these jobs: whoever asks for them finds them, before they are taken in."""
+        with writing(self._engine) as tx:
+            accepted.publish(tx, wishes)
+
+    def look_for(self, known: Collection[str], unknown: Collection[str]) -> told.Looked:
+        """Look once for the ends of all these jobs: see `told.look`."""
+        with reading(self._engine) as tx:
+            return told.look(tx, known, unknown)
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, told.Standing]:
+        """How each of these jobs stands; those of which nothing is known are left out."""
+        with reading(self._engine) as tx:
+            return told.standings(tx, job_ids)
+
+    def pressure(self, places: Collection[pressure.Place]) -> pressure.Pressure:
+        """How full the ledger is, and how long work waits in these places."""
+        with reading(self._engine) as tx:
+            return pressure.pressure(tx, places)
+
+    def used(self, tenant: str, first: int, last: int) -> tuple[list[usage.Used], int]:
+        """What a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""
+        with reading(self._engine) as tx:
+            return usage.used(tx, tenant, first, last)
+
+    def cancel_all(self, wishes: Sequence[cancel.Cancellation]) -> list[cancel.CancelOutcome]:
+        """Cancel jobs, all in one transaction; what came of each, in their order."""
+        with writing(self._engine) as tx:
+            return cancel.cancel(tx, wishes)
 
     # -- people and clients
 

@@ -5,16 +5,19 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import followers, troubles
+from headrace_workers.ledger import accepted, endpoints, followers, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
-from headrace_workers.ledger.database import among, locks_rows, now_ms
+from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
+from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS, DELIVERIES
 
 _AT_ONCE = 500
 _SERVES_MS = 90 * 86_400_000
+_PLACES_MS = 30 * 86_400_000  # where callbacks went is known for so long after the last
+_WITH_JOBS = (STEPS.c.job_id, DEAD_LETTERS.c.job_id, DELIVERIES.c.id, CALLBACKS_OF_JOBS.c.job_id)
 
 
 def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
@@ -24,12 +27,17 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     others hold is left. The units of some stages are remembered for another time (ms): `of_units`.
     """
     before = now_ms() - older_than_ms
-    more = _forget_jobs(connection, (JOBS.c.ended_at < before) & ~_of_stages(list(of_units)))
+    # What a job has used outlives it.
+    counted = usage.count(connection, clock(connection) - older_than_ms)
+    ended = (JOBS.c.ended_at < before) & (JOBS.c.ended_at <= counted.until)
+    more = counted.more | _forget_jobs(connection, ended & ~_of_stages(list(of_units)))
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
+    more |= accepted.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
+    endpoints.forget_places(connection, max(older_than_ms, _PLACES_MS))
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
@@ -55,16 +63,17 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     """Forget a bounded number of these jobs or units; whether there may be more.
 
     Not those of which, or of whose subject, an event was set aside: someone has yet to see to it, and will ask which
-    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open.
+    job it is of; and when it is published after all, no unit is made a second time. Nor jobs with a unit that is open,
+    nor those of a batch whose output does not hold them yet.
     """
     about = OUTBOX.c.key == func.coalesce(JOBS.c.subject, JOBS.c.id)
     untold = select(OUTBOX.c.id).where(about, text("outbox.set_aside_at IS NOT NULL")).exists()
     unit = JOBS.alias("unit")
     is_open = text("unit.state = 'active' AND unit.subject IS NOT NULL")
     followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
-    jobs = _free(connection, JOBS.c.id, old & ~untold & ~followed)
+    jobs = _free(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
     if jobs:
-        for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
+        for column in (*_WITH_JOBS, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
     return len(jobs) == _AT_ONCE
 

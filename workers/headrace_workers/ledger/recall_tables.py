@@ -30,6 +30,7 @@ ENTRIES: Final = Table(
     Column("answer", LargeBinary),  # JSON of an Answer, once live
     Column("saved_ms", Float, nullable=False, server_default=text("0")),  # a model's time for it
     Column("made_at", BigInteger, nullable=False),  # pending since, then live since
+    Column("asked_at", BigInteger),  # pending since: what it rests on was looked for then; absent in old rows
     Column("expires_at", BigInteger, nullable=False),
     Column("died_at", BigInteger),
     Column("reason", Text),  # why it died
@@ -97,6 +98,7 @@ DOCUMENTS: Final = Table(
     Column("size", BigInteger, nullable=False),  # of the file, in bytes
     Column("chunks", Integer, nullable=False),  # how many it has
     Column("added_at", BigInteger, nullable=False),  # as it is now
+    Column("attributes", Text, nullable=False, server_default="{}"),  # JSON, its keys in order
     Index("documents_name", "tenant", "knowledge", "name", unique=True),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another document's
 )
@@ -113,6 +115,7 @@ CHUNKS: Final = Table(
     Column("stop", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("vector", LargeBinary, nullable=False),  # float32
+    Column("terms", LargeBinary),  # what it is found by: see knowledge/terms.py
     Index("chunks_document", "document_id", "id"),
     sqlite_autoincrement=True,  # an id in a worker's memory never becomes another chunk's
 )
@@ -123,7 +126,7 @@ USES: Final = Table(
     METADATA,
     Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
     Column("document_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("sha256", String(64), nullable=False),  # of the document's file
+    Column("sha256", String(64), nullable=False),  # of the document's file and attributes: see uses.py
     Index("uses_document", "document_id"),
 )
 

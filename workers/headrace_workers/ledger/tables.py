@@ -45,6 +45,9 @@ IS_READY: Final = text("steps.state = 'ready'")
 IS_WAITING: Final = text("steps.state = 'waiting'")
 IS_PARKED: Final = text("steps.state = 'parked'")
 IS_HELD: Final = text("steps.state = 'held'")
+# Of a batch's line: what is under way, and what has ended and is not yet in the batch's output.
+IS_UNDER_WAY: Final = text("jobs.batch IS NOT NULL AND jobs.state = 'active'")
+IS_TO_COLLECT: Final = text("jobs.batch IS NOT NULL AND jobs.state <> 'active'")
 MAY_EXPIRE: Final = text(f"steps.deadline < {NEVER} AND steps.state IN ('ready', 'waiting', 'parked', 'held')")
 
 _CORRELATED = text("correlationid IS NOT NULL")
@@ -57,6 +60,8 @@ _CLAIMED = text("claim_id IS NOT NULL")
 _SET_ASIDE = text("set_aside_at IS NOT NULL")
 _PARKED = text("state = 'parked'")
 _HELD = text("state = 'held'")
+_UNDER_WAY = text("batch IS NOT NULL AND state = 'active'")
+_TO_COLLECT = text("batch IS NOT NULL AND state <> 'active'")
 _IS_UNIT = text("subject IS NOT NULL")
 _EXPIRING = text(f"deadline < {NEVER} AND state IN ('ready', 'waiting', 'parked', 'held')")
 
@@ -86,8 +91,12 @@ JOBS: Final = Table(
     Column("ended_at", BigInteger),
     Column("terminal_type", String(64)),  # CloudEvents type of `terminal`
     Column("terminal", LargeBinary),  # the event that ended it: Result, JobCancelled or DeadLetter
+    # Of a batch's line, until its end is in the batch's output: the batch's number, and the line's.
+    Column("batch", BigInteger),
+    Column("line", Integer),
     Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
     Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
+    Index("jobs_open_units", "endpoint", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
     Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
     Index(
         "jobs_ended",
@@ -95,6 +104,8 @@ JOBS: Final = Table(
         postgresql_where=text("ended_at IS NOT NULL"),
         sqlite_where=text("ended_at IS NOT NULL"),
     ),
+    Index("jobs_of_batches", "batch", "line", postgresql_where=_UNDER_WAY, sqlite_where=_UNDER_WAY),
+    Index("jobs_ended_of_batches", "batch", "line", postgresql_where=_TO_COLLECT, sqlite_where=_TO_COLLECT),
     Index("jobs_correlation", "correlationid", postgresql_where=_CORRELATED, sqlite_where=_CORRELATED),
     Index("jobs_ce_id", "ce_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
 )

@@ -1,4 +1,4 @@
-"""Importing a package without another that it imports at once and that nothing here uses."""
+"""Importing a package without others that it imports at once and that nothing here uses."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,25 @@ from typing import Any
 
 
 @contextmanager
-def left_out(name: str, of: str) -> Iterator[None]:
-    """What is imported within finds a stand-in for the package `name`, from which any name can be imported.
+def left_out(name: str, *optional: str, of: str) -> Iterator[None]:
+    """What is imported within finds a stand-in for the package `name`, from which any name can be imported, and finds
+    that those are not installed that are `optional` to it.
 
     Afterwards the stand-in is gone, and so is all of the package `of` that was imported meanwhile: whoever imports it
-    later, for what needs `name`, gets it whole. Nothing is left out where either is imported already.
+    later, for what needs these, gets it whole. Nothing is left out where `name` or `of` is imported already.
     """
     if name in sys.modules or of in sys.modules:
         yield
         return
-    finder = _StandIns(name)
+    finder, absent = _StandIns(name), [each for each in optional if each not in sys.modules]
     sys.meta_path.insert(0, finder)
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))  # None is the import system's word for absent
     try:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for module in [each for each in sys.modules if each.partition(".")[0] in (name, of)]:
+        for module in [each for each in sys.modules if each in absent or each.partition(".")[0] in (name, of)]:
             del sys.modules[module]
 
 

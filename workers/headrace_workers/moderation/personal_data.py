@@ -72,7 +72,8 @@ class PersonalDataDetector:
 
 
 def _load() -> list[_Rule]:
-    with left_out("spacy", of="presidio_analyzer"):  # most of what importing takes, and only Presidio's engines use it
+    # Most of what importing takes, and only Presidio's engines of language models use it.
+    with left_out("spacy", "torch", "transformers", of="presidio_analyzer"):
         from presidio_analyzer import predefined_recognizers as presidio
 
         from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, ShapedPhoneRecognizer

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_schemas.attributes import AnyFilter
 from headrace_workers.ledger.changes import DocumentChange, Mark, Position
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
@@ -88,18 +89,20 @@ class Bases:
         queries: Sequence[str],
         k: int,
         vectors: NDArray[np.float32] | None = None,
+        where: AnyFilter | None = None,
     ) -> list[list[Hit]]:
         """The `k` passages of a base that fit each query best, best first; none where the base is not there or empty.
 
-        `vectors` are the queries', (queries, dimensions), where the embedder has made them already. The first search
-        of a base reads it from the ledger: Unavailable without it.
+        `vectors` are the queries', (queries, dimensions), where the embedder has made them already. `where`: only of
+        documents whose attributes it lets through. The first search of a base reads it from the ledger: Unavailable
+        without it.
         """
         passages = self._passages(_Name(tenant, knowledge))
         if not passages:
             return [[] for _ in queries]
         if vectors is None:
             vectors = self._embedder.embed(queries)
-        return [passages.search(query, k, vector) for query, vector in zip(queries, vectors, strict=True)]
+        return [passages.search(query, k, vector, where) for query, vector in zip(queries, vectors, strict=True)]
 
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""

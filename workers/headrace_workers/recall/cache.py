@@ -4,7 +4,7 @@ In memory is only what the ledger said a moment ago: what is served is looked up
 that was recalled is dead at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -66,6 +66,12 @@ class Cache:
         found |= self._made(_but(missing, found), same)
         nearly = {each.place: near for each in missing if (near := _nearly(each, alive)) is not None}
         return [_explored(found[place], nearly.get(place)) for place in range(len(requests))]
+
+    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
+        """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
+        and version; which those are. Unavailable with the ledger.
+        """
+        return self._ledger.answers.outdate(found, "its knowledge base has a newer document that it does not rest on")
 
     def _request(self, asked: Asked) -> _Request:
         job, version = asked.job, self._version(asked.job.model)
@@ -297,5 +303,6 @@ def _hit(request: _Request, entry: Entry, tier: CacheTier, similarity: float | N
         first_job=entry.job_id,
         age=max(0, entry.age_ms) / 1000,
         saved_ms=entry.saved_ms,
+        asked_at=entry.asked_at,
         similarity=similarity,
     )

@@ -31,6 +31,7 @@ class Hit:
     first_job: str
     age: float  # s
     saved_ms: float
+    asked_at: int  # when what it rests on was looked for, in ms of the database's clock
     similarity: float | None = None
 
 

@@ -10,13 +10,19 @@ from headrace_schemas.grounding import Grounding
 class Grounds:
     """Passages that an answer may rest on. `turn` is the user's turn with them, `tokens` what the job costs with it.
 
-    `used` are the documents that they come from, as they were: id and SHA-256.
+    `used` are the documents that they come from, as they were, id and version; each is so since `since` (ms of the
+    database's clock).
     """
 
     grounding: Grounding
     turn: str
     tokens: int
     used: tuple[tuple[int, str], ...]
+    since: tuple[int, ...] = ()
+
+    def newer(self, than: int) -> set[tuple[int, str]]:
+        """Those of the documents that are as they were for a shorter time than from then on."""
+        return {used for used, since in zip(self.used, self.since, strict=True) if since > than}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,59 @@
 """From files to what a knowledge base holds: read, cut, embedded and written, a document at a time."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from headrace_schemas.attributes import MAX_ATTRIBUTES, AttributeMap
+from headrace_workers.knowledge import front_matter
 from headrace_workers.knowledge.chunking import SIZE, CountTokens, chunk
 from headrace_workers.knowledge.documents import Document, DocumentRefused
-from headrace_workers.knowledge.reading import Reader, load
+from headrace_workers.knowledge.front_matter import FrontMatter
+from headrace_workers.knowledge.reading import MARKDOWN, Loaded, Reader, load
+from headrace_workers.knowledge.terms import Terms
 from headrace_workers.knowledge.walking import Found
-from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_workers.ledger.documents import NewChunk, NewDocument, written
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ports import Embedder
 
 LONGEST_NAME: Final = 2_000  # bytes of UTF-8: what PostgreSQL's indexes take
 _AT_ONCE: Final = 1_000
 
-Status = Literal["added", "replaced", "unchanged", "refused"]
+Status = Literal["added", "replaced", "described", "unchanged", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a file. `chunks` were written; `reason` says why it was refused."""
+    """What became of a file. `chunks` were written; `reason` says why it was refused.
+
+    `described`: it is the same file, and has other attributes. `passed_over` are fields of its front matter that can be
+    no attributes, `trouble` says why that could not be read.
+    """
 
     document: str
     status: Status
     chunks: int = 0
     reason: str | None = None
+    passed_over: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
+class _Known(NamedTuple):
+    """A document of the base, and what it was made from: the file's hash, and the embedder."""
+
+    id: int
+    came_from: tuple[str, str]
+    attributes: str
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Puts files into a tenant's knowledge base. Not thread-safe; several processes may add to one base at once."""
+    """Puts files into a tenant's knowledge base. Not thread-safe; several processes may add to one base at once.
+
+    Each document gets these `attributes`, and of Markdown those that its front matter says and they do not, up to as
+    many as there may be.
+    """
 
     ledger: Ledger
     reader: Reader
@@ -39,13 +61,15 @@ class Intake:
     count_tokens: CountTokens
     tenant: str
     knowledge: str
+    attributes: AttributeMap = field(default_factory=dict)
     _sources: dict[str, Path] = field(default_factory=dict, init=False)
 
     def take(self, files: Iterable[Found]) -> Iterator[Taken]:
         """Put each file into the base and say what became of it; what is refused stops no other.
 
-        A file that the base has already, by its hash and the embedder's id, is neither converted nor embedded. Each
-        document is written in a transaction of its own: whoever is interrupted and begins again goes on from there.
+        A file that the base has already, by its hash and the embedder's id, is neither converted nor embedded: where
+        its attributes are others now, they alone are written. Each document is written in a transaction of its own:
+        whoever is interrupted and begins again goes on from there.
         Unavailable with the ledger.
         """
         known = self._known()
@@ -53,26 +77,44 @@ class Intake:
             try:
                 self._refuse_twins(file)
                 loaded = load(file.path, file.name)
-                came_from = loaded.sha256, self.embedder.id
-                if known.get(file.name) == came_from:
-                    yield Taken(file.name, "unchanged")
-                    continue
-                document = self._embedded(self.reader.read(loaded), len(loaded.data))
+                found = front_matter.read(loaded.data) if loaded.suffix in MARKDOWN else front_matter.NONE
+                attributes, passed_over = self._attributes(found)
+                taken = self._taken(known, loaded, attributes)
             except DocumentRefused as refused:
                 yield Taken(file.name, "refused", reason=str(refused))
                 continue
-            if self.ledger.knowledge.put(document) is None:
-                yield Taken(file.name, "unchanged")  # whoever adds it beside us was faster
-            else:
-                yield Taken(file.name, "replaced" if file.name in known else "added", len(document.chunks))
-            known[file.name] = came_from
+            yield replace(taken, passed_over=passed_over, trouble=found.trouble)
 
-    def _known(self) -> dict[str, tuple[str, str]]:
-        """What each document of the base was made from: the file's hash, and the embedder."""
-        known: dict[str, tuple[str, str]] = {}
+    def _taken(self, known: dict[str, _Known], loaded: Loaded, attributes: AttributeMap) -> Taken:
+        """What became of a file that was read; DocumentRefused."""
+        name = loaded.name
+        came_from, now, before = (loaded.sha256, self.embedder.id), written(attributes), known.get(loaded.name)
+        if before is not None and before.came_from == came_from:
+            if before.attributes == now:
+                return Taken(name, "unchanged")
+            changed = self.ledger.knowledge.describe(before.id, loaded.sha256, attributes)
+            known[name] = before._replace(attributes=now)
+            return Taken(name, "described" if changed else "unchanged")
+        document = self._embedded(self.reader.read(loaded), len(loaded.data), attributes)
+        document_id = self.ledger.knowledge.put(document)
+        if document_id is None:
+            return Taken(name, "unchanged")  # whoever adds it beside us was faster
+        known[name] = _Known(document_id, came_from, now)
+        return Taken(name, "added" if before is None else "replaced", len(document.chunks))
+
+    def _attributes(self, found: FrontMatter) -> tuple[AttributeMap, tuple[str, ...]]:
+        """A document's attributes, and which fields of its front matter found no place among them."""
+        more = [key for key in found.attributes if key not in self.attributes]
+        room = MAX_ATTRIBUTES - len(self.attributes)
+        attributes = {**self.attributes, **{key: found.attributes[key] for key in more[:room]}}
+        return attributes, (*found.passed_over, *more[room:])
+
+    def _known(self) -> dict[str, _Known]:
+        """The documents of the base, by name."""
+        known: dict[str, _Known] = {}
         after = ""
         while rows := self.ledger.knowledge.documents(self.tenant, self.knowledge, after, _AT_ONCE):
-            known.update((row.name, (row.sha256, row.embedder)) for row in rows)
+            known.update((row.name, _Known(row.id, (row.sha256, row.embedder), row.attributes)) for row in rows)
             after = rows[-1].name
         return known
 
@@ -89,7 +131,7 @@ class Intake:
                 f"{file.path}: {first} is called {file.name!r}, too: rename one, or add the folder above both"
             )
 
-    def _embedded(self, document: Document, size: int) -> NewDocument:
+    def _embedded(self, document: Document, size: int, attributes: AttributeMap) -> NewDocument:
         chunks = chunk(document, self.count_tokens, min(SIZE, self.embedder.max_tokens))
         vectors = self.embedder.embed([each.indexed for each in chunks])
         return NewDocument(
@@ -100,8 +142,11 @@ class Intake:
             format=document.format.value,
             size=size,
             embedder=self.embedder.id,
+            attributes=attributes,
             chunks=[
-                NewChunk(each.id, each.section, *each.span, each.text, vector.tobytes())
+                NewChunk(
+                    each.id, each.section, *each.span, each.text, vector.tobytes(), Terms.of(each.indexed).to_bytes()
+                )
                 for each, vector in zip(chunks, vectors, strict=True)
             ],
         )

@@ -1,22 +1,27 @@
 """A knowledge base in memory: its passages, found by their words and by their meaning, both rankings fused."""
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.index.checked import VectorRefused, read_vector
+from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
+from headrace_workers.index.checked import VectorRefused, read_vector, read_vectors
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.fusion import Leg, fuse
 from headrace_workers.knowledge.lexical import LexicalIndex, Matches
+from headrace_workers.knowledge.terms import Terms
 from headrace_workers.ledger.documents import FIRST, ChunkAt
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.uses import version_of
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
 
@@ -33,7 +38,8 @@ class Hit:
     """A passage that was found. `ranks` and `scores` are those of the legs that have it: BM25, and the cosine.
 
     `score` is the mean of the cosine and the share of the query's words, by their rarity, that the passage has.
-    `document_id` and `sha256` say of which version of a document it is.
+    `document_id` and `version` say of which document it is, as it was; `attributes` are that document's, which is so
+    since `added_at` (ms).
     """
 
     chunk: Chunk
@@ -41,14 +47,25 @@ class Hit:
     ranks: Mapping[str, int]
     scores: Mapping[str, float]
     document_id: int
-    sha256: str
+    version: str
+    attributes: AttributeMap = field(default_factory=dict)
+    added_at: int = 0
 
 
 class _Passage(NamedTuple):
     chunk: Chunk
     document_id: int
-    sha256: str
+    version: str
+    attributes: AttributeMap
+    added_at: int
     has_vector: bool
+
+
+class _Among(NamedTuple):
+    """What alone is looked at."""
+
+    documents: Sequence[str]
+    chunks: NDArray[np.int64]
 
 
 class Passages:
@@ -59,6 +76,7 @@ class Passages:
         self._embedder = embedder
         self._passages: dict[int, _Passage] = {}
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
+        self._attributes: dict[int, AttributeMap] = {}  # of each document
         self._lexical = LexicalIndex()
         self._vectors = VectorIndex(embedder.dimensions)
         self.without_vectors = 0
@@ -82,11 +100,12 @@ class Passages:
 
         A document whose chunks are here already costs nothing. Many documents in one call cost less than one by one.
         """
-        changed = {
-            document: rows
-            for document, rows in documents.items()
-            if self._documents.get(document, ()) != tuple(row.id for row in rows)
-        }
+        changed: dict[int, Sequence[Any]] = {}
+        for document, rows in documents.items():
+            if self._documents.get(document, ()) != tuple(row.id for row in rows):
+                changed[document] = rows
+            elif rows:
+                self._describe(document, rows)
         if not changed:
             return
         going = [id_ for document in changed for id_ in self._documents.get(document, ())]
@@ -97,8 +116,12 @@ class Passages:
             coming.update(_passages(rows, vectors))
         # What comes is there before either index can name it, and what goes until neither does.
         self._passages.update(coming)
-        self._lexical.update(
-            {str(document): [(str(row.id), coming[row.id].chunk.indexed) for row in rows]
+        for document, rows in changed.items():
+            if rows:
+                self._attributes[document] = coming[rows[0].id].attributes
+        self._lexical.put(
+            {str(document): [(str(row.id), Terms.from_bytes(row.terms) or Terms.of(coming[row.id].chunk.indexed))
+                             for row in rows]
              for document, rows in changed.items()}
         )  # fmt: skip
         self._vectors.apply(list(vectors), list(vectors.values()), going)
@@ -106,22 +129,26 @@ class Passages:
             self._documents[document] = tuple(row.id for row in rows)
             if not rows:
                 del self._documents[document]
+                self._attributes.pop(document, None)
         gone = [self._passages.pop(id_) for id_ in going if id_ not in coming]
         self.without_vectors += sum(not each.has_vector for each in coming.values())
         self.without_vectors -= sum(not each.has_vector for each in gone)
 
-    def search(self, query: str, k: int, vector: NDArray[np.float32] | None = None) -> list[Hit]:
+    def search(
+        self, query: str, k: int, vector: NDArray[np.float32] | None = None, where: AnyFilter | None = None
+    ) -> list[Hit]:
         """The k passages that fit the query best, best first; of those that say nearly the same, the first.
 
-        Exact up to 10,000 passages: the query is compared with every one. `vector` is the query's, (dimensions,), where
-        the embedder has made it already.
+        `where`: only passages of documents whose attributes it lets through are looked at, and all of those. Exact up
+        to 10,000 passages, and of any number with `where`: the query is compared with every one. `vector` is the
+        query's, (dimensions,), where the embedder has made it already.
         """
         if vector is None:
             (vector,) = self._embedder.embed([query])
         depth = max(DEPTH, 2 * k)
         hits: list[Hit] = []
         for _ in range(_LOOKS):
-            hits, whole = self._look(query, vector, depth)
+            hits, whole = self._look(query, vector, depth, where)
             if whole:
                 break
         return [hits[place] for place in distinct([hit.chunk.text for hit in hits], most=k)]
@@ -145,40 +172,79 @@ class Passages:
         if self._vectors.due:
             self._vectors.compact()
 
-    def _look(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[list[Hit], bool]:
+    def _look(
+        self, query: str, vector: NDArray[np.float32], depth: int, where: AnyFilter | None
+    ) -> tuple[list[Hit], bool]:
         """What is found, and whether that is all: a document that was replaced between the legs may be in neither."""
-        words, legs = self._legs(query, vector, depth)
+        words, legs = self._legs(query, vector, depth, None if where is None else self._let_through(where))
         scores = {WORDS: dict(words.found), VECTORS: dict(legs[VECTORS].found)}
         fused = fuse(legs)
         hits = []
         for item in fused:
             passage = self._passages.get(int(item.id))
-            if passage is not None:
+            if passage is not None and (where is None or matches(where, passage.attributes)):
                 found = {leg: scores[leg][item.id] for leg in item.ranks}
                 hits.append(
-                    Hit(passage.chunk, item.score, item.ranks, found, passage.document_id, passage.sha256)
+                    Hit(
+                        passage.chunk, item.score, item.ranks, found, passage.document_id, passage.version,
+                        passage.attributes, passage.added_at,
+                    )
                 )  # fmt: skip
         return hits, len(hits) == len(fused)
 
-    def _legs(self, query: str, vector: NDArray[np.float32], depth: int) -> tuple[Matches, dict[str, Leg]]:
+    def _let_through(self, where: AnyFilter) -> _Among:
+        """The documents that a filter lets through, and their chunks."""
+        # Documents that say the same share their attributes: each is looked at once.
+        verdicts: dict[int, bool] = {}
+        documents: list[int] = []
+        for document, attributes in list(self._attributes.items()):
+            if id(attributes) not in verdicts:
+                verdicts[id(attributes)] = matches(where, attributes)
+            if verdicts[id(attributes)]:
+                documents.append(document)
+        chunks = [id_ for document in documents for id_ in self._documents.get(document, ())]
+        return _Among([str(document) for document in documents], np.array(chunks, np.int64))
+
+    def _legs(
+        self, query: str, vector: NDArray[np.float32], depth: int, among: _Among | None = None
+    ) -> tuple[Matches, dict[str, Leg]]:
         """What each leg finds; and of words the scores as BM25 has them."""
-        words = self._lexical.look_up(query, depth)
-        (similarities,), (ids,) = self._vectors.search(vector[None], depth)
+        documents, chunks = (None, None) if among is None else among
+        words = self._lexical.look_up(query, depth, among=documents)
+        (similarities,), (ids,) = self._vectors.search(vector[None], depth, chunks)
         by_meaning = [(str(id_), float(score)) for id_, score in zip(ids, similarities, strict=True) if id_ >= 0]
         found = {WORDS: words.shares, VECTORS: by_meaning}
         return words, {leg: Leg(each, _rest(each, depth)) for leg, each in found.items()}
+
+    def _describe(self, document: int, rows: Sequence[Any]) -> None:
+        """The same chunks, of a document that may have other attributes."""
+        told = _described(rows[0])
+        if self._passages[rows[0].id].version == told.version:
+            return
+        changed = {
+            row.id: self._passages[row.id]._replace(
+                version=told.version, attributes=told.attributes, added_at=rows[0].added_at
+            )
+            for row in rows
+        }
+        self._passages.update(changed)
+        self._attributes[document] = told.attributes
 
     def _vectors_of(self, rows: Sequence[Any]) -> dict[int, NDArray[np.float32]]:
         """The vectors of a document's chunks that can be compared with ours."""
         found: dict[int, NDArray[np.float32]] = {}
         refused: list[VectorRefused] = []
-        for row in rows:
-            if row.embedder != self._embedder.id:
-                continue
-            try:
-                found[row.id] = read_vector("chunk", row.id, row.vector, self._embedder.dimensions)
-            except VectorRefused as error:
-                refused.append(error)
+        ours = [row for row in rows if row.embedder == self._embedder.id]
+        ids, dimensions = [row.id for row in ours], self._embedder.dimensions
+        try:
+            vectors = read_vectors("chunk", ids, [row.vector for row in ours], dimensions)
+            return dict(zip(ids, vectors, strict=True))
+        except VectorRefused:  # one of them, or more: which?
+            for row in ours:
+                try:
+                    found[row.id] = read_vector("chunk", row.id, row.vector, dimensions)
+                except VectorRefused as error:
+                    refused.append(error)
         if refused:
             log(
                 "recall",
@@ -218,9 +284,28 @@ def _by_documents(rows: Iterable[Any]) -> Iterator[dict[int, list[Any]]]:
     yield documents
 
 
+class _Described(NamedTuple):
+    version: str
+    attributes: AttributeMap
+
+
+def _described(row: Any) -> _Described:
+    """What a document is besides its chunks; those that say the same share their attributes."""
+    return _Described(version_of(row.sha256, row.attributes), _attributes_of(row.attributes))
+
+
+@lru_cache(maxsize=1 << 12)
+def _attributes_of(written: str) -> AttributeMap:
+    attributes: AttributeMap = json.loads(written)
+    return attributes
+
+
 def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _Passage]:
-    """By id. What a document's chunks have in common is kept once."""
+    """By id; the rows are a document's. What its chunks have in common is kept once."""
+    if not rows:
+        return {}
     kept: dict[str, str] = {}
+    told = _described(rows[0])
     return {
         row.id: _Passage(
             Chunk(
@@ -231,7 +316,9 @@ def _passages(rows: Sequence[Any], vectors: Mapping[int, object]) -> dict[int, _
                 row.text,
             ),
             row.document_id,
-            kept.setdefault(row.sha256, row.sha256),
+            told.version,
+            told.attributes,
+            row.added_at,
             row.id in vectors,
         )
         for row in rows

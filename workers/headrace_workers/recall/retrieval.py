@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from headrace_schemas import GenerationJob, HeadraceError, Message
+from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.knowledge.packing import Passage, pack
@@ -21,8 +22,13 @@ _ANSWERS_SHARE: Final = 4  # an answer keeps its max_tokens, or a quarter of the
 class FindsPassages(Protocol):
     """The knowledge bases. Thread-safe."""
 
-    def search(self, tenant: str, knowledge: str, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """For each query the k best passages, best first; none where there is no such base. Unavailable."""
+    def search(
+        self, tenant: str, knowledge: str, queries: Sequence[str], k: int, *, where: AnyFilter | None = None
+    ) -> list[list[Hit]]:
+        """For each query the k best passages, best first; none where there is no such base. Unavailable.
+
+        `where`: only of documents whose attributes it lets through.
+        """
 
     def exists(self, tenant: str, knowledge: str) -> bool:
         """Whether the tenant has such a base. Unavailable with the ledger."""
@@ -44,13 +50,19 @@ class CountsPrompts(Protocol):
         """Tokens that no text may bring in."""
 
 
+def as_found(_question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+    """As the search had them."""
+    return hits
+
+
 @dataclass(frozen=True, slots=True)
 class Retrieval:
     """Finds what answers may rest on. Thread-safe.
 
     A passage needs the relevance `floor`, the cosine of its vector to the question's. Passages take `most_tokens` of a
     prompt at most, and never so many that it would not fit its model. `guess` counts the tokens of a text whose model
-    has no tokenizer here. `bases` gives the same ones each time, or raises what keeps it from that.
+    has no tokenizer here. `bases` gives the same ones each time, or raises what keeps it from that. `rerank` puts what
+    a search found into another order.
     """
 
     bases: Callable[[], FindsPassages]
@@ -58,6 +70,7 @@ class Retrieval:
     guess: Callable[[str], int]
     floor: float
     most_tokens: int
+    rerank: Callable[[str, Sequence[Hit]], Sequence[Hit]] = as_found
 
     def find(self, jobs: Sequence[GenerationJob]) -> list[Found]:
         """What each comes to; the i-th item belongs to the i-th job, each of which names a base. Unavailable."""
@@ -66,22 +79,25 @@ class Retrieval:
         except HeadraceError as error:  # it concerns those alone that ask for passages
             return [error] * len(jobs)
         found: list[Found | None] = [None] * len(jobs)
-        of_base: dict[tuple[str, str], list[int]] = defaultdict(list)
+        of_base: dict[tuple[str, str, str], list[int]] = defaultdict(list)
         for place, job in enumerate(jobs):
-            of_base[job.tenant, job.knowledge or ""].append(place)
-        for (tenant, knowledge), places in of_base.items():
+            # By its JSON: Python takes a filter for true and one for 1 as the same.
+            where = "" if job.knowledge_filter is None else job.knowledge_filter.model_dump_json()
+            of_base[job.tenant, job.knowledge or "", where].append(place)
+        for (tenant, knowledge, _), places in of_base.items():
             for place, each in zip(places, self._of(bases, tenant, knowledge, [jobs[p] for p in places]), strict=True):
                 found[place] = each
         return [each for each in found if each is not None]
 
     def _of(self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[GenerationJob]) -> list[Found]:
-        """The same for jobs of one base."""
+        """The same for jobs of one base, and with one filter."""
         if not bases.exists(tenant, knowledge):
             return [UnknownBase(_unknown(tenant, knowledge))] * len(jobs)
         queries = [job.question for job in jobs if job.question.strip()]
-        hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES) if queries else ())
+        where = jobs[0].knowledge_filter
+        hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES, where=where) if queries else ())
         return [
-            self._grounds(job, next(hits))
+            self._grounds(job, self.rerank(job.question, next(hits)))
             if job.question.strip()
             else NoGrounds(self._grounding(job, reason="the question is empty"))
             for job in jobs
@@ -101,15 +117,25 @@ class Retrieval:
             lambda passage: self._count(job.model, around(passage)),
         )
         if packed.nothing_relevant:
-            return NoGrounds(self._grounding(job, best, reason=self._why(hits, best)))
+            return NoGrounds(self._grounding(job, best, reason=self._why(job, hits, best)))
         chosen = list(packed.passages)
         while chosen:
             turn = user_turn(job.question, chosen, self.counts.special_tokens(job.model))
             tokens = self._fitting(job, turn)
             if tokens is not None:
-                used = {(hit.document_id, hit.sha256): None for hit in (passages[id(each.chunk)] for each in chosen)}
-                citations = tuple(_citation(number, each) for number, each in enumerate(chosen, start=1))
-                return Grounds(self._grounding(job, best, citations), turn, tokens, tuple(used))
+                of_each = [passages[id(each.chunk)] for each in chosen]
+                used = {(hit.document_id, hit.version): hit.added_at for hit in of_each}
+                citations = tuple(
+                    _citation(number, each, hit.attributes)
+                    for number, (each, hit) in enumerate(zip(chosen, of_each, strict=True), start=1)
+                )
+                return Grounds(
+                    self._grounding(job, best, citations),
+                    turn,
+                    tokens,
+                    tuple(used),
+                    tuple(used.values()),
+                )
             chosen.pop()  # parts of a text have a few tokens less than the whole
         reason = "no relevant passage fits into the model's context beside the prompt and its answer"
         return NoGrounds(self._grounding(job, best, reason=reason))
@@ -145,10 +171,10 @@ class Retrieval:
         counted = self.counts.text_tokens(model, text)
         return self.guess(text) if counted is None else counted
 
-    def _why(self, hits: Sequence[Hit], best: float | None) -> str:
+    def _why(self, job: GenerationJob, hits: Sequence[Hit], best: float | None) -> str:
         """Why no passage was used."""
         if not hits:
-            return "nothing was found"
+            return "nothing was found" if job.knowledge_filter is None else "knowledge_filter lets no document through"
         if all(VECTORS not in hit.scores for hit in hits):
             return "the documents were embedded by another model than the recall worker's: add them again"
         return f"the most relevant passage has {best:.2f}, and {self.floor:g} is asked for"
@@ -174,7 +200,7 @@ def relevance_of(hit: Hit) -> float:
     return min(1.0, max(-1.0, hit.scores.get(VECTORS, 0.0)))
 
 
-def _citation(number: int, passage: Passage) -> Citation:
+def _citation(number: int, passage: Passage, attributes: AttributeMap) -> Citation:
     chunk = passage.chunk
     start, stop = chunk.span
     return Citation(
@@ -186,6 +212,7 @@ def _citation(number: int, passage: Passage) -> Citation:
         chunk=chunk.id,
         relevance=round(passage.relevance, 4),
         suspicious=tuple(dict.fromkeys(each.reason.value for each in suspicions(chunk.indexed))),
+        attributes=dict(attributes),
     )
 
 

@@ -48,6 +48,8 @@ def _around(job: GenerationJob, model: str) -> dict[str, Any]:
     around: dict[str, Any] = {"tenant": job.tenant, "model": model, "sampling": _chosen(job.sampling)}
     if job.knowledge is not None:
         around |= {"knowledge": job.knowledge, "without_passages": job.without_passages or WithoutPassages.ABSTAIN}
+        if job.knowledge_filter is not None:
+            around["knowledge_filter"] = job.knowledge_filter.model_dump(mode="json")
     return around
 
 

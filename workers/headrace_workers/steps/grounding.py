@@ -13,7 +13,8 @@ from headrace_workers.steps.outcome import Done
 KNOWLEDGE: Final = "knowledge"  # the name under which what was found goes on with the job
 _TURN: Final = "turn"  # in it, the user's turn with the passages
 _GROUNDING: Final = "grounding"  # and what the receipt says of them
-USED: Final = "used"  # the documents that they come from, as they were: [id, sha256]
+_NO_BASE: Final = {"knowledge": None, "knowledge_filter": None, "without_passages": None}
+USED: Final = "used"  # the documents that they come from, as they were: [id, version]
 
 
 def grounded(found: Grounds) -> Done:
@@ -49,9 +50,9 @@ def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
         case None:
             return job if job.knowledge is None else None
         case Grounds():
-            return job.model_copy(update={"prompt": None, "messages": with_turn(job, found.turn), "knowledge": None})
+            return job.model_copy(update={"prompt": None, "messages": with_turn(job, found.turn), **_NO_BASE})
         case NoGrounds() if job.without_passages is WithoutPassages.ANSWER:
-            return job.model_copy(update={"knowledge": None})
+            return job.model_copy(update=_NO_BASE)
     return None
 
 

@@ -1,8 +1,8 @@
 """The step before a model is asked: is an answer known already, and on what may a new one rest?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
@@ -20,6 +20,10 @@ ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
 _NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
+
+
+_LAG_MS: Final = 5_000  # a worker knows of a change of a document within less
+_LOOKS: Final = 5  # at answers in other words, each of which may be too old: as many as are compared
 
 
 class Drawn(NamedTuple):
@@ -40,9 +44,6 @@ class Explored(NamedTuple):
 class Draws(Protocol):
     """Says which hits are audited, and which misses. Thread-safe."""
 
-    def chosen(self, job_id: str, hit: Hit) -> bool:
-        """Whether this one is."""
-
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
         """About this hit, which was found by likeness. `afresh` is what a model is to be asked, if it can be."""
 
@@ -58,6 +59,11 @@ class LooksUp(Protocol):
 
     def look_up(self, asked: Sequence[Asked]) -> list[Found]:
         """What each comes to; the i-th item belongs to the i-th request."""
+
+    def outdate(self, found: Mapping[int, Collection[tuple[int, str]]]) -> set[int]:
+        """Give answers, by the ids of their entries, to nobody any more that do not rest on all of these documents, id
+        and version; which those are.
+        """
 
 
 class Retrieves(Protocol):
@@ -80,7 +86,8 @@ def recall(
     """Look all up at once; the i-th outcome belongs to the i-th task. `cache_mode` is for jobs that name none.
 
     What is made of this may be served for `cache_ttl` seconds. Who finds that another job is making the answer waits
-    for that, `max_wait` seconds at most. Passages are looked for where no answer is known, and nobody makes it.
+    for that, `max_wait` seconds at most. Passages are looked for where nobody makes the answer; where one is known, to
+    see whether they are of newer documents than it rests on.
     """
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
@@ -99,11 +106,10 @@ def recall(
     }
     found = dict(zip(asked, cache.look_up(list(asked.values())) if asked else (), strict=True))
     resting = [
-        place
-        for place, job in jobs.items()
-        if job.knowledge is not None and _needs_passages(tasks[place], found.get(place), auditing)
+        place for place, job in jobs.items() if job.knowledge is not None and not isinstance(found.get(place), Awaited)
     ]
     passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
+    found.update(_renewed(found, passages, asked, cache))
     # Who waits for one of this group that will make no answer for others runs by itself, and at once.
     alone = {
         tasks[place].job_id
@@ -175,11 +181,26 @@ def _outcome(
     return replace(done, context={**said, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
 
 
-def _needs_passages(task: Task, found: Found | None, auditing: Draws) -> bool:
-    """Whether a model is to be asked: for an answer, or to see whether the one that is served is right."""
-    if isinstance(found, Hit):
-        return found.tier is CacheTier.SEMANTIC and auditing.chosen(task.job_id, found)
-    return not isinstance(found, Awaited)
+def _renewed(
+    found: Mapping[int, Found], passages: Mapping[int, grounds.Found], asked: Mapping[int, Asked], cache: LooksUp
+) -> dict[int, Found]:
+    """The same; but an answer to a question that has passages of a newer document now, which it does not rest on, is
+    given to nobody any more.
+    """
+    now = dict(found)
+    for _ in range(_LOOKS):
+        newer: dict[int, set[tuple[int, str]]] = {}
+        for place, each in now.items():
+            rests = passages.get(place)
+            if isinstance(each, Hit) and isinstance(rests, grounds.Grounds):
+                documents = rests.newer(each.asked_at - _LAG_MS)
+                newer |= {each.entry_id: newer.get(each.entry_id, set()) | documents} if documents else {}
+        old = cache.outdate(newer) if newer else set()
+        again = [place for place, each in now.items() if isinstance(each, Hit) and each.entry_id in old]
+        if not again:
+            break
+        now.update(zip(again, cache.look_up([asked[place] for place in again]), strict=True))
+    return now
 
 
 def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | None, auditing: Draws) -> Done:

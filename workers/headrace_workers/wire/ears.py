@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 import redis
 
@@ -16,10 +17,17 @@ _ASK_AFTER = 5.0  # of silence: whether anyone is there
 _ANSWER = 5.0  # seconds to the answer, else the connection is half-open
 
 
+class Rung(Protocol):
+    """What a hint sets, such as a `threading.Event`."""
+
+    def set(self) -> object:
+        """There is such a hint. On the thread that hears it."""
+
+
 class Ears:
     """Listens in a thread, and sets the event of each hint that the bell gives, or `touch`."""
 
-    def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, threading.Event], loop: Loop) -> None:
+    def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:
         self._redis = client
         self._channel = channel
         self._events = events

@@ -30,6 +30,10 @@ class RedisNames:
         """The channel of hints."""
         return f"{self.prefix}wake"
 
+    def rate(self, tenant: str) -> str:
+        """The bucket that says how often a tenant may still ask."""
+        return f"{self.prefix}rate:{tenant}"
+
     def listens(self, queue: str) -> str:
         """The key that is there while a worker listens to a queue."""
         return f"{self.prefix}listens:{queue}"

@@ -1,0 +1,135 @@
+"""Batches: a file of lines from its submission to its last answer, beside the same jobs published one by one."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import psutil
+
+from bench.deployment import TWO_WORKERS, Deployment, deployment
+from bench.ends import Ends, Say, Stalled
+from bench.flow import ECHO, SMOLLM2, echo_jobs, make_home, requests, run
+from bench.peers.process import ask, command
+from bench.report import Report, Row, report, row
+from bench.services import Services, services
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.submit import Wishes, submit
+from headrace_workers.engines.hardware import available_cores
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
+from headrace_workers.ledger.ledger import Ledger
+
+NAME = "batch"
+MAX_TOKENS = 64
+_WARM_UP = 500
+_SECONDS = 3_600.0
+_MIB = 2**20
+
+
+def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
+    """100,000 echo lines (2,000 when quick), and 512 real ones (48) on SmolLM2 beside the plain script."""
+    count, real = (2_000, 48) if quick else (100_000, 512)
+    with services(embedded=embedded) as there:
+        rows = _echo(there, count, say)
+        rows += _real(there, real, say)
+        return report(NAME, there.stack, rows)
+
+
+def _echo(there: Services, count: int, say: Say) -> list[Row]:
+    home = make_home(there.folder, ECHO)
+    with (
+        deployment(there, home, [ECHO], TWO_WORKERS) as live,
+        live.producer() as producer,
+        Ends(live.kafka) as ends,
+    ):
+        run(producer, ends, list(echo_jobs(min(count, _WARM_UP))), say)
+        plumbed = min(count, 10_000)
+        say(f"{plumbed:,} echo jobs, published one by one")
+        flow = run(producer, ends, list(echo_jobs(plumbed)), say)
+        bridge = psutil.Process(live.pids["bridge"])
+        small = min(count, 10_000)
+        say(f"a batch of {small:,} echo lines")
+        _batch(live, home, small, ECHO, say)
+        before = bridge.memory_info().rss / _MIB
+        say(f"a batch of {count:,} echo lines")
+        seconds = _batch(live, home, count, ECHO, say)
+        after = bridge.memory_info().rss / _MIB
+    return [
+        row("echo jobs published one by one, ended", flow.rate, "jobs/s"),
+        row(f"batch of {count:,} echo lines, from its submission to its last answer", count / seconds, "lines/s"),
+        row("lines to jobs", count / seconds / flow.rate, "ratio", at_least=0.8),
+        row(f"bridge's resident memory behind a batch of {small:,} lines", before, "MiB"),
+        row(f"bridge's resident memory behind a batch of {count:,} lines", after, "MiB", at_most=150),
+        row("the same, to that before", after / before, "ratio", at_most=1.1),
+    ]
+
+
+def _real(there: Services, count: int, say: Say) -> list[Row]:
+    home = make_home(there.folder, SMOLLM2)
+    asked = requests(count)
+    question = {"model": str(home / "models" / SMOLLM2), "threads": available_cores(), "sample": min(count, 128),
+                "prompts": [each["prompt"] for each in asked], "max_tokens": MAX_TOKENS}  # fmt: skip
+    say(f"plain script: the best batch size, then {count} prompts")
+    plain = [_plain(there.folder, question | {"batch_size": None})]
+    with deployment(there, home, [SMOLLM2], TWO_WORKERS) as live:
+        say("a batch to warm up")
+        _batch(live, home, 32, SMOLLM2, say)
+        say(f"a batch of {count} real lines")
+        ledger, seconds = Ledger.at(live.ledger), _batch(live, home, count, SMOLLM2, say)
+        tokens = ledger.batches.batches(limit=1)[0].completion_tokens
+        ledger.close()
+    say("plain script: once more")
+    plain.append(_plain(there.folder, question | {"batch_size": plain[0]["batch_size"]}))
+    rate = mean(each["tokens"] / each["seconds"] for each in plain)
+    return [
+        row(f"plain script, {count} prompts in batches of {plain[0]['batch_size']}", rate, "tokens/s"),
+        row(f"batch of {count} SmolLM2 lines", tokens / seconds, "tokens/s"),
+        row("batch to plain script", tokens / seconds / rate, "ratio", at_least=0.9),
+    ]
+
+
+def _batch(live: Deployment, home: Path, count: int, model: str, say: Say) -> float:
+    """Seconds from the submission of so many lines to the end of their batch."""
+    ledger = Ledger.at(live.ledger)
+    files = Files(ledger.files, Store.at(str(home / "files")))
+    wishes = Wishes(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
+    begun = said = time.monotonic()
+    file = files.add(_lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
+    batch, _ = submit(ledger.batches, file, wishes, key=None)
+    while (found := ledger.batches.batch(batch.id)) is not None and found.ended_at is None:
+        if time.monotonic() - begun > _SECONDS:
+            raise Stalled(f"the batch has not ended in {_SECONDS:g} s")
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            say(f"{found.completed:,} of {count:,}")
+        time.sleep(0.05)
+    seconds = time.monotonic() - begun
+    if found is None or found.completed != count:
+        raise Stalled(f"the batch has {found and found.completed} of {count} answers")
+    ledger.close()
+    return seconds
+
+
+def _lines(count: int, model: str) -> Iterator[bytes]:
+    for job in _jobs(count, model):
+        sampling = {"max_tokens": job.pop("max_tokens")}
+        yield json.dumps({**job, "sampling": sampling}).encode() + b"\n"
+
+
+def _jobs(count: int, model: str) -> Iterator[dict[str, Any]]:
+    if model == ECHO:
+        yield from echo_jobs(count)
+        return
+    for each in requests(count):
+        yield {**each, "model": model, "max_tokens": MAX_TOKENS, "lane": "batch"}
+
+
+def _plain(folder: Path, question: dict[str, Any]) -> dict[str, Any]:
+    file = folder / "question.json"
+    file.write_text(json.dumps(question), encoding="utf-8")
+    found: dict[str, Any] = ask(command("plain_generate", str(file)), os.environ, 1_800.0)
+    return found

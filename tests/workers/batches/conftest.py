@@ -1,0 +1,11 @@
+"""Batches over a ledger on each database."""
+
+import pytest
+from tests.workers.batches.running import Running
+from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
+
+
+@pytest.fixture
+def running(ledger, tmp_path):  # noqa: F811
+    """No batches."""
+    return Running(ledger, tmp_path)

@@ -1,0 +1,135 @@
+"""Batches from the command line: submitted once, read while they run."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from tests.workers.batches.running import Running, dead, jobs, text_of
+
+BATCH = "batch_0"
+
+
+@pytest.fixture
+def running(ledger, tmp_path):
+    """The duty of a bridge over the ledger and the files of the command line."""
+    return Running(ledger, tmp_path / ".headrace")
+
+
+@pytest.fixture
+def submitted(call, monkeypatch):
+    """Submits a file; the batch's id."""
+    monkeypatch.setenv("HEADRACE_MODEL", "echo")
+    monkeypatch.setenv("HEADRACE_TENANT", "a")
+
+    def submit(data, *options, name="jobs.jsonl"):
+        Path(name).write_bytes(data if isinstance(data, bytes) else text_of(data))
+        code, out, err = call("batch", "submit", name, *options)
+        assert code == 0, err
+        return out.strip()
+
+    return submit
+
+
+def test_a_file_is_submitted_once(submitted, running, call):
+    """The same file and options are the same batch; another name, or another option, is another."""
+    first = submitted(jobs(3))
+    assert submitted(jobs(3)) == first
+    assert len({first, submitted(jobs(3), "--name", "b"), submitted(jobs(3), "--answer-tokens", "9")}) == 3
+    assert len(running.ledger.files.files("a")) == 3  # what was not needed was not stored
+    code, out, _ = call("batch", "list", "--json")
+    assert code == 0
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["validating"] * 3
+
+
+def test_results_are_read_while_it_runs_and_in_order(submitted, running, call):
+    """As receipts, one a line."""
+    batch_id = submitted(jobs(9))
+    running.turn()
+    assert call("batch", "results", batch_id) == (0, "", "")
+    running.end(limit=4)
+    running.turn()
+    code, out, _ = call("batch", "results", batch_id)
+    assert (code, len(out.splitlines())) == (0, 4)
+    running.run()
+    code, _, err = call("batch", "results", batch_id, "-o", "answers.jsonl", "--in-order")
+    assert code == 0, err
+    assert "completed: 9 of 9" in err
+    assert [json.loads(line)["line"] for line in Path("answers.jsonl").read_text().splitlines()] == list(range(1, 10))
+
+
+def test_errors_tell_line_and_reason(submitted, running, call):
+    """And `status` how many there are of each kind."""
+    batch_id = submitted([b"{", {"prompt": "x"}])
+    running.run(dead)
+    code, out, _ = call("batch", "errors", batch_id, "--in-order")
+    assert code == 0
+    assert [(json.loads(line)["line"], json.loads(line)["error"]["code"]) for line in out.splitlines()] == [
+        (1, "invalid"), (2, "permanent"),
+    ]  # fmt: skip
+    code, out, _ = call("batch", "status", batch_id)
+    assert code == 0
+    assert "failed: 2 of 2" in out
+    assert "1 not answered: permanent" in out
+
+
+def test_cancelling_says_how_it_stands(submitted, running, call):
+    """Exit code 1 where it was over."""
+    batch_id = submitted(jobs(3))
+    running.turn()
+    assert call("batch", "cancel", batch_id)[0] == 0
+    running.settle()
+    assert running.batch(batch_id).state == "cancelled"
+    done = submitted(jobs(1))
+    running.run()
+    assert call("batch", "cancel", done)[0] == 1
+
+
+def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
+    """In the order of their names; other files are left alone."""
+    monkeypatch.setenv("HEADRACE_MODEL", "echo")
+    Path("in").mkdir()
+    Path("in/b.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(5))))
+    Path("in/a.jsonl").write_bytes(text_of(jobs(2)))
+    Path("in/notes.txt").write_text("no jobs")
+    code, out, err = call("batch", "submit", "in", "--json")
+    assert code == 0, err
+    assert [json.loads(line)["request_counts"]["total"] for line in out.splitlines()] == [2, 5]
+    Path("in/a.jsonl").unlink()
+    Path("in/b.jsonl.gz").unlink()
+    code, _, err = call("batch", "submit", "in")
+    assert code == 2
+    assert "has no file that ends in .jsonl" in err
+
+
+def test_another_tenants_batch_is_none(submitted, running, call):
+    """For who says which tenant it is."""
+    batch_id = submitted(jobs(1))
+    assert call("batch", "status", batch_id, "--tenant", "a")[0] == 0
+    code, _, err = call("batch", "status", batch_id, "--tenant", "b")
+    assert code == 2
+    assert f"there is no batch '{batch_id}'" in err
+
+
+def test_what_cannot_be_submitted_is_told(call, running):
+    """A file that is not there, or empty, and a window that is none."""
+    for arguments, words in (
+        (["nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
+        (["empty.jsonl"], "empty.jsonl: there is no line in it"),
+        (["empty.jsonl", "--window", "soon"], "'soon' is no duration"),
+    ):
+        Path("empty.jsonl").write_text("\n")
+        code, out, err = call("batch", "submit", *arguments)
+        assert (code, out) == (2, "")
+        assert words in err
+    assert running.ledger.files.files("default") == []
+
+
+def test_watching_ends_with_the_batch(submitted, running, call):
+    """Exit code 1 where a line was not answered."""
+    good, bad = submitted(jobs(2)), submitted([b"{", *jobs(1)])
+    running.run()
+    code, _, err = call("batch", "watch", good)
+    assert code == 0
+    assert "completed: 2 of 2" in err
+    assert call("batch", "watch", bad)[0] == 1

@@ -1,0 +1,83 @@
+"""`headrace keys`."""
+
+import json
+
+import pytest
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.cli.first_key import KEY_FILE, first_key
+from headrace_workers.gateway.tokens import read_token
+from headrace_workers.ledger.ledger import Ledger
+
+
+def test_a_key_is_made_shown_once_and_listed_without_itself(call: Call, ledger: Ledger):
+    """It opens what its scopes say, for its tenant."""
+    code, out, err = call("keys", "create", "the shop", "--tenant", "shop", "--scope", "jobs:write", "--expires", "90d")
+    assert (code, "once" in err) == (0, True)
+    token = read_token(out.strip())
+    row = ledger.keys.find([token.id])[token.id]
+    assert (row.tenant, row.name, row.scopes, row.digest) == ("shop", "the shop", ("jobs:write",), token.digest)
+    assert row.expires_at - row.made_at == 90 * 86_400_000
+    code, out, _ = call("keys", "list")
+    assert code == 0
+    assert (token.id in out, token.text in out) == (True, False)
+    assert ("the shop" in out, "valid" in out) == (True, True)
+    (listed,) = [json.loads(line) for line in call("keys", "list", "--tenant", "shop", "--json")[1].splitlines()]
+    assert (listed["id"], listed["state"], listed["revoked_at"]) == (token.id, "valid", None)
+    assert call("keys", "list", "--tenant", "other", "--json")[1] == ""
+
+
+def test_a_key_has_all_scopes_but_metrics_unless_it_is_said(call: Call, ledger: Ledger):
+    """And the tenant that HEADRACE_TENANT names, or `default`."""
+    made = json.loads(call("keys", "create", "--json")[1])
+    assert made["tenant"] == "default"
+    assert "jobs:write" in made["scopes"]
+    assert "metrics" not in made["scopes"]
+    assert read_token(made["key"]).id == made["id"]
+
+
+def test_a_key_is_rotated_and_revoked(call: Call, ledger: Ledger):
+    """The new one has what the old one had."""
+    old = json.loads(call("keys", "create", "a", "--tenant", "shop", "--json")[1])
+    code, out, err = call("keys", "rotate", old["id"], "--grace", "1h")
+    assert (code, f"{old['id']} expires in 1h" in err) == (0, True)
+    new = ledger.keys.find([read_token(out.strip()).id])[read_token(out.strip()).id]
+    assert (new.tenant, new.name, list(new.scopes)) == ("shop", "a", old["scopes"])
+    assert call("keys", "revoke", new.id)[0] == 0
+    assert "revoked" in call("keys", "list")[1]
+    code, _, err = call("keys", "rotate", new.id)
+    assert (code, "is revoked already" in err) == (2, True)
+    assert call("keys", "revoke", new.id)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("create", "--scope", "dreams:read"), "jobs:write"),
+        (("create", "--tenant", "a b"), "cannot name a tenant"),
+        (("create", "--expires", "soon"), "no duration"),
+        (("rotate", "nothing"), "there is no key nothing"),
+        (("revoke", "nothing"), "no valid key nothing"),
+    ],
+)
+def test_what_is_wrong_is_told(call: Call, ledger: Ledger, arguments: "tuple[str, ...]", words: str):
+    """And nothing is made."""
+    code, out, err = call("keys", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert ledger.keys.listed() == []
+
+
+def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger, tmp_path):
+    """It lies in a file of its owner's; one that was revoked, or is of another ledger, is replaced."""
+    home, url = tmp_path / ".headrace", f"sqlite:///{tmp_path / '.headrace' / 'ledger.db'}"
+    first = first_key(home, url)
+    assert read_token((home / KEY_FILE).read_text().strip()) == first
+    assert (home / KEY_FILE).stat().st_mode & 0o777 == 0o600
+    assert first_key(home, url) == first
+    assert "metrics" in ledger.keys.find([first.id])[first.id].scopes
+    ledger.keys.revoke(first.id)
+    second = first_key(home, url)
+    assert second != first
+    (home / KEY_FILE).write_text("nonsense")
+    assert first_key(home, url) not in (first, second)

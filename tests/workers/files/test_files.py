@@ -1,0 +1,121 @@
+"""Files are rows and objects that agree."""
+
+import hashlib
+
+import pytest
+from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
+
+from headrace_workers.files.files import FileInUse, Files
+from headrace_workers.files.store import Store
+from headrace_workers.ledger import files as rows
+from headrace_workers.ledger.batches import NewBatch
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.files import NewFile, Overtaken
+
+GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store."""
+    return Store.at(str(tmp_path / "files"))
+
+
+@pytest.fixture
+def files(ledger, store):  # noqa: F811
+    """No files."""
+    return Files(ledger.files, store)
+
+
+def add(files, data=b"a\nb\n", **changes):
+    """A stored file."""
+    known = {"tenant": "a", "purpose": "batch", "name": "jobs.jsonl", "keep": None, "lines": True}
+    return files.add([data], **(known | changes))
+
+
+def read(files, file_id, start=0):
+    """All of it, from a place on."""
+    return b"".join(files.chunks(file_id, start))
+
+
+def grow(ledger, growth):  # noqa: F811
+    """Write a growth down."""
+    with writing(ledger.engine) as tx:
+        rows.grow(tx, growth)
+
+
+def test_a_file_tells_what_is_in_it(files):
+    """Size, lines and digest."""
+    row = add(files, b"a\n\nb\n")
+    assert (row.size, row.lines, row.digest) == (5, 2, hashlib.sha256(b"a\n\nb\n").hexdigest())
+    assert read(files, row.id) == b"a\n\nb\n"
+    assert read(files, row.id, 3) == b"b\n"
+
+
+def test_what_grows_slowly_stays_few_objects(ledger, files, store):  # noqa: F811
+    """A hundred lines, one by one, are one object when it is settled; the digest is that of all."""
+    for number in range(100):
+        grow(ledger, files.growth(GROWING, b"%d\n" % number))
+    text = b"".join(b"%d\n" % number for number in range(100))
+    assert read(files, "file-out") == text
+    assert len(ledger.files.pieces("file-out")) == 1
+    assert files.settle("file-out") == hashlib.sha256(text).hexdigest()
+    assert len(store.objects("a/file-out")) == 1
+
+
+def test_what_grows_fast_is_not_written_anew(ledger, files):  # noqa: F811
+    """An object of a megabyte stays as it is."""
+    large = b"x" * 1024**2
+    for _ in range(3):
+        grow(ledger, files.growth(GROWING, large))
+    assert [piece.size for piece in ledger.files.pieces("file-out")] == [len(large)] * 3
+
+
+def test_of_two_that_append_at_a_time_one_wins(ledger, files):  # noqa: F811
+    """At the beginning of a file, and later: nothing is in it twice, and nothing is lost."""
+    for _ in range(2):
+        mine, other = files.growth(GROWING, b"mine\n"), files.growth(GROWING, b"other\n")
+        grow(ledger, mine)
+        with pytest.raises(Overtaken):
+            grow(ledger, other)
+    assert read(files, "file-out") == b"mine\nmine\n"
+
+
+def test_who_reads_while_it_grows_misses_nothing(ledger, files):  # noqa: F811
+    """Also when the object that is being read was replaced, and is gone."""
+    grow(ledger, files.growth(GROWING, b"one\n"))
+    stream = files.open("file-out")
+    grow(ledger, files.growth(GROWING, b"two\n"))
+    files.settle("file-out")  # the first object is no more
+    assert stream.read() == b"one\ntwo\n"
+
+
+def test_a_file_that_a_batch_needs_stays(ledger, files):  # noqa: F811
+    """Deleting it names the batch."""
+    row = add(files)
+    ledger.batches.create(NewBatch(id="batch_1", tenant="a", input_file=row.id, total=2, window="24h", window_ms=1_000))
+    with pytest.raises(FileInUse, match="batch_1"):
+        files.remove(row.id)
+    assert read(files, row.id) == b"a\nb\n"
+
+
+def test_what_is_deleted_or_too_old_is_gone(ledger, files, store):  # noqa: F811
+    """Row and objects; others stay."""
+    deleted, old, kept = add(files), add(files, keep=-1.0), add(files, keep=60.0)
+    files.remove(deleted.id)
+    assert files.expire() == 1
+    assert [row.id for row in ledger.files.files("a")] == [kept.id]
+    assert store.objects(f"a/{deleted.id}") == store.objects(f"a/{old.id}") == []
+    assert read(files, kept.id) == b"a\nb\n"
+
+
+def test_files_are_a_tenants(ledger, files):  # noqa: F811
+    """Others see none of them; pages go by age."""
+    mine = [add(files, b"%d" % number).id for number in range(3)]
+    other = add(files, tenant="b")
+    assert {row.id for row in ledger.files.files("a")} == set(mine)
+    assert ledger.files.file(other.id, "a") is None
+    first = ledger.files.files("a", limit=2)
+    rest = ledger.files.files("a", after=first[-1].id)
+    assert {row.id for row in (*first, *rest)} == set(mine)
+    assert len(rest) == 1

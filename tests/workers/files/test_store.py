@@ -1,0 +1,113 @@
+"""Objects are whole or not there, in a folder and elsewhere."""
+
+import os
+from itertools import repeat
+
+import pytest
+from tests.services.s3 import s3_server
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.files.store import NoSuchObject, Store, StoreUnavailable
+
+MEGABYTE = 1024**2
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The URL of an S3 server with a bucket `headrace`."""
+    with s3_server("headrace") as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def store(request, tmp_path, monkeypatch):
+    """An empty store."""
+    if request.param == "folder":
+        return Store.at(str(tmp_path / "files"))
+    if request.param == "memory":
+        return Store.at(f"memory://{tmp_path.name}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "tests")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3"))
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    return Store.at(f"s3://headrace/{tmp_path.name}")
+
+
+def test_what_is_written_is_read(store):
+    """From the beginning, and from a place in the middle."""
+    assert store.write("a/f/0", [b"one ", b"two"]) == 7
+    assert store.read("a/f/0") == b"one two"
+    with store.open("a/f/0") as file:
+        file.seek(4)
+        assert file.read() == b"two"
+
+
+def test_what_is_large_is_written_in_parts(store):
+    """Twenty megabytes come and go in chunks, and nothing else is left beside them."""
+    assert store.write("a/f/0", repeat(b"x" * MEGABYTE, 20)) == 20 * MEGABYTE
+    assert len(store.read("a/f/0")) == 20 * MEGABYTE
+    assert store.objects("a/f") == ["a/f/0"]
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_what_is_interrupted_leaves_nothing(store, size):
+    """An error of who sends the chunks comes through, and there is no object."""
+
+    def chunks():
+        yield from repeat(b"x" * MEGABYTE, size)
+        raise ValueError("the sender is gone")
+
+    with pytest.raises(ValueError, match="the sender is gone"):
+        store.write("a/f/0", chunks())
+    assert store.objects("a/f") == []
+
+
+def test_an_object_that_is_not_there_is_said_to_be_so(store):
+    """Reading it, and opening it."""
+    with pytest.raises(NoSuchObject):
+        store.read("a/f/0")
+    with pytest.raises(NoSuchObject):
+        store.open("a/f/0").read()
+
+
+def test_what_is_removed_is_gone(store):
+    """Removing it once more is no error, and neither is an empty folder."""
+    store.write("a/f/0", [b"x"])
+    store.write("a/f/1", [b"y"])
+    store.remove(["a/f/0", "a/f/0"])
+    assert store.objects("a/f") == ["a/f/1"]
+    store.remove(["a/f/1"])
+    assert store.objects("a/f") == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    """With the setting that names it, and the system's reason."""
+    (tmp_path / "files").write_text("in the way")
+    with pytest.raises(StoreUnavailable, match=r"HEADRACE_FILES.*Not a directory|HEADRACE_FILES.*File exists"):
+        Store.at(str(tmp_path / "files")).write("a/f/0", [b"x"])
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """The error names it, and no part of the object stays behind."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if os.system(f"mount -t tmpfs -o size=1m tmpfs {folder} 2>/dev/null") != 0:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        store = Store.at(str(folder))
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            store.write("a/f/0", repeat(b"x" * MEGABYTE, 4))
+        assert store.objects("a/f") == []
+        assert store.write("a/f/0", [b"small"]) == 5
+    finally:
+        os.system(f"umount {folder}")
+
+
+@pytest.mark.parametrize("where", ["nowhere://bucket", "s4://bucket/folder"])
+def test_a_place_of_no_kind_that_is_known_is_refused(where):
+    """At the start, with what it may be."""
+    with pytest.raises(ConfigurationError, match="it may be a folder, or a URL that fsspec knows"):
+        Store.at(where)

@@ -1,0 +1,104 @@
+"""Gateways over real services: one of a whole deployment for all tests, and some that stand alone.
+
+`gateway` is what most tests want: echo answers come by themselves. `alone` has Kafka, Redis and a ledger of its own and
+nothing that takes jobs in, so that a test sees what happens before, and plays the rest itself (`bridge`, `answer`).
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.chaos.deployment import ROLES, Deployment, over
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PostgresServer
+from tests.services.redis import RedisServer
+from tests.services.tables import postgres_tables, sqlite_tables
+from tests.workers.gateway.served import Gateway, served
+
+from headrace_producers.admin import ensure_topics
+from headrace_workers.bridge.bridge import Duty
+from headrace_workers.main import build_bridge
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+from headrace_workers.testing import make_echo_model
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def deployment(
+    embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, service_folder: Path
+) -> Iterator[Deployment]:
+    """Bridge and workers as processes of their own: the echo model answers, moderated and judged."""
+    roles = {**ROLES, "light": ("worker", "--role", "moderate", "--role", "judge")}
+    found = over(embedded_kafka, redis_server, postgres, service_folder, "gateway", roles=roles, lease=None)
+    found.prepare()
+    found.start("bridge", "generate", "light")
+    yield found
+    found.close()
+
+
+def settings_of(deployment: Deployment) -> Settings:
+    """What a gateway of this deployment is told."""
+    return Settings(home=deployment.folder, kafka=deployment.settings, redis=deployment.redis, ledger=deployment.ledger)
+
+
+@pytest.fixture(scope="session")
+def gateway(deployment: Deployment) -> Iterator[Gateway]:
+    """A gateway of the whole deployment."""
+    with served(settings_of(deployment)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def client(gateway: Gateway) -> Iterator[httpx.Client]:
+    """A client of that gateway, of the tenant `default`, which may do all."""
+    with gateway.client() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(
+    request: pytest.FixtureRequest, embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path: Path
+) -> Settings:
+    """A deployment without any process: topics, a ledger on each database, and the echo model."""
+    name = f"alone{next(_NUMBERS)}"
+    make_echo_model(tmp_path)
+    kafka = embedded_kafka.settings(f"{name}.")
+    ensure_topics(kafka)
+    if request.param == "sqlite":
+        ledger = sqlite_tables(tmp_path / "ledger.db")
+    else:
+        ledger = postgres_tables(request.getfixturevalue("postgres"), name)
+    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)
+
+
+@pytest.fixture
+def alone(settings: Settings) -> Iterator[Gateway]:
+    """A gateway beside which no process runs."""
+    with served(settings) as found:
+        yield found
+
+
+@contextmanager
+def bridge_of(settings: Settings) -> Iterator[None]:
+    """A bridge on a thread, which takes in what was sent, and relays; nothing is done."""
+    stop = threading.Event()
+    built = build_bridge(settings, frozenset({Duty.INGEST, Duty.RELAY, Duty.REAP}), Progress())
+    thread = threading.Thread(target=built.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def bridge(settings: Settings) -> Callable[[], object]:
+    """`with bridge(): …` is the time in which jobs are taken in."""
+    return lambda: bridge_of(settings)

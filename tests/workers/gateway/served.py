@@ -1,0 +1,86 @@
+"""A real gateway in this process: uvicorn on a free port, on a thread of its own."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from tests.services.eventually import eventually
+
+from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Usage
+from headrace_workers.cli.keys import new_key
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Services
+from headrace_workers.gateway.serving import Server, listen
+from headrace_workers.identity import end_id
+from headrace_workers.ledger.database import clock, writing
+from headrace_workers.ledger.ends import active, end
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.outbox import outgoing
+from headrace_workers.main import build_gateway
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that is served at `url`, and what it works with."""
+
+    url: str
+    services: Services
+    settings: Settings
+    server: Server
+
+    def key(self, tenant: str = "default", *scopes: Scope) -> str:
+        """A new key of a tenant, with these scopes or all."""
+        token, kept = new_key(tenant, "of a test", tuple(sorted(scopes or Scope)))
+        self.services.ledger.keys.add(kept)
+        return token.text
+
+    def client(self, key: str | None = None, **options: Any) -> httpx.Client:
+        """A client with this key, else with one of the tenant `default` that may do all."""
+        headers = {"authorization": f"Bearer {key or self.key()}", **options.pop("headers", {})}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=options.pop("timeout", 60.0), **options)
+
+
+@contextmanager
+def served(
+    settings: Settings, *, durable: bool = True, open_to: str | None = None, connected: bool = True
+) -> Iterator[Gateway]:
+    """A gateway of this deployment, drained at the end. With `connected`, once it has Kafka."""
+    services = build_gateway(settings, Progress(), durable=durable, open_to=open_to)
+    listening, ready = listen("127.0.0.1", 0), threading.Event()
+    server = Server(services, listening, ready.set, grace=0.2)
+    thread = threading.Thread(target=server.serve_until_told, name="gateway")
+    thread.start()
+    try:
+        assert ready.wait(60)
+        if connected:
+            eventually(lambda: services.sink.trouble is None)
+        yield Gateway(f"http://127.0.0.1:{listening.getsockname()[1]}", services, settings, server)
+    finally:
+        server.should_exit = True
+        thread.join(60)
+        listening.close()
+    assert not thread.is_alive()
+
+
+def answer(ledger: Ledger, job_id: str, text: str = "An answer.") -> None:
+    """End a job of the ledger's as a worker would, with this answer."""
+    with writing(ledger.engine) as tx:
+        alive, now = active(tx, [job_id]), clock(tx)
+        assert job_id in alive
+        result = Result.model_validate(
+            {
+                "job_id": job_id, "tenant": "default", "status": "completed", "kind": "generation",
+                "answer": Answer(text=text, finish_reason="stop", model="echo", quantization="none",
+                                 usage=Usage(prompt_tokens=7, completion_tokens=3)),
+                "moderation": ModerationVerdict(action="allow"), "judge": JudgeVerdict(),
+                "accepted_at": "2026-11-26T00:00:00Z",
+            }
+        )  # fmt: skip
+        event_id = end_id(job_id, "headrace.result.v1")
+        record = outgoing(result, event_id=event_id, job_id=job_id, traceparent=None, correlationid=None, at_ms=now)
+        end(tx, "done", [(job_id, record)], now, alive)

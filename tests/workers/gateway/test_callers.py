@@ -1,0 +1,64 @@
+"""Who may come in: keys, their scopes, and the door without keys."""
+
+import httpx
+import pytest
+from tests.workers.gateway.served import Gateway, served
+
+from headrace_workers.gateway import keyring
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.tokens import new_token
+
+JOB = {"model": "echo", "prompt": "x"}
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer x", "Basic eDp5", f"Bearer {new_token().text}"])
+def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
+    """401 with what to do, and the way to say who one is."""
+    headers = {} if header is None else {"authorization": header}
+    told = httpx.post(f"{gateway.url}/v1/jobs", json=JOB, headers=headers)
+    assert (told.status_code, told.headers["www-authenticate"]) == (401, "Bearer")
+    assert told.json()["type"] == "urn:headrace:problem:unauthorized"
+
+
+def test_a_key_does_what_its_scopes_say(gateway: Gateway):
+    """To write implies to read; what is missing is named."""
+    with gateway.client(gateway.key("default", Scope.JOBS_READ)) as reads:
+        told = reads.post("/v1/jobs", json=JOB)
+        assert (told.status_code, "jobs:write" in told.json()["detail"]) == (403, True)
+    with gateway.client(gateway.key("default", Scope.JOBS_WRITE)) as writes:
+        job_id = writes.post("/v1/jobs", json=JOB).json()["id"]
+        assert writes.get(f"/v1/jobs/{job_id}").status_code == 200
+    with gateway.client(gateway.key("default", Scope.FILES_WRITE)) as files:
+        assert files.get(f"/v1/jobs/{job_id}").status_code == 403
+
+
+def test_a_key_that_was_revoked_opens_nothing(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """Once what was remembered of it is too old."""
+    monkeypatch.setattr(keyring, "KEPT_SECONDS", 0.0)
+    key = gateway.key()
+    with gateway.client(key) as client:
+        assert client.post("/v1/jobs", json=JOB).status_code == 202
+        assert gateway.services.ledger.keys.revoke(key.split("_")[1])
+        assert client.post("/v1/jobs", json=JOB).status_code == 401
+
+
+def test_a_key_with_another_s_id_opens_nothing(gateway: Gateway):
+    """The id finds the row, and the digest of the whole decides."""
+    import zlib
+
+    key_id, secret = gateway.key().split("_")[1], "0" * 48
+    forged = f"hr_{key_id}_{secret}{zlib.crc32(f'{key_id}_{secret}'.encode()):08x}"
+    with gateway.client(forged) as client:
+        assert client.post("/v1/jobs", json=JOB).status_code == 401
+
+
+def test_without_keys_it_answers_programs_of_this_machine(gateway: Gateway):
+    """And no page in a browser, which could send requests to loopback, too."""
+    with served(gateway.settings, open_to="visitor") as opened:
+        sent = httpx.post(f"{opened.url}/v1/jobs", json=JOB)
+        assert sent.status_code == 202
+        row = opened.services.ledger.standings([sent.json()["id"]])[sent.json()["id"]]
+        assert row.tenant == "visitor"
+        for headers in ({"host": "evil.example"}, {"host": "evil.example:8420"}, {"origin": "http://evil.example"}):
+            assert httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers=headers).status_code == 403
+        assert httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers={"host": "[::1]:80"}).status_code == 202

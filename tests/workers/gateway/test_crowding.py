@@ -1,0 +1,62 @@
+"""Backpressure."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headrace_workers.gateway.crowding import Crowding
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.ledger.pressure import Pressure
+
+PLACE, BULK = ("model.echo", 0), ("model.echo", 1)
+
+
+def checked(pressure: Pressure, place=PLACE):
+    """Why a job for this place is refused, if it is."""
+
+    async def check():
+        crowding = Crowding(lambda _places: pressure, ThreadPoolExecutor(), most=10, longest=60.0)
+        await crowding.check([place])
+
+    try:
+        asyncio.run(check())
+    except Refusal as refusal:
+        return refusal.why if refusal.retry_after else None
+    return None
+
+
+@pytest.mark.parametrize(
+    ("pressure", "place", "why"),
+    [
+        (Pressure(9), PLACE, None),
+        (Pressure(10), PLACE, Why.LEDGER_FULL),
+        (Pressure(0, {PLACE: 60_000}), PLACE, None),
+        (Pressure(0, {PLACE: 60_001}), PLACE, Why.QUEUE_AGE),
+        (Pressure(0, {PLACE: 60_001}), ("model.other", 0), None),
+        (Pressure(0, {BULK: 600_000}), BULK, None),
+    ],
+)  # fmt: skip
+def test_jobs_that_would_only_wait_are_refused(pressure, place, why):
+    """A full ledger refuses all; an old queue refuses interactive jobs for itself."""
+    assert checked(pressure, place) is why
+
+
+def test_the_ledger_is_asked_once_a_second_and_for_new_places():
+    """However many ask."""
+    asked, now = [], [0.0]
+
+    async def check():
+        crowding = Crowding(
+            lambda places: asked.append(set(places)) or Pressure(0),
+            ThreadPoolExecutor(), most=10, longest=60.0, monotonic=lambda: now[0],
+        )  # fmt: skip
+        for _ in range(3):
+            await crowding.check([PLACE])
+        await crowding.check([BULK])
+        await crowding.check([PLACE])
+        now[0] = 1.5
+        await crowding.check([PLACE])
+
+    asyncio.run(check())
+    assert asked == [{PLACE}, {BULK}, {PLACE}]

@@ -1,0 +1,141 @@
+"""Around every request: bounds, ids, the log."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+
+import httpx
+import pytest
+from tests.services.eventually import eventually
+from tests.workers.gateway.served import Gateway
+
+JOB = {"model": "echo", "prompt": "the secret of the mill"}
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict]]:
+    """The fields of each line about a request."""
+    caplog.set_level(logging.DEBUG, "headrace.gateway")
+    logging.getLogger("headrace").propagate = True
+    found: list[dict] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            found.append({"message": record.getMessage(), **getattr(record, "fields", {})})
+
+    keep = Keep()
+    logging.getLogger("headrace.gateway").addHandler(keep)
+    yield found
+    logging.getLogger("headrace.gateway").removeHandler(keep)
+
+
+def raw(gateway: Gateway, head: str, body: Iterable[bytes] = ()) -> tuple[bytes, int]:
+    """Send a request byte by byte, as no client does: what was answered, and how much of the body could be sent."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        sent = 0
+        try:
+            connection.sendall(head.encode())
+            for part in body:
+                connection.sendall(part)
+                sent += len(part)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        answered = b""
+        try:
+            while part := connection.recv(65_536):
+                answered += part
+        except ConnectionResetError:
+            pass
+        return answered, sent
+
+
+def test_a_body_that_says_it_is_too_large_is_refused_unread(gateway: Gateway):
+    """100 MB by its own words: 413, and the connection is closed."""
+    head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+    answered, _ = raw(gateway, head)
+    assert answered.startswith(b"HTTP/1.1 413 ")
+    assert b"urn:headrace:problem:too_large" in answered
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations"])
+def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway, path: str):
+    """100 MB in chunks, of which little more than the bound is taken."""
+    bound = gateway.settings.max_body
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n" \
+           f"Authorization: Bearer {gateway.key()}\r\n\r\n"  # fmt: skip
+    part = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    answered, sent = raw(gateway, head, (part for _ in range(1_600)))
+    assert answered.startswith(b"HTTP/1.1 413 "), answered[:200]
+    assert sent < 4 * bound
+
+
+def test_headers_are_bounded(gateway: Gateway):
+    """What comes before a body is small, or is refused."""
+    answered, _ = raw(gateway, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + "x" * 200_000 + "\r\n\r\n")
+    assert answered.split(b" ")[1] in (b"400", b"431")
+    assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+
+
+def test_a_request_has_an_id(client: httpx.Client):
+    """The client's own, where it can stand in a log; else a new one."""
+    assert client.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    for odd in ("a b", "x" * 65, "a\tb", "ä"):
+        told = client.get("/healthz", headers={"x-request-id": odd.encode()}).headers["x-request-id"]
+        assert told.startswith("req_")
+
+
+def test_the_log_tells_who_asked_for_what_and_nothing_that_was_said(gateway: Gateway, lines: list[dict]):
+    """Neither texts nor keys; paths as routes have them."""
+    key = gateway.key("shop")
+    with gateway.client(key) as client:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        client.get(f"/v1/jobs/{job_id}?secret=of-the-mill")
+        client.get("/nowhere/the-secret-of-the-mill")
+    eventually(lambda: len([line for line in lines if "request_id" in line]) >= 3)
+    told = [line for line in lines if "request_id" in line]
+    assert [line["message"] for line in told] == [
+        "POST /v1/jobs 202", "GET /v1/jobs/{job_id} 200", "GET - 404",
+    ]  # fmt: skip
+    assert {line["tenant"] for line in told[:2]} == {"shop"}
+    assert {line["key"] for line in told[:2]} == {key.split("_")[1]}
+    assert told[0]["received"] > 0
+    assert not any("mill" in str(line) or key in str(line) for line in lines)
+
+
+def test_an_error_of_our_own_tells_nothing_and_is_told_in_the_log(
+    gateway: Gateway, lines: list[dict], monkeypatch: pytest.MonkeyPatch
+):
+    """500 with the request's id, under which the log has the place, and not the message."""
+
+    async def broken(*_args, **_kwargs):
+        raise RuntimeError("the secret of the mill")
+
+    monkeypatch.setattr(gateway.services.door, "submit", broken)
+    with gateway.client() as client:
+        told = client.post("/v1/jobs", json=JOB)
+    assert (told.status_code, told.json()["type"]) == (500, "urn:headrace:problem:internal")
+    assert "mill" not in told.text
+    (line,) = eventually(lambda: [line for line in lines if line["message"].startswith("RuntimeError")])
+    assert line["request_id"] == told.headers["x-request-id"]
+    assert "mill" not in str(lines)
+
+
+def test_two_hundred_at_once_are_served(gateway: Gateway):
+    """Each is let in, and each has an id of its own."""
+    key, ids, lock = gateway.key(), [], threading.Lock()
+
+    def send():
+        with gateway.client(key) as client:
+            told = client.post("/v1/jobs", json=JOB)
+        with lock:
+            ids.append((told.status_code, told.json().get("id")))
+
+    threads = [threading.Thread(target=send) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _ in ids} == {202}
+    assert len({job_id for _, job_id in ids}) == 200

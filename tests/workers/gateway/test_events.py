@@ -1,0 +1,80 @@
+"""A job's way as server-sent events."""
+
+import json
+import threading
+
+import httpx
+from tests.services.eventually import eventually
+from tests.workers.gateway.served import Gateway, answer
+
+JOB = {"model": "echo", "prompt": "Name three rivers."}
+
+
+def events(response: httpx.Response) -> "list[tuple[str, str, dict]]":
+    """Id, event and data of each, to the end of the stream."""
+    found, fields = [], {}
+    for line in response.iter_lines():
+        if line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif "data" in fields:
+            found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+            fields = {}
+    return found
+
+
+def test_a_job_is_followed_to_its_end(client: httpx.Client):
+    """Let in, its steps as they change, and its receipt, with which the stream ends."""
+    job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+    with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        found = events(response)
+    assert [event for _, event, _ in found][:1] == ["accepted"]
+    last_id, event, data = found[-1]
+    assert (last_id, event, data["end"]["status"]) == ("end", "end", "completed")
+    done = [data["stage"] for _, event, data in found if event == "step" and data["state"] == "done"]
+    assert done == ["generate", "moderate", "judge"]
+
+
+def test_a_stream_is_gone_on_with(client: httpx.Client):
+    """Behind what was heard last; after the end there is nothing."""
+    job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+    client.get(f"/v1/jobs/{job_id}", params={"wait": 60})
+    with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        whole = events(response)
+    for number, (heard, _, _) in enumerate(whole):
+        with client.stream("GET", f"/v1/jobs/{job_id}/events", headers={"last-event-id": heard}) as response:
+            assert events(response) == whole[number + 1 :]
+
+
+def test_changes_are_told_as_they_come(alone: Gateway, bridge):
+    """While the client listens: before it is taken in, then, and at the end."""
+    with alone.client() as client:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        heard: list[str] = []
+
+        def listen():
+            with alone.client() as own, own.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+                for line in response.iter_lines():
+                    heard.extend([line[4:]] if line.startswith("id: ") else [])
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        eventually(lambda: heard == ["accepted"])
+        with bridge():
+            eventually(lambda: len(heard) == 2)
+        answer(alone.services.ledger, job_id)
+        thread.join(60)
+        assert (heard[0], heard[1].startswith("generate.0."), heard[-1]) == ("accepted", True, "end")
+
+
+def test_a_stream_ends_when_the_gateway_does(alone: Gateway):
+    """The client comes again, and goes on at another."""
+    with alone.client() as client:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            lines = response.iter_lines()
+            eventually(lambda: next(lines) == "id: accepted")
+            alone.server.should_exit = True
+            rest = list(lines)
+    assert not any("end" in line for line in rest)

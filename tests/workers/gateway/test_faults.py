@@ -1,0 +1,164 @@
+"""Services that are away or silent under a gateway, and clients that hang up."""
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated
+
+import httpx
+import pytest
+from fastapi import Request
+from sqlalchemy import make_url
+from tests.services.eventually import eventually
+from tests.services.kafka import KafkaServer
+from tests.services.postgres import PostgresServer
+from tests.services.proxy import Proxy
+from tests.workers.gateway.served import Gateway, answer, served
+
+from headrace_workers.gateway.asked import ends_of
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.settings import Settings
+
+JOB = {"model": "echo", "prompt": "x"}
+
+
+def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
+    """Rates are counted here, and ends are found by looking each second."""
+    with served(replace(settings, redis="redis://127.0.0.1:1/0")) as gateway, gateway.client() as client:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        assert client.get("/readyz").json()["redis"] == "away"
+        assert client.get("/readyz").status_code == 200
+        with bridge():
+            eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "active")
+        answer(gateway.services.ledger, job_id)
+        assert client.get(f"/v1/jobs/{job_id}", params={"wait": 30}).json()["state"] == "done"
+
+
+@pytest.fixture
+def proxied(settings: Settings, postgres: PostgresServer) -> "tuple[Settings, Proxy]":
+    """The same deployment, its PostgreSQL behind a proxy."""
+    if not settings.ledger.startswith("postgresql"):
+        pytest.skip("SQLite has no way that could be cut")
+    port = make_url(postgres.url).port
+    proxy = Proxy(port)
+    return replace(settings, ledger=settings.ledger.replace(f":{port}/", f":{proxy.port}/")), proxy
+
+
+def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Settings, Proxy]"):
+    """Kafka has the job by then: the answer says so, with its id, and that a second try would be a second job."""
+    settings, proxy = proxied
+    with served(settings) as gateway, gateway.client(timeout=20) as client:
+        assert client.post("/v1/jobs", json=JOB).status_code == 202
+        proxy.swallow()
+        told = client.post("/v1/jobs", json=JOB)
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
+        assert client.get("/readyz").status_code == 503
+        proxy.heal()
+        # Connections that were cut in half are given up one by one.
+        eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
+
+
+def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Proxy]"):
+    """Nothing is sent that could not be found again; when it is back all is well."""
+    settings, proxy = proxied
+    with served(settings) as gateway, gateway.client(timeout=20) as client:
+        assert client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "a"}).status_code == 202
+        proxy.close()
+        told = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "b"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
+
+
+def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(alone: Gateway, embedded_kafka: KafkaServer):
+    """The first request waits for its record, those after it do not; under a key it is safe to send again."""
+    with alone.client(timeout=30) as client:
+        assert client.post("/v1/jobs", json=JOB).status_code == 202
+        embedded_kafka.freeze()
+        try:
+            first: list[httpx.Response] = []
+            thread = threading.Thread(target=lambda: first.append(client.post("/v1/jobs", json=JOB)))
+            thread.start()
+            eventually(lambda: alone.services.sink.trouble is not None)
+            at_once = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
+            assert thread.is_alive()  # the first still waits
+            assert at_once.json()["type"] == "urn:headrace:problem:kafka_away"
+            assert "x-should-retry" not in at_once.headers
+            thread.join(30)
+            assert (first[0].status_code, first[0].headers["x-should-retry"]) == (503, "false")
+            assert first[0].json()["job_id"]
+        finally:
+            embedded_kafka.thaw()
+        eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
+
+
+@pytest.fixture
+def waiting(alone: Gateway) -> Callable[[bool], str]:
+    """Adds a route that waits as the doors for answers do: `waiting(keep)` is its path."""
+
+    def add(keep: bool) -> str:
+        path = f"/v1/waiting-{keep}".lower()
+
+        async def wait(
+            request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired
+        ) -> dict[str, str]:
+            ids = (await request.json())["ids"]
+            ends = await ends_of(request, services, caller, ids, seconds=60, keep=keep)
+            return {job_id: type(end).__name__ for job_id, end in ends.items()}
+
+        alone.server.config.app.add_api_route(path, wait, methods=["POST"])
+        return path
+
+    return add
+
+
+def hang_up_while_waiting(gateway: Gateway, path: str, job_ids: list[str]) -> None:
+    """As many clients as jobs begin to wait, and hang up all at once."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    key, connections = gateway.key(), []
+    for job_id in job_ids:
+        body = f'{{"ids":["{job_id}"]}}'
+        connection = socket.create_connection((host, int(port)))
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: {len(body)}"
+        connection.sendall(f"{head}\r\n\r\n{body}".encode())
+        connections.append(connection)
+    eventually(lambda: gateway.services.waiter.waiting == len(job_ids))
+    for connection in connections:
+        connection.close()
+    eventually(lambda: gateway.services.waiter.waiting == 0)
+
+
+def test_who_hangs_up_cancels_what_nobody_else_can_see(alone: Gateway, waiting, bridge):
+    """Two hundred at once: each job is cancelled, also those that were not taken in yet."""
+    path = waiting(False)
+    with alone.client() as client:
+        half = [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 100).json()["data"]]
+        with bridge():
+            eventually(lambda: alone.services.ledger.active_jobs() == 100)
+        ids = half + [each["id"] for each in client.post("/v1/jobs", json=[JOB] * 100).json()["data"]]
+        hang_up_while_waiting(alone, path, ids)
+        eventually(lambda: alone.services.ledger.overview().cancelled == 200)
+        assert client.get("/healthz").status_code == 200
+
+
+def test_what_can_be_asked_for_again_goes_on(alone: Gateway, waiting):
+    """A job under a key, or one that is stored."""
+    path = waiting(True)
+    with alone.client() as client:
+        job_id = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).json()["id"]
+        hang_up_while_waiting(alone, path, [job_id])
+        assert client.get(f"/v1/jobs/{job_id}").json()["state"] == "accepted"
+
+
+def test_who_waits_is_told_how_things_stand_when_the_gateway_stops(alone: Gateway):
+    """A long poll is answered, and then nobody listens."""
+    told: list[httpx.Response] = []
+    with alone.client() as client:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        poll = threading.Thread(target=lambda: told.append(client.get(f"/v1/jobs/{job_id}", params={"wait": 60})))
+        poll.start()
+        eventually(lambda: alone.services.waiter.waiting == 1)
+        alone.server.should_exit = True
+        poll.join(60)
+    assert (told[0].status_code, told[0].json()["state"]) == (200, "accepted")

@@ -1,0 +1,28 @@
+"""Whether a gateway lives, and whether it is ready."""
+
+from dataclasses import replace
+
+import httpx
+from tests.services.eventually import eventually
+from tests.workers.gateway.served import Gateway, served
+
+
+def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
+    """Nobody needs a key to know."""
+    assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "ok"}
+    told = httpx.get(f"{gateway.url}/readyz")
+    assert told.status_code == 200
+    assert told.json() == {"ready": True, "stopping": False, "kafka": "ok", "ledger": "ok", "redis": "ok"}
+
+
+def test_without_kafka_it_lives_and_is_not_ready(settings):
+    """And says so; jobs are refused at once, and nothing was sent."""
+    away = replace(settings, kafka=replace(settings.kafka, bootstrap=("127.0.0.1:1",)))
+    with served(away, connected=False) as gateway, gateway.client() as client:
+        assert client.get("/healthz").status_code == 200
+        eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
+        assert client.get("/readyz").status_code == 503
+        told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+        assert told.headers["retry-after"] == "1"
+        assert "x-should-retry" not in told.headers  # the client's own rule is right: nothing was sent

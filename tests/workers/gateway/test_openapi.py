@@ -1,0 +1,87 @@
+"""The description of the API: complete, and its examples work."""
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import given, settings
+from jsonschema import Draft202012Validator
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+from tests.workers.gateway.served import Gateway
+
+from headrace_workers.testing import make_echo_model
+
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def operations(document: dict) -> "list[tuple[str, str, dict]]":
+    """Method, path and operation."""
+    return [(m, path, each[m]) for path, each in document["paths"].items() for m in METHODS if m in each]
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> dict:
+    """As it is served, to whoever asks."""
+    return dict(httpx.get(f"{client.base_url}/openapi.json").json())
+
+
+def test_every_operation_is_described(document: dict):
+    """What it does, what it takes, and what it answers; errors, too."""
+    for method, path, operation in operations(document):
+        assert operation.get("description"), (method, path)
+        assert any(status.startswith("2") for status in operation["responses"]), (method, path)
+        if path not in ("/healthz", "/readyz"):
+            assert "default" in operation["responses"], (method, path)
+            assert operation.get("security"), (method, path)
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description") or parameter["in"] == "path", (method, path, parameter["name"])
+
+
+def test_all_that_is_referred_to_is_there(document: dict):
+    """And every schema is one."""
+    schemas = document["components"]["schemas"]
+    found: set[str] = set()
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if isinstance(reference := node.get("$ref"), str):
+                found.add(reference.removeprefix("#/components/schemas/"))
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(document)
+    assert found <= schemas.keys()
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_the_examples_work(document: dict, gateway: Gateway, client: httpx.Client):
+    """Each is taken as it stands."""
+    make_echo_model(gateway.settings.home, "smollm2-135m-instruct")
+    sent = 0
+    for method, path, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+        for name, example in content.get("examples", {}).items():
+            told = client.request(method.upper(), path, json=example["value"])
+            assert told.status_code in (200, 202), (path, name, told.text)
+            for job in told.json().get("data", [told.json()]):
+                client.delete(f"/v1/jobs/{job['id']}")  # no worker serves that model here
+            sent += 1
+    assert sent >= 4
+
+
+def test_nothing_that_can_be_sent_breaks_it(gateway: Gateway):
+    """Answers are as they are described, whatever is asked. What is valid to the schema may still be refused; that keys
+    are looked at is tested by itself, since here one is always sent.
+    """
+    headers = {"authorization": f"Bearer {gateway.key('schemathesis')}"}
+    for found in schemathesis.openapi.from_url(f"{gateway.url}/openapi.json").get_all_operations():
+
+        @given(case=found.ok().as_strategy())
+        @settings(max_examples=10, deadline=None)
+        def hold(case: schemathesis.Case) -> None:
+            case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance, ignored_auth])
+
+        hold()

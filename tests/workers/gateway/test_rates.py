@@ -1,0 +1,89 @@
+"""How often a tenant may ask: over a real Redis, and without one."""
+
+import asyncio
+
+import pytest
+from tests.services.redis import RedisServer
+
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.rates import Rates, client
+from headrace_workers.wire.redis_names import RedisNames
+
+
+class Clock:
+    """Stands still, until it is set."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+async def taken(rates, tenant, want, most=1_000):
+    """How many times so much could be taken, and the refusal that came then."""
+    for times in range(most):
+        try:
+            await rates.take(tenant, want)
+        except Refusal as refusal:
+            return times, refusal
+    return most, None
+
+
+def run(work):
+    """Run this with rates."""
+    return asyncio.run(work)
+
+
+def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_prefix: str):
+    """Two gateways share one bucket; another tenant has its own. The refusal says when to come again."""
+
+    async def work():
+        names = RedisNames(fresh_prefix)
+        first, second = (Rates(client(redis_server.url), names, 2.0) for _ in range(2))
+        one, refusal = await taken(first, "a", 1)
+        two, _ = await taken(second, "a", 1)
+        other, _ = await taken(second, "b", 1)
+        await first.close()
+        await second.close()
+        return one, two, other, refusal
+
+    one, two, other, refusal = run(work())
+    assert one + two in range(20, 24)  # ten seconds' worth, and what came meanwhile
+    assert two <= 2
+    assert other >= 20
+    assert (refusal.why, refusal.retry_after > 0) == (Why.RATE, True)
+
+
+def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str):
+    """More than a bucket holds is no matter of waiting."""
+
+    async def work():
+        rates = Rates(client(redis_server.url), RedisNames(fresh_prefix), 2.0)
+        with pytest.raises(Refusal) as refused:
+            await rates.take("a", 21)
+        await rates.close()
+        return refused.value.why
+
+    assert run(work()) is Why.INVALID
+
+
+def test_without_redis_each_gateway_counts_by_itself():
+    """The limit holds for each, and tokens come back with time."""
+    clock = Clock()
+
+    async def work():
+        rates = Rates(client("redis://127.0.0.1:1/0"), RedisNames("x."), 2.0, monotonic=clock)
+        first, refusal = await taken(rates, "a", 1)
+        assert rates.away
+        clock.now += 3.0
+        later, _ = await taken(rates, "a", 1)
+        await rates.close()
+        return first, refusal.retry_after, later
+
+    assert run(work()) == (20, 0.5, 6)
+
+
+def test_without_a_rate_anything_goes():
+    """Nobody is asked."""
+    assert run(taken(Rates(None, RedisNames("x."), 0.0), "a", 5_000)) == (1_000, None)

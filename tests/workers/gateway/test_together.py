@@ -1,0 +1,73 @@
+"""Many requests, one call."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.gateway.errors import LedgerAway
+from headrace_workers.gateway.together import Together
+
+
+def test_what_is_asked_for_meanwhile_is_asked_for_together():
+    """The first goes alone; all that come while it is under way go with the next."""
+    calls, go = [], threading.Event()
+
+    def do(items):
+        calls.append(list(items))
+        assert go.wait(30)
+        return [item * 2 for item in items]
+
+    async def ask():
+        together = Together(do, ThreadPoolExecutor())
+        first = asyncio.create_task(together.ask(1))
+        while not calls:
+            await asyncio.sleep(0)
+        rest = [asyncio.create_task(together.ask(n)) for n in (2, 3, 4)]
+        await asyncio.sleep(0)
+        go.set()
+        return await asyncio.gather(first, *rest)
+
+    assert asyncio.run(ask()) == [2, 4, 6, 8]
+    assert calls == [[1], [2, 3, 4]]
+
+
+def test_an_error_is_its_item_s_alone_or_everybody_s():
+    """A value in an answer's place, or what is raised; a service that is away is a refusal."""
+
+    def do(items):
+        if "away" in items:
+            raise Unavailable("it is away")
+        return [ValueError(item) if item == "bad" else item for item in items]
+
+    async def ask(*items):
+        together = Together(do, ThreadPoolExecutor())
+        return await asyncio.gather(*(together.ask(item) for item in items), return_exceptions=True)
+
+    good, bad = asyncio.run(ask("good", "bad"))
+    assert (good, type(bad)) == ("good", ValueError)
+    assert [type(each) for each in asyncio.run(ask("away", "good"))] == [LedgerAway, LedgerAway]
+
+
+def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
+    """A call that hangs costs each request its patience, and those behind it nothing."""
+    go = threading.Event()
+
+    async def ask():
+        executor = ThreadPoolExecutor()
+        together = Together(lambda items: [go.wait(30) for _ in items], executor, patience=0.05)
+        with pytest.raises(LedgerAway):
+            await together.ask(1)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(LedgerAway):
+            await together.ask(2)
+        assert asyncio.get_running_loop().time() == pytest.approx(began, abs=0.04)
+        assert not together._items
+        go.set()
+        while together._task is not None:
+            await asyncio.sleep(0.01)
+        return await together.ask(3)
+
+    assert asyncio.run(ask()) is True

@@ -1,0 +1,173 @@
+"""Waiting for ends: one look for all, woken by hints."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+
+from headrace_schemas import JobCancelled
+from headrace_schemas.errors import Unavailable
+from headrace_workers.gateway import waiter as room
+from headrace_workers.gateway.waiter import Waiter
+from headrace_workers.ledger.told import Looked
+from headrace_workers.progress import Progress
+
+
+class Book:
+    """A ledger of which a test says what it has."""
+
+    def __init__(self):
+        self.ended, self.there, self.refused, self.looks = {}, set(), {}, []
+        self.away = False
+
+    def end(self, job_id):
+        """This job is cancelled."""
+        event = JobCancelled(job_id=job_id, tenant="t").model_dump_json().encode()
+        self.ended[job_id] = ("headrace.job.cancelled.v1", event)
+
+    def look(self, known, unknown):
+        """What a look finds."""
+        self.looks.append((frozenset(known), frozenset(unknown)))
+        if self.away:
+            raise Unavailable("it is away")
+        ended = {job_id: self.ended[job_id] for job_id in (*known, *unknown) if job_id in self.ended}
+        return Looked(ended, frozenset(set(unknown) & (self.there | set(self.ended))), {})
+
+
+def waiting(work):
+    """Run `work(waiter, book)` with a waiter that looks when it is rung, and else hardly ever."""
+
+    async def run():
+        book = Book()
+        waiter = Waiter(book.look, ThreadPoolExecutor(), Progress().loop("waiter"))
+        waiter.start()
+        try:
+            return await work(waiter, book)
+        finally:
+            await waiter.stop()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _no_looks_unasked(monkeypatch):
+    monkeypatch.setattr(room, "_REST", 60.0)
+
+
+def test_all_that_wait_share_one_look():
+    """However many they are; each is told of its own."""
+    ids = [str(uuid4()) for _ in range(200)]
+
+    async def work(waiter, book):
+        tasks = [asyncio.create_task(waiter.ends([job_id], 30)) for job_id in ids]
+        while waiter.waiting < len(ids):
+            await asyncio.sleep(0.001)
+        while frozenset(ids) not in [unknown for _, unknown in book.looks]:
+            await asyncio.sleep(0.001)
+        before = len(book.looks)
+        for job_id in ids:
+            book.end(job_id)
+        waiter.rang()
+        found = await asyncio.gather(*tasks)
+        return found, len(book.looks) - before, waiter.waiting
+
+    found, looks, left = waiting(work)
+    assert [list(each) for each in found] == [[job_id] for job_id in ids]
+    assert all(isinstance(each[job_id], JobCancelled) for each, job_id in zip(found, ids, strict=True))
+    assert (looks, left) == (1, 0)
+
+
+def test_what_is_known_is_not_asked_for_again():
+    """Whether it is in the ledger, that is: of those only the end is looked for."""
+    job_id = str(uuid4())
+
+    async def work(waiter, book):
+        book.there.add(job_id)
+        task = asyncio.create_task(waiter.ended([job_id], 30))
+        while not book.looks or book.looks[-1][0] != {job_id}:
+            waiter.rang()
+            await asyncio.sleep(0.001)
+        book.end(job_id)
+        waiter.rang()
+        return await task
+
+    assert waiting(work)[job_id][0] == "headrace.job.cancelled.v1"
+
+
+def test_two_may_wait_for_the_same_job_and_one_may_give_up():
+    """The other goes on waiting."""
+    job_id = str(uuid4())
+
+    async def work(waiter, book):
+        one = asyncio.create_task(waiter.ends([job_id], 30))
+        assert await waiter.ends([job_id], 0.01) == {}
+        two = asyncio.create_task(waiter.ends([job_id], 30))
+        await asyncio.sleep(0)
+        two.cancel()
+        await asyncio.sleep(0.01)
+        assert waiter.waiting == 1
+        book.end(job_id)
+        waiter.rang()
+        return await one
+
+    assert list(waiting(work)) == [job_id]
+
+
+def test_a_hint_that_was_lost_costs_the_rest(monkeypatch):
+    """It looks by itself then."""
+    monkeypatch.setattr(room, "_REST", 0.05)
+    job_id = str(uuid4())
+
+    async def work(waiter, book):
+        task = asyncio.create_task(waiter.ends([job_id], 30))
+        while not book.looks:
+            await asyncio.sleep(0.001)
+        book.end(job_id)
+        return await task
+
+    assert list(waiting(work)) == [job_id]
+
+
+def test_a_ledger_that_is_away_is_asked_again(monkeypatch):
+    """Who waits does so for as long as he said; it is known meanwhile why."""
+    monkeypatch.setattr(room, "_REST", 0.01)
+    job_id = str(uuid4())
+
+    async def work(waiter, book):
+        book.away = True
+        book.end(job_id)
+        task = asyncio.create_task(waiter.ends([job_id], 30))
+        while waiter.trouble is None:
+            await asyncio.sleep(0.001)
+        book.away = False
+        found = await task
+        return found, waiter.trouble
+
+    found, trouble = waiting(work)
+    assert (list(found), trouble) == ([job_id], None)
+
+
+def test_when_it_is_stopped_all_go_on():
+    """With what there is, and nobody begins to wait."""
+
+    async def work(waiter, _book):
+        tasks = [asyncio.create_task(waiter.ends([str(uuid4())], 30)), asyncio.create_task(waiter.taken(["x"], 30))]
+        await asyncio.sleep(0.01)
+        waiter.drain(0.01)
+        return *await asyncio.gather(*tasks), await waiter.ends(["y"], 30), await waiter.turn(30)
+
+    assert waiting(work) == ({}, {}, {}, None)
+
+
+def test_ends_are_told_as_they_stand():
+    """Type and JSON."""
+    job_id = str(uuid4())
+
+    async def work(waiter, book):
+        book.end(job_id)
+        return await waiter.ended([job_id], 30)
+
+    event_type, value = waiting(work)[job_id]
+    assert (event_type, json.loads(value)["job_id"]) == ("headrace.job.cancelled.v1", job_id)

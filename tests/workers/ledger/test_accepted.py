@@ -1,0 +1,112 @@
+"""What gateways let in, before ingest has it."""
+
+import itertools
+from collections.abc import Callable
+from uuid import uuid4
+
+from sqlalchemy import update
+
+from headrace_schemas import Category, Topic
+from headrace_workers.ledger.accepted import Reserved, Wish
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.door_tables import ACCEPTED
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.refusals import refusal
+
+_OFFSETS = itertools.count(1)
+
+
+def wish(job_id: str, says: str = "a", tenant: str = "a") -> Wish:
+    """A job that says this."""
+    return Wish(job_id, tenant, b'{"model":"m","prompt":"p"}' if says == "a" else b'{"model":"m","prompt":"q"}', says)
+
+
+def refuse(ledger: Ledger, job_id: str) -> None:
+    """A record under this id is refused by ingest."""
+    record = Record(Topic.GENERATION, 0, next(_OFFSETS), (), b"{}", 1, job_id.encode())
+    ledger.ingest([], [refusal(record, Category.INVALID, "no", refers_to=job_id, tenant="a")])
+
+
+def forget(ledger: Ledger, older_than_ms: int = 10**9) -> None:
+    """Prune, a minute and a second later."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(ACCEPTED).values(at=ACCEPTED.c.at - 61_000))
+    ledger.prune(older_than_ms)
+
+
+def test_an_id_is_reserved_for_what_came_first(ledger: Ledger):
+    """Until it is published its sender may try again; others with the same content find it known then."""
+    job_id = str(uuid4())
+    assert ledger.reserve([wish(job_id)]) == [Reserved.SEND]
+    assert ledger.standings([job_id]) == {}  # nobody has it yet
+    assert ledger.reserve([wish(job_id), wish(job_id, "b"), wish(job_id)]) == [
+        Reserved.SEND, Reserved.OTHER, Reserved.SEND,
+    ]  # fmt: skip
+    ledger.let_in([wish(job_id)])
+    assert ledger.reserve([wish(job_id), wish(job_id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
+    assert ledger.standings([job_id])[job_id].tenant == "a"
+
+
+def test_what_the_ledger_has_decides(ledger: Ledger, job: Callable[..., NewJob]):
+    """Also of a job that came by Kafka, and of which no gateway has heard."""
+    new = job()
+    ledger.ingest([new])
+    assert ledger.reserve([wish(new.id), wish(new.id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
+
+
+def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
+    """Under the same id, with other content; and what was told of the old one is not said of the new one."""
+    job_id = str(uuid4())
+    ledger.reserve([wish(job_id)])
+    ledger.let_in([wish(job_id)])
+    refuse(ledger, job_id)
+    assert ledger.standings([job_id])[job_id].refused is not None
+    assert ledger.look_for([], [job_id]).refused[job_id].reason == "no"
+    with writing(ledger.engine) as tx:
+        tx.execute(update(ACCEPTED).values(at=ACCEPTED.c.at - 10))
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.SEND]
+    with writing(ledger.engine) as tx:
+        tx.execute(update(ACCEPTED).values(at=ACCEPTED.c.at + 10))
+    assert ledger.standings([job_id]) == {}
+    ledger.let_in([wish(job_id, "b")])
+    assert ledger.standings([job_id])[job_id].refused is None
+    assert ledger.look_for([], [job_id]).refused == {}
+
+
+def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
+    """One without a key is written when Kafka has it: ingest may have refused it before that."""
+    job_id = str(uuid4())
+    refuse(ledger, job_id)
+    ledger.let_in([Wish(job_id, "a", b"{}", "a", age=10_000)])
+    assert ledger.standings([job_id])[job_id].refused is not None
+
+
+def test_rows_go_when_the_ledger_knows_the_job(ledger: Ledger, job: Callable[..., NewJob]):
+    """Or has refused it; one that it does not know stays, however long that takes."""
+    taken, refused, waits = job(), str(uuid4()), str(uuid4())
+    ledger.let_in([wish(taken.id), wish(refused), wish(waits)])
+    ledger.ingest([taken])
+    refuse(ledger, refused)
+    ledger.prune(10**9)
+    assert len(ledger.read(ACCEPTED.select())) == 3  # a minute at least
+    forget(ledger)
+    assert [row.job_id for row in ledger.read(ACCEPTED.select())] == [waits]
+    assert set(ledger.standings([taken.id, refused, waits])) == {taken.id, refused, waits}
+    for _ in range(60):  # an hour
+        forget(ledger)
+    assert [row.job_id for row in ledger.read(ACCEPTED.select())] == [waits]
+    forget(ledger, older_than_ms=1_000)
+    assert ledger.read(ACCEPTED.select()) == []
+
+
+def test_who_was_never_published_is_forgotten_after_an_hour(ledger: Ledger):
+    """Its sender died before it could send."""
+    ledger.reserve([wish(str(uuid4()))])
+    for _ in range(58):
+        forget(ledger)
+    assert len(ledger.read(ACCEPTED.select())) == 1
+    for _ in range(2):
+        forget(ledger)
+    assert ledger.read(ACCEPTED.select()) == []

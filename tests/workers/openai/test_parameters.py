@@ -1,0 +1,66 @@
+import pytest
+
+from headrace_workers.openai.errors import Refused
+from headrace_workers.openai.parameters import Parameters
+
+PARAMETERS = Parameters(
+    works=frozenset({"model"}),
+    refused={"n": (1,), "logprobs": (False,), "tools": ([],), "choice": ("none", "auto")},
+    unmeant={"audio": ()},
+)
+
+
+def test_what_works_is_handed_on_and_null_is_not():
+    """Null is the same as absent."""
+    assert PARAMETERS.given({"model": "m"}) == {"model": "m"}
+    assert PARAMETERS.given({"model": None}) == {}
+
+
+@pytest.mark.parametrize(
+    "body", [{"n": 1}, {"n": 1.0}, {"n": None}, {"logprobs": False}, {"tools": []}, {"choice": "auto"}, {"audio": None}]
+)
+def test_a_value_that_means_the_default_is_taken(body):
+    """It asks for nothing, and is handed on to nobody."""
+    assert PARAMETERS.given(body) == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"n": 2}, {"n": True}, {"n": "1"}, {"logprobs": 0}, {"tools": [{}]}, {"choice": "required"}, {"audio": {}}],
+)
+def test_any_other_value_is_refused_by_name(body):
+    """True is not 1, and 0 is not false."""
+    (name,) = body
+    with pytest.raises(Refused) as caught:
+        PARAMETERS.given(body)
+    assert (caught.value.param, caught.value.code, caught.value.status) == (name, "unsupported_parameter", 400)
+
+
+def test_the_words_say_what_may_be_said():
+    """As JSON, since that is what is sent."""
+    with pytest.raises(Refused, match='choice: is supported only as "none" or "auto": say so, or leave it out'):
+        PARAMETERS.given({"choice": "x"})
+    with pytest.raises(Refused, match="audio: is not supported: leave it out"):
+        PARAMETERS.given({"audio": "x"})
+
+
+@pytest.mark.parametrize("value", [None, 1])
+def test_what_is_not_known_is_refused_even_as_null(value):
+    """A slip of the pen is told, whatever it says."""
+    with pytest.raises(Refused, match="modle is not known") as caught:
+        PARAMETERS.given({"modle": value})
+    assert (caught.value.param, caught.value.code) == ("modle", "unknown_parameter")
+
+
+def test_a_part_of_a_body_is_named_with_its_place():
+    """Whoever sent a long list finds it."""
+    for body, param in (({"n": 2}, "tools[0].n"), ({"x": 2}, "tools[0].x"), ("text", "tools[0]")):
+        with pytest.raises(Refused) as caught:
+            PARAMETERS.given(body, "tools[0]")
+        assert caught.value.param == param
+
+
+def test_a_body_must_be_an_object():
+    """A list is none."""
+    with pytest.raises(Refused, match="the body must be a JSON object"):
+        PARAMETERS.given([])

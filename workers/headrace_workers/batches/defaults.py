@@ -1,0 +1,67 @@
+"""What a line of a file asks for, and what it gets where it does not say."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self, get_args
+
+from headrace_schemas import EmbeddingJob, GenerationJob
+from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_schemas.event_types import EventType, job_type
+from headrace_schemas.events import JobKind
+
+
+class NoKind(ValueError):
+    """The reason why it cannot be told what a line asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a line gets where it says nothing itself. `fields` are for all jobs, `embedder` is the model of embedding
+    jobs, the rest is for generation jobs only.
+    """
+
+    model: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    embedder: str = DEFAULT_EMBEDDER
+
+    def fill(self, line: Mapping[str, Any]) -> tuple[EventType, dict[str, Any]]:
+        """What the line asks for, and the job with what it lacks. NoKind."""
+        kind = kind_of_line(line)
+        filled = {**self.fields, **line}
+        filled.pop("kind", None)
+        if kind.cls is EmbeddingJob:
+            return kind, {"model": self.embedder, **filled}
+        if kind.cls is not GenerationJob:
+            return kind, filled
+        filled = {"model": self.model, **self.asked, **filled}
+        own = line.get("sampling", {})
+        if self.sampling and isinstance(own, dict):
+            filled["sampling"] = {**self.sampling, **own}
+        return kind, filled
+
+    def to_json(self) -> str:
+        """To be kept: the same text for the same defaults."""
+        return json.dumps(asdict(self), sort_keys=True, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def kind_of_line(line: Mapping[str, Any]) -> EventType:
+    """The `kind` that it names; without one an evaluation when it has an `output`, else a generation. NoKind."""
+    kind = line.get("kind")
+    if kind is None:
+        if "input" in line and "output" not in line:
+            raise NoKind(
+                'it has an `input` and no `output`: say what is asked for, with "kind": "embedding" or "moderation"'
+            )
+        kind = "evaluation" if "output" in line else "generation"
+    found = job_type(kind) if isinstance(kind, str) else None
+    if found is None:
+        raise NoKind(f"kind: must be one of {', '.join(get_args(JobKind))}")
+    return found

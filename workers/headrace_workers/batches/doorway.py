@@ -1,0 +1,81 @@
+"""The door that lines pass on their way to become jobs: the checks that a record from Kafka passes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from headrace_schemas import Envelope
+from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.event_types import EventType
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.records import Record
+
+INVALID: Final = "invalid"
+_SOURCE: Final = "/headrace/batches"
+
+# What a record becomes.
+Admit = Callable[[Record], NewJob | Cancellation | Burial]
+
+
+class NoJob(Exception):
+    """A line that makes no job: a code and the reason."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all lines of a batch share. `expires_at` in ms since 1970."""
+
+    batch_id: str
+    number: int
+    tenant: str
+    expires_at: int
+    defaults: Defaults
+    endpoint: str | None = None
+
+    def key(self, line: int) -> str:
+        """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
+        return f"batch:{self.batch_id}:{line}"
+
+
+def terms_of(batch: Row[Any]) -> Terms:
+    """What all lines of a batch share."""
+    return Terms(
+        batch_id=batch.id,
+        number=batch.number,
+        tenant=batch.tenant,
+        expires_at=batch.expires_at,
+        defaults=Defaults.from_json(batch.defaults),
+        endpoint=batch.endpoint,
+    )
+
+
+def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit: Admit) -> NewJob:
+    """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
+    found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
+    if isinstance(found, NewJob):
+        return replace(found, batch=terms.number, line=number)
+    if isinstance(found, Burial):
+        raise NoJob(str(found.category), found.reason)
+    raise InvalidRecord(f"{kind.name} is no job")
+
+
+def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:
+    envelope = Envelope(
+        id=terms.key(number),
+        type=kind.name,
+        source=_SOURCE,
+        time=datetime.now(UTC),
+        correlationid=terms.batch_id,
+        expirytime=datetime.fromtimestamp(terms.expires_at / 1000, UTC),
+    )
+    return tuple(envelope.to_headers())

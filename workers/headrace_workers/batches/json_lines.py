@@ -1,0 +1,81 @@
+"""JSON lines: where each begins, and why one cannot be read, whatever is made of them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+BOM = b"\xef\xbb\xbf"
+_SKIPPED_AT_ONCE = 1024**2  # bytes
+
+
+class Line(NamedTuple):
+    """A line with something in it: its number from 1, where it begins, and what it holds."""
+
+    number: int
+    offset: int
+    text: bytes
+
+
+class Read(NamedTuple):
+    """A line as it stands, empty or not, and where the next begins. `too_long`: of such a line only the beginning."""
+
+    number: int
+    end: int
+    text: bytes
+    too_long: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self.text.strip()
+
+
+class LineTooLong(ValueError):
+    """The `number` of a line that is longer than lines may be; what follows was not read."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class NoJSON(ValueError):
+    """The reason why a line is no JSON."""
+
+
+def lines(stream: BinaryIO, longest: int) -> Iterator[Line]:
+    """The lines from the beginning of a stream, of `longest` bytes at most, one in memory. LineTooLong."""
+    start = 0
+    for line in read_on(stream, longest):
+        if line.too_long:
+            raise LineTooLong(line.number)
+        if not line.is_empty:
+            yield Line(line.number, start, line.text)
+        start = line.end
+
+
+def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) -> Iterator[Read]:
+    """All lines of a stream that stands at `position`, behind the line `number`. One is in memory, of `longest` bytes
+    at most: what is longer is read over.
+    """
+    while text := stream.readline(longest + 1):
+        number += 1
+        position += len(text)
+        too_long = len(text) > longest
+        if too_long and not text.endswith(b"\n"):
+            while rest := stream.readline(_SKIPPED_AT_ONCE):
+                position += len(rest)
+                if rest.endswith(b"\n"):
+                    break
+        yield Read(number, position, text.removeprefix(BOM) if number == 1 else text, too_long)
+
+
+def parsed(text: bytes) -> Any:
+    """The value that a line holds. NoJSON."""
+    try:
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise NoJSON(f"it is no UTF-8 (byte {error.start + 1})") from None
+    except json.JSONDecodeError as error:
+        raise NoJSON(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError) as error:
+        raise NoJSON(f"it is no JSON that can be read: {type(error).__name__}") from None

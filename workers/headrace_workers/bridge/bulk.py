@@ -1,0 +1,181 @@
+"""Batches: their lines are fed, their answers written, and they come to their ends. One bridge at a time does it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.ledger_time import LedgerTime
+from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.text import NotReadable
+from headrace_workers.ledger.batches import CANCELLING, IN_PROGRESS
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+from headrace_workers.ports import Clock
+from headrace_workers.progress import Awaited
+from headrace_workers.wire.bell import Hint
+
+DUTY = "batches"
+_DUTY_LEASE = 10.0  # seconds: so long nothing is fed or written when the bridge that does it was killed
+_IDLE = 1.0  # seconds to the next look while no batch is open
+_REST = 0.5  # while one is: an answer is readable as soon
+_LET_GO_AT_ONCE = 500  # jobs that are cancelled in one transaction
+_FORGET_EVERY = 60.0
+_FORGOTTEN_AT_ONCE = 20  # transactions
+
+
+@dataclass
+class Room:
+    """How many lines may be under way: `most` of all batches, and of each `window`, or its share of all if less."""
+
+    most: int
+    window: int
+
+    def among(self, unfinished: list[Row[Any]]) -> "dict[int, int]":
+        """Of each of these batches how many more may be."""
+        under_way = {batch.number: int(batch.taken - batch.completed - batch.failed) for batch in unfinished}
+        left = self.most - sum(under_way.values())
+        each = min(self.window, max(1, self.most // max(1, len(unfinished))))
+        found: dict[int, int] = {}
+        for number, lines in under_way.items():
+            found[number] = max(0, min(left, each - lines))
+            left -= found[number]
+        return found
+
+
+class Bulk:
+    """All batches of a ledger. Belongs to the thread that calls `once`.
+
+    `keep`: seconds that a batch is remembered after its end.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        files: Files,
+        feed: Feed,
+        outputs: Outputs,
+        room: Room,
+        bridge: str,
+        clock: Clock,
+        troubles: Troubles,
+        keep: float,
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._feed = feed
+        self._outputs = outputs
+        self._room = room
+        self._bridge = bridge
+        self._clock = clock
+        self._troubles = troubles
+        self._keep_ms = int(keep * 1000)
+        self._ledger_time = LedgerTime(ledger, clock)
+        self._held_until = float("-inf")
+        self._forgot_at = clock.monotonic()
+        self.waits: Awaited | None = None  # what keeps it from going on
+        self.rest = 0.0  # seconds to the next look
+
+    def once(self, tell: Callable[[Hint], object]) -> int:
+        """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
+
+        `tell` is called with what came of it.
+        """
+        self.rest = _IDLE
+        unfinished = self._ledger.batches.unfinished()
+        forgets = self._clock.monotonic() - self._forgot_at > _FORGET_EVERY
+        if not (unfinished or forgets) or not self._on_duty():
+            self._feed.close()
+            self._say({})
+            return 0
+        troubles: dict[str, str] = {}
+        room = self._room.among(unfinished)
+        lines = 0
+        for batch in unfinished:
+            try:
+                lines += self._go_on(batch, room[batch.number], tell)
+            except (StoreUnavailable, NoSuchObject) as error:
+                self._feed.forget(batch.number)
+                troubles[batch.id] = str(error)
+        self._say(troubles)
+        if forgets:
+            self._forget()
+        if unfinished:
+            self.rest = 0.0 if lines else _REST
+        return lines
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._feed.close()
+
+    def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object]) -> int:
+        now = self._ledger_time.ms()
+        written = self._outputs.collect(batch, now)
+        if batch.state == CANCELLING:
+            self._let_go(batch, tell)
+        taken = 0
+        if not batch.read:
+            taken = self._take_in(batch, room, now, tell)
+        elif not written:
+            self._end(batch)
+        return written + taken
+
+    def _take_in(self, batch: Row[Any], room: int, now: int, tell: Callable[[Hint], object]) -> int:
+        if room <= 0:
+            return 0
+        try:
+            lines, _ = self._feed.feed(batch, room, now)
+        except (NotReadable, NoSuchObject) as error:
+            reason = str(error) if isinstance(error, NotReadable) else "its input was deleted before it was read"
+            self._feed.forget(batch.number)
+            self._ledger.batches.stop_reading(batch.number, reason)
+            log(DUTY, logging.WARNING, Action.UNREADABLE, "the input of a batch cannot be read on", batch=batch.id)
+            return 0
+        if lines:
+            tell(Hint.WORK)
+        return lines
+
+    def _let_go(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
+        reason = f"its batch, {batch.id}, was cancelled"
+        if self._ledger.batches.let_go(batch.number, batch.tenant, reason, _LET_GO_AT_ONCE):
+            for hint in (Hint.WORK, Hint.EVENTS, Hint.ENDS):
+                tell(hint)
+
+    def _end(self, batch: Row[Any]) -> None:
+        """What has nothing more to read and to write comes to its end."""
+        if batch.taken == batch.completed + batch.failed:
+            ended = self._ledger.batches.finish(batch.number, self._outputs.digests(batch))
+            if ended is not None:
+                log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a batch is over: {ended.state}", batch=ended.id,
+                    completed=ended.completed, failed=ended.failed)  # fmt: skip
+        elif batch.state == IN_PROGRESS and self._ledger.batches.is_all_ended(batch.number):
+            self._ledger.batches.finalize(batch.number)
+
+    def _forget(self) -> None:
+        self._forgot_at = self._clock.monotonic()
+        self._files.expire()
+        for _ in range(_FORGOTTEN_AT_ONCE):
+            if not self._ledger.batches.forget(self._keep_ms):
+                break
+
+    def _on_duty(self) -> bool:
+        """Keep the duty, asking the ledger when half of its lease is gone."""
+        now = self._clock.monotonic()
+        if now < self._held_until - _DUTY_LEASE / 2:
+            return True
+        if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
+            self._held_until = float("-inf")
+            return False
+        self._held_until = now + _DUTY_LEASE
+        return True
+
+    def _say(self, troubles: dict[str, str]) -> None:
+        self._troubles.tell(DUTY, troubles)
+        self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None

@@ -1,0 +1,74 @@
+"""`headrace gateway`: jobs over HTTP, until SIGTERM."""
+
+import ipaddress
+import logging
+import os
+import signal
+from typing import Annotated, Final
+
+import typer
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.output import hush_kafka
+from headrace_workers.log import Action, log
+from headrace_workers.settings import GATEWAY_PORT, Settings
+
+READY: Final = "the gateway answers"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("gateway")(gateway)
+
+
+def gateway(
+    host: Annotated[str, typer.Option("--host", help="the address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any that is free")] = GATEWAY_PORT,
+    without_keys: Annotated[
+        bool,
+        typer.Option("--without-keys", help="let in all programs of this machine as HEADRACE_TENANT: loopback only"),
+    ] = False,
+) -> None:
+    """Take jobs and answer over HTTP, until SIGTERM. Any number may run. `headrace keys create` makes keys for it.
+
+    Example: `headrace gateway --host 0.0.0.0`, then `curl -H "Authorization: Bearer $KEY" localhost:8420/v1/jobs/…`
+    """
+    from headrace_producers.settings import ProducerSettings
+    from headrace_workers.cli.reach import is_durable
+    from headrace_workers.garbage import spare_what_is_loaded
+    from headrace_workers.gateway.serving import Server, listen
+    from headrace_workers.health import watched
+    from headrace_workers.ledger.database import connect
+    from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.main import build_gateway
+
+    hush_kafka()
+    if without_keys and not _is_loopback(host):
+        raise ConfigurationError(f"--without-keys lets everybody in who reaches {host}: it is for 127.0.0.1 alone")
+    settings = Settings.from_env()
+    require_current(connect(settings.ledger))
+    try:
+        listening = listen(host, port)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+    open_to = ProducerSettings.from_env().tenant if without_keys else None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end
+    with watched("gateway", settings) as progress:
+        services = build_gateway(settings, progress, durable=is_durable(os.environ), open_to=open_to)
+        spare_what_is_loaded()
+        where = "http://{}:{}".format(f"[{host}]" if ":" in host else host, listening.getsockname()[1])
+        server = Server(
+            services, listening, lambda: log("gateway", logging.INFO, Action.STARTED, f"{READY} at {where}")
+        )
+        server.serve_until_told()
+    log("gateway", logging.INFO, Action.STOPPED, "the gateway stopped")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

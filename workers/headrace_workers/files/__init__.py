@@ -1,0 +1,1 @@
+"""The file store: what is in files, wherever they lie. The ledger says which there are."""

@@ -1,0 +1,160 @@
+"""Files: rows of the ledger and objects of the store, brought together.
+
+Objects are written before the row that names them, and removed behind it: what a crash leaves over is an object that
+no row names.
+"""
+
+import hashlib
+import io
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.files.store import Store
+from headrace_workers.files.stream import PieceStream
+from headrace_workers.files.text import LineCount
+from headrace_workers.ledger.files import Growth, NewFile, Piece
+from headrace_workers.ledger.stored import StoredFiles
+
+_CHUNK = 1024**2  # bytes
+# What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
+# each line, and none is written anew often.
+_SMALL = 1024**2
+
+
+class FileInUse(HeadraceError):
+    """A file that a batch still reads or writes."""
+
+    category = Category.CONFLICT
+
+
+def new_id(kind: str) -> str:
+    """An id that no other has: `file-…`, `batch_…`, as OpenAI writes them."""
+    return f"{kind}{uuid.uuid4().hex}"
+
+
+class Files:
+    """The files of one deployment. Thread-safe. StoreUnavailable where the store does not do what it should."""
+
+    def __init__(self, rows: StoredFiles, store: Store) -> None:
+        self._rows = rows
+        self._store = store
+
+    def add(
+        self, chunks: Iterable[bytes], *, tenant: str, purpose: str, name: str, keep: float | None, lines: bool = False
+    ) -> Row[Any]:
+        """Store what comes, and write it down; the file's row. `keep` in seconds; None: for ever. With `lines` the
+        lines of the text in it are counted.
+        """
+        file_id = new_id("file-")
+        seen = _Seen(LineCount() if lines else None)
+        path = self._path(tenant, file_id, 0)
+        size = self._store.write(path, seen.of(chunks))
+        new = NewFile(
+            id=file_id, tenant=tenant, purpose=purpose, name=name, pieces=(Piece(path, size),),
+            lines=seen.lines, digest=seen.digest, keep_ms=None if keep is None else int(keep * 1000),
+        )  # fmt: skip
+        return self.put(new)
+
+    def put(self, new: NewFile) -> Row[Any]:
+        """Write down a file whose objects are stored; its row."""
+        self._rows.add(new)
+        found = self._rows.file(new.id)
+        assert found is not None  # noqa: S101 - it has just been written
+        return found
+
+    def piece(self, chunks: Iterable[bytes], *, tenant: str, of: str) -> Piece:
+        """Store a part of something that is to become a file."""
+        path = self._path(tenant, of, 0)
+        return Piece(path, self._store.write(path, chunks))
+
+    def examine(self, pieces: Iterable[Piece], *, lines: bool) -> tuple[str, str, int | None]:
+        """SHA-256 and MD5 of what these are together, and the lines of the text in it."""
+        seen, old = _Seen(LineCount() if lines else None), hashlib.md5(usedforsecurity=False)
+        for chunk in seen.of(_chunks(PieceStream(lambda: tuple(pieces), self._store.open))):
+            old.update(chunk)
+        return seen.digest, old.hexdigest(), seen.lines
+
+    def open(self, file_id: str, start: int = 0) -> io.RawIOBase:
+        """The bytes of a file from a place on; nothing where there is no such file."""
+        return PieceStream(lambda: self._rows.pieces(file_id), self._store.open, start)
+
+    def chunks(self, file_id: str, start: int = 0) -> Iterator[bytes]:
+        """The same, in chunks."""
+        return _chunks(self.open(file_id, start))
+
+    def growth(self, file: NewFile, data: bytes) -> Growth:
+        """Store what is to be appended to a file; what the ledger is then to write."""
+        pieces = self._rows.pieces(file.id)
+        before = sum(piece.size for piece in pieces)
+        last = pieces[-1] if pieces else None
+        if last is not None and last.size < _SMALL:
+            number = len(pieces) - 1
+            path = self._path(file.tenant, file.id, number)
+            size = self._store.write(path, (self._store.read(last.path), data))
+            return Growth(file, before, len(data), number, Piece(path, size), replaces=last.path)
+        path = self._path(file.tenant, file.id, len(pieces))
+        return Growth(file, before, len(data), len(pieces), Piece(path, self._store.write(path, (data,))))
+
+    def settle(self, file_id: str) -> str:
+        """A file grows no more: its digest. Objects of it that no row names any more are removed."""
+        pieces = self._rows.pieces(file_id)
+        digest, _, _ = self.examine(pieces, lines=False)
+        named = {piece.path for piece in pieces}
+        for folder in {path.rpartition("/")[0] for path in named}:
+            self._store.remove(path for path in self._store.objects(folder) if path not in named)
+        return digest
+
+    def remove(self, file_id: str) -> None:
+        """Delete a file. FileInUse while a batch needs it."""
+        if batch := self._rows.in_use(file_id):
+            raise FileInUse(f"{file_id} belongs to {batch}, which is not over: cancel that first, or wait for it")
+        self._store.remove(self._rows.remove([file_id]))
+
+    def drop(self, pieces: Iterable[Piece]) -> None:
+        """Remove objects that are to become no file."""
+        self._store.remove(piece.path for piece in pieces)
+
+    def expire(self, limit: int = 100) -> int:
+        """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
+        self._store.remove(self._rows.expire_uploads(limit))
+        late = self._rows.expired(limit)
+        if late:
+            self._store.remove(self._rows.remove(late))
+        return len(late)
+
+    @staticmethod
+    def _path(tenant: str, file_id: str, number: int) -> str:
+        return f"{tenant}/{file_id}/{number:06d}-{uuid.uuid4().hex[:8]}"
+
+
+class _Seen:
+    """What has passed through: its digest, and its lines."""
+
+    def __init__(self, count: LineCount | None) -> None:
+        self._sha = hashlib.sha256()
+        self._count = count
+
+    def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._sha.update(chunk)
+            if self._count is not None:
+                self._count.feed(chunk)
+            yield chunk
+
+    @property
+    def digest(self) -> str:
+        return self._sha.hexdigest()
+
+    @property
+    def lines(self) -> int | None:
+        return None if self._count is None else self._count.lines
+
+
+def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(_CHUNK):
+            yield chunk

@@ -1,0 +1,177 @@
+"""The text in a file, which may be compressed: gzip and Zstandard are known by their first bytes, not by a name."""
+
+import io
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Protocol
+
+from headrace_schemas.errors import Category, HeadraceError
+
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BUFFER = 1024**2  # bytes
+_PACKED = 65_536  # bytes that are read at once of what is compressed
+_STEP = 1024**2  # bytes of text at a time, however much a small file holds
+_ZSTANDARD_STEP = 1_024  # bytes of it make 32 MB of text at most
+
+
+class NotReadable(HeadraceError):
+    """What is compressed cannot be read to its end."""
+
+    category = Category.INVALID
+
+
+class _Unpacks(Protocol):
+    """From chunks of something compressed to chunks of text. NotReadable where it is spoilt."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came ends where it may end."""
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        """The text in the next chunk."""
+
+
+class _Plain:
+    is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        yield chunk
+
+
+class _Gunzip:
+    """A gzip file may be several, one behind the other."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(wbits=31)
+        self.is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            self.is_whole = False
+            try:
+                yield self._member.decompress(chunk, _STEP)
+                while self._member.unconsumed_tail:
+                    yield self._member.decompress(self._member.unconsumed_tail, _STEP)
+            except zlib.error as error:
+                raise NotReadable(f"the file cannot be decompressed: {error}") from error
+            chunk = b""
+            if self._member.eof:
+                chunk = self._member.unused_data.lstrip(b"\0")  # tapes were padded
+                self._member = zlib.decompressobj(wbits=31)
+                self.is_whole = True
+
+
+class _Unzstd:
+    """Frames, one behind the other."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._library: Any = zstandard
+        self._frame: Any = zstandard.ZstdDecompressor().decompressobj()
+        self.is_whole = True
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _ZSTANDARD_STEP):
+            yield from self._some(chunk[start : start + _ZSTANDARD_STEP])
+
+    def _some(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            self.is_whole = False
+            try:
+                yield self._frame.decompress(chunk)
+            except self._library.ZstdError as error:
+                raise NotReadable(f"the file cannot be decompressed: {error}") from error
+            chunk = b""
+            if self._frame.eof:
+                chunk = self._frame.unused_data
+                self._frame = self._library.ZstdDecompressor().decompressobj()
+                self.is_whole = True
+
+
+def _unpacks(head: bytes) -> _Unpacks:
+    if head.startswith(GZIP):
+        return _Gunzip()
+    return _Unzstd() if head.startswith(ZSTANDARD) else _Plain()
+
+
+def text_of(raw: io.RawIOBase) -> BinaryIO:
+    """The text in a stream that stands at its beginning. What was compressed cannot be sought in."""
+    buffered = io.BufferedReader(raw, _BUFFER)
+    unpacks = _unpacks(buffered.peek(len(ZSTANDARD)))
+    return buffered if isinstance(unpacks, _Plain) else io.BufferedReader(_Unpacked(buffered, unpacks), _BUFFER)
+
+
+class _Unpacked(io.RawIOBase):
+    def __init__(self, packed: BinaryIO, unpacks: _Unpacks) -> None:
+        self._packed = packed
+        self._texts = self._unpack(packed, unpacks)
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            text = next(self._texts, None)
+            if text is None:
+                return 0
+            self._left = text
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
+
+    @staticmethod
+    def _unpack(packed: BinaryIO, unpacks: _Unpacks) -> Iterator[bytes]:
+        while chunk := packed.read(_PACKED):
+            yield from unpacks(chunk)
+        if not unpacks.is_whole:
+            raise NotReadable("the file cannot be decompressed: it ends in the middle")
+
+
+class LineCount:
+    """Counts the lines with something in them, of a file that comes in chunks, compressed or not."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._unpacks: _Unpacks | None = None
+        self._lines = 0
+        self._has_something = False  # the line that has begun
+        self._failed = False
+
+    @property
+    def lines(self) -> int | None:
+        """How many there were; None where what came cannot be decompressed."""
+        if self._unpacks is None:
+            self._take(self._head)
+        return None if self._failed else self._lines + self._has_something
+
+    def feed(self, chunk: bytes) -> None:
+        """Here is more of the file."""
+        if self._unpacks is None:
+            self._head += chunk
+            if len(self._head) < len(ZSTANDARD):
+                return
+            chunk = self._head
+        self._take(chunk)
+
+    def _take(self, chunk: bytes) -> None:
+        self._unpacks = self._unpacks or _unpacks(self._head)
+        if self._failed:
+            return
+        try:
+            for text in self._unpacks(chunk):
+                self._count(text)
+        except NotReadable:
+            self._failed = True
+
+    def _count(self, text: bytes) -> None:
+        first, *rest = text.split(b"\n")
+        self._has_something = self._has_something or bool(first.strip())
+        for line in rest:
+            self._lines += self._has_something
+            self._has_something = bool(line.strip())

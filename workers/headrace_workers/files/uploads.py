@@ -1,0 +1,93 @@
+"""Files that come in parts: each part is an object, and the file consists of them, in the order that is given."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.files.files import Files, new_id
+from headrace_workers.ledger.files import PENDING, NewFile, Piece
+from headrace_workers.ledger.stored import StoredFiles
+
+LIVES = 3_600.0  # seconds that an upload may take
+
+
+class WrongUpload(HeadraceError):
+    """What was sent is not what was announced."""
+
+    category = Category.INVALID
+
+
+class NotPending(HeadraceError):
+    """The upload is over."""
+
+    category = Category.CONFLICT
+
+
+class Uploads:
+    """The uploads of one deployment. Thread-safe."""
+
+    def __init__(self, rows: StoredFiles, files: Files) -> None:
+        self._rows = rows
+        self._files = files
+
+    def begin(self, *, tenant: str, purpose: str, name: str, size: int, file_seconds: int | None) -> Row[Any]:
+        """Expect a file of so many bytes."""
+        return self._rows.begin_upload(
+            upload_id=new_id("upload_"), tenant=tenant, purpose=purpose, name=name, size=size,
+            lives_ms=int(LIVES * 1000), file_seconds=file_seconds,
+        )  # fmt: skip
+
+    def add(self, upload: Row[Any], chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Store a part; its id, and when (ms). NotPending."""
+        self._pending(upload)
+        piece = self._files.piece(chunks, tenant=upload.tenant, of=upload.id)
+        part_id = new_id("part_")
+        at = self._rows.add_part(upload.id, upload.tenant, part_id, piece)
+        if at is None:
+            self._files.drop([piece])
+            raise NotPending(f"the upload {upload.id} was ended while this part came")
+        return part_id, at
+
+    def complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, *, lines: bool) -> Row[Any]:
+        """The file that these parts are. WrongUpload, NotPending. Other parts are dropped."""
+        self._pending(upload)
+        there = self._rows.parts(upload.id)
+        if unknown := [each for each in part_ids if each not in there]:
+            raise WrongUpload(f"part_ids: {unknown[0]!r} is no part of this upload")
+        if len(set(part_ids)) < len(part_ids):
+            raise WrongUpload("part_ids: a part comes twice")
+        pieces = tuple(there[each] for each in part_ids)
+        size = sum(piece.size for piece in pieces)
+        if size != upload.size:
+            raise WrongUpload(f"the parts have {size:,} bytes together, and {upload.size:,} were announced")
+        digest, old, counted = self._files.examine(pieces, lines=lines)
+        if md5 is not None and old != md5.lower():
+            raise WrongUpload(f"md5: that of the parts is {old}")
+        new = NewFile(
+            id=new_id("file-"), tenant=upload.tenant, purpose=upload.purpose, name=upload.name, pieces=pieces,
+            lines=counted, digest=digest,
+            keep_ms=None if upload.file_seconds is None else upload.file_seconds * 1000,
+        )  # fmt: skip
+        if not self._rows.end_upload(upload.id, upload.tenant, new):
+            raise NotPending(f"the upload {upload.id} was ended meanwhile")
+        self._drop(there, but=part_ids)
+        found = self._rows.file(new.id)
+        assert found is not None  # noqa: S101 - it has just been written
+        return found
+
+    def cancel(self, upload: Row[Any]) -> None:
+        """Let go of what came. NotPending."""
+        there = self._rows.parts(upload.id)
+        if not self._rows.end_upload(upload.id, upload.tenant, None):
+            raise NotPending(f"the upload {upload.id} is over")
+        self._drop(there)
+
+    def _drop(self, parts: dict[str, Piece], but: Sequence[str] = ()) -> None:
+        self._files.drop(piece for part_id, piece in parts.items() if part_id not in set(but))
+
+    @staticmethod
+    def _pending(upload: Row[Any]) -> None:
+        if upload.state != PENDING:
+            raise NotPending(f"the upload {upload.id} is {upload.state}")

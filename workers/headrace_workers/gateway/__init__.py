@@ -1,0 +1,22 @@
+"""The HTTP gateway: a door for clients that speak HTTP instead of Kafka. `headrace gateway` serves it.
+
+To add a resource: a file with a `router` (an `APIRouter`), and its line in `app.py`. A route says what it needs in its
+signature, and everything else is reached from there:
+
+    router = APIRouter(tags=["things"])
+
+    @router.get("/v1/things/{thing_id}")
+    async def show(thing_id: str, caller: Annotated[Caller, needs(Scope.JOBS_READ)], services: Wired) -> Response:
+        thing = await services.ask(services.ledger.thing, caller.tenant, thing_id)   # on a thread, bounded; else 503
+        if thing is None:
+            raise Refusal(Why.NOT_FOUND, f"there is no thing {thing_id}")
+
+- `caller.tenant` is whose request it is. Ask for rows by it, so that another tenant's are not there (404).
+- Errors are raised, `Refusal` or any HeadraceError, and told in the shape of the path's family: OpenAI's, or for the
+  paths in `families.NATIVE` problem+json.
+- A body of JSON is read by `await json_object(request)`: bounded in bytes, before anybody reads it, and in depth.
+  Paths that take more than `HEADRACE_MAX_BODY` name their own bound in `bounds.BODY_BYTES`.
+- Jobs go in by `await services.door.submit(jobs)`; `await ends_of(...)` (asked.py) waits for their ends, and cancels
+  them when the client hangs up. `services.waiter.ends(...)` waits alone.
+- A path parameter's name joins `OTHERS` in `tests/workers/gateway/test_tenants.py`, which walks every route.
+"""

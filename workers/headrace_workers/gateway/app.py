@@ -1,0 +1,73 @@
+"""The application: routes, and what is around them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from headrace_schemas.errors import HeadraceError
+from headrace_workers.gateway import batches, evaluations, events, figures, files, health, jobs, uploads, usage
+from headrace_workers.gateway.entry import Entry, Visit
+from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
+from headrace_workers.gateway.openapi import describe_api
+from headrace_workers.gateway.services import Services
+
+ROUTERS: Final = (
+    jobs.router,
+    events.router,
+    evaluations.router,
+    files.router,
+    uploads.router,
+    batches.router,
+    usage.router,
+    health.router,
+    figures.router,
+)
+
+_BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
+
+
+def build_app(services: Services) -> FastAPI:
+    """The gateway as an ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with services.running():
+            yield
+
+    # Its pages of documentation would load programs from elsewhere.
+    app = FastAPI(title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(HeadraceError, _tell)
+    app.add_exception_handler(RequestValidationError, _tell)
+    app.add_exception_handler(HTTPException, _tell)
+    app.add_middleware(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
+    describe_api(app)
+    return app
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    visit: Visit = request.scope["headrace"]
+    refusal = _refusal(error)
+    visit.why = refusal.why.code
+    return response_of(refusal, request.url.path, visit.request_id)
+
+
+def _refusal(error: Exception) -> Refusal:
+    match error:
+        case HeadraceError():
+            return refusal_of(error)
+        case RequestValidationError():
+            # Where and what, never the value that was sent.
+            said = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()[:5]]
+            return Refusal(Why.INVALID, "; ".join(said))
+        case HTTPException():
+            why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
+            return Refusal(why, str(error.detail), headers=error.headers)
+    raise error

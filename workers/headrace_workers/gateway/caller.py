@@ -1,0 +1,43 @@
+"""Who asks: the tenant behind an API key, and what the key may do."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.scopes import Scope, allows
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a request comes. `key_id` names the key without giving it away."""
+
+    tenant: str
+    scopes: frozenset[Scope]
+    key_id: str
+
+
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
+
+
+def needs(scope: Scope) -> Any:
+    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`.
+
+    401 without a valid key, 403 without the scope, 429 when the tenant asks too often.
+    """
+
+    async def caller(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+    ) -> Caller:
+        services = request.app.state.services
+        found: Caller = await services.keyring.caller(request, credentials.credentials if credentials else None)
+        visit = request.scope["headrace"]
+        visit.tenant, visit.key_id = found.tenant, found.key_id
+        if not allows(found.scopes, scope):
+            raise Refusal(Why.FORBIDDEN, f"this key lacks the scope {scope}: make one that has it")
+        await services.rates.take(found.tenant, 1)
+        return found
+
+    return Depends(caller)

@@ -1,0 +1,199 @@
+"""Letting jobs in: checked, published to Kafka, and to be found by whoever asks from then on.
+
+What was let in is safe. Where Kafka's log outlives the broker that means: Kafka has it (acks=all), and a row of the
+ledger says so until ingest took it in, so that every gateway knows of it. With a log in memory only the ledger counts:
+then it is waited for until ingest has the job.
+"""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from headrace_producers.sink import Record
+from headrace_schemas import Envelope
+from headrace_schemas.codec import encode, encode_value
+from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
+from headrace_schemas.event_types import kind_of, topic_for, type_of
+from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.gateway.crowding import Crowding
+from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
+from headrace_workers.gateway.metrics import Metrics
+from headrace_workers.gateway.sink import Sink
+from headrace_workers.gateway.together import Together
+from headrace_workers.gateway.waiter import Waiter
+from headrace_workers.ledger.accepted import Reserved, Wish
+from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.steps.task import Job
+
+SOURCE: Final = "/headrace/gateway"
+MOST_JOBS: Final = 1_000  # of one request
+_TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """One job on its way in."""
+
+    wish: Wish
+    record: Record
+    keyed: bool
+
+
+class Door:
+    """Lets jobs in. Belongs to the event loop.
+
+    `durable`: Kafka's log outlives its broker.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        sink: Sink,
+        waiter: Waiter,
+        models: Registry,
+        pipeline: Pipeline,
+        crowding: Crowding,
+        executor: Executor,
+        durable: bool,
+        metrics: Metrics,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
+            answers = iter(ledger.reserve([wish for wishes in asked for wish in wishes]))
+            return [[next(answers) for _ in wishes] for wishes in asked]
+
+        def let_in(asked: list[Sequence[Wish]]) -> list[None]:
+            ledger.let_in([wish for wishes in asked for wish in wishes])
+            return [None] * len(asked)
+
+        self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
+        self._let_in: Together[Sequence[Wish], None] = Together(let_in, executor)
+        self._sink = sink
+        self._waiter = waiter
+        self._models = models
+        self._pipeline = pipeline
+        self._crowding = crowding
+        self._durable = durable
+        self._metrics = metrics
+        self._now = now
+
+    async def submit(
+        self, jobs: Sequence[Job], *, traceparent: str | None = None, correlationid: str | None = None
+    ) -> list[str]:
+        """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
+
+        Raises InvalidRecord, UnknownModel and DeadlinePassed for a job that cannot be run, 409 where its key belongs to
+        another job, 429 where it would only wait, 503 where Kafka or the ledger does not answer: each before anything
+        was sent, but for the last. Then `again` tells whether a second try might make a second job.
+        """
+        if len(jobs) > MOST_JOBS:
+            raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
+        if self._waiter.stopping:
+            raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
+        self._check(jobs)
+        began, at = time.monotonic(), self._now()
+        letters = [_letter(job, at, traceparent, correlationid) for job in jobs]
+        await self._crowding.check(
+            {self._place(job, each.wish.job_id) for job, each in zip(jobs, letters, strict=True)}
+        )
+        to_send = await self._reserved(letters)
+        await self._send(to_send, began)
+        for job in jobs:
+            self._metrics.let_in(kind_of(job))
+        return [letter.wish.job_id for letter in letters]
+
+    def _check(self, jobs: Sequence[Job]) -> None:
+        now = self._now()
+        for job in jobs:
+            if job.deadline is not None and job.deadline <= now:
+                raise DeadlinePassed(f"the deadline {job.deadline.isoformat()} has passed")
+            for alias in sorted(self._pipeline.models_of(job)):
+                if alias not in self._models:
+                    known = ", ".join(self._models.aliases()) or "none"
+                    raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+
+    def _place(self, job: Job, job_id: str) -> tuple[str, int]:
+        route = self._pipeline.next_step(job_id, job, job)
+        if route is None:
+            raise InvalidRecord(f"no stage of this deployment takes {type_of(job)}")
+        return route.queue, INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH
+
+    async def _reserved(self, letters: Sequence[_Letter]) -> list[_Letter]:
+        """Those that are to be sent. Nobody else can have the id of one without a key."""
+        wanted = [letter for letter in letters if letter.keyed or not self._durable]
+        if not wanted:
+            return list(letters)
+        answers = await self._reserve.ask([letter.wish for letter in wanted])
+        told = {id(letter): answer for letter, answer in zip(wanted, answers, strict=True)}
+        for letter in letters:
+            if told.get(id(letter)) is Reserved.OTHER:
+                raise Refusal(
+                    Why.CONFLICT,
+                    f"the idempotency key of job {letter.wish.job_id} belongs to other content, and that holds",
+                    again=False,
+                    job_id=letter.wish.job_id,
+                )
+        return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
+
+    async def _send(self, letters: Sequence[_Letter], began: float) -> None:
+        if not letters:
+            return
+        # Under a key a second try is the same job; without one it would be a second job.
+        again = None if all(letter.keyed for letter in letters) else False
+        job_id = letters[0].wish.job_id if len(letters) == 1 else None
+        try:
+            await self._sink.publish([letter.record for letter in letters])
+        except KafkaAway as error:
+            if error.again is None:
+                raise
+            raise KafkaAway(f"{error}; the job may still be run", again=again, job_id=job_id) from error
+        if not self._durable:
+            await self._taken_in([letter.wish.job_id for letter in letters], again, job_id)
+            return
+        age = int((time.monotonic() - began) * 1000) + 2
+        try:
+            await self._let_in.ask([replace(letter.wish, age=age) for letter in letters])
+        except LedgerAway as error:
+            raise LedgerAway(f"{error}; Kafka has the job, and it will be run", again=again, job_id=job_id) from error
+
+    async def _taken_in(self, job_ids: Collection[str], again: bool | None, job_id: str | None) -> None:
+        taken = await self._waiter.taken(job_ids, _TAKEN_SECONDS)
+        for letter in taken.values():
+            if letter is not None:
+                raise InvalidRecord(letter.reason)
+        if len(taken) < len(set(job_ids)):
+            raise LedgerAway("no bridge has taken the job in yet; it may still be run", again=again, job_id=job_id)
+
+
+def _letter(job: Job, at: datetime, traceparent: str | None, correlationid: str | None) -> _Letter:
+    event_id = str(uuid.uuid4())
+    job_id = job.job_id(event_id)
+    envelope = Envelope(
+        id=event_id,
+        type=type_of(job),
+        source=SOURCE,
+        time=at,
+        subject=job_id,
+        partitionkey=job_id,
+        traceparent=traceparent,
+        correlationid=correlationid,
+        expirytime=job.deadline,
+    )
+    headers, value = encode(job, envelope)
+    if len(value) > MAX_VALUE_BYTES:
+        raise InvalidRecord(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
+    # A deadline is no content: it is often counted from the time of sending.
+    says = value if job.deadline is None else encode_value(job.model_copy(update={"deadline": None}))
+    wish = Wish(job_id, job.tenant, value, hashlib.sha256(says).hexdigest())
+    record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
+    return _Letter(wish, record, job.idempotency_key is not None)

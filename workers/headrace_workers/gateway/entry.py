@@ -1,0 +1,146 @@
+"""Around every request: its id, the bound of its body, its line in the log, and no error that gets out unshaped."""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace_workers.gateway.bounds import body_bound
+from headrace_workers.gateway.errors import Refusal, Why, response_of
+from headrace_workers.log import Action, log
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for every few seconds
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request, as the log tells of it: nothing that it says, and no secret. `scope["headrace"]` of its scope."""
+
+    request_id: str
+    method: str
+    began: float = field(default_factory=time.monotonic)
+    tenant: str = "-"
+    key_id: str = "-"
+    status: int = 0
+    received: int = 0  # bytes of the body
+    sent: int = 0
+    why: str | None = None  # the reason of a refusal
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.began
+
+
+class _TooLarge(Exception):
+    """The body is beyond its bound, and that was answered."""
+
+
+class Entry:
+    """The outermost of the application. `told` is called with each request that ended and the path of its route."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int, told: Callable[[Visit, str], object]) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._told = told
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = scope["headrace"] = Visit(_request_id(scope), scope["method"])
+        try:
+            await self._serve(scope, receive, send, visit)
+        finally:
+            self._tell(scope, visit)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        path = scope["path"]
+        bound = body_bound(path, self._max_body)
+        refused = Refusal(Why.TOO_LARGE, f"the body may have {bound} bytes at most")
+
+        async def counted() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                visit.received += len(message.get("body", b""))
+                if visit.received > bound:
+                    await self._refuse(refused, scope, receive, marked, visit)
+                    raise _TooLarge
+            return message
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                if visit.status:
+                    return  # it was refused meanwhile, and that was told
+                visit.status = message["status"]
+                headers = [*message.get("headers", ()), (b"x-request-id", visit.request_id.encode())]
+                message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body":
+                visit.sent += len(message.get("body", b""))
+            await send(message)
+
+        if _announced(scope) > bound:
+            await self._refuse(refused, scope, receive, marked, visit)
+            return
+        try:
+            await self._app(scope, counted, marked)
+        except _TooLarge:
+            return
+        except Exception as error:  # whatever it was, its message may hold a user's text: the log gets its place
+            if visit.status == Why.TOO_LARGE.status:
+                return  # somebody made another error of it
+            frames = traceback.extract_tb(error.__traceback__)[-3:]
+            place = " < ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames))
+            log("gateway", logging.ERROR, Action.REQUEST_FAILED, f"{type(error).__name__} in {place}",
+                request_id=visit.request_id)  # fmt: skip
+            if not visit.status:
+                failed = Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
+                await self._refuse(failed, scope, receive, marked, visit)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        visit.why = refusal.why.code
+        response = response_of(refusal, scope["path"], visit.request_id)
+        if refusal.why is Why.TOO_LARGE:
+            response.headers["connection"] = "close"  # the rest of it is not read
+        await response(scope, receive, send)
+
+    def _tell(self, scope: Scope, visit: Visit) -> None:
+        # The path as it came may hold anything; that of the route is one of ours.
+        route = getattr(scope.get("route"), "path", "-")
+        self._told(visit, route)
+        log(
+            "gateway",
+            logging.DEBUG if route in _QUIET else logging.INFO,
+            Action.REQUEST,
+            f"{visit.method} {route} {visit.status or 'hung up'}",
+            request_id=visit.request_id,
+            tenant=visit.tenant,
+            key=visit.key_id,
+            ms=round(visit.seconds * 1000, 1),
+            received=visit.received,
+            sent=visit.sent,
+            **({"why": visit.why} if visit.why else {}),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own, where it is one that can stand in a log; else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return f"req_{uuid.uuid4().hex}"
+
+
+def _announced(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0

@@ -1,0 +1,53 @@
+"""A job's way as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from headrace_workers.gateway.errors import Refusal
+from headrace_workers.gateway.facts import END, facts_of, news
+from headrace_workers.gateway.jobs import Reads, standing_of
+from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.gateway.shapes import ANSWERS, STREAM
+from headrace_workers.ledger.told import Standing
+
+router = APIRouter(tags=["jobs"])
+
+_SIGN_OF_LIFE: Final = b": \n\n"  # a comment, so that nobody on the way takes the connection for dead
+_QUIET_TURNS: Final = 15  # turns of a second, at most
+_LATER: Final = b"retry: 1000\n\n"
+LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes on behind the event of this id.")]
+
+
+@router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})
+async def follow(job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None) -> StreamingResponse:
+    """A job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream ends.
+
+    A change that was over before it was looked for is not told: what stands is.
+    """
+    standing = await standing_of(services, caller, job_id)
+    stream = _stream(services, job_id, standing, last_event_id)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def _stream(services: Services, job_id: str, standing: Standing, last: str | None) -> AsyncIterator[bytes]:
+    quiet = 0
+    tenant = standing.tenant
+    yield _LATER
+    while True:
+        found = news(facts_of(job_id, standing), last)
+        for fact in found:
+            last = fact.id
+            yield fact.sent()
+        if last == END or services.waiter.stopping:
+            return
+        quiet = 0 if found else quiet + 1
+        if quiet % _QUIET_TURNS == _QUIET_TURNS - 1:
+            yield _SIGN_OF_LIFE
+        await services.waiter.turn()
+        try:
+            standing = await services.standing(job_id, tenant)
+        except Refusal:  # the ledger is away, or the job was forgotten: the client comes again, and is told
+            return

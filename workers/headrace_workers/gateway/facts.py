@@ -1,0 +1,53 @@
+"""What has become of a job so far, step by step, in an order that stays: for streams of events. Pure."""
+
+import json
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from headrace_workers.gateway.job_body import is_over, job_body, step_body
+from headrace_workers.ledger.told import Standing
+
+ACCEPTED: Final = "accepted"
+END: Final = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event of a stream. `place` is that of what it tells of: the later supersedes the earlier at one place."""
+
+    id: str
+    event: Literal["accepted", "step", "end"]
+    data: bytes
+    place: str
+
+    def sent(self) -> bytes:
+        """As server-sent events write it. JSON has no line feeds."""
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (self.id.encode(), self.event.encode(), self.data)
+
+
+def facts_of(job_id: str, standing: Standing) -> list[Fact]:
+    """How it stands: that it was let in, each of its steps as it is now, and its end."""
+    facts = [Fact(ACCEPTED, "accepted", _json({"id": job_id}), ACCEPTED)]
+    for step in standing.steps:
+        place = f"{step.stage}.{step.ordinal}"
+        facts.append(Fact(f"{place}.{step.attempts}.{step.state}", "step", _json(step_body(step)), place))
+    if is_over(standing):
+        facts.append(Fact(END, "end", job_body(job_id, standing), END))
+    return facts
+
+
+def news(facts: list[Fact], last: str | None) -> list[Fact]:
+    """Those that come after the fact of this id. What has changed since at its place is news, too; all is to who names
+    no fact of this job.
+    """
+    if last is None:
+        return facts
+    for number, fact in enumerate(facts):
+        if fact.id == last:
+            return facts[number + 1 :]
+    places = [number for number, fact in enumerate(facts) if last.startswith(f"{fact.place}.")]
+    return facts[places[0] :] if places else facts
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

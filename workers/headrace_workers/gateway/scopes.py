@@ -1,0 +1,49 @@
+"""What an API key may do: a closed set. To write implies to read."""
+
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+from typing import Final
+
+from headrace_schemas.errors import ConfigurationError
+
+
+class Scope(StrEnum):
+    """One permission."""
+
+    JOBS_READ = "jobs:read"  # jobs, their ends and events; models
+    JOBS_WRITE = "jobs:write"  # send, cancel, and ask for answers
+    FILES_READ = "files:read"
+    FILES_WRITE = "files:write"
+    BATCHES_READ = "batches:read"
+    BATCHES_WRITE = "batches:write"
+    KNOWLEDGE_READ = "knowledge:read"  # vector stores
+    KNOWLEDGE_WRITE = "knowledge:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
+    USAGE_READ = "usage:read"
+    METRICS = "metrics"  # figures of the whole deployment: of no tenant's business, and never given unasked
+
+
+USUAL: Final = frozenset(Scope) - {Scope.METRICS}
+
+
+def granted(names: Iterable[str]) -> frozenset[Scope]:
+    """The scopes of a key that is kept; a name that this version does not know grants nothing."""
+    known = {str(scope) for scope in Scope}
+    return frozenset(Scope(name) for name in names if name in known)
+
+
+def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
+    """The scopes that a person names; ConfigurationError for one that is none."""
+    found = set()
+    for name in names:
+        try:
+            found.add(Scope(name))
+        except ValueError:
+            raise ConfigurationError(f"--scope is {name!r}; it may be {', '.join(Scope)}") from None
+    return frozenset(found)
+
+
+def allows(has: Collection[Scope], wanted: Scope) -> bool:
+    """Whether these permit that."""
+    return wanted in has or (wanted.endswith(":read") and f"{wanted.removesuffix('read')}write" in has)

@@ -1,0 +1,115 @@
+"""What routes work with: everything is built once a process, in `main.py`, and started with the application."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
+
+from fastapi import Depends, Request
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.files.files import Files
+from headrace_workers.files.uploads import Uploads
+from headrace_workers.gateway.door import Door
+from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
+from headrace_workers.gateway.keyring import Keyring
+from headrace_workers.gateway.metrics import Metrics
+from headrace_workers.gateway.rates import Rates
+from headrace_workers.gateway.sink import Sink
+from headrace_workers.gateway.together import PATIENCE, Together
+from headrace_workers.gateway.waiter import Waiter
+from headrace_workers.ledger.cancel import Cancellation, CancelOutcome
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.told import Standing
+from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
+
+
+@dataclass(kw_only=True)
+class Services:
+    """All of them. `hear` begins to listen to the bell, and returns what ends that."""
+
+    settings: Settings
+    ledger: Ledger
+    registry: Registry
+    pipeline: Pipeline
+    executor: Executor  # for whatever waits for the ledger
+    sink: Sink
+    waiter: Waiter
+    door: Door
+    keyring: Keyring
+    rates: Rates
+    files: Files
+    uploads: Uploads
+    metrics: Metrics
+    hear: Callable[[Callable[[], object]], Callable[[], object]]
+    ring: Callable[[], object]
+    _standings: Together[str, Standing | None] = field(init=False)
+    _cancel: Together[Cancellation, CancelOutcome] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._standings = Together(self._look_up, self.executor)
+        self._cancel = Together(self._cancel_all, self.executor)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While the application is served."""
+        self.waiter.start()
+        await self.sink.start()
+        deaf = self.hear(self.waiter.rang)
+        try:
+            yield
+        finally:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, deaf)
+            await self.waiter.stop()
+            await self.sink.stop()
+            await self.rates.close()
+            await loop.run_in_executor(None, self.ledger.close)
+
+    async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A call of the ledger's, on a thread: 503 where there is no answer in time. It may go on all the same."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await loop.run_in_executor(self.executor, lambda: call(*args, **kwargs))
+        except TimeoutError:
+            raise LedgerAway(f"no answer within {PATIENCE:g} s") from None
+        except Unavailable as error:
+            raise LedgerAway(str(error)) from error
+
+    async def standing(self, job_id: str, tenant: str) -> Standing:
+        """How a job of this tenant stands; 404 where there is none. Who asks at the same moment shares one look."""
+        found = await self._standings.ask(job_id)
+        if found is None or found.tenant != tenant:
+            raise Refusal(Why.NOT_FOUND, "this tenant has no job of this id")
+        return found
+
+    async def cancel(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
+        """Cancel these jobs of a tenant; those that have ended, or are another's, are left as they are."""
+        wishes = [self._cancel.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids]
+        await asyncio.gather(*wishes)
+
+    def _look_up(self, job_ids: list[str]) -> list[Standing | None]:
+        found = self.ledger.standings(list(dict.fromkeys(job_ids)))
+        return [found.get(job_id) for job_id in job_ids]
+
+    def _cancel_all(self, wishes: list[Cancellation]) -> list[CancelOutcome]:
+        outcomes = self.ledger.cancel_all(wishes)
+        self.ring()
+        return outcomes
+
+
+def _services(request: Request) -> Any:
+    return request.app.state.services
+
+
+Wired = Annotated[Services, Depends(_services)]

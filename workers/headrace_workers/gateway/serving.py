@@ -1,0 +1,78 @@
+"""An HTTP server around the application, which drains before it ends."""
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import uvicorn
+
+from headrace_workers.gateway.app import build_app
+from headrace_workers.gateway.bounds import HEAD_BYTES
+from headrace_workers.gateway.services import Services
+
+DRAIN_SECONDS: Final = 20
+GRACE_SECONDS: Final = 12.0  # of these, for whoever waits for a job: then he is told how things stand
+_KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than those of proxies before it, mostly 60
+_BACKLOG: Final = 2_048
+
+
+class Server(uvicorn.Server):
+    """Uvicorn. At SIGTERM new requests find nobody listening, and those under way are finished, for `DRAIN_SECONDS` at
+    most; whoever waits for a job has `grace` seconds for that.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        listening: socket.socket,
+        ready: Callable[[], object],
+        *,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(services),
+                http="h11",  # it bounds what comes before a body; the faster one does not
+                ws="none",
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                timeout_keep_alive=_KEEP_ALIVE,
+                backlog=_BACKLOG,
+                access_log=False,  # entry.py writes ours
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+            )
+        )
+        self._services = services
+        self._listening = listening
+        self._ready = ready
+        self._grace = grace
+
+    def serve_until_told(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self.run([self._listening])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, once all have gone on."""
+        self._services.waiter.drain(self._grace)
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at this address; port 0 is any that is free. OSError where that cannot be."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,83 @@
+"""What many requests ask for at the same moment, asked for in one call on a thread."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.gateway.errors import LedgerAway, Refusal
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+PATIENCE = 3.0  # seconds that a request waits for an answer
+
+
+class Together(Generic[T, R]):
+    """While one call is under way the next gathers what it will ask for: the busier, the larger the calls.
+
+    `do` takes the items and gives an answer for each, in their order; an exception in an answer's place concerns that
+    item alone, one that is raised all of them. Nobody waits longer than `patience` seconds, and who comes while a call
+    has been silent for as long is told so at once. Belongs to the event loop.
+    """
+
+    def __init__(
+        self,
+        do: Callable[[list[T]], Sequence[R | BaseException]],
+        executor: Executor,
+        *,
+        most: int = 500,
+        patience: float = PATIENCE,
+        away: Callable[[str], Refusal] = LedgerAway,
+    ) -> None:
+        self._do = do
+        self._executor = executor
+        self._most = most
+        self._patience = patience
+        self._away = away
+        self._items: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._began: float | None = None
+
+    async def ask(self, item: T) -> R:
+        """The answer for this item. Raises what `do` raises, Unavailable as a refusal."""
+        loop = asyncio.get_running_loop()
+        if self._began is not None and loop.time() - self._began > self._patience:
+            raise self._silent()
+        future: asyncio.Future[R] = loop.create_future()
+        self._items.append((item, future))
+        if self._task is None:
+            self._task = loop.create_task(self._run(loop))
+        try:
+            async with asyncio.timeout(self._patience):
+                return await future
+        except TimeoutError:
+            raise self._silent() from None
+        except Unavailable as error:
+            raise self._away(str(error)) from error
+
+    def _silent(self) -> Refusal:
+        return self._away(f"no answer within {self._patience:g} s")
+
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._items:
+            batch = [each for each in self._items[: self._most] if not each[1].done()]  # others wait no more
+            del self._items[: self._most]
+            if not batch:
+                continue
+            self._began = loop.time()
+            answers: Sequence[R | BaseException]
+            try:
+                answers = await loop.run_in_executor(self._executor, self._do, [item for item, _ in batch])
+            except Exception as error:
+                answers = [error] * len(batch)
+            self._began = None
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+        self._task = None

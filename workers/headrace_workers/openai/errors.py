@@ -1,0 +1,119 @@
+"""What is refused, and what was not answered, in the shape in which OpenAI's clients read errors."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
+from headrace_schemas.errors import DeadlinePassed, InputTooLong, PromptTooLong, UnknownModel
+
+INVALID: Final = "invalid_request_error"
+_SERVER: Final = "server_error"
+
+End = Result | DeadLetter | JobCancelled
+
+# Status and type by why something failed. A job that died of its request's fault says 400, as the door would have.
+_BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
+    Category.INVALID: (400, INVALID),
+    Category.CONFLICT: (409, INVALID),
+    Category.EXPIRED: (504, _SERVER),
+    Category.PERMANENT: (500, _SERVER),
+    Category.TRANSIENT: (503, _SERVER),
+    Category.REROUTABLE: (503, _SERVER),
+    Category.POISON: (500, _SERVER),
+}
+# What OpenAI has a code of its own for, and the parameter that it is about.
+_BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
+    UnknownModel: (404, "model_not_found", "model"),
+    PromptTooLong: (400, "context_length_exceeded", None),
+    InputTooLong: (400, "context_length_exceeded", "input"),
+    DeadlinePassed: (400, "expired", "headrace.deadline"),
+}
+
+
+class Refused(HeadraceError):
+    """A request that gets no answer: the HTTP status, and what OpenAI's error object says.
+
+    `param` names what it is about as the request has it, such as `messages[0].content`. `job_id` is of the job that was
+    made of the request, if one was. `again` says whether the client may send it once more by itself, where its own rule
+    by the status would be wrong.
+    """
+
+    category = Category.INVALID
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        type: str = INVALID,
+        code: str | None = None,
+        param: str | None = None,
+        job_id: str | None = None,
+        again: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.code = code
+        self.param = param
+        self.job_id = job_id
+        self.again = again
+
+    def body(self) -> dict[str, Any]:
+        """The body of the HTTP response."""
+        error = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
+        if self.job_id is not None:
+            error["headrace"] = {"job_id": self.job_id}  # type: ignore[assignment]
+        return {"error": error}
+
+
+def missing(param: str) -> Refused:
+    """A parameter that must be there is not."""
+    return Refused(f"{param} is missing", code="missing_required_parameter", param=param)
+
+
+def wrong(param: str, words: str) -> Refused:
+    """A parameter is not what it must be: `words` go on from its name."""
+    return Refused(f"{param}: {words}", code="invalid_value", param=param)
+
+
+def unsupported(param: str, words: str) -> Refused:
+    """A parameter, or a value of it, that OpenAI knows and headrace does not."""
+    return Refused(f"{param}: {words}", code="unsupported_parameter", param=param)
+
+
+def refused(error: HeadraceError) -> Refused:
+    """Any error of headrace as what the client is told."""
+    if isinstance(error, Refused):
+        return error
+    for kind, (status, code, param) in _BY_ERROR.items():
+        if isinstance(error, kind):
+            return Refused(str(error), status=status, code=code, param=param)
+    status, type_ = _BY_CATEGORY[error.category]
+    return Refused(str(error), status=status, type=type_, code=str(error.category))
+
+
+def unanswered(end: DeadLetter | JobCancelled) -> Refused:
+    """A job that ended without an answer, as the client is told. Another try would end as this, or be another job."""
+    if isinstance(end, JobCancelled):
+        reason = f": {end.reason}" if end.reason else ""
+        message = f"the job {end.job_id} was cancelled{reason}"
+        return Refused(message, status=409, code="cancelled", job_id=end.job_id, again=False)
+    status, type_ = _BY_CATEGORY[end.category]
+    return Refused(end.reason, status=status, type=type_, code=str(end.category), job_id=end.concerns, again=False)
+
+
+def answered(ends: Sequence[End], kind: str) -> list[Result]:
+    """The results of all jobs of a request; Refused for the first that has none.
+
+    A key that was used before gives that job's end: where it was a request of another kind, 409 says so.
+    """
+    results: list[Result] = []
+    for end in ends:
+        if not isinstance(end, Result):
+            raise unanswered(end)
+        if end.kind != kind:
+            message = f"the idempotency key belongs to an earlier request, of {end.kind}: use another"
+            raise Refused(message, status=409, code="idempotency_key_reused", job_id=end.job_id, again=False)
+        results.append(end)
+    return results

@@ -1,0 +1,83 @@
+"""POST /v1/moderations: each text is a job of its own, and all of them one answer."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from headrace_schemas import ModerationJob, ModerationVerdict
+from headrace_schemas.job import POLICY_MODEL
+from headrace_workers.openai.content import text_of
+from headrace_workers.openai.errors import End, answered
+from headrace_workers.openai.inputs import texts_of
+from headrace_workers.openai.parameters import Parameters
+from headrace_workers.openai.receipt import receipt
+from headrace_workers.openai.request import Asker, Body, Request
+from headrace_workers.openai.wishes import OF_ANY, WISHES, build, shared_fields
+
+MAX_INPUTS: Final = 2048
+
+PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}))
+
+# What OpenAI looks for, and headrace does not: told as null, which is neither yes nor no.
+NOT_LOOKED_FOR: Final = (
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
+    "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
+)  # fmt: skip
+
+
+def read(body: Body, asker: Asker) -> Request:
+    """A job for each text, and how their ends are told; a list of parts is one text.
+
+    Refused names what cannot be had.
+    """
+    asked = PARAMETERS.given(body)
+    inputs = _inputs(asked)
+    shared: dict[str, Any] = {
+        **shared_fields(asked, asker, OF_ANY),
+        **{name: asked[name] for name in ("model",) if name in asked},
+    }
+    jobs = tuple(
+        build(
+            ModerationJob,
+            {**shared, "input": text},
+            asker,
+            {"model": "model", "input": path, "idempotency_key": "Idempotency-Key"},
+            "" if len(inputs) == 1 else f"/{place}",
+        )
+        for place, (path, text) in enumerate(inputs)
+    )
+
+    def answer(ends: Sequence[End]) -> dict[str, Any]:
+        results = answered(ends, "moderation")
+        return {
+            "id": f"modr-{results[0].job_id}",
+            "model": asked.get("model", POLICY_MODEL),
+            "results": [_told(result.moderation) for result in results if result.moderation is not None],
+            WISHES: [receipt(result) for result in results],
+        }
+
+    return Request(jobs, answer)
+
+
+def _inputs(asked: Body) -> list[tuple[str, str]]:
+    value = asked.get("input")
+    if isinstance(value, list | tuple) and any(isinstance(part, dict) for part in value):
+        return [("input", text_of(value, {"text": "text"}, "input"))]
+    return texts_of(asked, "input", MAX_INPUTS)
+
+
+def _told(verdict: ModerationVerdict) -> dict[str, Any]:
+    """A verdict as OpenAI tells one: by category whether it was objected to, and the highest score."""
+    categories: dict[str, bool | None] = dict.fromkeys(NOT_LOOKED_FOR)
+    scores: dict[str, float | None] = dict.fromkeys(NOT_LOOKED_FOR)
+    looked_at: dict[str, list[str]] = {name: [] for name in NOT_LOOKED_FOR}
+    for finding in verdict.findings:
+        name = finding.category
+        categories[name] = bool(categories.get(name)) or finding.action != "allow"
+        scores[name] = max(scores.get(name) or 0.0, finding.score)
+        looked_at[name] = ["text"]
+    return {
+        "flagged": verdict.action != "allow",
+        "categories": categories,
+        "category_scores": scores,
+        "category_applied_input_types": looked_at,
+    }

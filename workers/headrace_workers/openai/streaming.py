@@ -1,0 +1,21 @@
+"""Whether an answer is wanted in chunks. They are those of a finished, moderated answer: nothing is told before."""
+
+from typing import Final
+
+from headrace_workers.openai.errors import unsupported
+from headrace_workers.openai.flags import flag
+from headrace_workers.openai.parameters import Parameters
+from headrace_workers.openai.request import Body
+
+_OPTIONS: Final = Parameters(frozenset({"include_usage"}), unmeant={"include_obfuscation": (False,)})
+
+
+def wants_stream(asked: Body) -> tuple[bool, bool]:
+    """Whether to stream, and whether to tell the usage at the stream's end. Refused where that makes no sense."""
+    stream = flag(asked, "stream")
+    if "stream_options" not in asked:
+        return stream, False
+    if not stream:
+        raise unsupported("stream_options", "is only for stream=true: leave it out")
+    options = _OPTIONS.given(asked["stream_options"], "stream_options")
+    return stream, flag(options, "include_usage", within="stream_options.")
