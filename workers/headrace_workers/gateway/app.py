@@ -10,7 +10,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.gateway import batches, evaluations, events, figures, files, health, jobs, uploads, usage
+from headrace_workers.gateway import (
+    batches,
+    evaluations,
+    events,
+    figures,
+    files,
+    health,
+    jobs,
+    uploads,
+    usage,
+    vector_store_files,
+    vector_stores,
+)
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
 from headrace_workers.gateway.openapi import describe_api
@@ -20,10 +32,12 @@ ROUTERS: Final = (
     jobs.router,
     events.router,
     evaluations.router,
+    usage.router,
+    vector_stores.router,
+    vector_store_files.router,
     files.router,
     uploads.router,
     batches.router,
-    usage.router,
     health.router,
     figures.router,
 )
