@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 from tests.acceptance.conftest import lines
+from tests.services.eventually import eventually
 
 from headrace_workers.testing import make_echo_model
 
@@ -141,3 +142,16 @@ def test_a_burst_of_one_request_costs_one_generation(stack):
         tiers.append(Counter(each["answer"]["recall"]["tier"] for each in told))
     assert (tiers[0]["none"], tiers[0].total()) == (1, 60)
     assert tiers[1] == {"exact": 60}
+
+
+def test_a_stack_speaks_http_and_prints_how(stack):
+    """The line that it prints, in a shell; the job goes the same way as all others."""
+    log = stack.folder / "up.log"
+    (export,) = eventually(lambda: [line for line in log.read_text().splitlines() if "OPENAI_BASE_URL=" in line])
+    ask = 'curl -s -H "Authorization: Bearer $OPENAI_API_KEY" "$OPENAI_BASE_URL/jobs{}" {}'
+    body = """-d '{"model": "echo", "prompt": "over http"}'"""
+    job = json.loads(stack.shell(f"{export}\n{ask.format('', body)}").stdout)
+    assert job["state"] == "accepted"
+    told = json.loads(stack.shell(f"{export}\n{ask.format('/' + job['id'] + '?wait=60', '')}").stdout)
+    assert told["end"]["answer"]["text"] == "over http"
+    assert "gateway" in stack.run("health", "gateway")

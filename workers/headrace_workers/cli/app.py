@@ -25,6 +25,7 @@ from headrace_workers.cli import (
     status,
     submit,
     up,
+    webhooks,
 )
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.output import say
@@ -47,7 +48,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
-    doctor, models, schema, processes,
+    webhooks, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

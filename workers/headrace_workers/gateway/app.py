@@ -10,13 +10,37 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.gateway import evaluations, events, health, jobs, usage
+from headrace_workers.gateway import (
+    batches,
+    evaluations,
+    events,
+    figures,
+    files,
+    health,
+    jobs,
+    uploads,
+    usage,
+    vector_store_files,
+    vector_stores,
+)
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.services import Services
 
-ROUTERS: Final = (jobs.router, events.router, evaluations.router, usage.router, health.router)
+ROUTERS: Final = (
+    jobs.router,
+    events.router,
+    evaluations.router,
+    usage.router,
+    vector_stores.router,
+    vector_store_files.router,
+    files.router,
+    uploads.router,
+    batches.router,
+    health.router,
+    figures.router,
+)
 
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
@@ -37,17 +61,16 @@ def build_app(services: Services) -> FastAPI:
     app.add_exception_handler(HeadraceError, _tell)
     app.add_exception_handler(RequestValidationError, _tell)
     app.add_exception_handler(HTTPException, _tell)
-    app.add_middleware(Entry, max_body=services.settings.max_body, told=_forget)
+    app.add_middleware(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
     describe_api(app)
     return app
 
 
-def _forget(_visit: Visit, _route: str) -> None:
-    """Nobody counts."""
-
-
 async def _tell(request: Request, error: Exception) -> Response:
-    return response_of(_refusal(error), request.url.path, request.scope["headrace"].request_id)
+    visit: Visit = request.scope["headrace"]
+    refusal = _refusal(error)
+    visit.why = refusal.why.code
+    return response_of(refusal, request.url.path, visit.request_id)
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -18,11 +18,12 @@ from headrace_producers.sink import Record
 from headrace_schemas import Envelope
 from headrace_schemas.codec import encode, encode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
-from headrace_schemas.event_types import topic_for, type_of
+from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
+from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.waiter import Waiter
@@ -64,6 +65,7 @@ class Door:
         crowding: Crowding,
         executor: Executor,
         durable: bool,
+        metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
@@ -82,6 +84,7 @@ class Door:
         self._pipeline = pipeline
         self._crowding = crowding
         self._durable = durable
+        self._metrics = metrics
         self._now = now
 
     async def submit(
@@ -105,6 +108,8 @@ class Door:
         )
         to_send = await self._reserved(letters)
         await self._send(to_send, began)
+        for job in jobs:
+            self._metrics.let_in(kind_of(job))
         return [letter.wish.job_id for letter in letters]
 
     def _check(self, jobs: Sequence[Job]) -> None:

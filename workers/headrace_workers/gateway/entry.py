@@ -31,6 +31,7 @@ class Visit:
     status: int = 0
     received: int = 0  # bytes of the body
     sent: int = 0
+    why: str | None = None  # the reason of a refusal
 
     @property
     def seconds(self) -> float:
@@ -105,6 +106,7 @@ class Entry:
                 await self._refuse(failed, scope, receive, marked, visit)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
+        visit.why = refusal.why.code
         response = response_of(refusal, scope["path"], visit.request_id)
         if refusal.why is Why.TOO_LARGE:
             response.headers["connection"] = "close"  # the rest of it is not read
@@ -125,6 +127,7 @@ class Entry:
             ms=round(visit.seconds * 1000, 1),
             received=visit.received,
             sent=visit.sent,
+            **({"why": visit.why} if visit.why else {}),
         )
 
 

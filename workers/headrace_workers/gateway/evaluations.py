@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from headrace_workers.gateway.bodies import json_bytes, parsed
+from headrace_workers.gateway.bodies import parsed
 from headrace_workers.gateway.job_request import jobs_of
 from headrace_workers.gateway.jobs import Key, Trace, Writes, let_in
 from headrace_workers.gateway.services import Wired
@@ -16,6 +16,6 @@ async def evaluate(
     request: Request, caller: Writes, services: Wired, idempotency_key: Key = None, traceparent: Trace = None
 ) -> Response:
     """Ask the judge about one output, or many as a list. `GET /v1/jobs/{id}` has the end, as of any job."""
-    document = parsed(await json_bytes(request))
+    document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key, kind="evaluation")
     return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from headrace_schemas.envelope import is_traceparent
-from headrace_workers.gateway.bodies import json_bytes, parsed
+from headrace_workers.gateway.bodies import parsed
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.hangup import while_here
@@ -47,7 +47,7 @@ async def send(
     A job has `kind` (`generation` where it has none) and the fields of such a job. Under an idempotency key it is safe
     to send the same again; without one a second try would be a second job.
     """
-    document = parsed(await json_bytes(request))
+    document = parsed(await request.body())
     jobs = jobs_of(document, caller.tenant, idempotency_key)
     return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))
 

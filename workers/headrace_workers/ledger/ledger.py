@@ -53,6 +53,8 @@ from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
+from headrace_workers.ledger.vector_stores import VectorStores
+from headrace_workers.ledger.webhooks import Webhooks
 
 
 class Ledger:
@@ -306,6 +308,11 @@ class Ledger:
         """The documents that answers may rest on."""
         return KnowledgeBases(self._engine)
 
+    @cached_property
+    def stores(self) -> VectorStores:
+        """Knowledge bases as OpenAI's door has them."""
+        return VectorStores(self._engine)
+
     def horizon(self) -> changes.Position:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
@@ -315,6 +322,13 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    # -- webhooks
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told of ends, and what they were told."""
+        return Webhooks(self._engine)
 
     # -- the gateway
 

@@ -1,0 +1,63 @@
+"""The figures of a gateway."""
+
+import re
+
+from tests.workers.gateway.served import Gateway
+
+from headrace_workers.gateway.scopes import USUAL, Scope
+
+JOB = {"model": "echo", "prompt": "the secret of the mill"}
+
+
+def figure(text: str, line: str) -> float:
+    """One line's figure."""
+    found = re.search(rf"^{re.escape(line)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_requests_jobs_and_refusals_are_counted(gateway: Gateway):
+    """By route, status, kind and reason; nothing tells of whom, or of what."""
+    key = gateway.key("shop-of-the-mill")
+    with gateway.client() as own, gateway.client(key) as client:
+        before = own.get("/metrics").text
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        client.get(f"/v1/jobs/{job_id}")
+        client.post("/v1/jobs", content=b"{")
+        client.get(f"/v1/nowhere/{job_id}")
+        after = own.get("/metrics").text
+
+    def grown(line: str) -> float:
+        return figure(after, line) - figure(before, line)
+
+    assert grown('headrace_gateway_requests_total{method="POST",route="/v1/jobs",status="202"}') == 1
+    assert grown('headrace_gateway_requests_total{method="GET",route="/v1/jobs/{job_id}",status="200"}') == 1
+    assert grown('headrace_gateway_requests_total{method="GET",route="-",status="404"}') == 1
+    assert grown('headrace_gateway_jobs_total{kind="generation"}') == 1
+    assert grown('headrace_gateway_refused_total{why="invalid"}') == 1
+    assert grown('headrace_gateway_request_seconds_count{route="/v1/jobs"}') == 2
+    assert [figure(after, f'headrace_gateway_up{{service="{each}"}}') for each in ("kafka", "ledger", "redis")] == [
+        1,
+        1,
+        1,
+    ]
+    assert not any(said in after for said in ("mill", job_id, key))
+
+
+def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
+    """A tenant's usual key may not."""
+    with gateway.client(gateway.key("shop", *USUAL)) as client:
+        assert client.get("/metrics").status_code == 403
+    with gateway.client(gateway.key("shop", Scope.METRICS)) as client:
+        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+def test_the_set_is_closed(gateway: Gateway):
+    """What is added stands here, and in the page."""
+    with gateway.client() as client:
+        text = client.get("/metrics").text
+    names = set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
+    assert {name for name in names if not name.endswith("_created")} == {
+        "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
+        "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
+        "headrace_gateway_up",
+    }  # fmt: skip

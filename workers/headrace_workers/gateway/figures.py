@@ -1,0 +1,26 @@
+"""The figures of this gateway, for Prometheus."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Response
+
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.metrics import CONTENT_TYPE
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.gateway.shapes import ANSWERS, Responses
+
+router = APIRouter(tags=["health"])
+
+_TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "content": {CONTENT_TYPE: {}}}}
+
+
+@router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
+async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
+    """What this gateway did since its start, and how things stand; nothing of any tenant."""
+    up = {
+        "kafka": services.sink.trouble is None,
+        "ledger": services.waiter.trouble is None,
+        "redis": not services.rates.away,
+    }
+    return Response(services.metrics.text(waiting=services.waiter.waiting, up=up), media_type=CONTENT_TYPE)

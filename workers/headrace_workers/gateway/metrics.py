@@ -1,0 +1,65 @@
+"""The figures of a gateway, in Prometheus' text format: a closed set. None names a tenant, a key or a job.
+
+Each gateway counts for itself, from its start.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from headrace_workers.gateway.entry import Visit
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+class Metrics:
+    """Counts what this gateway did. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        # Requests that ended, by the path of their route ("-": there is none), method, and status ("0": the client hung
+        # up before it was answered).
+        self._requests = Counter(
+            "headrace_gateway_requests", "Requests that ended.", ("route", "method", "status"), registry=self._registry
+        )
+        # How long they took, waiting for jobs included.
+        self._seconds = Histogram(
+            "headrace_gateway_request_seconds", "How long requests took.", ("route",),
+            buckets=_SECONDS, registry=self._registry,
+        )  # fmt: skip
+        # Bytes of bodies, in and out.
+        self._bytes = Counter("headrace_gateway_bytes", "Bytes of bodies.", ("direction",), registry=self._registry)
+        # Jobs that were let in: 202 was said of each, or is about to be.
+        self._jobs = Counter("headrace_gateway_jobs", "Jobs that were let in.", ("kind",), registry=self._registry)
+        # Requests that were refused, by reason: see `Why` in errors.py.
+        self._refused = Counter(
+            "headrace_gateway_refused", "Requests that were refused.", ("why",), registry=self._registry
+        )
+        # Jobs whose end somebody waits for now.
+        self._waiting = Gauge("headrace_gateway_waiting", "Jobs that are waited for.", registry=self._registry)
+        # Services that answered when they were last needed (1), or did not (0): kafka, ledger, redis.
+        self._up = Gauge("headrace_gateway_up", "Services that answer.", ("service",), registry=self._registry)
+
+    def visited(self, visit: Visit, route: str) -> None:
+        """A request has ended."""
+        method = visit.method if visit.method in _METHODS else "other"
+        self._requests.labels(route, method, str(visit.status)).inc()
+        self._seconds.labels(route).observe(visit.seconds)
+        self._bytes.labels("in").inc(visit.received)
+        self._bytes.labels("out").inc(visit.sent)
+        if visit.why is not None:
+            self._refused.labels(visit.why).inc()
+
+    def let_in(self, kind: str) -> None:
+        """A job was let in."""
+        self._jobs.labels(kind).inc()
+
+    def text(self, *, waiting: int, up: dict[str, bool]) -> bytes:
+        """All figures, with how things stand now."""
+        self._waiting.set(waiting)
+        for service, answers in up.items():
+            self._up.labels(service).set(answers)
+        return generate_latest(self._registry)
