@@ -70,8 +70,8 @@ def test_the_search_is_told():
 def test_citations_point_into_the_text():
     """In its order; one that is within a range points to its end, and what was not cited is not told."""
     text = "So it is [2]. As [12]. Or so [1, 12]. And [3-5]."
-    documents = {12: "file-3/12.md"}  # it came as a file of a vector store
     cited = {1: True, 2: True, 4: True, 6: False, 12: True}
+    documents = {n: f"{n}.md" for n in cited} | {12: "file-3/12.md"}  # it came as a file of a vector store
     grounding = Grounding(
         knowledge="mill",
         floor=0.3,
