@@ -12,8 +12,14 @@ def a_job(client: httpx.Client) -> str:
     return str(client.post("/v1/jobs", json=JOB).json()["id"])
 
 
+def an_endpoint(client: httpx.Client) -> str:
+    """A receiver of webhooks of the client's tenant."""
+    asked = {"name": "a", "url": "https://shop.example/hooks", "event_types": ["endpoint.disabled"]}
+    return str(client.post("/v1/webhook_endpoints", json=asked).json()["id"])
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
-OTHERS = {"job_id": a_job}
+OTHERS = {"job_id": a_job, "endpoint_id": an_endpoint}
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:

@@ -10,13 +10,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.gateway import evaluations, events, figures, health, jobs, usage
+from headrace_workers.gateway import evaluations, events, figures, health, jobs, usage, webhooks
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.services import Services
 
-ROUTERS: Final = (jobs.router, events.router, evaluations.router, usage.router, health.router, figures.router)
+ROUTERS: Final = (
+    jobs.router,
+    events.router,
+    evaluations.router,
+    usage.router,
+    webhooks.router,
+    health.router,
+    figures.router,
+)
 
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
