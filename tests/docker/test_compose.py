@@ -201,8 +201,8 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
     for name in OURS - ONE_SHOT - {"bridge"}:
-        own = ["recall:/var/lib/headrace/recall"] if name == "worker-recall" else []
-        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own]
+        own = {"worker-recall": "recall:/var/lib/headrace/recall", "gateway": "files:/var/lib/headrace/files"}.get(name)
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *([own] if own else [])]
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

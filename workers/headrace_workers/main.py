@@ -31,6 +31,7 @@ from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.deliveries import STAGE as DELIVER
@@ -468,9 +469,12 @@ def build_gateway(
         ears.start()
         return ears.stop
 
+    files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
+        files=files,
+        uploads=Uploads(ledger.files, files),
         registry=registry,
         pipeline=pipeline,
         executor=executor,

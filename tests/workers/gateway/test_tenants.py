@@ -13,13 +13,35 @@ def a_job(client: httpx.Client) -> str:
 
 
 def an_endpoint(client: httpx.Client) -> str:
-    """A receiver of webhooks of the client's tenant."""
+    """A receiver of webhooks of the client's tenant, which may have a hundred."""
+    if there := client.get("/v1/webhook_endpoints").json()["data"]:
+        return str(there[0]["id"])
     asked = {"name": "a", "url": "https://shop.example/hooks", "event_types": ["endpoint.disabled"]}
     return str(client.post("/v1/webhook_endpoints", json=asked).json()["id"])
 
 
+def a_file(client: httpx.Client, purpose: str = "batch") -> str:
+    """A file of the client's tenant."""
+    sent = client.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt":"x"}')}, data={"purpose": purpose})
+    return str(sent.json()["id"])
+
+
+def an_upload(client: httpx.Client) -> str:
+    """An upload of the client's tenant."""
+    announced = {"bytes": 3, "filename": "x", "mime_type": "text/plain", "purpose": "batch"}
+    return str(client.post("/v1/uploads", json=announced).json()["id"])
+
+
+def a_batch(client: httpx.Client) -> str:
+    """A batch of the client's tenant."""
+    wanted = {"input_file_id": a_file(client), "endpoint": "/v1/jobs", "completion_window": "24h"}
+    return str(client.post("/v1/batches", json=wanted).json()["id"])
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
-OTHERS = {"job_id": a_job, "endpoint_id": an_endpoint}
+OTHERS = {
+    "job_id": a_job, "file_id": a_file, "upload_id": an_upload, "batch_id": a_batch, "endpoint_id": an_endpoint,
+}  # fmt: skip
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:

@@ -124,7 +124,12 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
     ledger = gateway.services.ledger
     office = Office(ledger)
     with gateway.client() as client, receiving(says(410)) as receiver:
-        asked = {"event_types": ["job.completed"], "name": "a", "url": receiver.url, "whole": True, "signature": "v1a"}
+        asked = {
+            "event_types": ["job.completed"],
+            "name": "a",
+            "url": receiver.url,
+            "headrace": {"whole": True, "signature": "v1a"},
+        }
         made = client.post("/v1/webhook_endpoints", json=asked).json()
         path = f"/v1/webhook_endpoints/{made['id']}"
         assert made["signing_secret"].startswith("whpk_")

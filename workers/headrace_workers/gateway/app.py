@@ -10,7 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.gateway import evaluations, events, figures, health, jobs, usage, webhooks
+from headrace_workers.gateway import (
+    batches,
+    evaluations,
+    events,
+    figures,
+    files,
+    health,
+    jobs,
+    uploads,
+    usage,
+    webhooks,
+)
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
 from headrace_workers.gateway.openapi import describe_api
@@ -20,6 +31,9 @@ ROUTERS: Final = (
     jobs.router,
     events.router,
     evaluations.router,
+    files.router,
+    uploads.router,
+    batches.router,
     usage.router,
     webhooks.router,
     health.router,

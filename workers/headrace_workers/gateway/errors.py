@@ -35,6 +35,7 @@ class Why(Enum):
     INTERNAL = "internal", 500, "Something is wrong here"
     KAFKA_AWAY = "kafka_away", 503, "Kafka does not answer"
     LEDGER_AWAY = "ledger_away", 503, "The ledger does not answer"
+    STORE_AWAY = "store_away", 503, "The file store does not answer"
     STOPPING = "stopping", 503, "This gateway is being stopped"
     TIMEOUT = "timeout", 504, "Not in time"
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from headrace_schemas.errors import Unavailable
+from headrace_workers.files.files import Files
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
@@ -45,6 +47,8 @@ class Services:
     door: Door
     keyring: Keyring
     rates: Rates
+    files: Files
+    uploads: Uploads
     metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]

@@ -13,6 +13,7 @@ from headrace_schemas.callback import WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.ledger.deliveries import DeliveryView, Range
@@ -30,17 +31,6 @@ Writes = Annotated[Caller, needs(Scope.WEBHOOKS_WRITE)]
 _MOST: Final = 100  # of a page
 _PIECES: Final = 100  # calls of one replay: 500 deliveries each
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
-_ERROR: Final = {"type": "object", "required": ["message", "type"], "properties": {"message": {"type": "string"}}}
-# OpenAI's shape of an error.
-ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
-    "default": {
-        "description": "Why there is no answer.",
-        "content": {
-            "application/json": {"schema": {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}}
-        },
-    }
-}
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,14 +47,25 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class Wishes(Asked):
+    """What headrace adds to a receiver."""
+
+    whole: Annotated[bool | None, Field(description="Tell it the whole receipt, where that is small enough.")] = None
+
+
+class FirstWishes(Wishes):
+    """What headrace adds to a receiver, and does not change later."""
+
+    signature: Annotated[Literal["v1", "v1a"], Field(description="HMAC-SHA256, or Ed25519.")] = "v1"
+
+
 class NewEndpoint(Asked):
     """A receiver that is to be registered."""
 
     event_types: Events
     name: Name
     url: Url
-    whole: Annotated[bool, Field(description="Tell it the whole receipt, where that is small enough.")] = False
-    signature: Annotated[Literal["v1", "v1a"], Field(description="HMAC-SHA256, or Ed25519.")] = "v1"
+    headrace: FirstWishes = FirstWishes()
 
 
 class Changes(Asked):
@@ -73,7 +74,7 @@ class Changes(Asked):
     event_types: Events | None = None
     name: Name | None = None
     url: Url | None = None
-    whole: bool | None = None
+    headrace: Wishes = Wishes()
 
 
 class Rotation(Asked):
@@ -194,13 +195,13 @@ class AgainShape(BaseModel):
     sent: int
 
 
-@router.get("/v1/webhook_event_types", responses=ANSWERS)
+@router.get("/v1/webhook_event_types", responses=ERRORS)
 async def event_types(_caller: Reads) -> EventTypeList:
     """The events that a receiver may ask to hear of."""
     return EventTypeList(data=list(WEBHOOK_EVENTS))
 
 
-@router.post("/v1/webhook_endpoints", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints", responses=ERRORS)
 async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> EndpointWithSecret:
     """Register a receiver. Its secret is in the answer, and in no other."""
     wanted = registering.Wanted(
@@ -208,8 +209,8 @@ async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> Endpoin
         url=asked.url,
         events=tuple(dict.fromkeys(asked.event_types)),
         name=asked.name,
-        whole=asked.whole,
-        scheme=asked.signature,
+        whole=bool(asked.headrace.whole),
+        scheme=asked.headrace.signature,
     )
     made = await _ask(
         services, registering.register, services.ledger.webhooks, _sealer(services), _reach(services), wanted
@@ -217,7 +218,7 @@ async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> Endpoin
     return EndpointWithSecret(**_shape(made.endpoint), signing_secret=made.secret)
 
 
-@router.get("/v1/webhook_endpoints", responses=ANSWERS)
+@router.get("/v1/webhook_endpoints", responses=ERRORS)
 async def list_endpoints(
     caller: Reads,
     services: Wired,
@@ -239,25 +240,25 @@ async def list_endpoints(
     )
 
 
-@router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ANSWERS)
+@router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def show(endpoint_id: str, caller: Reads, services: Wired) -> EndpointShape:
     """One receiver."""
     return EndpointShape(**_shape(await _found(services, caller, endpoint_id)))
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> EndpointShape:
     """Change a receiver: what is absent stays."""
     found = await _found(services, caller, endpoint_id)
     changed = await _ask(
         services, registering.change, services.ledger.webhooks, _reach(services), found,
-        name=asked.name, url=asked.url, whole=asked.whole,
+        name=asked.name, url=asked.url, whole=asked.headrace.whole,
         events=None if asked.event_types is None else tuple(dict.fromkeys(asked.event_types)),
     )  # fmt: skip
     return EndpointShape(**_shape(changed or found))
 
 
-@router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ANSWERS)
+@router.delete("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)
 async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedShape:
     """Forget a receiver. What is still to be sent to it will not be."""
     await _found(services, caller, endpoint_id)
@@ -265,7 +266,7 @@ async def delete(endpoint_id: str, caller: Writes, services: Wired) -> DeletedSh
     return DeletedShape(id=endpoint_id)
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}/rotate_secret", responses=ERRORS)
 async def rotate_secret(
     endpoint_id: str, caller: Writes, services: Wired, asked: Rotation | None = None
 ) -> EndpointWithSecret:
@@ -278,7 +279,7 @@ async def rotate_secret(
     return EndpointWithSecret(**_shape(made.endpoint), signing_secret=made.secret)
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}/test", responses=ERRORS)
 async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wired) -> SampleShape:
     """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
     found = await _found(services, caller, endpoint_id)
@@ -296,7 +297,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     return SampleShape(webhook_endpoint_id=endpoint_id, event_type=asked.event_type, status_code=reply.status)
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}/enable", responses=ERRORS)
 async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointShape:
     """Tell a receiver again, as if nothing had failed; what waited for it goes out at once."""
     await _found(services, caller, endpoint_id)
@@ -305,7 +306,7 @@ async def enable(endpoint_id: str, caller: Writes, services: Wired) -> EndpointS
     return EndpointShape(**_shape(await _found(services, caller, endpoint_id)))
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/disable", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}/disable", responses=ERRORS)
 async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reason | None = None) -> EndpointShape:
     """Tell a receiver nothing more."""
     await _found(services, caller, endpoint_id)
@@ -313,7 +314,7 @@ async def disable(endpoint_id: str, caller: Writes, services: Wired, asked: Reas
     return EndpointShape(**_shape(await _found(services, caller, endpoint_id)))
 
 
-@router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries", responses=ANSWERS)
+@router.get("/v1/webhook_endpoints/{endpoint_id}/deliveries", responses=ERRORS)
 async def deliveries(
     endpoint_id: str,
     caller: Reads,
@@ -332,7 +333,7 @@ async def deliveries(
     return DeliveryList(data=[_delivery(each) for each in found])
 
 
-@router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ANSWERS)
+@router.post("/v1/webhook_endpoints/{endpoint_id}/replay", responses=ERRORS)
 async def replay(endpoint_id: str, caller: Writes, services: Wired, asked: Again | None = None) -> AgainShape:
     """Send again what failed, under the ids that it had. What was sent again less than ten minutes ago is left out, so
     that a double click sends nothing twice; `dry_run` only counts.
