@@ -323,6 +323,16 @@ def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Ret
     )
 
 
+def _fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], CountingEmbedder]) -> None:
+    """Begin to read the files of vector stores, beside all else."""
+    from headrace_workers.knowledge.reading import Reader
+    from headrace_workers.recall.filling import Filling, Fills
+
+    files = once(lambda: files_in(settings, ledger))
+    filling = Filling(ledger, lambda file_id, most: files().head(file_id, most), Reader(), embedder)
+    Fills(filling, progress.loop("fill vector stores")).start()
+
+
 def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "FindsPassages":
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
@@ -377,12 +387,17 @@ def _needs(
     embedder = once(lambda: _embedder(settings))
     of_questions = once(lambda: _remembering(embedder))
     bases = once(lambda: _bases(ledger, progress, worker, of_questions))
+
+    def retrieval() -> "Retrieval":
+        _fill(settings, ledger, progress, embedder)
+        return _retrieval(settings, bases)
+
     return {
         "moderator": lambda: _moderator(settings),
         "embedder": lambda: partial(_for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: _cache(settings, ledger, progress, worker, of_questions),
-        "retrieval": lambda: _retrieval(settings, bases),
+        "retrieval": retrieval,
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
@@ -469,10 +484,12 @@ def build_gateway(
         ears.start()
         return ears.stop
 
+    embedder = once(lambda: _remembering(lambda: _embedder(settings)))
     files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
+        bases=once(lambda: _bases(ledger, progress, process_name("gateway"), embedder)),
         files=files,
         uploads=Uploads(ledger.files, files),
         registry=registry,

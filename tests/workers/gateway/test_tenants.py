@@ -38,16 +38,24 @@ def a_batch(client: httpx.Client) -> str:
     return str(client.post("/v1/batches", json=wanted).json()["id"])
 
 
+def a_store(client: httpx.Client) -> str:
+    """A vector store of the client's tenant."""
+    return str(client.post("/v1/vector_stores", json={}).json()["id"])
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
 OTHERS = {
     "job_id": a_job, "file_id": a_file, "upload_id": an_upload, "batch_id": a_batch, "endpoint_id": an_endpoint,
+    "vector_store_id": a_store,
 }  # fmt: skip
+APART = ("{store_file_id}",)  # is a thing within another: test_vector_stores.py walks its paths
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:
     """Method and path of every operation about one thing."""
     paths = gateway.server.config.app.openapi()["paths"]
-    return [(method, path) for path, methods in paths.items() for method in METHODS if method in methods if "{" in path]
+    about_one = [path for path in paths if "{" in path and not any(name in path for name in APART)]
+    return [(method, path) for path in about_one for method in METHODS if method in paths[path]]
 
 
 def test_every_operation_about_a_thing_is_walked(gateway: Gateway):
@@ -77,5 +85,6 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
     for path, methods in paths.items():
         for method in METHODS:
             if method in methods and path not in opened:
-                url = gateway.url + path.format(**dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"))
+                ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
+                url = gateway.url + path.format(store_file_id="file-1", **ids)
                 assert httpx.request(method.upper(), url).status_code == 401, (method, path)

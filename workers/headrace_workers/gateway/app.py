@@ -20,6 +20,8 @@ from headrace_workers.gateway import (
     jobs,
     uploads,
     usage,
+    vector_store_files,
+    vector_stores,
     webhooks,
 )
 from headrace_workers.gateway.entry import Entry, Visit
@@ -31,10 +33,12 @@ ROUTERS: Final = (
     jobs.router,
     events.router,
     evaluations.router,
+    usage.router,
+    vector_stores.router,
+    vector_store_files.router,
     files.router,
     uploads.router,
     batches.router,
-    usage.router,
     webhooks.router,
     health.router,
     figures.router,

@@ -10,6 +10,7 @@ from headrace_schemas.event_types import EVENTS, EventType, job_type
 from headrace_schemas.examples import EXAMPLES
 from headrace_workers.gateway.job_body import JobShape
 from headrace_workers.gateway.job_request import USUAL_KIND
+from headrace_workers.gateway.vector_store_shapes import BODIES
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -52,7 +53,7 @@ ACCEPTED: Final[Responses] = {
 STREAM: Final[Responses] = {
     200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
-MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, JobShape)
+MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, JobShape, *BODIES)
 
 
 def job_types() -> dict[str, EventType]:

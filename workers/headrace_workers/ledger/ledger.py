@@ -53,6 +53,7 @@ from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
+from headrace_workers.ledger.vector_stores import VectorStores
 from headrace_workers.ledger.webhooks import Webhooks
 
 
@@ -306,6 +307,11 @@ class Ledger:
     def knowledge(self) -> KnowledgeBases:
         """The documents that answers may rest on."""
         return KnowledgeBases(self._engine)
+
+    @cached_property
+    def stores(self) -> VectorStores:
+        """Knowledge bases as OpenAI's door has them."""
+        return VectorStores(self._engine)
 
     def horizon(self) -> changes.Position:
         """Whatever is read from now on holds all changes up to this position."""
