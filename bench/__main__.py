@@ -25,6 +25,7 @@ NAMES = (
     "embedding",
     "batch",
     "fleet",
+    "webhooks",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -10,6 +10,7 @@ COMMANDS: Final[dict[str, list[str]]] = {
     "worker-moderate": ["worker", "--role", "moderate"],
     "worker-recall": ["worker", "--role", "recall"],
     "worker-judge": ["worker", "--role", "judge"],
+    "worker-deliver": ["worker", "--role", "deliver"],
     "health-bridge": ["health", "bridge"],
     "health-worker": ["health", "worker"],
     "health-gateway": ["health", "gateway"],

@@ -1,13 +1,23 @@
-"""The requests that `make demo` sends."""
+"""The requests that `make demo` sends, and a receiver of webhooks."""
 
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.services.eventually import eventually
 
 from headrace_schemas import GenerationJob
+from headrace_workers.embedded.ports import free_ports
+from headrace_workers.ledger.deliveries import body
 from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
 from headrace_workers.ports import Moderation
+from headrace_workers.webhooks.courier import Courier, Letter, Reply
+from headrace_workers.webhooks.reach import Reach
+from headrace_workers.webhooks.signing import new_secret
 
 LINES = (Path(__file__).parent.parent / "examples" / "jobs.jsonl").read_text(encoding="utf-8").splitlines()
 REPEAT = "Repeat this sentence exactly:\n\n"
@@ -80,3 +90,43 @@ def test_what_they_look_for_is_in_the_documents() -> None:
         for criterion in job.criteria:
             if criterion.criterion == "contains":
                 assert criterion.text in text
+
+
+RECEIVER = Path(__file__).parent.parent / "examples" / "receiver.py"
+
+
+def test_the_receiver_of_webhooks_is_the_one_that_is_shown() -> None:
+    """docs/webhooks.md has the same lines; between the imports and the server there are ten, not counting what is blank
+    or only opens a block.
+    """
+    page = (Path(__file__).parent.parent / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(import os.*?)```", page, re.DOTALL)
+    code = RECEIVER.read_text(encoding="utf-8").partition('"""\n\n')[2]
+    assert code == shown
+    body = code.partition("def do_POST(self) -> None:\n")[2].partition("\n\n\n")[0]
+    assert len([line for line in body.splitlines() if line.strip() not in ("try:", "")]) <= 10
+
+
+def test_the_receiver_of_webhooks_works(tmp_path: Path) -> None:
+    """It takes what is signed with its secret, and nothing else."""
+    secret, port = new_secret("v1"), free_ports(1)[0]
+    with subprocess.Popen(
+        [sys.executable, RECEIVER, str(port)], env={**os.environ, "WEBHOOK_SECRET": secret}, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        try:
+            courier = Courier(Reach(http_loopback=True))
+            content = body(message="m", event_type="job.completed", at_ms=1, data={"id": "job-1"})
+
+            def send(key: str) -> Reply:
+                letter = Letter("m-1", f"http://127.0.0.1:{port}/", content, (key,))
+                (reply,) = courier.send("we_1", [letter], probing=True, patience=1)
+                assert reply is not None
+                return reply
+
+            eventually(lambda: send(secret).status == 204)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "m-1 job.completed job-1\n"
+            assert send(new_secret("v1")).status == 401
+        finally:
+            process.kill()

@@ -30,6 +30,7 @@ from headrace_schemas import (
     Sampling,
 )
 from headrace_schemas.attributes import Filter
+from headrace_schemas.callback import Callback
 from headrace_schemas.codec import encode
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.event_types import topic_for, type_of
@@ -94,6 +95,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
         traceparent: str | None = None,
@@ -107,7 +109,8 @@ class Producer:
         answer).
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
-        the same job. `correlationid` is a name of your own, which every event about the job carries.
+        the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
+        whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`.
         Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
@@ -137,6 +140,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
                 **_judged(criteria, reference),
             },
@@ -157,6 +161,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -174,6 +179,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
                 **_judged(criteria, reference),
             },
@@ -192,6 +198,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -212,6 +219,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
             },
         )
@@ -227,6 +235,7 @@ class Producer:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        callback: Callback | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -242,6 +251,7 @@ class Producer:
                     idempotency_key=idempotency_key,
                     tenant=tenant,
                     metadata=metadata,
+                    callback=callback,
                 ),
             },
         )
@@ -294,6 +304,7 @@ class Producer:
         idempotency_key: str | None,
         tenant: str | None,
         metadata: Mapping[str, str] | None,
+        callback: Callback | Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         return {
             "lane": lane,
@@ -302,6 +313,7 @@ class Producer:
             "idempotency_key": idempotency_key,
             "tenant": tenant or self._settings.tenant,
             "metadata": metadata,
+            "callback": callback,
         }
 
     def _send(

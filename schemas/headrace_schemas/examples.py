@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import ChrF, Contains, Length, Rubric
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
@@ -93,6 +94,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         priority=7,
         deadline=_NOON.replace(hour=13),
         metadata={"order": "4711"},
+        callback=Callback(url="https://shop.example/hooks?order=4711", events=("job.completed", "job.failed")),
         criteria=(Contains(text="water"), Length(max_words=30)),
         cache=CacheMode.SEMANTIC,
         max_age=86_400.0,

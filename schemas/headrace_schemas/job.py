@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from headrace_schemas.attributes import Filter
+from headrace_schemas.callback import Callback
 from headrace_schemas.criteria import Criterion, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
@@ -88,6 +89,7 @@ class Job(Value):
     metadata: Annotated[
         dict[Key, ShortText], Field(max_length=MAX_METADATA, description="Your own; it comes back in the result.")
     ] = {}
+    callback: Annotated[Callback | None, Field(description="Whom a webhook is to tell of this job's end.")] = None
 
     def job_id(self, event_id: str) -> str:
         """This job's id, given the id of the event that brought it."""

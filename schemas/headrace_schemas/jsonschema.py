@@ -41,6 +41,13 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
         },
         "then": {"required": ["knowledge"], "properties": {"knowledge": _TEXT}},
     },
+    "Callback": {
+        "oneOf": [
+            _when("To a URL", "url", url=_TEXT, endpoint=_NULL),
+            _when("To an endpoint", "endpoint", url=_NULL, endpoint=_TEXT),
+            _when("About a response", "response", url=_NULL, endpoint=_NULL, response=_TEXT),
+        ]
+    },
     "Score": {
         "oneOf": [
             _when("Judged", "value", value={"type": "number"}, reason=_NULL),

@@ -25,6 +25,8 @@ _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_URL: Final = r"^https?://[!-~]{1,2040}$"
+_ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
 # What each pattern asks for, in words.
 PATTERNS: Final[dict[str, str]] = {
@@ -34,6 +36,8 @@ PATTERNS: Final[dict[str, str]] = {
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
+    _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
+    _ENDPOINT_ID: "must be an endpoint's id, as `headrace webhooks list` shows it",
 }
 
 
@@ -57,3 +61,5 @@ Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]
+Url = Annotated[str, StringConstraints(pattern=_URL), Strict()]
+EndpointId = Annotated[str, StringConstraints(pattern=_ENDPOINT_ID), Strict()]

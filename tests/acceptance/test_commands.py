@@ -41,7 +41,7 @@ def test_a_deployment_as_compose_runs_it(production):
     """init, the bridge and each role start, are healthy, answer a real job, and stop with nothing leased."""
     production.run(*COMMANDS["init"])
     production.run(*COMMANDS["health-bridge"], code=1)
-    names = ("bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge")
+    names = ("bridge", "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver")
     processes = {name: production.start(*COMMANDS[name]) for name in names}
     try:
         settings = KafkaSettings.at(production.env["HEADRACE_KAFKA"], production.env["HEADRACE_TOPIC_PREFIX"])

@@ -18,7 +18,7 @@ Services = dict[str, dict[str, Any]]
 SERVICES = {
     "kafka", "redis", "postgres",
     "init", "bridge", "gateway",
-    "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-generate-gpu",
+    "worker-generate", "worker-recall", "worker-moderate", "worker-judge", "worker-deliver", "worker-generate-gpu",
 }  # fmt: skip
 OURS = SERVICES - {"kafka", "redis", "postgres"}
 ONE_SHOT = {"init"}
@@ -170,12 +170,13 @@ def test_only_the_doors_are_published_and_only_on_loopback(services: Services) -
 
 
 def test_workers_and_stores_cannot_reach_the_internet(compose: dict[str, Any], services: Services) -> None:
-    """`core` is internal, and only the doors (for their ports) and init (for the model) are on another network."""
+    """`core` is internal, and only the doors (for ports), init and who delivers webhooks are on another network."""
     assert compose["networks"]["core"]["internal"] is True
     assert {name for name, service in services.items() if service["networks"] != ["core"]} == {
         "kafka",
         "gateway",
         "init",
+        "worker-deliver",
     }
 
 
@@ -200,8 +201,8 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
     for name in OURS - ONE_SHOT - {"bridge"}:
-        own = ["recall:/var/lib/headrace/recall"] if name == "worker-recall" else []
-        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own]
+        own = {"worker-recall": "recall:/var/lib/headrace/recall", "gateway": "files:/var/lib/headrace/files"}.get(name)
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *([own] if own else [])]
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

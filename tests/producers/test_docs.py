@@ -17,7 +17,7 @@ def test_the_examples_run_in_their_order(embedded_kafka, monkeypatch, capsys):
     monkeypatch.setenv("HEADRACE_TOPIC_PREFIX", "docs.")
     ensure_topics(embedded_kafka.settings("docs."))
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     scope: dict[str, object] = {}
     for block in blocks:
         # No worker runs here, so nothing answers: the example is not waited for.

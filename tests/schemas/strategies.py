@@ -39,6 +39,7 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
+from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
@@ -88,6 +89,14 @@ filters = comparisons | st.builds(Outer, type=both, filters=tuples(comparisons |
 scales = st.sampled_from(["yes_no", "1-5"])
 criteria = plain_criteria | st.builds(Rubric, question=filled, scale=scales, model=st.sampled_from([None, "judge"]))
 
+urls = st.from_regex(r"https?://[!-~]{1,60}", fullmatch=True)
+job_ends = tuples(st.sampled_from(JOB_EVENTS))
+callbacks = (
+    st.builds(Callback, url=urls, events=job_ends, response=maybe(filled))
+    | st.builds(Callback, endpoint=st.from_regex(r"[A-Za-z0-9_-]{1,36}", fullmatch=True), events=job_ends)
+    | st.builds(Callback, response=filled)
+)
+
 job_fields = {
     "tenant": tenants,
     "idempotency_key": maybe(filled),
@@ -95,6 +104,7 @@ job_fields = {
     "priority": st.integers(0, 9),
     "deadline": maybe(times),
     "metadata": st.dictionaries(filled, texts, max_size=3),
+    "callback": maybe(callbacks),
 }
 judged_fields = {**job_fields, "reference": maybe(texts)}
 samplings = st.builds(

@@ -1,11 +1,12 @@
 """What the environment says."""
 
+import base64
 from pathlib import Path
 
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.settings import Settings, home_of, ledger_url
+from headrace_workers.settings import Settings, home_of, ledger_url, webhook_keys, webhook_reach
 
 ENV = {"HEADRACE_KAFKA": "k:9092", "HEADRACE_REDIS": "redis://:secret@r", "HEADRACE_LEDGER": "sqlite:///x.db"}
 
@@ -114,3 +115,38 @@ def test_nothing_set_and_nothing_running_says_what_to_do(tmp_path):
     """The message names the variable and the command that would do."""
     with pytest.raises(ConfigurationError, match="headrace up"):
         Settings.from_env({"HEADRACE_HOME": str(tmp_path)})
+
+
+def test_where_webhooks_may_go():
+    """The internet at two ports; networks, other ports and http to this machine where they are named."""
+    usual = webhook_reach({})
+    assert (usual.networks, usual.ports, usual.http_loopback) == ((), {443, 8443}, False)
+    named = webhook_reach({
+        "HEADRACE_WEBHOOK_NETWORKS": "10.0.0.0/8, fd12::/32",
+        "HEADRACE_WEBHOOK_PORTS": "443,9443",
+        "HEADRACE_WEBHOOK_HTTP": "loopback",
+    })  # fmt: skip
+    assert ([str(each) for each in named.networks], named.ports) == (["10.0.0.0/8", "fd12::/32"], {443, 9443})
+    assert named.http_loopback
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NETWORKS", "10.0.0.1/8"), ("NETWORKS", "here"), ("PORTS", "0"), ("PORTS", "https"), ("HTTP", "always"),
+     ("KEY", "hunter2")],
+)  # fmt: skip
+def test_what_webhooks_cannot_use_is_refused_by_name(name, value):
+    """A key without being repeated."""
+    variable = f"HEADRACE_WEBHOOK_{name}"
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        (webhook_keys if name == "KEY" else webhook_reach)({variable: value})
+    assert name != "KEY" or value not in str(caught.value)
+
+
+def test_the_key_of_webhooks_may_lie_in_a_file(tmp_path):
+    """It wins over the variable."""
+    file = tmp_path / "key"
+    file.write_text(base64.b64encode(bytes(32)).decode() + "\n")
+    assert webhook_keys({"HEADRACE_WEBHOOK_KEY_FILE": str(file), "HEADRACE_WEBHOOK_KEY": "x"}) == (bytes(32),)
+    with pytest.raises(ConfigurationError, match="HEADRACE_WEBHOOK_KEY_FILE"):
+        webhook_keys({"HEADRACE_WEBHOOK_KEY_FILE": str(tmp_path / "none")})

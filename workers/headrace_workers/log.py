@@ -45,6 +45,8 @@ class Action(StrEnum):
     DETECTOR_FAILED = "detector_failed"
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
+    ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days
+    UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"
     BATCH_ENDED = "batch_ended"
     SET_ASIDE = "set_aside"  # an event that Kafka will not take

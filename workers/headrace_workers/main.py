@@ -31,8 +31,10 @@ from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.models.registry import Registry
@@ -44,6 +46,10 @@ from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.ports import CountingEmbedder, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 from headrace_workers.wire.hand_out import HandOut
@@ -178,8 +184,16 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger),
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
     )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:
@@ -309,6 +323,16 @@ def _retrieval(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Ret
     )
 
 
+def _fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], CountingEmbedder]) -> None:
+    """Begin to read the files of vector stores, beside all else."""
+    from headrace_workers.knowledge.reading import Reader
+    from headrace_workers.recall.filling import Filling, Fills
+
+    files = once(lambda: files_in(settings, ledger))
+    filling = Filling(ledger, lambda file_id, most: files().head(file_id, most), Reader(), embedder)
+    Fills(filling, progress.loop("fill vector stores")).start()
+
+
 def _bases(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "FindsPassages":
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
@@ -363,16 +387,24 @@ def _needs(
     embedder = once(lambda: _embedder(settings))
     of_questions = once(lambda: _remembering(embedder))
     bases = once(lambda: _bases(ledger, progress, worker, of_questions))
+
+    def retrieval() -> "Retrieval":
+        _fill(settings, ledger, progress, embedder)
+        return _retrieval(settings, bases)
+
     return {
         "moderator": lambda: _moderator(settings),
         "embedder": lambda: partial(_for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: _cache(settings, ledger, progress, worker, of_questions),
-        "retrieval": lambda: _retrieval(settings, bases),
+        "retrieval": retrieval,
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
         "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_key),
     }
 
 
@@ -453,9 +485,14 @@ def build_gateway(
         ears.start()
         return ears.stop
 
+    embedder = once(lambda: _remembering(lambda: _embedder(settings)))
+    files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
+        bases=once(lambda: _bases(ledger, progress, process_name("gateway"), embedder)),
+        files=files,
+        uploads=Uploads(ledger.files, files),
         registry=registry,
         pipeline=pipeline,
         executor=executor,
@@ -466,6 +503,7 @@ def build_gateway(
             sink=sink,
             waiter=waiter,
             models=registry,
+            embedder=embedder_alias(settings.embedder),
             pipeline=pipeline,
             crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
             executor=executor,

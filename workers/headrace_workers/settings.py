@@ -10,14 +10,24 @@ from typing import Any, Final, TypeVar, get_args
 
 from headrace_producers.settings import DEFAULT_HOME, KafkaSettings, running_stack
 from headrace_schemas.aliases import DEFAULT_EMBEDDER
+from headrace_schemas.callback import MAX_BODY
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.hardware import Device
+from headrace_workers.webhooks.reach import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
+from headrace_workers.webhooks.sealing import keys_of
 
 AUDIT_SHARE: Final = 0.05
 GATEWAY_PORT: Final = 8420
 
 E = TypeVar("E", bound=StrEnum)
+
+
+class HttpUse(StrEnum):
+    """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
+
+    NEVER = "never"
+    LOOPBACK = "loopback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +68,17 @@ class Settings:
     cache_max_entries: int = 100_000  # answers of one tenant that may be given again, at most; 0: any number
     # How long a job waits for another that makes the same answer, before it makes its own.
     max_wait: float = 120.0
+    webhook_networks: tuple[Network, ...] = ()  # that webhooks may go to, beside the internet
+    webhook_ports: frozenset[int] = DEFAULT_PORTS
+    webhook_http: HttpUse = HttpUse.NEVER
+    webhook_key: tuple[bytes, ...] = field(default=(), repr=False)  # seal the secrets of webhooks in the ledger
+    webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
+    public_url: str = ""  # of the gateway, as its clients reach it: for links
     rate: float = 1_000.0  # requests and jobs a second that a tenant may send to gateways; 0: any number
     max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
     # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
     max_queue_age: float = 600.0
+    max_answer_wait: float = 300.0  # that a request may wait for its answer, where the client does not say
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
@@ -81,6 +98,11 @@ class Settings:
         """The lease in milliseconds."""
         return int(self.lease * 1000)
 
+    @property
+    def webhook_reach(self) -> Reach:
+        """Where webhooks may go."""
+        return Reach(self.webhook_networks, self.webhook_ports, self.webhook_http is HttpUse.LOOPBACK)
+
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
         """Read HEADRACE_*; addresses that are not set come from a running `headrace up`.
@@ -91,7 +113,7 @@ class Settings:
         numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
-        policy = env.get("HEADRACE_POLICY")
+        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
         return cls(
             home=home_of(env),
             kafka=KafkaSettings.from_env(env),
@@ -101,6 +123,11 @@ class Settings:
             cache=cache_mode(env),
             embedder=embedder_name(env),
             reranker=env.get("HEADRACE_RERANKER") or None,
+            webhook_networks=reach.networks,
+            webhook_ports=reach.ports,
+            webhook_http=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse),
+            webhook_key=webhook_keys(env),
+            public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             files=files_of(env),
             judge_model=judge_name(env),
             policy=Path(policy) if policy else None,
@@ -133,9 +160,11 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
+    "webhook_bytes": int,
     "rate": float,
     "max_body": int,
     "max_queue_age": float,
+    "max_answer_wait": float,
 }
 
 _MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_RATE"})
@@ -145,6 +174,29 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:
+    """HEADRACE_WEBHOOK_NETWORKS, HEADRACE_WEBHOOK_PORTS and HEADRACE_WEBHOOK_HTTP: where webhooks may go."""
+    env = os.environ if env is None else env
+    networks = env.get("HEADRACE_WEBHOOK_NETWORKS", "").replace(",", " ").split()
+    ports = env.get("HEADRACE_WEBHOOK_PORTS", "").replace(",", " ").split()
+    return Reach(
+        networks=networks_of(networks, "HEADRACE_WEBHOOK_NETWORKS"),
+        ports=ports_of(ports, "HEADRACE_WEBHOOK_PORTS") or DEFAULT_PORTS,
+        http_loopback=_one_of(env, "HEADRACE_WEBHOOK_HTTP", HttpUse) is HttpUse.LOOPBACK,
+    )
+
+
+def webhook_keys(env: Mapping[str, str] | None = None) -> tuple[bytes, ...]:
+    """The keys of HEADRACE_WEBHOOK_KEY, or of the file that HEADRACE_WEBHOOK_KEY_FILE names."""
+    env = os.environ if env is None else env
+    if file := env.get("HEADRACE_WEBHOOK_KEY_FILE"):
+        try:
+            return keys_of(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"HEADRACE_WEBHOOK_KEY_FILE: cannot read {file}: {error.strerror}") from error
+    return keys_of(env.get("HEADRACE_WEBHOOK_KEY"))
 
 
 def figure(name: str, env: Mapping[str, str] | None = None) -> float:

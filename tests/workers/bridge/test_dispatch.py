@@ -177,7 +177,7 @@ def test_when_it_looks_again(found, full, rest):
 
     class Full(Tasks):
         def waiting(self, queues):
-            return {place: 2 if number < full else 0 for number, place in enumerate(queues)}
+            return {place: 16 if number < full else 0 for number, place in enumerate(queues)}
 
     sender = dispatch(Found(), Full())
     sender.once()

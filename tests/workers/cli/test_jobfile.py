@@ -1,13 +1,10 @@
 """Jobs as JSON lines."""
 
 import json
-import shutil
-import subprocess
 from io import BytesIO
 from typing import get_args
 
 import pytest
-from tests.services.need import need
 
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob
 from headrace_schemas.event_types import kind_of
@@ -200,27 +197,13 @@ def test_files_of_other_systems_are_files_too(text: bytes):
 
 
 def test_a_file_of_openai_s_batch_api_gets_a_hint():
-    """Once, after the lines: what can be done with what is in it."""
+    """Once, after the lines: which command runs it."""
     line = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}\n'
     with pytest.raises(WrongLines) as caught:
         job_file(line * 3).check()
     message = str(caught.value)
     assert "jobs.jsonl:1: it is a line for OpenAI's Batch API" in message
-    assert message.count("jq -c") == 1
-
-
-def test_the_hint_for_openai_s_lines_makes_jobs_of_them(tmp_path):
-    """What the hint says is run as it stands."""
-    body = {"model": "m", "messages": [{"role": "user", "content": "q"}], "max_tokens": 7}
-    (tmp_path / "FILE").write_text(json.dumps({"custom_id": "a", "method": "POST", "url": "/v1", "body": body}) + "\n")
-    need(shutil.which("jq"), "jq is needed")
-    with pytest.raises(WrongLines) as caught:
-        job_file((tmp_path / "FILE").read_bytes()).check()
-    command = str(caught.value).partition("can be:\n")[2]
-    made = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True).stdout
-    job = parse_job(made, DEFAULTS)
-    assert isinstance(job, GenerationJob)
-    assert (job.idempotency_key, job.messages[0].content, job.sampling.max_tokens) == ("a", "q", 7)
+    assert message.count("`headrace batch submit FILE` runs") == 1
 
 
 RUBRIC = '{"input":"q","output":"a","criteria":[{"criterion":"rubric","question":"Is it kind?"}]}'

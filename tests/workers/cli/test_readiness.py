@@ -54,7 +54,7 @@ def test_children_are_told_everything(tmp_path: Path):
     """Each model has its worker, and the environment leaves nothing to chance."""
     addresses = Addresses("k:1", "redis://r", "sqlite:///l")
     specs = children_of(tmp_path, ["a", "b"], engine_threads=3)(addresses)
-    assert [spec.name for spec in specs] == ["generate-a", "generate-b", "recall-moderate-judge", "bridge"]
+    assert [spec.name for spec in specs] == ["generate-a", "generate-b", "recall-moderate-judge-deliver", "bridge"]
     assert list(specs[1].argv)[-5:] == ["worker", "--role", "generate", "--model", "b"]
     assert specs[0].env == {
         **addresses.env(),
@@ -80,7 +80,7 @@ def test_children_are_watched_for_signs_of_life(tmp_path: Path, monkeypatch):
 def test_without_a_model_there_is_no_worker_for_one(tmp_path: Path):
     """A file of evaluations that only compare needs none, and nobody judges rubrics."""
     specs = children_of(tmp_path, [])(Addresses("k:1", "redis://r", "sqlite:///l"))
-    assert [spec.name for spec in specs] == ["recall-moderate-judge", "bridge"]
+    assert [spec.name for spec in specs] == ["recall-moderate-judge-deliver", "bridge"]
     assert (specs[0].env or {})["HEADRACE_JUDGE_MODEL"] == ""
 
 

@@ -63,7 +63,7 @@ def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
 
 def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
     """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
-    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge")
+    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge", "deliver")
     assert PIPELINE.queues_of(["recall"], None) == ["recall", "embed"]
     with pytest.raises(ConfigurationError, match="--role is 'embed'"):
         PIPELINE.roles_of(["embed"])
@@ -94,7 +94,7 @@ def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
     assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
-    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge")
+    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge", "deliver")
 
 
 def test_a_stage_may_send_a_job_back():
@@ -140,13 +140,13 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
 def test_words_name_roles():
     """Several may be given, `all` is every one, and twice is once."""
     assert PIPELINE.roles_of(["judge", "moderate", "judge"]) == {"judge", "moderate"}
-    assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge"}
+    assert PIPELINE.roles_of(["all"]) == {"recall", "generate", "moderate", "judge", "deliver"}
 
 
 @pytest.mark.parametrize("names", [["cook"], []])
 def test_other_words_are_refused_with_those_that_are_known(names):
     """The message lists what a role may be."""
-    with pytest.raises(ConfigurationError, match="generate, moderate, judge or all"):
+    with pytest.raises(ConfigurationError, match="generate, moderate, judge, deliver or all"):
         PIPELINE.roles_of(names)
 
 
@@ -164,6 +164,7 @@ def test_every_queue_there_is():
     """Those of models are told apart by what their work costs, not by their names."""
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
+        ("deliver", Weight.IO, None),
         ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
         ("embed", Weight.ENCODER, None),
         ("model.a", Weight.MODEL, "a"),
@@ -189,6 +190,9 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "cache_ttl",
             "max_wait",
             "auditing",
+            "webhooks",
+            "courier",
+            "sealer",
         )
     )
     steps = PIPELINE.steps_of({role}, "echo", {name: build(name, value) for name, value in needs.items()})
@@ -197,7 +201,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         "recall": [
             "embedder", "embedder_alias", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing",
         ],
-        "generate": ["generator"], "moderate": ["moderator"], "judge": [],
+        "generate": ["generator"], "moderate": ["moderator"], "judge": [], "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}

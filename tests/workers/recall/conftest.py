@@ -46,7 +46,7 @@ class Flow:
         self.do()
 
     def do(self, without: str | None = None) -> None:
-        """From now on, do the work of all roles, or of all but one."""
+        """From now on, do the work of all roles that answer, or of all but one."""
         pipeline = Pipeline()
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
@@ -55,7 +55,7 @@ class Flow:
             "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
             "embedder_alias": lambda: "hash",
         }  # fmt: skip
-        steps = pipeline.steps_of(set(pipeline.roles) - {without}, "echo", needs)
+        steps = pipeline.steps_of(set(pipeline.roles) - {without, "deliver"}, "echo", needs)
         self.work = Work(pipeline, steps, settings(), SystemClock())
 
     def send(self, *jobs: GenerationJob) -> list[str]:

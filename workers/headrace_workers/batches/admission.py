@@ -9,6 +9,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.batches.defaults import NoKind
 from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
+from headrace_workers.batches.requests import asked, is_request
 from headrace_workers.ledger.batches import NewLine
 from headrace_workers.ledger.ingest import NewJob
 
@@ -23,6 +24,10 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
     try:
         line = _object(read)
         named = name_of(line)
+        if is_request(line):
+            found = asked(line, read.number, terms, admit)
+            tokens = _cost(found.jobs, judged=found.judged)
+            return NewLine(read.number, read.end, named, found.jobs, tokens, read.text)
         jobs = (_plain(line, read.number, terms, admit),)
     except NoJob as error:
         return NewLine(read.number, read.end, named, code=error.code, reason=str(error))

@@ -1,19 +1,25 @@
 """A line that has ended, as its sender reads it, and what is counted of it. Pure.
 
-An answer stands in the output as `headrace run` writes receipts: the event, its type, the line's number and its
-`custom_id`. What has no answer stands in the error file in the shape of OpenAI's.
+The answer to a job of headrace's stands in the output as `headrace run` writes receipts: the event, its type, the
+line's number and its `custom_id`; that to a request of OpenAI's in the shape of OpenAI's, with the line's number. What
+has no answer stands in the error file in that shape, whatever it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 
+from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import type_named
 from headrace_schemas.events import DeadLetter, JobCancelled, Result
 from headrace_schemas.recall import CacheTier
+from headrace_workers.batches.doorway import NoJob, Terms, terms_of
+from headrace_workers.batches.json_lines import NoJSON, parsed
+from headrace_workers.batches.requests import job_ids, read
 from headrace_workers.ledger.batches import BATCH_CANCELLED, BATCH_EXPIRED, EndedLine, Fate, JobEnd
+from headrace_workers.openai.errors import Refused
 
 CANCELLED: Final = "cancelled"
 _LOST: Final = "lost"
@@ -32,14 +38,14 @@ class Written(NamedTuple):
 class Circumstances:
     """What the end of a batch's lines is seen by: whose they are, and whether the batch was cancelled or is late."""
 
-    batch_id: str
+    terms: Terms
     cancelled: bool
     late: bool
 
     @classmethod
     def of(cls, batch: Row[Any], now: int) -> "Circumstances":
         """Those of a batch at this time by the ledger's clock (ms)."""
-        return cls(batch.id, batch.cancelling_at is not None, batch.expires_at <= now)
+        return cls(terms_of(batch), batch.cancelling_at is not None, batch.expires_at <= now)
 
 
 def written(line: EndedLine, seen: Circumstances) -> Written:
@@ -47,6 +53,8 @@ def written(line: EndedLine, seen: Circumstances) -> Written:
     if line.code is not None or not line.ends:
         code = line.code or _LOST
         return _failed(line, seen, code, line.reason or "its job is not known any more", None, spent=0)
+    if line.text is not None:
+        return _answered_request(line, line.text, seen)
     (end,) = line.ends
     event = from_json(end.event)
     kind = type_named(end.event_type)
@@ -54,6 +62,50 @@ def written(line: EndedLine, seen: Circumstances) -> Written:
         return Written(_receipt(line, end), _answered(line, event))
     code, reason = why(event, kind.cls if kind else None, seen)
     return _failed(line, seen, code, reason, receipt_of(end, event), spent=_spent_in_vain(line, event))
+
+
+def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Written:
+    """The answer to a request, made of all its jobs' ends."""
+    try:
+        request = read(parsed(text), line.number, seen.terms)
+    except (NoJob, NoJSON) as error:  # a version that no longer reads it
+        return _failed(line, seen, _LOST, f"the line cannot be read any more: {error}", None, spent=0)
+    by_id = {end.job_id: end for end in line.ends}
+    ends = [by_id[job_id] for job_id in job_ids(request) if job_id in by_id]
+    if len(ends) < len(request.jobs):
+        return _failed(line, seen, _LOST, "its jobs are not known any more", None, spent=0)
+    events = [from_json(end.event) for end in ends]
+    classes = [kind.cls if (kind := type_named(end.event_type)) else None for end in ends]
+    fates = [
+        _answered(line, event) if cls is Result else Fate(line, spent=_spent_in_vain(line, event))
+        for cls, event in zip(classes, events, strict=True)
+    ]
+    fate = Fate(
+        line,
+        cached=all(each.cached for each in fates),
+        prompt_tokens=sum(each.prompt_tokens for each in fates),
+        completion_tokens=sum(each.completion_tokens for each in fates),
+        spent=sum(each.spent for each in fates),
+    )
+    try:
+        body = request.answer([decode_value(end.event_type, end.event) for end in ends])  # type: ignore[misc]
+    except Refused as error:
+        code, reason = error.code or "refused", str(error)
+        for cls, event in zip(classes, events, strict=True):
+            if cls is not Result:
+                code, reason = why(event, cls, seen)
+                break
+        response = {"status_code": error.status, "request_id": ends[0].job_id, "body": error.body()}
+        failed = _failed(line, seen, code, reason, receipt_of(ends[0], events[0]), spent=fate.spent, response=response)
+        return failed._replace(fate=replace(fate, code=code))
+    said = {
+        "id": request_id(line, seen),
+        "custom_id": line.custom_id,
+        "line": line.number,
+        "response": {"status_code": 200, "request_id": ends[0].job_id, "body": body},
+        "error": None,
+    }
+    return Written(to_json(said) + b"\n", fate)
 
 
 def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[str, str]:
@@ -76,13 +128,20 @@ def _receipt(line: EndedLine, end: JobEnd) -> bytes:
 
 
 def _failed(
-    line: EndedLine, seen: Circumstances, code: str, reason: str, receipt: dict[str, Any] | None, *, spent: int
+    line: EndedLine,
+    seen: Circumstances,
+    code: str,
+    reason: str,
+    receipt: dict[str, Any] | None,
+    *,
+    spent: int,
+    response: dict[str, Any] | None = None,
 ) -> Written:
     said: dict[str, Any] = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
-        "response": None,
+        "response": response,
         "error": {"code": code, "message": reason},
     }
     if receipt is not None:
@@ -92,7 +151,7 @@ def _failed(
 
 def request_id(line: EndedLine, seen: Circumstances) -> str:
     """What OpenAI calls the request that a line is."""
-    return f"batch_req_{seen.batch_id.removeprefix('batch_')}_{line.number}"
+    return f"batch_req_{seen.terms.batch_id.removeprefix('batch_')}_{line.number}"
 
 
 def receipt_of(end: JobEnd, event: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +164,7 @@ def receipt_of(end: JobEnd, event: dict[str, Any]) -> dict[str, Any]:
 
 def _answered(line: EndedLine, event: dict[str, Any]) -> Fate:
     answer = event.get("answer") or {}
-    usage = answer.get("usage") or {}
+    usage = answer.get("usage") or (event.get("embedding") or {}).get("usage") or {}
     prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
     tier = (answer.get("recall") or {}).get("tier", CacheTier.NONE.value)
     cached = tier != CacheTier.NONE.value

@@ -169,6 +169,8 @@ class Bridge:
         self._events.clear()
         self._ends.clear()
         self._relay.once()
+        if self._relay.followed:
+            self._tell(Hint.WORK)
         if self._events.wait(self._relay.rest):
             self._ends.wait(_FOLLOWED)
         return self._relay.waits

@@ -13,6 +13,7 @@ _WINDOW = (
     8  # of so many groups' steps, those of a model's or an encoder's batch work are chosen that are alike in length
 )
 _SOON, _IDLE = 0.25, 1.0  # seconds to the next look when nothing rings
+_ABREAST = 4  # of the groups that a worker runs side by side, so many fewer wait in Redis: a message a group is dear
 _LIGHT = (
     2  # groups whose size tokens do not decide may be so many times larger: a step costs microseconds, a message more
 )
@@ -81,7 +82,7 @@ class Dispatch:
     def _wanted(self, queues: Mapping[str, Queue], waiting: Mapping[tuple[str, int], int]) -> list[Wanted]:
         wanted = []
         for (name, lane), count in waiting.items():
-            room = self._depth - count
+            room = max(self._depth, queues[name].abreast // _ABREAST) - count
             if lane == BATCH and self._overtaken.get(name, 0) >= _FLOOR - 1:
                 room = max(1, room)  # what waits there is being overtaken: one more, which will not be
             if room > 0:

@@ -61,6 +61,7 @@ class Relay:
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
         self.rest = 0.0  # seconds to the next look when nothing rings
+        self.followed = False  # something followed from what was published at the last look: there is new work
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)
 
@@ -72,6 +73,7 @@ class Relay:
         that were are done with.
         """
         self.rest = _IDLE
+        self.followed = False
         if not self._on_duty():
             return 0
         begun = self._clock.monotonic()
@@ -106,7 +108,9 @@ class Relay:
         return done
 
     def _follow(self, rows: Sequence[OutboxRow]) -> list[NewUnit]:
-        return self._following.units([row.record for row in rows], self._ledger_time.ms())
+        units = self._following.units([row.record for row in rows], self._ledger_time.ms())
+        self.followed |= bool(units)
+        return units
 
     def close(self) -> None:
         """Close the producer."""

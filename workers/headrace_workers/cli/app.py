@@ -26,6 +26,7 @@ from headrace_workers.cli import (
     status,
     submit,
     up,
+    webhooks,
 )
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.output import say
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas, bench,
-    outbox, doctor, models, schema, processes,
+    outbox, webhooks, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -21,11 +21,7 @@ Job = AnyJob
 MAX_LINE_BYTES = 8 * MAX_VALUE_BYTES  # JSON may write one character as six
 MAX_PROBLEMS = 20  # shown; the rest are counted
 _OPENAI_BATCH = {"custom_id", "method", "url", "body"}
-_OPENAI_HINT = """
-Files of OpenAI's Batch API are not taken yet. What is in them can be:
-  jq -c '{idempotency_key: .custom_id, messages: .body.messages,
-          sampling: ({max_tokens: (.body.max_completion_tokens // .body.max_tokens), temperature: .body.temperature}
-                     | with_entries(select(.value != null)))}' FILE"""
+_OPENAI_HINT = "\n`headrace batch submit FILE` runs files of OpenAI's Batch API."
 
 
 class WrongLine(HeadraceError):

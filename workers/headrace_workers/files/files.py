@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.files.store import Store
+from headrace_workers.files.store import NoSuchObject, Store
 from headrace_workers.files.stream import PieceStream
 from headrace_workers.files.text import LineCount
 from headrace_workers.ledger.files import Growth, NewFile, Piece
@@ -81,6 +81,16 @@ class Files:
     def open(self, file_id: str, start: int = 0) -> io.RawIOBase:
         """The bytes of a file from a place on; nothing where there is no such file."""
         return PieceStream(lambda: self._rows.pieces(file_id), self._store.open, start)
+
+    def head(self, file_id: str, most: int) -> bytes | None:
+        """The first bytes of a file, so many at most; None where there is no such file."""
+        if self._rows.file(file_id) is None:
+            return None
+        try:
+            with io.BufferedReader(self.open(file_id)) as stream:
+                return stream.read(most)
+        except NoSuchObject:  # it was deleted meanwhile
+            return None
 
     def chunks(self, file_id: str, start: int = 0) -> Iterator[bytes]:
         """The same, in chunks."""

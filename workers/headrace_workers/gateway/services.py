@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.attributes import Filter
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.files.files import Files
+from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.keyring import Keyring
@@ -25,9 +28,14 @@ from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.settings import Settings
 
+if TYPE_CHECKING:  # they import NumPy
+    from headrace_workers.recall.passages import Hit
+    from headrace_workers.recall.retrieval import FindsPassages
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
+SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
 
@@ -45,6 +53,9 @@ class Services:
     door: Door
     keyring: Keyring
     rates: Rates
+    bases: "Callable[[], FindsPassages]"  # in this process's memory; Unavailable while no embedder is here
+    files: Files
+    uploads: Uploads
     metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
@@ -81,6 +92,23 @@ class Services:
             raise LedgerAway(f"no answer within {PATIENCE:g} s") from None
         except Unavailable as error:
             raise LedgerAway(str(error)) from error
+
+    async def find(
+        self, tenant: str, knowledge: str, queries: Sequence[str], most: int, where: Filter | None
+    ) -> "list[list[Hit]]":
+        """The passages of a base that fit each query best, of documents that a filter lets through. The first search of
+        a base reads it: 504 where that takes too long, and it goes on for who asks again; 503 where it cannot be done.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(SEARCH_SECONDS):
+                return await loop.run_in_executor(
+                    self.executor, lambda: self.bases().search(tenant, knowledge, queries, most, where=where)
+                )
+        except TimeoutError:
+            raise Refusal(Why.TIMEOUT, f"no answer within {SEARCH_SECONDS:g} s: the base is being read") from None
+        except ConfigurationError as error:  # the embedder cannot be loaded here
+            raise Refusal(Why.INTERNAL, "the gateway has no embedder that it can load: its log says more") from error
 
     async def standing(self, job_id: str, tenant: str) -> Standing:
         """How a job of this tenant stands; 404 where there is none. Who asks at the same moment shares one look."""

@@ -37,6 +37,11 @@ class KnowledgeBases:
         with reading(self._engine) as tx:
             return documents.documents(tx, tenant, knowledge, after, limit)
 
+    def exists(self, tenant: str, knowledge: str) -> bool:
+        """Whether the tenant has a base of this name, if only an empty vector store."""
+        with reading(self._engine) as tx:
+            return documents.exists(tx, tenant, knowledge)
+
     def bases(self, tenant: str | None = None) -> list[Row[Any]]:
         """All knowledge bases, or a tenant's, in order of tenant and name."""
         with reading(self._engine) as tx:

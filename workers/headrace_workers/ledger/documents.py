@@ -16,6 +16,7 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger import changes, entries, uses
 from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
+from headrace_workers.ledger.store_tables import STORES
 
 _AT_ONCE: Final = 500  # answers that are killed by one statement
 
@@ -169,6 +170,13 @@ def documents(connection: Connection, tenant: str, knowledge: str, after: str, l
         .limit(limit)
     )
     return list(connection.execute(query).all())
+
+
+def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
+    """Whether the tenant has a base of this name: one with a document, or a vector store that may be empty."""
+    documents = select(DOCUMENTS.c.id).where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
+    stores = select(STORES.c.name).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge)
+    return bool(connection.execute(select(or_(documents.exists(), stores.exists()))).scalar_one())
 
 
 def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:

@@ -11,6 +11,7 @@ from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import among, insert_many, many, now_ms
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.hand_out import Room, hand_out
+from headrace_workers.ledger.listening import wish
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import JOBS
@@ -33,6 +34,7 @@ class NewJob:
     ce_id: str | None = None  # of the event that brought it, where the job's id does not come from that
     batch: int | None = None  # of a batch's line: the batch's number, and the line's
     line: int | None = None
+    callback: str | None = None  # JSON of its own, where it has one
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
@@ -78,6 +80,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     taken = [job for job in unique.values() if job.id in accepted_at]
     over = _over(connection, taken)
     taken = [job for job in taken if job.id not in over]
+    wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
     steps = in_turn(
         connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]
     )

@@ -52,8 +52,11 @@ from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
+from headrace_workers.ledger.vector_stores import VectorStores
+from headrace_workers.ledger.webhooks import Webhooks
 
 
 class Ledger:
@@ -308,6 +311,11 @@ class Ledger:
         """The documents that answers may rest on."""
         return KnowledgeBases(self._engine)
 
+    @cached_property
+    def stores(self) -> VectorStores:
+        """Knowledge bases as OpenAI's door has them."""
+        return VectorStores(self._engine)
+
     def horizon(self) -> changes.Position:
         """Whatever is read from now on holds all changes up to this position."""
         with reading(self._engine) as tx:
@@ -317,6 +325,13 @@ class Ledger:
         """Say how far this process has followed changes of a kind."""
         with brief(self._volatile) as tx:
             followers.tell(tx, holder, kind, position)
+
+    # -- webhooks
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Who is told of ends, and what they were told."""
+        return Webhooks(self._engine)
 
     # -- the gateway
 
@@ -384,6 +399,11 @@ class Ledger:
         """Cancel jobs, all in one transaction; what came of each, in their order."""
         with writing(self._engine) as tx:
             return cancel.cancel(tx, wishes)
+
+    @cached_property
+    def responses(self) -> Responses:
+        """What responses were asked for."""
+        return Responses(self._engine)
 
     # -- people and clients
 

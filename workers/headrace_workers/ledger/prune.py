@@ -5,16 +5,19 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import accepted, followers, token_quotas, troubles, usage
+from headrace_workers.ledger import accepted, endpoints, followers, responses, token_quotas, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
 from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.turns import CLOCK
+from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS, DELIVERIES
 
 _AT_ONCE = 500
 _SERVES_MS = 90 * 86_400_000
+_PLACES_MS = 30 * 86_400_000  # where callbacks went is known for so long after the last
+_WITH_JOBS = (STEPS.c.job_id, DEAD_LETTERS.c.job_id, DELIVERIES.c.id, CALLBACKS_OF_JOBS.c.job_id)
 
 
 def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int]) -> bool:
@@ -31,9 +34,11 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= accepted.forget(connection, older_than_ms)
+    more |= responses.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
+    endpoints.forget_places(connection, max(older_than_ms, _PLACES_MS))
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
@@ -70,7 +75,7 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
     jobs = _free(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
     if jobs:
-        for column in (STEPS.c.job_id, DEAD_LETTERS.c.job_id, JOBS.c.id):
+        for column in (*_WITH_JOBS, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
     return len(jobs) == _AT_ONCE
 

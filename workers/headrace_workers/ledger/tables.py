@@ -96,6 +96,7 @@ JOBS: Final = Table(
     Column("line", Integer),
     Index("jobs_active", "accepted_at", postgresql_where=_ACTIVE, sqlite_where=_ACTIVE),
     Index("jobs_units", "subject", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
+    Index("jobs_open_units", "endpoint", postgresql_where=_OPEN_UNIT, sqlite_where=_OPEN_UNIT),
     Index("jobs_subject", "subject", postgresql_where=_IS_UNIT, sqlite_where=_IS_UNIT),
     Index(
         "jobs_ended",

@@ -8,16 +8,22 @@ and it does not count against the bound of open jobs. While it is open, its subj
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
 from headrace_schemas import Category, Topic
+from headrace_workers.ledger.append import append
 from headrace_workers.ledger.database import among, clock, insert
 from headrace_workers.ledger.dead import Burial, bury
 from headrace_workers.ledger.hand_out import hand_out
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import IS_OPEN_UNIT, JOBS
 from headrace_workers.ledger.turns import in_turn
+from headrace_workers.ledger.webhook_tables import DELIVERIES
+
+if TYPE_CHECKING:
+    from headrace_workers.ledger.deliveries import NewDelivery
 
 KIND = "unit"
 
@@ -32,6 +38,7 @@ class NewUnit:
     endpoint: str
     step: NewStep
     most_open: int
+    delivery: "NewDelivery | None" = None  # its content, where it has a row of its own
 
 
 def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
@@ -51,6 +58,7 @@ def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
     written = [unit for unit in unique.values() if unit.id in new]
     steps = in_turn(connection, [(unit.tenant, unit.step._replace(job_id=unit.id)) for unit in written])
     hand_out(connection, steps, None, now)
+    append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
     excess = []
     for unit in written:
         crowd[unit.endpoint] += 1

@@ -14,6 +14,7 @@ from headrace_workers.ledger.units import NewUnit
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.steps.task import Job
+from headrace_workers.webhooks.telling import Telling
 
 _UNITS = Namespace(uuid.UUID("5b1f0b0c-8d0e-5a55-9d0c-3f1f5b9f6a11"))
 _USUAL_RANK = 4
@@ -25,14 +26,19 @@ def unit_id(event_id: str, stage: str, endpoint: str) -> str:
 
 
 class Following:
-    """The stages that follow events. Where there are none, this costs nothing."""
+    """The stages that follow events. Where there are none, this costs nothing; `telling` makes the webhooks."""
 
-    def __init__(self, pipeline: Pipeline, ledger: Ledger) -> None:
+    def __init__(self, pipeline: Pipeline, ledger: Ledger, telling: Telling | None = None) -> None:
         self._followers = pipeline.followers
         self._ledger = ledger
+        self._telling = telling
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """The units that follow from these records, at `now` (ms by the ledger's clock)."""
+        told = self._telling.units(records, now) if self._telling is not None else []
+        return [*told, *self._followed(records, now)]
+
+    def _followed(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         wanted = [record for record in records if self._wanted(record)]
         if not wanted:
             return []

@@ -25,12 +25,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue, what running its work costs, the role that does it, and the model, when one does."""
+    """A queue, what running its work costs, the role that does it, and the model, when one does.
+
+    A worker runs `abreast` of its groups beside all that it does else, where that is more than one.
+    """
 
     name: str
     weight: Weight
     role: str
     model: str | None = None
+    abreast: int = 1
 
 
 class Pipeline:
@@ -109,7 +113,7 @@ class Pipeline:
         """Every queue that there is when these models are served; those nearest to the end come first."""
         return [
             *(
-                Queue(stage.queue(), stage.weight, stage.role)
+                Queue(stage.queue(), stage.weight, stage.role, abreast=stage.abreast)
                 for stage in reversed(self.stages)
                 if stage.weight is not Weight.MODEL
             ),

@@ -57,12 +57,13 @@ def task_of(row: StepRow) -> Task | Unit:
 
 def _unit(row: StepRow, endpoint: str) -> Unit:
     value = row.payload or b""
+    event = None if row.payload is None else decode_value(row.event_type, value)
     return Unit(
         id=row.job_id,
         subject=row.subject or "",
         tenant=row.tenant,
         endpoint=endpoint,
-        event=decode_value(row.event_type, value),
+        event=event,
         value=value,
         attempt=row.attempts,
         woken_by=row.woken_by,

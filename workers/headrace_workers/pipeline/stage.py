@@ -105,6 +105,7 @@ class Stage:
     patience: float = 3 * 86_400.0
     most_open: int = 10_000
     retention: float | None = None  # None: as long as ended jobs are
+    abreast: int = 1
 
     @property
     def role(self) -> str:

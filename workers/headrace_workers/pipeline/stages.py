@@ -10,10 +10,12 @@ from typing import Final
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, Moderated, ModerationJob, Output
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.recall import CacheMode
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.pipeline.grouping import sampling_group
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.steps.audit import audit
+from headrace_workers.steps.deliver import deliver
 from headrace_workers.steps.embed import embed
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.judge import judge
@@ -23,6 +25,10 @@ from headrace_workers.steps.task import Job, StepEvent
 
 AUDIT: Final = "audit"
 RECALL: Final = "recall"
+
+# Of a webhook: seconds from each attempt to the next, 75 hours and a half in all, so that a receiver that is away for a
+# long weekend misses nothing.
+DELAYS: Final = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 
 
 def _own_model(job: Job, _judge: str | None) -> str | None:
@@ -90,6 +96,15 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
         # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.
         Stage(name=AUDIT, step=audit, weight=Weight.MODEL, group=_sampling, retry=RetrySchedule(attempts=3)),
+        # So is this: its units are written when an end is published. See webhooks/telling.py.
+        Stage(
+            name=DELIVER,
+            step=deliver,
+            weight=Weight.IO,
+            needs=("webhooks", "courier", "sealer"),
+            retry=RetrySchedule(delays=DELAYS),
+            abreast=64,
+        ),
     )
 
 

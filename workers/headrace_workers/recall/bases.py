@@ -75,12 +75,12 @@ class Bases:
         self._mark: Mark | None = None  # the last change that was taken in
 
     def exists(self, tenant: str, knowledge: str) -> bool:
-        """Whether the tenant has a base of this name: one with a document. Unavailable with the ledger."""
+        """Whether the tenant has a base of this name, if only an empty vector store. Unavailable with the ledger."""
         with self._lock:
             held = self._held.get(_Name(tenant, knowledge))
             if held is not None and held.there:
                 return True
-        return bool(self._ledger.knowledge.documents(tenant, knowledge, "", 1))
+        return self._ledger.knowledge.exists(tenant, knowledge)
 
     def search(
         self,

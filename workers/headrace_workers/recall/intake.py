@@ -95,7 +95,15 @@ class Intake:
             changed = self.ledger.knowledge.describe(before.id, loaded.sha256, attributes)
             known[name] = before._replace(attributes=now)
             return Taken(name, "described" if changed else "unchanged")
-        document = self._embedded(self.reader.read(loaded), len(loaded.data), attributes)
+        document = new_document(
+            self.reader.read(loaded),
+            len(loaded.data),
+            attributes,
+            tenant=self.tenant,
+            knowledge=self.knowledge,
+            embedder=self.embedder,
+            count_tokens=self.count_tokens,
+        )
         document_id = self.ledger.knowledge.put(document)
         if document_id is None:
             return Taken(name, "unchanged")  # whoever adds it beside us was faster
@@ -131,22 +139,31 @@ class Intake:
                 f"{file.path}: {first} is called {file.name!r}, too: rename one, or add the folder above both"
             )
 
-    def _embedded(self, document: Document, size: int, attributes: AttributeMap) -> NewDocument:
-        chunks = chunk(document, self.count_tokens, min(SIZE, self.embedder.max_tokens))
-        vectors = self.embedder.embed([each.indexed for each in chunks])
-        return NewDocument(
-            tenant=self.tenant,
-            knowledge=self.knowledge,
-            name=document.name,
-            sha256=document.sha256,
-            format=document.format.value,
-            size=size,
-            embedder=self.embedder.id,
-            attributes=attributes,
-            chunks=[
-                NewChunk(
-                    each.id, each.section, *each.span, each.text, vector.tobytes(), Terms.of(each.indexed).to_bytes()
-                )
-                for each, vector in zip(chunks, vectors, strict=True)
-            ],
-        )
+
+def new_document(
+    document: Document,
+    size: int,
+    attributes: AttributeMap,
+    *,
+    tenant: str,
+    knowledge: str,
+    embedder: Embedder,
+    count_tokens: CountTokens,
+) -> NewDocument:
+    """A document cut and embedded, to be written into a base; `size` is that of its file, in bytes."""
+    chunks = chunk(document, count_tokens, min(SIZE, embedder.max_tokens))
+    vectors = embedder.embed([each.indexed for each in chunks])
+    return NewDocument(
+        tenant=tenant,
+        knowledge=knowledge,
+        name=document.name,
+        sha256=document.sha256,
+        format=document.format.value,
+        size=size,
+        embedder=embedder.id,
+        attributes=attributes,
+        chunks=[
+            NewChunk(each.id, each.section, *each.span, each.text, vector.tobytes(), Terms.of(each.indexed).to_bytes())
+            for each, vector in zip(chunks, vectors, strict=True)
+        ],
+    )

@@ -36,7 +36,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one endpoint is to hear of one event. `value` is the event as it was published.
+    """What one endpoint is to hear of one event. `value` is the event as it was published; a delivery's content lies
+    in a table of its own, and it has neither.
 
     `job` is there where the unit does once more what a job asked for, as an audit does.
     """
@@ -45,7 +46,7 @@ class Unit:
     subject: str
     tenant: str
     endpoint: str
-    event: Event
+    event: Event | None
     value: bytes
     attempt: int = 1
     woken_by: str | None = None

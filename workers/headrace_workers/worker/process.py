@@ -32,12 +32,13 @@ from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.worker.beside import Beside
 from headrace_workers.worker.consumer import consumer_that_tells
 from headrace_workers.worker.express import Express
 from headrace_workers.worker.presence import Presence
 from headrace_workers.worker.run import Runner
 
-_LAST_SECONDS = 5.0  # for interactive work at a stop, after the pool of threads has had its own
+_LAST_SECONDS = 5.0  # for what runs beside the pool at a stop, after that has had its own
 _TELL_FOREIGN_EVERY = 60.0  # seconds
 
 
@@ -86,6 +87,7 @@ class _Process:
         model: str | None,
         progress: Progress,
         build: Callable[[Progress], Hands],
+        beside: Beside,
     ) -> None:
         self._settings, self._roles, self._model = settings, roles, model
         self._build = build
@@ -96,6 +98,7 @@ class _Process:
         self._child = ExitStack()
         self._parting = _Parting()
         self.express: Express | None = None
+        self.beside = beside
 
     def hands(self) -> Hands:
         """Build or return them."""
@@ -118,11 +121,14 @@ class _Process:
         self.put_away()
         self._child.close()
 
-    def run(self, claim_id: int, ledger: str = "") -> None:
-        """Run a claim of this ledger. Another's has a number that means something else here."""
+    def run(self, claim_id: int, ledger: str = "", queue: str = "") -> None:
+        """Run a claim of this ledger, from this queue. Another's has a number that means something else here."""
         hands = self.hands()
         if ledger == hands.ledger:
-            hands.runner.run(claim_id)
+            if not self.beside.takes(queue):
+                hands.runner.run(claim_id)
+            elif not self.beside.begin(queue, lambda: hands.runner.run(claim_id)):
+                hands.runner.put_off(claim_id)
         elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
             self._foreign_told = time.monotonic()
             log("worker", logging.WARNING, Action.FOREIGN,
@@ -139,6 +145,7 @@ class _Process:
         """Give unfinished work back, when what is about to end has had its time."""
         if self.express is not None:
             self.express.stop(_LAST_SECONDS)
+        self.beside.wait(_LAST_SECONDS)
         if self._hands is None:
             return
         try:
@@ -166,8 +173,9 @@ def run_worker(
 
     Redis may come and go. Nothing is lost by waiting for it: what it held is sent again when its lease ends.
     """
-    process, loop = _Process(settings, roles, model, progress, build), progress.loop("consumer")
     names, queues = RedisNames(settings.kafka.prefix), pipeline.queues_of(roles, model)
+    beside = Beside({names.queue(stage.queue()): stage.abreast for stage in pipeline.stages if stage.abreast > 1})
+    process, loop = _Process(settings, roles, model, progress, build, beside), progress.loop("consumer")
     pool = _pool(roles, concurrency)
     app = _app(settings, [queue_of(names, name) for name in queues], pool, process, loop)
     asked = threading.Event()  # somebody asked for an end
@@ -190,11 +198,11 @@ def _app(settings: Settings, queues: Sequence[Queue], pool: str, process: _Proce
     app.conf.worker_consumer = consumer_that_tells(loop)
     app.conf.worker_pool = pool
 
-    @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
-    def run(*claim: Any) -> None:
+    @app.task(name=TASK, ignore_result=True, bind=True)  # type: ignore[untyped-decorator]
+    def run(task: Any, claim_id: int, ledger: str = "") -> None:
         # A solo worker runs in the consumer's thread, which does not turn meanwhile.
         with loop.excused() if pool == "solo" else nullcontext():
-            process.run(*claim)
+            process.run(claim_id, ledger, queue=(task.request.delivery_info or {}).get("routing_key") or "")
 
     return app
 

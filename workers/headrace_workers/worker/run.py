@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
 _HANDED_ON = (Hint.WORK, Hint.EVENTS)
+_NO_ROOM_MS = 1_000
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -92,6 +93,13 @@ class Runner:
         if unstarted:
             self._bell.ring(Hint.WORK)
         return steps + unstarted
+
+    def put_off(self, claim_id: int) -> None:
+        """There is no room for this claim at the moment: its steps come back in a while, here or elsewhere."""
+        try:
+            self._ledger.release([claim_id], _NO_ROOM_MS, "its worker had its hands full")
+        except Unavailable:
+            self._renewer.let_go(claim_id)
 
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)

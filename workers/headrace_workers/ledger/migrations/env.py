@@ -2,7 +2,15 @@
 
 from alembic import context
 
-from headrace_workers.ledger import audit_tables, batch_tables, door_tables, recall_tables  # noqa: F401 - in METADATA
+from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADATA, too
+    audit_tables,
+    batch_tables,
+    door_tables,
+    recall_tables,
+    response_tables,
+    store_tables,
+    webhook_tables,
+)
 from headrace_workers.ledger.tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)

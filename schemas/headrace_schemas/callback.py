@@ -1,0 +1,52 @@
+"""Who is to be told of a job's end by a webhook, and the names of what webhooks tell."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from headrace_schemas.limits import FAIL_FAST, EndpointId, Key, Url
+from headrace_schemas.model import Value
+
+MAX_BODY: Final = 20_000  # bytes of a webhook's body, where the deployment says nothing else
+
+JobEvent = Literal["job.completed", "job.failed", "job.cancelled"]
+JOB_EVENTS: Final[tuple[JobEvent, ...]] = ("job.completed", "job.failed", "job.cancelled")
+BATCH_EVENTS: Final = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
+ENDPOINT_DISABLED: Final = "endpoint.disabled"
+TEST: Final = "webhook.test"
+
+# All that an endpoint may ask to hear of. What concerns responses and batches is called as OpenAI calls it.
+WEBHOOK_EVENTS: Final[tuple[str, ...]] = (*JOB_EVENTS, *BATCH_EVENTS, *RESPONSE_EVENTS, ENDPOINT_DISABLED)
+
+
+class Callback(Value):
+    """Where a webhook tells of this job's end. It is signed with the secret of the tenant's callbacks, or with that of
+    the registered endpoint that is named. Endpoints that listen to all jobs need none.
+    """
+
+    url: Annotated[Url | None, Field(description="Where to; https, and an address that the internet knows.")] = None
+    endpoint: Annotated[EndpointId | None, Field(description="Or a registered endpoint of the tenant, by its id.")] = (
+        None
+    )
+    events: Annotated[
+        tuple[JobEvent, ...],
+        Field(max_length=len(JOB_EVENTS), description="Of which ends; where none is named, of all."),
+        FAIL_FAST,
+    ] = ()
+    response: Annotated[
+        Key | None, Field(description="The id of OpenAI's response that this job is: it is told of as `response.*`.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.url is not None and self.endpoint is not None:
+            raise ValueError("both url and endpoint are given: a callback goes to one of them")
+        if self.url is None and self.endpoint is None and self.response is None:
+            raise ValueError("neither url nor endpoint is given: a callback needs one of them")
+        return self
+
+    @property
+    def wanted(self) -> tuple[JobEvent, ...]:
+        """The ends that its place is told of."""
+        return self.events or JOB_EVENTS

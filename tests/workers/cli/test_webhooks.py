@@ -1,0 +1,156 @@
+"""`headrace webhooks`."""
+
+import json
+
+import pytest
+from standardwebhooks import Webhook
+from tests.workers.bridge.records import evaluation
+from tests.workers.ledger_jobs import take_in
+from tests.workers.webhooks.office import Office
+from tests.workers.webhooks.receiver import receiving, says
+
+from headrace_workers.ledger.deliveries import Range
+from headrace_workers.webhooks.sealing import Sealer, keys_of
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@pytest.fixture
+def run(call, monkeypatch):
+    """Runs a command, which must end with `code`; what it printed. http may go to this machine."""
+    monkeypatch.setenv("HEADRACE_WEBHOOK_HTTP", "loopback")
+    monkeypatch.setenv("HEADRACE_WEBHOOK_KEY", KEY)
+
+    def once(*words, code=0):
+        ended, out, said = call("webhooks", *words)
+        assert ended == code, (out, said)
+        return out
+
+    return once
+
+
+@pytest.fixture
+def add(run):
+    """Registers a receiver; what is told of it."""
+    return lambda url, *words: json.loads(run("add", url, "--json", *words))
+
+
+def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
+    """Its secret is shown when it is made, and at no other time; in the ledger it is sealed."""
+    with receiving() as receiver:
+        made = add(receiver.url, "--event", "job.failed", "--name", "shop", "--tenant", "acme")
+        assert (made["tenant"], made["name"], made["events"]) == ("acme", "shop", ["job.failed"])
+        tried = json.loads(run("test", made["id"], "--json"))
+        assert (tried["status"], tried["error"]) == (200, None)
+        (heard,) = receiver.heard
+        assert Webhook(made["secret"]).verify(heard.body, heard.headers)["type"] == "webhook.test"
+        rotated = json.loads(run("rotate", made["id"], "--overlap", "1h", "--json"))
+        run("test", made["id"])
+        for secret in (made["secret"], rotated["secret"]):
+            assert Webhook(secret).verify(receiver.heard[-1].body, receiver.heard[-1].headers)
+    shown = run("list", "--json") + run("list")
+    assert made["secret"] not in shown
+    assert rotated["secret"] not in shown
+    assert ledger.webhooks.endpoint(made["id"]).secret.startswith("sealed:")
+    run("remove", made["id"], "--yes")
+    assert run("list", "--json") == ""
+
+
+def test_a_receiver_that_does_not_take_it_is_told(ledger, run, add):
+    """Exit code 1."""
+    with receiving(says(500)) as receiver:
+        made = add(receiver.url)
+        assert json.loads(run("test", made["id"], "--json", code=1))["error"] == "it answered 500"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://169.254.169.254/", ()),
+        ("http://shop.example/", ()),
+        ("https://user:pass@shop.example/", ()),
+        ("https://shop.example/", ("--event", "job.exploded")),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(ledger, run, monkeypatch, url, words):
+    """Exit code 2, and nothing is written."""
+    monkeypatch.delenv("HEADRACE_WEBHOOK_HTTP")
+    run("add", url, *words, code=2)
+    assert ledger.webhooks.endpoints() == []
+
+
+def test_a_secret_of_ones_own_and_a_key_pair(ledger, run, add, tmp_path):
+    """From a file, never from the command line; of a pair the public key is shown."""
+    file = tmp_path / "secret"
+    file.write_text("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n")
+    assert add("https://shop.example/", "--secret-file", str(file))["secret"] == file.read_text().strip()
+    assert add("https://shop.example/", "--ed25519")["secret"].startswith("whpk_")
+    assert add("https://shop.example/", "--named-only")["events"] == []
+
+
+def test_the_secret_of_callbacks_stays_the_same(ledger, run, add):
+    """It is made with the first question, or the first callback."""
+    first = run("secret", "--tenant", "acme")
+    assert first.startswith("whsec_")
+    assert run("secret", "--tenant", "acme") == first
+    assert run("secret", "--tenant", "other") != first
+
+
+def test_deliveries_are_listed_and_sent_again(ledger, run, add):
+    """What failed, in a range, with a preview; twice sends nothing twice."""
+    office = Office(ledger)
+    with receiving(says(410, b"never again")) as receiver:
+        endpoint = add(receiver.url)["id"]
+        take_in(ledger, [evaluation(input=str(n)) for n in range(3)])
+        office = Office(ledger, sealer=_sealer())
+        office.end()
+        office.deliver()
+        listed = [json.loads(line) for line in run("deliveries", endpoint, "--json").splitlines()]
+        assert {each["state"] for each in listed} == {"failed"}
+        assert {each["status"] for each in listed if each["attempts"]} == {410}
+        assert len(run("deliveries", endpoint, "--state", "failed", "--since", "1h", "--json").splitlines()) == 3
+        assert run("deliveries", endpoint, "--state", "delivered", "--json") == ""
+        one = json.loads(run("deliveries", listed[0]["id"], "--json"))
+        assert json.loads(one["body"])["type"] == "job.completed"
+        run("enable", endpoint)
+        receiver.answer = says()
+        before = len(receiver.heard)
+        shown = json.loads(run("replay", endpoint, "--dry-run", "--json"))
+        assert (shown["failed"], shown["sent"]) == (3, 0)
+        assert json.loads(run("replay", endpoint, "--since", "1h", "--yes", "--json"))["sent"] == 3
+        again = json.loads(run("replay", endpoint, "--since", "1h", "--yes", "--delivered", "--json"))
+        assert (again["sent"], again["failed"]) == (0, 0)
+        office.deliver()
+        assert len(receiver.heard) - before == 3
+        again = json.loads(run("replay", endpoint, "--since", "1h", "--yes", "--delivered", "--json"))
+        assert (again["sent"], again["just_now"]) == (0, 3)
+
+
+def test_replay_asks_first(ledger, run, add):
+    """Nobody is there: it says so, and sends nothing."""
+    office = Office(ledger, sealer=_sealer())
+    with receiving(says(410)) as receiver:
+        endpoint = add(receiver.url)["id"]
+        take_in(ledger, [evaluation()])
+        office.end()
+        office.deliver()
+    run("replay", endpoint, code=2)
+    assert ledger.webhooks.deliveries(Range(), 10)[0].state == "failed"
+
+
+def test_disabled_is_told_nothing_more(ledger, run, add):
+    """Until it is enabled."""
+    office = Office(ledger, sealer=_sealer())
+    with receiving() as receiver:
+        endpoint = add(receiver.url)["id"]
+        run("disable", endpoint, "--reason", "moves house")
+        take_in(ledger, [evaluation()])
+        assert office.end() == 0
+        assert "moves house" in run("list", "--json")
+        run("enable", endpoint)
+        take_in(ledger, [evaluation(input="b")])
+        assert office.end() == 1
+
+
+def _sealer():
+    return Sealer(keys_of(KEY))

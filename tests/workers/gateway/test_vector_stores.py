@@ -1,0 +1,264 @@
+"""OpenAI's vector stores, with its own client."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import openai
+import pytest
+from openai import OpenAI
+from tests.workers.gateway.served import Gateway, served
+
+from headrace_workers.embedders.hashed import make_hash_embedder
+from headrace_workers.knowledge.reading import Reader
+from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_workers.main import files_in
+from headrace_workers.recall.filling import Filling
+from headrace_workers.settings import Settings
+from headrace_workers.testing import HashEmbedder
+
+EMBEDDER = HashEmbedder()
+MILL = b"# Mills\n\nA mill by the river.\n\n## Wheels\n\nThe wheel turns slowly.\n"
+
+
+@dataclass
+class Door:
+    """A gateway, and what fills its stores: a recall worker's part, done when a test wants it."""
+
+    gateway: Gateway
+    filling: Filling
+
+    def client(self, tenant: str = "default") -> OpenAI:
+        """OpenAI's client with a key of this tenant."""
+        return OpenAI(base_url=f"{self.gateway.url}/v1", api_key=self.gateway.key(tenant), max_retries=0)
+
+    def file(self, data: bytes = MILL, name: str = "mill.md", tenant: str = "default") -> str:
+        """A file that is stored; its id."""
+        files = files_in(self.gateway.settings, self.gateway.services.ledger)
+        return str(files.add([data], tenant=tenant, purpose="assistants", name=name, keep=None).id)
+
+    def fill(self) -> None:
+        """Read all that is on its way."""
+        while self.filling.once():
+            pass
+
+
+@pytest.fixture
+def door(settings: Settings, tmp_path: Path) -> Iterator[Door]:
+    """On each database."""
+    make_hash_embedder(tmp_path)
+    with served(replace(settings, embedder="hash"), connected=False) as gateway, Reader() as reader:
+        ledger = gateway.services.ledger
+        filling = Filling(ledger, files_in(gateway.settings, ledger).head, reader, lambda: EMBEDDER)
+        yield Door(gateway, filling)
+
+
+@pytest.fixture
+def client(door: Door) -> OpenAI:
+    """Of the tenant `default`."""
+    return door.client()
+
+
+def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI) -> None:
+    """As OpenAI's own client does it, file by file."""
+    store = client.vector_stores.create(
+        name="Handbook", file_ids=[door.file()], metadata={"team": "x"},
+        expires_after={"anchor": "last_active_at", "days": 7}, chunking_strategy={"type": "auto"},
+    )  # fmt: skip
+    assert (store.name, store.metadata, store.status, store.file_counts.in_progress) == (
+        "Handbook", {"team": "x"}, "in_progress", 1,
+    )  # fmt: skip
+    assert store.expires_at == pytest.approx(store.created_at + 7 * 86_400, abs=2)
+    other = client.vector_stores.files.create(
+        store.id, file_id=door.file(b"A clock in the hall strikes at noon.", "clock.txt"), attributes={"year": 2026}
+    )
+    assert (other.status, other.attributes, other.vector_store_id) == ("in_progress", {"year": 2026}, store.id)
+    door.fill()
+    filled = client.vector_stores.retrieve(store.id)
+    assert (filled.status, filled.file_counts.completed, filled.file_counts.total) == ("completed", 2, 2)
+    assert filled.usage_bytes > 80
+    page = client.vector_stores.search(store.id, query="Where is the mill by the river?", max_num_results=2)
+    best = page.data[0]
+    assert (best.filename, best.content[0].text) == ("mill.md", "# Mills\n\nA mill by the river.")
+    assert 0 < best.score <= 1
+    assert len(page.data) == 2
+    content = client.vector_stores.files.content(best.file_id, vector_store_id=store.id)
+    assert [each.text for each in content.data] == [
+        "# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly.",
+    ]  # fmt: skip
+    assert client.vector_stores.files.delete(other.id, vector_store_id=store.id).deleted
+    assert [each.id for each in client.vector_stores.files.list(store.id)] == [best.file_id]
+    assert client.vector_stores.delete(store.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.vector_stores.retrieve(store.id)
+    assert not door.gateway.services.ledger.knowledge.exists("default", store.id)
+
+
+def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> None:
+    """By their attributes, which may change; a store's own filters are those of a job."""
+    store = client.vector_stores.create()
+    ids = {}
+    for name, attributes in {"a.md": {"year": 2025, "draft": True}, "b.md": {"year": 2026}, "c.md": {}}.items():
+        ids[name] = door.file(f"The mill {name} by the river.".encode(), name)
+        client.vector_stores.files.create(store.id, file_id=ids[name], attributes=attributes)
+    door.fill()
+
+    def found(filters: dict) -> set[str]:
+        page = client.vector_stores.search(store.id, query="the mill by the river", filters=filters, max_num_results=50)
+        return {each.filename for each in page.data}
+
+    year = {"type": "gte", "key": "year", "value": 2026}
+    assert found(year) == {"b.md"}
+    assert found({"type": "or", "filters": [year, {"type": "eq", "key": "draft", "value": True}]}) == {"a.md", "b.md"}
+    assert found({"type": "nin", "key": "year", "value": [2026]}) == {"a.md", "c.md"}
+    changed = client.vector_stores.files.update(ids["c.md"], vector_store_id=store.id, attributes={"year": 2027})
+    assert changed.attributes == {"year": 2027}
+    follow(door)
+    assert found(year) == {"b.md", "c.md"}
+    client.vector_stores.files.update(ids["c.md"], vector_store_id=store.id, attributes=None)
+    follow(door)
+    assert found(year) == {"b.md"}
+
+
+def follow(door: Door) -> None:
+    """Forget what is in memory: following it is tested elsewhere."""
+    door.gateway.services.bases()._held.clear()  # type: ignore[attr-defined]
+
+
+def test_several_queries_are_one_search(door: Door, client: OpenAI) -> None:
+    """Each passage once, the best first; nothing below the threshold."""
+    store = client.vector_stores.create(file_ids=[door.file()])
+    door.fill()
+    page = client.vector_stores.search(store.id, query=["a mill by the river", "the wheel turns slowly", "a mill"])
+    texts = [each.content[0].text for each in page.data]
+    assert sorted(texts) == ["# Mills\n\nA mill by the river.", "## Wheels\n\nThe wheel turns slowly."]
+    assert [each.score for each in page.data] == sorted((each.score for each in page.data), reverse=True)
+    high = client.vector_stores.search(
+        store.id, query="a mill by the river", ranking_options={"ranker": "none", "score_threshold": page.data[0].score}
+    )
+    assert len(high.data) <= 1
+    assert client.vector_stores.search(client.vector_stores.create().id, query="mill").data == []
+
+
+def test_what_can_be_no_document_fails_with_its_reason(door: Door, client: OpenAI) -> None:
+    """And is listed by that; the client that polls sees it."""
+    store = client.vector_stores.create()
+    bad = door.file(b"\x7fELF\0", "x.txt")
+    client.vector_stores.files.create(store.id, file_id=bad)
+    assert client.vector_stores.files.content(bad, vector_store_id=store.id).data == []
+    door.fill()
+    file = client.vector_stores.files.poll(bad, vector_store_id=store.id)
+    assert (file.status, file.last_error.code) == ("failed", "unsupported_file")
+    assert "binary" in file.last_error.message
+    assert [each.id for each in client.vector_stores.files.list(store.id, filter="failed")] == [bad]
+    assert list(client.vector_stores.files.list(store.id, filter="completed")) == []
+    assert list(client.vector_stores.files.list(store.id, filter="cancelled")) == []
+    assert client.vector_stores.retrieve(store.id).file_counts.failed == 1
+
+
+def test_stores_and_files_are_paged(door: Door, client: OpenAI) -> None:
+    """In either order, by the client's own cursor; nothing is shown twice, and nothing passed over."""
+    made = [client.vector_stores.create(name=str(n)).id for n in range(5)]
+    assert {each.id for each in client.vector_stores.list(limit=2)} == set(made)
+    assert [each.id for each in client.vector_stores.list(limit=2, order="asc")] == [
+        each.id for each in client.vector_stores.list(limit=5, order="asc")
+    ]
+    files = [door.file(f"Mill {n}".encode(), f"{n}.md") for n in range(5)]
+    for file_id in files:
+        client.vector_stores.files.create(made[0], file_id=file_id)
+    for _ in range(2):
+        door.filling.once()
+    for order in ("asc", "desc"):
+        found = [each.id for each in client.vector_stores.files.list(made[0], limit=2, order=order)]
+        assert sorted(found) == sorted(files)
+    with pytest.raises(openai.BadRequestError, match="before"):
+        client.vector_stores.list(before=made[0])
+
+
+def test_what_is_said_of_a_store_changes(client: OpenAI) -> None:
+    """And what is not said stays; what is null is no more."""
+    store = client.vector_stores.create(
+        name="a", metadata={"k": "v"}, expires_after={"anchor": "last_active_at", "days": 1}
+    )
+    changed = client.vector_stores.update(store.id, name="b")
+    assert (changed.name, changed.metadata, changed.expires_after.days) == ("b", {"k": "v"}, 1)
+    changed = client.vector_stores.update(store.id, expires_after=None, metadata={})
+    assert (changed.name, changed.metadata, changed.expires_after, changed.expires_at) == ("b", {}, None, None)
+
+
+def test_a_base_of_the_command_line_is_a_store(door: Door, client: OpenAI) -> None:
+    """Its documents are files, by ids of their own."""
+    (vector,) = EMBEDDER.embed(["A mill by the river."])
+    chunk = NewChunk("c", "", 0, 20, "A mill by the river.", vector.tobytes())
+    door.gateway.services.ledger.knowledge.put(
+        NewDocument(tenant="default", knowledge="handbook", name="docs/mill.md", sha256="1", format="markdown", size=20,
+                    embedder=EMBEDDER.id, chunks=[chunk], attributes={"year": 1976})
+    )  # fmt: skip
+    assert [each.id for each in client.vector_stores.list()] == ["handbook"]
+    (file,) = client.vector_stores.files.list("handbook")
+    assert (file.status, file.attributes) == ("completed", {"year": 1976})
+    (hit,) = client.vector_stores.search("handbook", query="mill").data
+    assert (hit.file_id, hit.filename) == (file.id, "docs/mill.md")
+    assert client.vector_stores.files.delete(file.id, vector_store_id="handbook").deleted
+    assert list(client.vector_stores.list()) == []
+
+
+def test_another_tenants_stores_and_files_are_not_there(door: Door, client: OpenAI) -> None:
+    """Nor may its files go into one's own."""
+    store = client.vector_stores.create(file_ids=[door.file()])
+    door.fill()
+    stranger = door.client("stranger")
+    assert list(stranger.vector_stores.list()) == []
+    (file,) = client.vector_stores.files.list(store.id)
+    mine = stranger.vector_stores.create()
+    for call in (
+        lambda: stranger.vector_stores.retrieve(store.id),
+        lambda: stranger.vector_stores.update(store.id, name="x"),
+        lambda: stranger.vector_stores.delete(store.id),
+        lambda: stranger.vector_stores.search(store.id, query="mill"),
+        lambda: stranger.vector_stores.files.list(store.id),
+        lambda: stranger.vector_stores.files.retrieve(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.content(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.update(file.id, vector_store_id=store.id, attributes={}),
+        lambda: stranger.vector_stores.files.delete(file.id, vector_store_id=store.id),
+        lambda: stranger.vector_stores.files.create(store.id, file_id=file.id),
+        lambda: stranger.vector_stores.files.create(mine.id, file_id=file.id),
+        lambda: stranger.vector_stores.create(file_ids=[file.id]),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            call()
+    assert client.vector_stores.retrieve(store.id).file_counts.completed == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"query": ""}, "query.0: is empty"),
+        ({"query": "x", "max_num_results": 51}, "max_num_results: must be at most 50"),
+        ({"query": "x", "filters": {"type": "eq", "key": "k"}}, "filters.value: is missing"),
+        ({"query": "x", "rewrite_query": True}, "rewrite_query: must be False"),
+        ({"query": "x", "colour": 1}, "colour: is no field that is known here"),
+        ({}, "query: is missing"),
+    ],
+)
+def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str) -> None:
+    """Nothing is ignored."""
+    with door.gateway.client() as client:
+        store = client.post("/v1/vector_stores", json={}).json()["id"]
+        answer = client.post(f"/v1/vector_stores/{store}/search", json=body)
+        assert answer.status_code == 400
+        assert told in answer.json()["error"]["message"]
+        static = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
+        answer = client.post("/v1/vector_stores", json={"chunking_strategy": static})
+        assert answer.status_code == 400
+        assert "chunking_strategy" in answer.json()["error"]["message"]
+
+
+def test_without_an_embedder_a_search_is_refused_for_now(settings: Settings) -> None:
+    """The store is there all the same."""
+    with served(settings, connected=False) as gateway, gateway.client() as client:
+        store = client.post("/v1/vector_stores", json={"name": "a"}).json()["id"]
+        answer = client.post(f"/v1/vector_stores/{store}/search", json={"query": "mill"})
+        assert answer.status_code == 503
+        assert "embedder" in answer.json()["error"]["message"]
+        assert client.get(f"/v1/vector_stores/{store}").json()["name"] == "a"

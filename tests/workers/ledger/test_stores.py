@@ -1,0 +1,215 @@
+"""Vector stores and the files that are on their way into one, on each database."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_workers.ledger.recall_tables import DOCUMENTS
+from headrace_workers.ledger.store_tables import INCOMING, STORES
+from headrace_workers.ledger.stores import Incoming, document_name
+
+LEASE_MS = 60_000
+FILES = [f"file-{letter * 8}" for letter in "abc"]
+
+
+@pytest.fixture
+def stores(ledger):
+    """Of an empty ledger."""
+    return ledger.stores
+
+
+def create(stores, knowledge="vs_1", tenant="t", files=(), **more):
+    """A store, with these files on their way."""
+    incoming = [Incoming(file_id, f"{file_id}.md", {}) for file_id in files]
+    values = {"name": "Handbook", "description": None, "metadata": {}, "expire_days": None, **more}
+    return stores.create(tenant, knowledge, files=incoming, **values)
+
+
+def document(file_id, name="a.md", tenant="t", knowledge="vs_1", sha="1", **more):
+    """What a file becomes."""
+    chunk = NewChunk("c", "", 0, 3, "one", np.ones(2, np.float32).tobytes())
+    return NewDocument(
+        tenant=tenant, knowledge=knowledge, name=document_name(file_id, name), sha256=sha, format="markdown", size=7,
+        embedder="e", chunks=[chunk], **more,
+    )  # fmt: skip
+
+
+def age(ledger, table, column, ms):
+    """As if so much time had passed since."""
+    with ledger.engine.begin() as connection:
+        connection.execute(update(table).values({column: table.c[column] - ms}))
+
+
+def test_a_store_is_there_before_its_documents_and_counts_them(ledger, stores):
+    """On their way, there, and failed; a base of the command line is a store, too."""
+    made = create(stores, files=FILES, metadata={"team": "x"}, description="of rules")
+    assert (made.id, made.name, made.metadata, made.coming, made.documents) == ("vs_1", "Handbook", {"team": "x"}, 3, 0)
+    assert ledger.knowledge.exists("t", "vs_1")
+    first, second = stores.take(LEASE_MS), stores.take(LEASE_MS)
+    assert stores.arrived(first.id, first.tries, document(first.file_id))
+    stores.fail(second.id, second.tries, "unsupported_file", "it is empty")
+    now = stores.store("t", "vs_1")
+    assert (now.coming, now.documents, now.failed, now.size) == (1, 1, 1, 7)
+    ledger.knowledge.put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
+    assert [(each.id, each.name, each.documents) for each in stores.stores("t")] == [
+        ("vs_1", "Handbook", 1), ("handbook", "handbook", 1),
+    ]  # fmt: skip
+    assert stores.store("u", "vs_1") is None
+    assert stores.stores("u") == []
+
+
+def test_what_is_said_of_a_store_changes_and_the_rest_stays(ledger, stores):
+    """Also of a base that came another way, which has a row from then on."""
+    create(stores, metadata={"a": "1"}, expire_days=3)
+    assert stores.change("t", "vs_1", {"name": "Other"}).metadata == {"a": "1"}
+    changed = stores.change("t", "vs_1", {"expire_days": None, "metadata": {}})
+    assert (changed.name, changed.expire_days, changed.expires_at, changed.metadata) == ("Other", None, None, {})
+    ledger.knowledge.put(replace(document(FILES[0]), knowledge="handbook", name="docs/a.md"))
+    assert stores.change("t", "handbook", {"metadata": {"b": "2"}}).name == "handbook"
+    assert stores.store("t", "handbook").metadata == {"b": "2"}
+    assert stores.change("t", "nowhere", {"name": "x"}) is None
+    assert stores.change("u", "vs_1", {"name": "x"}) is None
+
+
+def test_a_file_is_read_by_one_and_by_another_when_its_time_is_over(ledger, stores):
+    """Who comes late with it writes nothing."""
+    create(stores, files=FILES[:1])
+    first = stores.take(LEASE_MS)
+    assert stores.take(LEASE_MS) is None
+    assert not stores.waits()
+    age(ledger, INCOMING, "taken_until", LEASE_MS + 1)
+    assert stores.waits()
+    second = stores.take(LEASE_MS)
+    assert (second.id, second.tries) == (first.id, 2)
+    assert not stores.arrived(first.id, first.tries, document(FILES[0]))
+    stores.fail(first.id, first.tries, "server_error", "late")
+    assert stores.store("t", "vs_1").coming == 1
+    assert stores.arrived(second.id, second.tries, document(FILES[0]))
+    assert stores.store("t", "vs_1").documents == 1
+
+
+def test_what_kills_its_readers_fails(ledger, stores):
+    """After three; one that was given back was not tried."""
+    create(stores, files=FILES[:2])
+    for _ in range(3):
+        row = stores.take(LEASE_MS)
+        assert row.file_id == FILES[0]
+        age(ledger, INCOMING, "taken_until", LEASE_MS + 1)
+        with ledger.engine.begin() as connection:
+            connection.execute(update(INCOMING).where(INCOMING.c.file_id == FILES[1]).values(taken_until=2**50))
+    with ledger.engine.begin() as connection:
+        connection.execute(update(INCOMING).where(INCOMING.c.file_id == FILES[1]).values(taken_until=0))
+    assert stores.take(LEASE_MS).file_id == FILES[1]
+    assert stores.take(LEASE_MS) is None
+    assert "died of it 3 times" in stores.file("t", "vs_1", FILES[0]).reason
+
+
+def test_a_file_that_was_given_back_waits_a_moment_and_counts_as_no_try(ledger, stores):
+    """The file store is away, or no embedder is here yet."""
+    create(stores, files=FILES[:1])
+    for _ in range(5):
+        row = stores.take(LEASE_MS)
+        assert row.tries == 1
+        stores.give_back(row.id, row.tries)
+        assert stores.take(LEASE_MS) is None
+        age(ledger, INCOMING, "taken_until", 10_000)
+
+
+def test_a_file_that_is_removed_meanwhile_does_not_arrive(stores):
+    """Nor does one whose store is gone."""
+    create(stores, files=FILES[:2])
+    first, second = stores.take(LEASE_MS), stores.take(LEASE_MS)
+    assert stores.remove_file("t", "vs_1", first.file_id)
+    assert not stores.arrived(first.id, first.tries, document(first.file_id))
+    assert stores.remove("t", "vs_1")
+    assert not stores.arrived(second.id, second.tries, document(second.file_id))
+    assert not stores.remove("t", "vs_1")
+    assert stores.store("t", "vs_1") is None
+
+
+def test_a_file_is_found_whatever_it_is_and_only_in_its_store(ledger, stores):
+    """On its way, failed, there; and a document that came another way, by an id of its own."""
+    create(stores, files=FILES[:1])
+    ledger.knowledge.put(document(FILES[1], attributes={"year": 2026}))
+    document_id = ledger.knowledge.put(replace(document(FILES[2]), name="docs/a.md", sha256="2"))
+    other = f"document-{document_id}"
+    found = {each: stores.file("t", "vs_1", each) for each in (FILES[0], FILES[1], other)}
+    assert {each: (file.name, file.state) for each, file in found.items()} == {
+        FILES[0]: (f"{FILES[0]}.md", "in_progress"), FILES[1]: ("a.md", "completed"), other: ("docs/a.md", "completed"),
+    }  # fmt: skip
+    assert found[FILES[1]].attributes == {"year": 2026}
+    for tenant, knowledge in (("u", "vs_1"), ("t", "vs_2")):
+        assert [stores.file(tenant, knowledge, each) for each in found] == [None] * 3
+        assert not any(stores.remove_file(tenant, knowledge, each) for each in found)
+        assert not any(stores.describe(tenant, knowledge, each, {}) for each in found)
+    for nothing in ("", "file-%", "file-", "document-", "document-x", "document-99999999999999999999", "file-a_aaaaaa"):
+        assert stores.file("t", "vs_1", nothing) is None
+    assert [stores.remove_file("t", "vs_1", each) for each in found] == [True] * 3
+    assert stores.files("t", "vs_1", limit=9) == []
+
+
+def test_attributes_of_a_file_change_wherever_it_is(ledger, stores):
+    """Before it is read, and after; sent again, one that is there only gets them."""
+    create(stores, files=FILES[:1])
+    assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
+    row = stores.take(LEASE_MS)
+    assert row.attributes == '{"a":1}'
+    assert stores.arrived(row.id, row.tries, document(FILES[0], attributes={"a": 1}))
+    assert stores.describe("t", "vs_1", FILES[0], {"a": 2})
+    assert stores.file("t", "vs_1", FILES[0]).attributes == {"a": 2}
+    stores.send("t", "vs_1", [Incoming(FILES[0], "a.md", {"a": 3})])
+    assert (stores.file("t", "vs_1", FILES[0]).attributes, stores.waits()) == ({"a": 3}, False)
+
+
+def test_a_file_that_failed_is_read_again_when_it_is_sent_again(stores):
+    """With nothing left of its failure."""
+    create(stores, files=FILES[:1])
+    row = stores.take(LEASE_MS)
+    stores.fail(row.id, row.tries, "unsupported_file", "no")
+    stores.send("t", "vs_1", [Incoming(FILES[0], "a.md", {})])
+    found = stores.file("t", "vs_1", FILES[0])
+    assert (found.state, found.code, found.reason) == ("in_progress", None, None)
+    assert stores.take(LEASE_MS).tries == 1
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("state", [None, "completed", "in_progress"])
+def test_files_are_paged_in_order_of_time_and_none_is_passed_over(ledger, stores, newest_first, state):
+    """Though many came at the same moment, there and on their way."""
+    coming = [f"file-{n:08x}" for n in range(7)]
+    create(stores, files=coming)
+    for n in range(7):
+        ledger.knowledge.put(document(f"file-{n + 20:08x}", sha=str(n)))
+    with ledger.engine.begin() as connection:
+        connection.execute(update(INCOMING).values(created_at=1_000 + INCOMING.c.id % 3))
+        connection.execute(update(DOCUMENTS).values(added_at=1_000 + DOCUMENTS.c.id % 3))
+    whole = stores.files("t", "vs_1", limit=99, newest_first=newest_first, state=state)
+    assert len(whole) == (14 if state is None else 7)
+    times = [each.created_at for each in whole]
+    assert times == sorted(times, reverse=newest_first)
+    for size in (1, 2, 5):
+        paged, after = [], None
+        while page := stores.files("t", "vs_1", after=after, limit=size, newest_first=newest_first, state=state):
+            paged += page
+            after = page[-1]
+        assert paged == whole
+
+
+def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
+    """A bounded number a call; one that is used in time keeps them, and one that never expires, too."""
+    for knowledge, days in (("vs_1", 2), ("vs_2", 2), ("vs_3", None)):
+        create(stores, knowledge, expire_days=days)
+        for n in range(3):
+            ledger.knowledge.put(replace(document(f"file-{n:08x}", sha=str(n)), knowledge=knowledge))
+    age(ledger, STORES, "used_at", 2 * 86_400_000 + 1)
+    stores.used("t", "vs_2")
+    assert [stores.expire(2), stores.expire(2), stores.expire(2)] == [2, 1, 0]
+    assert {each.id: (each.documents, each.expired) for each in stores.stores("t")} == {
+        "vs_1": (0, True), "vs_2": (3, False), "vs_3": (3, False),
+    }  # fmt: skip
+    assert stores.store("t", "vs_2").expires_at > stores.store("t", "vs_2").used_at
+    stores.used("t", "vs_1")
+    assert stores.store("t", "vs_1").expired

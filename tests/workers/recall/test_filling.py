@@ -1,0 +1,99 @@
+"""Files of vector stores become documents."""
+
+import threading
+
+import pytest
+from tests.services.eventually import eventually
+
+from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.knowledge.reading import Reader
+from headrace_workers.ledger.documents import FIRST
+from headrace_workers.ledger.stores import Incoming
+from headrace_workers.progress import Progress
+from headrace_workers.recall.filling import Filling, Fills
+from headrace_workers.testing import HashEmbedder
+
+EMBEDDER = HashEmbedder()
+MILL = b"---\nyear: 1976\n---\n# Mills\n\nA mill by the river.\n"
+
+
+@pytest.fixture
+def files():
+    """What is in files, by their ids."""
+    return {"file-a": MILL, "file-b": b"", "file-c": b"\x7fELF\0\1", "file-d": "A clock.".encode("utf-16")}
+
+
+@pytest.fixture
+def filling(ledger, files):
+    """With an embedder, over these files."""
+    with Reader() as reader:
+        yield Filling(
+            ledger, lambda file_id, most: None if file_id not in files else files[file_id][:most], reader,
+            lambda: EMBEDDER,
+        )  # fmt: skip
+
+
+def send(ledger, *names, **attributes):
+    """These files are on their way into the store `vs_1`."""
+    incoming = [Incoming(f"file-{name[0]}", name, attributes) for name in names]
+    ledger.stores.create(
+        "t", "vs_1", name="", description=None, metadata={}, expire_days=None, files=incoming
+    )  # fmt: skip
+
+
+def test_a_file_becomes_a_document_and_what_cannot_is_told(ledger, filling):
+    """With its attributes and none of its front matter; the others go on."""
+    send(ledger, "a.md", "b.md", "c.txt", "d.txt", "e.txt", language="en")
+    while filling.once():
+        pass
+    found = {each.id: each for each in ledger.stores.files("t", "vs_1", limit=9)}
+    assert {each: file.state for each, file in found.items()} == {
+        "file-a": "completed", "file-b": "failed", "file-c": "failed", "file-d": "completed", "file-e": "failed",
+    }  # fmt: skip
+    assert found["file-a"].attributes == {"language": "en"}
+    assert found["file-a"].size == len(MILL)
+    assert [(found[each].code, found[each].reason) for each in ("file-b", "file-e")] == [
+        ("unsupported_file", "b.md: it is empty"), ("invalid_file", "there is no file file-e any more"),
+    ]  # fmt: skip
+    assert "binary" in found["file-c"].reason
+    rows = ledger.knowledge.chunks("t", "vs_1", FIRST, 9)
+    assert [(row.document, row.section) for row in rows] == [
+        ("file-a/a.md", ""),
+        ("file-a/a.md", "Mills"),
+        ("file-d/d.txt", ""),
+    ]
+
+
+@pytest.mark.parametrize("away", [Unavailable("the file store is away"), UnknownModel("no embedder is called x")])
+def test_what_cannot_be_read_for_now_is_read_later(ledger, filling, files, away):
+    """The file store is away, or there is no embedder yet: the file is given back, and counts as not tried."""
+    send(ledger, "a.md")
+
+    def fails(*_):
+        raise away
+
+    object.__setattr__(filling, "embedder", fails)
+    with pytest.raises(Unavailable, match=str(away)):
+        filling.once()
+    (file,) = ledger.stores.files("t", "vs_1", limit=9)
+    assert file.state == "in_progress"
+
+
+def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch):
+    """No more of it is read."""
+    monkeypatch.setattr("headrace_workers.recall.filling.SIZE_LIMIT", 10)
+    send(ledger, "a.md")
+    assert filling.once()
+    (file,) = ledger.stores.files("t", "vs_1", limit=9)
+    assert (file.state, "more than 10 bytes" in file.reason) == ("failed", True)
+
+
+def test_it_goes_on_by_itself_and_stops(ledger, filling):
+    """From a thread of its own."""
+    progress = Progress()
+    fills = Fills(filling, progress.loop("fill"))
+    fills.start()
+    send(ledger, "a.md")
+    eventually(lambda: ledger.stores.store("t", "vs_1").documents == 1)
+    fills.stop()
+    assert not any(thread.name == "fill" and thread.is_alive() for thread in threading.enumerate())

@@ -1,0 +1,368 @@
+"""The step that tells receivers, over a real ledger and real receivers."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+from standardwebhooks import Webhook
+from tests.workers.bridge.records import evaluation
+from tests.workers.ledger_jobs import sqlite_ledger, take_in
+from tests.workers.webhooks.office import HERE, ORIGINS, Office
+from tests.workers.webhooks.receiver import hangs, receiving, says
+
+from headrace_schemas.callback import Callback
+from headrace_schemas.errors import Unavailable
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.webhook_tables import DELIVERIES, ENDPOINTS
+from headrace_workers.steps.deliver import deliver
+from headrace_workers.steps.outcome import Wait
+from headrace_workers.steps.task import Unit
+from headrace_workers.webhooks import registering
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.sealing import Sealer
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger in a file."""
+    with sqlite_ledger(tmp_path) as made:
+        yield made
+
+
+def jobs(ledger, count, **fields):
+    """So many jobs."""
+    return take_in(ledger, [evaluation(input=str(n), **fields) for n in range(count)])
+
+
+def rows(ledger):
+    """All deliveries, oldest first."""
+    return ledger.webhooks.deliveries(Range(), 1_000)[::-1]
+
+
+def test_what_is_taken_is_done(ledger):
+    """With its answer in the ledger; the endpoint is well."""
+    office = Office(ledger)
+    with receiving(says(202, b"thanks")) as receiver:
+        _, secret = office.register(receiver.url)
+        (job,) = jobs(ledger, 1)
+        office.end(job)
+        assert office.deliver() == 1
+        (heard,) = receiver.heard
+    (row,) = rows(ledger)
+    assert (row.state, row.attempts, row.status, row.answer, row.error) == ("delivered", 1, 202, "thanks", None)
+    assert heard.headers["webhook-id"] == row.id
+    assert Webhook(secret).verify(heard.body, heard.headers)["data"]["id"] == job
+
+
+def test_a_failure_is_tried_again_under_the_same_id(ledger):
+    """By the schedule, with the same body and a fresh time and signature."""
+    office = Office(ledger)
+    with receiving(says(500)) as receiver:
+        _, secret = office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        office.deliver()
+        (row,) = rows(ledger)
+        assert (row.state, row.attempts, row.status, row.error) == ("pending", 1, 500, "it answered 500")
+        assert 3_000 < row.next_at - ledger.now() < 6_000
+        receiver.answer = says()
+        office.let_time_pass()
+        office.deliver()
+        first, second = receiver.heard
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.body == second.body
+    assert Webhook(secret).verify(second.body, second.headers)
+    assert [(row.state, row.attempts, row.status) for row in rows(ledger)] == [("delivered", 2, 200)]
+
+
+def test_ten_attempts_and_then_it_is_dead(ledger):
+    """At the times of the schedule; a person finds it among the dead."""
+    office, waited = Office(ledger), []
+    with receiving(says(500)) as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        for _ in range(10):
+            office.deliver()
+            (row,) = rows(ledger)
+            waited.append(0 if row.next_at is None else round((row.next_at - ledger.now()) / 1000))
+            office.let_time_pass()
+        assert office.deliver() == 0
+        assert len(receiver.heard) == 10
+    usual = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]
+    assert all(0.89 * want - 1 <= was <= 1.11 * want + 1 for was, want in zip(waited[:9], usual, strict=True)), waited
+    (row,) = rows(ledger)
+    assert (row.state, row.attempts) == ("failed", 10)
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.stage, letter.reason) == ("deliver", "given up after 10 attempts: it answered 500")
+
+
+def test_an_hour_of_errors_loses_nothing(ledger):
+    """The receiver is spared, nothing that was not tried costs an attempt, and with the first that is taken all go."""
+    office = Office(ledger)
+    with receiving(says(500)) as receiver:
+        endpoint, _ = office.register(receiver.url)
+        office.end(*jobs(ledger, 60))
+        office.deliver()
+        assert 5 <= len(receiver.heard) <= 5 + 8
+        assert ledger.webhooks.endpoint(endpoint).paused_until > ledger.now()
+        for _ in range(12):  # an hour of probes
+            office.let_time_pass()
+            before = len(receiver.heard)
+            office.deliver()
+            assert len(receiver.heard) - before == 1
+        receiver.answer = says()
+        office.let_time_pass()
+        office.deliver()
+        office.let_time_pass()
+        office.deliver()
+        ids = [heard.headers["webhook-id"] for heard in receiver.heard[-60:]]
+    assert len(set(ids)) == 60
+    assert {row.state for row in rows(ledger)} == {"delivered"}
+    assert max(row.attempts for row in rows(ledger)) < 10
+    stands = ledger.webhooks.endpoint(endpoint)
+    assert (stands.failures, stands.failing_since, stands.paused_until) == (0, None, None)
+
+
+def test_one_that_is_well_again_gets_what_waited_for_it_at_once(ledger):
+    """The probe's success wakes the others."""
+    office = Office(ledger)
+    with receiving(says(500)) as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 30))
+        office.deliver()
+        receiver.answer = says()
+        with writing(ledger.engine) as tx:
+            tx.execute(update(ENDPOINTS).values(paused_until=1))
+            (one,) = tx.execute(select(STEPS.c.job_id).where(STEPS.c.state == "parked").limit(1)).scalars()
+            tx.execute(update(STEPS).where(STEPS.c.job_id == one).values(state="ready", waits_for=None))
+        office.deliver()
+        states = [row.state for row in rows(ledger)]
+        assert states.count("delivered") >= 30 - 13  # what was tried waits for its own time
+        assert not ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "parked"))
+
+
+def test_410_disables_the_endpoint(ledger):
+    """What waits for it is dead, nothing more is made for it, and the tenant's other endpoint hears of it."""
+    office = Office(ledger)
+    with receiving(says(410)) as gone, receiving() as other:
+        endpoint, _ = office.register(gone.url)
+        office.register(other.url, events=("endpoint.disabled",))
+        office.end(*jobs(ledger, 20))
+        office.deliver()
+        assert len(gone.heard) <= 8
+        (heard,) = other.heard
+        assert b'"type":"endpoint.disabled"' in heard.body
+        assert endpoint.encode() in heard.body
+        mine = ledger.webhooks.deliveries(Range(endpoint_id=endpoint), 100)
+        assert {row.state for row in mine} == {"failed"}
+        assert office.end(*jobs(ledger, 1, metadata={"later": "yes"})) == 0
+        gone.answer = says()
+        ledger.webhooks.enable(endpoint)
+        assert ledger.webhooks.replay(Range(endpoint_id=endpoint), delivered=False) == 20
+        office.deliver()
+        assert ledger.webhooks.preview(Range(endpoint_id=endpoint), delivered=False).failed == 0
+
+
+def test_five_days_of_failure_disable_it(ledger):
+    """And not one failure after a week without anything to tell."""
+    office = Office(ledger)
+    with receiving(says(500)) as receiver:
+        endpoint, _ = office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        office.deliver()
+        with writing(ledger.engine) as tx:
+            tx.execute(update(ENDPOINTS).values(failing_since=ledger.now() - 6 * 86_400_000))
+        office.let_time_pass()
+        office.deliver()
+    assert "five days" in ledger.webhooks.endpoint(endpoint).disabled
+
+
+def test_a_receivers_wish_to_wait_holds_for_all(ledger):
+    """Retry-After: for what was sent, and for what was not."""
+    office = Office(ledger)
+    with receiving(says(503, retry_after="600")) as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 20))
+        office.deliver()
+        assert len(receiver.heard) <= 8
+    waits = [row.next_at - ledger.now() for row in rows(ledger)]
+    assert min(waits) > 590_000
+
+
+def test_a_dead_endpoint_delays_no_living_one(ledger):
+    """Each claim is of one endpoint; what hangs is another's."""
+    office = Office(ledger, Courier(HERE, seconds=0.3))
+    with receiving(hangs) as dead, receiving() as one, receiving() as two:
+        for receiver in (dead, one, two):
+            office.register(receiver.url)
+        office.end(*jobs(ledger, 10))
+        claims = office.claims()
+        assert len(claims) == 3
+        started = [ledger.start(claim.id, worker="w", lease_ms=60_000) for claim in claims]
+        assert all(len({row.endpoint for row in each.steps}) == 1 for each in started)
+        for each in started:
+            ledger.complete(each.claim_id, office.work.do(each), ran_ms=1, quantum_ms=5_000)
+        assert (len(one.heard), len(two.heard)) == (10, 10)
+
+
+def test_two_tenants_hear_of_their_own(ledger):
+    """Each by its own secret."""
+    office = Office(ledger)
+    with receiving() as first, receiving() as second:
+        _, one = office.register(first.url, tenant="one")
+        _, two = office.register(second.url, tenant="two")
+        mine = take_in(ledger, [evaluation(tenant="one"), evaluation(tenant="two", input="b")])
+        office.end(*mine)
+        office.deliver()
+        for receiver, secret, job in ((first, one, mine[0]), (second, two, mine[1])):
+            (heard,) = receiver.heard
+            assert Webhook(secret).verify(heard.body, heard.headers)["data"]["id"] == job
+
+
+def test_callbacks_are_signed_with_the_tenants_own_secret(ledger):
+    """Whatever URL a job names; the secret is made with the first, and a person can see it."""
+    from headrace_workers.webhooks.keyring import callbacks_of
+
+    office = Office(ledger, sealer=Sealer([os.urandom(32)]))
+    with receiving() as receiver:
+        base = receiver.url.split("?")[0]
+        office.end(*[jobs(ledger, 1, callback=Callback(url=f"{base}?order={n}"), metadata={"n": str(n)})[0]
+                     for n in range(3)])  # fmt: skip
+        office.deliver()
+        own = callbacks_of("default", ledger.webhooks, office.sealer)
+        assert "whsec" not in own.secret
+        secret = office.sealer.open(own.secret, own.id)
+        assert sorted(heard.path for heard in receiver.heard) == [f"/hooks?order={n}" for n in range(3)]
+        for heard in receiver.heard:
+            assert Webhook(secret).verify(heard.body, heard.headers)
+    assert ledger.webhooks.endpoints() == [own]
+
+
+def test_a_callback_to_a_wrong_url_is_dead_at_once(ledger):
+    """With the reason; it says nothing about others at that place."""
+    office = Office(ledger)
+    office.end(*jobs(ledger, 1, callback=Callback(url="https://169.254.169.254/latest")))
+    office.deliver()
+    (row,) = rows(ledger)
+    assert (row.state, row.status) == ("failed", None)
+    assert "no address of the internet" in row.error
+    assert ledger.webhooks.endpoints(origins=ORIGINS)[0].failures == 0
+
+
+def test_while_a_secret_rotates_both_sign(ledger):
+    """Until the overlap is over; then the new one alone."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        endpoint, old = office.register(receiver.url)
+        made = registering.rotate(ledger.webhooks, office.sealer, ledger.webhooks.endpoint(endpoint), 60.0)
+        office.end(*jobs(ledger, 1))
+        office.deliver()
+        with writing(ledger.engine) as tx:
+            tx.execute(update(ENDPOINTS).values(old_until=1))
+        office.end(*jobs(ledger, 1, metadata={"n": "2"}))
+        office.deliver()
+        both, alone = receiver.heard
+    assert both.headers["webhook-signature"].count("v1,") == 2
+    assert alone.headers["webhook-signature"].count("v1,") == 1
+    for secret in (old, made.secret):
+        assert Webhook(secret).verify(both.body, both.headers)
+    assert Webhook(made.secret).verify(alone.body, alone.headers)
+
+
+def test_a_secret_that_nobody_can_open_waits_for_a_person(ledger):
+    """Nothing is sent unsigned, and it costs no attempt."""
+    office = Office(ledger, sealer=Sealer([os.urandom(32)]))
+    with receiving() as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        Office(ledger, sealer=Sealer([os.urandom(32)])).deliver()
+        assert receiver.heard == []
+        (row,) = rows(ledger)
+        assert (row.state, row.attempts) == ("pending", 0)
+        assert "HEADRACE_WEBHOOK_KEY" in row.error
+        office.let_time_pass()
+        office.deliver()
+        assert len(receiver.heard) == 1
+
+
+def test_a_ledger_that_is_away_costs_no_attempt():
+    """Neither at the reading, when nothing was sent, nor at the writing, when the outcome still holds."""
+
+    class Away:
+        def due(self, *_):
+            raise Unavailable("away")
+
+    unit = Unit("u", "s", "t", "we_1", None, b"")
+    (outcome,) = deliver([unit], webhooks=Away(), courier=None, sealer=Sealer())
+    assert isinstance(outcome, Wait)
+    assert outcome.at_most == 1.0
+
+
+def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_under_the_same_id(ledger, tmp_path):
+    """The receiver sees the same `webhook-id`, and knows the repetition."""
+    office = Office(ledger)
+    root = Path(__file__).parents[3]
+    running = []
+
+    def kill(receiver, handler, heard):
+        running[0].send_signal(signal.SIGKILL)
+        running[0].wait(30)
+        says()(receiver, handler, heard)
+
+    with receiving(kill) as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", _DELIVERER, str(ledger.engine.url)],
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": str(root)},
+            )
+        )
+        assert running[0].wait(60) == -signal.SIGKILL
+        with writing(ledger.engine) as tx:
+            tx.execute(update(CLAIMS).values(lease_until=1, renewed_at=0))
+        assert ledger.reap(3).crashed == 1
+        receiver.answer = says()
+        office.deliver()
+        first, second = receiver.heard
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.body == second.body
+    (row,) = rows(ledger)
+    assert (row.state, row.attempts) == ("delivered", 1)  # the other one, nobody could write down
+
+
+_DELIVERER = """
+import sys
+from tests.workers.webhooks.office import Office
+from headrace_workers.ledger.ledger import Ledger
+
+Office(Ledger.at(sys.argv[1])).deliver()
+"""
+
+
+def test_what_was_forgotten_is_done(ledger):
+    """A unit whose delivery is not known any more: nobody waits for it."""
+    office = Office(ledger)
+    with receiving() as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        with writing(ledger.engine) as tx:
+            tx.execute(DELIVERIES.delete())
+        assert office.deliver() == 1
+        assert receiver.heard == []
+    assert ledger.read(select(STEPS.c.state).where(STEPS.c.stage == "deliver")) == [("done",)]
+
+
+def test_secrets_are_in_no_repr():
+    """Of what is passed about."""
+    made = registering.WithSecret(None, "whsec_abc")
+    wanted = registering.Wanted(tenant="t", url="https://a.example", events=(), secret="whsec_abc")
+    assert "whsec" not in repr(made) + repr(wanted) + repr(partial(registering.register, wanted=wanted))

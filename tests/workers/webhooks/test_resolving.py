@@ -1,0 +1,64 @@
+"""Asking for the addresses of a name."""
+
+import asyncio
+import threading
+
+import pytest
+
+from headrace_workers.webhooks import resolving
+from headrace_workers.webhooks.resolving import SystemResolver
+
+
+def test_this_machine_knows_itself():
+    """By the system's own resolver; what has no address is an OSError."""
+    found = asyncio.run(_ask(SystemResolver(), "localhost"))
+    assert set(found) & {"127.0.0.1", "::1"}
+    with pytest.raises(OSError, match=r"\w"):
+        asyncio.run(_ask(SystemResolver(), f"{'a' * 70}.invalid"))
+
+
+def test_a_name_is_asked_for_once_at_a_time():
+    """Whoever asks meanwhile gets the same answer; who asks later asks anew."""
+    asked, answer = [], threading.Event()
+
+    def ask(name):
+        asked.append(name)
+        answer.wait(5)
+        return [f"10.0.0.{len(asked)}"]
+
+    async def many():
+        resolver = SystemResolver(ask)
+        first = [asyncio.ensure_future(resolver("shop.example")) for _ in range(5)]
+        await asyncio.sleep(0)
+        answer.set()
+        return await asyncio.gather(*first), await resolver("shop.example")
+
+    together, later = asyncio.run(many())
+    assert together == [["10.0.0.1"]] * 5
+    assert later == ["10.0.0.2"]
+
+
+def test_a_name_server_that_says_nothing_holds_up_nobody_else(monkeypatch):
+    """It is given up in time, and other names are answered meanwhile."""
+    monkeypatch.setattr(resolving, "_SECONDS", 0.05)
+    over = threading.Event()
+
+    def ask(name):
+        if name == "mute.example":
+            over.wait(5)
+        return ["10.0.0.1"]
+
+    async def both():
+        resolver = SystemResolver(ask)
+        mute = asyncio.ensure_future(resolver("mute.example"))
+        heard = await resolver("shop.example")
+        with pytest.raises(OSError, match=r"mute\.example"):
+            await mute
+        return heard
+
+    assert asyncio.run(both()) == ["10.0.0.1"]
+    over.set()
+
+
+async def _ask(resolver, name):
+    return await resolver(name)

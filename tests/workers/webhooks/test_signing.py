@@ -1,0 +1,130 @@
+"""Signatures, as receivers verify them with the libraries that they have."""
+
+import base64
+import json
+import time
+from datetime import UTC, datetime
+
+import openai
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from openai.types.webhooks import BatchCompletedWebhookEvent
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.ledger.deliveries import body
+from headrace_workers.webhooks import signing
+
+BODY = body(message="5d0c9f8a-0000-5000-8000-000000000000", event_type="batch.completed", at_ms=1_700_000_000_123,
+            data={"id": "batch_1", "text": "„Grüße“ 🌍"})  # fmt: skip
+
+
+def signed(*keys: str, at: float | None = None, content: bytes = BODY) -> dict[str, str]:
+    """The headers of an attempt that is made now."""
+    return signing.headers("msg-1", int(at or time.time()), content, keys)
+
+
+def test_the_librarys_receiver_verifies():
+    """The official library for Python takes what we sign, and reads the body."""
+    secret = signing.new_secret("v1")
+    read = Webhook(secret).verify(BODY, signed(secret))
+    assert (read["type"], read["data"]["id"]) == ("batch.completed", "batch_1")
+    assert read["timestamp"] == "2023-11-14T22:13:20.123Z"
+
+
+def test_the_signature_is_the_librarys():
+    """Byte for byte."""
+    secret, at = signing.new_secret("v1"), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    theirs = Webhook(secret).sign("msg-1", at, BODY.decode())
+    assert signed(secret, at=at.timestamp())["webhook-signature"] == theirs
+
+
+def test_openais_client_unwraps():
+    """The unmodified client verifies, and knows the event by its type."""
+    secret = signing.new_secret("v1")
+    client = openai.OpenAI(api_key="none", webhook_secret=secret)
+    event = client.webhooks.unwrap(BODY, signed(secret))
+    assert isinstance(event, BatchCompletedWebhookEvent)
+    assert (event.object, event.created_at, event.data.id) == ("event", 1_700_000_000, "batch_1")
+
+
+def test_another_secret_body_or_time_is_refused():
+    """By both receivers: so what they verify is ours."""
+    secret, other = signing.new_secret("v1"), signing.new_secret("v1")
+    client = openai.OpenAI(api_key="none", webhook_secret=secret)
+    for headers, content in (
+        (signed(other), BODY),
+        (signed(secret), BODY + b" "),
+        (signed(secret, at=time.time() - 3_600), BODY),
+    ):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(content, headers)
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            client.webhooks.unwrap(content, headers)
+
+
+def test_while_a_secret_rotates_both_verify():
+    """Two signatures: whoever has the old secret takes it, and whoever has the new one."""
+    new, old = signing.new_secret("v1"), signing.new_secret("v1")
+    headers = signed(new, old)
+    assert headers["webhook-signature"].count("v1,") == 2
+    for secret in (new, old):
+        assert Webhook(secret).verify(BODY, headers)["id"]
+        assert openai.OpenAI(api_key="none", webhook_secret=secret).webhooks.unwrap(BODY, headers).id
+
+
+def test_a_private_key_signs_and_its_public_key_verifies():
+    """Ed25519, as the standard's `v1a`; a receiver of `v1` is served beside it while an endpoint changes over."""
+    secret, old = signing.new_secret("v1a"), signing.new_secret("v1")
+    headers = signed(secret, old)
+    asymmetric, symmetric = headers["webhook-signature"].split(" ")
+    version, _, signature = asymmetric.partition(",")
+    shown = signing.shown(secret)
+    assert (version, shown[:5], secret[:5]) == ("v1a", "whpk_", "whsk_")
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(shown.removeprefix("whpk_")))
+    content = f"msg-1.{headers['webhook-timestamp']}.".encode() + BODY
+    public.verify(base64.b64decode(signature), content)
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(signature), content + b"!")
+    assert symmetric.startswith("v1,")
+    assert Webhook(old).verify(BODY, headers)["id"]
+
+
+def test_secrets_are_as_the_standard_wants_them():
+    """Of 24 to 64 bytes; what is none is refused without being repeated."""
+    assert signing.check_secret(signing.new_secret("v1")) == "v1"
+    assert signing.check_secret(signing.new_secret("v1a")) == "v1a"
+    assert signing.check_secret("whsec_" + base64.b64encode(bytes(24)).decode()) == "v1"
+    for wrong in ("", "hunter2", "whsec_", "whsec_!!!!", "whsec_" + base64.b64encode(bytes(23)).decode(),
+                  "whsec_" + base64.b64encode(bytes(65)).decode(), "whsk_" + base64.b64encode(bytes(31)).decode(),
+                  base64.b64encode(bytes(32)).decode()):  # fmt: skip
+        with pytest.raises(ConfigurationError) as caught:
+            signing.check_secret(wrong)
+        assert len(wrong) < 7 or wrong not in str(caught.value)
+
+
+def test_a_hint_gives_nothing_away():
+    """Its kind and four characters."""
+    secret = signing.new_secret("v1")
+    assert signing.hint(secret) == f"whsec_…{secret[-4:]}"
+    assert signing.hint(signing.new_secret("v1a")).startswith("whpk_…")
+
+
+def test_the_standards_receiver_in_javascript_verifies(node):
+    """The official library for JavaScript, as a receiver."""
+    new, old = signing.new_secret("v1"), signing.new_secret("v1")
+    headers = signed(new, old)
+    script = """
+import { Webhook } from "standardwebhooks";
+const [secret, headers, body] = [process.argv[2], JSON.parse(process.argv[3]), process.argv[4]];
+console.log(new Webhook(secret).verify(body, headers).data.id);
+try {
+  new Webhook(secret).verify(body + " ", headers);
+} catch (error) {
+  console.log("refused");
+}
+"""
+    for secret in (new, old):
+        said = node.run(script, secret, json.dumps(headers), BODY.decode()).split()
+        assert said == ["batch_1", "refused"]

@@ -1,0 +1,49 @@
+"""Runs beside a worker's pool."""
+
+import threading
+
+from headrace_workers.worker.beside import Beside
+
+
+def test_runs_go_side_by_side_up_to_a_bound():
+    """One more is not begun; where one ends there is room again."""
+    beside, go, began = Beside({"deliver": 2}), threading.Event(), threading.Semaphore(0)
+
+    def work():
+        began.release()
+        go.wait(10)
+
+    assert beside.takes("deliver")
+    assert not beside.takes("judge")
+    assert [beside.begin("deliver", work) for _ in range(3)] == [True, True, False]
+    assert began.acquire(timeout=10)
+    assert began.acquire(timeout=10)
+    go.set()
+    beside.wait(10)
+    assert beside.begin("deliver", work)
+
+
+def test_one_that_fails_leaves_its_room():
+    """Whatever it raises concerns it alone."""
+    beside = Beside({"deliver": 1})
+
+    def fail():
+        raise RuntimeError("no")
+
+    for _ in range(3):
+        assert beside.begin("deliver", fail)
+        beside.wait(10)
+
+
+def test_an_end_waits_so_long_at_most():
+    """What hangs is left to its lease."""
+    beside, over = Beside({"deliver": 1}), threading.Event()
+    beside.begin("deliver", lambda: over.wait(10))
+    beside.wait(0.01)
+    assert not beside.begin("deliver", fail_if_run)
+    over.set()
+
+
+def fail_if_run():
+    """Is never called."""
+    raise AssertionError

@@ -1,0 +1,90 @@
+"""Lines in the form of OpenAI's Batch API: requests that become jobs, and answers in the shape of OpenAI's.
+
+What a request is to headrace, and what its answer looks like, is the mapping's business (`headrace_workers.openai`).
+The same line gives the same jobs, so that it is read once more when it is answered.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from headrace_schemas.codec import encode_value
+from headrace_schemas.event_types import job_type, kind_of
+from headrace_schemas.job import JudgedJob, Lane
+from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.log import Action, log
+from headrace_workers.openai.endpoint import ENDPOINTS, Asker, Request
+from headrace_workers.openai.errors import Refused
+
+# What OpenAI's own Batch API takes, and the legacy endpoint.
+URLS: Final = tuple(ENDPOINTS)
+_FIELDS: Final = frozenset({"custom_id", "method", "url", "body"})
+_FAULT: Final = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The jobs of a request, and whether a model is to judge their answers."""
+
+    jobs: tuple[NewJob, ...]
+    judged: bool
+
+
+def is_request(line: Mapping[str, Any]) -> bool:
+    """Whether a line is meant as a request, and no job of headrace."""
+    return "body" in line and ("custom_id" in line or "url" in line)
+
+
+def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> Asked:
+    """The jobs that a line's request becomes. NoJob where it is refused."""
+    request = read(line, number, terms)
+    if request.stream:
+        raise NoJob(INVALID, "body.stream: a batch has no streams; leave it out")
+    jobs = []
+    for job in request.jobs:
+        kind = job_type(kind_of(job))
+        assert kind is not None  # noqa: S101 - of a kind of job
+        jobs.append(through_door(kind, encode_value(job), number, terms, admit))
+    return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.wants_rubric for job in request.jobs))
+
+
+def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
+    """What a line asks for. NoJob where that cannot be had."""
+    if missing := sorted(_FIELDS - line.keys()):
+        raise NoJob(INVALID, f"{', '.join(missing)} is missing: a request has custom_id, method, url and body")
+    if unknown := sorted(line.keys() - _FIELDS):
+        raise NoJob(INVALID, f"{unknown[0]}: a request has custom_id, method, url and body, and nothing else")
+    if line["custom_id"] is None:
+        raise NoJob(INVALID, "custom_id: must be a text")
+    if line["method"] != "POST":
+        raise NoJob(INVALID, f"method is {line['method']!r}; it must be POST")
+    url, body = line["url"], line["body"]
+    if terms.endpoint is not None and url != terms.endpoint:
+        raise NoJob(INVALID, f"url is {url!r}, and all lines of this batch go to {terms.endpoint}")
+    endpoint = ENDPOINTS.get(url) if isinstance(url, str) else None
+    if endpoint is None:
+        raise NoJob(INVALID, f"url is {url!r}; it may be {', '.join(URLS)}")
+    if not isinstance(body, dict):
+        raise NoJob(INVALID, "body: must be a JSON object")
+    try:
+        return endpoint(body, asker(number, terms))
+    except Refused as error:
+        raise NoJob(error.code or INVALID, f"body: {error}") from None
+    except Exception as error:  # of ours: one line that meets it must not stop the batch
+        log("batches", logging.ERROR, Action.STEP_FAILED, f"a line could not be read: {type(error).__name__}",
+            batch=terms.batch_id, line=number)  # fmt: skip
+        raise NoJob(_FAULT, f"headrace failed to read it: {type(error).__name__}") from error
+
+
+def asker(number: int, terms: Terms) -> Asker:
+    """On whose behalf a line is read."""
+    deadline = datetime.fromtimestamp(terms.expires_at / 1000, UTC)
+    return Asker(tenant=terms.tenant, key=terms.key(number), lane=Lane.BATCH, deadline=deadline)
+
+
+def job_ids(request: Request) -> list[str]:
+    """The ids of a request's jobs, in order."""
+    return [job.job_id("") for job in request.jobs]

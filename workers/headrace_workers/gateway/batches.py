@@ -1,0 +1,183 @@
+"""Batches, as OpenAI's clients make, look at and cancel them."""
+
+import hashlib
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Row
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.requests import URLS
+from headrace_workers.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
+from headrace_workers.batches.submit import PURPOSE as BATCH
+from headrace_workers.batches.views import NATIVE, batch_object
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
+from headrace_workers.gateway.files import Expiry, file_of
+from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Services, Wired
+
+router = APIRouter(tags=["batches"])
+
+Reads = Annotated[Caller, needs(Scope.BATCHES_READ)]
+Writes = Annotated[Caller, needs(Scope.BATCHES_WRITE)]
+
+_MOST_METADATA: Final = 16
+_NAME: Final = 64  # characters
+_VALUE: Final = 512
+
+
+class Asks(BaseModel):
+    """What headrace does beyond OpenAI."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_tokens: Annotated[int | None, Field(ge=1, description="That the whole batch may cost.")] = None
+
+
+class Wanted(BaseModel):
+    """A batch to be run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input_file_id: Annotated[str, Field(description="A file of the purpose `batch`.")]
+    endpoint: Annotated[str, Field(description=f"One of {', '.join(URLS)}; or {NATIVE} for headrace's own jobs.")]
+    completion_window: Annotated[
+        str, Field(max_length=LONGEST_WINDOW, description="`24h`, or another number of m, h or d, of 30 days at most.")
+    ]
+    metadata: Annotated[dict[str, str] | None, Field(max_length=_MOST_METADATA)] = None
+    output_expires_after: Expiry | None = None
+    headrace: Asks | None = None
+
+
+class Counts(BaseModel):
+    """How many lines there are, were answered, and were not."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchShape(BaseModel):
+    """A batch. `headrace` has what it cost, and how much of it came from the cache."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    request_counts: Counts
+    metadata: dict[str, str]
+
+
+class BatchList(BaseModel):
+    """Batches, a page of them, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchShape]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@router.post("/v1/batches", responses=ERRORS)
+async def create(
+    caller: Writes,
+    services: Wired,
+    wanted: Wanted,
+    key: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", max_length=256, description="The same tenant and key are the same batch."),
+    ] = None,
+) -> BatchShape:
+    """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
+    if wanted.endpoint not in (*URLS, NATIVE):
+        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}")
+    for name, value in (wanted.metadata or {}).items():
+        if not 0 < len(name) <= _NAME or len(value) > _VALUE or "\x00" in name + value:
+            raise Refusal(Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most")
+    file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
+    if file.purpose != BATCH:
+        raise Refusal(Why.INVALID, f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}")
+    try:
+        wishes = _wishes(caller, wanted)
+        named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
+        batch, _ = await services.ask(submit, services.ledger.batches, file, wishes, named)
+    except (EmptyInput, ConfigurationError) as error:
+        raise Refusal(Why.INVALID, str(error)) from error
+    except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
+        raise LedgerAway(str(error), again=key is not None) from error
+    return _shape(batch)
+
+
+@router.get("/v1/batches", responses=ERRORS)
+async def list_batches(
+    caller: Reads,
+    services: Wired,
+    after: Annotated[str | None, Query(description="The last batch of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
+) -> BatchList:
+    """The tenant's batches, newest first."""
+    found = await services.ask(services.ledger.batches.batches, caller.tenant, after, limit + 1)
+    data = [_shape(row) for row in found[:limit]]
+    return BatchList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/v1/batches/{batch_id}", responses=ERRORS)
+async def show(batch_id: str, caller: Reads, services: Wired) -> BatchShape:
+    """How a batch stands."""
+    return _shape(await _batch(services, caller, batch_id))
+
+
+@router.post("/v1/batches/{batch_id}/cancel", responses=ERRORS)
+async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
+    """Cancel a batch: what is done is kept. One that is over stays as it is."""
+    await _batch(services, caller, batch_id)
+    found = await services.ask(services.ledger.batches.cancel, batch_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id")
+    return _shape(found)
+
+
+async def _batch(services: Services, caller: Caller, batch_id: str) -> Row[Any]:
+    found = None
+    if "\x00" not in batch_id:
+        found = await services.ask(services.ledger.batches.batch, batch_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id")
+    return found
+
+
+def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
+    usual = ProducerSettings.from_env()
+    return Wishes(
+        tenant=caller.tenant,
+        defaults=Defaults(usual.model, {"tenant": caller.tenant, "lane": "batch"}, embedder=usual.embedder),
+        endpoint=None if wanted.endpoint == NATIVE else wanted.endpoint,
+        window=seconds_of(wanted.completion_window),
+        asked=wanted.completion_window,
+        max_tokens=wanted.headrace.max_tokens if wanted.headrace else None,
+        metadata=wanted.metadata or {},
+        output_seconds=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
+    )
+
+
+def _shape(batch: Row[Any]) -> BatchShape:
+    return BatchShape(**batch_object(batch))

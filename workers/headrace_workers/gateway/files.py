@@ -1,0 +1,196 @@
+"""Files, as OpenAI's clients send, list and read them. Errors are told in OpenAI's shape."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import Row
+
+from headrace_workers.batches.submit import PURPOSE as BATCH
+from headrace_workers.batches.views import file_object
+from headrace_workers.files.files import FileInUse
+from headrace_workers.files.store import StoreUnavailable
+from headrace_workers.gateway.bounds import BODY_BYTES
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Services, Wired
+
+router = APIRouter(tags=["files"])
+
+T = TypeVar("T")
+
+Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
+Reads = Annotated[Caller, needs(Scope.FILES_READ)]
+Writes = Annotated[Caller, needs(Scope.FILES_WRITE)]
+
+_CHUNK: Final = 1024**2  # bytes
+_FORM: Final = 65_536  # bytes of a form beside its file
+MOST_BYTES: Final = 512 * 1024**2  # of a file that is sent at once; what is larger comes in parts
+SHORTEST_LIFE, LONGEST_LIFE = 3_600, 30 * 86_400  # seconds, as OpenAI has it
+BODY_BYTES["/v1/files"] = MOST_BYTES + _FORM
+
+
+class FileShape(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    status_details: str | None = None
+
+
+class FileList(BaseModel):
+    """Files, a page of them."""
+
+    object: Literal["list"] = "list"
+    data: list[FileShape]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    """A file that is no more."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class Expiry(BaseModel):
+    """How long something is kept, from when it was made."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)]
+
+
+@router.post("/v1/files", responses=ERRORS)
+async def create(
+    request: Request,
+    caller: Writes,
+    services: Wired,
+    file: Annotated[UploadFile, File(description="What is in it.")],
+    purpose: Annotated[Purpose, Form()],
+    anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
+    seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=SHORTEST_LIFE, le=LONGEST_LIFE)] = None,
+) -> FileShape:
+    """Store a file. It is kept until it is deleted, or for `expires_after`."""
+    known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
+    await refuse_fields(request, known)
+    if (anchor is None) != (seconds is None):
+        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds")
+    row = await stored(
+        services,
+        lambda: services.files.add(
+            chunks_of(file.file), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
+            lines=purpose == BATCH,
+        ),
+    )  # fmt: skip
+    return FileShape(**file_object(row))
+
+
+@router.get("/v1/files", responses=ERRORS)
+async def list_files(
+    caller: Reads,
+    services: Wired,
+    purpose: Annotated[str | None, Query(description="Only files of this purpose.")] = None,
+    after: Annotated[str | None, Query(description="The last file of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
+) -> FileList:
+    """The tenant's files, by age."""
+    found = await services.ask(
+        services.ledger.files.files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
+        newest_first=order == "desc",
+    )  # fmt: skip
+    data = [FileShape(**file_object(row)) for row in found[:limit]]
+    return FileList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/v1/files/{file_id}", responses=ERRORS)
+async def show(file_id: str, caller: Reads, services: Wired) -> FileShape:
+    """A file."""
+    return FileShape(**file_object(await file_of(services, caller, file_id)))
+
+
+@router.get(
+    "/v1/files/{file_id}/content",
+    responses={**ERRORS, 200: {"description": "What is in it.", "content": {"application/octet-stream": {}}}},
+    response_class=StreamingResponse,
+)
+async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResponse:
+    """What is in a file. The output of a batch can be read while it grows."""
+    row = await file_of(services, caller, file_id)
+    chunks = services.files.chunks(row.id)
+    # The first is read before the answer begins: then a store that is away can still be told.
+    first = await stored(services, lambda: next(chunks, b""))
+    return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
+
+
+@router.delete("/v1/files/{file_id}", responses=ERRORS)
+async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
+    """Delete a file. 409 while a batch reads or writes it."""
+    row = await file_of(services, caller, file_id)
+    try:
+        await stored(services, lambda: services.files.remove(row.id))
+    except FileInUse as error:
+        raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    return FileDeleted(id=file_id)
+
+
+async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
+    """A file of the caller's tenant; 404 where there is none."""
+    found = None
+    if "\x00" not in file_id:
+        found = await services.ask(services.ledger.files.file, file_id, caller.tenant)
+    if found is None:
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id")
+    return found
+
+
+async def stored(services: Services, work: Callable[[], T]) -> T:
+    """Work with the file store, on a thread, for as long as it takes; 503 where the store does not answer."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(services.executor, work)
+    except StoreUnavailable as error:
+        raise Refusal(Why.STORE_AWAY, str(error), retry_after=1.0) from error
+
+
+async def refuse_fields(request: Request, known: set[str]) -> None:
+    """Whatever a form has beside these is refused by name."""
+    for name in await request.form():
+        if name not in known:
+            raise Refusal(Why.INVALID, f"{name}: is not supported here")
+
+
+def name_of(file: UploadFile) -> str:
+    """What a file is called: without folders, and what no database takes."""
+    name = (file.filename or "").replace("\\", "/").rpartition("/")[2].replace("\x00", "")
+    return name.encode("utf-8", "replace").decode()[:255] or "file"
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """What came, in chunks."""
+    file.seek(0)
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _behind(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest

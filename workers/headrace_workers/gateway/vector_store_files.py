@@ -1,0 +1,138 @@
+"""The files of OpenAI's vector stores: documents of knowledge bases, and what is to become one."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+
+from headrace_workers.gateway.bodies import json_object
+from headrace_workers.gateway.caller import Caller
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.gateway.vector_store_shapes import (
+    ERRORS,
+    Content,
+    ContentPage,
+    NewStoreFile,
+    StoreFileChange,
+    StoreFileDeleted,
+    StoreFileList,
+    StoreFileShape,
+    body_of,
+    takes,
+)
+from headrace_workers.gateway.vector_stores import (
+    PAGE,
+    After,
+    Before,
+    Limit,
+    Order,
+    Reads,
+    Writes,
+    incoming,
+    only_onwards,
+    store_of,
+)
+from headrace_workers.ledger.stores import StoreFile
+
+router = APIRouter(tags=["vector stores"])
+
+_ALL = "/v1/vector_stores/{vector_store_id}/files"
+_ONE = _ALL + "/{store_file_id}"
+
+
+@router.post(_ALL, responses=ERRORS, openapi_extra=takes(NewStoreFile))
+async def create(vector_store_id: str, request: Request, caller: Writes, services: Wired) -> StoreFileShape:
+    """Put a file into a store: a recall worker reads it, and until then it is in progress."""
+    store = await store_of(services, caller, vector_store_id)
+    asked = body_of(NewStoreFile, await json_object(request))
+    if store.expired:
+        raise Refusal(Why.INVALID, "this vector store has expired: make another")
+    file = await incoming(services, caller, asked.file_id, asked.attributes or {})
+    await services.ask(services.ledger.stores.send, caller.tenant, vector_store_id, [file])
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
+
+
+@router.get(_ALL, responses=ERRORS)
+async def list_files(
+    vector_store_id: str,
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "desc",
+    after: After = None,
+    before: Before = None,
+    status: Annotated[
+        Literal["in_progress", "completed", "failed", "cancelled"] | None,
+        Query(alias="filter", description="Only files of this status; none is ever cancelled."),
+    ] = None,
+) -> StoreFileList:
+    """The files of a store."""
+    only_onwards(before)
+    await store_of(services, caller, vector_store_id)
+    found: list[StoreFile] = []
+    if status != "cancelled":
+        found = await services.ask(
+            services.ledger.stores.files,
+            caller.tenant,
+            vector_store_id,
+            after=None if after is None else await _file(services, caller, vector_store_id, after),
+            limit=limit + 1,
+            newest_first=order == "desc",
+            state=status,
+        )
+    data = [StoreFileShape.of(each, vector_store_id) for each in found[:limit]]
+    return StoreFileList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get(_ONE, responses=ERRORS)
+async def retrieve(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> StoreFileShape:
+    """One file of a store."""
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+
+
+@router.post(_ONE, responses=ERRORS, openapi_extra=takes(StoreFileChange))
+async def change(
+    vector_store_id: str, store_file_id: str, request: Request, caller: Writes, services: Wired
+) -> StoreFileShape:
+    """Give a file these attributes, and no others."""
+    await _file(services, caller, vector_store_id, store_file_id)
+    asked = body_of(StoreFileChange, await json_object(request))
+    attributes = asked.attributes or {}
+    describe = services.ledger.stores.describe
+    if not await services.ask(describe, caller.tenant, vector_store_id, store_file_id, attributes):
+        raise _no_file()
+    return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+
+
+@router.delete(_ONE, responses=ERRORS)
+async def delete(vector_store_id: str, store_file_id: str, caller: Writes, services: Wired) -> StoreFileDeleted:
+    """Take a file out of a store; the file itself stays."""
+    await _file(services, caller, vector_store_id, store_file_id)
+    await services.ask(services.ledger.stores.remove_file, caller.tenant, vector_store_id, store_file_id)
+    return StoreFileDeleted(id=store_file_id)
+
+
+@router.get(f"{_ONE}/content", responses=ERRORS)
+async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> ContentPage:
+    """What a file says, passage by passage, as it is searched; nothing until it has been read."""
+    found = await _file(services, caller, vector_store_id, store_file_id)
+    texts: list[str] = []
+    if found.document_id is not None:
+        texts = await services.ask(services.ledger.stores.texts, found.document_id)
+    return ContentPage(data=[Content(text=text) for text in texts])
+
+
+async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:
+    found = await services.ask(services.ledger.stores.file, caller.tenant, vector_store_id, store_file_id)
+    if found is None:
+        raise _no_file()
+    return found
+
+
+def _no_file() -> Refusal:
+    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no file of this id")
