@@ -12,6 +12,14 @@ def a_job(client: httpx.Client) -> str:
     return str(client.post("/v1/jobs", json=JOB).json()["id"])
 
 
+def an_endpoint(client: httpx.Client) -> str:
+    """A receiver of webhooks of the client's tenant, which may have a hundred."""
+    if there := client.get("/v1/webhook_endpoints").json()["data"]:
+        return str(there[0]["id"])
+    asked = {"name": "a", "url": "https://shop.example/hooks", "event_types": ["endpoint.disabled"]}
+    return str(client.post("/v1/webhook_endpoints", json=asked).json()["id"])
+
+
 def a_response(client: httpx.Client) -> str:
     """A response of the client's tenant, which may be cancelled."""
     body = {"model": "echo", "input": "x", "background": True}
@@ -48,6 +56,7 @@ OTHERS = {
     "file_id": a_file,
     "upload_id": an_upload,
     "batch_id": a_batch,
+    "endpoint_id": an_endpoint,
     "vector_store_id": a_store,
 }
 # A thing within another, of which test_vector_stores.py walks the paths; and what is of no tenant.

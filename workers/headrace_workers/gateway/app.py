@@ -28,6 +28,7 @@ from headrace_workers.gateway import (
     usage,
     vector_store_files,
     vector_stores,
+    webhooks,
 )
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
@@ -51,6 +52,7 @@ ROUTERS: Final = (
     vector_stores.router,
     vector_store_files.router,
     usage.router,
+    webhooks.router,
     health.router,
     figures.router,
 )
