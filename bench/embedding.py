@@ -23,8 +23,8 @@ _RECALL = {"recall": ["--role", "recall"]}
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """4,000 texts (200 when quick): the embedder alone, all at once and in groups as they come; and as jobs."""
-    count = 200 if quick else 4_000
+    """2,000 texts (200 when quick): the embedder alone, all at once and in groups as they come; and as jobs."""
+    count = 200 if quick else 2_000
     with services(embedded=embedded) as there:
         home = make_home(there.folder, DEFAULT_EMBEDDER)
         embedder = load_embedder(home, DEFAULT_EMBEDDER)

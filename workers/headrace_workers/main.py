@@ -502,6 +502,7 @@ def build_gateway(
             sink=sink,
             waiter=waiter,
             models=registry,
+            embedder=embedder_alias(settings.embedder),
             pipeline=pipeline,
             crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
             executor=executor,

@@ -75,7 +75,13 @@ def test_the_redis_of_another_ledgers_stack_is_not_asked(tmp_path):
 
 @pytest.mark.parametrize(
     ("queue", "arguments"),
-    [("model.a.b", "generate --model a.b"), ("moderate", "moderate"), ("judge", "judge")],
+    [
+        ("model.a.b", "generate --model a.b"),
+        ("moderate", "moderate"),
+        ("judge", "judge"),
+        ("embed", "recall"),
+        ("own", "own"),
+    ],
 )
 def test_each_queue_has_its_command(queue, arguments):
     """Word for word what `headrace worker` takes."""

@@ -13,7 +13,7 @@ from tests.workers.sentence_folder import HIDDEN, MAX_TOKENS
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.embedders.load import load_embedder
-from headrace_workers.ports import Embedder
+from headrace_workers.ports import CountingEmbedder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,27 +22,28 @@ def library() -> None:
     need(importlib.util.find_spec("sentence_transformers"), "pip install 'headrace[sentence-transformers]'")
 
 
-def embedder_of(folder: Path) -> Embedder:
+def embedder_of(folder: Path) -> CountingEmbedder:
     """The embedder of a folder."""
     return load_embedder(Path("/nowhere"), f"sentence-transformers:{folder}")
 
 
 @pytest.fixture(scope="module")
-def tiny(sentence_folder: Path) -> Embedder:
+def tiny(sentence_folder: Path) -> CountingEmbedder:
     """Of random weights."""
     return embedder_of(sentence_folder)
 
 
-def test_it_and_the_converted_model_agree(tiny: Embedder, embedder_home: Path) -> None:
+def test_it_and_the_converted_model_agree(tiny: CountingEmbedder, embedder_home: Path) -> None:
     """In float32, on all kinds of texts, and about the shape where there is none."""
     texts = ["", "a mill", "a river and a mill", "river " * 40, "a\ud800b", "x" * 100_000]
     converted = load_embedder(embedder_home, "tiny-bert-float")
     np.testing.assert_allclose(tiny.embed(texts), converted.embed(texts), atol=2e-5)
-    assert (tiny.dimensions, tiny.max_tokens) == (HIDDEN, MAX_TOKENS)
+    assert (tiny.dimensions, tiny.max_tokens, tiny.added_tokens) == (HIDDEN, MAX_TOKENS, converted.added_tokens)
+    assert [tiny.count_tokens(text) for text in texts] == [converted.count_tokens(text) for text in texts]
     assert tiny.embed([]).shape == (0, HIDDEN)
 
 
-def test_threads_share_it(tiny: Embedder) -> None:
+def test_threads_share_it(tiny: CountingEmbedder) -> None:
     """Many calls at once give what each gives alone."""
     asked = [[f"mill {n}", "river " * (n % 5)] for n in range(8)]
     alone = [tiny.embed(texts) for texts in asked]
@@ -51,7 +52,7 @@ def test_threads_share_it(tiny: Embedder) -> None:
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_id_follows_what_changes_vectors(tiny: Embedder, sentence_folder: Path, tmp_path: Path) -> None:
+def test_the_id_follows_what_changes_vectors(tiny: CountingEmbedder, sentence_folder: Path, tmp_path: Path) -> None:
     """The same model elsewhere is the same embedder; another pooling of the same weights is not."""
     copy = Path(shutil.copytree(sentence_folder, tmp_path / sentence_folder.name))
     assert embedder_of(copy).id == tiny.id

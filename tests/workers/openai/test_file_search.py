@@ -17,6 +17,15 @@ def test_one_store_is_the_knowledge_base(asked):
     assert knowledge_of(asked) == {"knowledge": "mill"}
 
 
+def test_its_filters_are_the_knowledge_base_s():
+    """They have OpenAI's form already."""
+    filters = {"type": "eq", "key": "language", "value": "en"}
+    assert knowledge_of({"tools": [{**TOOL, "filters": filters}]}) == {
+        "knowledge": "mill",
+        "knowledge_filter": filters,
+    }
+
+
 @pytest.mark.parametrize("asked", [{}, {"tools": []}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
 def test_without_a_tool_there_is_none(asked):
     """The answer is the model's own."""
@@ -37,6 +46,7 @@ def test_without_a_tool_there_is_none(asked):
         ({"tools": [TOOL], "tool_choice": "none"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "headrace": {"knowledge": "mill"}}, "headrace.knowledge"),
+        ({"tools": [TOOL], "headrace": {"knowledge_filter": {}}}, "headrace.knowledge_filter"),
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, param):

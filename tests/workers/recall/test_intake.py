@@ -3,18 +3,19 @@
 import gc
 import json
 import threading
-import tracemalloc
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headrace_workers.knowledge.reading import Reader
+from headrace_workers.knowledge.documents import Document
+from headrace_workers.knowledge.reading import Loaded, Reader
 from headrace_workers.knowledge.terms import Terms
 from headrace_workers.knowledge.walking import Found, find
 from headrace_workers.ledger.changes import BEFORE_ALL
-from headrace_workers.ledger.documents import FIRST
+from headrace_workers.ledger.documents import FIRST, NewChunk, NewDocument
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.recall.intake import LONGEST_NAME, Intake
 from headrace_workers.testing import HashEmbedder
@@ -138,36 +139,37 @@ def test_whoever_is_interrupted_goes_on(ledger, add, folder):
 
 
 class Watching(HashEmbedder):
-    """Before each document, looks from another connection at how many are there already, and notes its memory."""
+    """Before each document, looks from another connection at how many are there already, and how many are in memory."""
 
     def __init__(self, url):
         super().__init__()
-        self.ledger, self.there, self.taken = Ledger.at(url), [], []
+        self.ledger, self.there, self.held = Ledger.at(url), [], []
 
     def embed(self, texts):
         self.there.append(sum(base.documents for base in self.ledger.knowledge.bases("t")))
-        if len(self.there) % 20 == 1:
-            gc.collect()  # else what is left hangs on all that the process did before
-            self.taken.append(tracemalloc.get_traced_memory()[0])
+        if len(self.there) % 10 == 1:
+            gc.collect()
+            self.held.append(Counter(type(each) for each in gc.get_objects() if isinstance(each, OF_A_DOCUMENT)))
         return super().embed(texts)
 
 
+OF_A_DOCUMENT = (Loaded, Document, NewDocument, NewChunk)  # whatever has its text
+
+
 def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):
-    """Each is there for others before the next is read; what is kept of one is no more than its name and hashes."""
+    """Each is there for others before the next is read, and by then nothing that has its text is left."""
     folder = tmp_path / "many"
     folder.mkdir()
-    for number in range(61):
-        (folder / f"{number:02}.md").write_text(f"# Mill {number}\n\n" + f"It turns {number} times. " * 400)
+    for number in range(31):
+        (folder / f"{number:02}.md").write_text(f"# Mill {number}\n\n" + f"It turns {number} times. " * 100)
     watching = Watching(ledger_url)
-    tracemalloc.start()
     try:
         taken = add(folder, embedder=watching)
     finally:
-        tracemalloc.stop()
         watching.ledger.close()
     assert set(statuses(taken).values()) == {"added"}
-    assert watching.there == list(range(61))
-    assert (watching.taken[-1] - watching.taken[1]) / 40 < 4_000  # bytes a document; its text has twice as many
+    assert watching.there == list(range(31))
+    assert watching.held == [{Loaded: 1, Document: 1}] * 4  # those of the document that is being embedded
 
 
 def test_two_files_of_one_name_do_not_replace_each_other(ledger, add, folder, tmp_path):

@@ -37,14 +37,14 @@ class Bell:
         self.rung += hints
 
 
-def runner(ledger, step, tasks=None, bell=None, **settings):
-    """A runner whose steps on the model's queue are this one."""
+def runner(ledger, step, tasks=None, bell=None, clock=None, **settings):
+    """A runner whose steps on the model's queue, and where texts are embedded, are this one."""
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
-    steps = {("model.echo", stage): step for stage in ("generate", "rubric")}
+    steps = dict.fromkeys((("model.echo", "generate"), ("model.echo", "rubric"), ("embed", "embed")), step)
     runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Bell()
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
-        bell=bell, clock=SystemClock(), progress=Progress(), worker="w",
+        bell=bell, clock=clock or SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, bell), runs=runs,
         hand_out=HandOut(
             ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import select, update
-from tests.workers.bridge.records import evaluation, generation
+from tests.workers.bridge.records import embedding, evaluation, generation
 from tests.workers.judging.judge_model import JudgeModel
 from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answer_all, answered, crashes, run_all, run_out, runner, states
@@ -18,10 +18,11 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
+from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables import BUDGETS, JOBS, STEPS
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Dead, Retry
 
@@ -209,3 +210,24 @@ def test_a_stage_that_this_version_does_not_know_waits_for_one_that_does(ledger)
     ledger.reap(3)
     run_all(ledger, answer_all)
     assert states(ledger)[job_id, "generate"] == "done"
+
+
+class Slow(SystemClock):
+    """A clock by which every run takes a second."""
+
+    def __init__(self):
+        self._now = 0.0
+
+    def monotonic(self):
+        """A second later each time."""
+        self._now += 1.0
+        return self._now
+
+
+@pytest.mark.parametrize(("job", "queue", "learnt"), [(embedding, "embed", 1), (generation, "model.echo", 0)])
+def test_a_group_that_takes_longer_than_its_stage_wants_teaches(ledger, job, queue, learnt):
+    """A second is long for texts that are embedded, and short for answers: the next group is smaller, or is not."""
+    take_in(ledger, [job()])
+    claim = claim_one(ledger, queue)
+    runner(ledger, lambda tasks: [Dead(Category.PERMANENT, "no") for _ in tasks], clock=Slow()).run(claim.id)
+    assert len(ledger.read(select(BUDGETS))) == learnt

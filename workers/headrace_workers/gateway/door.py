@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_producers.sink import Record
-from headrace_schemas import Envelope
+from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
 from headrace_schemas.codec import encode, encode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
-from headrace_schemas.job import Lane
+from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
@@ -35,7 +35,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
 
 SOURCE: Final = "/headrace/gateway"
-MOST_JOBS: Final = 1_000  # of one request
+MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
 
 
@@ -51,7 +51,7 @@ class _Letter:
 class Door:
     """Lets jobs in. Belongs to the event loop.
 
-    `durable`: Kafka's log outlives its broker.
+    `durable`: Kafka's log outlives its broker. `embedder` is the alias of the one that makes vectors.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Door:
         sink: Sink,
         waiter: Waiter,
         models: Registry,
+        embedder: str,
         pipeline: Pipeline,
         crowding: Crowding,
         executor: Executor,
@@ -81,6 +82,7 @@ class Door:
         self._sink = sink
         self._waiter = waiter
         self._models = models
+        self._embedder = embedder
         self._pipeline = pipeline
         self._crowding = crowding
         self._durable = durable
@@ -121,6 +123,10 @@ class Door:
                 if alias not in self._models:
                     known = ", ".join(self._models.aliases()) or "none"
                     raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+            if isinstance(job, EmbeddingJob) and job.model != self._embedder:
+                raise UnknownModel(f"no embedder is called {job.model!r}; there is: {self._embedder}")
+            if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
+                raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
 
     def _place(self, job: Job, job_id: str) -> tuple[str, int]:
         route = self._pipeline.next_step(job_id, job, job)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from headrace_producers.errors import InvalidJob
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
 from headrace_workers.gateway.families import is_native
+from headrace_workers.openai.errors import Refused
 
 
 class Why(Enum):
@@ -122,6 +123,13 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
     )
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, why.status, headers, media_type)
+
+
+def refused_response(error: Refused) -> Response:
+    """What OpenAI's client is sent for what its mapping refuses, or for a job that was not answered."""
+    headers = {} if error.again is None else {"x-should-retry": "true" if error.again else "false"}
+    content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, error.status, headers, "application/json")
 
 
 def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:

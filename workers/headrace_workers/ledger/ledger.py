@@ -51,6 +51,7 @@ from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 from headrace_workers.ledger.vector_stores import VectorStores
@@ -371,6 +372,11 @@ class Ledger:
         """Cancel jobs, all in one transaction; what came of each, in their order."""
         with writing(self._engine) as tx:
             return cancel.cancel(tx, wishes)
+
+    @cached_property
+    def responses(self) -> Responses:
+        """What responses were asked for."""
+        return Responses(self._engine)
 
     # -- people and clients
 
