@@ -89,3 +89,15 @@ def test_citations_point_into_the_text():
     assert {each["type"] for each in found} == {"file_citation"}
     assert annotations(answered(None, grounding=grounding)) == []
     assert annotations(answered()) == []
+
+
+def test_a_citation_of_a_stored_file_has_its_id():
+    """Its document is called by both; a document that came another way is known by its name."""
+    citations = tuple(
+        Citation(number=n, document=name, start=0, stop=9, chunk="c", relevance=0.5, cited=True)
+        for n, name in enumerate(["file-a1/docs/leave.md", "docs/leave.md"], 1)
+    )
+    found = annotations(answered("So [1], [2].", grounding=Grounding(knowledge="mill", floor=0.3, citations=citations)))
+    assert [(each["file_id"], each["filename"]) for each in found] == [
+        ("file-a1", "docs/leave.md"), ("docs/leave.md", "docs/leave.md"),
+    ]  # fmt: skip

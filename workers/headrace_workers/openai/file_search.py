@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Result
+from headrace_workers.identity import file_of
 from headrace_workers.openai.errors import missing, unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
 from headrace_workers.openai.request import Body
@@ -69,12 +70,13 @@ def annotations(result: Result) -> list[dict[str, Any]]:
     found = [
         {
             "type": "file_citation",
-            "file_id": each.document,
-            "filename": each.document,
+            "file_id": file_id,
+            "filename": name,
             "index": _place(answer.text, each.number),
         }
         for each in answer.grounding.citations
         if each.cited
+        for file_id, name in [file_of(each.document) or (each.document, each.document)]
     ]
     return sorted(found, key=lambda each: each["index"])
 
