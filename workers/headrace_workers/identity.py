@@ -1,7 +1,6 @@
 """Names: ids that come out the same however often the work is repeated, and those of processes, which never do."""
 
 import os
-import re
 import socket
 import uuid
 
@@ -9,20 +8,6 @@ from headrace_schemas.uuids import Namespace
 
 _EVENTS = Namespace(uuid.UUID("0d3c6a0e-6a2f-5b0b-8f0c-2d7f4ad1c0e5"))
 _AUDITS = Namespace(uuid.UUID("c0a9a2f4-6a0b-5d0e-8f6f-2d3d6a5b9e47"))
-
-
-_FILE = re.compile(r"(file-[A-Za-z0-9]{1,56})/(.+)", re.DOTALL)
-
-
-def document_name(file_id: str, name: str) -> str:
-    """What the document of a stored file is called: two files of one name do not replace each other."""
-    return f"{file_id}/{name}"
-
-
-def file_of(document: str) -> tuple[str, str] | None:
-    """The id and the name of a document's file, by what it is called; None where it came another way."""
-    found = _FILE.fullmatch(document)
-    return (found[1], found[2]) if found else None
 
 
 def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0) -> str:

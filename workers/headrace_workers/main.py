@@ -458,6 +458,7 @@ def build_gateway(
     without a key are.
     """
     from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.allowance import Allowance
     from headrace_workers.gateway.crowding import Crowding
     from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.keyring import Keyring
@@ -508,6 +509,7 @@ def build_gateway(
             executor=executor,
             durable=durable,
             metrics=metrics,
+            allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
         ),
         metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),

@@ -71,11 +71,20 @@ def test_citations_point_into_the_text():
     """In its order; one that is within a range points to its end, and what was not cited is not told."""
     text = "So it is [2]. As [12]. Or so [1, 12]. And [3-5]."
     cited = {1: True, 2: True, 4: True, 6: False, 12: True}
+    documents = {n: f"{n}.md" for n in cited} | {12: "file-3/12.md"}  # it came as a file of a vector store
     grounding = Grounding(
         knowledge="mill",
         floor=0.3,
         citations=tuple(
-            Citation(number=n, document=f"{n}.md", start=0, stop=9, chunk="c", relevance=0.5, cited=is_cited)
+            Citation(
+                number=n,
+                document=documents.get(n, f"{n}.md"),
+                start=0,
+                stop=9,
+                chunk="c",
+                relevance=0.5,
+                cited=is_cited,
+            )
             for n, is_cited in cited.items()
         ),
     )
@@ -87,17 +96,6 @@ def test_citations_point_into_the_text():
         ("4.md", len(text)),
     ]
     assert {each["type"] for each in found} == {"file_citation"}
+    assert [each["file_id"] for each in found] == ["2.md", "file-3", "1.md", "4.md"]
     assert annotations(answered(None, grounding=grounding)) == []
     assert annotations(answered()) == []
-
-
-def test_a_citation_of_a_stored_file_has_its_id():
-    """Its document is called by both; a document that came another way is known by its name."""
-    citations = tuple(
-        Citation(number=n, document=name, start=0, stop=9, chunk="c", relevance=0.5, cited=True)
-        for n, name in enumerate(["file-a1/docs/leave.md", "docs/leave.md"], 1)
-    )
-    found = annotations(answered("So [1], [2].", grounding=Grounding(knowledge="mill", floor=0.3, citations=citations)))
-    assert [(each["file_id"], each["filename"]) for each in found] == [
-        ("file-a1", "docs/leave.md"), ("docs/leave.md", "docs/leave.md"),
-    ]  # fmt: skip

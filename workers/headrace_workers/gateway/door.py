@@ -21,6 +21,7 @@ from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.gateway.allowance import Allowance
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
 from headrace_workers.gateway.metrics import Metrics
@@ -67,6 +68,7 @@ class Door:
         executor: Executor,
         durable: bool,
         metrics: Metrics,
+        allowance: Allowance,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
@@ -87,6 +89,7 @@ class Door:
         self._crowding = crowding
         self._durable = durable
         self._metrics = metrics
+        self._allowance = allowance
         self._now = now
 
     async def submit(
@@ -95,8 +98,9 @@ class Door:
         """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
 
         Raises InvalidRecord, UnknownModel and DeadlinePassed for a job that cannot be run, 409 where its key belongs to
-        another job, 429 where it would only wait, 503 where Kafka or the ledger does not answer: each before anything
-        was sent, but for the last. Then `again` tells whether a second try might make a second job.
+        another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does
+        not answer: each before anything was sent, but for the last. Then `again` tells whether a second try might make
+        a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
@@ -109,7 +113,11 @@ class Door:
             {self._place(job, each.wish.job_id) for job, each in zip(jobs, letters, strict=True)}
         )
         to_send = await self._reserved(letters)
-        await self._send(to_send, began)
+        wanted = {id(letter) for letter in to_send}
+        paid = await self._allowance.reserve(
+            [(each.wish.job_id, job) for job, each in zip(jobs, letters, strict=True) if id(each) in wanted]
+        )
+        await self._send(to_send, began, paid)
         for job in jobs:
             self._metrics.let_in(kind_of(job))
         return [letter.wish.job_id for letter in letters]
@@ -151,7 +159,7 @@ class Door:
                 )
         return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
 
-    async def _send(self, letters: Sequence[_Letter], began: float) -> None:
+    async def _send(self, letters: Sequence[_Letter], began: float, paid: bool) -> None:
         if not letters:
             return
         # Under a key a second try is the same job; without one it would be a second job.
@@ -161,6 +169,8 @@ class Door:
             await self._sink.publish([letter.record for letter in letters])
         except KafkaAway as error:
             if error.again is None:
+                if paid:
+                    await self._allowance.release([letter.wish.job_id for letter in letters])
                 raise
             raise KafkaAway(f"{error}; the job may still be run", again=again, job_id=job_id) from error
         if not self._durable:

@@ -31,6 +31,7 @@ class Why(Enum):
     MEDIA_TYPE = "unsupported_media_type", 415, "The body is of another type"
     RATE = "rate_limit", 429, "This tenant asks too often"
     QUEUE_AGE = "queue_age", 429, "Jobs like this one wait too long already"
+    QUOTA = "quota", 429, "This tenant's quota is used up"
     LEDGER_FULL = "ledger_full", 429, "Too many jobs are open"
     GONE = "client_gone", 499, "The client has hung up"
     INTERNAL = "internal", 500, "Something is wrong here"

@@ -10,7 +10,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import NO_NUL, NonEmptyText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.ledger.stores import Store, StoreFile, named_file
+from headrace_workers.ledger.stores import Store, StoreFile, file_of
 
 if TYPE_CHECKING:  # it imports NumPy
     from headrace_workers.recall.passages import Hit
@@ -249,7 +249,7 @@ class SearchHit(BaseModel):
     @classmethod
     def of(cls, hit: "Hit") -> "SearchHit":
         """As OpenAI tells it."""
-        file_id, name = named_file(hit.chunk.document, hit.document_id)
+        file_id, name = file_of(hit.chunk.document, hit.document_id)
         return cls(
             file_id=file_id,
             filename=name,

@@ -53,7 +53,7 @@ VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "
 COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
 
 # Why a line has no answer, beside the categories of dead letters.
-DUPLICATE, CONFLICT, BUDGET = "duplicate_custom_id", "conflict", "budget"
+DUPLICATE, CONFLICT, BUDGET, QUOTA = "duplicate_custom_id", "conflict", "budget", "quota"
 BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
 
 _FORGOTTEN_AT_ONCE = 5_000  # lines
@@ -220,6 +220,8 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     if known:
         why = "a job of this line's id is there with other content"
         lines = [line.without_jobs(CONFLICT, why) if line.number in known else line for line in lines]
+    over = {job.line: why for job, why in taken.over}
+    lines = [line.without_jobs(QUOTA, over[line.number]) if line.number in over else line for line in lines]
     append(connection, LINES, [_row(number, line) for line in lines])
     position, line, read = chunk.position, chunk.line, chunk.read
     if waits:

@@ -38,6 +38,7 @@ from headrace_workers.ledger import (
     repetitions,
     replay,
     start,
+    token_quotas,
     told,
     troubles,
     units,
@@ -116,6 +117,7 @@ class Ledger:
         with writing(self._engine) as tx:
             taken = ingest.ingest(tx, jobs, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
+            letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
@@ -347,6 +349,31 @@ class Ledger:
         """Kafka has these jobs: whoever asks for them finds them, before they are taken in."""
         with writing(self._engine) as tx:
             accepted.publish(tx, wishes)
+
+    def reserve_tokens(self, wants: Sequence[token_quotas.Want]) -> dict[str, token_quotas.Quota]:
+        """Before jobs are sent: reserve what they may use; those for which not enough is left, see there."""
+        with writing(self._engine) as tx:
+            return token_quotas.reserve(tx, wants, adopt=False)
+
+    def release_tokens(self, job_ids: Collection[str]) -> None:
+        """These jobs were not sent after all."""
+        with writing(self._engine) as tx:
+            token_quotas.release(tx, job_ids)
+
+    def quotas(self, tenants: Collection[str] | None = None) -> list[token_quotas.Quota]:
+        """The quotas of all tenants that have one, or of these."""
+        with reading(self._engine) as tx:
+            return token_quotas.quotas(tx, tenants)
+
+    def put_quota(self, tenant: str, tokens: int, period: token_quotas.Period) -> None:
+        """Set a tenant's quota."""
+        with writing(self._engine) as tx:
+            token_quotas.put(tx, tenant, tokens, period)
+
+    def remove_quota(self, tenant: str) -> bool:
+        """Let a tenant use as much as it likes; whether it had a quota."""
+        with writing(self._engine) as tx:
+            return token_quotas.remove(tx, tenant)
 
     def look_for(self, known: Collection[str], unknown: Collection[str]) -> told.Looked:
         """Look once for the ends of all these jobs: see `told.look`."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import accepted, endpoints, followers, responses, troubles, usage
+from headrace_workers.ledger import accepted, endpoints, followers, responses, token_quotas, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -57,6 +57,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
                 connection.execute(delete(USES).where(among(connection, USES.c.entry_id, keys)))
             connection.execute(delete(column.table).where(among(connection, column, keys)))
         more = more or len(keys) == _AT_ONCE
+    token_quotas.expire(connection)
     return more
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.identity import document_name, file_of
+from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.ledger import documents
 from headrace_workers.ledger.database import insert, locks_rows, now_ms
 from headrace_workers.ledger.documents import NewDocument, written
@@ -69,9 +69,15 @@ class Store:
     failed: int
 
 
-def named_file(document: str, document_id: int) -> tuple[str, str]:
-    """The id and the name of a document's file; one that came another way has an id made from its own."""
-    return file_of(document) or (f"{_OTHER}{document_id}", document)
+def document_name(file_id: str, name: str) -> str:
+    """What the document of a file is called."""
+    return f"{file_id}/{name}"
+
+
+def file_of(document: str, document_id: int) -> tuple[str, str]:
+    """The id and the name of a document's file."""
+    found = FILE_DOCUMENT.fullmatch(document)
+    return (found[1], found[2]) if found else (f"{_OTHER}{document_id}", document)
 
 
 def create(
@@ -383,13 +389,13 @@ def _document(tenant: str, knowledge: str, file_id: str) -> ColumnElement[bool] 
         number = file_id.removeprefix(_OTHER)
         is_number = number.isascii() and number.isdigit() and len(number) < 19
         return and_(base, DOCUMENTS.c.id == int(number)) if is_number else None
-    if file_of(document_name(file_id, "x")) is None:
+    if not FILE_DOCUMENT.fullmatch(f"{file_id}/x"):
         return None
     return and_(base, DOCUMENTS.c.name.startswith(f"{file_id}/", autoescape=True))
 
 
 def _there(row: Any) -> StoreFile:
-    file_id, name = named_file(row.name, row.id)
+    file_id, name = file_of(row.name, row.id)
     return StoreFile(
         id=file_id, name=name, state="completed", created_at=row.added_at, attributes=json.loads(row.attributes),
         size=row.size, document_id=row.id,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Result
-from headrace_workers.identity import file_of
+from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.openai.errors import missing, unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
 from headrace_workers.openai.request import Body
@@ -68,17 +68,17 @@ def annotations(result: Result) -> list[dict[str, Any]]:
     if answer is None or answer.text is None or answer.grounding is None:
         return []
     found = [
-        {
-            "type": "file_citation",
-            "file_id": file_id,
-            "filename": name,
-            "index": _place(answer.text, each.number),
-        }
+        {"type": "file_citation", **_file(each.document), "index": _place(answer.text, each.number)}
         for each in answer.grounding.citations
         if each.cited
-        for file_id, name in [file_of(each.document) or (each.document, each.document)]
     ]
     return sorted(found, key=lambda each: each["index"])
+
+
+def _file(document: str) -> dict[str, str]:
+    """A document as a file: that of its vector store, or what it is called where it came another way."""
+    found = FILE_DOCUMENT.fullmatch(document)
+    return {"file_id": found[1], "filename": found[2]} if found else {"file_id": document, "filename": document}
 
 
 def _place(text: str, number: int) -> int:

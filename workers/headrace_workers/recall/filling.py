@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_workers.away import keep_going
-from headrace_workers.identity import document_name
 from headrace_workers.knowledge.documents import DocumentRefused
 from headrace_workers.knowledge.reading import SIZE_LIMIT, Loaded, Reader
 from headrace_workers.ledger.documents import NewDocument
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.stores import document_name
 from headrace_workers.log import Action, log
 from headrace_workers.ports import CountingEmbedder
 from headrace_workers.progress import Awaited, Loop
