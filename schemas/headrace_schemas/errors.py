@@ -9,6 +9,7 @@ class Category(StrEnum):
 
     INVALID = "invalid"  # the record itself is wrong: refused at the door, never run
     CONFLICT = "conflict"  # another record under the same key, or another tenant's job: what was there first holds
+    QUOTA = "quota"  # its tenant has used up what it may for now: refused at the door
     EXPIRED = "expired"  # the deadline passed before an answer was there
     PERMANENT = "permanent"  # running it again would fail again
     TRANSIENT = "transient"  # running it again may help: retried with full jitter

@@ -1,7 +1,8 @@
 """What a job says of the documents that its answer is to rest on, and what its receipt says of them."""
 
+import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -10,6 +11,9 @@ from headrace_schemas.limits import INTEGRAL, Alias, Name, ShortText
 from headrace_schemas.model import OutgoingValue
 
 MAX_UNKNOWN = 100
+
+# A document that was put into a base as a file is called after it: `file-ID/NAME`.
+FILE_DOCUMENT: Final = re.compile(r"(file-[A-Za-z0-9]{1,56})/(.+)", re.DOTALL)
 
 Place = Annotated[int, Field(ge=0), INTEGRAL]
 Number = Annotated[int, Field(ge=0), INTEGRAL]

@@ -458,6 +458,7 @@ def build_gateway(
     without a key are.
     """
     from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.allowance import Allowance
     from headrace_workers.gateway.crowding import Crowding
     from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.keyring import Keyring
@@ -502,11 +503,13 @@ def build_gateway(
             sink=sink,
             waiter=waiter,
             models=registry,
+            embedder=embedder_alias(settings.embedder),
             pipeline=pipeline,
             crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
             executor=executor,
             durable=durable,
             metrics=metrics,
+            allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
         ),
         metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),

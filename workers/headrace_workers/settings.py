@@ -78,6 +78,7 @@ class Settings:
     max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
     # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
     max_queue_age: float = 600.0
+    max_answer_wait: float = 300.0  # that a request may wait for its answer, where the client does not say
     judge_model: str | None = None  # answers rubrics that name no model
     policy: Path | None = None  # moderation policy; absent: the one in the package
     files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
@@ -163,6 +164,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "rate": float,
     "max_body": int,
     "max_queue_age": float,
+    "max_answer_wait": float,
 }
 
 _MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_RATE"})

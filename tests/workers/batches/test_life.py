@@ -1,17 +1,20 @@
 """A batch from its submission to its end: each line has one fate, which can be looked up."""
 
 import gzip
+import json
 
 import pytest
 import zstandard
 from sqlalchemy import func, select, update
 from tests.workers.batches.running import Running, dead, jobs, text_of, with_usage
+from tests.workers.webhooks.office import Office
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
 from headrace_workers.ledger.batch_tables import LINES
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.deliveries import Range
 from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.wire.bell import Hint
 
@@ -357,3 +360,19 @@ def test_a_run_in_vain_costs_what_was_reserved(running):
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
     running.run(dead)
     assert running.batch(batch_id).spent == 10
+
+
+def test_who_listens_hears_of_a_batchs_end(running):
+    """Once, by its state, with the counts and the files; in the transaction that ends it."""
+    office = Office(running.ledger)
+    office.register("http://127.0.0.1:1/", tenant="a", events=("batch.completed", "batch.failed"))
+    good, bad = running.submit(jobs(2)), running.submit([b"{"])
+    running.run()
+    running.bridge().once(running.heard.append)
+    found = {each.subject: each for each in running.ledger.webhooks.deliveries(Range(), 10)}
+    assert {subject: each.type for subject, each in found.items()} == {good: "batch.completed", bad: "batch.failed"}
+    _, body = running.ledger.webhooks.delivery(found[good].id)
+    told = json.loads(body)["data"]
+    assert (told["id"], told["status"]) == (good, "completed")
+    assert told["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert told["output_file_id"] == running.batch(good).output_file

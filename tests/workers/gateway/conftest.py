@@ -21,10 +21,13 @@ from tests.workers.gateway.served import Gateway, served
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.bridge.bridge import Duty
+from headrace_workers.embedders.hashed import make_hash_embedder
 from headrace_workers.main import build_bridge
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.testing import make_echo_model
+
+EMBEDDER = "hash"  # it has no weights
 
 _NUMBERS = itertools.count(1)
 
@@ -33,10 +36,19 @@ _NUMBERS = itertools.count(1)
 def deployment(
     embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, service_folder: Path
 ) -> Iterator[Deployment]:
-    """Bridge and workers as processes of their own: the echo model answers, moderated and judged."""
-    roles = {**ROLES, "light": ("worker", "--role", "moderate", "--role", "judge")}
+    """Bridge and workers as processes of their own: the echo model answers, moderated and judged.
+
+    Who embeds is not started: a test that wants it starts `recall`.
+    """
+    roles = {
+        **ROLES,
+        "light": ("worker", "--role", "moderate", "--role", "judge"),
+        "recall": ("worker", "--role", "recall"),
+    }
     found = over(embedded_kafka, redis_server, postgres, service_folder, "gateway", roles=roles, lease=None)
+    found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
     found.prepare()
+    make_hash_embedder(found.folder)
     found.start("bridge", "generate", "light")
     yield found
     found.close()
@@ -44,7 +56,13 @@ def deployment(
 
 def settings_of(deployment: Deployment) -> Settings:
     """What a gateway of this deployment is told."""
-    return Settings(home=deployment.folder, kafka=deployment.settings, redis=deployment.redis, ledger=deployment.ledger)
+    return Settings(
+        home=deployment.folder,
+        kafka=deployment.settings,
+        redis=deployment.redis,
+        ledger=deployment.ledger,
+        embedder=EMBEDDER,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,20 @@ def a_job(client: httpx.Client) -> str:
     return str(client.post("/v1/jobs", json=JOB).json()["id"])
 
 
+def an_endpoint(client: httpx.Client) -> str:
+    """A receiver of webhooks of the client's tenant, which may have a hundred."""
+    if there := client.get("/v1/webhook_endpoints").json()["data"]:
+        return str(there[0]["id"])
+    asked = {"name": "a", "url": "https://shop.example/hooks", "event_types": ["endpoint.disabled"]}
+    return str(client.post("/v1/webhook_endpoints", json=asked).json()["id"])
+
+
+def a_response(client: httpx.Client) -> str:
+    """A response of the client's tenant, which may be cancelled."""
+    body = {"model": "echo", "input": "x", "background": True}
+    return str(client.post("/v1/responses", json=body).json()["id"])
+
+
 def a_file(client: httpx.Client, purpose: str = "batch") -> str:
     """A file of the client's tenant."""
     sent = client.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt":"x"}')}, data={"purpose": purpose})
@@ -36,8 +50,17 @@ def a_store(client: httpx.Client) -> str:
 
 
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
-OTHERS = {"job_id": a_job, "file_id": a_file, "upload_id": an_upload, "batch_id": a_batch, "vector_store_id": a_store}
-APART = ("{store_file_id}",)  # is a thing within another: test_vector_stores.py walks its paths
+OTHERS = {
+    "job_id": a_job,
+    "response_id": a_response,
+    "file_id": a_file,
+    "upload_id": an_upload,
+    "batch_id": a_batch,
+    "endpoint_id": an_endpoint,
+    "vector_store_id": a_store,
+}
+# A thing within another, of which test_vector_stores.py walks the paths; and what is of no tenant.
+APART = ("{store_file_id}", "{model}")
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:
@@ -75,5 +98,5 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
         for method in METHODS:
             if method in methods and path not in opened:
                 ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
-                url = gateway.url + path.format(store_file_id="file-1", **ids)
+                url = gateway.url + path.format(store_file_id="file-1", model="echo", **ids)
                 assert httpx.request(method.upper(), url).status_code == 401, (method, path)

@@ -17,6 +17,15 @@ def test_one_store_is_the_knowledge_base(asked):
     assert knowledge_of(asked) == {"knowledge": "mill"}
 
 
+def test_its_filters_are_the_knowledge_base_s():
+    """They have OpenAI's form already."""
+    filters = {"type": "eq", "key": "language", "value": "en"}
+    assert knowledge_of({"tools": [{**TOOL, "filters": filters}]}) == {
+        "knowledge": "mill",
+        "knowledge_filter": filters,
+    }
+
+
 @pytest.mark.parametrize("asked", [{}, {"tools": []}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
 def test_without_a_tool_there_is_none(asked):
     """The answer is the model's own."""
@@ -37,6 +46,7 @@ def test_without_a_tool_there_is_none(asked):
         ({"tools": [TOOL], "tool_choice": "none"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "headrace": {"knowledge": "mill"}}, "headrace.knowledge"),
+        ({"tools": [TOOL], "headrace": {"knowledge_filter": {}}}, "headrace.knowledge_filter"),
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, param):
@@ -61,11 +71,20 @@ def test_citations_point_into_the_text():
     """In its order; one that is within a range points to its end, and what was not cited is not told."""
     text = "So it is [2]. As [12]. Or so [1, 12]. And [3-5]."
     cited = {1: True, 2: True, 4: True, 6: False, 12: True}
+    documents = {n: f"{n}.md" for n in cited} | {12: "file-3/12.md"}  # it came as a file of a vector store
     grounding = Grounding(
         knowledge="mill",
         floor=0.3,
         citations=tuple(
-            Citation(number=n, document=f"{n}.md", start=0, stop=9, chunk="c", relevance=0.5, cited=is_cited)
+            Citation(
+                number=n,
+                document=documents.get(n, f"{n}.md"),
+                start=0,
+                stop=9,
+                chunk="c",
+                relevance=0.5,
+                cited=is_cited,
+            )
             for n, is_cited in cited.items()
         ),
     )
@@ -77,5 +96,6 @@ def test_citations_point_into_the_text():
         ("4.md", len(text)),
     ]
     assert {each["type"] for each in found} == {"file_citation"}
+    assert [each["file_id"] for each in found] == ["2.md", "file-3", "1.md", "4.md"]
     assert annotations(answered(None, grounding=grounding)) == []
     assert annotations(answered()) == []

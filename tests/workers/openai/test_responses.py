@@ -6,6 +6,7 @@ from headrace_workers.openai.errors import Refused
 from headrace_workers.openai.responses import continued, conversation, read
 
 HELLO = {"model": "mill", "input": "Hello?"}
+TOOL = {"type": "file_search", "vector_store_ids": ["mill"]}
 
 
 def job_of(**more):
@@ -38,8 +39,9 @@ def test_a_body_is_a_generation_job():
 
 def test_file_search_names_the_knowledge_base():
     """It is the same wish as headrace's own."""
-    tool = {"type": "file_search", "vector_store_ids": ["mill"]}
-    assert job_of(tools=[tool]).knowledge == "mill"
+    assert job_of(tools=[TOOL]).knowledge == "mill"
+    filtered = job_of(tools=[{**TOOL, "filters": {"type": "eq", "key": "a", "value": 1}}])
+    assert (filtered.knowledge, filtered.knowledge_filter.key) == ("mill", "a")
     assert job_of(headrace={"knowledge": "mill"}).knowledge == "mill"
 
 
@@ -52,6 +54,10 @@ def test_file_search_names_the_knowledge_base():
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"tools": [{"type": "file_search", "vector_store_ids": ["No Alias"]}]}, "tools[0].vector_store_ids"),
         ({"headrace": {"knowledge": "No Alias"}}, "headrace.knowledge"),
+        ({"tools": [TOOL], "headrace": []}, "headrace"),
+        ({"tools": [{**TOOL, "filters": {"type": "eq", "key": "a"}}]}, "tools[0].filters.value"),
+        ({"tools": [{**TOOL, "filters": {"type": "like"}}]}, "tools[0].filters.type"),
+        ({"headrace": {"knowledge": "mill", "knowledge_filter": {"type": "eq"}}}, "headrace.knowledge_filter.key"),
         ({"previous_response_id": f"resp_{JOB_ID}"}, "previous_response_id"),
         ({"background": 1}, "background"),
         ({"store": "yes"}, "store"),

@@ -31,7 +31,7 @@ def draw(auditing: Auditing, number: int = 1, similarity: float = 0.95) -> Drawn
     """What is said of a hit."""
     hit = Hit(
         entry_id=7, scope="ab" * 32, tier=CacheTier.SEMANTIC, answer=ANSWER, first_job=job_id(0), age=1.0, saved_ms=1.0,
-        similarity=similarity,
+        similarity=similarity, asked_at=0,
     )  # fmt: skip
     output = Output(job_id=job_id(number), tenant="shop", answer=ANSWER)
     return auditing.draw(job_id(number), JOB.question, hit, output, JOB)

@@ -45,9 +45,9 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
         raise NoJob(INVALID, "body.stream: a batch has no streams; leave it out")
     jobs = []
     for job in request.jobs:
-        kind = job_type(kind_of(job))  # type: ignore[arg-type]
+        kind = job_type(kind_of(job))
         assert kind is not None  # noqa: S101 - of a kind of job
-        jobs.append(through_door(kind, encode_value(job), number, terms, admit))  # type: ignore[arg-type]
+        jobs.append(through_door(kind, encode_value(job), number, terms, admit))
     return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.wants_rubric for job in request.jobs))
 
 

@@ -124,7 +124,7 @@ class Bulk:
         if not batch.read:
             taken = self._take_in(batch, room, now, tell)
         elif not written:
-            self._end(batch)
+            self._end(batch, tell)
         return written + taken
 
     def _take_in(self, batch: Row[Any], room: int, now: int, tell: Callable[[Hint], object]) -> int:
@@ -148,11 +148,12 @@ class Bulk:
             for hint in (Hint.WORK, Hint.EVENTS, Hint.ENDS):
                 tell(hint)
 
-    def _end(self, batch: Row[Any]) -> None:
+    def _end(self, batch: Row[Any], tell: Callable[[Hint], object]) -> None:
         """What has nothing more to read and to write comes to its end."""
         if batch.taken == batch.completed + batch.failed:
             ended = self._ledger.batches.finish(batch.number, self._outputs.digests(batch))
             if ended is not None:
+                tell(Hint.WORK)  # webhooks may follow
                 log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a batch is over: {ended.state}", batch=ended.id,
                     completed=ended.completed, failed=ended.failed)  # fmt: skip
         elif batch.state == IN_PROGRESS and self._ledger.batches.is_all_ended(batch.number):

@@ -20,6 +20,7 @@ from headrace_workers.cli import (
     models,
     outbox,
     processes,
+    quotas,
     results,
     schema,
     status,
@@ -47,8 +48,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, bench, outbox,
-    webhooks, doctor, models, schema, processes,
+    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas, bench,
+    outbox, webhooks, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

@@ -12,32 +12,47 @@ from starlette.responses import Response
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.gateway import (
     batches,
+    chat,
+    completions,
+    embeddings,
     evaluations,
     events,
     figures,
     files,
     health,
     jobs,
+    models,
+    moderations,
+    responses,
     uploads,
     usage,
     vector_store_files,
     vector_stores,
+    webhooks,
 )
 from headrace_workers.gateway.entry import Entry, Visit
-from headrace_workers.gateway.errors import Refusal, Why, refusal_of, response_of
+from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.services import Services
+from headrace_workers.openai.errors import Refused
 
 ROUTERS: Final = (
     jobs.router,
     events.router,
     evaluations.router,
-    usage.router,
-    vector_stores.router,
-    vector_store_files.router,
+    chat.router,
+    completions.router,
+    responses.router,
+    embeddings.router,
+    moderations.router,
+    models.router,
     files.router,
     uploads.router,
     batches.router,
+    vector_stores.router,
+    vector_store_files.router,
+    usage.router,
+    webhooks.router,
     health.router,
     figures.router,
 )
@@ -68,6 +83,9 @@ def build_app(services: Services) -> FastAPI:
 
 async def _tell(request: Request, error: Exception) -> Response:
     visit: Visit = request.scope["headrace"]
+    if isinstance(error, Refused):
+        visit.why = error.code or Why.INVALID.code
+        return refused_response(error)
     refusal = _refusal(error)
     visit.why = refusal.why.code
     return response_of(refusal, request.url.path, visit.request_id)

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headrace_producers.sink import Record
-from headrace_schemas import Envelope
+from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
 from headrace_schemas.codec import encode, encode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
-from headrace_schemas.job import Lane
+from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.gateway.allowance import Allowance
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
 from headrace_workers.gateway.metrics import Metrics
@@ -35,7 +36,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
 
 SOURCE: Final = "/headrace/gateway"
-MOST_JOBS: Final = 1_000  # of one request
+MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
 
 
@@ -51,7 +52,7 @@ class _Letter:
 class Door:
     """Lets jobs in. Belongs to the event loop.
 
-    `durable`: Kafka's log outlives its broker.
+    `durable`: Kafka's log outlives its broker. `embedder` is the alias of the one that makes vectors.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Door:
         sink: Sink,
         waiter: Waiter,
         models: Registry,
+        embedder: str,
         pipeline: Pipeline,
         crowding: Crowding,
         executor: Executor,
         durable: bool,
         metrics: Metrics,
+        allowance: Allowance,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
@@ -81,10 +84,12 @@ class Door:
         self._sink = sink
         self._waiter = waiter
         self._models = models
+        self._embedder = embedder
         self._pipeline = pipeline
         self._crowding = crowding
         self._durable = durable
         self._metrics = metrics
+        self._allowance = allowance
         self._now = now
 
     async def submit(
@@ -93,8 +98,9 @@ class Door:
         """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
 
         Raises InvalidRecord, UnknownModel and DeadlinePassed for a job that cannot be run, 409 where its key belongs to
-        another job, 429 where it would only wait, 503 where Kafka or the ledger does not answer: each before anything
-        was sent, but for the last. Then `again` tells whether a second try might make a second job.
+        another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does
+        not answer: each before anything was sent, but for the last. Then `again` tells whether a second try might make
+        a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
@@ -107,7 +113,11 @@ class Door:
             {self._place(job, each.wish.job_id) for job, each in zip(jobs, letters, strict=True)}
         )
         to_send = await self._reserved(letters)
-        await self._send(to_send, began)
+        wanted = {id(letter) for letter in to_send}
+        paid = await self._allowance.reserve(
+            [(each.wish.job_id, job) for job, each in zip(jobs, letters, strict=True) if id(each) in wanted]
+        )
+        await self._send(to_send, began, paid)
         for job in jobs:
             self._metrics.let_in(kind_of(job))
         return [letter.wish.job_id for letter in letters]
@@ -121,6 +131,10 @@ class Door:
                 if alias not in self._models:
                     known = ", ".join(self._models.aliases()) or "none"
                     raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+            if isinstance(job, EmbeddingJob) and job.model != self._embedder:
+                raise UnknownModel(f"no embedder is called {job.model!r}; there is: {self._embedder}")
+            if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
+                raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
 
     def _place(self, job: Job, job_id: str) -> tuple[str, int]:
         route = self._pipeline.next_step(job_id, job, job)
@@ -145,7 +159,7 @@ class Door:
                 )
         return [letter for letter in letters if told.get(id(letter)) is not Reserved.KNOWN]
 
-    async def _send(self, letters: Sequence[_Letter], began: float) -> None:
+    async def _send(self, letters: Sequence[_Letter], began: float, paid: bool) -> None:
         if not letters:
             return
         # Under a key a second try is the same job; without one it would be a second job.
@@ -155,6 +169,8 @@ class Door:
             await self._sink.publish([letter.record for letter in letters])
         except KafkaAway as error:
             if error.again is None:
+                if paid:
+                    await self._allowance.release([letter.wish.job_id for letter in letters])
                 raise
             raise KafkaAway(f"{error}; the job may still be run", again=again, job_id=job_id) from error
         if not self._durable:

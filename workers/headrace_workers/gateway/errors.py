@@ -15,6 +15,7 @@ from starlette.responses import Response
 from headrace_producers.errors import InvalidJob
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
 from headrace_workers.gateway.families import is_native
+from headrace_workers.openai.errors import Refused
 
 
 class Why(Enum):
@@ -30,6 +31,7 @@ class Why(Enum):
     MEDIA_TYPE = "unsupported_media_type", 415, "The body is of another type"
     RATE = "rate_limit", 429, "This tenant asks too often"
     QUEUE_AGE = "queue_age", 429, "Jobs like this one wait too long already"
+    QUOTA = "quota", 429, "This tenant's quota is used up"
     LEDGER_FULL = "ledger_full", 429, "Too many jobs are open"
     GONE = "client_gone", 499, "The client has hung up"
     INTERNAL = "internal", 500, "Something is wrong here"
@@ -122,6 +124,13 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
     )
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, why.status, headers, media_type)
+
+
+def refused_response(error: Refused) -> Response:
+    """What OpenAI's client is sent for what its mapping refuses, or for a job that was not answered."""
+    headers = {} if error.again is None else {"x-should-retry": "true" if error.again else "false"}
+    content = json.dumps(error.body(), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return Response(content, error.status, headers, "application/json")
 
 
 def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import EVENTS, EventType, job_type
 from headrace_schemas.examples import EXAMPLES
+from headrace_workers.gateway.door import MOST_JOBS
 from headrace_workers.gateway.job_body import JobShape
 from headrace_workers.gateway.job_request import USUAL_KIND
 from headrace_workers.gateway.vector_store_shapes import BODIES
@@ -68,7 +69,7 @@ def body_of_jobs() -> dict[str, Any]:
     one: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
     examples: dict[str, Any] = {kind: {"value": {"kind": kind, **_example(each)}} for kind, each in job_types().items()}
     examples["many"] = {"value": [{"kind": USUAL_KIND, **_example(job_types()[USUAL_KIND])}]}
-    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": 1_000}
+    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
     return _body({"anyOf": [one, many]}, examples)
 
 
@@ -76,7 +77,7 @@ def body_of_evaluations() -> dict[str, Any]:
     """The body of `POST /v1/evaluations`."""
     one = {"$ref": "#/components/schemas/EvaluationJob"}
     example = _example(job_types()["evaluation"])
-    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": 1_000}
+    many: dict[str, Any] = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_JOBS}
     return _body({"anyOf": [one, many]}, {"one": {"value": example}, "many": {"value": [example]}})
 
 

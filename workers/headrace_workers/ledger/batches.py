@@ -7,6 +7,7 @@ says so in one transaction with the file's new length: of two that append, one w
 Lock order: a batch comes before all that `complete.py` names.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from headrace_workers.ledger import cancel, files, ingest
+from headrace_workers.ledger import cancel, deliveries, files, ingest
 from headrace_workers.ledger.append import append
 from headrace_workers.ledger.batch_tables import (
     BATCHES,
@@ -52,7 +53,7 @@ VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "
 COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
 
 # Why a line has no answer, beside the categories of dead letters.
-DUPLICATE, CONFLICT, BUDGET = "duplicate_custom_id", "conflict", "budget"
+DUPLICATE, CONFLICT, BUDGET, QUOTA = "duplicate_custom_id", "conflict", "budget", "quota"
 BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
 
 _FORGOTTEN_AT_ONCE = 5_000  # lines
@@ -219,6 +220,8 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     if known:
         why = "a job of this line's id is there with other content"
         lines = [line.without_jobs(CONFLICT, why) if line.number in known else line for line in lines]
+    over = {job.line: why for job, why in taken.over}
+    lines = [line.without_jobs(QUOTA, over[line.number]) if line.number in over else line for line in lines]
     append(connection, LINES, [_row(number, line) for line in lines])
     position, line, read = chunk.position, chunk.line, chunk.read
     if waits:
@@ -494,7 +497,23 @@ def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> R
             state=_end_of(connection, found), ended_at=now, finalizing_at=func.coalesce(BATCHES.c.finalizing_at, now)
         )
     )
-    return connection.execute(select(BATCHES).where(BATCHES.c.number == number)).one()
+    ended = connection.execute(select(BATCHES).where(BATCHES.c.number == number)).one()
+    deliveries.announce(
+        connection, tenant=ended.tenant, event_type=f"batch.{ended.state}", subject=ended.id, data=_told(ended)
+    )
+    return ended
+
+
+def _told(ended: Row[Any]) -> dict[str, Any]:
+    """What webhooks tell of a batch's end, beside its id."""
+    return {
+        "tenant": ended.tenant,
+        "status": ended.state,
+        "request_counts": {"total": ended.total, "completed": ended.completed, "failed": ended.failed},
+        "output_file_id": ended.output_file,
+        "error_file_id": ended.error_file,
+        "metadata": json.loads(ended.metadata),
+    }
 
 
 def _end_of(connection: Connection, found: Row[Any]) -> str:

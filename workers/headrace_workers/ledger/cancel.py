@@ -64,7 +64,7 @@ def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[Cance
         "cancelled",
         list(granted.items()),
         now,
-        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True)),
+        dict.fromkeys(granted, Alive(awaited=True, unit=False, makes=True, reserved=True)),
     )
     return outcomes
 

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, false, text
 
-from headrace_workers.ledger.tables import METADATA
+from headrace_workers.ledger.tables import METADATA, NEVER
 
 API_KEYS: Final = Table(
     "api_keys",
@@ -50,4 +50,31 @@ COUNTED: Final = Table(
     METADATA,
     Column("what", String(32), primary_key=True),
     Column("until", BigInteger, nullable=False),
+)
+
+IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
+_WAITED_FOR = text(f"expires_at < {NEVER}")
+
+# How many tokens a tenant may use in a period. `used` is of the period that began then; used and reserved are never
+# more than `tokens` together: see quotas.py.
+QUOTAS: Final = Table(
+    "quotas",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("period", String(8), nullable=False),  # day | month | ever
+    Column("began", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+)
+
+# What is reserved for jobs that have not ended, of tenants that have a quota.
+RESERVATIONS: Final = Table(
+    "reservations",
+    METADATA,
+    Column("job_id", String(36), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
+    Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
 )

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, update
 
-from headrace_workers.ledger import changes
+from headrace_workers.ledger import changes, token_quotas
 from headrace_workers.ledger.database import among, bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
+from headrace_workers.ledger.door_tables import RESERVATIONS
 from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_PENDING
 from headrace_workers.ledger.tables import IS_PARKED, JOBS, SILENT, STEPS
@@ -27,13 +28,15 @@ _END_JOB = (
 @dataclass(frozen=True, slots=True)
 class Alive:
     """What a job's end depends on: whether a step waits for it, whether it is a unit (nobody hears of its end), and
-    whether it makes an answer that others would be given. One that is `silent` has no dead letter either.
+    whether it makes an answer that others would be given. One that is `silent` has no dead letter either. For one that
+    is `reserved` its tenant's quota is settled.
     """
 
     awaited: bool
     unit: bool
     makes: bool
     silent: bool = False
+    reserved: bool = False
 
 
 def active(connection: Connection, job_ids: Sequence[str]) -> dict[str, Alive]:
@@ -80,6 +83,8 @@ def end(
     if making := [job_id for job_id, _ in terminals if alive[job_id].makes]:
         withdraw(connection, among(connection, ENTRIES.c.job_id, making))
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])
+    if used := {job_id: record.value for job_id, record in terminals if record and alive[job_id].reserved}:
+        token_quotas.settle(connection, used)
 
 
 def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
@@ -122,6 +127,7 @@ def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:
 def _active(dialect: str) -> Select[Any]:
     jobs = bindparam_of(dialect, JOBS.c.id, name="jobs")
     awaited = select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id).exists()
+    reserved = select(RESERVATIONS.c.job_id).where(RESERVATIONS.c.job_id == JOBS.c.id).exists()
     makes = select(ENTRIES.c.id).where(IS_PENDING, ENTRIES.c.job_id == JOBS.c.id).exists()
     query = (
         select(
@@ -130,6 +136,7 @@ def _active(dialect: str) -> Select[Any]:
             JOBS.c.subject.is_not(None).label("unit"),
             makes.label("makes"),
             (JOBS.c.kind == SILENT).label("silent"),
+            reserved.label("reserved"),
         )
         .where(one_of(dialect, JOBS.c.id, jobs), JOBS.c.state == "active")
         .order_by(JOBS.c.id)

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, literal, select
+from sqlalchemy import Connection, delete, literal, select
 
 from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.database import insert_many, many, now_ms
+from headrace_workers.ledger.database import among, insert_many, many, now_ms
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.listening import wish
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.token_quotas import Want, beyond, reserve
 from headrace_workers.ledger.turns import advance, in_turn
 
 
@@ -50,15 +51,21 @@ def _new_jobs(dialect: str, names: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The number of jobs that were new, those whose ids were known, and the claims that went out at once."""
+    """The number of jobs that were new, those whose ids were known, the claims that went out at once, and those jobs
+    that were not taken in because of a quota, each with the reason.
+    """
 
     new: int
     known: Sequence[NewJob] = ()
     handed_out: tuple[Claim, ...] = ()
+    over: Sequence[tuple[NewJob, str]] = ()
 
 
 def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = None) -> Taken:
-    """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room."""
+    """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
+
+    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none.
+    """
     unique: dict[str, NewJob] = {}
     for job in jobs:
         unique.setdefault(job.id, job)  # within one poll, too, the first wins
@@ -71,6 +78,8 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     dialect = connection.dialect.name
     accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, rows)))
     taken = [job for job in unique.values() if job.id in accepted_at]
+    over = _over(connection, taken)
+    taken = [job for job in taken if job.id not in over]
     wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
     steps = in_turn(
         connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]
@@ -78,5 +87,25 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
     if handed_out:
         advance(connection, max(step.turn for step in steps))
-    known = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
-    return Taken(len(taken), known, handed_out)
+    again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
+    known = [job for job in again if job.id not in over]
+    return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
+
+
+def _over(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, str]:
+    """Those of these jobs, which were just written, that go beyond their tenants' quotas, each with the reason: they
+    are not there any more.
+    """
+    wants = [
+        Want(
+            job.id,
+            job.tenant,
+            sum(step.tokens for step in job.steps),
+            None if job.line is None else (job.batch, job.line),
+        )
+        for job in jobs
+    ]
+    over = reserve(connection, wants, adopt=True) if wants else {}
+    if over:
+        connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
+    return {job_id: beyond(quota) for job_id, quota in over.items()}

@@ -38,6 +38,7 @@ from headrace_workers.ledger import (
     repetitions,
     replay,
     start,
+    token_quotas,
     told,
     troubles,
     units,
@@ -51,6 +52,7 @@ from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import brief, clock, connect, lose_together, reading, writing
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
 from headrace_workers.ledger.vector_stores import VectorStores
@@ -115,6 +117,7 @@ class Ledger:
         with writing(self._engine) as tx:
             taken = ingest.ingest(tx, jobs, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
+            letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
@@ -347,6 +350,31 @@ class Ledger:
         with writing(self._engine) as tx:
             accepted.publish(tx, wishes)
 
+    def reserve_tokens(self, wants: Sequence[token_quotas.Want]) -> dict[str, token_quotas.Quota]:
+        """Before jobs are sent: reserve what they may use; those for which not enough is left, see there."""
+        with writing(self._engine) as tx:
+            return token_quotas.reserve(tx, wants, adopt=False)
+
+    def release_tokens(self, job_ids: Collection[str]) -> None:
+        """These jobs were not sent after all."""
+        with writing(self._engine) as tx:
+            token_quotas.release(tx, job_ids)
+
+    def quotas(self, tenants: Collection[str] | None = None) -> list[token_quotas.Quota]:
+        """The quotas of all tenants that have one, or of these."""
+        with reading(self._engine) as tx:
+            return token_quotas.quotas(tx, tenants)
+
+    def put_quota(self, tenant: str, tokens: int, period: token_quotas.Period) -> None:
+        """Set a tenant's quota."""
+        with writing(self._engine) as tx:
+            token_quotas.put(tx, tenant, tokens, period)
+
+    def remove_quota(self, tenant: str) -> bool:
+        """Let a tenant use as much as it likes; whether it had a quota."""
+        with writing(self._engine) as tx:
+            return token_quotas.remove(tx, tenant)
+
     def look_for(self, known: Collection[str], unknown: Collection[str]) -> told.Looked:
         """Look once for the ends of all these jobs: see `told.look`."""
         with reading(self._engine) as tx:
@@ -371,6 +399,11 @@ class Ledger:
         """Cancel jobs, all in one transaction; what came of each, in their order."""
         with writing(self._engine) as tx:
             return cancel.cancel(tx, wishes)
+
+    @cached_property
+    def responses(self) -> Responses:
+        """What responses were asked for."""
+        return Responses(self._engine)
 
     # -- people and clients
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import accepted, endpoints, followers, troubles, usage
+from headrace_workers.ledger import accepted, endpoints, followers, responses, token_quotas, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -34,6 +34,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     for stage, ms in of_units.items():
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= accepted.forget(connection, older_than_ms)
+    more |= responses.forget(connection, older_than_ms)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
@@ -56,6 +57,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
                 connection.execute(delete(USES).where(among(connection, USES.c.entry_id, keys)))
             connection.execute(delete(column.table).where(among(connection, column, keys)))
         more = more or len(keys) == _AT_ONCE
+    token_quotas.expire(connection)
     return more
 
 

@@ -57,6 +57,11 @@ def refusal(
     )
 
 
+def over_quota(record: Record, job_id: str, tenant: str, reason: str) -> Burial:
+    """The letter about a record that was good, but for its tenant's quota."""
+    return refusal(record, Category.QUOTA, reason, refers_to=job_id, tenant=tenant)
+
+
 def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
     """Write dead letters of records that never became jobs; those that were written before are passed over."""
     by_id = {burial.id: burial for burial in burials}

@@ -5,7 +5,6 @@ not replace each other; a document that came another way has an id made from its
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -13,13 +12,13 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from headrace_schemas.attributes import AttributeMap
+from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.ledger import documents
 from headrace_workers.ledger.database import insert, locks_rows, now_ms
 from headrace_workers.ledger.documents import NewDocument, written
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 from headrace_workers.ledger.store_tables import INCOMING, STORES
 
-_FILE: Final = re.compile(r"(file-[A-Za-z0-9]{1,56})/(.+)", re.DOTALL)
 _OTHER: Final = "document-"
 _MOST_TRIES: Final = 3
 _LATER_MS: Final = 5_000
@@ -77,7 +76,7 @@ def document_name(file_id: str, name: str) -> str:
 
 def file_of(document: str, document_id: int) -> tuple[str, str]:
     """The id and the name of a document's file."""
-    found = _FILE.fullmatch(document)
+    found = FILE_DOCUMENT.fullmatch(document)
     return (found[1], found[2]) if found else (f"{_OTHER}{document_id}", document)
 
 
@@ -390,7 +389,7 @@ def _document(tenant: str, knowledge: str, file_id: str) -> ColumnElement[bool] 
         number = file_id.removeprefix(_OTHER)
         is_number = number.isascii() and number.isdigit() and len(number) < 19
         return and_(base, DOCUMENTS.c.id == int(number)) if is_number else None
-    if not _FILE.fullmatch(f"{file_id}/x"):
+    if not FILE_DOCUMENT.fullmatch(f"{file_id}/x"):
         return None
     return and_(base, DOCUMENTS.c.name.startswith(f"{file_id}/", autoescape=True))
 

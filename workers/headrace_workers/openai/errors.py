@@ -15,6 +15,7 @@ End = Result | DeadLetter | JobCancelled
 _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.INVALID: (400, INVALID),
     Category.CONFLICT: (409, INVALID),
+    Category.QUOTA: (429, "insufficient_quota"),
     Category.EXPIRED: (504, _SERVER),
     Category.PERMANENT: (500, _SERVER),
     Category.TRANSIENT: (503, _SERVER),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from headrace_schemas.job import Job, Lane
+from headrace_schemas.job import AnyJob, Lane
 from headrace_workers.openai.errors import End
 
 Body = Mapping[str, Any]
@@ -35,7 +35,7 @@ class Request:
     `chunks` makes them of it. Both are pure, and may be called again.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[AnyJob, ...]
     answer: Callable[[Sequence[End]], dict[str, Any]]
     stream: bool = False
     chunks: Callable[[Body], Iterator[dict[str, Any]]] | None = None

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
+from headrace_schemas.callback import Callback
 from headrace_workers.openai.errors import End, answered, unsupported, wrong
-from headrace_workers.openai.file_search import knowledge_of
+from headrace_workers.openai.file_search import NAMES, knowledge_of
 from headrace_workers.openai.flags import flag
 from headrace_workers.openai.generation import generation_job, spoken
 from headrace_workers.openai.parameters import Parameters
@@ -73,9 +74,11 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
         asked,
         asker,
         {"messages": messages_of(asked, earlier), **knowledge_of(asked)},
-        names={"messages": "input", **({"knowledge": "tools[0].vector_store_ids"} if asked.get("tools") else {})},
+        names={"messages": "input", **(NAMES if asked.get("tools") else {})},
         length=("max_output_tokens",),
     )
+    if flag(asked, "background"):
+        job = job.model_copy(update={"callback": (job.callback or Callback(response=True)).as_response()})
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
         (result,) = answered(ends, "generation")

@@ -17,8 +17,10 @@ J = TypeVar("J", bound=Job)
 
 # The client's `extra_body={"headrace": {...}}`.
 WISHES: Final = "headrace"
-OF_ANY: Final = ("priority", "deadline")
-OF_GENERATION: Final = (*OF_ANY, "cache", "max_age", "knowledge", "without_passages", "criteria", "reference", "top_k")
+OF_ANY: Final = ("priority", "deadline", "callback")
+OF_GENERATION: Final = (
+    *OF_ANY, "cache", "max_age", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference", "top_k"
+)  # fmt: skip
 
 # Who the end user is goes to the receipt under the names that OpenAI has for it.
 _USERS: Final = ("safety_identifier", "user")

@@ -7,6 +7,7 @@ from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADA
     batch_tables,
     door_tables,
     recall_tables,
+    response_tables,
     store_tables,
     webhook_tables,
 )

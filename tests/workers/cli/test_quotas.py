@@ -1,0 +1,27 @@
+"""`headrace quotas`."""
+
+import json
+
+from tests.workers.cli.conftest import Call
+
+from headrace_workers.ledger.ledger import Ledger
+
+
+def test_a_quota_is_set_listed_and_removed(call: Call, ledger: Ledger):
+    """As people and programs read it."""
+    code, _, err = call("quotas", "set", "shop", "--tokens", "5000000", "--per", "day")
+    assert (code, "5,000,000 tokens a day" in err) == (0, True)
+    assert call("quotas", "set", "shop", "--tokens", "7")[0] == 0
+    (told,) = [json.loads(line) for line in call("quotas", "list", "--json")[1].splitlines()]
+    assert (told["tenant"], told["tokens"], told["per"], told["left"]) == ("shop", 7, "month", 7)
+    assert "shop" in call("quotas", "list")[1]
+    assert call("quotas", "remove", "shop")[0] == 0
+    code, _, err = call("quotas", "remove", "shop")
+    assert (code, "has no quota" in err) == (2, True)
+
+
+def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
+    """And nothing is set."""
+    code, _, err = call("quotas", "set", "shop", "--tokens", "5", "--per", "week")
+    assert (code, "--per is 'week'" in err) == (2, True)
+    assert ledger.quotas() == []

@@ -1,0 +1,52 @@
+"""Embeddings, asked for by OpenAI's own client."""
+
+import base64
+import struct
+
+import openai
+import pytest
+from tests.chaos.deployment import Deployment
+from tests.workers.gateway.openai_client import openai_of
+from tests.workers.gateway.served import Gateway
+
+
+@pytest.fixture(scope="module")
+def client(gateway: Gateway, deployment: Deployment):
+    deployment.start("recall")
+    with openai_of(gateway) as found:
+        yield found
+
+
+def test_each_text_has_its_vector(client: openai.OpenAI):
+    """In their order, of length 1; the same text has the same, alone or among others, and as numbers too."""
+    texts = ["Name three rivers.", "Name three lakes.", "Name three rivers."]
+    found = client.embeddings.create(model="hash", input=texts)
+    vectors = [each.embedding for each in found.data]
+    assert vectors[0] == vectors[2] != vectors[1]
+    assert sum(value * value for value in vectors[0]) == pytest.approx(1, abs=1e-5)
+    assert found.usage.total_tokens == found.usage.prompt_tokens > 0
+    assert len({receipt["job_id"] for receipt in found.model_extra["headrace"]}) == 3
+    told = client.embeddings.create(model="hash", input=texts[0], encoding_format="float").data[0].embedding
+    assert told == pytest.approx(vectors[0])
+    raw = client.embeddings.create(model="hash", input=texts[0], encoding_format="base64").data[0].embedding
+    assert list(struct.unpack(f"<{len(vectors[0])}f", base64.b64decode(raw))) == pytest.approx(vectors[0])
+
+
+def test_a_vector_may_be_shortened(client: openai.OpenAI):
+    """To its first dimensions."""
+    (found,) = client.embeddings.create(model="hash", input="Name three rivers.", dimensions=8).data
+    assert len(found.embedding) == 8
+
+
+def test_another_embedder_is_named(client: openai.OpenAI):
+    """Before a job is made."""
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.embeddings.create(model="text-embedding-3-small", input="Name three rivers.")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+
+
+def test_a_text_that_cannot_be_embedded_is_named(client: openai.OpenAI):
+    """By its place among the others; no job is made of any."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="hash", input=["Name three rivers.", ""])
+    assert caught.value.param == "input[1]"

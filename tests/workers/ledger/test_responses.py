@@ -1,0 +1,54 @@
+"""What responses were asked for."""
+
+import pytest
+from sqlalchemy import update
+
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.response_tables import RESPONSES
+
+AGE = 60_000
+
+
+@pytest.fixture
+def responses(ledger):
+    return ledger.responses
+
+
+def test_what_was_asked_first_is_kept(ledger, responses):
+    """With the time by the database's clock; a second request under the same key changes nothing."""
+    before = ledger.now()
+    kept = responses.keep("a", "j", b"{}")
+    assert kept.body == b"{}"
+    assert before <= kept.asked_at <= ledger.now()
+    assert responses.keep("a", "j", b"[]") == kept
+    assert responses.find("a", "j") == kept
+
+
+def test_another_tenant_s_are_not_there(responses):
+    """Neither to be found, nor to be dropped, nor under a key of one's own."""
+    kept = responses.keep("a", "j", b"{}")
+    assert responses.keep("b", "j", b"{}") is None
+    assert responses.find("b", "j") is None
+    assert responses.drop("b", "j") is False
+    assert responses.find("a", "j") == kept
+
+
+def test_what_is_dropped_is_gone(responses):
+    """The second time there is nothing to drop."""
+    responses.keep("a", "j", b"{}")
+    assert responses.drop("a", "j") is True
+    assert responses.find("a", "j") is None
+    assert responses.drop("a", "j") is False
+
+
+def test_it_is_forgotten_after_its_job(ledger, responses, job):
+    """An old one whose job is known is kept, and so is a new one whose job has not come yet."""
+    known = job()
+    ledger.ingest([known])
+    responses.keep("a", known.id, b"{}")
+    responses.keep("a", "old", b"{}")
+    with writing(ledger.engine) as tx:
+        tx.execute(update(RESPONSES).values(asked_at=RESPONSES.c.asked_at - 2 * AGE))
+    responses.keep("a", "new", b"{}")
+    assert ledger.prune(AGE) is False
+    assert [name for name in (known.id, "old", "new") if responses.find("a", name)] == [known.id, "new"]

@@ -1,0 +1,217 @@
+"""How many tokens tenants may use."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select, update
+from tests.workers.gateway.served import answer
+
+from headrace_schemas import Category
+from headrace_workers.ledger import token_quotas
+from headrace_workers.ledger.cancel import Cancellation
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.door_tables import QUOTAS, RESERVATIONS
+from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS
+from headrace_workers.ledger.token_quotas import Want
+from headrace_workers.ledger.usage import DAY_MS
+
+Make = Callable[..., NewJob]
+
+
+def state(ledger: Ledger, tenant: str = "a") -> tuple[int, int]:
+    """What is used and what is reserved."""
+    (quota,) = ledger.quotas([tenant])
+    return quota.used, quota.reserved
+
+
+def refused(ledger: Ledger) -> list[str]:
+    """The categories of records that were refused."""
+    return [row.category for row in ledger.read(select(DEAD_LETTERS.c.category))]
+
+
+def reserved(ledger: Ledger) -> set[str]:
+    """The jobs for which something is."""
+    return {row.job_id for row in ledger.read(select(RESERVATIONS.c.job_id))}
+
+
+def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
+    """Neither for other tenants."""
+    ledger.put_quota("a", 5, "ever")
+    ledger.ingest([job(tenant="b", tokens=1_000)])
+    assert ledger.reserve_tokens([Want("x", "b", 10_000)]) == {}
+    assert (reserved(ledger), ledger.active_jobs()) == (set(), 1)
+
+
+def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Ledger, job: Make):
+    """With the category `quota`; later it has a new chance."""
+    ledger.put_quota("a", 100, "ever")
+    first, second, third = job(tokens=60), job(tokens=50), job(tokens=40)
+    taken = ledger.ingest([first, second, third])
+    assert (taken.new, [each.id for each, _ in taken.over]) == (2, [second.id])
+    assert (state(ledger), reserved(ledger)) == ((0, 100), {first.id, third.id})
+    assert refused(ledger) == [Category.QUOTA]
+    assert ledger.standings([second.id])[second.id].refused.category is Category.QUOTA
+    answer(ledger, first.id)  # ten tokens
+    assert state(ledger) == (10, 40)
+    again = replace(second, record=replace(second.record, offset=10_000))
+    assert ledger.ingest([again]).new == 1
+    assert state(ledger) == (10, 90)
+
+
+def test_what_comes_again_is_not_reserved_again(ledger: Ledger, job: Make):
+    """In one poll or in two, while it runs and when it has ended."""
+    ledger.put_quota("a", 100, "ever")
+    new = job(tokens=60)
+    ledger.ingest([new, new])
+    ledger.ingest([new])
+    assert state(ledger) == (0, 60)
+    answer(ledger, new.id)
+    ledger.ingest([new])
+    assert (state(ledger), refused(ledger)) == ((10, 0), [])
+
+
+def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, job: Make):
+    """Ingest adopts what was reserved, and asks no more; what is not sent is given back."""
+    ledger.put_quota("a", 100, "ever")
+    one, two = job(tokens=60), job(tokens=60)
+    together = [Want(each.id, "a", 60, group="request") for each in (one, two)]
+    assert set(ledger.reserve_tokens(together)) == {one.id, two.id}
+    assert state(ledger) == (0, 0)
+    assert ledger.reserve_tokens(together[:1]) == {}
+    assert ledger.reserve_tokens(together[:1]) == {}  # the same request, sent again
+    assert state(ledger) == (0, 60)
+    ledger.put_quota("a", 50, "ever")  # a smaller one: what was let in is let in
+    assert ledger.ingest([one]).new == 1
+    ledger.release_tokens([one.id])  # too late: it runs
+    assert state(ledger) == (0, 60)
+    ledger.put_quota("a", 200, "ever")
+    ledger.reserve_tokens(together[1:])
+    ledger.release_tokens([two.id])
+    assert (state(ledger), reserved(ledger)) == ((0, 60), {one.id})
+
+
+def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make):
+    """And what is under way is not."""
+    ledger.put_quota("a", 100, "ever")
+    running = job(tokens=30)
+    ledger.ingest([running])
+    ledger.reserve_tokens([Want("7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", "a", 60)])
+    ledger.prune(10**9)
+    assert state(ledger) == (0, 90)
+    with writing(ledger.engine) as tx:
+        tx.execute(
+            update(RESERVATIONS)
+            .where(RESERVATIONS.c.job_id != running.id)
+            .values(expires_at=RESERVATIONS.c.expires_at - token_quotas.UNADOPTED_MS - 1)
+        )
+    ledger.prune(10**9)
+    assert (state(ledger), reserved(ledger)) == ((0, 30), {running.id})
+
+
+def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
+    """Also one that is cancelled before it was taken in."""
+    ledger.put_quota("a", 100, "ever")
+    taken, ahead = job(tokens=30), job(tokens=30)
+    ledger.ingest([taken])
+    ledger.reserve_tokens([Want(ahead.id, "a", 30)])
+    assert state(ledger) == (0, 60)
+    ledger.cancel_all([Cancellation(each.id, "a", "") for each in (taken, ahead)])
+    assert state(ledger) == (0, 0)
+    assert ledger.ingest([ahead]).new == 0
+    assert state(ledger) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "used"),
+    [
+        (b'{"answer":{"usage":{"prompt_tokens":7,"completion_tokens":3}}}', 10),
+        (b'{"answer":{"recall":{"tier":"none"},"usage":{"prompt_tokens":7,"completion_tokens":3}}}', 10),
+        (b'{"answer":{"recall":{"tier":"exact"},"usage":{"prompt_tokens":7,"completion_tokens":3}}}', 0),
+        (b'{"embedding":{"usage":{"prompt_tokens":7}}}', 7),
+        (b'{"kind":"evaluation"}', 0),
+        (b'{"category":"poison","attempts":3}', 50),
+        (b'{"category":"expired","attempts":0}', 0),
+        (b'{"reason":"cancelled"}', 0),
+    ],
+)  # fmt: skip
+def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
+    """Of one that died after it ran nobody knows: what was reserved."""
+    assert token_quotas._used(event, 50) == used
+
+
+@pytest.mark.parametrize(("period", "later", "new"), [("day", (0, 60), 1), ("ever", (10, 60), 0)])
+def test_a_period_begins_anew(ledger: Ledger, job: Make, period: str, later: tuple[int, int], new: int):
+    """What was used before counts no more; what is reserved does."""
+    ledger.put_quota("a", 100, period)
+    first, second = job(tokens=30), job(tokens=60)
+    ledger.ingest([first, second])
+    answer(ledger, first.id)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(QUOTAS).values(began=QUOTAS.c.began - 2 * DAY_MS))
+    assert state(ledger) == later
+    assert ledger.ingest([job(tokens=35)]).new == new
+    (quota,) = ledger.quotas()
+    assert quota.left == quota.tokens - quota.used - quota.reserved
+    assert (quota.ends is None) == (period == "ever")
+
+
+def test_bounds_of_a_period():
+    """Its first moment, and the next one's, in UTC."""
+    month = 1_796_083_200_000  # 2026-12-01
+    assert token_quotas._bounds("month", month) == (month, month + 31 * DAY_MS)
+    assert token_quotas._bounds("month", month + 31 * DAY_MS - 1) == (month, month + 31 * DAY_MS)
+    assert token_quotas._bounds("day", month + 5) == (month, month + DAY_MS)
+
+
+def test_a_quota_is_removed_with_what_is_reserved(ledger: Ledger, job: Make):
+    """Jobs go on, and their ends are as any other's."""
+    ledger.put_quota("a", 100, "ever")
+    new = job(tokens=60)
+    ledger.ingest([new])
+    assert ledger.remove_quota("a")
+    assert not ledger.remove_quota("a")
+    answer(ledger, new.id)
+    assert (ledger.quotas(), reserved(ledger)) == ([], set())
+
+
+def test_racing_bursts_through_both_doors_never_overspend(ledger: Ledger, job: Make):
+    """64 at a time, half reserved by gateways and half come by Kafka, while jobs end: at no moment is more used and
+    reserved than the quota, and at the end what was used is what the jobs that ran used.
+    """
+    quota, each, start = 2_000, 50, threading.Barrier(64)
+    ledger.put_quota("a", quota, "ever")
+    seen: list[int] = []
+    failed: list[BaseException] = []
+
+    def burst(number: int) -> None:
+        jobs = [job(tokens=each) for _ in range(3)]
+        start.wait(60)
+        try:
+            let_in = [one for one in jobs if number % 2 or not ledger.reserve_tokens([Want(one.id, "a", each)])]
+            over = {one.id for one, _ in ledger.ingest(let_in).over} if let_in else set()
+            for one in let_in[:2]:
+                if one.id not in over:
+                    answer(ledger, one.id)
+            seen.append(sum(state(ledger)))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=burst, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert max(seen) <= quota
+    done = len(ledger.read(select(JOBS.c.id).where(JOBS.c.state == "done")))
+    active = [row.id for row in ledger.read(select(JOBS.c.id).where(JOBS.c.state == "active"))]
+    assert done > 0
+    assert state(ledger) == (10 * done, each * len(active))
+    assert reserved(ledger) == set(active)
+    for job_id in active:
+        answer(ledger, job_id)
+    assert state(ledger) == (10 * (done + len(active)), 0)

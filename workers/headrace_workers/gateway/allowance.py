@@ -1,0 +1,96 @@
+"""Tenants' quotas at the door: what a job may use is reserved before it is sent."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Final
+
+from headrace_schemas import GenerationJob, HeadraceError
+from headrace_schemas.errors import InvalidRecord
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.together import Together
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.token_quotas import Quota, Want, beyond
+from headrace_workers.pipeline.grouping import estimate_tokens
+from headrace_workers.steps.task import Job
+
+_FRESH_SECONDS: Final = 2.0  # so soon a new quota is known; ingest knows of it at once
+_LONGEST_WAIT: Final = 3_600.0
+_MOST_KEPT: Final = 10_000
+
+
+class Allowance:
+    """What tenants may still use. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        models: CountingModels,
+        executor: Executor,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        def find(tenants: list[str]) -> list[bool]:
+            having = {quota.tenant for quota in ledger.quotas(frozenset(tenants))}
+            return [tenant in having for tenant in tenants]
+
+        def reserve(asked: list[Sequence[tuple[str, Job]]]) -> list[Quota | BaseException | None]:
+            """Each request by itself: its jobs are let in all, or none."""
+            answers: list[Quota | BaseException | None] = []
+            for jobs in asked:
+                try:
+                    wants = [Want(job_id, job.tenant, cost_of(job, models), group="request") for job_id, job in jobs]
+                    answers.append(next(iter(ledger.reserve_tokens(wants).values()), None))
+                except InvalidRecord as error:
+                    answers.append(error)
+            return answers
+
+        def release(asked: list[Sequence[str]]) -> list[None]:
+            ledger.release_tokens([job_id for job_ids in asked for job_id in job_ids])
+            return [None] * len(asked)
+
+        self._find: Together[str, bool] = Together(find, executor)
+        self._reserve: Together[Sequence[tuple[str, Job]], Quota | None] = Together(reserve, executor)
+        self._release: Together[Sequence[str], None] = Together(release, executor)
+        self._monotonic = monotonic
+        self._wall = wall
+        self._kept: dict[str, tuple[float, bool]] = {}
+
+    async def reserve(self, jobs: Sequence[tuple[str, Job]]) -> bool:
+        """Reserve for these jobs of one tenant, by id; whether there was need to. 429 where not enough is left."""
+        if not jobs or not await self._has(jobs[0][1].tenant):
+            return False
+        quota = await self._reserve.ask(jobs)
+        if quota is None:
+            return True
+        wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
+        raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), again=False)
+
+    async def release(self, job_ids: Sequence[str]) -> None:
+        """These were not sent after all."""
+        await self._release.ask(job_ids)
+
+    async def _has(self, tenant: str) -> bool:
+        now = self._monotonic()
+        kept = self._kept.get(tenant)
+        if kept is not None and now - kept[0] < _FRESH_SECONDS:
+            return kept[1]
+        found = await self._find.ask(tenant)
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[tenant] = now, found
+        return found
+
+
+def cost_of(job: Job, models: CountingModels) -> int:
+    """The tokens that a job may use, as ingest counts them. InvalidRecord where its prompt cannot run."""
+    if isinstance(job, GenerationJob):
+        try:
+            prompt = models.prompt_tokens(job.model, job.conversation)
+        except HeadraceError as error:
+            raise InvalidRecord(str(error)) from error
+        if prompt is not None:
+            return prompt + job.sampling.max_tokens
+    return estimate_tokens(job)

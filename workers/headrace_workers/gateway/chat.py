@@ -1,0 +1,26 @@
+"""Chat completions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.gateway.answering import answer
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.openai_shapes import ANSWERED, body_of
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.openai.chat import PARAMETERS, read
+
+router = APIRouter(tags=["openai"])
+
+_EXAMPLE = {"model": "smollm2-135m-instruct", "messages": [{"role": "user", "content": "Name three rivers."}]}
+
+
+@router.post(
+    "/v1/chat/completions",
+    responses=ANSWERED,
+    openapi_extra=body_of(PARAMETERS, _EXAMPLE, model={"type": "string"}, messages={"type": "array"}),
+)
+async def complete(request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired) -> Response:
+    """An answer to a conversation, when its job has ended. See docs/openai.md."""
+    return await answer(request, caller, services, read)

@@ -1,0 +1,26 @@
+"""Embeddings."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.gateway.answering import answer
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.openai_shapes import ANSWERED, body_of
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.openai.embeddings import PARAMETERS, read
+
+router = APIRouter(tags=["openai"])
+
+_EXAMPLE = {"model": "all-minilm-l6-v2", "input": ["Name three rivers.", "Name three lakes."]}
+
+
+@router.post(
+    "/v1/embeddings",
+    responses=ANSWERED,
+    openapi_extra=body_of(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
+)
+async def embed(request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired) -> Response:
+    """The vector of each text, when all their jobs have ended. See docs/openai.md."""
+    return await answer(request, caller, services, read)

@@ -1,0 +1,26 @@
+"""Moderations."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.gateway.answering import answer
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.openai_shapes import ANSWERED, body_of
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.openai.moderations import PARAMETERS, read
+
+router = APIRouter(tags=["openai"])
+
+_EXAMPLE = {"input": "Write to ann@example.com."}
+
+
+@router.post(
+    "/v1/moderations",
+    responses=ANSWERED,
+    openapi_extra=body_of(PARAMETERS, _EXAMPLE, input={"type": ["string", "array"]}),
+)
+async def moderate(request: Request, caller: Annotated[Caller, needs(Scope.JOBS_WRITE)], services: Wired) -> Response:
+    """What moderation says of each text, when all their jobs have ended. See docs/openai.md."""
+    return await answer(request, caller, services, read)

@@ -1,0 +1,84 @@
+"""Responses: answered at once, or in the background; retrieved, gone on from, cancelled, and forgotten."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Request, Response
+
+from headrace_workers.gateway.answering import asker, ended, json_response, key_of, let_in, no_query, told
+from headrace_workers.gateway.bodies import json_object
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.openai_shapes import ANSWERED, ERRORS
+from headrace_workers.gateway.openai_shapes import body_of as described
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Wired
+from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep, only_job
+from headrace_workers.openai.errors import wrong
+from headrace_workers.openai.flags import flag
+from headrace_workers.openai.parameters import Parameters
+from headrace_workers.openai.response_body import unended
+from headrace_workers.openai.responses import PARAMETERS, continued
+
+router = APIRouter(tags=["openai"])
+
+# In a URL all is text.
+RETRIEVED: Final = Parameters(
+    frozenset(),
+    refused={"include": (), "include[]": (), "stream": ("false",), "starting_after": ()},
+    unmeant={"include_obfuscation": ("false",)},
+)
+_EXAMPLE: Final = {"model": "smollm2-135m-instruct", "input": "Name three rivers."}
+
+Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
+Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
+
+
+@router.post(
+    "/v1/responses",
+    responses=ANSWERED,
+    openapi_extra=described(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
+)
+async def create(request: Request, caller: Writes, services: Wired) -> Response:
+    """An answer, when its job has ended; with `background` at once, to be retrieved. See docs/openai.md.
+
+    A client that hangs up meanwhile cancels the job where the response is neither stored nor keyed.
+    """
+    no_query(request)
+    body = await json_object(request)
+    given = PARAMETERS.given(body)
+    read = continued(body, asker(request, caller), await earlier(services, caller, given))
+    (job_id,) = await let_in(request, caller, services, read)
+    asked_at, again = None, None if key_of(request) is not None else False
+    if flag(given, "store", default=True):
+        asked_at = await keep(services, caller, job_id, body, again=again)
+        if flag(given, "background"):
+            return json_response(unended(given, only_job(read), job_id, "queued", asked_at))
+    ends = await ended(request, caller, services, [job_id], keep=asked_at is not None or again is None)
+    answered = read.answer(ends)
+    return told(read, answered if asked_at is None else {**answered, "created_at": asked_at})
+
+
+@router.get("/v1/responses/{response_id}", responses=ERRORS)
+async def retrieve(response_id: str, request: Request, caller: Reads, services: Wired) -> Response:
+    """A response as it stands."""
+    RETRIEVED.given(request.query_params)
+    return json_response(await body_of(services, caller, await find(services, caller, response_id)))
+
+
+@router.post("/v1/responses/{response_id}/cancel", responses=ERRORS)
+async def cancel(response_id: str, request: Request, caller: Writes, services: Wired) -> Response:
+    """Cancel a response that runs in the background; one that has ended is told as it is."""
+    no_query(request)
+    stored = await find(services, caller, response_id)
+    if not flag(stored.asked, "background"):
+        raise wrong("response_id", "only a response with background=true can be cancelled")
+    await services.cancel([stored.job_id], caller.tenant, "cancelled by its sender")
+    return json_response(await body_of(services, caller, stored))
+
+
+@router.delete("/v1/responses/{response_id}", responses=ERRORS)
+async def delete(response_id: str, request: Request, caller: Writes, services: Wired) -> Response:
+    """Forget a response: it can neither be retrieved nor gone on from. Its job goes its way, and keeps its receipt."""
+    no_query(request)
+    stored = await find(services, caller, response_id)
+    await services.ask(services.ledger.responses.drop, caller.tenant, stored.job_id)
+    return json_response({"id": response_id, "object": "response.deleted", "deleted": True})
