@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.limits import FAIL_FAST, EndpointId, Key, Url
+from headrace_schemas.limits import FAIL_FAST, EndpointId, Url
 from headrace_schemas.model import Value
 
 MAX_BODY: Final = 20_000  # bytes of a webhook's body, where the deployment says nothing else
@@ -35,16 +35,20 @@ class Callback(Value):
         FAIL_FAST,
     ] = ()
     response: Annotated[
-        Key | None, Field(description="The id of OpenAI's response that this job is: it is told of as `response.*`.")
-    ] = None
+        bool, Field(description="It is a response of OpenAI's API, `resp_` and the job's id: told of as `response.*`.")
+    ] = False
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.url is not None and self.endpoint is not None:
             raise ValueError("both url and endpoint are given: a callback goes to one of them")
-        if self.url is None and self.endpoint is None and self.response is None:
+        if self.url is None and self.endpoint is None and not self.response:
             raise ValueError("neither url nor endpoint is given: a callback needs one of them")
         return self
+
+    def as_response(self) -> Self:
+        """The same, about a response of OpenAI's API."""
+        return self.model_copy(update={"response": True})
 
     @property
     def wanted(self) -> tuple[JobEvent, ...]:

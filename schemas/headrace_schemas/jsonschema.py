@@ -45,7 +45,7 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
         "oneOf": [
             _when("To a URL", "url", url=_TEXT, endpoint=_NULL),
             _when("To an endpoint", "endpoint", url=_NULL, endpoint=_TEXT),
-            _when("About a response", "response", url=_NULL, endpoint=_NULL, response=_TEXT),
+            _when("About a response", "response", url=_NULL, endpoint=_NULL, response={"const": True}),
         ]
     },
     "Score": {

@@ -92,9 +92,9 @@ criteria = plain_criteria | st.builds(Rubric, question=filled, scale=scales, mod
 urls = st.from_regex(r"https?://[!-~]{1,60}", fullmatch=True)
 job_ends = tuples(st.sampled_from(JOB_EVENTS))
 callbacks = (
-    st.builds(Callback, url=urls, events=job_ends, response=maybe(filled))
+    st.builds(Callback, url=urls, events=job_ends, response=st.booleans())
     | st.builds(Callback, endpoint=st.from_regex(r"[A-Za-z0-9_-]{1,36}", fullmatch=True), events=job_ends)
-    | st.builds(Callback, response=filled)
+    | st.just(Callback(response=True))
 )
 
 job_fields = {

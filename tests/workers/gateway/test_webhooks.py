@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import openai
 import pytest
-from openai.types.webhooks import BatchCompletedWebhookEvent
+from openai.types.webhooks import BatchCompletedWebhookEvent, ResponseCompletedWebhookEvent
+from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation
-from tests.workers.gateway.served import Gateway, served
+from tests.workers.gateway.served import Gateway, answer, served
 from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import Heard, closes, receiving, says
 
 from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.deliveries import Range
 from headrace_workers.settings import HttpUse, Settings
 
 
@@ -150,3 +152,23 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
         assert client.post(f"{path}/disable", json={"reason": "moves"}).json()["disabled"] == "moves"
         take_in(ledger, [evaluation(input="later")])
         assert office.end() == 0
+
+
+def test_a_background_response_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI, bridge):
+    """As OpenAI's event, with the response's id; and to the callback that it names under `headrace`."""
+    with receiving() as receiver:
+        made = client.webhooks.create(event_types=["response.completed"], name="a", url=receiver.url)
+        wish = {"headrace": {"callback": {"url": receiver.url.replace("us", "me"), "events": ["job.completed"]}}}
+        response = client.responses.create(model="echo", input="x", background=True, extra_body=wish)
+        ledger, job_id = gateway.services.ledger, response.id.removeprefix("resp_")
+        with bridge():
+            eventually(lambda: ledger.job(job_id))
+            answer(ledger, job_id)
+            eventually(lambda: len(ledger.webhooks.deliveries(Range(), 3)) == 2)
+        Office(ledger).deliver()
+        (registered,) = [heard for heard in receiver.heard if heard.path.endswith("=us")]
+        (named,) = [heard for heard in receiver.heard if heard.path.endswith("=me")]
+        event = read(client, registered, made.signing_secret)
+    assert isinstance(event, ResponseCompletedWebhookEvent)
+    assert event.data.id == response.id
+    assert b'"response.completed"' in named.body

@@ -110,13 +110,13 @@ def test_a_response_is_told_of_as_openai_does(ledger):
     office = Office(ledger)
     theirs, _ = office.register("http://127.0.0.1:1/", events=("response.completed",))
     ours, _ = office.register("http://127.0.0.1:2/", events=("job.completed",))
-    (job,) = take_in(ledger, [evaluation(callback=Callback(response="resp_1", url="https://shop.example/"))])
+    (job,) = take_in(ledger, [evaluation(callback=Callback(response=True, url="https://shop.example/"))])
     office.end(job)
     place = next(each.id for each in ledger.webhooks.endpoints(origins=ORIGINS) if each.origin == "place")
     assert told(ledger) == sorted([
-        ("response.completed", "resp_1", theirs, ""),
+        ("response.completed", f"resp_{job}", theirs, ""),
         ("job.completed", job, ours, ""),
-        ("response.completed", "resp_1", place, "https://shop.example/"),
+        ("response.completed", f"resp_{job}", place, "https://shop.example/"),
     ])  # fmt: skip
 
 
@@ -165,5 +165,5 @@ def test_a_generation_is_told_of_too(ledger):
     office.register("http://127.0.0.1:1/", events=ALL)
     take_in(ledger, [generation(callback=Callback(url="https://shop.example/"))])
     assert [row.wish for row in ledger.read(select(CALLBACKS_OF_JOBS))] == [
-        '{"url":"https://shop.example/","events":[]}'
+        '{"url":"https://shop.example/","events":[],"response":false}'
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import GenerationJob, Message, Result
+from headrace_schemas.callback import Callback
 from headrace_workers.openai.errors import End, answered, unsupported, wrong
 from headrace_workers.openai.file_search import NAMES, knowledge_of
 from headrace_workers.openai.flags import flag
@@ -76,6 +77,8 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
         names={"messages": "input", **(NAMES if asked.get("tools") else {})},
         length=("max_output_tokens",),
     )
+    if flag(asked, "background"):
+        job = job.model_copy(update={"callback": (job.callback or Callback(response=True)).as_response()})
 
     def answer(ends: Sequence[End]) -> dict[str, Any]:
         (result,) = answered(ends, "generation")

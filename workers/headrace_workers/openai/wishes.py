@@ -17,7 +17,7 @@ J = TypeVar("J", bound=Job)
 
 # The client's `extra_body={"headrace": {...}}`.
 WISHES: Final = "headrace"
-OF_ANY: Final = ("priority", "deadline")
+OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
     *OF_ANY, "cache", "max_age", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference", "top_k"
 )  # fmt: skip

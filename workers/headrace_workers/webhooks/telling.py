@@ -34,7 +34,7 @@ class _Ended:
     @property
     def response(self) -> str | None:
         """The id of OpenAI's response that this job is."""
-        return self.callback.response if self.callback else None
+        return f"resp_{self.job_id}" if self.callback and self.callback.response else None
 
 
 @dataclass(frozen=True, slots=True)
