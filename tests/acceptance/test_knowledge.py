@@ -90,3 +90,29 @@ def test_the_receipt_of_a_document_that_was_changed(shell):
     Path(shell.folder / "mill.md").write_text(MILL.replace("ten in the morning", "noon"))
     shell.run("knowledge", "add", "mill", "mill.md")
     eventually(lambda: "from noon until four" in str(ask(shell, "When is it open?", "--knowledge", "mill")), 10)
+
+
+def test_a_vector_store_is_a_base_that_jobs_rest_on(shell):
+    """The recall worker reads its file; OpenAI's client searches it, and a job's filter says what it may rest on."""
+    import re
+
+    from openai import OpenAI
+    from tests.services.eventually import eventually
+
+    log = shell.folder / "up.log"
+    (address,) = eventually(lambda: re.findall(r"OPENAI_BASE_URL=(\S+)", log.read_text()))
+    (key,) = eventually(lambda: re.findall(r"OPENAI_API_KEY=\$\(cat (\S+)\)", log.read_text()))
+    client = OpenAI(base_url=address, api_key=(shell.folder / key).read_text().strip(), timeout=120)
+    file = client.files.create(file=("mill.md", MILL.encode()), purpose="assistants")
+    store = client.vector_stores.create(name="The mill")
+    read = client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id, attributes={"language": "en"})
+    assert (read.status, read.attributes) == ("completed", {"language": "en"})
+    english = {"type": "eq", "key": "language", "value": "en"}
+    best = client.vector_stores.search(store.id, query="How large is the wheel?", filters=english).data[0]
+    assert (best.filename, "six metres" in best.content[0].text) == ("mill.md", True)
+    options = ("--knowledge", store.id, "--where")
+    receipt = ask(shell, "How large is the wheel of the mill?", *options, "language=en")
+    assert receipt["answer"]["grounding"]["citations"][0]["attributes"] == {"language": "en"}
+    receipt = ask(shell, "How large is the wheel of the mill?", *options, "language=de")
+    assert receipt["answer"]["grounding"]["reason"] == "knowledge_filter lets no document through"
+    assert client.vector_stores.delete(store.id).deleted
