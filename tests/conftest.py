@@ -34,6 +34,7 @@ _LONGEST = (
     "acceptance/test_run.py",
     "workers/worker/test_process_redis.py",
     "workers/worker/test_process.py",
+    "workers/worker/test_process_deliver.py",
     "workers/engines/test_smollm2.py",
     "workers/embedded/test_stack.py",
     "acceptance/test_foreign_clients.py",
