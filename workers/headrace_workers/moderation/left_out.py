@@ -1,7 +1,7 @@
 """Importing a package without others that it imports at once and that nothing here uses."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -10,17 +10,17 @@ from typing import Any
 
 
 @contextmanager
-def left_out(name: str, *optional: str, of: str) -> Iterator[None]:
-    """What is imported within finds a stand-in for the package `name`, from which any name can be imported, and finds
-    that those are not installed that are `optional` to it.
+def left_out(*names: str, optional: Collection[str], of: str) -> Iterator[None]:
+    """What is imported within finds stand-ins for these packages, from which any name can be imported, and finds that
+    those are not installed that are `optional` to it.
 
-    Afterwards the stand-in is gone, and so is all of the package `of` that was imported meanwhile: whoever imports it
-    later, for what needs these, gets it whole. Nothing is left out where `name` or `of` is imported already.
+    Afterwards the stand-ins are gone, and so is all of the package `of` that was imported meanwhile: whoever imports it
+    later, for what needs these, gets it whole. Nothing is left out where one of `names` or `of` is imported already.
     """
-    if name in sys.modules or of in sys.modules:
+    if not sys.modules.keys().isdisjoint({*names, of}):
         yield
         return
-    finder, absent = _StandIns(name), [each for each in optional if each not in sys.modules]
+    finder, absent = _StandIns(names), [each for each in optional if each not in sys.modules]
     sys.meta_path.insert(0, finder)
     modules: dict[str, Any] = sys.modules
     modules.update(dict.fromkeys(absent))  # None is the import system's word for absent
@@ -28,7 +28,7 @@ def left_out(name: str, *optional: str, of: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for module in [each for each in sys.modules if each in absent or each.partition(".")[0] in (name, of)]:
+        for module in [each for each in sys.modules if each in absent or each.partition(".")[0] in {*names, of}]:
             del sys.modules[module]
 
 
@@ -56,11 +56,11 @@ class _Module(ModuleType):
 
 
 class _StandIns(MetaPathFinder, Loader):
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == self._name else None
+        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in self._names else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Module(spec.name)

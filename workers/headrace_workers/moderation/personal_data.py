@@ -72,8 +72,8 @@ class PersonalDataDetector:
 
 
 def _load() -> list[_Rule]:
-    # Most of what importing takes, and only Presidio's engines of language models use it.
-    with left_out("spacy", "torch", "transformers", of="presidio_analyzer"):
+    # Most of what importing takes, and only Presidio's engines of language models use them.
+    with left_out("spacy", "thinc", optional=("torch", "transformers"), of="presidio_analyzer"):
         from presidio_analyzer import predefined_recognizers as presidio
 
         from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer, ShapedPhoneRecognizer
