@@ -1,13 +1,15 @@
 """Batches from the command line: submitted once, read while they run."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
 import pytest
-from tests.workers.batches.running import Running, dead, jobs, text_of
+from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
-BATCH = "batch_0"
+from headrace_workers.batches.submit import Wishes
+from headrace_workers.cli.batch_files import Changed, Deployment
 
 
 @pytest.fixture
@@ -133,3 +135,38 @@ def test_watching_ends_with_the_batch(submitted, running, call):
     assert code == 0
     assert "completed: 2 of 2" in err
     assert call("batch", "watch", bad)[0] == 1
+
+
+class Growing(type(Path())):
+    """A file to which somebody adds a line each time that it is opened."""
+
+    def open(self, *arguments, **options):
+        """Add it, and open the file."""
+        with Path(self).open("ab") as file:
+            file.write(b'{"prompt": "one more"}\n')
+        return Path(self).open(*arguments, **options)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(running):
+    """Nothing of it is kept."""
+    path = Growing("jobs.jsonl")
+    path.write_bytes(text_of(jobs(3)))
+    here = Deployment(running.ledger, running.files, 60.0)
+    with pytest.raises(Changed, match="was changed while it was read"):
+        here.submit(path, "jobs.jsonl", Wishes(tenant="a", defaults=DEFAULTS))
+    assert running.ledger.files.files("a") == running.ledger.batches.batches() == []
+    assert running.store.objects("a") == []
+
+
+def test_standard_input_is_a_file_too(call, running, monkeypatch):
+    """The same content is the same batch, wherever it comes from."""
+    monkeypatch.setenv("HEADRACE_MODEL", "echo")
+    ids = []
+    for _ in range(2):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text_of(jobs(4)))))
+        code, out, err = call("batch", "submit", "-")
+        assert code == 0, err
+        ids.append(out.strip())
+    Path("jobs.jsonl").write_bytes(text_of(jobs(4)))
+    assert {call("batch", "submit", "jobs.jsonl")[1].strip(), *ids} == {ids[0]}
+    assert running.batch(ids[0]).total == 4

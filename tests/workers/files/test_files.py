@@ -73,12 +73,13 @@ def test_what_grows_fast_is_not_written_anew(ledger, files):  # noqa: F811
 
 def test_of_two_that_append_at_a_time_one_wins(ledger, files):  # noqa: F811
     """At the beginning of a file, and later: nothing is in it twice, and nothing is lost."""
-    for _ in range(2):
-        mine, other = files.growth(GROWING, b"mine\n"), files.growth(GROWING, b"other\n")
+    large = b"x" * 1024**2
+    for said in (b"mine\n", b"mine\n", large, b"behind"):
+        mine, other = files.growth(GROWING, said), files.growth(GROWING, b"other\n")
         grow(ledger, mine)
         with pytest.raises(Overtaken):
             grow(ledger, other)
-    assert read(files, "file-out") == b"mine\nmine\n"
+    assert read(files, "file-out") == b"mine\nmine\n" + large + b"behind"
 
 
 def test_who_reads_while_it_grows_misses_nothing(ledger, files):  # noqa: F811
