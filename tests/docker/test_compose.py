@@ -200,9 +200,12 @@ def test_what_must_survive_lies_on_named_volumes(compose: dict[str, Any], servic
     assert services["postgres"]["volumes"] == ["ledger:/var/lib/postgresql/data"]
     assert services["kafka"]["volumes"] == [f"kafka-log:{services['kafka']['environment']['KAFKA_LOG_DIRS']}"]
     assert services["init"]["volumes"] == ["models:/var/lib/headrace/models"]
+    own = {
+        "worker-recall": ["recall:/var/lib/headrace/recall", "files:/var/lib/headrace/files:ro"],
+        "gateway": ["files:/var/lib/headrace/files"],
+    }
     for name in OURS - ONE_SHOT - {"bridge"}:
-        own = {"worker-recall": "recall:/var/lib/headrace/recall", "gateway": "files:/var/lib/headrace/files"}.get(name)
-        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *([own] if own else [])]
+        assert services[name]["volumes"] == ["models:/var/lib/headrace/models:ro", *own.get(name, [])]
 
 
 def test_kafka_advertises_what_its_clients_use(services: Services) -> None:

@@ -6,6 +6,7 @@ import struct
 import pytest
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 from sqlalchemy import select
 from tests.workers.batches.running import dead, jobs, with_usage
 
@@ -150,3 +151,19 @@ def test_moderations_are_verdicts(running):
     running.settle()
     (found,) = running.output(batch_id)
     assert [each["flagged"] for each in found["response"]["body"]["results"]] == [False]
+
+
+def test_responses_and_completions_are_answered_too(running):
+    """In their own shapes; what a response would go on from is not there."""
+    response = {"custom_id": "r", "method": "POST", "url": "/v1/responses", "body": {"model": "echo", "input": "hello"}}
+    completion = {
+        "custom_id": "c", "method": "POST", "url": "/v1/completions", "body": {"model": "echo", "prompt": "hello"}
+    }  # fmt: skip
+    behind = {**response, "custom_id": "p", "body": {**response["body"], "previous_response_id": "resp_1"}}
+    batch_id = running.submit([response, completion, behind])
+    running.run()
+    bodies = {line["custom_id"]: line["response"]["body"] for line in running.output(batch_id)}
+    assert Response.model_validate(bodies["r"]).output_text == "yes"
+    assert bodies["c"]["choices"][0]["text"] == "yes"
+    (error,) = running.error_lines(batch_id)
+    assert (error["line"], "previous_response_id" in error["error"]["message"]) == (3, True)

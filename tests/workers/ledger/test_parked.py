@@ -215,7 +215,7 @@ def test_what_a_step_writes_is_written_with_it(ledger, begun):
 
     bench, _ = begun(step, evaluation(), evaluation(input="b"))
     bench.run()
-    assert [tuple(row) for row in ledger.read(select(POSITIONS))] == [("t", 1, "l", 7)]
+    assert [tuple(row) for row in ledger.read(select(POSITIONS))] == [("t", 1, "l", 7, None)]
 
 
 def test_context_goes_on_and_is_not_published(ledger, begun):

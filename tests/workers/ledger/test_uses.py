@@ -12,6 +12,7 @@ from tests.workers.ledger.test_documents import document
 from tests.workers.ledger.test_locks import Meanwhile
 from tests.workers.recall.conftest import Flow, asks, flow  # noqa: F401 - fixtures
 
+from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger import documents
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.entries import Admit, NewEntry
@@ -252,9 +253,10 @@ class Race:
         ledger = Ledger.at(self.url)
         for version in range(1, times + 1):
             if version % 7 == 0:
-                ledger.knowledge.remove([row.id for row in self._row(ledger, number)])
+                again(lambda: ledger.knowledge.remove([row.id for row in self._row(ledger, number)]))
                 self.committed[number] = version - 0.5  # no version is good enough
-            ledger.knowledge.put(document(f"{number}", sha=str(version), texts=(str(version),)))
+            changed = document(f"{number}", sha=str(version), texts=(str(version),))
+            again(lambda changed=changed: ledger.knowledge.put(changed))
             self.committed[number] = version
         ledger.close()
 
@@ -264,28 +266,36 @@ class Race:
     def _ask(self, asker, times):
         ledger = Ledger.at(self.url)
         for turn in range(times):
-            number = turn % len(self.committed)
-            key, at_least = f"q{number}", self.committed[number]
-            found = ledger.answers.exact([key]).get(key)
-            if found is not None:
-                with self._lock:
-                    self.served += 1
-                    if int(found.answer) < at_least:
-                        self.stale.append((number, int(found.answer), at_least))
-                continue
-            job_id = f"{asker}.{turn}"
-            led = ledger.answers.lead([NewEntry(scope="s", key=key, tenant="t", job_id=job_id, lane=0)])
-            leader = led.leaders.get(key)
-            if leader is None or leader.job_id != job_id:
-                continue
-            row = next(iter(self._row(ledger, number)), None)
-            used = () if row is None else ((row.id, row.sha256),)
-            with writing(ledger.engine) as tx:
-                admit(leader.entry_id, *(used or ((0, "gone"),)), answer=(row.sha256 if row else "0").encode()).write(
-                    tx
-                )
-            self.admitted += 1
+            again(lambda turn=turn: self._ask_once(ledger, turn % len(self.committed), f"{asker}.{turn}"))
         ledger.close()
+
+    def _ask_once(self, ledger, number, job_id):
+        key, at_least = f"q{number}", self.committed[number]
+        found = ledger.answers.exact([key]).get(key)
+        if found is not None:
+            with self._lock:
+                self.served += 1
+                if int(found.answer) < at_least:
+                    self.stale.append((number, int(found.answer), at_least))
+            return
+        led = ledger.answers.lead([NewEntry(scope="s", key=key, tenant="t", job_id=job_id, lane=0)])
+        leader = led.leaders.get(key)
+        if leader is None or leader.job_id != job_id:
+            return
+        row = next(iter(self._row(ledger, number)), None)
+        used = () if row is None else ((row.id, row.sha256),)
+        with writing(ledger.engine) as tx:
+            admit(leader.entry_id, *(used or ((0, "gone"),)), answer=(row.sha256 if row else "0").encode()).write(tx)
+        self.admitted += 1
+
+
+def again(call):
+    """As all who use a ledger do: SQLite serves writers in no order, and lets one wait for longer than it may."""
+    while True:
+        try:
+            return call()
+        except Unavailable:
+            continue
 
 
 def test_racing_updates_and_look_ups_serve_nothing_stale(ledger_url, ledger):

@@ -175,6 +175,17 @@ def test_no_passage_that_a_filter_lets_through_is_lost_behind_others(ledger):
     assert sorted(hit.chunk.document for hit in alone) == [f"{n:03}.md" for n in range(31)]
 
 
+def test_words_are_looked_for_among_what_a_filter_lets_through(ledger):
+    """Each has its place there, though more than a hundred others say the word more often."""
+    texts = {f"{n:03}.md": [f"mill mill mill, word{n}"] for n in range(150)}
+    texts |= {
+        f"de{n}.md": [f"A mill, and much else that is told at some length of the weir, part{n}."] for n in range(5)
+    }
+    put(ledger, texts, attributes={f"de{n}.md": {"language": "de"} for n in range(5)})
+    found = Passages.of(ledger, "t", "k", EMBEDDER).search("mill", 9, where=where("eq", "language", "de"))
+    assert sorted(hit.ranks[WORDS] for hit in found) == [1, 2, 3, 4, 5]
+
+
 def test_a_filter_changes_no_score(ledger):
     """Of what it lets through, each has the place and the scores that it has among all."""
     many(ledger, 90)

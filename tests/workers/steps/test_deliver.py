@@ -191,7 +191,12 @@ def test_a_receivers_wish_to_wait_holds_for_all(ledger):
         office.register(receiver.url)
         office.end(*jobs(ledger, 20))
         office.deliver()
-        assert len(receiver.heard) <= 8
+        tried = len(receiver.heard)
+        assert tried <= 8
+        with writing(ledger.engine) as tx:  # what comes before the time is over waits with the others
+            tx.execute(update(STEPS).where(STEPS.c.state == "parked").values(state="ready", waits_for=None))
+        office.deliver()
+        assert len(receiver.heard) == tried
     waits = [row.next_at - ledger.now() for row in rows(ledger)]
     assert min(waits) > 590_000
 
