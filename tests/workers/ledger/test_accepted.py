@@ -44,8 +44,10 @@ def test_an_id_is_reserved_for_what_came_first(ledger: Ledger):
     assert ledger.reserve([wish(job_id), wish(job_id, "b"), wish(job_id)]) == [
         Reserved.SEND, Reserved.OTHER, Reserved.SEND,
     ]  # fmt: skip
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
     ledger.let_in([wish(job_id)])
     assert ledger.reserve([wish(job_id), wish(job_id, "b")]) == [Reserved.KNOWN, Reserved.OTHER]
+    assert ledger.reserve([wish(job_id, "b")]) == [Reserved.OTHER]
     assert ledger.standings([job_id])[job_id].tenant == "a"
 
 

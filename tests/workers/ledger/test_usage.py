@@ -77,6 +77,20 @@ def test_what_is_forgotten_was_counted_before(ledger: Ledger, job: Callable[...,
     assert sums(ledger) == [(2, 14, 6)]
 
 
+def test_more_than_one_look_counts_is_forgotten_by_and_by(
+    ledger: Ledger, job: Callable[..., NewJob], monkeypatch: pytest.MonkeyPatch
+):
+    """What is not counted yet stays."""
+    monkeypatch.setattr(usage, "_AT_ONCE", 2)
+    ended(ledger, job, [60_000 + 1_000 * n for n in range(5)])
+    assert ledger.prune(30_000)
+    assert 0 < len(ledger.read(JOBS.select())) < 5
+    while ledger.prune(30_000):
+        pass
+    assert ledger.read(JOBS.select()) == []
+    assert sums(ledger) == [(5, 35, 15)]
+
+
 def test_two_that_count_at_a_time_count_once(ledger: Ledger, job: Callable[..., NewJob]):
     """The second waits for the first, and finds nothing."""
     ended(ledger, job, [LAG_MS + 5_000 + n for n in range(20)])
