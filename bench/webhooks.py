@@ -27,6 +27,9 @@ from headrace_workers.webhooks.courier import Courier, Letter
 from headrace_workers.webhooks.reach import Reach
 from headrace_workers.webhooks.sealing import Sealer
 from headrace_workers.webhooks.signing import new_secret
+from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
 
 NAME = "webhooks"
 _WORKERS = {**TWO_WORKERS, "deliver": ["--role", "deliver"]}
@@ -50,17 +53,18 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         home = make_home(there.folder, ECHO)
         with _receiver() as base, deployment(there, home, [ECHO], _WORKERS, HEADRACE_WEBHOOK_HTTP="loopback") as live:
             ledger = Ledger.at(live.ledger)
-            rows = _burst(ledger, base, sizes.burst, say)
+            bell = Bell(redis_client(there.redis), RedisNames(live.kafka.prefix).bell)
+            rows = _burst(ledger, bell, base, sizes.burst, say)
             rows += _singles(there, live, ledger, base, sizes.singles, say)
-            rows += _beside_dead(ledger, base, sizes.rounds, say)
+            rows += _beside_dead(ledger, bell, base, sizes.rounds, say)
             ledger.close()
         return report(NAME, there.stack, rows)
 
 
-def _burst(ledger: Ledger, base: str, count: int, say: Say) -> list[Row]:
+def _burst(ledger: Ledger, bell: Bell, base: str, count: int, say: Say) -> list[Row]:
     say(f"{count:,} at once to one receiver")
     _register(ledger, f"{base}/burst", "burst")
-    _announce(ledger, "burst", [f"burst-{number}" for number in range(count)])
+    _announce(ledger, bell, "burst", [f"burst-{number}" for number in range(count)])
     arrived = sorted(at for _, _, at in _all(base, count, say))
     return [row(f"{count:,} to one receiver", (count - 1) / (arrived[-1] - arrived[0]), "deliveries/s")]
 
@@ -95,15 +99,15 @@ def _singles(there: Services, live: Deployment, ledger: Ledger, base: str, count
     ]
 
 
-def _beside_dead(ledger: Ledger, base: str, rounds: int, say: Say) -> list[Row]:
+def _beside_dead(ledger: Ledger, bell: Bell, base: str, rounds: int, say: Say) -> list[Row]:
     """One event a round, told to all receivers: first all live, then ten of them hang."""
     living = _RECEIVERS - _DEAD
     for number in range(living):
         _register(ledger, f"{base}/live/{number}", "rounds", name=str(number))
-    healthy = _rounds(ledger, base, "all", living, rounds, say)
+    healthy = _rounds(ledger, bell, base, "all", living, rounds, say)
     for number in range(_DEAD):
         _register(ledger, f"{base}/dead/{number}", "rounds", name=f"dead {number}")
-    beside = _rounds(ledger, base, "beside", living, rounds, say)
+    beside = _rounds(ledger, bell, base, "beside", living, rounds, say)
     return [
         row(f"{living} living receivers alone, p99 from the event", percentile(healthy, 99), "ms"),
         row(f"beside {_DEAD} that hang, p99 from the event", percentile(beside, 99), "ms"),
@@ -111,11 +115,11 @@ def _beside_dead(ledger: Ledger, base: str, rounds: int, say: Say) -> list[Row]:
     ]
 
 
-def _rounds(ledger: Ledger, base: str, name: str, living: int, rounds: int, say: Say) -> list[float]:
+def _rounds(ledger: Ledger, bell: Bell, base: str, name: str, living: int, rounds: int, say: Say) -> list[float]:
     say(f"{rounds} rounds to {living} living receivers ({name})")
     took = []
     for number in range(rounds):
-        _announce(ledger, "rounds", [f"{name}-{number}"])
+        _announce(ledger, bell, "rounds", [f"{name}-{number}"])
         seen = _all(base, living, say)
         made = dict(ledger.read(select(DELIVERIES.c.id, DELIVERIES.c.created_at)))
         took += [1000 * at - made[message] for _, message, at in seen]
@@ -127,10 +131,11 @@ def _register(ledger: Ledger, url: str, tenant: str, name: str = "") -> None:
     registering.register(ledger.webhooks, Sealer(), _HERE, wanted)
 
 
-def _announce(ledger: Ledger, tenant: str, subjects: list[str]) -> None:
+def _announce(ledger: Ledger, bell: Bell, tenant: str, subjects: list[str]) -> None:
     with writing(ledger.engine) as tx:
         for subject in subjects:
             ledger.webhooks.announce(tx, tenant=tenant, event_type="batch.completed", subject=subject)
+    bell.ring(Hint.WORK)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ from headrace_schemas import Category
 from headrace_schemas.errors import (
     ConfigurationError,
     DeadlinePassed,
-    InputTooLong,
-    PromptTooLong,
     Unavailable,
     UnknownModel,
 )
@@ -40,8 +38,6 @@ def test_what_is_missing_is_named():
     ("error", "status", "code", "param"),
     [
         (UnknownModel("no such"), 404, "model_not_found", "model"),
-        (PromptTooLong("too long"), 400, "context_length_exceeded", None),
-        (InputTooLong("too long"), 400, "context_length_exceeded", "input"),
         (DeadlinePassed("late"), 400, "expired", "headrace.deadline"),
         (Unavailable("away"), 503, "transient", None),
         (ConfigurationError("odd"), 500, "permanent", None),

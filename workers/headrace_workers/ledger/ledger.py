@@ -331,7 +331,7 @@ class Ledger:
     @cached_property
     def webhooks(self) -> Webhooks:
         """Who is told of ends, and what they were told."""
-        return Webhooks(self._engine)
+        return Webhooks(self._engine, self._volatile)
 
     # -- the gateway
 

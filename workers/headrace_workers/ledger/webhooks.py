@@ -16,8 +16,11 @@ from headrace_workers.ledger.webhook_tables import CALLBACKS, REGISTERED
 class Webhooks:
     """The webhooks of one ledger. Thread-safe. Secrets are handed over as they are kept."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         self._engine = engine
+        # For what attempts came to: a crash of the database that forgets one costs people a line, and a receiver that
+        # wanted nothing more says so again.
+        self._volatile = volatile or engine
 
     # -- the bridge
 
@@ -67,7 +70,7 @@ class Webhooks:
 
         One that is disabled by them is told of to the tenant's others.
         """
-        with writing(self._engine) as tx:
+        with writing(self._volatile) as tx:
             deliveries.note(tx, tries)
             judged = endpoints.judge(tx, endpoint_id, follow)
             if judged is not None and judged[0].disabled is None and judged[1].disabled is not None:

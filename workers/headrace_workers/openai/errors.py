@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, InputTooLong, PromptTooLong, UnknownModel
+from headrace_schemas.errors import DeadlinePassed, UnknownModel
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
@@ -25,8 +25,6 @@ _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
 # What OpenAI has a code of its own for, and the parameter that it is about.
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
-    PromptTooLong: (400, "context_length_exceeded", None),
-    InputTooLong: (400, "context_length_exceeded", "input"),
     DeadlinePassed: (400, "expired", "headrace.deadline"),
 }
 
