@@ -25,7 +25,8 @@ from headrace_workers.bridge.bridge import Duty
 from headrace_workers.health import watched
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables import RELEASED
-from headrace_workers.main import build_bridge, serve
+from headrace_workers.main.bridge import build_bridge
+from headrace_workers.main.worker import serve
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage, Weight

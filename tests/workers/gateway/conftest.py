@@ -22,7 +22,7 @@ from tests.workers.gateway.served import Gateway, served
 from headrace_producers.admin import ensure_topics
 from headrace_workers.bridge.bridge import Duty
 from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.main import build_bridge
+from headrace_workers.main.bridge import build_bridge
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.testing import make_echo_model

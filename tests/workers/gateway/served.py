@@ -19,7 +19,7 @@ from headrace_workers.ledger.database import clock, writing
 from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import outgoing
-from headrace_workers.main import build_gateway
+from headrace_workers.main.gateway import build_gateway
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 

@@ -40,7 +40,7 @@ def gateway(
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.main import build_gateway
+    from headrace_workers.main.gateway import build_gateway
 
     hush_kafka()
     if without_keys and not _is_loopback(host):

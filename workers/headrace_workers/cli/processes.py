@@ -42,7 +42,7 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.main import build_bridge
+    from headrace_workers.main.bridge import build_bridge
 
     unknown = sorted(set(only or ()) - set(Duty))
     if unknown:
@@ -75,7 +75,7 @@ def worker(
     from headrace_workers.health import watched
     from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.main import serve
+    from headrace_workers.main.worker import serve
     from headrace_workers.pipeline.routing import Pipeline
 
     pipeline = Pipeline()

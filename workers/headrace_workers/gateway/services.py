@@ -1,4 +1,4 @@
-"""What routes work with: everything is built once a process, in `main.py`, and started with the application."""
+"""What routes work with: everything is built once a process, in `main/gateway.py`, and started with the application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

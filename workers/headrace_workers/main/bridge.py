@@ -1,0 +1,185 @@
+"""A bridge."""
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+from headrace_workers.batches.doorway import Admit
+from headrace_workers.batches.feed import Feed
+from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.accept import Rules, accept
+from headrace_workers.bridge.bridge import Bridge, Duty
+from headrace_workers.bridge.bulk import Bulk, Room
+from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.partitions import Partitions
+from headrace_workers.bridge.pass_over import PassOver
+from headrace_workers.bridge.publish import Publisher
+from headrace_workers.bridge.reap import Reap
+from headrace_workers.bridge.relay import Relay
+from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.clock import SystemClock
+from headrace_workers.embedders.served import ServedEmbedder
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.identity import process_name
+from headrace_workers.ledger.deliveries import STAGE as DELIVER
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.main.parts import files_in, hand_out, pipeline_of, task_queue
+from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.following import Following
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.telling import Telling
+from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.ears import Ears
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.served import served
+from headrace_workers.wire.taskqueue import TaskQueue
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all parts of one bridge work with."""
+
+    settings: Settings
+    pipeline: Pipeline
+    name: str
+    ledger: Ledger
+    clock: SystemClock
+    models: Registry
+    counts: CountingModels
+    embedder: ServedEmbedder
+    tasks: TaskQueue
+    troubles: Troubles
+
+
+def build_bridge(
+    settings: Settings, duties: frozenset[Duty], progress: Progress, pipeline: Pipeline | None = None
+) -> Bridge:
+    """A bridge with these duties. Unavailable when the ledger does not answer."""
+    name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
+    client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
+    models = Registry(settings.home)
+    shared = _Shared(
+        settings=settings,
+        pipeline=pipeline or pipeline_of(settings),
+        name=name,
+        ledger=ledger,
+        clock=clock,
+        models=models,
+        counts=CountingModels(settings.home, models),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
+        tasks=task_queue(settings, client, ledger),
+        troubles=Troubles(ledger, name, clock),
+    )
+    work, events, ends = threading.Event(), threading.Event(), threading.Event()
+    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+    dispatch = _dispatch(shared)
+    return Bridge(
+        name=name,
+        duties=duties,
+        ledger=ledger,
+        ears=Ears(redis_client(settings.redis), channel, heard, progress.loop("ears")),
+        work=work,
+        events=events,
+        ends=ends,
+        ingest=_ingest(shared, dispatch),
+        dispatch=dispatch,
+        relay=_relay(shared),
+        reap=_reap(shared),
+        bulk=_bulk(shared),
+        bell=Bell(client, channel),
+        progress=progress,
+    )
+
+
+def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
+    settings = shared.settings
+    return Ingest(
+        partitions=Partitions(settings.kafka, shared.ledger, shared.name, shared.clock),
+        prefix=settings.kafka.prefix,
+        ledger=shared.ledger,
+        models=shared.counts,
+        embedder=shared.embedder,
+        pipeline=shared.pipeline,
+        max_active=settings.max_active,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        hand_out=hand_out(settings, shared.ledger, shared.tasks, shared.name, dispatch.went_out),
+    )
+
+
+def _dispatch(shared: _Shared) -> Dispatch:
+    settings = shared.settings
+    return Dispatch(
+        ledger=shared.ledger,
+        tasks=shared.tasks,
+        pipeline=shared.pipeline,
+        aliases=shared.models.aliases,
+        bridge=shared.name,
+        lease_ms=settings.lease_ms,
+        group_size=settings.group_size,
+        depth=settings.queue_depth,
+        linger_ms=int(settings.linger * 1000),
+    )
+
+
+def _relay(shared: _Shared) -> Relay:
+    return Relay(
+        publisher=Publisher(shared.settings.kafka),
+        ledger=shared.ledger,
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
+    )
+
+
+def _telling(shared: _Shared) -> Telling | None:
+    """What makes webhooks of ends, where a stage of this deployment delivers them."""
+    if shared.pipeline.stage(DELIVER) is None:
+        return None
+    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
+    return Telling(shared.ledger, wording)
+
+
+def _reap(shared: _Shared) -> Reap:
+    settings = shared.settings
+    return Reap(
+        ledger=shared.ledger,
+        clock=shared.clock,
+        lease_ms=settings.lease_ms,
+        max_crashes=settings.max_crashes,
+        retention=settings.retention,
+        of_units=shared.pipeline.retentions,
+        most_answers=settings.cache_max_entries,
+        pass_over=PassOver(
+            ledger=shared.ledger,
+            pipeline=shared.pipeline,
+            served=partial(served, redis_client(settings.redis), RedisNames(settings.kafka.prefix)),
+        ).once,
+    )
+
+
+def _bulk(shared: _Shared) -> Bulk:
+    settings, ledger = shared.settings, shared.ledger
+    files = files_in(settings, ledger)
+
+    def admit() -> Admit:
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        return lambda record: accept(record, rules)
+
+    return Bulk(
+        ledger=ledger,
+        files=files,
+        feed=Feed(batches=ledger.batches, files=files, admit=admit),
+        outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
+    )

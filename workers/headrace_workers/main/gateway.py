@@ -1,0 +1,108 @@
+"""A gateway."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace_schemas.aliases import embedder_alias
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.files.uploads import Uploads
+from headrace_workers.identity import process_name
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.main import recall
+from headrace_workers.main.once import once
+from headrace_workers.main.parts import files_in, pipeline_of
+from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.ears import Ears
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
+
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.gateway.services import Services
+
+_GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
+
+
+def build_gateway(
+    settings: Settings,
+    progress: Progress,
+    *,
+    durable: bool,
+    open_to: str | None = None,
+    pipeline: Pipeline | None = None,
+) -> "Services":
+    """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
+    without a key are.
+    """
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.allowance import Allowance
+    from headrace_workers.gateway.crowding import Crowding
+    from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.keyring import Keyring
+    from headrace_workers.gateway.metrics import Metrics
+    from headrace_workers.gateway.rates import Rates
+    from headrace_workers.gateway.rates import client as rates_client
+    from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.waiter import Waiter
+
+    ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
+    pipeline = pipeline or pipeline_of(settings)
+    executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
+    sink = Sink(
+        lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        executor,
+    )
+    waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    bell = Bell(redis_client(settings.redis), names.bell)
+
+    def hear(rang: Callable[[], object]) -> Callable[[], object]:
+        heard = dict.fromkeys(Hint, _Rung(rang))
+        ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+        ears.start()
+        return ears.stop
+
+    embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
+    files = files_in(settings, ledger)
+    return Services(
+        settings=settings,
+        ledger=ledger,
+        bases=once(lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder)),
+        files=files,
+        uploads=Uploads(ledger.files, files),
+        registry=registry,
+        pipeline=pipeline,
+        executor=executor,
+        sink=sink,
+        waiter=waiter,
+        door=Door(
+            ledger=ledger,
+            sink=sink,
+            waiter=waiter,
+            models=registry,
+            embedder=embedder_alias(settings.embedder),
+            pipeline=pipeline,
+            crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+            executor=executor,
+            durable=durable,
+            metrics=metrics,
+            allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
+        ),
+        metrics=metrics,
+        keyring=Keyring(ledger.keys, executor, open_to=open_to),
+        rates=Rates(rates_client(settings.redis), names, settings.rate),
+        hear=hear,
+        ring=lambda: bell.ring(*Hint),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """What any hint calls."""
+
+    set: Callable[[], object]

@@ -1,0 +1,39 @@
+"""What several kinds of processes are built of."""
+
+from collections.abc import Callable
+
+import redis
+
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
+from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stages import stages_of
+from headrace_workers.settings import Settings
+from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.wire.taskqueue import TaskQueue
+
+
+def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQueue:
+    """The way of this ledger's claims to the workers."""
+    return TaskQueue(client, RedisNames(settings.kafka.prefix), ledger.identity)
+
+
+def pipeline_of(settings: Settings) -> Pipeline:
+    """The pipeline of this deployment."""
+    return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
+
+
+def hand_out(
+    settings: Settings, ledger: Ledger, tasks: TaskQueue, sender: str, sent: Callable[[Claim], object] | None = None
+) -> HandOut:
+    """What hands claims on to the workers. `sent` hears of each."""
+    depth, lease_ms = settings.queue_depth, settings.lease_ms
+    return HandOut(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
+
+
+def files_in(settings: Settings, ledger: Ledger) -> Files:
+    """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))

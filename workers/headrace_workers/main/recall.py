@@ -1,0 +1,113 @@
+"""What embeds, knows answers and finds passages."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headrace_schemas.errors import Unavailable, UnknownModel
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+from headrace_workers.main.once import once
+from headrace_workers.main.parts import files_in
+from headrace_workers.models.registry import Registry
+from headrace_workers.pipeline.grouping import pieces
+from headrace_workers.ports import CountingEmbedder, Embedder
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.recall.cache import Cache
+    from headrace_workers.recall.retrieval import FindsPassages, Retrieval
+
+
+def embedder_of(settings: Settings) -> CountingEmbedder:
+    """What makes vectors. UnknownModel where it is not here."""
+    from headrace_workers.embedders.load import load_embedder
+
+    return load_embedder(settings.home, settings.embedder)
+
+
+def remembering(embedder: Callable[[], Embedder]) -> Embedder:
+    """What makes the vectors of questions, for the cache and for passages: a question is embedded once."""
+    from headrace_workers.embedders.remembering import RememberingEmbedder
+
+    return RememberingEmbedder(embedder())
+
+
+def for_jobs(embedder: Callable[[], CountingEmbedder]) -> CountingEmbedder:
+    """What makes the vectors that jobs ask for. Unavailable while none is here: it may come without a new start."""
+    try:
+        return embedder()
+    except UnknownModel as error:
+        raise Unavailable(f"no vector is made without an embedder, and this worker has none: {error}") from error
+
+
+def cache_of(
+    settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
+) -> "Cache":
+    """The answers that may be given again. Where no embedder is here, only those to the very same request."""
+    from headrace_workers.recall.cache import Cache
+    from headrace_workers.recall.follow import Follower
+    from headrace_workers.recall.keeping import Keeping
+    from headrace_workers.recall.known import Known
+    from headrace_workers.recall.likeness import NearestQuestions
+    from headrace_workers.recall.questions import Questions
+    from headrace_workers.recall.saved import Saved
+    from headrace_workers.recall.standings import Standings
+
+    version = Registry(settings.home).version
+    try:
+        made = embedder()
+    except UnknownModel as error:
+        log("recall", logging.INFO, Action.NO_EMBEDDER, f"only the very same request is answered again: {error}")
+        return Cache(ledger, version)
+    known = Known(made.dimensions)
+    saved = Saved(settings.home / "recall", ledger.identity, made.id)
+    questions = Questions(ledger, known, saved)
+    Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
+    Keeping(saved, questions).start()
+    standings = Standings(ledger, settings.max_error, worker, progress.loop("standings"))
+    standings.start()
+    return Cache(ledger, version, NearestQuestions(made, known, settings.similarity, standings.limit))
+
+
+def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "Retrieval":
+    """What finds passages and makes prompts of them."""
+    from headrace_workers.recall.reranking import Reranking
+    from headrace_workers.recall.retrieval import Retrieval, as_found
+    from headrace_workers.rerankers.load import load_reranker
+
+    name = settings.reranker
+    return Retrieval(
+        bases=bases,
+        counts=CountingModels(settings.home, Registry(settings.home)),
+        guess=pieces,
+        floor=settings.relevance,
+        most_tokens=settings.passage_tokens,
+        rerank=as_found if name is None else Reranking(load_reranker(name), settings.rerank_time).order,
+    )
+
+
+def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Callable[[], CountingEmbedder]) -> None:
+    """Begin to read the files of vector stores, beside all else."""
+    from headrace_workers.knowledge.reading import Reader
+    from headrace_workers.recall.filling import Filling, Fills
+
+    files = once(lambda: files_in(settings, ledger))
+    filling = Filling(ledger, lambda file_id, most: files().head(file_id, most), Reader(), embedder)
+    Fills(filling, progress.loop("fill vector stores")).start()
+
+
+def bases_of(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "FindsPassages":
+    """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
+    from headrace_workers.recall.bases import Bases
+    from headrace_workers.recall.follow import Follower
+
+    try:
+        bases = Bases(ledger, embedder())
+    except UnknownModel as error:
+        raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
+    Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document")).start()
+    return bases

@@ -1,0 +1,133 @@
+"""A worker, by its roles."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from headrace_schemas.aliases import embedder_alias
+from headrace_workers.clock import SystemClock
+from headrace_workers.identity import process_name
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.main import recall
+from headrace_workers.main.once import once
+from headrace_workers.main.parts import hand_out, pipeline_of, task_queue
+from headrace_workers.pipeline.auditing import Auditing
+from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.ports import Generator, Moderator
+from headrace_workers.progress import Progress
+from headrace_workers.settings import Settings
+from headrace_workers.webhooks.courier import Courier
+from headrace_workers.webhooks.sealing import Sealer
+from headrace_workers.wire.bell import Bell
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.worker.process import Hands, run_worker
+from headrace_workers.worker.renew import Renewer
+from headrace_workers.worker.run import Runner
+from headrace_workers.worker.runs import Runs
+from headrace_workers.worker.work import Work
+
+if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.recall.retrieval import Retrieval
+
+
+def serve(
+    settings: Settings,
+    roles: frozenset[str],
+    model: str | None,
+    progress: Progress,
+    *,
+    concurrency: int | None = None,
+    pipeline: Pipeline | None = None,
+) -> int:
+    """Be a worker of these roles until SIGTERM; the exit code."""
+    pipeline = pipeline or pipeline_of(settings)
+    build = partial(build_hands, settings, pipeline, roles, model)
+    return run_worker(settings, pipeline, roles, model, progress, build, concurrency=concurrency)
+
+
+def build_hands(
+    settings: Settings, pipeline: Pipeline, roles: frozenset[str], model: str | None, progress: Progress
+) -> Hands:
+    """A worker's hands.
+
+    Call it after any fork, since models and connections do not survive one.
+    """
+    ledger, worker = Ledger.at(settings.ledger), process_name("+".join(sorted(roles)))
+    parallel = 1
+
+    def generator() -> Generator:
+        nonlocal parallel
+        loaded = _generator(settings, model)
+        parallel = loaded.parallel
+        return loaded
+
+    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
+    steps = pipeline.steps_of(roles, model, needs)
+    runs = Runs(progress, pipeline, settings.longest_run)
+    client = redis_client(settings.redis)
+    bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
+    renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
+    renewer.start()
+    runner = Runner(
+        ledger=ledger,
+        work=Work(pipeline, steps, settings, SystemClock()),
+        settings=settings,
+        renewer=renewer,
+        runs=runs,
+        bell=bell,
+        hand_out=hand_out(settings, ledger, task_queue(settings, client, ledger), worker),
+        clock=SystemClock(),
+        worker=worker,
+        progress=progress,
+    )
+    return Hands(runner, parallel, ledger.identity)
+
+
+def _needs(
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, progress: Progress, worker: str
+) -> dict[str, Callable[[], Any]]:
+    """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
+    embedder = once(lambda: recall.embedder_of(settings))
+    of_questions = once(lambda: recall.remembering(embedder))
+    bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions))
+
+    def retrieval() -> "Retrieval":
+        recall.fill(settings, ledger, progress, embedder)
+        return recall.retrieval_of(settings, bases)
+
+    return {
+        "moderator": lambda: _moderator(settings),
+        "embedder": lambda: partial(recall.for_jobs, embedder),
+        "embedder_alias": lambda: embedder_alias(settings.embedder),
+        "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
+        "retrieval": retrieval,
+        "cache_mode": lambda: settings.cache,
+        "cache_ttl": lambda: settings.cache_ttl,
+        "max_wait": lambda: settings.max_wait,
+        "auditing": lambda: Auditing(pipeline, settings.audit_share),
+        "webhooks": lambda: ledger.webhooks,
+        "courier": lambda: Courier(settings.webhook_reach),
+        "sealer": lambda: Sealer(settings.webhook_key),
+    }
+
+
+def _generator(settings: Settings, model: str | None) -> Generator:
+    from headrace_workers.engines.load import load_generator
+
+    assert model is not None  # noqa: S101 - no worker holds one without a name
+    return load_generator(
+        settings.home,
+        model,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        inter_threads=settings.inter_threads,
+    )
+
+
+def _moderator(settings: Settings) -> Moderator:
+    from headrace_workers.moderation.moderator import build_moderator
+
+    moderator = build_moderator(settings.policy)
+    moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
+    return moderator
