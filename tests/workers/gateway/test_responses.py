@@ -13,6 +13,8 @@ from headrace_workers.openai.response_body import job_id_of
 RIVERS = {"model": "echo", "input": "Name three rivers."}
 ENDED = ("completed", "incomplete", "failed", "cancelled")
 
+NOT_THERE = "9f0d2c7e-3b1a-5c44-8e5d-6a7b8c9d0e1f"  # the id of no job
+
 
 @pytest.fixture(scope="module")
 def client(gateway: Gateway):
@@ -48,7 +50,7 @@ def test_a_response_goes_on_from_another(client: openai.OpenAI):
     assert third.usage.input_tokens > second.usage.input_tokens
 
 
-@pytest.mark.parametrize("id", ["resp_x", f"resp_{uuid4()}", str(uuid4())])
+@pytest.mark.parametrize("id", ["resp_x", f"resp_{NOT_THERE}", NOT_THERE])
 def test_one_that_is_not_there(client: openai.OpenAI, id: str):
     """Is not to be retrieved, gone on from, cancelled or deleted."""
     for call in (client.responses.retrieve, client.responses.cancel, client.responses.delete):
