@@ -153,7 +153,7 @@ def indexed(chunks: Sequence[Chunk], embedder: KeptVectors) -> Passages:
             SimpleNamespace(
                 id=number, key=each.id, document=each.document, document_id=documents[each.document], sha256="",
                 section=each.section, start=each.span[0], stop=each.span[1], text=each.text, embedder=embedder.id,
-                vector=vector.tobytes(),
+                vector=vector.tobytes(), terms=None, attributes="{}", added_at=0,
             )
             for number, (each, vector) in enumerate(zip(chunks, vectors, strict=True))
         ),

@@ -47,11 +47,11 @@ AttributeValue = Annotated[
     ),
     WithJsonSchema(
         {
-            "type": ["string", "number", "boolean"],
-            "maxLength": LONGEST_VALUE,
-            "pattern": NO_NUL,
-            "minimum": -_LARGEST,
-            "maximum": _LARGEST,
+            "anyOf": [
+                {"type": "string", "maxLength": LONGEST_VALUE, "pattern": NO_NUL},
+                {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST},
+                {"type": "boolean"},
+            ]
         }
     ),
 ]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import dropwhile
 from pathlib import Path
 from uuid import uuid4
 
@@ -85,7 +86,7 @@ def listeners(event, job):
     return [f"{job.metadata.get('shout', 'plain')}.example", "all.example"] if job else []
 
 
-_, GENERATE, *REST = STAGES
+GENERATE, *REST = dropwhile(lambda stage: stage.name != "generate", STAGES)
 OWN = Pipeline(
     (
         Stage(name="follow", takes=(GenerationJob,), step=follow, when=asks_for("behind")),

@@ -105,7 +105,7 @@ def test_addresses_of_the_environment_are_used(tmp_path: Path):
     env = {"HEADRACE_KAFKA": "k:1", "HEADRACE_REDIS": "redis://r:2/0", "HEADRACE_LEDGER": "postgresql+psycopg://p/x"}
     services = plan(tmp_path, env)
     assert services.children == ()
-    assert services.addresses.env() == env | {"HEADRACE_KAFKA_GROUPS": "on"}
+    assert services.addresses.env() == env | {"HEADRACE_KAFKA_GROUPS": "on", "HEADRACE_KAFKA_DURABLE": "on"}
     assert (services.broker, services.durable) == ("given", True)
 
 
