@@ -1,6 +1,7 @@
 """What a service that is away looks like, in each library's words, and a loop that waits until it is back."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import redis
@@ -50,3 +51,27 @@ def keep_going(once: Callable[[], Awaited | None], stop: threading.Event, loop: 
             stop.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
     loop.end()
+
+
+class KeepsGoing(ABC):
+    """What looks again and again, from a thread of its own."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._progress = loop
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=keep_going, args=(self._look, self._stop, loop), name=loop.name, daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more, and wait until that is so."""
+        self._stop.set()
+        self._thread.join()
+
+    @abstractmethod
+    def _look(self) -> Awaited | None:
+        """One look, and the rest after it: see `keep_going`."""

@@ -7,7 +7,6 @@ late with it writes nothing.
 import hashlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
-from headrace_workers.away import keep_going
+from headrace_workers.away import KeepsGoing
 from headrace_workers.knowledge.documents import DocumentRefused
 from headrace_workers.knowledge.reading import SIZE_LIMIT, Loaded, Reader
 from headrace_workers.ledger.documents import NewDocument
@@ -91,26 +90,13 @@ class Filling:
         )
 
 
-class Fills:
+class Fills(KeepsGoing):
     """Keeps filling, from a thread of its own."""
 
     def __init__(self, filling: Filling, loop: Loop) -> None:
+        super().__init__(loop)
         self._filling = filling
-        self._progress = loop
         self._expired_at = -_EXPIRE_EVERY
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=keep_going, args=(self._look, self._stop, loop), name=loop.name, daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no more files, and wait until that is so."""
-        self._stop.set()
-        self._thread.join()
 
     def _look(self) -> Awaited | None:
         with self._progress.excused():  # a file may take minutes

@@ -1,12 +1,11 @@
 """Following the ledger: what is in memory is what the ledger said half a second ago."""
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.away import keep_going
+from headrace_workers.away import KeepsGoing
 from headrace_workers.ledger.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
 
@@ -44,31 +43,18 @@ class Memory(Protocol[Change]):
         """The ledger was away: whether it is still what this was read from, and not one that was restored."""
 
 
-class Follower(Generic[Change]):
+class Follower(KeepsGoing, Generic[Change]):
     """Keeps a memory like the ledger, from a thread of its own."""
 
     def __init__(self, memory: Memory[Change], loop: Loop, tell: Callable[[Position], None] | None = None) -> None:
         """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger."""
+        super().__init__(loop)
         self._memory = memory
-        self._progress = loop
         self._position: Position | None = None
         self._looked = 0.0
         self._was_away = False
         self._tell = tell
         self._told = -_TELL_EVERY
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=keep_going, args=(self._look, self._stop, loop), name=loop.name, daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop following, and wait until that is so."""
-        self._stop.set()
-        self._thread.join()
 
     def once(self) -> int:
         """Take in all that has changed since the last look; how many changes. Unavailable with the ledger."""

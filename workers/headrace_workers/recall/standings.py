@@ -1,10 +1,9 @@
 """Which scopes may be served by likeness: judged from audits beside the look-ups, and read by them from memory."""
 
 import logging
-import threading
 from typing import Final, NamedTuple
 
-from headrace_workers.away import keep_going
+from headrace_workers.away import KeepsGoing
 from headrace_workers.calibration.state import WINDOW
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.standings import OFF, SHOWN, ScopeStanding
@@ -28,30 +27,17 @@ class Limit(NamedTuple):
 _UNREAD: Final = Limit(off="this worker has just begun, and does not know yet whether its scope is off")
 
 
-class Standings:
+class Standings(KeepsGoing):
     """Follows how scopes stand from a thread of its own, and judges those that have new labels: one worker at a time
     does. Look-ups ask `limit`.
     """
 
     def __init__(self, ledger: Ledger, max_error: float, worker: str, loop: Loop) -> None:
+        super().__init__(loop)
         self._ledger = ledger
         self._max_error = max_error
         self._worker = worker
-        self._progress = loop
         self._limits: dict[str, Limit] | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=keep_going, args=(self._look, self._stop, loop), name="standings", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop following, and wait until that is so."""
-        self._stop.set()
-        self._thread.join()
 
     def limit(self, scope: str) -> Limit | None:
         """What the bound says of this scope; None: nothing that limits it. Before the first look all are off."""
