@@ -7,15 +7,18 @@ nothing that takes jobs in, so that a test sees what happens before, and plays t
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 from tests.chaos.deployment import ROLES, Deployment, over
-from tests.services.kafka import KafkaServer
-from tests.services.postgres import PostgresServer
-from tests.services.redis import RedisServer
+from tests.services.kafka import KafkaServer, find_tansu
+from tests.services.need import need
+from tests.services.postgres import PostgresServer, find_postgres
+from tests.services.redis import RedisServer, find_redis
+from tests.services.server import Server
 from tests.services.tables import postgres_tables, sqlite_tables
 from tests.workers.gateway.served import Gateway, served
 
@@ -30,14 +33,14 @@ from headrace_workers.testing import make_echo_model
 EMBEDDER = "hash"  # it has no weights
 
 _NUMBERS = itertools.count(1)
+Started = TypeVar("Started", bound=Server)
 
 
 @pytest.fixture(scope="session")
-def deployment(
-    embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, service_folder: Path
-) -> Iterator[Deployment]:
+def deployment(service_folder: Path) -> Iterator[Deployment]:
     """Bridge and workers as processes of their own: the echo model answers, moderated and judged.
 
+    It lives as long as all tests, so its services are its own: others are killed, wiped and silenced meanwhile.
     Who embeds is not started: a test that wants it starts `recall`.
     """
     roles = {
@@ -45,13 +48,30 @@ def deployment(
         "light": ("worker", "--role", "moderate", "--role", "judge"),
         "recall": ("worker", "--role", "recall"),
     }
-    found = over(embedded_kafka, redis_server, postgres, service_folder, "gateway", roles=roles, lease=None)
-    found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
-    found.prepare()
-    make_hash_embedder(found.folder)
-    found.start("bridge", "generate", "light")
-    yield found
-    found.close()
+    with own_servers(service_folder / "gateway-services") as (kafka, redis, postgres):
+        found = over(kafka, redis, postgres, service_folder, "gateway", roles=roles, lease=None)
+        found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
+        found.prepare()
+        make_hash_embedder(found.folder)
+        found.start("bridge", "generate", "light")
+        yield found
+        found.close()
+
+
+@contextmanager
+def own_servers(folder: Path) -> Iterator[tuple[KafkaServer, RedisServer, PostgresServer]]:
+    """An embedded Kafka, a Redis and a PostgreSQL in folders under this one."""
+    folder.mkdir()
+    with ExitStack() as stack:
+
+        def started(find: Callable[[Path], Started | None], name: str) -> Started:
+            (folder / name).mkdir()
+            server = need(find(folder / name), f"{name} is needed")
+            stack.callback(server.stop)
+            server.start()
+            return server
+
+        yield started(find_tansu, "tansu"), started(find_redis, "redis"), started(find_postgres, "postgres")
 
 
 def settings_of(deployment: Deployment) -> Settings:
