@@ -17,7 +17,8 @@ from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.database import LedgerRefused, connect, writing
+from headrace_workers.ledger.database import connect, writing
+from headrace_workers.ledger.errors import LedgerRefused
 from headrace_workers.ledger.ledger import Ledger
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]

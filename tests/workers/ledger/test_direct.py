@@ -5,8 +5,9 @@ from sqlalchemy import bindparam, event, func, literal, select, text
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.append import append
-from headrace_workers.ledger.database import LedgerRefused, writing
+from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.direct import run
+from headrace_workers.ledger.errors import LedgerRefused
 from headrace_workers.ledger.tables import OUTBOX
 
 _NAMED = select(literal("said"), bindparam("name", type_=OUTBOX.c.key.type))

@@ -8,8 +8,8 @@ from sqlalchemy import update
 
 from headrace_workers.ledger.documents import NewChunk, NewDocument
 from headrace_workers.ledger.recall_tables import DOCUMENTS
+from headrace_workers.ledger.store_files import Incoming, document_name
 from headrace_workers.ledger.store_tables import INCOMING, STORES
-from headrace_workers.ledger.stores import Incoming, document_name
 
 LEASE_MS = 60_000
 FILES = [f"file-{letter * 8}" for letter in "abc"]

@@ -6,7 +6,8 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answer_all, crashes, run_all, run_out, runner, states
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import LedgerRefused, writing
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.errors import LedgerRefused
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import STEPS
 

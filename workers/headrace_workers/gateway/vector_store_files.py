@@ -32,7 +32,7 @@ from headrace_workers.gateway.vector_stores import (
     only_onwards,
     store_of,
 )
-from headrace_workers.ledger.stores import StoreFile
+from headrace_workers.ledger.store_files import StoreFile
 
 router = APIRouter(tags=["vector stores"])
 

@@ -1,6 +1,5 @@
 """Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
 
-import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,12 +21,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.ledger.errors import leads_elsewhere, translated
 
 # Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
 # says otherwise.
@@ -49,21 +48,6 @@ _POSTGRESQL_DEFAULTS = {
     "keepalives_interval": "3",
     "keepalives_count": "3",
 }
-
-# SQLSTATE classes and codes that say "not now": https://www.postgresql.org/docs/current/errcodes-appendix.html
-_NOT_NOW_CLASSES = frozenset({"08", "40", "53", "57", "58"})  # connection, rollback, resources, operator, system
-_NOT_NOW = frozenset({"25006", "25P03", "25P04", "55P03"})  # read-only, idle too long, took too long, locked
-# After these the server that answers is not the one that we need, or does not want us: what is pooled leads there too.
-_ELSEWHERE = frozenset({"25006", "57P01", "57P02", "57P03"})
-# The server is there, and knows us not (invalid authorization; invalid catalog name): in its words, too, as libpq tells
-# no code of a connection that was not made.
-_SHUT_OUT_CLASSES = frozenset({"28"})
-_NO_SUCH_DATABASE = "3D000"
-_SHUT_OUT_WORDS = re.compile(
-    r"FATAL:\s+(?:(?:password|\S+) authentication failed for user|no pg_hba\.conf entry for|pg_hba\.conf rejects|"
-    r'role ".*" does not exist|role ".*" is not permitted to log in|database ".*" does not exist|'
-    r"permission denied for database)|fe_sendauth: no password supplied"
-)
 
 
 class now_ms(FunctionElement[int]):
@@ -203,7 +187,7 @@ def _use_wal(connection: Any) -> None:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`."""
-    with _translated(), engine.begin() as connection:
+    with translated(), engine.begin() as connection:
         yield connection
 
 
@@ -227,7 +211,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """Only reads: each statement sees what was committed before it; on SQLite all see the same."""
     # BEGIN and COMMIT would be two more round trips, and PostgreSQL gives each statement a snapshot of its own anyway.
     options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {"reading": True}
-    with _translated(), engine.connect().execution_options(**options) as connection:
+    with translated(), engine.connect().execution_options(**options) as connection:
         yield connection
 
 
@@ -236,66 +220,6 @@ def brief(engine: Engine) -> Iterator[Connection]:
     """Writes, by what is one statement on PostgreSQL, which needs no transaction around it."""
     with reading(engine) if engine.dialect.name == "postgresql" else writing(engine) as connection:
         yield connection
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except PoolExhausted as error:
-        raise Unavailable("the ledger's connections are all in use") from error
-    except DBAPIError as error:
-        if _shut_out(error):
-            words = _brief(error).rpartition("FATAL: ")[2].strip()
-            raise NotAdmitted(
-                f"the ledger's server does not let us in: {words}; correct the user, the password or the database in "
-                "HEADRACE_LEDGER, or what the server allows"
-            ) from None
-        if _not_now(error):
-            raise Unavailable(f"the ledger did not answer: {_brief(error)}") from None
-        # The driver's own error may quote a row, and a row holds users' texts: it goes into no log.
-        refused = LedgerRefused(f"the ledger refused a statement, which is a fault in headrace: {_brief(error)}")
-        raise refused.with_traceback(error.__traceback__) from None
-
-
-class NotAdmitted(Unavailable):
-    """The database's server answers, but does not let us in. While we run that may pass, such as a password that is
-    being changed; at the start of a process it is for people to mend."""
-
-
-class LedgerRefused(HeadraceError):
-    """The database will never do what it was told: a fault in this program or in its tables."""
-
-
-def _not_now(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed later."""
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return (
-        isinstance(error, OperationalError | InterfaceError)
-        or error.connection_invalidated
-        or state[:2] in _NOT_NOW_CLASSES
-        or state in _NOT_NOW
-    )
-
-
-def leads_elsewhere(error: BaseException) -> bool:
-    """Whether the server that said this is none that we can use, now or for good: all that is pooled leads there."""
-    return getattr(error, "sqlstate", None) in _ELSEWHERE
-
-
-def _shut_out(error: DBAPIError) -> bool:
-    """Whether the server refused the connection. While a connection is made the driver knows no SQLSTATE."""
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return state[:2] in _SHUT_OUT_CLASSES or state == _NO_SUCH_DATABASE
-    return isinstance(error, OperationalError) and _SHUT_OUT_WORDS.search(str(error.orig or "")) is not None
-
-
-def _brief(error: DBAPIError) -> str:
-    """The driver's own words, without the statement, its parameters, and the row, which may hold users' texts."""
-    primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
-    words = primary or str(error.orig or "").strip()
-    return words.splitlines()[0][:300] if words else type(error).__name__
 
 
 def clock(connection: Connection) -> int:

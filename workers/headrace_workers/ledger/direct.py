@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.psycopg import dialect
 from sqlalchemy.exc import DBAPIError
 
-from headrace_workers.ledger.database import leads_elsewhere
+from headrace_workers.ledger.errors import leads_elsewhere
 
 _dialect: Any = dialect()  # type: ignore[no-untyped-call]
 

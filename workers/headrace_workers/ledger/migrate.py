@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Engine, inspect, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.database import NotAdmitted, locks_rows, reading, unhurried, writing
+from headrace_workers.ledger.database import locks_rows, reading, unhurried, writing
+from headrace_workers.ledger.errors import NotAdmitted
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.ledger import stores
+from headrace_workers.ledger import store_files, stores
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.documents import NewDocument
-from headrace_workers.ledger.stores import Incoming, State, Store, StoreFile
+from headrace_workers.ledger.store_files import Incoming, State, StoreFile
+from headrace_workers.ledger.stores import Store
 
 
 class VectorStores:
@@ -34,7 +35,7 @@ class VectorStores:
             stores.create(
                 tx, tenant, knowledge, name=name, description=description, metadata=metadata, expire_days=expire_days
             )
-            stores.send(tx, tenant, knowledge, files)
+            store_files.send(tx, tenant, knowledge, files)
             found = stores.store(tx, tenant, knowledge)
             assert found is not None  # noqa: S101 - it has just been written
             return found
@@ -72,37 +73,37 @@ class VectorStores:
     def send(self, tenant: str, knowledge: str, files: Sequence[Incoming]) -> None:
         """Files are to become documents of a base."""
         with writing(self._engine) as tx:
-            stores.send(tx, tenant, knowledge, files)
+            store_files.send(tx, tenant, knowledge, files)
 
     def waits(self) -> bool:
         """Whether a file waits to be read."""
         with reading(self._engine) as tx:
-            return stores.waits(tx)
+            return store_files.waits(tx)
 
     def take(self, lease_ms: int) -> Row[Any] | None:
         """The next file to be read, for whoever asks, and for so long; None where there is none."""
         with writing(self._engine) as tx:
-            return stores.take(tx, lease_ms)
+            return store_files.take(tx, lease_ms)
 
     def arrived(self, row_id: int, tries: int, document: NewDocument) -> bool:
         """A file that was taken is a document from now on; False where it is no longer wanted."""
         with writing(self._engine) as tx:
-            return stores.arrived(tx, row_id, tries, document)
+            return store_files.arrived(tx, row_id, tries, document)
 
     def give_back(self, row_id: int, tries: int) -> None:
         """A file that was taken could not be read for now."""
         with writing(self._engine) as tx:
-            stores.give_back(tx, row_id, tries)
+            store_files.give_back(tx, row_id, tries)
 
     def fail(self, row_id: int, tries: int, code: str, reason: str) -> None:
         """A file that was taken can be no document."""
         with writing(self._engine) as tx:
-            stores.fail(tx, row_id, tries, code, reason)
+            store_files.fail(tx, row_id, tries, code, reason)
 
     def file(self, tenant: str, knowledge: str, file_id: str) -> StoreFile | None:
         """A file of a store; None where there is none of this id."""
         with reading(self._engine) as tx:
-            return stores.file(tx, tenant, knowledge, file_id)
+            return store_files.file(tx, tenant, knowledge, file_id)
 
     def files(
         self,
@@ -116,19 +117,21 @@ class VectorStores:
     ) -> list[StoreFile]:
         """Files of a store in order of their time, those behind `after`."""
         with reading(self._engine) as tx:
-            return stores.files(tx, tenant, knowledge, after=after, limit=limit, newest_first=newest_first, state=state)
+            return store_files.files(
+                tx, tenant, knowledge, after=after, limit=limit, newest_first=newest_first, state=state
+            )
 
     def describe(self, tenant: str, knowledge: str, file_id: str, attributes: AttributeMap) -> bool:
         """Give a file of a store these attributes and no others; whether it was there."""
         with writing(self._engine) as tx:
-            return stores.describe(tx, tenant, knowledge, file_id, attributes)
+            return store_files.describe(tx, tenant, knowledge, file_id, attributes)
 
     def texts(self, document_id: int) -> list[str]:
         """The texts of a document's passages, in order."""
         with reading(self._engine) as tx:
-            return stores.texts(tx, document_id)
+            return store_files.texts(tx, document_id)
 
     def remove_file(self, tenant: str, knowledge: str, file_id: str) -> bool:
         """Take a file out of a store; whether it was there."""
         with writing(self._engine) as tx:
-            return stores.remove_file(tx, tenant, knowledge, file_id)
+            return store_files.remove_file(tx, tenant, knowledge, file_id)

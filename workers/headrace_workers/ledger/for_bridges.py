@@ -1,0 +1,186 @@
+"""What bridges ask of the ledger: take in, hand out, relay, look after what others left."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headrace_schemas import Topic
+from headrace_workers.ledger import (
+    cancel,
+    claim,
+    dead,
+    duties,
+    entries,
+    hand_out,
+    ingest,
+    leases,
+    lookup,
+    outbox,
+    positions,
+    prune,
+    readers,
+    recover,
+    refusals,
+    repetitions,
+    troubles,
+    units,
+    unrun,
+    usage,
+)
+from headrace_workers.ledger.database import clock, reading, writing
+from headrace_workers.ledger.engines import Engines
+
+
+class ForBridges(Engines):
+    """The part of a `Ledger` that bridges use. Each method is a transaction, or a few."""
+
+    def ingest(
+        self,
+        jobs: Sequence[ingest.NewJob],
+        refused: Sequence[dead.Burial] = (),
+        cancellations: Sequence[cancel.Cancellation] = (),
+        following: Mapping[positions.Place, int] | None = None,
+        room: hand_out.Room | None = None,
+    ) -> ingest.Taken:
+        """Take in what one poll brought, in one transaction.
+
+        `following` are the offsets that come next. With `room`, first steps are handed out at once where there is
+        room: the caller sends them.
+
+        What comes again with the same content is passed over, also where it is refused now, such as after its
+        deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
+        """
+        with writing(self._engine) as tx:
+            taken = ingest.ingest(tx, jobs, room)
+            letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
+            letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
+            letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
+            if letters:
+                refusals.refuse(tx, letters, clock(tx))
+            positions.advance(tx, following or {})
+        return taken
+
+    def share(self, reader: str, places: Collection[positions.Place], lease_ms: int) -> frozenset[positions.Place]:
+        """Those of these places that this bridge is to read until its lease ends."""
+        with writing(self._volatile) as tx:
+            return readers.share(tx, reader, places, lease_ms)
+
+    def leave(self, reader: str) -> None:
+        """This bridge reads no more: others take over at once."""
+        with writing(self._volatile) as tx:
+            readers.leave(tx, reader)
+
+    def positions(self) -> dict[positions.Place, int]:
+        """How far ingest is."""
+        with reading(self._engine) as tx:
+            return positions.positions(tx)
+
+    def claim(self, wanted: Sequence[claim.Wanted], *, lease_ms: int, sender: str) -> claim.Claimed:
+        """Hand out the most urgent groups of each wanted queue and lane."""
+        with reading(self._volatile) as tx:
+            heads = claim.heads(tx, wanted)
+        if not heads:
+            return claim.Claimed()  # mostly there is nothing, and no lock was needed to see that
+        with writing(self._volatile) as tx:
+            return claim.claim(tx, wanted, heads, lease_ms=lease_ms, sender=sender)
+
+    def release_unstarted(self, sender: str) -> int:
+        """Give back what this bridge or worker sent out and nobody began; the number of steps."""
+        with writing(self._volatile) as tx:
+            return leases.release(tx, leases.unstarted_of(tx, sender))
+
+    def release(self, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
+        """Give back claims, to be handed out at once or after a while; the number of steps."""
+        with writing(self._volatile) as tx:
+            return leases.release(tx, claim_ids, delay_ms, reason)
+
+    def outbox(
+        self, limit: int, max_bytes: int = 2**62, *, after: int = 0, unread: Collection[Topic] = ()
+    ) -> list[outbox.OutboxRow]:
+        """The oldest events that wait to be published, bounded in number and bytes; see `outbox.peek`."""
+        with reading(self._engine) as tx:
+            return outbox.peek(tx, limit, max_bytes, after=after, unread=unread)
+
+    def published(self, ids: Sequence[int], following: Sequence[units.NewUnit] = ()) -> None:
+        """Forget events that Kafka has acknowledged, and write the units that follow from them."""
+        with writing(self._volatile) as tx:
+            outbox.remove(tx, ids)
+            units.follow(tx, following)
+
+    def set_aside(self, reasons: Mapping[int, str], following: Sequence[units.NewUnit] = ()) -> None:
+        """Leave events be that Kafka refuses, with the reason; what follows from them does so all the same."""
+        with writing(self._engine) as tx:
+            outbox.set_aside(tx, reasons)
+            units.follow(tx, following)
+
+    def jobs_of(self, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+        """Kind and content of those of these jobs that are known."""
+        with reading(self._engine) as tx:
+            return lookup.jobs_of(tx, job_ids)
+
+    def hold(self, duty: str, holder: str, lease_ms: int) -> bool:
+        """Take or keep a duty that one bridge at a time does."""
+        with writing(self._volatile) as tx:
+            return duties.hold(tx, duty, holder, lease_ms)
+
+    def lay_down(self, holder: str, duty: str | None = None) -> None:
+        """Give up a duty, or all."""
+        with writing(self._volatile) as tx:
+            duties.lay_down(tx, holder, duty)
+
+    def tell(self, holder: str, duty: str, said: Mapping[str, str]) -> None:
+        """All that this holder cannot do of a duty now, a reason for each subject."""
+        with writing(self._volatile) as tx:
+            troubles.tell(tx, holder, duty, said)
+
+    def look(self, lease_ms: int) -> int:
+        """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0."""
+        with writing(self._volatile) as tx:
+            return leases.look(tx, lease_ms)
+
+    def due(self) -> recover.Due:
+        """What `reap` would find."""
+        with reading(self._volatile) as tx:
+            return recover.due(tx)
+
+    def reap(self, max_crashes: int) -> recover.Reaped:
+        """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
+        with writing(self._engine) as tx:
+            entries.expire(tx)
+        with writing(self._engine) as tx:
+            promoted = recover.promote(tx)
+        with writing(self._engine) as tx:
+            promoted += recover.wake_missed(tx)
+        with writing(self._engine) as tx:
+            expired = recover.expire(tx)
+        with writing(self._engine) as tx:
+            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
+
+    def waits(self, queue: str, longer_than_ms: int) -> bool:
+        """Whether anything has waited in this queue for so long, handed out or not."""
+        with reading(self._volatile) as tx:
+            return unrun.waits(tx, queue, longer_than_ms)
+
+    def move_on(
+        self, stage: str, queue: str, where: Callable[[Any], unrun.Move | unrun.Stay | None], reason: str
+    ) -> int:
+        """Let the steps of a stage that nobody begins in this queue wait where `where` says; how many moved. Those that
+        are to stay get the reason."""
+        with writing(self._engine) as tx:
+            unrun.take_back(tx, queue)
+        with writing(self._engine) as tx:
+            found = [where(row) for row in unrun.ready(tx, stage, queue, reason)]
+            moves = [each for each in found if isinstance(each, unrun.Move)]
+            unrun.move(tx, stage, moves)
+            unrun.stay(tx, stage, [each for each in found if isinstance(each, unrun.Stay)], reason)
+        return len(moves)
+
+    def count_usage(self) -> bool:
+        """Count what the jobs used that ended since the last call, a bounded number; whether there is more."""
+        with writing(self._volatile) as tx:
+            return usage.count(tx, usage.settled(tx)).more
+
+    def prune(self, older_than_ms: int, of_units: Mapping[str, int] | None = None) -> bool:
+        """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
+        with writing(self._volatile) as tx:
+            return prune.prune(tx, older_than_ms, of_units or {})

@@ -1,0 +1,71 @@
+"""What gateways ask of the ledger: let jobs in, wait for them, and what tenants may use and used."""
+
+from collections.abc import Collection, Sequence
+
+from headrace_workers.ledger import accepted, cancel, pressure, token_quotas, told, usage
+from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.engines import Engines
+
+
+class ForGateways(Engines):
+    """The part of a `Ledger` that gateways use. Each method is one transaction."""
+
+    def reserve(self, wishes: Sequence[accepted.Wish]) -> list[accepted.Reserved]:
+        """Before jobs are let in: what is to be done with each; see `accepted.reserve`."""
+        with writing(self._engine) as tx:
+            return accepted.reserve(tx, wishes)
+
+    def let_in(self, wishes: Sequence[accepted.Wish]) -> None:
+        """Kafka has these jobs: whoever asks for them finds them, before they are taken in."""
+        with writing(self._engine) as tx:
+            accepted.publish(tx, wishes)
+
+    def reserve_tokens(self, wants: Sequence[token_quotas.Want]) -> dict[str, token_quotas.Quota]:
+        """Before jobs are sent: reserve what they may use; those for which not enough is left, see there."""
+        with writing(self._engine) as tx:
+            return token_quotas.reserve(tx, wants, adopt=False)
+
+    def release_tokens(self, job_ids: Collection[str]) -> None:
+        """These jobs were not sent after all."""
+        with writing(self._engine) as tx:
+            token_quotas.release(tx, job_ids)
+
+    def quotas(self, tenants: Collection[str] | None = None) -> list[token_quotas.Quota]:
+        """The quotas of all tenants that have one, or of these."""
+        with reading(self._engine) as tx:
+            return token_quotas.quotas(tx, tenants)
+
+    def put_quota(self, tenant: str, tokens: int, period: token_quotas.Period) -> None:
+        """Set a tenant's quota."""
+        with writing(self._engine) as tx:
+            token_quotas.put(tx, tenant, tokens, period)
+
+    def remove_quota(self, tenant: str) -> bool:
+        """Let a tenant use as much as it likes; whether it had a quota."""
+        with writing(self._engine) as tx:
+            return token_quotas.remove(tx, tenant)
+
+    def look_for(self, known: Collection[str], unknown: Collection[str]) -> told.Looked:
+        """Look once for the ends of all these jobs: see `told.look`."""
+        with reading(self._engine) as tx:
+            return told.look(tx, known, unknown)
+
+    def standings(self, job_ids: Sequence[str]) -> dict[str, told.Standing]:
+        """How each of these jobs stands; those of which nothing is known are left out."""
+        with reading(self._engine) as tx:
+            return told.standings(tx, job_ids)
+
+    def pressure(self, places: Collection[pressure.Place]) -> pressure.Pressure:
+        """How full the ledger is, and how long work waits in these places."""
+        with reading(self._engine) as tx:
+            return pressure.pressure(tx, places)
+
+    def used(self, tenant: str, first: int, last: int) -> tuple[list[usage.Used], int]:
+        """What a tenant used from one day to another (days since 1970), and until when (ms) it is counted."""
+        with reading(self._engine) as tx:
+            return usage.used(tx, tenant, first, last)
+
+    def cancel_all(self, wishes: Sequence[cancel.Cancellation]) -> list[cancel.CancelOutcome]:
+        """Cancel jobs, all in one transaction; what came of each, in their order."""
+        with writing(self._engine) as tx:
+            return cancel.cancel(tx, wishes)
