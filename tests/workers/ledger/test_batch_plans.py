@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import event, text
 from tests.workers.ledger.test_hot_path import grown, plan_of, scans, statements  # noqa: F401
 
-from headrace_workers.ledger import batches
-from headrace_workers.ledger.batches import Chunk, NewBatch, NewLine
+from headrace_workers.ledger import batch_ends, batch_feeding, batch_outputs, batches
+from headrace_workers.ledger.batch_feeding import Chunk, NewLine
+from headrace_workers.ledger.batches import NewBatch
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
 from headrace_workers.ledger.database import locks_rows, writing
@@ -48,13 +49,13 @@ def test_batches_use_indexes(fed):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
             batches.unfinished(tx)
-            assert len(batches.ended(tx, number, 100, 10**6)) == 100
-            batches.ended_together(tx, number, 100), batches.refused(tx, number, 100)
-            batches.is_all_ended(tx, number)
-            assert batches.let_go(tx, number, "a", "no", 50) == 50
+            assert len(batch_outputs.ended(tx, number, 100, 10**6)) == 100
+            batch_outputs.ended_together(tx, number, 100), batch_outputs.refused(tx, number, 100)
+            batch_ends.is_all_ended(tx, number)
+            assert batch_ends.let_go(tx, number, "a", "no", 50) == 50
             again = NewLine(3_001, 30_010, "k7", code="invalid", reason="x")
             at = batches.batch(tx, "batch_1").position
-            batches.feed(tx, number, at, Chunk([again], 30_010, 3_001, True))
+            batch_feeding.feed(tx, number, at, Chunk([again], 30_010, 3_001, True))
             batches.lines(tx, number, after=10, limit=10, state="failed")
         assert len(seen) > 12
         for statement, parameters in seen:

@@ -10,7 +10,7 @@ from headrace_workers.batches.defaults import NoKind
 from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
 from headrace_workers.batches.requests import asked, is_request
-from headrace_workers.ledger.batches import NewLine
+from headrace_workers.ledger.batch_feeding import NewLine
 from headrace_workers.ledger.ingest import NewJob
 
 LONGEST_LINE: Final = 8 * MAX_VALUE_BYTES  # bytes: JSON may write one character as six

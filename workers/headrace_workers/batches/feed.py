@@ -13,7 +13,8 @@ from headrace_workers.batches.doorway import Admit, terms_of
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
 from headrace_workers.files.text import text_of
-from headrace_workers.ledger.batches import CANCELLING, Chunk, NewLine
+from headrace_workers.ledger.batch_feeding import Chunk, NewLine
+from headrace_workers.ledger.batches import CANCELLING
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.log import Action, log
 

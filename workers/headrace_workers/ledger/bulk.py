@@ -6,8 +6,10 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger import batches, history
-from headrace_workers.ledger.batches import Chunk, EndedLine, Fate, Fed, NewBatch
+from headrace_workers.ledger import batch_ends, batch_feeding, batch_outputs, batches, history
+from headrace_workers.ledger.batch_feeding import Chunk, Fed
+from headrace_workers.ledger.batch_outputs import EndedLine, Fate
+from headrace_workers.ledger.batches import NewBatch
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.files import Growth
 
@@ -66,46 +68,46 @@ class Batches:
             return batches.unfinished(tx)
 
     def feed(self, number: int, at: int, chunk: Chunk) -> Fed | None:
-        """Take lines in, exactly once; None when others were there before. See `batches.feed`."""
+        """Take lines in, exactly once; None when others were there before. See `batch_feeding.feed`."""
         with writing(self._engine) as tx:
-            return batches.feed(tx, number, at, chunk)
+            return batch_feeding.feed(tx, number, at, chunk)
 
     def ended(self, number: int, limit: int, max_bytes: int, *, together: bool) -> list[EndedLine]:
         """Lines that are in no output yet and of which all is known; with `together` also those of several jobs."""
         with reading(self._engine) as tx:
-            found = batches.ended(tx, number, limit, max_bytes)
-            found += batches.ended_together(tx, number, limit) if together else []
-            return found + batches.refused(tx, number, limit)
+            found = batch_outputs.ended(tx, number, limit, max_bytes)
+            found += batch_outputs.ended_together(tx, number, limit) if together else []
+            return found + batch_outputs.refused(tx, number, limit)
 
     def collected(self, number: int, fates: Sequence[Fate], output: Growth | None, errors: Growth | None) -> None:
         """These lines are in the files now. Overtaken when another process has said so before."""
         with writing(self._engine) as tx:
-            batches.collected(tx, number, fates, output, errors)
+            batch_outputs.collected(tx, number, fates, output, errors)
 
     def let_go(self, number: int, tenant: str, reason: str, limit: int) -> int:
         """Cancel jobs of a batch that are under way, a bounded number; how many."""
         with writing(self._engine) as tx:
-            return batches.let_go(tx, number, tenant, reason, limit)
+            return batch_ends.let_go(tx, number, tenant, reason, limit)
 
     def is_all_ended(self, number: int) -> bool:
         """Whether no job of the batch is under way."""
         with reading(self._engine) as tx:
-            return batches.is_all_ended(tx, number)
+            return batch_ends.is_all_ended(tx, number)
 
     def finalize(self, number: int) -> None:
         """All its jobs have ended: what is left is to write down."""
         with writing(self._engine) as tx:
-            batches.finalize(tx, number)
+            batch_ends.finalize(tx, number)
 
     def stop_reading(self, number: int, reason: str) -> None:
         """The input cannot be read on: what was taken is brought to its end, and the batch has failed."""
         with writing(self._engine) as tx:
-            batches.stop_reading(tx, number, reason)
+            batch_ends.stop_reading(tx, number, reason)
 
     def finish(self, number: int, digests: Mapping[str, str]) -> Row[Any] | None:
         """End a batch whose lines are all in its files; the row as it is then, None when it is not so."""
         with writing(self._engine) as tx:
-            return batches.finish(tx, number, digests)
+            return batch_ends.finish(tx, number, digests)
 
     def forget(self, older_than_ms: int) -> bool:
         """Forget a bounded part of what is over; whether there is more."""
