@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis as redis_client
 from tests.chaos.deployment import ROLES, Deployment, over
+from tests.chaos.stacks import STACKS, services_of
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -23,19 +23,14 @@ class Stack:
     durable: bool
 
 
-@pytest.fixture(scope="module", params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+@pytest.fixture(scope="module", params=STACKS)
 def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
     """Bridge and workers over real services. Each test leaves it running, or breaks those that follow."""
-    broker_name, _, database = request.param.partition("-")
-    broker = request.getfixturevalue(broker_name)
-    redis = request.getfixturevalue("redis_server")
-    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
-    with redis_client.Redis.from_url(redis.url) as client:
-        client.flushall()  # claims of another ledger have the same numbers
+    broker, redis, postgres = services_of(request)
     deployment = over(broker, redis, postgres, service_folder, "chaos")
     deployment.prepare()
     deployment.start()
-    yield Stack(deployment, broker, redis, postgres, broker_name == "apache_kafka")
+    yield Stack(deployment, broker, redis, postgres, request.param.startswith("apache_kafka"))
     deployment.close()
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from tests.chaos.deployment import over
 from tests.chaos.history import query
+from tests.chaos.stacks import STACKS, services_of
 from tests.services.eventually import eventually
 
 from headrace_workers.batches.defaults import Defaults
@@ -21,12 +22,10 @@ LINES = 3_000
 KILLS = 20
 
 
-@pytest.fixture(params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+@pytest.fixture(params=STACKS)
 def deployment(request, service_folder):
     """Two bridges, and workers, as processes of their own."""
-    broker_name, _, database = request.param.partition("-")
-    broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    broker, redis, postgres = services_of(request)
     made = over(broker, redis, postgres, service_folder, "batches")
     made.prepare()
     for name in ("bridge", "bridge-2"):

@@ -6,6 +6,7 @@ from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
 from tests.chaos.listening import start_listening
 from tests.chaos.mid_run import fresh_key, verdict
+from tests.chaos.stacks import STACKS, services_of
 
 from headrace_workers.embedders.hashed import make_hash_embedder
 
@@ -17,12 +18,10 @@ WORDINGS = ("How do I reset the password of my account?", "How do I reset my acc
             "How do I reset the password for my account?", "how do I reset my account password?")  # fmt: skip
 
 
-@pytest.fixture(params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+@pytest.fixture(params=STACKS)
 def deployment(request, service_folder):
     """A deployment with two recall workers, whose embedder has no weights."""
-    broker_name, _, database = request.param.partition("-")
-    broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    broker, redis, postgres = services_of(request)
     made = over(
         broker,
         redis,

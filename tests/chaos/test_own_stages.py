@@ -19,6 +19,7 @@ from tests.chaos.deployment import MODEL, over
 from tests.chaos.history import History, query
 from tests.chaos.mid_run import fresh_key, history_of, prompts
 from tests.chaos.rules import check
+from tests.chaos.stacks import STACKS, services_of
 
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
@@ -108,12 +109,10 @@ ROLES = {
 }
 
 
-@pytest.fixture(params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+@pytest.fixture(params=STACKS)
 def deployment(request, service_folder):
     """A deployment whose processes know these stages, too."""
-    broker_name, _, database = request.param.partition("-")
-    broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
+    broker, redis, postgres = services_of(request)
     made = over(
         broker,
         redis,

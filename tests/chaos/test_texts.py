@@ -3,10 +3,10 @@
 from uuid import uuid4
 
 import pytest
-import redis as redis_client
 from tests.chaos.deployment import ROLES, Deployment, over
 from tests.chaos.history import query
 from tests.chaos.mid_run import verdict
+from tests.chaos.stacks import STACKS, services_of
 
 from headrace_schemas import EmbeddingJob, ModerationJob
 from headrace_workers.embedders.hashed import make_hash_embedder
@@ -17,14 +17,10 @@ SECRET = "river.keeper@example.org"
 COUNT = 300  # of each kind
 
 
-@pytest.fixture(params=["apache_kafka-postgres", "embedded_kafka-sqlite"])
+@pytest.fixture(params=STACKS)
 def deployment(request, service_folder):
     """A bridge, and who would embed (without weights) and moderate, not started yet."""
-    broker_name, _, database = request.param.partition("-")
-    broker, redis = request.getfixturevalue(broker_name), request.getfixturevalue("redis_server")
-    postgres = request.getfixturevalue("postgres") if database == "postgres" else None
-    with redis_client.Redis.from_url(redis.url) as client:
-        client.flushall()  # claims of another ledger have the same numbers
+    broker, redis, postgres = services_of(request)
     roles = {name: ROLES[name] for name in ("bridge", "moderate")}
     made = over(
         broker, redis, postgres, service_folder, "texts",

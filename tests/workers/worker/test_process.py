@@ -118,4 +118,4 @@ def test_a_stop_while_the_ledger_is_away_ends_the_worker(ledger, tasks, redis_se
             tasks.send(claim)
             eventually(lambda: "waiting for the ledger" in process.log)
             process.terminate()
-            process.wait(300)
+            assert process.wait(300) == 0

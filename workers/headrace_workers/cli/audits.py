@@ -8,6 +8,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import bound_views as views
+from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
@@ -62,7 +63,7 @@ def label(
 
 def reopen(
     scope: Annotated[str, typer.Argument(metavar="SCOPE", help="or its beginning, as `headrace cache stats` shows it")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Give answers by likeness again in a scope that turned itself off. Its audits begin anew: what was found before
     does not count.

@@ -11,6 +11,7 @@ from headrace_workers.cli.ask_again import Again, New, renewed, send
 from headrace_workers.cli.audits import label, reopen
 from headrace_workers.cli.cache_stats import stats
 from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, flush, hush_kafka, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.sure import be_sure
@@ -25,7 +26,6 @@ _LONGEST_ID = 2**63 - 1
 _PAGE = 2_000  # rows of one query
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 _JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="the job's id")]
 
 
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cache, name="cache")
 
 
-def explain(job_id: _JobArgument, as_json: _OneJsonOption = False) -> None:
+def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
     """Say why a job was given an earlier answer, or was not; of one that waits, for whom. With it comes what an audit
     found, if this look-up was drawn for one.
 
@@ -78,7 +78,7 @@ def purge(
     ids: Annotated[list[int] | None, typer.Option("--entry", min=1, max=_LONGEST_ID, help="this; several")] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Put answers away: from now on they are given to nobody. Conditions add up; without any nothing is done.
 
@@ -120,7 +120,7 @@ def wrong(
     job_id: _JobArgument,
     reason: Annotated[str, typer.Option("--reason", help="why; it is kept with the answer")] = "",
     rerun: Annotated[bool, typer.Option("--rerun", help="answer all that have it afresh, as new jobs")] = False,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Call a wrong answer back: it is given to nobody any more, and every job that was given it is listed.
 

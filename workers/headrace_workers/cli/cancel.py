@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def cancel(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="the job's id")],
     tenant: Annotated[str | None, typer.Option("--tenant", help="whose job it is, where the ledger is away")] = None,
     reason: Annotated[str, typer.Option("--reason", help="is told in the job's receipt")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Cancel a job. It wins when it comes before the job has ended; exit code 1 when it came too late.
 

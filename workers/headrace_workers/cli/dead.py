@@ -8,6 +8,7 @@ import typer
 from headrace_schemas.errors import Category, ConfigurationError
 from headrace_workers.cli.dead_views import COLUMNS, WHOLE, letter_dict, letter_row, original
 from headrace_workers.cli.durations import milliseconds, parse_time, show_time
+from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 
@@ -19,7 +20,6 @@ _NAMES = "its own id, its job's, or a refused record's key, ce_id, ce_subject or
 _CategoryOption = Annotated[Category | None, typer.Option("--category", help="only of this category")]
 _SinceOption = Annotated[str | None, typer.Option("--since", help="died since: 10m, 2h, 3d, or an ISO 8601 time")]
 _UntilOption = Annotated[str | None, typer.Option("--until", help="died before: 10m, 2h, 3d, or an ISO 8601 time")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
 
 _BATCH = 1_000
 
@@ -40,7 +40,7 @@ def list_letters(
     until: _UntilOption = None,
     replayed: Annotated[bool, typer.Option("--replayed", help="also those that were replayed")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest so many")] = 100,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List what failed, newest first: reason, category, attempts.
 
@@ -62,7 +62,7 @@ def list_letters(
 
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help=f"of the dead letter: {_NAMES}")],
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Show all about a dead letter, with the event as it came. Exit code 1: there is none.
 
@@ -97,7 +97,7 @@ def replay(
     category: _CategoryOption = None,
     since: _SinceOption = None,
     until: _UntilOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Put the dead back to work: by id, by category, by time, or all. A job goes on at the step where it died.
 

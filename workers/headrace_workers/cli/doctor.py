@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
 
 from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import hush_kafka, printable, put, put_json
 from headrace_workers.settings import Settings
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False) -> None:
+def doctor(as_json: JsonLinesOption = False) -> None:
     """Look at Kafka, its topics and their limits, the ledger, Redis, and what bridges say that they cannot do.
 
     Changes nothing. Exit code 1: something is wrong; each line says what to do.

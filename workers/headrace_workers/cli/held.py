@@ -6,12 +6,12 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import rfc3339, show_time
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 
 _COLUMNS = ("job", "tenant", "stage", "since", "reason")
 _IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace held list` shows them")]
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def list_held(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="those that wait longest, so many")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List what waits for a person, longest first: job, stage, since when, and what is asked.
 
@@ -47,7 +47,7 @@ def list_held(
         say(f"only the {limit} that wait longest are shown: --limit shows more")
 
 
-def release(jobs: _IdsArgument, as_json: _OneJsonOption = False) -> None:
+def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
     """Let jobs go on: the step that is held of each is run again, and knows that it was released.
 
     Exit code 1: not all of these were held.
@@ -61,7 +61,7 @@ def release(jobs: _IdsArgument, as_json: _OneJsonOption = False) -> None:
 def withhold(
     jobs: _IdsArgument,
     reason: Annotated[str, typer.Option("--reason", help="why; it stands in the dead letter")],
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """End jobs that are held, as dead, with this reason. After `headrace dead replay` they are asked about anew.
 

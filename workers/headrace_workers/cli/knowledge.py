@@ -13,6 +13,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias, Tenant
 from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.cli.sure import be_sure
@@ -30,7 +31,6 @@ _LONGEST_QUERY = 200_000  # characters: as long as a prompt may be
 
 _NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")]
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def add(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="files, folders, globs")],
     meta: MetaOption = None,
     tenant: _TenantOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Put documents into a knowledge base; the first makes it. Unchanged ones cost nothing, changed ones are replaced.
 
@@ -97,7 +97,7 @@ def add(
 
 def list_bases(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List the knowledge bases, with how much is in them.
 
@@ -120,7 +120,7 @@ def show(
     name: _NameArgument,
     tenant: _TenantOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the first so many")] = 100,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Show a base's documents in order of name: chunks, sizes, when they came. Exit code 1: there is no such base.
 
@@ -153,7 +153,7 @@ def search(
     count: Annotated[int, typer.Option("-k", min=1, max=1_000, help="so many passages")] = 5,
     where: WhereOption = None,
     tenant: _TenantOption = None,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Find passages: the best first, each with its place and score among words (BM25) and vectors (cosine).
 
@@ -199,7 +199,7 @@ def remove(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     tenant: _TenantOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Remove documents from a knowledge base, or the whole base.
 

@@ -6,6 +6,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_time
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.status_views import aside_dict
@@ -13,8 +14,6 @@ from headrace_workers.cli.sure import be_sure
 
 _COLUMNS = ("id", "job", "topic", "bytes", "behind", "set aside", "reason")
 _DIGITS = 18  # of a number that a database takes
-_JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 _IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="of the events")]
 
 
@@ -31,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def list_events(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the oldest so many")] = 100,
-    as_json: _JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """List events that were set aside, oldest first, with the reason and how many of the same job wait behind.
 
@@ -57,7 +56,7 @@ def list_events(
 def retry(
     ids: _IdsArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them")] = False,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Publish again what was set aside, and what waits behind it: in order, with the same ids.
 
@@ -80,7 +79,7 @@ def retry(
 def drop(
     ids: _IdsArgument = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Give up events that were set aside: they are never published, and what waits behind them goes on.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import put, put_json, say
 from headrace_workers.settings import Settings, home_of, ledger_url
 
@@ -17,7 +18,6 @@ _OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", help="ingest, dispatch, relay, reap or batches; may be given several times"),
 ]
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def worker(
 
 def health(
     process: Annotated[str, typer.Argument(help="bridge, worker or gateway")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Exit 0 when every bridge or worker of this deployment on this machine goes on, else 1 and which loop is stuck.
 
@@ -112,7 +112,7 @@ def init(
     pull: Annotated[list[str] | None, typer.Option("--pull", help="a model to pull; may be repeated")] = None,
     partitions: Annotated[int, typer.Option(min=1, help="partitions of each topic")] = 8,
     replication: Annotated[int, typer.Option(min=1, help="replicas of each topic")] = 1,
-    as_json: _OneJsonOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Prepare a deployment: topics, the ledger's tables, models. Safe to run again.
 
@@ -141,7 +141,7 @@ def init(
         put_json({"topics": topics, "warnings": warnings, "revision": revision, "models": pull or []})
 
 
-def migrate(as_json: _OneJsonOption = False) -> None:
+def migrate(as_json: OneJsonOption = False) -> None:
     """Bring the ledger's tables to the version that this program needs.
 
     Example: `HEADRACE_LEDGER=sqlite:///ledger.db headrace ledger migrate`

@@ -6,6 +6,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import rfc3339
+from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put_json, say, table
 
 
@@ -35,7 +36,7 @@ def set_quota(
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
 
 
-def list_quotas(as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False) -> None:
+def list_quotas(as_json: JsonLinesOption = False) -> None:
     """The quotas that there are: what is used of them in this period, and what is reserved for jobs under way.
 
     Example: `headrace quotas list`

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, printable, put, put_bytes, say
 from headrace_workers.cli.receipt import Receipt
 
@@ -26,7 +27,7 @@ def results(
     ] = False,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only those of this tenant")] = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="stop after so many")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Print the ends of jobs: results, cancellations and dead letters. Without --follow, those that are there.
 

@@ -8,6 +8,7 @@ import typer
 
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.local import Local, local
+from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, printable, put_json, say, table
 from headrace_workers.cli.reach import RunningStack, need_ledger, running, served_queues
 from headrace_workers.cli.status_views import (
@@ -50,7 +51,7 @@ def status(
     ] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="whose, where JOB is a key or an event's id")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="show it again each second, until Ctrl-C")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Show a job with its steps, attempts, times and what follows it; or queues, work in flight, ages, rates, the dead.
 

@@ -15,6 +15,7 @@ from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
 from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.jobfile import Entry, JobFile
+from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.streams import OutputFailed
@@ -53,7 +54,7 @@ def submit(
     deadline: asking.DeadlineOption = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="wait for the receipts and print them")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="wait no longer than these seconds")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Publish jobs and print their ids, one a line. Nothing is published when a line is wrong.
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from headrace_schemas import Category, Embedding, EmbeddingJob, HeadraceError, Result, Usage
+from headrace_schemas import Category, Embedding, EmbeddingJob, HeadraceError, Usage
 from headrace_schemas.errors import UnknownModel
 from headrace_workers.embedders.whole import check_whole
 from headrace_workers.ports import CountingEmbedder
 from headrace_workers.steps.outcome import Dead, Ended, Outcome, outcome_of
+from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
 
 
@@ -46,7 +47,7 @@ def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], em
             vector=packed(vector, dimensions),
             usage=Usage(prompt_tokens=read, completion_tokens=0),
         )
-        outcomes[place] = Ended(_result(tasks[place], job, made))
+        outcomes[place] = Ended(receipt(tasks[place], embedding=made))
     return outcomes
 
 
@@ -64,19 +65,6 @@ def _checked(job: EmbeddingJob, model: CountingEmbedder, alias: str) -> int:
     tokens = model.count_tokens(job.input) + model.added_tokens
     check_whole(alias, tokens, model.max_tokens)
     return tokens
-
-
-def _result(task: Task, job: EmbeddingJob, made: Embedding) -> Result:
-    return Result(
-        job_id=task.job_id,
-        tenant=job.tenant,
-        status="completed",
-        kind="embedding",
-        idempotency_key=job.idempotency_key,
-        metadata=job.metadata,
-        embedding=made,
-        accepted_at=task.accepted_at,
-    )
 
 
 def _not_an_embedding(task: Task) -> Outcome:

@@ -2,19 +2,13 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import (
-    Category,
-    EvaluationJob,
-    GenerationJob,
-    JudgeVerdict,
-    Moderated,
-    Result,
-)
+from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated, Result
 from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
 from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
+from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
 
 
@@ -51,30 +45,15 @@ def _outcome(task: Task, scored: Scored) -> Outcome:
 
 
 def _result(task: Task, verdict: JudgeVerdict) -> Result:
-    """The receipt, but for what the runner knows: the stages on the way, and the total time."""
     if not isinstance(task.event, Moderated):
-        return Result(
-            job_id=task.job_id,
-            tenant=task.job.tenant,
-            status="completed",
-            kind="evaluation",
-            idempotency_key=task.job.idempotency_key,
-            metadata=task.job.metadata,
-            judge=verdict,
-            accepted_at=task.accepted_at,
-        )
-    event = task.event
-    return Result(
-        job_id=task.job_id,
-        tenant=task.job.tenant,
-        status="blocked" if event.answer.text is None else "completed",
-        kind="generation",
-        idempotency_key=task.job.idempotency_key,
-        metadata=task.job.metadata,
-        answer=event.answer,
-        moderation=event.moderation,
+        return receipt(task, judge=verdict)
+    answer, moderation = task.event.answer, task.event.moderation
+    return receipt(
+        task,
+        status="blocked" if answer.text is None else "completed",
+        answer=answer,
+        moderation=moderation,
         judge=verdict,
-        accepted_at=task.accepted_at,
     )
 
 

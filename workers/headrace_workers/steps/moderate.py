@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output, Result
+from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
@@ -10,6 +10,7 @@ from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Ended, Outcome, Retry
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
+from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
 
 
@@ -44,18 +45,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(task.event, Output):
         return _passed_on(task, task.event, verdict)
     told = ModerationVerdict(action=verdict.action, findings=verdict.findings)
-    return Ended(
-        Result(
-            job_id=task.job_id,
-            tenant=task.job.tenant,
-            status="completed",
-            kind="moderation",
-            idempotency_key=task.job.idempotency_key,
-            metadata=task.job.metadata,
-            moderation=told,
-            accepted_at=task.accepted_at,
-        )
-    )
+    return Ended(receipt(task, moderation=told))
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation) -> Done:
