@@ -9,9 +9,10 @@ from headrace_schemas.model import Value
 
 MAX_BODY: Final = 20_000  # bytes of a webhook's body, where the deployment says nothing else
 
+BatchEvent = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 JobEvent = Literal["job.completed", "job.failed", "job.cancelled"]
 JOB_EVENTS: Final[tuple[JobEvent, ...]] = ("job.completed", "job.failed", "job.cancelled")
-BATCH_EVENTS: Final = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+BATCH_EVENTS: Final[tuple[BatchEvent, ...]] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
 ENDPOINT_DISABLED: Final = "endpoint.disabled"
 TEST: Final = "webhook.test"
@@ -20,15 +21,49 @@ TEST: Final = "webhook.test"
 WEBHOOK_EVENTS: Final[tuple[str, ...]] = (*JOB_EVENTS, *BATCH_EVENTS, *RESPONSE_EVENTS, ENDPOINT_DISABLED)
 
 
-class Callback(Value):
-    """Where a webhook tells of this job's end. It is signed with the secret of the tenant's callbacks, or with that of
-    the registered endpoint that is named. Endpoints that listen to all jobs need none.
+class Recipient(Value):
+    """Where a webhook goes. It is signed with the secret of the tenant's callbacks, or with that of the registered
+    endpoint that is named.
     """
 
     url: Annotated[Url | None, Field(description="Where to; https, and an address that the internet knows.")] = None
     endpoint: Annotated[EndpointId | None, Field(description="Or a registered endpoint of the tenant, by its id.")] = (
         None
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.url is not None and self.endpoint is not None:
+            raise ValueError("both url and endpoint are given: a callback goes to one of them")
+        if self.url is None and self.endpoint is None and self._needs_place:
+            raise ValueError("neither url nor endpoint is given: a callback needs one of them")
+        return self
+
+    @property
+    def _needs_place(self) -> bool:
+        return True
+
+
+class BatchCallback(Recipient):
+    """Where a webhook tells of a batch's end."""
+
+    events: Annotated[
+        tuple[BatchEvent, ...],
+        Field(max_length=len(BATCH_EVENTS), description="Of which ends; where none is named, of all."),
+        FAIL_FAST,
+    ] = ()
+
+    @property
+    def wanted(self) -> tuple[BatchEvent, ...]:
+        """The ends that its place is told of."""
+        return self.events or BATCH_EVENTS
+
+
+class Callback(Recipient):
+    """Where a webhook tells of this job's end. It is signed with the secret of the tenant's callbacks, or with that of
+    the registered endpoint that is named. Endpoints that listen to all jobs need none.
+    """
+
     events: Annotated[
         tuple[JobEvent, ...],
         Field(max_length=len(JOB_EVENTS), description="Of which ends; where none is named, of all."),
@@ -38,13 +73,9 @@ class Callback(Value):
         bool, Field(description="It is a response of OpenAI's API, `resp_` and the job's id: told of as `response.*`.")
     ] = False
 
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if self.url is not None and self.endpoint is not None:
-            raise ValueError("both url and endpoint are given: a callback goes to one of them")
-        if self.url is None and self.endpoint is None and not self.response:
-            raise ValueError("neither url nor endpoint is given: a callback needs one of them")
-        return self
+    @property
+    def _needs_place(self) -> bool:
+        return not self.response  # who listens to all hears of it
 
     def as_response(self) -> Self:
         """The same, about a response of OpenAI's API."""

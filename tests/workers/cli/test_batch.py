@@ -104,6 +104,18 @@ def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
     assert "has no file that ends in .jsonl" in err
 
 
+def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
+    """By a URL or an endpoint's id; what is neither is refused, and nothing is submitted."""
+    for place in ("https://shop.example/hooks", "we_5f0c1d2e3a4b5c6d7e8f9a0b"):
+        batch_id = submitted(jobs(1), "--callback", place)
+        assert f"its end is told to {place}" in call("batch", "status", batch_id)[1]
+    before = len(running.ledger.batches.batches())
+    code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "shop.example")
+    assert (code, out) == (2, "")
+    assert "--callback is 'shop.example'; it must be a URL" in err
+    assert len(running.ledger.batches.batches()) == before == 2
+
+
 def test_another_tenants_batch_is_none(submitted, running, call):
     """For who says which tenant it is."""
     batch_id = submitted(jobs(1))

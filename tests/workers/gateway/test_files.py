@@ -9,6 +9,7 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_workers.gateway.scopes import Scope
+from headrace_workers.ledger.deliveries import Range
 
 CHAT = "/v1/chat/completions"
 
@@ -128,6 +129,8 @@ def test_a_key_makes_one_batch(ai):
         ({"metadata": {"": "x"}}, "metadata"),
         ({"extra_body": {"surprise": 1}}, "surprise"),
         ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
+        ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
+        ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
     ],
 )
 def test_what_a_batch_cannot_be_is_refused_by_name(ai, changes, words):
@@ -135,6 +138,17 @@ def test_what_a_batch_cannot_be_is_refused_by_name(ai, changes, words):
     wanted = {"input_file_id": send(ai, requests(1)).id, "endpoint": CHAT, "completion_window": "24h"}
     with pytest.raises(openai.BadRequestError, match=words):
         ai.batches.create(**(wanted | changes))
+
+
+def test_a_batch_names_whom_to_tell_of_its_end(ai, gateway):
+    """Under `headrace`; who delivers is not asked for anything."""
+    wish = {"headrace": {"callback": {"url": "https://shop.example/hooks", "events": ["batch.completed"]}}}
+    batch = ai.batches.create(
+        input_file_id=send(ai, requests(1)).id, endpoint=CHAT, completion_window="24h", extra_body=wish
+    )
+    assert done(ai, batch.id).status == "completed"
+    found = [each for each in gateway.services.ledger.webhooks.deliveries(Range(), 100) if each.subject == batch.id]
+    assert [(each.type, each.url) for each in found] == [("batch.completed", "https://shop.example/hooks")]
 
 
 def test_an_input_must_be_a_batchs_and_not_empty(ai):

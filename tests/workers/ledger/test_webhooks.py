@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import ORIGINS, Office
 from tests.workers.webhooks.receiver import receiving
 
-from headrace_schemas.callback import Callback
+from headrace_schemas.callback import Callback, Recipient
 from headrace_workers.ledger.database import locks_rows, writing
 from headrace_workers.ledger.deliveries import TWICE_MS, Range
 from headrace_workers.ledger.listening import anybody, heard
@@ -66,7 +66,9 @@ def test_a_batch_is_announced_once_to_who_listens(ledger):
     assert ledger.webhooks.deliveries(Range(), 10) == []
     for _ in range(2):
         with writing(ledger.engine) as tx:
-            ledger.webhooks.announce(tx, data={"counts": {"total": 3}}, callback="https://shop.example/done", **told)
+            ledger.webhooks.announce(
+                tx, data={"counts": {"total": 3}}, callback=Recipient(url="https://shop.example/done"), **told
+            )
     found = ledger.webhooks.deliveries(Range(), 10)
     assert sorted((each.type, each.subject, each.url or each.endpoint_id) for each in found) == sorted([
         ("batch.completed", told["subject"], one),

@@ -68,6 +68,7 @@ def retry_failed(
             metadata=json.dumps({**json.loads(batch.metadata), "retry_of": batch.id}, ensure_ascii=False),
             defaults=batch.defaults,
             max_tokens=max_tokens,
+            callback=batch.callback,
         )
     )
     if not new:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.files.files import new_id
@@ -44,7 +45,7 @@ class EmptyInput(HeadraceError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """How a batch is to be run. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is
-    else the same. `output_seconds` is how long what comes out is kept.
+    else the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end.
     """
 
     tenant: str
@@ -56,12 +57,14 @@ class Wishes:
     metadata: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     output_seconds: int | None = None
+    callback: BatchCallback | None = None
 
     def key(self, digest: str) -> str:
         """The name of a batch of this content, run so."""
         said = {
             "content": digest, "endpoint": self.endpoint, "defaults": self.defaults.to_json(), "window": self.asked,
             "max_tokens": self.max_tokens, "metadata": dict(self.metadata), "name": self.name,
+            "callback": None if self.callback is None else self.callback.model_dump(),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -87,5 +90,6 @@ def submit(batches: Batches, file: Row[Any], wishes: Wishes, key: str | None) ->
             defaults=wishes.defaults.to_json(),
             max_tokens=wishes.max_tokens,
             output_ms=None if wishes.output_seconds is None else wishes.output_seconds * 1000,
+            callback=None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True),
         )
     )

@@ -59,6 +59,9 @@ def submit(
     tenant: asking.TenantOption = None,
     window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: _BudgetOption = None,
+    callback: Annotated[
+        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, that is told of its end")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="another name runs the same file once more")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing: say what it would come to")] = False,
     watched: Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")] = False,
@@ -74,7 +77,7 @@ def submit(
     """
     from headrace_workers.batches.submit import LONGEST_WINDOW, Wishes
     from headrace_workers.batches.views import batch_object, progress_words
-    from headrace_workers.cli.batch_files import sources
+    from headrace_workers.cli.batch_files import callback_of, sources
     from headrace_workers.cli.durations import parse_duration
 
     defaults = asking.defaults_of(
@@ -83,7 +86,7 @@ def submit(
     )  # fmt: skip
     wishes = Wishes(
         tenant=str(defaults.fields["tenant"]), defaults=defaults, window=parse_duration(window).total_seconds(),
-        asked=window, max_tokens=max_tokens, name=name,
+        asked=window, max_tokens=max_tokens, name=name, callback=None if callback is None else callback_of(callback),
     )  # fmt: skip
     if len(window) > LONGEST_WINDOW:
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")

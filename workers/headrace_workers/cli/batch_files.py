@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from pydantic_core import from_json
 from sqlalchemy import Row
 
+from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.submit import PURPOSE, Wishes
 from headrace_workers.batches.submit import submit as submit_file
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
 
 _CHUNK = 1024**2  # bytes
+_ENDPOINT = "we_"  # how the ids of registered endpoints begin
 _ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst")
 
 
@@ -83,6 +86,17 @@ class Deployment:
         if not new:  # somebody else submitted it at this moment
             self.files.remove(file.id)
         return batch, new
+
+
+def callback_of(place: str) -> BatchCallback:
+    """Whom a batch tells of its end: a URL, or a registered endpoint's id. ConfigurationError where it is neither."""
+    try:
+        return BatchCallback(endpoint=place) if place.startswith(_ENDPOINT) else BatchCallback(url=place)
+    except ValidationError:
+        raise ConfigurationError(
+            f"--callback is {place!r}; it must be a URL such as https://shop.example/hooks, or the id of an endpoint "
+            "that `headrace webhooks list` shows"
+        ) from None
 
 
 def sources(source: str) -> Iterator[tuple[Path, str]]:

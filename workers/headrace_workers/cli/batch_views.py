@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
+from headrace_schemas.callback import BatchCallback
 from headrace_workers.batches.views import is_over, progress_words
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.output import console, say
@@ -32,6 +33,9 @@ def facts(batch: Row[Any], codes: Counter[str]) -> list[str]:
     lines.append(f"tokens: {batch.prompt_tokens:,} read, {batch.completion_tokens:,} written")
     if batch.max_tokens is not None:
         lines.append(f"of {batch.max_tokens:,} tokens {batch.spent:,} are spent and {batch.reserved:,} reserved")
+    if batch.callback:
+        told = BatchCallback.model_validate_json(batch.callback)
+        lines.append(f"its end is told to {told.url or told.endpoint}")
     if is_over(batch):
         lines.append(f"it took {show_ms(batch.ended_at - batch.created_at)}")
     files = (("input", batch.input_file), ("output", batch.output_file), ("errors", batch.error_file))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_producers.settings import ProducerSettings
+from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.requests import URLS
@@ -37,6 +38,7 @@ class Asks(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     max_tokens: Annotated[int | None, Field(ge=1, description="That the whole batch may cost.")] = None
+    callback: BatchCallback | None = None
 
 
 class Wanted(BaseModel):
@@ -174,6 +176,7 @@ def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
         window=seconds_of(wanted.completion_window),
         asked=wanted.completion_window,
         max_tokens=wanted.headrace.max_tokens if wanted.headrace else None,
+        callback=wanted.headrace.callback if wanted.headrace else None,
         metadata=wanted.metadata or {},
         output_seconds=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )

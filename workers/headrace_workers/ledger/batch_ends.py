@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, select, update
 
+from headrace_schemas.callback import BatchCallback
 from headrace_workers.ledger import cancel, deliveries, files
 from headrace_workers.ledger.batch_tables import BATCHES, LINES
 from headrace_workers.ledger.batches import (
@@ -68,10 +69,24 @@ def finish(connection: Connection, number: int, digests: Mapping[str, str]) -> R
         )
     )
     ended = connection.execute(select(BATCHES).where(BATCHES.c.number == number)).one()
-    deliveries.announce(
-        connection, tenant=ended.tenant, event_type=f"batch.{ended.state}", subject=ended.id, data=_told(ended)
-    )
+    _tell(connection, ended)
     return ended
+
+
+def _tell(connection: Connection, ended: Row[Any]) -> None:
+    """Tell who listens, and whom it names itself."""
+    event_type = f"batch.{ended.state}"
+    callback = BatchCallback.model_validate_json(ended.callback) if ended.callback else None
+    if callback is not None and event_type not in callback.wanted:
+        callback = None
+    deliveries.announce(
+        connection,
+        tenant=ended.tenant,
+        event_type=event_type,
+        subject=ended.id,
+        data=_told(ended),
+        callback=callback,
+    )
 
 
 def _told(ended: Row[Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _FORGOTTEN_AT_ONCE = 5_000  # lines
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBatch:
     """A batch to be run. `key` names what was submitted; `window_ms` is how long it may take, and `output_ms` how long
-    what comes out is kept.
+    what comes out is kept. `callback` is whom it tells of its end, as JSON.
     """
 
     id: str
@@ -43,6 +43,7 @@ class NewBatch:
     defaults: str = "{}"
     max_tokens: int | None = None
     output_ms: int | None = None
+    callback: str | None = None
 
 
 def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
@@ -52,7 +53,7 @@ def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
         "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
         "metadata": new.metadata, "defaults": new.defaults, "window": new.window, "state": VALIDATING,
         "total": new.total, "max_tokens": new.max_tokens, "output_ms": new.output_ms,
-        "created_at": now, "expires_at": now + new.window_ms,
+        "callback": new.callback, "created_at": now, "expires_at": now + new.window_ms,
     }  # fmt: skip
     made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
     is_new = connection.execute(made).scalar() is not None

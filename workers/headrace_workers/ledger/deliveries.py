@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select, true, update
 
-from headrace_schemas.callback import ENDPOINT_DISABLED
+from headrace_schemas.callback import ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
 from headrace_workers.ledger import endpoints
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -125,10 +125,10 @@ def announce(
     event_type: str,
     subject: str,
     data: Mapping[str, Any] | None = None,
-    callback: str | None = None,
+    callback: Recipient | None = None,
     occurrence: str = "",
 ) -> int:
-    """Tell the tenant's endpoints that listen to such events, and the URL `callback`, of what is no job's end: of a
+    """Tell the tenant's endpoints that listen to such events, and the place `callback`, of what is no job's end: of a
     batch's, say. How many are told; none a second time.
 
     `subject` is the id of what it is about, of at most 64 characters. `data` is told with that id. What may happen to
@@ -137,13 +137,15 @@ def announce(
     now = clock(connection)
     asked = select(ENDPOINTS).where(LISTENS, ENDPOINTS.c.tenant == tenant)
     listening = map(endpoints.endpoint_of, connection.execute(asked))
-    told: list[tuple[str, str | None]] = [(each.id, None) for each in listening if event_type in each.events]
-    if callback is not None:
-        place = endpoints.place_id(tenant, origin_of(callback))
-        endpoints.ensure_places(connection, {place: (tenant, origin_of(callback))})
-        told.append((place, callback))
+    told: dict[str, str | None] = {each.id: None for each in listening if event_type in each.events}
+    if callback is not None and callback.url is not None:
+        place = endpoints.place_id(tenant, origin_of(callback.url))
+        endpoints.ensure_places(connection, {place: (tenant, origin_of(callback.url))})
+        told[place] = callback.url
+    elif callback is not None and callback.endpoint is not None:
+        told[callback.endpoint] = None  # whose it is, is seen when it is to be sent
     units = []
-    for endpoint_id, url in told:
+    for endpoint_id, url in told.items():
         message = message_id(f"{subject}\n{occurrence}", event_type, endpoint_id)
         content = body(message=message, event_type=event_type, at_ms=now, data={"id": subject, **(data or {})})
         delivery = NewDelivery(message, endpoint_id, tenant, event_type, subject, content, url)

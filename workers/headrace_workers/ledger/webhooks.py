@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from headrace_schemas.callback import Recipient
 from headrace_workers.ledger import deliveries, endpoints, listening
 from headrace_workers.ledger.database import clock, reading, writing
 from headrace_workers.ledger.deliveries import DeliveryView, Due, Preview, Range, State, Tried
@@ -47,7 +48,7 @@ class Webhooks:
         event_type: str,
         subject: str,
         data: Mapping[str, Any] | None = None,
-        callback: str | None = None,
+        callback: Recipient | None = None,
         occurrence: str = "",
     ) -> int:
         """See `deliveries.announce`. In the caller's own transaction."""
