@@ -20,6 +20,18 @@ class BufferFull(Unavailable):
     """Records come faster than the broker takes them: the job was not sent. Wait, and call again."""
 
 
+class RecordRefused(HeadraceError):
+    """The broker will never take this record, and does not have it: what is wrong must be mended first."""
+
+
+class RecordTooLarge(RecordRefused):
+    """The record has more bytes than its topic takes."""
+
+
+class WriteForbidden(RecordRefused):
+    """The broker's access lists do not let this user write to the topic."""
+
+
 class ProducerClosed(HeadraceError):
     """The producer was closed, or belongs to the process that forked this one."""
 

@@ -135,8 +135,8 @@ class KafkaSink:
         # Asked for by listing all: some brokers create a topic that is merely asked about, whatever the client says.
         if missing_topics(self._settings, (topic,), timeout=self._max_block):
             raise TopicMissing(
-                f"topic {name!r} is not there on {self._settings.address}: `headrace up` creates it; "
-                "else create it yourself, or correct HEADRACE_TOPIC_PREFIX"
+                f"topic {name!r} is not there on {self._settings.address}: `headrace init` makes it "
+                "(and `headrace up`); or correct HEADRACE_TOPIC_PREFIX"
             )
         self._known.add(topic)
 

@@ -13,11 +13,13 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     PolicyViolationError,
     RecordListTooLargeError,
+    TopicAuthorizationFailedError,
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
 
 from headrace_producers.connecting import connect
+from headrace_producers.errors import RecordRefused, RecordTooLarge, WriteForbidden
 from headrace_producers.pending import PendingRecords
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.sink import Record
@@ -36,6 +38,7 @@ _REFUSALS = (
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _METADATA_SECONDS = 1.0  # so long other topics wait for one that cannot be reached
 _NEVER_MS = 10 * 365 * 86_400_000  # its own time limit does not always hold: ours does
 
@@ -100,14 +103,14 @@ class Link:
                 self._settings.topic(record.topic), key=record.key, value=record.value, headers=record.headers
             )
         except _REFUSALS as error:
-            self._pending.refused(number, words(error))  # not sent at all: the client is as it was
+            self._pending.refused(number, self._refusal(record, error))  # not sent at all: the client is as it was
         except KafkaError as error:
             self._fail(error)
         except Exception as error:  # the library's own checks of a record raise what they like
-            self._pending.refused(number, words(error))
+            self._pending.refused(number, RecordRefused(words(error)))
         else:
             future.add_callback(self._confirmed, number)
-            future.add_errback(self._failed, number)
+            future.add_errback(self._failed, number, record)
 
     def close(self) -> None:
         """Stop at once: what the client has not sent yet, it never sends. Closing twice does nothing."""
@@ -119,10 +122,21 @@ class Link:
         self.delivers = True
         self._pending.confirmed(number)
 
-    def _failed(self, number: int, error: BaseException) -> None:
+    def _failed(self, number: int, record: Record, error: BaseException) -> None:
         if isinstance(error, _REFUSALS):
-            self._pending.refused(number, words(error))
+            self._pending.refused(number, self._refusal(record, error))
         self._fail(error)
+
+    def _refusal(self, record: Record, error: BaseException) -> RecordRefused:
+        topic = self._settings.topic(record.topic)
+        if isinstance(error, _TOO_LARGE):
+            return RecordTooLarge(
+                f"a value of {len(record.value)} bytes is more than the topic {topic} takes in one record: send less, "
+                f"or raise its max.message.bytes ({words(error)})"
+            )
+        if isinstance(error, TopicAuthorizationFailedError):
+            return WriteForbidden(f"the broker forbids to write to the topic {topic}: allow it there ({words(error)})")
+        return RecordRefused(f"the broker refuses it on the topic {topic}: {words(error)}")
 
     def _fail(self, error: BaseException) -> None:
         with self._failing:

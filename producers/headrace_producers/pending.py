@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Condition, RLock
 from time import monotonic
 
-from headrace_producers.errors import BufferFull, Failure, ProducerClosed
+from headrace_producers.errors import BufferFull, Failure, ProducerClosed, RecordRefused
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
 
@@ -27,11 +27,12 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """One record whose end is known: confirmed, or failed for the reason given."""
+    """One record whose end is known: confirmed, or failed for the reason given. `refused` when the broker said so."""
 
     number: int
     job_id: str
     failure: str | None
+    refused: RecordRefused | None = None
 
 
 class PendingRecords:
@@ -57,7 +58,7 @@ class PendingRecords:
         # An OrderedDict, because its first key is found in constant time however many before it are gone.
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._uncarried: dict[Topic, deque[int]] = {}
-        self._outcomes: dict[int, str | None] = {}
+        self._outcomes: dict[int, RecordRefused | None] = {}
         self._bytes = 0
         self._carried = 0
         self._progress = 0.0  # when the client in use confirmed something, or got its first record
@@ -195,10 +196,10 @@ class PendingRecords:
             self._progress = self._now()
             self._outcome(number, None)
 
-    def refused(self, number: int, reason: str) -> None:
+    def refused(self, number: int, error: RecordRefused) -> None:
         """The broker will never take this record."""
         with self._lock:
-            self._outcome(number, reason)
+            self._outcome(number, error)
 
     def note(self, trouble: str) -> None:
         """Why nothing is confirmed at the moment, for the message of what fails."""
@@ -242,7 +243,7 @@ class PendingRecords:
 
     def _find_settled(self) -> list[Settled]:
         outcomes, self._outcomes = self._outcomes, {}
-        found = {n: Settled(n, self._entries[n].record.job_id, failure) for n, failure in outcomes.items()}
+        found = {n: _settled(n, self._entries[n].record.job_id, refused) for n, refused in outcomes.items()}
         now = self._now()
         for number, entry in self._entries.items():
             if self._abandoned is None and entry.due > now:
@@ -258,10 +259,10 @@ class PendingRecords:
             self.broke()
         return list(found.values())
 
-    def _outcome(self, number: int, failure: str | None) -> None:
+    def _outcome(self, number: int, refused: RecordRefused | None) -> None:
         # A client that was replaced may still tell of what the next one has settled.
         if number in self._entries and number not in self._outcomes:
-            self._outcomes[number] = failure
+            self._outcomes[number] = refused
             if len(self._outcomes) == 1:
                 self._to_tell.notify_all()
 
@@ -287,3 +288,7 @@ class PendingRecords:
     def _wake_all(self) -> None:
         for condition in (self._to_carry, self._to_tell, self._changed):
             condition.notify_all()
+
+
+def _settled(number: int, job_id: str, refused: RecordRefused | None) -> Settled:
+    return Settled(number, job_id, None if refused is None else str(refused), refused)

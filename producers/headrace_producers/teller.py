@@ -36,8 +36,9 @@ class Teller(Thread):
         self._at_end()
 
     def _tell(self, on_delivery: OnDelivery, each: Settled) -> None:
-        failed = each.failure is not None
-        error = Unavailable(f"job {each.job_id} was not confirmed: {each.failure}") if failed else None
+        error: HeadraceError | None = each.refused
+        if error is None and each.failure is not None:
+            error = Unavailable(f"job {each.job_id} was not confirmed: {each.failure}")
         try:
             on_delivery(each.job_id, error)
         except BaseException as mistake:  # even an exit asked for there must not leave the others untold

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace_producers.errors import BufferFull, ProducerClosed
+from headrace_producers.errors import BufferFull, ProducerClosed, RecordRefused
 from headrace_producers.pending import MAX_FAILURES, PendingRecords, Settled
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
@@ -88,7 +88,7 @@ def test_failures_are_taken_once_and_bounded():
     """Failures are kept by id up to a bound, counted beyond it, and told once."""
     pending = pending_of()
     for number in range(MAX_FAILURES + 5):
-        pending.refused(pending.add(record(f"{number}"), 1, 0), "gone")
+        pending.refused(pending.add(record(f"{number}"), 1, 0), RecordRefused("gone"))
     tell(pending)
     failures, count = pending.take_failures()
     assert (len(failures), count) == (MAX_FAILURES, MAX_FAILURES + 5)
@@ -115,7 +115,7 @@ def test_the_first_word_of_a_record_holds():
     """A client that was replaced and the one after it may both tell of a record: it is settled once."""
     pending = pending_of()
     number = pending.add(record("a"), 1, 0)
-    pending.refused(number, "too large")
+    pending.refused(number, RecordRefused("too large"))
     pending.confirmed(number)
     assert [each.failure for each in tell(pending)] == ["too large"]
 
@@ -160,15 +160,15 @@ def test_a_client_that_confirms_nothing_is_replaced():
     pending.confirmed(first)
     tell(pending)
     now.time = 38
-    pending.refused(pending.add(record("c"), 1, 0), "too large")
+    pending.refused(pending.add(record("c"), 1, 0), RecordRefused("too large"))
     tell(pending)
     assert not pending.broken
     now.time = 39
-    pending.refused(pending.add(record("d"), 1, 0), "too large")
+    pending.refused(pending.add(record("d"), 1, 0), RecordRefused("too large"))
     tell(pending)
     assert pending.broken
     pending.rewind()
-    pending.refused(pending.add(record("e"), 1, 0), "too large")
+    pending.refused(pending.add(record("e"), 1, 0), RecordRefused("too large"))
     tell(pending)
     assert not pending.broken
 

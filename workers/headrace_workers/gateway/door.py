@@ -172,7 +172,7 @@ class Door:
                 if paid:
                     await self._allowance.release([letter.wish.job_id for letter in letters])
                 raise
-            raise KafkaAway(f"{error}; the job may still be run", again=again, job_id=job_id) from error
+            raise KafkaAway(f"{error}; the job may still be run", error.why, again=again, job_id=job_id) from error
         if not self._durable:
             await self._taken_in([letter.wish.job_id for letter in letters], again, job_id)
             return

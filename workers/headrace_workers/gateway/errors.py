@@ -36,6 +36,7 @@ class Why(Enum):
     GONE = "client_gone", 499, "The client has hung up"
     INTERNAL = "internal", 500, "Something is wrong here"
     KAFKA_AWAY = "kafka_away", 503, "Kafka does not answer"
+    KAFKA_REFUSES = "kafka_refuses", 503, "Kafka answers, and takes no such jobs"
     LEDGER_AWAY = "ledger_away", 503, "The ledger does not answer"
     STORE_AWAY = "store_away", 503, "The file store does not answer"
     STOPPING = "stopping", 503, "This gateway is being stopped"
@@ -73,10 +74,13 @@ class Refusal(HeadraceError):
 
 
 class KafkaAway(Refusal):
-    """Kafka does not answer, or not in time."""
+    """Kafka does not have the job, or did not say so in time. `again` is None where nothing was sent, for certain."""
 
-    def __init__(self, detail: str, *, again: bool | None = None, job_id: str | None = None) -> None:
-        super().__init__(Why.KAFKA_AWAY, detail, retry_after=1.0, again=again, job_id=job_id)
+    def __init__(
+        self, detail: str, why: Why = Why.KAFKA_AWAY, *, again: bool | None = None, job_id: str | None = None
+    ) -> None:
+        retry_after = _WAIT_FOR_KAFKA.get(why)
+        super().__init__(why, detail, retry_after=retry_after, again=again, job_id=job_id)
 
 
 class LedgerAway(Refusal):
@@ -86,6 +90,7 @@ class LedgerAway(Refusal):
         super().__init__(Why.LEDGER_AWAY, detail, retry_after=1.0, again=again, job_id=job_id)
 
 
+_WAIT_FOR_KAFKA: Final = {Why.KAFKA_AWAY: 1.0, Why.KAFKA_REFUSES: 10.0}  # seconds; a person mends the second
 _FAULTS_OF_REQUESTS: Final = (InvalidRecord, InvalidJob, UnknownModel, PromptTooLong)
 _OPENAI_TYPES: Final[dict[int, str]] = {
     401: "authentication_error",

@@ -4,19 +4,22 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
+from headrace_producers.errors import ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
 from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.gateway.errors import KafkaAway, refusal_of
+from headrace_workers.gateway.errors import KafkaAway, Refusal, Why, refusal_of
 from headrace_workers.gateway.together import Together
+from headrace_workers.gateway.topics import Topics
 from headrace_workers.log import Action, log
 
 CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
 _SILENT_SECONDS = 2.0  # one that waits for so long says that Kafka is away: others are told at once
+_DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
 
@@ -34,8 +37,9 @@ class Transport(Protocol):
 class Sink:
     """Kafka, for requests. It need not be there yet when this is started. Belongs to the event loop."""
 
-    def __init__(self, connect: Callable[[OnDelivery], Transport], executor: Executor) -> None:
+    def __init__(self, connect: Callable[[OnDelivery], Transport], topics: Topics, executor: Executor) -> None:
         self._connect = connect
+        self._topics = topics
         self._executor = executor
         self._transport: Transport | None = None
         self._trouble = "no broker has answered yet"
@@ -52,7 +56,11 @@ class Sink:
 
     @property
     def trouble(self) -> str | None:
-        """Why records are not taken at the moment, if they are not."""
+        """Why records are not taken at the moment, if they are not: of any topic."""
+        return self._silence or self._topics.missing_words()
+
+    @property
+    def _silence(self) -> str | None:
         if self._transport is None:
             return self._trouble
         oldest = next(iter(self._since.values()), None)
@@ -61,7 +69,7 @@ class Sink:
         return None
 
     async def start(self) -> None:
-        """Begin to connect, for as long as it takes."""
+        """Begin to connect, for as long as it takes, and to look whether the topics are there."""
         self._loop = asyncio.get_running_loop()
         self._connecting = self._loop.create_task(self._keep_connecting())
 
@@ -77,11 +85,12 @@ class Sink:
                 log("gateway", logging.WARNING, Action.UNAVAILABLE, f"not all records were confirmed: {error}")
 
     async def publish(self, records: Sequence[Record]) -> None:
-        """Return when Kafka has all of these (acks=all). KafkaAway where it did not say so in time: they may still
-        arrive, unless `again` is None, which says that nothing was sent.
+        """Return when Kafka has all of these (acks=all). KafkaAway where it did not say so in time, or takes them not:
+        they may still arrive, unless `again` is None, which says that it has none of them.
         """
-        if trouble := self.trouble:
+        if trouble := self._silence:
             raise KafkaAway(trouble)
+        self._refuse_missing(records)
         self._number += 1
         number = self._number
         futures = [self._loop.create_future() for _ in records]
@@ -91,16 +100,29 @@ class Sink:
         try:
             await self._send.ask(records)
             async with asyncio.timeout(CONFIRM_SECONDS + 1):
-                for future in futures:
-                    await future
+                told = await self._ends(records, futures)
         except TimeoutError:
             raise KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False) from None
-        except Unavailable as error:
-            raise KafkaAway(str(error), again=False) from error
         finally:
             del self._since[number]
             for record, future in zip(records, futures, strict=True):
                 self._forget(record.job_id, future)
+        if errors := [error for error in told if error is not None]:
+            raise _refusal_of_all(errors, again=None if len(errors) == len(records) else False)
+
+    async def _ends(
+        self, records: Sequence[Record], futures: Sequence["asyncio.Future[None]"]
+    ) -> list[BaseException | None]:
+        """What became of each. A topic that went missing is told of before their time is up."""
+        _, waiting = await asyncio.wait(futures, timeout=_DOUBT_SECONDS)
+        if waiting:
+            await self._topics.look()
+            self._refuse_missing(records, again=False)
+        return await asyncio.gather(*futures, return_exceptions=True)
+
+    def _refuse_missing(self, records: Iterable[Record], again: bool | None = None) -> None:
+        if words := self._topics.missing_words({record.topic for record in records}):
+            raise KafkaAway(words, Why.KAFKA_REFUSES, again=again)
 
     def _forget(self, job_id: str, future: asyncio.Future[None]) -> None:
         if future.done() and not future.cancelled():
@@ -117,12 +139,13 @@ class Sink:
         while True:
             try:
                 self._transport = await self._loop.run_in_executor(self._executor, self._connect, self._on_delivery)
-                return
+                break
             except HeadraceError as error:
                 if (trouble := str(error)) != self._trouble:
                     self._trouble = trouble
                     log("gateway", logging.WARNING, Action.UNAVAILABLE, f"waiting for Kafka: {trouble}")
             await asyncio.sleep(_CONNECT_EVERY)
+        await self._topics.watch()
 
     def _hand_over(self, requests: list[Sequence[Record]]) -> list[BaseException | None]:
         """On a thread: a buffer that is full makes it wait."""
@@ -131,12 +154,14 @@ class Sink:
             raise Unavailable("the gateway is being stopped")
         answers: list[BaseException | None] = []
         for records in requests:
+            taken = 0
             try:
                 for record in records:
                     transport.send(record)
+                    taken += 1
                 answers.append(None)
             except HeadraceError as error:
-                answers.append(error if isinstance(error, Unavailable) else refusal_of(error))
+                answers.append(_not_taken(error, again=False if taken else None))
         return answers
 
     def _on_delivery(self, job_id: str, error: HeadraceError | None) -> None:
@@ -157,3 +182,24 @@ class Sink:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+
+
+def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
+    """What the transport did not take: it has nothing of the request where `again` is None."""
+    match error:
+        case TopicMissing():
+            return KafkaAway(str(error), Why.KAFKA_REFUSES, again=again)
+        case ProducerClosed():
+            return Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0, again=again)
+        case Unavailable():
+            return KafkaAway(str(error), again=again)
+    return refusal_of(error)
+
+
+def _refusal_of_all(errors: Sequence[BaseException], *, again: bool | None) -> KafkaAway:
+    """What became of a request's records: where one was not confirmed, nobody knows whether Kafka has it."""
+    for error in errors:
+        if not isinstance(error, RecordRefused):
+            return KafkaAway(str(error), again=False)
+    why = Why.TOO_LARGE if isinstance(errors[0], RecordTooLarge) else Why.KAFKA_REFUSES
+    return KafkaAway(str(errors[0]), why, again=again)

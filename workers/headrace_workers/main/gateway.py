@@ -5,7 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace_producers.settings import KafkaSettings
+from headrace_schemas import Topic
 from headrace_schemas.aliases import embedder_alias
+from headrace_schemas.topics import INBOUND
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
@@ -49,6 +52,7 @@ def build_gateway(
     from headrace_workers.gateway.rates import client as rates_client
     from headrace_workers.gateway.services import Services
     from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.topics import LOOK_SECONDS, Topics
     from headrace_workers.gateway.waiter import Waiter
 
     ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
@@ -56,6 +60,7 @@ def build_gateway(
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink = Sink(
         lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        Topics(lambda: missing_of(settings.kafka, LOOK_SECONDS), executor),
         executor,
     )
     waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
@@ -99,6 +104,14 @@ def build_gateway(
         hear=hear,
         ring=lambda: bell.ring(*Hint),
     )
+
+
+def missing_of(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
+    """The topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
+    from headrace_producers.admin import missing_topics
+
+    wanted = [topic for topic in INBOUND if topic is not Topic.CANCELLATION]  # a gateway writes those into the ledger
+    return {topic: kafka.topic(topic) for topic in missing_topics(kafka, wanted, timeout=seconds)}
 
 
 @dataclass(frozen=True, slots=True)
