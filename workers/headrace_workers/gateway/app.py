@@ -28,6 +28,7 @@ from headrace_workers.gateway import (
     usage,
     vector_store_files,
     vector_stores,
+    webhook_deliveries,
     webhooks,
 )
 from headrace_workers.gateway.entry import Entry, Visit
@@ -53,6 +54,7 @@ ROUTERS: Final = (
     vector_store_files.router,
     usage.router,
     webhooks.router,
+    webhook_deliveries.router,
     health.router,
     figures.router,
 )

@@ -13,6 +13,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 from headrace_workers.gateway.errors import Refusal, Why
@@ -48,9 +49,14 @@ class _Bucket:
 
 
 def client(url: str) -> Redis:
-    """A client that gives up at once: it is asked before anything is done."""
+    """A client that gives up at once: it is asked before anything is done. A connection that died while it was idle is
+    replaced by one new one; silence is not asked twice.
+    """
     made: Redis = Redis.from_url(
-        url, socket_connect_timeout=_ANSWER_SECONDS, socket_timeout=_ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
+        url,
+        socket_connect_timeout=_ANSWER_SECONDS,
+        socket_timeout=_ANSWER_SECONDS,
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
     )
     return made
 

@@ -1,7 +1,7 @@
 """A gateway."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,11 @@ from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.metrics import Metrics
     from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.sink import Sink
+    from headrace_workers.gateway.waiter import Waiter
 
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 
@@ -42,36 +46,18 @@ def build_gateway(
     """What the gateway's routes work with. `durable`: Kafka's log outlives its broker. `open_to`: whose requests those
     without a key are.
     """
-    from headrace_producers.kafka import KafkaSink
-    from headrace_workers.gateway.allowance import Allowance
-    from headrace_workers.gateway.crowding import Crowding
-    from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.keyring import Keyring
     from headrace_workers.gateway.metrics import Metrics
     from headrace_workers.gateway.rates import Rates
     from headrace_workers.gateway.rates import client as rates_client
     from headrace_workers.gateway.services import Services
-    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
-    from headrace_workers.gateway.topics import LOOK_SECONDS, Topics
     from headrace_workers.gateway.waiter import Waiter
 
     ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
     pipeline = pipeline or pipeline_of(settings)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
-    sink = Sink(
-        lambda told: KafkaSink(settings.kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
-        Topics(lambda: missing_of(settings.kafka, LOOK_SECONDS), executor),
-        executor,
-    )
-    waiter = Waiter(ledger.look_for, executor, progress.loop("waiter"))
+    sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
     bell = Bell(redis_client(settings.redis), names.bell)
-
-    def hear(rang: Callable[[], object]) -> Callable[[], object]:
-        heard = dict.fromkeys(Hint, _Rung(rang))
-        ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
-        ears.start()
-        return ears.stop
-
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
     files = files_in(settings, ledger)
     return Services(
@@ -85,28 +71,69 @@ def build_gateway(
         executor=executor,
         sink=sink,
         waiter=waiter,
-        door=Door(
-            ledger=ledger,
-            sink=sink,
-            waiter=waiter,
-            models=registry,
-            embedder=embedder_alias(settings.embedder),
-            pipeline=pipeline,
-            crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
-            executor=executor,
-            durable=durable,
-            metrics=metrics,
-            allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
-        ),
+        door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),
         metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
-        hear=hear,
+        hear=lambda rang: _hear(settings, names, progress, rang),
         ring=lambda: bell.ring(*Hint),
     )
 
 
-def missing_of(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
+def _sink(kafka: KafkaSettings, executor: Executor) -> "Sink":
+    from headrace_producers.kafka import KafkaSink
+    from headrace_workers.gateway.sink import CONFIRM_SECONDS, Sink
+    from headrace_workers.gateway.topics import LOOK_SECONDS, Topics
+
+    return Sink(
+        lambda told: KafkaSink(kafka, max_block=1.0, delivery_timeout=CONFIRM_SECONDS, on_delivery=told),
+        Topics(lambda: _missing(kafka, LOOK_SECONDS), executor),
+        executor,
+    )
+
+
+def _door(
+    settings: Settings,
+    ledger: Ledger,
+    sink: "Sink",
+    waiter: "Waiter",
+    registry: Registry,
+    pipeline: Pipeline,
+    executor: Executor,
+    metrics: "Metrics",
+    *,
+    durable: bool,
+) -> "Door":
+    from headrace_workers.gateway.allowance import Allowance
+    from headrace_workers.gateway.crowding import Crowding
+    from headrace_workers.gateway.door import Door
+
+    return Door(
+        ledger=ledger,
+        sink=sink,
+        waiter=waiter,
+        models=registry,
+        embedder=embedder_alias(settings.embedder),
+        pipeline=pipeline,
+        crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
+        executor=executor,
+        durable=durable,
+        metrics=metrics,
+        allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
+    )
+
+
+def _hear(
+    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object]
+) -> Callable[[], object]:
+    """Call this whenever the bell rings; returns what ends that."""
+    heard = dict.fromkeys(Hint, _Rung(rang))
+    ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
+    ears.start()
+    return ears.stop
+
+
+def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
     """The topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
     from headrace_producers.admin import missing_topics
 
