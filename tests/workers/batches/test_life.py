@@ -14,7 +14,7 @@ from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
 from headrace_workers.ledger.batch_tables import LINES
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.wire.bell import Hint
 

@@ -14,7 +14,7 @@ from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import Heard, closes, receiving, says
 
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.settings import HttpUse, Settings
 
 

@@ -11,8 +11,9 @@ from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas.callback import Callback, Recipient
 from headrace_workers.ledger.database import locks_rows, writing
-from headrace_workers.ledger.deliveries import TWICE_MS, Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.ledger.listening import anybody, heard
+from headrace_workers.ledger.redelivery import TWICE_MS
 from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS, DELIVERIES, ENDPOINTS
 
@@ -165,13 +166,13 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
         if locks_rows(tx):
             tx.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
         with statements(tx) as seen:
-            from headrace_workers.ledger import deliveries, endpoints
+            from headrace_workers.ledger import attempts, delivery_views, endpoints, redelivery
 
             assert anybody(tx)
             assert len(heard(tx, known[:20])) == 20
-            deliveries.due(tx, ids), endpoints.for_sending(tx, endpoint)
-            deliveries.find(tx, Range(endpoint_id=endpoint), 10)
-            deliveries.replay(tx, Range(endpoint_id=endpoint), delivered=False)
+            attempts.due(tx, ids), endpoints.for_sending(tx, endpoint)
+            delivery_views.find(tx, Range(endpoint_id=endpoint), 10)
+            redelivery.replay(tx, Range(endpoint_id=endpoint), delivered=False)
         assert len(seen) >= 5
         for statement, parameters in seen:
             plan = plan_of(tx, statement, parameters)

@@ -18,7 +18,7 @@ from tests.workers.webhooks.receiver import hangs, receiving, says
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.ledger.replay import DeadFilter
 from headrace_workers.ledger.tables import CLAIMS, STEPS
 from headrace_workers.ledger.webhook_tables import DELIVERIES, ENDPOINTS

@@ -92,7 +92,7 @@ class Office:
 
     def states(self, **which):
         """The states of deliveries, oldest first."""
-        from headrace_workers.ledger.deliveries import Range
+        from headrace_workers.ledger.delivery_views import Range
 
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 

@@ -11,7 +11,7 @@ from tests.workers.webhooks.office import ALL, ORIGINS, Office
 from headrace_schemas.callback import Callback
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.ledger.tables import OUTBOX, STEPS
 from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS
 from headrace_workers.webhooks.payloads import Wording

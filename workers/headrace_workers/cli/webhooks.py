@@ -16,7 +16,7 @@ from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.deliveries import DeliveryView, Range, State
+    from headrace_workers.ledger.delivery_views import DeliveryView, Range, State
     from headrace_workers.ledger.endpoints import Endpoint
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.webhooks.sealing import Sealer
@@ -290,7 +290,7 @@ def _show(found: "DeliveryView", content: bytes, as_json: bool) -> None:
 
 
 def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":
-    from headrace_workers.ledger.deliveries import Range
+    from headrace_workers.ledger.delivery_views import Range
 
     if endpoint is not None:
         _found(ledger, endpoint)

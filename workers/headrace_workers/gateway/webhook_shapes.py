@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace_workers.ledger.deliveries import DeliveryView
+from headrace_workers.ledger.delivery_views import DeliveryView
 from headrace_workers.ledger.endpoints import Endpoint
 
 Events = Annotated[

@@ -6,11 +6,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from headrace_schemas.callback import Recipient
-from headrace_workers.ledger import deliveries, endpoints, listening
+from headrace_workers.ledger import attempts, deliveries, delivery_views, endpoints, listening, redelivery
+from headrace_workers.ledger.attempts import Due, Tried
 from headrace_workers.ledger.database import clock, reading, writing
-from headrace_workers.ledger.deliveries import DeliveryView, Due, Preview, Range, State, Tried
+from headrace_workers.ledger.delivery_views import DeliveryView, Range, State
 from headrace_workers.ledger.endpoints import Endpoint, Health
 from headrace_workers.ledger.listening import Heard
+from headrace_workers.ledger.redelivery import Preview
 from headrace_workers.ledger.webhook_tables import CALLBACKS, REGISTERED
 
 
@@ -62,7 +64,7 @@ class Webhooks:
     def due(self, endpoint_id: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
         """An endpoint with what signs for it, those of these deliveries that are known, and the time (ms)."""
         with reading(self._engine) as tx:
-            return endpoints.for_sending(tx, endpoint_id), deliveries.due(tx, ids), clock(tx)
+            return endpoints.for_sending(tx, endpoint_id), attempts.due(tx, ids), clock(tx)
 
     def note(
         self, endpoint_id: str, tries: Sequence[Tried], follow: Callable[[Health, int], Health]
@@ -72,7 +74,7 @@ class Webhooks:
         One that is disabled by them is told of to the tenant's others.
         """
         with writing(self._volatile) as tx:
-            deliveries.note(tx, tries)
+            attempts.note(tx, tries)
             judged = endpoints.judge(tx, endpoint_id, follow)
             if judged is not None and judged[0].disabled is None and judged[1].disabled is not None:
                 deliveries.tell_disabled(tx, endpoint_id)
@@ -148,19 +150,19 @@ class Webhooks:
     def deliveries(self, which: Range, limit: int, state: State | None = None) -> list[DeliveryView]:
         """Deliveries, newest first."""
         with reading(self._engine) as tx:
-            return deliveries.find(tx, which, limit, state)
+            return delivery_views.find(tx, which, limit, state)
 
     def delivery(self, delivery_id: str) -> tuple[DeliveryView, bytes] | None:
         """One delivery, and its body."""
         with reading(self._engine) as tx:
-            return deliveries.get(tx, delivery_id)
+            return delivery_views.get(tx, delivery_id)
 
     def preview(self, which: Range, *, delivered: bool) -> Preview:
         """What `replay` would send again."""
         with reading(self._engine) as tx:
-            return deliveries.preview(tx, which, delivered=delivered)
+            return redelivery.preview(tx, which, delivered=delivered)
 
     def replay(self, which: Range, *, delivered: bool) -> int:
         """Send these again, a bounded number; how many. Call it until it finds none."""
         with writing(self._engine) as tx:
-            return deliveries.replay(tx, which, delivered=delivered)
+            return redelivery.replay(tx, which, delivered=delivered)

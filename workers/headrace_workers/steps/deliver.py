@@ -7,7 +7,7 @@ from typing import Protocol
 
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.deliveries import Due, Tried
+from headrace_workers.ledger.attempts import Due, Tried
 from headrace_workers.ledger.endpoints import Endpoint, Health
 from headrace_workers.ledger.webhooks import Webhooks
 from headrace_workers.log import Action, log

@@ -1,0 +1,70 @@
+"""Attempts of deliveries: what is to be sent to an endpoint now, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from headrace_workers.ledger.database import among, now_ms
+from headrace_workers.ledger.webhook_tables import DELIVERIES, ENDPOINTS
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be sent to an endpoint now."""
+
+    id: str
+    type: str
+    url: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of an attempt: see `webhooks.courier.Reply`."""
+
+    id: str
+    ms: int
+    status: int | None
+    error: str | None
+    answer: str
+
+
+def due(connection: Connection, ids: Sequence[str]) -> dict[str, Due]:
+    """Those of these deliveries that are known, and whose endpoint is."""
+    query = (
+        select(
+            DELIVERIES.c.id,
+            DELIVERIES.c.type,
+            func.coalesce(DELIVERIES.c.url, ENDPOINTS.c.url).label("url"),
+            DELIVERIES.c.body,
+        )
+        .join(ENDPOINTS, ENDPOINTS.c.id == DELIVERIES.c.endpoint_id)
+        .where(among(connection, DELIVERIES.c.id, ids))
+    )
+    return {row.id: Due(row.id, row.type, row.url, row.body) for row in connection.execute(query)}
+
+
+_NOTE: Final = (
+    update(DELIVERIES)
+    .where(DELIVERIES.c.id == bindparam("delivery"))
+    .values(
+        attempts=DELIVERIES.c.attempts + 1,
+        attempted_at=now_ms(),
+        status=bindparam("said"),
+        ms=bindparam("took"),
+        error=bindparam("why"),
+        answer=bindparam("words"),
+    )
+)
+
+
+def note(connection: Connection, tries: Sequence[Tried]) -> None:
+    """Write what came of these attempts."""
+    if tries:
+        rows = [
+            {"delivery": each.id, "said": each.status, "took": each.ms, "why": each.error, "words": each.answer}
+            for each in sorted(tries, key=lambda each: each.id)
+        ]
+        connection.execute(_NOTE, rows)
