@@ -12,6 +12,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from sqlalchemy import func, select
 from tests.services.eventually import eventually
 from tests.services.records import read
+from tests.workers.tasks_in_memory import Tasks
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -27,6 +28,7 @@ from headrace_workers.ledger.outbox import OutboxRow, Outgoing, put
 from headrace_workers.ledger.tables import OUTBOX
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.wire.hand_out import HandOut
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
 
@@ -62,6 +64,7 @@ def relays(ledger):
                 clock=clock,
                 troubles=troubles,
                 following=Following(Pipeline(), ledger),
+                hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )
         )
         return made[-1]

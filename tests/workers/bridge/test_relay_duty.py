@@ -4,7 +4,11 @@ import logging
 
 import pytest
 from kafka.errors import InvalidTimestampError, KafkaError
+from tests.workers.bridge.records import evaluation
 from tests.workers.bridge.test_relay import left, say
+from tests.workers.ledger_jobs import take_in
+from tests.workers.tasks_in_memory import Tasks
+from tests.workers.webhooks.office import Office
 
 from headrace_schemas import Topic
 from headrace_workers.away import KafkaUnavailable
@@ -15,6 +19,7 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited
+from headrace_workers.wire.hand_out import HandOut
 
 
 class Time:
@@ -63,11 +68,18 @@ def asked(ledger, monkeypatch):
     return seen
 
 
-def relay_of(ledger, time, name="a"):
+def relay_of(ledger, time, name="a", following=None, tasks=None):
     """A relay with a plan."""
     plan = Plan()
-    troubles, following = Troubles(ledger, name, time), Following(Pipeline(), ledger)
-    made = Relay(publisher=plan, ledger=ledger, bridge=name, clock=time, troubles=troubles, following=following)
+    made = Relay(
+        publisher=plan,
+        ledger=ledger,
+        bridge=name,
+        clock=time,
+        troubles=Troubles(ledger, name, time),
+        following=following or Following(Pipeline(), ledger),
+        hand_out=HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+    )
     return made, plan
 
 
@@ -219,3 +231,17 @@ def test_what_is_shut_is_tried_again_after_ten_seconds(ledger, time, monkeypatch
     time.ours += 0.2
     assert (relay.once(), tried) == (3, [3, 3])
     assert relay.waits == Awaited("the topic outputs", "it is not there")
+
+
+@pytest.mark.parametrize(("waiting", "sent"), [(0, 1), (99, 0)])
+def test_a_webhook_goes_to_its_worker_with_its_making_where_there_is_room(ledger, time, waiting, sent):
+    """Else it is new work for a bridge."""
+    office, tasks = Office(ledger), Tasks(waiting=waiting)
+    office.register("http://127.0.0.1:9/hooks", events=("job.completed",))
+    take_in(ledger, [evaluation(input="a")])
+    office.settle()
+    relay, _ = relay_of(ledger, time, following=office.following, tasks=tasks)
+    relay.once()
+    assert [claim.stage for claim in tasks.sent] == ["deliver"] * sent
+    assert relay.followed is not bool(sent)
+    assert len(office.claims()) == 1 - sent

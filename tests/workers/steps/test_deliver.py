@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
+from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation
 from tests.workers.ledger_jobs import sqlite_ledger, take_in
 from tests.workers.webhooks.office import HERE, ORIGINS, Office
@@ -215,6 +217,32 @@ def test_a_dead_endpoint_delays_no_living_one(ledger):
         for each in started:
             ledger.complete(each.claim_id, office.work.do(each), ran_ms=1, quantum_ms=5_000)
         assert (len(one.heard), len(two.heard)) == (10, 10)
+
+
+def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger):
+    """A receiver that is silent about one is not told the next meanwhile; when it answers, what waits is ready."""
+    office = Office(ledger, Courier(HERE, seconds=30))
+
+    def answers_at_last(receiver, handler, heard):
+        receiver.over.wait(30)
+        says()(receiver, handler, heard)
+
+    with receiving(answers_at_last) as receiver:
+        office.register(receiver.url)
+        office.end(*jobs(ledger, 1))
+        (claim,) = office.claims()
+        first = threading.Thread(target=office.run, args=(claim,))
+        first.start()
+        eventually(lambda: receiver.heard)
+        office.end(*jobs(ledger, 2, metadata={"n": "2"}))
+        office.deliver()
+        assert [(row.state, row.attempts) for row in rows(ledger)[1:]] == [("pending", 0)] * 2
+        assert ledger.read(select(STEPS.c.state).where(STEPS.c.reason.like("%has not answered%"))) == [("parked",)] * 2
+        assert len(receiver.heard) == 1
+        receiver.over.set()
+        first.join(60)
+        office.deliver()
+    assert [(row.state, row.attempts) for row in rows(ledger)] == [("delivered", 1)] * 3
 
 
 def test_two_tenants_hear_of_their_own(ledger):

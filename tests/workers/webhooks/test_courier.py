@@ -1,12 +1,14 @@
 """Sending, to receivers that answer well and to those that do not."""
 
 import ipaddress
+import threading
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
 from standardwebhooks import Webhook
+from tests.services.eventually import eventually
 from tests.workers.webhooks.certificates import Authority
 from tests.workers.webhooks.receiver import (
     closes,
@@ -210,8 +212,6 @@ def test_who_wants_nothing_now_is_sent_nothing_more(courier, answer):
 
 def test_one_that_hangs_keeps_nobody(courier):
     """While all of one endpoint's hang, another's are taken."""
-    import threading
-
     with receiving(hangs) as dead, receiving() as living:
         done = []
         slow = Courier(HERE, seconds=30)
@@ -226,6 +226,25 @@ def test_one_that_hangs_keeps_nobody(courier):
         dead.over.set()
         thread.join(60)
         assert len(done) == 1
+
+
+def test_one_that_hangs_has_one_claim_at_a_time():
+    """What comes for it meanwhile is left at once; its answer tells that others wait, once."""
+    with receiving(hangs) as receiver:
+        slow = Courier(HERE, seconds=30)
+        first = threading.Thread(target=lambda: done.append(send(slow, letter(receiver.url))))
+        done = []
+        first.start()
+        eventually(lambda: receiver.heard)
+        left = [send(slow, letter(receiver.url, f"m-{n}"), letter(receiver.url, f"n-{n}")) for n in range(3)]
+        assert left == [[None, None]] * 3
+        assert len(receiver.heard) == 1
+        assert slow.others_wait("we_1")
+        assert not slow.others_wait("we_1")
+        receiver.over.set()
+        first.join(60)
+        receiver.answer = says()
+        assert [reply.taken for reply in send(slow, letter(receiver.url), letter(receiver.url))] == [True, True]
 
 
 # -- to the address that was checked

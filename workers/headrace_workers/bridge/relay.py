@@ -26,10 +26,12 @@ from headrace_workers.log import Action, log
 from headrace_workers.pipeline.following import Following
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
+from headrace_workers.wire.hand_out import HandOut
 
 DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
+_FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
 _IDLE = 1.0  # seconds to the next look when nothing rings: whoever writes events does
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
@@ -49,6 +51,7 @@ class Relay:
         clock: Clock,
         troubles: Troubles,
         following: Following,
+        hand_out: HandOut,
     ) -> None:
         self._publisher = publisher
         self._ledger = ledger
@@ -56,6 +59,7 @@ class Relay:
         self._clock = clock
         self._troubles = troubles
         self._following = following
+        self._hand_out = hand_out
         self._held_until = float("-inf")
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
@@ -97,20 +101,27 @@ class Relay:
             return Published()
         done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
         if refused := [row for row in rows if row.id in done.refused]:
-            self._ledger.set_aside(done.refused, self._follow(refused))
+            self._ledger.set_aside(done.refused, units := self._follow(refused))
+            self.followed |= bool(units)
             for row in refused:
                 job = row.record.key or "none"
                 log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
         confirmed = set(done.confirmed)
-        self._ledger.published(done.confirmed, self._follow([row for row in rows if row.id in confirmed]))
+        self._be_done_with(done.confirmed, self._follow([row for row in rows if row.id in confirmed]))
         if done.error is not None:
             self._give_way(done.error)
         return done
 
     def _follow(self, rows: Sequence[OutboxRow]) -> list[NewUnit]:
-        units = self._following.units([row.record for row in rows], self._ledger_time.ms())
-        self.followed |= bool(units)
-        return units
+        return self._following.units([row.record for row in rows], self._ledger_time.ms())
+
+    def _be_done_with(self, confirmed: Sequence[int], units: Sequence[NewUnit]) -> None:
+        """Forget what was published; what follows from it goes to its worker at once where there is room."""
+        places = {(unit.step.queue, unit.step.lane) for unit in units}
+        room = self._hand_out.room(places) if 0 < len(units) <= _FEW else None
+        written = self._ledger.published(confirmed, units, room)
+        self._hand_out.send(written.handed_out)
+        self.followed |= sum(claim.size for claim in written.handed_out) < len(units)
 
     def close(self) -> None:
         """Close the producer."""

@@ -126,7 +126,7 @@ def announce(
         content = body(message=message, event_type=event_type, at_ms=now, data={"id": subject, **(data or {})})
         delivery = NewDelivery(message, endpoint_id, tenant, event_type, subject, content, url)
         units.append(unit(delivery, _MESSAGES.id_of(subject), now))
-    return follow(connection, units)
+    return follow(connection, units).count
 
 
 def tell_disabled(connection: Connection, endpoint_id: str) -> None:

@@ -216,11 +216,11 @@ def remove(connection: Connection, endpoint_id: str) -> None:
 
 
 def judge(
-    connection: Connection, endpoint_id: str, follow: Callable[[Health, int], Health]
+    connection: Connection, endpoint_id: str, follow: Callable[[Health, int], Health], *, wake_all: bool = False
 ) -> tuple[Health, Health] | None:
     """Write the health that follows from what stands: what stood and what stands now; None where it is gone.
 
-    One that is well again lets go of what waited for it.
+    One that is well again lets go of what waited for it; so does any with `wake_all`.
     """
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
     row = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
@@ -240,8 +240,8 @@ def judge(
                 disabled=after.disabled,
             )
         )
-        if before.paused_until is not None and after.paused_until is None:
-            wake(connection, [endpoint_id])
+    if wake_all or (before.paused_until is not None and after.paused_until is None):
+        wake(connection, [endpoint_id])
     return before, after
 
 

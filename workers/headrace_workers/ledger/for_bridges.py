@@ -101,11 +101,15 @@ class ForBridges(Engines):
         with reading(self._engine) as tx:
             return outbox.peek(tx, limit, max_bytes, after=after, unread=unread)
 
-    def published(self, ids: Sequence[int], following: Sequence[units.NewUnit] = ()) -> None:
-        """Forget events that Kafka has acknowledged, and write the units that follow from them."""
+    def published(
+        self, ids: Sequence[int], following: Sequence[units.NewUnit] = (), room: hand_out.Room | None = None
+    ) -> units.Followed:
+        """Forget events that Kafka has acknowledged, and write the units that follow from them; which of these were
+        handed out.
+        """
         with writing(self._volatile) as tx:
             outbox.remove(tx, ids)
-            units.follow(tx, following)
+            return units.follow(tx, following, room)
 
     def set_aside(self, reasons: Mapping[int, str], following: Sequence[units.NewUnit] = ()) -> None:
         """Leave events be that Kafka refuses, with the reason; what follows from them does so all the same."""

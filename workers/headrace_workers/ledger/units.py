@@ -14,9 +14,10 @@ from sqlalchemy import Connection, func, select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.append import append
+from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import among, clock, insert
 from headrace_workers.ledger.dead import Burial, bury
-from headrace_workers.ledger.hand_out import hand_out
+from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import IS_OPEN_UNIT, JOBS
 from headrace_workers.ledger.turns import in_turn
@@ -41,10 +42,18 @@ class NewUnit:
     delivery: "NewDelivery | None" = None  # its content, where it has a row of its own
 
 
-def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
-    """Write those of these units that are new; how many."""
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How many units were new, and which of their groups were handed out at once."""
+
+    count: int = 0
+    handed_out: tuple[Claim, ...] = ()
+
+
+def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None = None) -> Followed:
+    """Write those of these units that are new, and hand out what there is room for."""
     if not units:
-        return 0
+        return Followed()
     now = clock(connection)
     unique = {unit.id: unit for unit in units}
     crowd = _open(connection, [unit.endpoint for unit in units])
@@ -57,7 +66,7 @@ def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
     new = set(connection.execute(statement, rows).scalars())
     written = [unit for unit in unique.values() if unit.id in new]
     steps = in_turn(connection, [(unit.tenant, unit.step._replace(job_id=unit.id)) for unit in written])
-    hand_out(connection, steps, None, now)
+    handed_out = hand_out(connection, steps, room, now)
     append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
     excess = []
     for unit in written:
@@ -65,7 +74,7 @@ def follow(connection: Connection, units: Sequence[NewUnit]) -> int:
         if crowd[unit.endpoint] > unit.most_open:
             excess.append(unit)
     bury(connection, [_turned_away(unit) for unit in excess], now)
-    return len(written)
+    return Followed(len(written), handed_out)
 
 
 def _open(connection: Connection, endpoints: Sequence[str]) -> Counter[str]:

@@ -21,8 +21,8 @@ class Webhooks:
 
     def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         self._engine = engine
-        # For what attempts came to: a crash of the database that forgets one costs people a line, and a receiver that
-        # wanted nothing more says so again.
+        # For places of callbacks, and for what attempts came to: a crash of the database that forgets one costs people
+        # a line, and a receiver that wanted nothing more says so again.
         self._volatile = volatile or engine
 
     # -- the bridge
@@ -39,7 +39,7 @@ class Webhooks:
 
     def met(self, places: Mapping[str, tuple[str, str]]) -> None:
         """Know these places of callbacks: id to tenant and origin."""
-        with writing(self._engine) as tx:
+        with writing(self._volatile) as tx:  # the units that follow are no safer
             endpoints.ensure_places(tx, places)
 
     def announce(
@@ -67,15 +67,20 @@ class Webhooks:
             return endpoints.for_sending(tx, endpoint_id), attempts.due(tx, ids), clock(tx)
 
     def note(
-        self, endpoint_id: str, tries: Sequence[Tried], follow: Callable[[Health, int], Health]
+        self,
+        endpoint_id: str,
+        tries: Sequence[Tried],
+        follow: Callable[[Health, int], Health],
+        *,
+        wake: bool = False,
     ) -> tuple[Health, Health] | None:
         """Write what came of attempts, and how their endpoint stands after them: before and now; None where it is gone.
 
-        One that is disabled by them is told of to the tenant's others.
+        One that is disabled by them is told of to the tenant's others. With `wake` what waits for it is ready again.
         """
         with writing(self._volatile) as tx:
             attempts.note(tx, tries)
-            judged = endpoints.judge(tx, endpoint_id, follow)
+            judged = endpoints.judge(tx, endpoint_id, follow, wake_all=wake)
             if judged is not None and judged[0].disabled is None and judged[1].disabled is not None:
                 deliveries.tell_disabled(tx, endpoint_id)
         return judged

@@ -135,6 +135,7 @@ def _relay(shared: _Shared) -> Relay:
         clock=shared.clock,
         troubles=shared.troubles,
         following=Following(shared.pipeline, shared.ledger, _telling(shared)),
+        hand_out=hand_out(shared.settings, shared.ledger, shared.tasks, shared.name),
     )
 
 

@@ -20,6 +20,7 @@ from headrace_workers.webhooks.sealing import Sealer
 
 _SOON = 1.0  # seconds, where the ledger did not answer
 _LATER = 60.0  # where a person has to mend something
+_KEPT_OFF = 5.0  # where the receiver is silent about others; its next answer wakes them
 
 
 class Sends(Protocol):
@@ -27,6 +28,9 @@ class Sends(Protocol):
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
         """What came of each of these letters to one endpoint; None where it was not tried."""
+
+    def others_wait(self, endpoint: str) -> bool:
+        """Whether letters to this endpoint were left meanwhile, as it was silent about others."""
 
 
 def deliver(units: Sequence[Unit], *, webhooks: Webhooks, courier: Sends, sealer: Sealer) -> list[Outcome]:
@@ -90,9 +94,12 @@ class _Desk:
     def _note(self, endpoint: Endpoint, replies: Mapping[str, Reply]) -> Health:
         """Write what came of these; how the endpoint stands then."""
         tries = [Tried(name, each.ms, each.status, each.error, each.text) for name, each in replies.items()]
+        if not tries:
+            return endpoint.health
+        wake = any(each.taken for each in replies.values()) and self._courier.others_wait(self._id)
         try:
             judged = self._webhooks.note(
-                self._id, tries, lambda health, now: after(health, list(replies.values()), now)
+                self._id, tries, lambda health, now: after(health, list(replies.values()), now), wake=wake
             )
         except Unavailable:  # what is lost is what people would read; the outcome is written when it answers again
             return endpoint.health
@@ -108,7 +115,7 @@ class _Desk:
         if reply is None:
             if stands.disabled is not None:
                 return _disabled(self._id, stands.disabled)
-            return self._spared(_pause(stands, now))
+            return self._spared(pause) if (pause := _pause(stands, now)) > 0 else self._kept_off()
         if reply.error is None:
             return Done()
         if reply.hopeless or reply.gone:
@@ -119,6 +126,12 @@ class _Desk:
         """Not now. Those that wait come back at different times, and at once when the receiver is well."""
         seconds = max(_SOON, pause) * random.uniform(1.0, 2.0)
         return Wait(self._id, "its receiver took nothing lately, and is spared for a while", at_most=seconds)
+
+    def _kept_off(self) -> Wait:
+        """Not beside others that it has not answered: a receiver that hangs has one hand of this worker at a time."""
+        return Wait(
+            self._id, "its receiver has not answered an earlier one yet", at_most=_KEPT_OFF * random.uniform(1.0, 2.0)
+        )
 
 
 def _all(units: Sequence[Unit], outcome: Outcome) -> dict[str, Outcome]:

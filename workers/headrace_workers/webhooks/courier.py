@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from weakref import WeakValueDictionary
 
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.webhooks import signing, urls
+from headrace_workers.webhooks.line import ABREAST, Line
 from headrace_workers.webhooks.reach import Reach
 from headrace_workers.webhooks.resolving import Resolve, SystemResolver
 
@@ -30,7 +30,7 @@ _KEPT: Final = 1_024  # characters of it
 _CONNECTIONS: Final = 1_024
 _IDLE_CONNECTIONS: Final = 128
 _IDLE_SECONDS: Final = 30.0
-_ABREAST: Final = 8  # letters on their way to one endpoint, from this process
+_LINES: Final = 1_024  # endpoints of which it is remembered how they answer
 _FAILS: Final = 300  # and above: redirects are not followed
 _GONE: Final = 410
 _LONGEST_WISH: Final = 86_400.0  # seconds that a receiver may ask us to wait
@@ -94,16 +94,25 @@ class Courier:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
-        self._gates: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._lines: dict[str, Line] = {}  # the one that was used last is the last
         self._agent = f"headrace/{version('headrace')} (webhooks)"
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
         """Send these to one endpoint, a few at a time; what came of each, None where it was not tried.
 
-        The rest is left when `patience` of them in a row were not taken, or the receiver wants nothing now. When
-        `probing`, the first goes alone, and the others only after it was taken.
+        The rest is left when `patience` of them in a row were not taken, or the receiver wants nothing now; all are
+        where it is silent about earlier ones. When `probing`, the first goes alone, and the others only after it was
+        taken.
         """
         return self._run(self._all(endpoint, letters, probing=probing, patience=patience))
+
+    def others_wait(self, endpoint: str) -> bool:
+        """Whether letters to this endpoint were left since this was asked last, as it was silent about others."""
+        line = self._lines.get(endpoint)
+        if line is None or not line.others_wait:
+            return False
+        line.others_wait = False
+        return True
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
@@ -116,28 +125,39 @@ class Courier:
         self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int
     ) -> list[Reply | None]:
         replies: list[Reply | None] = [None] * len(letters)
+        line = self._line(endpoint)
+        if not letters or not await line.begin():
+            return replies
         first = 0
-        if probing and letters:
-            probe = replies[0] = await self._one(letters[0])
-            if not probe.taken:
+        if probing:
+            await self._hand(letters, replies, line, _Round(iter(range(1)), patience))
+            if replies[0] is None or not replies[0].taken:
                 return replies
             first = 1
-        gate = self._gates.get(endpoint) or asyncio.Semaphore(_ABREAST)
-        self._gates[endpoint] = gate
         state = _Round(iter(range(first, len(letters))), patience)
-        await asyncio.gather(*(self._hand(letters, replies, gate, state) for _ in range(min(_ABREAST, len(letters)))))
+        await asyncio.gather(*(self._hand(letters, replies, line, state) for _ in range(min(ABREAST, len(letters)))))
         return replies
 
-    async def _hand(
-        self, letters: Sequence[Letter], replies: list[Reply | None], gate: asyncio.Semaphore, state: "_Round"
-    ) -> None:
+    def _line(self, endpoint: str) -> Line:
+        line = self._lines.pop(endpoint) if endpoint in self._lines else Line()
+        self._lines[endpoint] = line
+        if len(self._lines) > _LINES:
+            oldest = next((name for name, each in self._lines.items() if each.idle and each is not line), None)
+            if oldest is not None:
+                del self._lines[oldest]
+        return line
+
+    async def _hand(self, letters: Sequence[Letter], replies: list[Reply | None], line: Line, state: "_Round") -> None:
         """One after the other, until there is none, or no sense in going on."""
-        while not state.over:
-            async with gate:
-                place = next(state.places, None)
+        while not state.over and await line.turn(lambda: state.on_way > 0):
+            with line.on_its_way() as answered:
+                place = None if state.over else next(state.places, None)
                 if place is None:
                     return
+                state.on_way += 1
                 reply = replies[place] = await self._one(letters[place])
+                state.on_way -= 1
+                answered(reply.status is not None)
             state.note(reply)
 
     async def _one(self, letter: Letter) -> Reply:
@@ -213,6 +233,7 @@ class _Round:
     def __init__(self, places: Iterator[int], patience: int) -> None:
         self.places = places
         self.over = False
+        self.on_way = 0
         self._patience = patience
         self._failures = 0
 

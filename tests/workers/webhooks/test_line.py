@@ -1,0 +1,113 @@
+"""Who may send to an endpoint while others do."""
+
+import asyncio
+
+import pytest
+
+from headrace_workers.webhooks.line import ABREAST, Line
+
+
+class Time:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def nothing():
+    """Who asks holds no letter."""
+    return False
+
+
+def run(work):
+    """`work(line, time)` in a loop of its own."""
+
+    async def _run():
+        time = Time()
+        return await work(Line(time), time)
+
+    return asyncio.run(_run())
+
+
+async def tell(line, time, seconds, answered=True):
+    """A letter that takes so long."""
+    assert await line.turn(nothing)
+    with line.on_its_way() as told:
+        time.now += seconds
+        told(answered)
+
+
+def test_the_first_goes_alone_until_it_is_answered():
+    """The second waits for that, and goes then."""
+
+    async def work(line, time):
+        assert await line.begin()
+        assert await line.turn(nothing)
+        with line.on_its_way() as told:
+            second = asyncio.create_task(line.begin())
+            await asyncio.sleep(0)
+            assert not second.done()
+            told(True)
+        assert await second
+        return line.others_wait
+
+    assert run(work) is False
+
+
+@pytest.mark.parametrize(
+    ("usual", "after", "begins"),
+    [(None, 0.26, False), (0.01, 0.24, True), (0.01, 0.26, False), (0.2, 0.7, True), (0.2, 0.9, False),
+     (5.0, 1.9, True), (5.0, 2.1, False)],
+)  # fmt: skip
+def test_nobody_begins_beside_a_silent_one(usual, after, begins):
+    """Silent: four times as long as it usually takes, but a quarter of a second, and two seconds at most."""
+
+    async def work(line, time):
+        if usual is not None:
+            await tell(line, time, usual)
+        assert await line.turn(nothing)
+        with line.on_its_way():
+            time.now += after
+            assert await line.begin() is begins
+            assert await line.turn(nothing) is begins
+            assert line.others_wait is not begins
+            assert await line.turn(lambda: True)  # its own are on their way: it waits for them anyway
+        return True
+
+    assert run(work)
+
+
+def test_one_that_did_not_answer_is_not_known_any_more():
+    """What comes next goes alone again."""
+
+    async def work(line, time):
+        await tell(line, time, 1.0)
+        await tell(line, time, 15.0, answered=False)
+        assert await line.turn(nothing)
+        with line.on_its_way():
+            time.now += 0.3
+            return await line.begin()
+
+    assert run(work) is False
+
+
+def test_so_many_go_abreast():
+    """One more waits, and goes when one was answered."""
+
+    async def work(line, time):
+        await tell(line, time, 0.001)
+        gone = [await line.turn(nothing) for _ in range(ABREAST)]
+        on_way = [line.on_its_way() for _ in gone]
+        for each in on_way:
+            each.__enter__()
+        more = asyncio.create_task(line.turn(nothing))
+        await asyncio.sleep(0)
+        assert not more.done()
+        on_way[0].__exit__(None, None, None)
+        assert await more
+        return line.idle
+
+    assert run(work) is False
