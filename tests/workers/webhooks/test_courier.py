@@ -203,10 +203,10 @@ def test_a_probe_goes_alone(courier):
 
 
 @pytest.mark.parametrize("answer", [says(410), says(503, retry_after="60")])
-def test_who_wants_nothing_now_is_sent_nothing_more(courier, answer):
+def test_who_wants_nothing_now_is_sent_nothing_more(answer):
     """410, and Retry-After: those on their way are the last."""
     with receiving(answer) as receiver:
-        replies = send(courier, *(letter(receiver.url, f"m-{n}") for n in range(50)))
+        replies = send(Courier(HERE), *(letter(receiver.url, f"m-{n}") for n in range(50)))
         assert sum(reply is not None for reply in replies) == len(receiver.heard) <= 8
 
 
