@@ -26,6 +26,7 @@ NAMES = (
     "batch",
     "fleet",
     "webhooks",
+    "gateway",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -53,10 +53,10 @@ def _echo(there: Services, count: int, say: Say) -> list[Row]:
         bridge = psutil.Process(live.pids["bridge"])
         small = min(count, 10_000)
         say(f"a batch of {small:,} echo lines")
-        _batch(live, home, small, ECHO, say)
+        run_batch(live, home, small, ECHO, say)
         before = bridge.memory_info().rss / _MIB
         say(f"a batch of {count:,} echo lines")
-        seconds = _batch(live, home, count, ECHO, say)
+        seconds = run_batch(live, home, count, ECHO, say)
         after = bridge.memory_info().rss / _MIB
     return [
         row("echo jobs published one by one, ended", flow.rate, "jobs/s"),
@@ -77,11 +77,10 @@ def _real(there: Services, count: int, say: Say) -> list[Row]:
     plain = [_plain(there.folder, question | {"batch_size": None})]
     with deployment(there, home, [SMOLLM2], TWO_WORKERS) as live:
         say("a batch to warm up")
-        _batch(live, home, 32, SMOLLM2, say)
+        run_batch(live, home, 32, SMOLLM2, say)
         say(f"a batch of {count} real lines")
-        ledger, seconds = Ledger.at(live.ledger), _batch(live, home, count, SMOLLM2, say)
-        tokens = ledger.batches.batches(limit=1)[0].completion_tokens
-        ledger.close()
+        seconds = run_batch(live, home, count, SMOLLM2, say)
+        tokens = tokens_of_last(live)
     say("plain script: once more")
     plain.append(_plain(there.folder, question | {"batch_size": plain[0]["batch_size"]}))
     rate = mean(each["tokens"] / each["seconds"] for each in plain)
@@ -92,7 +91,7 @@ def _real(there: Services, count: int, say: Say) -> list[Row]:
     ]
 
 
-def _batch(live: Deployment, home: Path, count: int, model: str, say: Say) -> float:
+def run_batch(live: Deployment, home: Path, count: int, model: str, say: Say) -> float:
     """Seconds from the submission of so many lines to the end of their batch."""
     ledger = Ledger.at(live.ledger)
     files = Files(ledger.files, Store.at(str(home / "files")))
@@ -112,6 +111,15 @@ def _batch(live: Deployment, home: Path, count: int, model: str, say: Say) -> fl
         raise Stalled(f"the batch has {found and found.completed} of {count} answers")
     ledger.close()
     return seconds
+
+
+def tokens_of_last(live: Deployment) -> int:
+    """The tokens of all answers of the batch that was submitted last."""
+    ledger = Ledger.at(live.ledger)
+    try:
+        return ledger.batches.batches(limit=1)[0].completion_tokens
+    finally:
+        ledger.close()
 
 
 def _lines(count: int, model: str) -> Iterator[bytes]:

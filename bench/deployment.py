@@ -14,7 +14,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_workers.cli.readiness import LogWatch
 from headrace_workers.embedded.processes import ChildSpec, start, stop
 
-_READY = {"bridge": "the bridge runs", "worker": "ready for work"}
+_READY = {"bridge": "the bridge runs", "worker": "ready for work", "gateway": "the gateway answers"}
 
 # Two worker processes, as many as the peers get: one holds the model, the other moderates and judges.
 TWO_WORKERS = {"generate": ["--role", "generate"], "moderate-judge": ["--role", "moderate", "--role", "judge"]}
@@ -38,12 +38,18 @@ class Deployment:
 
 @contextmanager
 def deployment(
-    services: Services, home: Path, models: list[str], workers: Mapping[str, list[str]], **env: str
+    services: Services,
+    home: Path,
+    models: list[str],
+    workers: Mapping[str, list[str]],
+    *,
+    gateway: int | None = None,
+    **env: str,
 ) -> Iterator[Deployment]:
     """Start a bridge and these workers on a new ledger and new topics, and stop them in the end.
 
-    `home` holds the models. Each worker of the role generate is started once a model. `env` is added to the
-    processes' environment.
+    `home` holds the models. Each worker of the role generate is started once a model. With `gateway` there is one at
+    this port. `env` is added to the processes' environment.
     """
     services.empty_redis()
     kafka, ledger = KafkaSettings.at(services.kafka, services.new_prefix()), services.new_ledger()
@@ -52,7 +58,10 @@ def deployment(
     log = services.folder / "log" / kafka.prefix.rstrip(".")
     with ExitStack() as stack:
         pids = {}
-        for name, arguments in _commands(workers, models).items():
+        commands = _commands(workers, models)
+        if gateway is not None:
+            commands["gateway"] = ["gateway", "--port", str(gateway)]
+        for name, arguments in commands.items():
             child = start(_spec(name, arguments, log), log, env=full)
             stack.callback(stop, child)
             pids[name] = child.process.pid

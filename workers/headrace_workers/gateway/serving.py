@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from headrace_workers.gateway.app import build_app
 from headrace_workers.gateway.bounds import HEAD_BYTES
@@ -29,21 +30,7 @@ class Server(uvicorn.Server):
         *,
         grace: float = GRACE_SECONDS,
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                build_app(services),
-                http="h11",  # it bounds what comes before a body; the faster one does not
-                ws="none",
-                h11_max_incomplete_event_size=HEAD_BYTES,
-                timeout_graceful_shutdown=DRAIN_SECONDS,
-                timeout_keep_alive=_KEEP_ALIVE,
-                backlog=_BACKLOG,
-                access_log=False,  # entry.py writes ours
-                log_config=None,
-                server_header=False,
-                proxy_headers=False,
-            )
-        )
+        super().__init__(config_of(build_app(services)))
         self._services = services
         self._listening = listening
         self._ready = ready
@@ -63,6 +50,23 @@ class Server(uvicorn.Server):
         """End, once all have gone on."""
         self._services.waiter.drain(self._grace)
         await super().shutdown(sockets)
+
+
+def config_of(app: ASGIApp) -> uvicorn.Config:
+    """How an application is served."""
+    return uvicorn.Config(
+        app,
+        http="h11",  # it bounds what comes before a body; the faster one does not
+        ws="none",
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE,
+        backlog=_BACKLOG,
+        access_log=False,  # entry.py writes ours
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
