@@ -96,6 +96,22 @@ def test_a_job_names_who_is_to_be_told(ledger):
     assert len(ledger.read(select(CALLBACKS_OF_JOBS))) == 4
 
 
+def test_a_place_that_was_met_a_moment_ago_is_not_written_again(ledger, monkeypatch):
+    """Another is."""
+    office, met = Office(ledger), []
+    meet = ledger.webhooks.met
+    monkeypatch.setattr(ledger.webhooks, "met", lambda places: (met.append(len(places)), meet(places)))
+    for number, host in enumerate(("one", "one", "two")):
+        url = f"https://{host}.example/{number}"
+        office.end(*take_in(ledger, [evaluation(input=str(number), callback=Callback(url=url))]))
+    assert met == [1, 1]
+    assert {url for *_, url in told(ledger)} == {
+        "https://one.example/0",
+        "https://one.example/1",
+        "https://two.example/2",
+    }
+
+
 def test_who_listens_and_is_named_is_told_once(ledger):
     """By the id of what it is told."""
     office = Office(ledger)

@@ -21,8 +21,8 @@ class Webhooks:
 
     def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
         self._engine = engine
-        # For places of callbacks, and for what attempts came to: a crash of the database that forgets one costs people
-        # a line, and a receiver that wanted nothing more says so again.
+        # For what attempts came to: a crash of the database that forgets one costs people a line, and a receiver that
+        # wanted nothing more says so again.
         self._volatile = volatile or engine
 
     # -- the bridge
@@ -39,7 +39,7 @@ class Webhooks:
 
     def met(self, places: Mapping[str, tuple[str, str]]) -> None:
         """Know these places of callbacks: id to tenant and origin."""
-        with writing(self._volatile) as tx:  # the units that follow are no safer
+        with writing(self._engine) as tx:
             endpoints.ensure_places(tx, places)
 
     def announce(

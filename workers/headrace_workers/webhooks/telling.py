@@ -1,8 +1,10 @@
 """From what was published to whom it is told: a delivery for each endpoint that listens, and for a job's callback."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Final
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
@@ -16,6 +18,8 @@ from headrace_workers.ledger.outbox import Outgoing
 from headrace_workers.ledger.units import NewUnit
 from headrace_workers.webhooks.payloads import End, Wording, name_of, of_job, of_response, response_name_of
 
+_MET_SECONDS: Final = 60.0  # a place that was met is not met again for so long
+_MOST_MET: Final = 10_000
 _ENDS: Final = frozenset({"headrace.result.v1", "headrace.job.cancelled.v1", "headrace.dead.v1"})
 
 
@@ -55,6 +59,7 @@ class Telling:
     def __init__(self, ledger: Ledger, wording: Wording) -> None:
         self._ledger = ledger
         self._wording = wording
+        self._met: dict[str, float] = {}  # places, and when they were met
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """The deliveries that follow from these records, at `now` (ms by the ledger's clock)."""
@@ -77,8 +82,12 @@ class Telling:
             if each.callback is not None and each.callback.url is not None
             for origin in [origin_of(each.callback.url)]
         }
-        if places:
-            self._ledger.webhooks.met(places)
+        now = time.monotonic()
+        if new := {name: each for name, each in places.items() if now - self._met.get(name, -inf) > _MET_SECONDS}:
+            self._ledger.webhooks.met(new)
+            if len(self._met) > _MOST_MET:
+                self._met.clear()
+            self._met |= dict.fromkeys(new, now)
 
     def _named(self, ended: Sequence[_Ended]) -> frozenset[str]:
         """Of the endpoints that callbacks name, those that are told the whole receipt."""
