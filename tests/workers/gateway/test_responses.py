@@ -50,6 +50,37 @@ def test_a_response_goes_on_from_another(client: openai.OpenAI):
     assert third.usage.input_tokens > second.usage.input_tokens
 
 
+def test_what_a_response_was_asked_with_is_listed(client: openai.OpenAI):
+    """Item by item and page by page, in both orders; the output of an earlier one came back as it was."""
+    first = client.responses.create(**RIVERS)
+    asked = [
+        {"role": "system", "content": "Be short."},
+        *first.model_dump(exclude_none=True)["output"],
+        {"role": "user", "content": [{"type": "input_text", "text": "And lakes?"}]},
+    ]
+    made = client.responses.create(model="echo", input=asked)
+    items = list(client.responses.input_items.list(made.id, order="asc", limit=1))
+    assert [(each.role, each.content[0].text) for each in items] == [
+        ("system", "Be short."), ("assistant", first.output_text), ("user", "And lakes?"),
+    ]  # fmt: skip
+    assert list(client.responses.input_items.list(made.id)) == items[::-1]
+    rest = client.responses.input_items.list(made.id, after=items[0].id, order="asc")
+    assert (rest.data, rest.has_more) == (items[1:], False)
+    (only,) = client.responses.input_items.list(first.id)
+    assert (only.type, only.role, only.content[0].text) == ("message", "user", RIVERS["input"])
+
+
+def test_items_that_cannot_be_listed(client: openai.OpenAI):
+    """Behind an item that is not there, and with what is not told."""
+    made = client.responses.create(**RIVERS)
+    for wrong, param in (({"after": "in_x"}, "after"), ({"include": ["message.output_text.logprobs"]}, "include[]")):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.input_items.list(made.id, **wrong)
+        assert caught.value.param == param
+    with pytest.raises(openai.NotFoundError):
+        client.responses.input_items.list(f"resp_{NOT_THERE}")
+
+
 @pytest.mark.parametrize("id", ["resp_x", f"resp_{NOT_THERE}", NOT_THERE])
 def test_one_that_is_not_there(client: openai.OpenAI, id: str):
     """Is not to be retrieved, gone on from, cancelled or deleted."""

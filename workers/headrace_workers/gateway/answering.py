@@ -62,7 +62,7 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
     except Refusal:
         raise
     except HeadraceError as error:
-        raise refused(error) from error
+        raise refused(error, asked.prompt) from error
 
 
 async def ended(

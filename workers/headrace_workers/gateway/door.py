@@ -24,6 +24,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.gateway.allowance import Allowance
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
+from headrace_workers.gateway.lengths import Lengths
 from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import Together
@@ -69,6 +70,7 @@ class Door:
         durable: bool,
         metrics: Metrics,
         allowance: Allowance,
+        lengths: Lengths,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         def reserve(asked: list[Sequence[Wish]]) -> list[Sequence[Reserved]]:
@@ -90,6 +92,7 @@ class Door:
         self._durable = durable
         self._metrics = metrics
         self._allowance = allowance
+        self._lengths = lengths
         self._now = now
 
     async def submit(
@@ -97,16 +100,17 @@ class Door:
     ) -> list[str]:
         """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
 
-        Raises InvalidRecord, UnknownModel and DeadlinePassed for a job that cannot be run, 409 where its key belongs to
-        another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does
-        not answer: each before anything was sent, but for the last. Then `again` tells whether a second try might make
-        a second job.
+        Raises InvalidRecord, UnknownModel, PromptTooLong and DeadlinePassed for a job that cannot be run, 409 where its
+        key belongs to another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or
+        the ledger does not answer: each before anything was sent, but for the last. Then `again` tells whether a second
+        try might make a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
         if self._waiter.stopping:
             raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
         self._check(jobs)
+        await self._lengths.check(jobs)
         began, at = time.monotonic(), self._now()
         letters = [_letter(job, at, traceparent, correlationid) for job in jobs]
         await self._crowding.check(

@@ -9,11 +9,13 @@ from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.openai_shapes import ANSWERED, ERRORS
 from headrace_workers.gateway.openai_shapes import body_of as described
+from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep, only_job
 from headrace_workers.openai.errors import wrong
 from headrace_workers.openai.flags import flag
+from headrace_workers.openai.input_items import input_items, page
 from headrace_workers.openai.parameters import Parameters
 from headrace_workers.openai.response_body import unended
 from headrace_workers.openai.responses import PARAMETERS, continued
@@ -25,6 +27,10 @@ RETRIEVED: Final = Parameters(
     frozenset(),
     refused={"include": (), "include[]": (), "stream": ("false",), "starting_after": ()},
     unmeant={"include_obfuscation": ("false",)},
+)
+LISTED: Final = Parameters(
+    frozenset({"after", "limit", "order"}),
+    refused={"include": (), "include[]": ()},
 )
 _EXAMPLE: Final = {"model": "smollm2-135m-instruct", "input": "Name three rivers."}
 
@@ -62,6 +68,24 @@ async def retrieve(response_id: str, request: Request, caller: Reads, services: 
     """A response as it stands."""
     RETRIEVED.given(request.query_params)
     return json_response(await body_of(services, caller, await find(services, caller, response_id)))
+
+
+@router.get("/v1/responses/{response_id}/input_items", responses=ERRORS)
+async def list_input_items(
+    response_id: str,
+    request: Request,
+    caller: Reads,
+    services: Wired,
+    after: After = None,
+    limit: Limit = PAGE,
+    order: Order = "desc",
+) -> Response:
+    """What a response was asked with, the last first. The turns before it are those of the response that it went on
+    from.
+    """
+    LISTED.given(request.query_params)
+    stored = await find(services, caller, response_id)
+    return json_response(page(input_items(stored.asked, stored.job_id), after=after, limit=limit, order=order))
 
 
 @router.post("/v1/responses/{response_id}/cancel", responses=ERRORS)

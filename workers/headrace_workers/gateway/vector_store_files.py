@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_shapes import (
     ERRORS,
@@ -20,18 +21,7 @@ from headrace_workers.gateway.vector_store_shapes import (
     body_of,
     takes,
 )
-from headrace_workers.gateway.vector_stores import (
-    PAGE,
-    After,
-    Before,
-    Limit,
-    Order,
-    Reads,
-    Writes,
-    incoming,
-    only_onwards,
-    store_of,
-)
+from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.store_files import StoreFile
 
 router = APIRouter(tags=["vector stores"])

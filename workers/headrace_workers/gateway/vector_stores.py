@@ -5,15 +5,16 @@ recall worker reads the files; searches are this process's own.
 """
 
 import uuid
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_shapes import (
@@ -39,15 +40,10 @@ if TYPE_CHECKING:  # it imports NumPy
 
 router = APIRouter(tags=["vector stores"])
 
-PAGE: Final = 20
 _REMOVED_AT_ONCE: Final = 100
 
 Reads = Annotated[Caller, needs(Scope.KNOWLEDGE_READ)]
 Writes = Annotated[Caller, needs(Scope.KNOWLEDGE_WRITE)]
-Limit = Annotated[int, Query(ge=1, le=100, description="So many of one page.")]
-Order = Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")]
-After = Annotated[str | None, Query(description="The last one of the page before.")]
-Before = Annotated[str | None, Query(description="Is refused: page on with `after`, in either order.")]
 
 
 @router.post("/v1/vector_stores", responses=ERRORS, openapi_extra=takes(NewStore))
@@ -162,12 +158,6 @@ async def incoming(services: Services, caller: Caller, file_id: str, attributes:
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}")
     return Incoming(file_id, found.name, attributes)
-
-
-def only_onwards(before: str | None) -> None:
-    """400 for who pages back."""
-    if before is not None:
-        raise InvalidRecord("before: is not taken: page on with after, in either order")
 
 
 def _no_store() -> Refusal:

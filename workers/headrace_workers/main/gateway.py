@@ -107,7 +107,9 @@ def _door(
     from headrace_workers.gateway.allowance import Allowance
     from headrace_workers.gateway.crowding import Crowding
     from headrace_workers.gateway.door import Door
+    from headrace_workers.gateway.lengths import Lengths
 
+    counting = CountingModels(settings.home, registry)
     return Door(
         ledger=ledger,
         sink=sink,
@@ -119,7 +121,8 @@ def _door(
         executor=executor,
         durable=durable,
         metrics=metrics,
-        allowance=Allowance(ledger, CountingModels(settings.home, registry), executor),
+        allowance=Allowance(ledger, counting, executor),
+        lengths=Lengths(counting, executor),
     )
 
 

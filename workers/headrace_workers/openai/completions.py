@@ -68,7 +68,7 @@ def read(body: Body, asker: Asker) -> Request:
             WISHES: receipt(first) if len(results) == 1 else [receipt(result) for result in results],
         }
 
-    return Request(jobs, answer, stream, partial(_chunks, with_usage=with_usage))
+    return Request(jobs, answer, stream, partial(_chunks, with_usage=with_usage), "prompt")
 
 
 def _chunks(body: Body, *, with_usage: bool) -> Iterator[dict[str, Any]]:

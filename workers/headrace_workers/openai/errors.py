@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, JobCancelled, Result
-from headrace_schemas.errors import DeadlinePassed, UnknownModel
+from headrace_schemas.errors import DeadlinePassed, PromptTooLong, UnknownModel
 
 INVALID: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
@@ -81,10 +81,12 @@ def unsupported(param: str, words: str) -> Refused:
     return Refused(f"{param}: {words}", code="unsupported_parameter", param=param)
 
 
-def refused(error: HeadraceError) -> Refused:
-    """Any error of headrace as what the client is told."""
+def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
+    """Any error of headrace as what the client is told. `prompt` is what its request calls the prompt."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, PromptTooLong):
+        return Refused(str(error), code="context_length_exceeded", param=prompt)
     for kind, (status, code, param) in _BY_ERROR.items():
         if isinstance(error, kind):
             return Refused(str(error), status=status, code=code, param=param)

@@ -32,10 +32,11 @@ class Request:
 
     `jobs` are one or more. `answer` takes their ends, in the order of the jobs, and gives the body of the response; it
     raises Refused, with an HTTP status, where one was not answered. `stream` says that the body is wanted in pieces:
-    `chunks` makes them of it. Both are pure, and may be called again.
+    `chunks` makes them of it. Both are pure, and may be called again. `prompt` is what the body calls the prompt.
     """
 
     jobs: tuple[AnyJob, ...]
     answer: Callable[[Sequence[End]], dict[str, Any]]
     stream: bool = False
     chunks: Callable[[Body], Iterator[dict[str, Any]]] | None = None
+    prompt: str = "messages"

@@ -84,7 +84,7 @@ def continued(body: Body, asker: Asker, earlier: Sequence[Message]) -> Request:
         (result,) = answered(ends, "generation")
         return ended(asked, job, result.job_id, result)
 
-    return Request((job,), answer, stream, events)
+    return Request((job,), answer, stream, events, "input")
 
 
 def conversation(asked: Body, job: GenerationJob, end: End) -> tuple[Message, ...]:
