@@ -11,7 +11,7 @@ from tests.workers.webhooks.receiver import receiving
 
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.batches.submit import Wishes
-from headrace_workers.ledger.deliveries import Range
+from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.webhooks.keyring import callbacks_of
 
 
