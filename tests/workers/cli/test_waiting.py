@@ -12,7 +12,7 @@ from headrace_workers.cli.jobfile import Entry
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.waiting import Waiting
 
-ENTRIES = [Entry(line=n, offset=0, job_id=job_id(n)) for n in (1, 2)]
+ENTRIES = [Entry(line=n, offset=0, job_id=job_id(n), tenant="default") for n in (1, 2)]
 
 
 class World:

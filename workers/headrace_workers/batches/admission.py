@@ -10,7 +10,7 @@ from headrace_workers.batches.defaults import NoKind
 from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
 from headrace_workers.batches.requests import asked, is_request
-from headrace_workers.ledger.batch_feeding import NewLine
+from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.ingest import NewJob
 
 LONGEST_LINE: Final = 8 * MAX_VALUE_BYTES  # bytes: JSON may write one character as six
@@ -81,7 +81,7 @@ def name_of(line: Mapping[str, Any]) -> str | None:
 
 
 def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> NewJob:
-    """A job as headrace writes it. Its id is the line's, so its own key is its name only."""
+    """A job as headrace writes it. Its id is the line's: its own key is its name only, save in a batch of own keys."""
     if terms.endpoint is not None:
         raise NoJob(
             INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed"
@@ -90,7 +90,9 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
         kind, filled = terms.defaults.fill(line)
     except NoKind as error:
         raise NoJob(INVALID, str(error)) from None
-    filled = {**_LANE, **filled, "idempotency_key": terms.key(number)}
+    filled = {**_LANE, **filled}
+    if not (terms.own_keys and "idempotency_key" in filled):
+        filled["idempotency_key"] = terms.key(number)
     if filled.setdefault("tenant", terms.tenant) != terms.tenant:
         raise NoJob(INVALID, f"tenant is {filled['tenant']!r}, and the batch is {terms.tenant!r}'s")
     try:

@@ -18,7 +18,7 @@ class NoKind(ValueError):
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """What a line gets where it says nothing itself. `fields` are for all jobs, `embedder` is the model of embedding
-    jobs, the rest is for generation jobs only.
+    jobs, the rest is for generation jobs only. With `own_keys` a line's key in a batch is its job's, too.
     """
 
     model: str
@@ -26,6 +26,7 @@ class Defaults:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
     embedder: str = DEFAULT_EMBEDDER
+    own_keys: bool = False
 
     def fill(self, line: Mapping[str, Any]) -> tuple[EventType, dict[str, Any]]:
         """What the line asks for, and the job with what it lacks. NoKind."""

@@ -42,6 +42,11 @@ class Terms:
     defaults: Defaults
     endpoint: str | None = None
 
+    @property
+    def own_keys(self) -> bool:
+        """Whether the key that a line has is its job's, as that of a job which comes by Kafka."""
+        return self.defaults.own_keys
+
     def key(self, line: int) -> str:
         """The idempotency key of the job that a line becomes: its id depends on nothing else but the tenant."""
         return f"batch:{self.batch_id}:{line}"

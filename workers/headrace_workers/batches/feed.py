@@ -13,7 +13,8 @@ from headrace_workers.batches.doorway import Admit, terms_of
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
 from headrace_workers.files.text import text_of
-from headrace_workers.ledger.batch_feeding import Chunk, NewLine
+from headrace_workers.ledger.batch_feeding import Chunk
+from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.batches import CANCELLING
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.log import Action, log
@@ -111,8 +112,8 @@ class Feed:
             if not read.is_empty:
                 found.append(admitted(read, terms, admit) if sends else passed_over(read))
             if len(found) >= room or size >= _BYTES_AT_ONCE:
-                return Chunk(found, position, line, read=False)
-        return Chunk(found, position, line, read=True)
+                return Chunk(found, position, line, read=False, own_keys=terms.own_keys)
+        return Chunk(found, position, line, read=True, own_keys=terms.own_keys)
 
 
 def _go_to(stream: BinaryIO, position: int) -> None:

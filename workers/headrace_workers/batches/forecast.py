@@ -13,7 +13,7 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job
 from headrace_schemas.recall import CacheMode
 from headrace_workers.batches.estimate import Interval, Ran, predicted, side_by_side
-from headrace_workers.ledger.batch_feeding import NewLine
+from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.batches import DUPLICATE
 from headrace_workers.recall.scope import key_of
 

@@ -23,14 +23,14 @@ LONGEST_WINDOW = 16  # characters of it, as it is asked for
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([mhd])")
-_LONGEST_SECONDS = 30 * 86_400
+LONGEST_SECONDS = 30 * 86_400
 
 
 def seconds_of(window: str) -> float:
     """How long a window is, such as `24h`: so many minutes, hours or days, 30 days at most. ConfigurationError."""
     found = _WINDOW.fullmatch(window)
     seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not 0 < seconds <= _LONGEST_SECONDS:
+    if not 0 < seconds <= LONGEST_SECONDS:
         raise ConfigurationError(f"completion_window is {window!r}; it must be 24h, or another number of m, h or d, "
                                  "of 30 days at most")  # fmt: skip
     return float(seconds)

@@ -280,14 +280,7 @@ def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | No
 
 @contextmanager
 def _deployment() -> "Iterator[Deployment]":
-    from headrace_workers.cli.batch_files import Deployment
-    from headrace_workers.cli.reach import need_ledger
-    from headrace_workers.files.files import Files
-    from headrace_workers.files.store import Store
-    from headrace_workers.settings import figure, files_of
+    from headrace_workers.cli.batch_files import deployment
 
-    ledger = need_ledger()
-    try:
-        yield Deployment(ledger, Files(ledger.files, Store.at(files_of())), figure("files_retention"))
-    finally:
-        ledger.close()
+    with deployment() as here:
+        yield here

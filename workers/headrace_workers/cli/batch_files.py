@@ -6,7 +6,7 @@ import sys
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,11 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.submit import PURPOSE, Wishes
 from headrace_workers.batches.submit import submit as submit_file
 from headrace_workers.cli.asking import STDIN
+from headrace_workers.cli.reach import need_ledger
 from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
 from headrace_workers.ledger.bulk import Batches
+from headrace_workers.settings import figure, files_of
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -86,6 +89,16 @@ class Deployment:
         if not new:  # somebody else submitted it at this moment
             self.files.remove(file.id)
         return batch, new
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The deployment that can be reached from here. ConfigurationError where there is none."""
+    ledger = need_ledger()
+    try:
+        yield Deployment(ledger, Files(ledger.files, Store.at(files_of())), figure("files_retention"))
+    finally:
+        ledger.close()
 
 
 def callback_of(place: str) -> BatchCallback:

@@ -73,11 +73,12 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that is a job: its number from 1, where it begins in the file, and the job's id."""
+    """A line that is a job: its number from 1, where it begins in the file, the job's id, and whose it is."""
 
     line: int
     offset: int
     job_id: str
+    tenant: str
 
 
 # From a line's number and job to the job as it will be sent, and the id of the event that brings it.
@@ -114,7 +115,7 @@ class JobFile:
                 if len(problems) < MAX_PROBLEMS:
                     problems.append(f"{self.name}:{line}: {error}")
                 continue
-            entry = Entry(line, offset, job.job_id(event_id))
+            entry = Entry(line, offset, job.job_id(event_id), job.tenant)
             if (first := entries.setdefault(entry.job_id, entry)) is not entry:
                 self.repeated.append((line, first.line))
             self._note_models(job, line)

@@ -5,14 +5,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_producers import TopicMissing
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_schemas.job import Lane
@@ -27,7 +26,7 @@ from headrace_workers.cli.summary import Tally
 from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.feed import Feed
+    from headrace_workers.cli.run_batch import FileBatch
     from headrace_workers.cli.serving import Serving
     from headrace_workers.cli.unserved import UnservedWarning
 
@@ -77,7 +76,7 @@ def run(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
-    """Answer a file of jobs: start a stack where none runs, submit, wait, write the receipts, stop it.
+    """Answer a file of jobs: start a stack where none runs, submit it as a batch, write the receipts, stop the stack.
 
     Interrupted or killed at any point and called again, it goes on where it was and answers nothing twice: a line's
     job is known by its content and its number, or by its own idempotency key. Each receipt is the event as
@@ -88,6 +87,7 @@ def run(
 
     Example: `headrace run jobs.jsonl -o receipts.jsonl --table`
     """
+    from headrace_workers.cli.run_batch import name_of_run
     from headrace_workers.cli.serving import ends_on_sigterm
 
     hush_kafka()
@@ -116,7 +116,10 @@ def run(
         if todo:
             models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
             with _telling_where_it_stands(entries, receipts):
-                _answer(jobs, models, entries, todo, receipts, this_run, start=start, engine_threads=engine_threads)
+                call = name_of_run(stream, defaults, name)
+                _answer(
+                    jobs, models, entries, todo, call, receipts, this_run, start=start, engine_threads=engine_threads
+                )
     failed = _report(entries, receipts, this_run, show_table=show_table, as_json=as_json)
     raise typer.Exit(1 if failed else 0)
 
@@ -174,6 +177,7 @@ def _answer(
     models: Sequence[str],
     entries: Sequence[Entry],
     todo: Sequence[Entry],
+    call: str,
     receipts: ReceiptFile,
     this_run: ThisRun,
     *,
@@ -181,10 +185,10 @@ def _answer(
     engine_threads: int | None,
 ) -> None:
     """Bring these jobs to their ends and their receipts into the file."""
-    from headrace_workers.cli.feed import Feed
+    from headrace_workers.cli.batch_files import deployment
     from headrace_workers.cli.lookup import LedgerJobs
-    from headrace_workers.cli.publish import Publisher
-    from headrace_workers.cli.reach import need_ledger, served_queues
+    from headrace_workers.cli.reach import served_queues
+    from headrace_workers.cli.run_batch import FileBatch
     from headrace_workers.cli.serving import serving
     from headrace_workers.cli.unserved import UnservedWarning
 
@@ -197,29 +201,24 @@ def _answer(
             start=start,
             engine_threads=engine_threads,
         ) as stack,
-        closing(need_ledger()) as ledger,
-        closing(Publisher(jobs, tend=stack.check)) as publisher,
+        deployment() as here,
     ):
-
-        def publish(chunk: Sequence[Entry]) -> None:
-            try:
-                publisher.send(chunk)
-            except (Unavailable, TopicMissing) as error:
-                say(f"{len(chunk)} jobs will be sent again: {error}")
-
-        jobs_there = LedgerJobs(ledger)
-        feed = Feed(todo, jobs_there, publish, started_ms=ledger.now(), monotonic=time.monotonic)
-        unserved = UnservedWarning(jobs_there.queues, served_queues, say)
+        ends = LedgerJobs(here.ledger)
+        batches = [
+            FileBatch(
+                here, jobs, ends, tenant=tenant, entries=[each for each in todo if each.tenant == tenant], run=call
+            )
+            for tenant in dict.fromkeys(entry.tenant for entry in todo)
+        ]
+        unserved = UnservedWarning(ends.queues, served_queues, say)
         this_run.startup = time.monotonic() - began
         with progress.shown(len(entries), len(entries) - len(todo)) as show:
-            _carry(feed, stack, receipts, this_run, show, unserved)
+            _carry(batches, stack, receipts, this_run, show, unserved)
         this_run.seconds = time.monotonic() - began - this_run.startup
-        if feed.resent:
-            say(f"{feed.resent:,} were sent more than once, and answered once")
 
 
 def _carry(
-    feed: "Feed",
+    batches: "Sequence[FileBatch]",
     stack: "Serving",
     receipts: ReceiptFile,
     this_run: ThisRun,
@@ -227,20 +226,23 @@ def _carry(
     unserved: "UnservedWarning",
 ) -> None:
     look_at = time.monotonic() + _LOOK_SECONDS
-    while not feed.done:
+    while not all(batch.done for batch in batches):
         stack.check()
+        looks = time.monotonic() >= look_at
+        if looks:
+            look_at = time.monotonic() + _LOOK_SECONDS
+        ended: list[Receipt] = []
         try:
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + _LOOK_SECONDS
-                unserved.look(feed.accepted)
-            ended = feed.turn()  # last, since what it hands out is handed out once
+            for batch in batches:
+                if looks:
+                    unserved.look(batch.open)
+                ended += batch.turn()
         except Unavailable as error:  # whatever it was, it is asked again
             say(f"waiting: {error}")
-            ended = []
         receipts.append(ended)
         this_run.add(ended)
         show(this_run.tally, ended)
-        if not feed.done:
+        if not all(batch.done for batch in batches):
             time.sleep(_POLL_SECONDS)
 
 

@@ -1,13 +1,16 @@
 """Taking in the lines of a batch: their jobs are written in the transaction that says how far the file was read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
+from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger import ingest
 from headrace_workers.ledger.append import append
+from headrace_workers.ledger.batch_adopting import adopt
+from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.batch_tables import BATCHES, LINES, OPEN, REFUSED
 from headrace_workers.ledger.batches import (
     BATCH_CANCELLED,
@@ -22,44 +25,26 @@ from headrace_workers.ledger.batches import (
     locked,
 )
 from headrace_workers.ledger.database import among, clock
-from headrace_workers.ledger.ingest import NewJob
-
-
-@dataclass(frozen=True, slots=True)
-class NewLine:
-    """A line that was read: its jobs and what they may cost, or why there are none. `end` is where the next begins.
-
-    `text` is kept until it is answered, where the answer depends on it.
-    """
-
-    number: int
-    end: int
-    custom_id: str | None = None
-    jobs: tuple[NewJob, ...] = ()
-    tokens: int = 0
-    text: bytes | None = None
-    code: str | None = None
-    reason: str | None = None
-
-    def without_jobs(self, code: str, reason: str) -> "NewLine":
-        """The line, refused."""
-        return replace(self, jobs=(), tokens=0, text=None, code=code, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines that were read, in order; where the next begins, how many were read till there, and whether that is all."""
+    """Lines that were read, in order; where the next begins, how many were read till there, and whether that is all.
+
+    With `own_keys` the jobs of lines may be there already: see batch_adopting.py.
+    """
 
     lines: Sequence[NewLine]
     position: int
     line: int
     read: bool
+    own_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fed:
     """What came of a chunk: how many lines were taken, and jobs made; how far the input was read by that; whether the
-    rest of the chunk waits for the budget.
+    rest of the chunk waits: for the budget, or for another batch.
     """
 
     lines: int
@@ -85,7 +70,13 @@ def feed(connection: Connection, number: int, at: int, chunk: Chunk) -> Fed | No
     if any(not line.jobs and line.code is None for line in lines):
         return None  # who read them took the batch for one that is not run any more, which it is not yet
     lines, waits, exhausted = _within_budget(found, lines)
-    taken = ingest.ingest(connection, [job for line in lines for job in line.jobs])
+    adopted: frozenset[str] = frozenset()
+    if chunk.own_keys:
+        lines, adopted, held = adopt(connection, number, lines)
+        waits, exhausted = waits or held, exhausted and not held
+    taken = ingest.ingest(connection, [job for line in lines for job in line.jobs if job.id not in adopted])
+    if chunk.own_keys and taken.known:
+        raise Unavailable("jobs of these lines came in by another way at this very moment")
     known = {job.line for job in taken.known}
     if known:
         why = "a job of this line's id is there with other content"

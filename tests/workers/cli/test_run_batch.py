@@ -1,0 +1,169 @@
+"""The jobs of a file, carried to their ends as a batch."""
+
+import json
+from io import BytesIO
+
+import pytest
+from tests.workers.batches.running import Running, dead, text_of
+
+from headrace_schemas import DeadLetter, JobCancelled, Result
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.cli.batch_files import Deployment
+from headrace_workers.cli.jobfile import JobFile
+from headrace_workers.cli.lookup import LedgerJobs
+from headrace_workers.cli.run import ByContent
+from headrace_workers.cli.run_batch import FileBatch, NoEnds, name_of_run
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
+
+DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
+
+
+@pytest.fixture
+def running(ledger, tmp_path):
+    """A bridge's duty, turn by turn."""
+    return Running(ledger, tmp_path)
+
+
+def jobs(*prompts, **fields):
+    """Lines of a file."""
+    return [{"prompt": prompt, **fields} for prompt in prompts]
+
+
+def call(running, lines, answered=(), store=None):
+    """A call of `run` with a file of these lines, of which so many have their receipts already."""
+    stream = BytesIO(text_of(lines))
+    file = JobFile(stream, "jobs.jsonl", DEFAULTS, ByContent())
+    todo = [entry for entry in file.check() if entry.line not in answered]
+    here = Deployment(running.ledger, Files(running.ledger.files, store or running.store), 60.0)
+    return FileBatch(
+        here, file, LedgerJobs(running.ledger), tenant="a", entries=todo, run=name_of_run(stream, DEFAULTS, "")
+    )
+
+
+def carried(running, file, make=None):
+    """All that comes of it, by line."""
+    found = []
+    for _ in range(50):
+        found += file.turn()
+        if file.done:
+            break
+        running.turn()
+        running.end(*([make] if make else []))
+    assert file.done
+    assert len({receipt.line for receipt in found}) == len(found)
+    return {receipt.line: receipt for receipt in found}
+
+
+def test_receipts_come_as_jobs_end(running):
+    """Each once, with the line in the file; empty lines are none."""
+    file = call(running, [*jobs("a"), b"", *jobs("b", "c")])
+    assert file.turn() == []
+    running.turn()
+    assert running.end(limit=1) == 1
+    running.turn()
+    (first,) = file.turn()
+    assert isinstance(first.event, Result)
+    rest = carried(running, file)
+    assert {first.line, *rest} == {1, 3, 4}
+    assert "custom_id" not in json.loads(first.to_json())
+    assert file.turn() == []
+
+
+def test_a_call_that_was_killed_is_gone_on_with(running):
+    """The next one finds the batch, and asks nothing again; a third with a file of its own gets all answers."""
+    lines = jobs("a", "b", "c")
+    killed = call(running, lines)
+    killed.turn()
+    running.turn()
+    running.end(limit=1)
+    running.turn()
+    (first,) = killed.turn()
+    rest = carried(running, call(running, lines, answered={first.line}))
+    assert {first.line, *rest} == {1, 2, 3}
+    assert set(carried(running, call(running, lines))) == {1, 2, 3}
+    assert (len(running.ledger.batches.batches()), len(running.jobs())) == (1, 3)
+
+
+def test_lines_may_be_added_while_the_first_call_s_batch_runs(running):
+    """They are asked beside; what the other batch has comes from there."""
+    lines = jobs("a", "b", "c")
+    call(running, lines).turn()
+    running.turn()
+    assert set(carried(running, call(running, [*lines, *jobs("d")]))) == {1, 2, 3, 4}
+    assert len(running.jobs()) == 4
+
+
+def test_what_the_first_call_asked_in_part_is_asked_for_whole_elsewhere(running):
+    """Another output file has none of the receipts that the first had before."""
+    lines = jobs("a", "b", "c")
+    assert set(carried(running, call(running, lines[:1]))) == {1}
+    assert set(carried(running, call(running, lines, answered={1}))) == {2, 3}
+    assert set(carried(running, call(running, lines))) == {1, 2, 3}
+    assert len(running.jobs()) == 3
+
+
+def test_a_batch_whose_files_are_gone_is_asked_anew(running):
+    """The ledger still has the answers."""
+    lines = jobs("a", "b")
+    carried(running, call(running, lines))
+    running.settle()
+    (batch,) = running.ledger.batches.batches()
+    running.files.remove(batch.output_file)
+    assert set(carried(running, call(running, lines))) == {1, 2}
+    assert len(running.jobs()) == 2
+
+
+def test_a_dead_job_s_receipt_is_its_dead_letter_as_a_whole(running):
+    """With what was asked, so that it can be replayed."""
+    receipt = carried(running, call(running, jobs("a")), dead)[1]
+    assert isinstance(receipt.event, DeadLetter)
+    assert (receipt.event.category, receipt.refused) == ("permanent", False)
+    assert json.loads(receipt.event.original)["prompt"] == "a"
+
+
+def test_what_is_refused_at_the_door_has_a_receipt_that_tells_what_it_said(running):
+    """By that a corrected line is known."""
+    line = {"prompt": "a", "deadline": "2020-01-01T00:00:00Z", "idempotency_key": "k"}
+    file = call(running, [line])
+    (job_id,) = file.open
+    receipt = carried(running, file)[1]
+    assert (receipt.refused, receipt.job_id, receipt.event.category) == (True, job_id, "expired")
+    assert json.loads(receipt.event.original)["deadline"] == "2020-01-01T00:00:00Z"
+    corrected = carried(running, call(running, [{**line, "deadline": None}]))[1]
+    assert (corrected.job_id, corrected.answered) == (job_id, True)
+    late = carried(running, call(running, [line]))[1]  # it was answered in time: that holds
+    assert (late.job_id, late.answered) == (job_id, True)
+
+
+def test_a_key_of_another_job_is_refused(running):
+    """With the reason, and not with the other's answer."""
+    carried(running, call(running, jobs("a", idempotency_key="k")))
+    receipt = carried(running, call(running, jobs("b", idempotency_key="k")))[1]
+    assert (receipt.refused, receipt.event.category) == (True, "conflict")
+
+
+def test_a_batch_that_is_cancelled_ends_all_lines(running):
+    """Those that were under way, and those that were not read yet."""
+    file = call(running, jobs(*map(str, range(600))))
+    file.turn()
+    running.turn()
+    (batch,) = running.ledger.batches.batches()
+    running.ledger.batches.cancel(batch.id)
+    running.settle()
+    receipts = carried(running, file)
+    assert len(receipts) == 600
+    assert {type(receipt.event) for receipt in receipts.values()} == {JobCancelled}
+
+
+def test_a_bridge_that_reads_other_files_is_told(running, tmp_path):
+    """Nothing is tried for ever. Mended, the same call goes on."""
+    lines = jobs("a")
+    file = call(running, lines, store=Store.at(str(tmp_path / "elsewhere")))
+    for _ in range(2):
+        assert file.turn() == []
+        running.settle()
+        assert file.turn() == []
+    with pytest.raises(NoEnds, match=r"1 lines got no end: its input was deleted .*HEADRACE_FILES"):
+        file.turn()
+    assert set(carried(running, call(running, lines))) == {1}
