@@ -58,6 +58,14 @@ def test_every_name_of_a_refused_record_leads_to_it(call: Call, refused, name):
     assert (shown["topic"], shown["partition"], shown["offset"]) == ("jobs.generation", 2, 9)
 
 
+def test_a_refused_job_is_found_by_its_idempotency_key(call: Call, refused):
+    """Its sender may know no other name of it."""
+    code, _, err = call("status", "k", "--tenant", "shop")
+    assert code == 1
+    assert f"headrace dead show {refused.id}" in err
+    assert "the ledger knows no such job" in call("status", "k", "--tenant", "other")[2]
+
+
 def test_an_accepted_job_is_found_by_its_correlation_id(call: Call, ledger: Ledger):
     """One job is shown, of several the ids are named."""
     jobs = [

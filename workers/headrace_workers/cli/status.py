@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace_schemas.job import derive_job_id
 from headrace_workers.cli.durations import show_ms, show_time
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
@@ -129,7 +130,9 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
     from headrace_workers.ledger.refusals import INGEST
     from headrace_workers.ledger.replay import DeadFilter
 
-    letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), 1)
+    letters: list[Any] = []
+    for name in (job_id, derive_job_id(tenant or "default", job_id)):  # the second: of a refused record under this key
+        letters = letters or ledger.dead(DeadFilter(id=name, replayed=True), 1)
     if named:
         more = ", the newest of them" if len(named) > _SHOWN else ""
         say(f"{job_id} is a name of several jobs{more}: {', '.join(named[:_SHOWN])}")
