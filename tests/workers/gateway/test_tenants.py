@@ -60,7 +60,7 @@ OTHERS = {
     "vector_store_id": a_store,
 }
 # A thing within another, of which test_vector_stores.py walks the paths; and what is of no tenant.
-APART = ("{store_file_id}", "{model}")
+APART = ("{store_file_id}", "{file_batch_id}", "{model}")
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:
@@ -98,5 +98,5 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
         for method in METHODS:
             if method in methods and path not in opened:
                 ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
-                url = gateway.url + path.format(store_file_id="file-1", model="echo", **ids)
+                url = gateway.url + path.format(store_file_id="file-1", file_batch_id="vsfb_1", model="echo", **ids)
                 assert httpx.request(method.upper(), url).status_code == 401, (method, path)

@@ -94,6 +94,57 @@ def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI)
     assert not door.gateway.services.ledger.knowledge.exists("default", store.id)
 
 
+def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> None:
+    """By their ids or each with its attributes; a bad one fails alone, and another tenant's batch is not there."""
+    store = client.vector_stores.create()
+    batches = client.vector_stores.file_batches
+    ids = [door.file(f"The mill {name} by the river.".encode(), f"{name}.md") for name in "ab"]
+    ids.append(door.file(b"\xff\xfe\x00", "noise.bin"))
+    made = batches.create(store.id, file_ids=ids, attributes={"year": 2026})
+    assert (made.status, made.file_counts.in_progress, made.file_counts.total) == ("in_progress", 3, 3)
+    door.fill()
+    ended = batches.poll(made.id, vector_store_id=store.id)
+    counts = ended.file_counts
+    assert (ended.status, counts.completed, counts.failed, counts.total) == ("completed", 2, 1, 3)
+    listed = list(batches.list_files(made.id, vector_store_id=store.id, limit=1, order="asc"))
+    assert {each.id for each in listed} == set(ids)
+    assert [each.id for each in batches.list_files(made.id, vector_store_id=store.id)] == [each.id for each in listed][
+        ::-1
+    ]
+    (failed,) = batches.list_files(made.id, vector_store_id=store.id, filter="failed")
+    assert (failed.id, failed.attributes) == (ids[2], {"year": 2026})
+    other = batches.create(store.id, files=[{"file_id": ids[0], "attributes": {"year": 1}}])
+    assert (other.status, other.file_counts.completed) == ("completed", 1)
+    assert client.vector_stores.files.retrieve(ids[0], vector_store_id=store.id).attributes == {"year": 1}
+    stranger = door.client("stranger")
+    for call in (batches.retrieve, batches.cancel, batches.list_files):
+        foreign = getattr(stranger.vector_stores.file_batches, call.__name__)
+        for client_call, batch_id in ((foreign, made.id), (call, "vsfb_x")):
+            with pytest.raises(openai.NotFoundError):
+                client_call(batch_id, vector_store_id=store.id)
+    for wrong in ({}, {"file_ids": []}, {"file_ids": ids, "files": [{"file_id": ids[0]}]}):
+        with pytest.raises(openai.BadRequestError):
+            batches.create(store.id, **wrong)
+
+
+def test_a_batch_of_files_is_cancelled(door: Door, client: OpenAI) -> None:
+    """What was read stays; what was not is taken out of the store, and counted. Once more changes nothing."""
+    store = client.vector_stores.create()
+    batches = client.vector_stores.file_batches
+    there, late = door.file(b"A mill by the river.", "a.md"), door.file(b"A clock in the hall.", "b.md")
+    client.vector_stores.files.create(store.id, file_id=there)
+    door.fill()
+    made = batches.create(store.id, file_ids=[there, late])
+    for _ in range(2):
+        told = batches.cancel(made.id, vector_store_id=store.id)
+        counts = told.file_counts
+        assert (told.status, counts.completed, counts.cancelled, counts.total) == ("cancelled", 1, 1, 2)
+    door.fill()
+    assert [each.id for each in client.vector_stores.files.list(store.id)] == [there]
+    ended = batches.create(store.id, file_ids=[there])
+    assert batches.cancel(ended.id, vector_store_id=store.id).status == "completed"
+
+
 def test_a_filter_says_which_files_are_searched(door: Door, client: OpenAI) -> None:
     """By their attributes, which may change; a store's own filters are those of a job."""
     store = client.vector_stores.create()

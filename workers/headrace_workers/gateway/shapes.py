@@ -11,6 +11,7 @@ from headrace_schemas.examples import EXAMPLES
 from headrace_workers.gateway.door import MOST_JOBS
 from headrace_workers.gateway.job_body import JobShape
 from headrace_workers.gateway.job_request import USUAL_KIND
+from headrace_workers.gateway.vector_store_batch_shapes import NewFileBatch
 from headrace_workers.gateway.vector_store_shapes import BODIES
 
 Responses = dict[int | str, dict[str, Any]]
@@ -54,7 +55,7 @@ ACCEPTED: Final[Responses] = {
 STREAM: Final[Responses] = {
     200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
-MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, JobShape, *BODIES)
+MODELS: Final[tuple[type[BaseModel], ...]] = (Problem, JobShape, NewFileBatch, *BODIES)
 
 
 def job_types() -> dict[str, EventType]:

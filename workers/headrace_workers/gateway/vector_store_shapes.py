@@ -17,10 +17,10 @@ if TYPE_CHECKING:  # it imports NumPy
     from headrace_workers.recall.passages import Hit
 
 MOST_RESULTS: Final = 50
-_MOST_FILES: Final = 500
+MOST_FILES: Final = 500
 _MOST_QUERIES: Final = 16
 
-_FileId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
+FileId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
 _Name = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)]
 _Text = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
 _Metadata = Annotated[dict[AttributeKey, _Text], Field(max_length=16)]
@@ -47,7 +47,7 @@ class NewStore(Value):
     description: Annotated[str, StringConstraints(max_length=2_000, pattern=NO_NUL)] | None = None
     metadata: _Metadata | None = None
     expires_after: ExpiresAfter | None = None
-    file_ids: Annotated[tuple[_FileId, ...], Field(max_length=_MOST_FILES)] = ()
+    file_ids: Annotated[tuple[FileId, ...], Field(max_length=MOST_FILES)] = ()
     chunking_strategy: Chunking | None = None
 
 
@@ -85,7 +85,7 @@ class StoreSearch(Value):
 class NewStoreFile(Value):
     """A file to be put into a store."""
 
-    file_id: _FileId
+    file_id: FileId
     attributes: Attributes | None = None
     chunking_strategy: Chunking | None = None
 

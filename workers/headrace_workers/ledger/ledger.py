@@ -17,6 +17,7 @@ from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import clock, reading
+from headrace_workers.ledger.file_batches import FileBatches
 from headrace_workers.ledger.for_bridges import ForBridges
 from headrace_workers.ledger.for_gateways import ForGateways
 from headrace_workers.ledger.for_people import ForPeople
@@ -77,6 +78,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     def stores(self) -> VectorStores:
         """Knowledge bases as OpenAI's door has them."""
         return VectorStores(self._engine)
+
+    @cached_property
+    def file_batches(self) -> FileBatches:
+        """Files that were put into those together."""
+        return FileBatches(self._engine)
 
     @cached_property
     def webhooks(self) -> Webhooks:

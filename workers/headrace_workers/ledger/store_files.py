@@ -5,7 +5,7 @@ document that came another way has an id made from its own.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select
 from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.ledger import documents, stores
-from headrace_workers.ledger.database import insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, insert, locks_rows, now_ms
 from headrace_workers.ledger.documents import NewDocument, written
 from headrace_workers.ledger.recall_tables import CHUNKS, DOCUMENTS
 from headrace_workers.ledger.store_tables import INCOMING
@@ -140,6 +140,23 @@ def file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> S
     wanted = _document(tenant, knowledge, file_id)
     row = None if wanted is None else connection.execute(select(DOCUMENTS).where(wanted).limit(1)).first()
     return None if row is None else _there(row)
+
+
+def named(connection: Connection, tenant: str, knowledge: str, names: Mapping[str, str]) -> list[StoreFile]:
+    """Those of these files (the name of each by its id) that are in a store, in order of their time."""
+    coming = select(INCOMING).where(
+        INCOMING.c.tenant == tenant,
+        INCOMING.c.knowledge == knowledge,
+        among(connection, INCOMING.c.file_id, list(names)),
+    )
+    documents_of = [document_name(file_id, name) for file_id, name in names.items()]
+    there = select(DOCUMENTS).where(
+        DOCUMENTS.c.tenant == tenant,
+        DOCUMENTS.c.knowledge == knowledge,
+        among(connection, DOCUMENTS.c.name, documents_of),
+    )
+    found = [_coming(row) for row in connection.execute(coming)]
+    return sorted([*found, *(_there(row) for row in connection.execute(there))], key=_order)
 
 
 def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, attributes: AttributeMap) -> bool:

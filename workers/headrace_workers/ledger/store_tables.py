@@ -24,6 +24,19 @@ STORES: Final = Table(
     Column("used_at", BigInteger, nullable=False),
 )
 
+# Files that were put in together. How they stand is read from what follows, and from `documents`.
+FILE_BATCHES: Final = Table(
+    "file_batches",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(64), nullable=False),
+    Column("knowledge", String(64), nullable=False),
+    Column("files", Text, nullable=False),  # JSON: the id and the name of each
+    Column("created_at", BigInteger, nullable=False),
+    Column("cancelled", Integer),  # so many were taken out; absent: nobody cancelled
+    Index("file_batches_store", "tenant", "knowledge", "created_at"),
+)
+
 # Files that are to become documents, until they are, and those that could not.
 INCOMING: Final = Table(
     "incoming",

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, up
 from headrace_workers.ledger import documents
 from headrace_workers.ledger.database import insert, now_ms
 from headrace_workers.ledger.recall_tables import DOCUMENTS
-from headrace_workers.ledger.store_tables import INCOMING, STORES
+from headrace_workers.ledger.store_tables import FILE_BATCHES, INCOMING, STORES
 
 _A_DAY_MS: Final = 86_400_000
 
@@ -149,6 +149,9 @@ def remove(connection: Connection, tenant: str, knowledge: str) -> bool:
     """Forget a store and the files that are on their way into it; whether it was there. Its documents go before."""
     where = (INCOMING.c.tenant == tenant, INCOMING.c.knowledge == knowledge)
     connection.execute(delete(INCOMING).where(*where))
+    connection.execute(
+        delete(FILE_BATCHES).where(FILE_BATCHES.c.tenant == tenant, FILE_BATCHES.c.knowledge == knowledge)
+    )
     gone = delete(STORES).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge).returning(STORES.c.name)
     return connection.execute(gone).first() is not None
 
