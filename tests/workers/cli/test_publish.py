@@ -39,14 +39,6 @@ def test_what_is_sent_are_the_jobs_of_the_entries(jobs: JobFile):
     assert [job_id for job_id, _ in producer.jobs] == [entry.job_id for entry in entries]
 
 
-def test_the_broker_is_looked_after_while_it_is_waited_for(jobs: JobFile):
-    """Else nobody would start it again, and the wait would be in vain."""
-    producer, tended = Flaky(Unavailable("not yet"), Unavailable("not yet")), []
-    Publisher(jobs, lambda: producer, tend=lambda: tended.append(1)).send(jobs.check())
-    assert len(tended) == 3
-    assert len(producer.records) == 2
-
-
 @pytest.mark.parametrize("error", [DeliveryFailed([Failure("j", "lost")]), Unavailable("away")])
 def test_after_a_failure_the_next_try_has_a_new_producer(jobs: JobFile, error: Exception):
     """The old one may hold sequence numbers that a broker in memory has forgotten; the events stay the same."""

@@ -1,12 +1,15 @@
-"""From a call's options to a file of jobs: the options that `submit` and `run` share."""
+"""From a call's options to a file of jobs: the options that `submit`, `run` and `batch submit` share."""
 
+import inspect
 import json
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -19,7 +22,7 @@ from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode
 from headrace_workers.batches.defaults import Defaults
-from headrace_workers.cli.attributes import filter_of
+from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
@@ -45,42 +48,70 @@ PriorityOption = Annotated[int | None, typer.Option("--priority", min=0, max=9, 
 DeadlineOption = Annotated[str | None, typer.Option("--deadline", help="give up after, e.g. 90s, 10m, 2h")]
 
 
-def defaults_of(
-    *,
-    model: str | None = None,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    cache: CacheMode | None = None,
-    knowledge: str | None = None,
-    where: list[str] | None = None,
-    without_passages: WithoutPassages | None = None,
-    lane: Lane | None = None,
-    tenant: str | None = None,
-    priority: int | None = None,
-    deadline: str | None = None,
-    now: datetime | None = None,
-) -> Defaults:
-    """What lines get that do not say: the options that were given, else the environment's."""
-    settings = ProducerSettings.from_env()
-    until = None
-    if deadline is not None:
-        until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
-    fields = {"tenant": tenant or settings.tenant, "lane": lane, "priority": priority, "deadline": until}
-    sampling = {"max_tokens": max_tokens, "temperature": temperature}
-    wanted = filter_of(where)
-    asked = {
-        "cache": cache,
-        "knowledge": knowledge,
-        "knowledge_filter": None if wanted is None else wanted.model_dump(mode="json"),
-        "without_passages": without_passages,
-    }
-    return Defaults(
-        model=model or settings.model,
-        embedder=settings.embedder,
-        fields=_given(fields),
-        sampling=_given(sampling),
-        asked=_given(asked),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a call asks for where a line does not say: the options that `submit`, `run` and `batch submit` share."""
+
+    model: ModelOption = None
+    temperature: TemperatureOption = None
+    cache: CacheOption = None
+    knowledge: KnowledgeOption = None
+    where: WhereOption = None
+    without_passages: WithoutPassagesOption = None
+    lane: LaneOption = None
+    priority: PriorityOption = None
+    tenant: TenantOption = None
+
+    def defaults(
+        self, *, max_tokens: int | None = None, deadline: str | None = None, now: datetime | None = None
+    ) -> Defaults:
+        """What lines get that do not say: the options that were given, else the environment's."""
+        settings = ProducerSettings.from_env()
+        until = None
+        if deadline is not None:
+            until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
+        fields = {"tenant": self.tenant or settings.tenant, "lane": self.lane, "priority": self.priority,
+                  "deadline": until}  # fmt: skip
+        wanted = filter_of(self.where)
+        asked = {
+            "cache": self.cache,
+            "knowledge": self.knowledge,
+            "knowledge_filter": None if wanted is None else wanted.model_dump(mode="json"),
+            "without_passages": self.without_passages,
+        }
+        return Defaults(
+            model=self.model or settings.model,
+            embedder=settings.embedder,
+            fields=_given(fields),
+            sampling=_given({"max_tokens": max_tokens, "temperature": self.temperature}),
+            asked=_given(asked),
+        )
+
+
+def asks(**usual: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `Asked`, in the place of its parameter `asked`. `usual` are other defaults."""
+
+    def given_options(command: Callable[..., None]) -> Callable[..., None]:
+        shared = [
+            each.replace(default=usual.get(name, each.default))
+            for name, each in inspect.signature(Asked, eval_str=True).parameters.items()
+        ]
+        own = inspect.signature(command, eval_str=True)
+        parameters = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in own.parameters.values()
+            for each in (shared if parameter.name == "asked" else [parameter])
+        ]
+
+        @wraps(command)
+        def called(**given: Any) -> None:
+            asked = Asked(**{each.name: given.pop(each.name) for each in shared})
+            command(asked=asked, **given)
+
+        called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return called
+
+    return given_options
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import typer
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking
-from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.output import console, flush, printable, put, put_json, say, table
 
 if TYPE_CHECKING:
@@ -41,22 +40,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(batch, name="batch")
 
 
+@asking.asks(lane=Lane.BATCH)
 def submit(
     source: Annotated[
         str, typer.Argument(metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such; or -")
     ],
-    model: asking.ModelOption = None,
+    asked: asking.Asked,
     answer_tokens: Annotated[
         int | None, typer.Option("--answer-tokens", min=1, help="longest answer, in tokens")
     ] = None,
-    temperature: asking.TemperatureOption = None,
-    cache: asking.CacheOption = None,
-    knowledge: asking.KnowledgeOption = None,
-    where: WhereOption = None,
-    without_passages: asking.WithoutPassagesOption = None,
-    lane: asking.LaneOption = Lane.BATCH,
-    priority: asking.PriorityOption = None,
-    tenant: asking.TenantOption = None,
     window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: _BudgetOption = None,
     callback: Annotated[
@@ -80,10 +72,7 @@ def submit(
     from headrace_workers.cli.batch_files import callback_of, sources
     from headrace_workers.cli.durations import parse_duration
 
-    defaults = asking.defaults_of(
-        model=model, max_tokens=answer_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
-        where=where, without_passages=without_passages, lane=lane, tenant=tenant, priority=priority,
-    )  # fmt: skip
+    defaults = asked.defaults(max_tokens=answer_tokens)
     wishes = Wishes(
         tenant=str(defaults.fields["tenant"]), defaults=defaults, window=parse_duration(window).total_seconds(),
         asked=window, max_tokens=max_tokens, name=name, callback=None if callback is None else callback_of(callback),

@@ -1,39 +1,21 @@
 """Sends the jobs of a file; a producer that failed is replaced by a new one."""
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 
-from headrace_producers import DeliveryFailed, Producer, TopicMissing
+from headrace_producers import Producer, TopicMissing
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.cli.jobfile import Entry, JobFile
 
 _FLUSH_SECONDS = 15.0
-_SLICE_SECONDS = 0.5
-
-
-def _nothing() -> None:
-    return None
 
 
 class Publisher:
-    """Publishes entries of a job file. The producer is made when it is first needed.
+    """Publishes entries of a job file. The producer is made when it is first needed."""
 
-    `tend` is called now and then while the broker is waited for: whoever runs the broker can start it again.
-    """
-
-    def __init__(
-        self,
-        file: JobFile,
-        make: Callable[[], Producer] = Producer.from_env,
-        *,
-        tend: Callable[[], None] = _nothing,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, file: JobFile, make: Callable[[], Producer] = Producer.from_env) -> None:
         self._file = file
         self._make = make
-        self._tend = tend
-        self._monotonic = monotonic
         self._producer: Producer | None = None
         self._sent: set[str] = set()
 
@@ -44,14 +26,13 @@ class Publisher:
 
     def send(self, entries: Sequence[Entry], timeout: float = _FLUSH_SECONDS) -> None:
         """Send these and wait until the broker has confirmed them; Unavailable or TopicMissing when it does not."""
-        self._tend()
         if self._producer is None:
             self._producer = self._make()
         try:
             for entry in entries:
                 job, event_id = self._file.read(entry)
                 self._producer.submit(job, event_id=event_id)
-            self._flush(self._producer, timeout)
+            self._producer.flush(timeout)
             self._sent.update(entry.job_id for entry in entries)
         except (Unavailable, TopicMissing):
             # A broker that came back may know neither its old topics nor this producer's sequence numbers.
@@ -61,19 +42,6 @@ class Publisher:
     def close(self) -> None:
         """Let go of the broker; what `send` returned from is confirmed already."""
         self._drop()
-
-    def _flush(self, producer: Producer, timeout: float) -> None:
-        until = self._monotonic() + timeout
-        while True:
-            try:
-                producer.flush(_SLICE_SECONDS)
-                return
-            except DeliveryFailed:
-                raise
-            except Unavailable:  # not yet: the records stay on their way
-                if self._monotonic() >= until:
-                    raise
-                self._tend()
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None

@@ -16,7 +16,6 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
 from headrace_schemas.job import Lane
 from headrace_workers.cli import asking, progress
-from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
@@ -55,19 +54,12 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
 
 
+@asking.asks(lane=Lane.BATCH)
 def run(
     file: Annotated[str, typer.Argument(help="jobs as JSON lines, or - for standard input")],
     output: Annotated[Path, typer.Option("--output", "-o", help="receipts as JSON lines; is added to")],
-    model: asking.ModelOption = None,
+    asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    temperature: asking.TemperatureOption = None,
-    cache: asking.CacheOption = None,
-    knowledge: asking.KnowledgeOption = None,
-    where: WhereOption = None,
-    without_passages: asking.WithoutPassagesOption = None,
-    lane: asking.LaneOption = Lane.BATCH,
-    priority: asking.PriorityOption = None,
-    tenant: asking.TenantOption = None,
     name: Annotated[str, typer.Option("--name", help="another name asks all anew, also what was answered")] = "",
     show_table: Annotated[bool, typer.Option("--table", help="print a table of the receipts at the end")] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="start a stack where none runs")] = True,
@@ -93,18 +85,7 @@ def run(
     hush_kafka()
     if file != asking.STDIN and output.exists() and Path(file).exists() and output.samefile(file):
         raise ConfigurationError(f"{output} is the input: choose another file for the receipts")
-    defaults = asking.defaults_of(
-        model=model,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        cache=cache,
-        knowledge=knowledge,
-        where=where,
-        without_passages=without_passages,
-        lane=lane,
-        tenant=tenant,
-        priority=priority,
-    )
+    defaults = asked.defaults(max_tokens=max_tokens)
     with ends_on_sigterm(), ExitStack() as stack:
         stream, source = stack.enter_context(asking.opened(file))
         jobs = JobFile(stream, source, defaults, ByContent(name))

@@ -13,7 +13,6 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli import asking
-from headrace_workers.cli.attributes import WhereOption
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import flush, hush_kafka, put, put_bytes, put_json, say
@@ -35,22 +34,16 @@ def register(app: typer.Typer) -> None:
     app.command("submit")(submit)
 
 
+@asking.asks()
 def submit(
     file: Annotated[str | None, typer.Argument(help="jobs as JSON lines, or - for standard input")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="one prompt instead of a file")] = None,
-    model: asking.ModelOption = None,
+    *,
+    asked: asking.Asked,
     max_tokens: asking.MaxTokensOption = None,
-    temperature: asking.TemperatureOption = None,
-    cache: asking.CacheOption = None,
-    knowledge: asking.KnowledgeOption = None,
-    where: WhereOption = None,
-    without_passages: asking.WithoutPassagesOption = None,
     stop: Annotated[list[str] | None, typer.Option("--stop", help="with --prompt: end before this text")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="with --prompt: for sampling")] = None,
     key: Annotated[str | None, typer.Option("--key", help="with --prompt: idempotency key")] = None,
-    lane: asking.LaneOption = None,
-    priority: asking.PriorityOption = None,
-    tenant: asking.TenantOption = None,
     deadline: asking.DeadlineOption = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="wait for the receipts and print them")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="wait no longer than these seconds")] = None,
@@ -69,10 +62,7 @@ def submit(
         raise ConfigurationError("give either a file of jobs (- for standard input) or --prompt")
     if prompt is None and (stop or seed is not None or key is not None):
         raise ConfigurationError("--stop, --seed and --key are for --prompt; a file says it on its lines")
-    defaults = asking.defaults_of(
-        model=model, max_tokens=max_tokens, temperature=temperature, cache=cache, knowledge=knowledge,
-        where=where, without_passages=without_passages, lane=lane, tenant=tenant, priority=priority, deadline=deadline,
-    )  # fmt: skip
+    defaults = asked.defaults(max_tokens=max_tokens, deadline=deadline)
     with ExitStack() as stack:
         if prompt is not None:
             stream, name = asking.prompt_stream(prompt, stop, seed, key), "--prompt"
