@@ -27,6 +27,7 @@ NAMES = (
     "fleet",
     "webhooks",
     "gateway",
+    "ppi",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -9,18 +9,19 @@ _TERMS: Final = 100_000  # about √max(a, b) are needed
 _HALVINGS: Final = 60  # more than a float in [0, 1] has digits
 
 
-def clopper_pearson_upper(wrong: int, audits: int, alpha: float) -> float:
+def clopper_pearson_upper(wrong: float, audits: float, alpha: float) -> float:
     """The largest error rate under which `wrong` or fewer of `audits` still have the probability `alpha`.
 
     One-sided: in at most a share `alpha` of worlds the true rate is above it, if it is computed **once**, for a number
-    of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934.
+    of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934. Counts need not
+    be whole: those of weighted rows are effective ones.
     """
     if wrong >= audits:
         return 1.0
     return _bisect(lambda rate: incomplete_beta(rate, wrong + 1, audits - wrong) < 1 - alpha)
 
 
-def clopper_pearson_lower(wrong: int, audits: int, alpha: float) -> float:
+def clopper_pearson_lower(wrong: float, audits: float, alpha: float) -> float:
     """The same from below: one-sided, at `alpha`."""
     return 1.0 - clopper_pearson_upper(audits - wrong, audits, alpha) if audits else 0.0
 

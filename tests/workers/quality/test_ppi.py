@@ -1,0 +1,197 @@
+"""The corrected mean: known cases, the paper's own code, coverage in simulated worlds (4,000 sets in the bench)."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from bench.ppi_worlds import FEW, NEAR, WORLDS, Found, World, draw, found
+
+from headrace_workers.quality.few import LEAST_LABELS, LEAST_RARE
+from headrace_workers.quality.interval import Undefined
+from headrace_workers.quality.ppi import Corrected, Verdicts, by_item, true_mean
+
+SETS = 400
+NAN = np.nan
+
+
+def told(verdicts: Verdicts) -> Corrected:
+    """It has a value."""
+    corrected = true_mean(verdicts)
+    assert isinstance(corrected, Corrected), corrected
+    return corrected
+
+
+def labelled(y: np.ndarray, n: int) -> np.ndarray:
+    """The first n have labels."""
+    return np.where(np.arange(len(y)) < n, y, NAN)
+
+
+@cache
+def seen(world: World) -> Found:
+    """Its sets, drawn once for the tests that look at them."""
+    return found(replace(world, items=1_000), SETS)
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_the_interval_holds_the_truth_and_the_judges_own_does_not(world):
+    """In each world, within what chance does to 400 sets (2.2 %) of 94 to 96 %; the same seeds each time."""
+    of = seen(world)
+    assert 0.92 <= of.covered <= 0.98
+    assert of.raw_covered < 0.9
+    assert of.alone < 0.05
+
+
+def test_all_worlds_together_hold_what_is_said():
+    """93 to 97 %, where chance does less than 1 %. The bench holds each world to that, in 4,000 sets."""
+    assert 0.94 <= np.mean([seen(world).covered for world in WORLDS]) <= 0.96
+
+
+@pytest.mark.parametrize("world", [*NEAR, *FEW], ids=lambda world: world.name)
+def test_few_labels_and_few_disagreements_are_held_cautiously(world):
+    """At least 93 %: people alone, and the judge that hardly ever differs from them."""
+    of = found(replace(world, items=1_000), SETS // 2)
+    assert of.covered >= 0.93
+    assert of.alone == (1.0 if world in FEW else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "value", "low", "high"),
+    [(False, 0.70064, 0.68415, 0.71713), (True, 0.70024, 0.68359, 0.71689)],
+)
+def test_it_is_the_papers_own_code_where_that_applies(scores, value, low, high):
+    """ppi-python 0.2.3 (`ppi_mean_ci`) on the same 2,000 labels and 18,000 verdicts; its λ is tuned on all at once."""
+    random = np.random.default_rng(7)
+    y = (random.random(20_000) < 0.7).astype(float)
+    machine = np.where(random.random(20_000) < np.where(y == 1, 0.9, 0.3), 1.0, 0.0)
+    if scores:
+        machine = np.clip(0.6 * y + 0.2 + random.normal(0, 0.4, 20_000), 0, 1)
+    corrected = told(Verdicts(machine, labelled(y, 2_000)))
+    assert corrected.value == pytest.approx(value, abs=2e-4)
+    assert corrected.interval.low == pytest.approx(low, abs=3e-4)
+    assert corrected.interval.high == pytest.approx(high, abs=3e-4)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_judge_that_says_nothing_leaves_students_t(size):
+    """Of the labels, or of the clusters' means where those are labelled whole."""
+    from scipy import stats
+
+    y = np.random.default_rng(3).integers(0, 2, 160).astype(float)
+    groups = np.arange(160) // size
+    corrected = told(Verdicts(np.full(160, 0.5), y, clusters=groups))
+    means = y.reshape(-1, size).mean(axis=1)
+    theirs = stats.t.interval(0.95, len(means) - 1, means.mean(), stats.sem(means))
+    assert (corrected.interval.low, corrected.interval.high) == pytest.approx(theirs)
+    assert corrected.follows == 0.0
+    assert corrected.narrower == 0.0
+
+
+def test_uneven_labels_count_for_what_they_stand_for():
+    """The mean is Hájek's, with the judge left out; a common factor of all probabilities changes nothing."""
+    random = np.random.default_rng(4)
+    y = (random.random(400) < 0.4).astype(float)
+    probability = np.where(random.random(400) < 0.5, 0.2, 0.8)
+    corrected = told(Verdicts(np.full(400, 0.5), y, probability))
+    assert corrected.value == pytest.approx(np.average(y, weights=1 / probability))
+    assert told(Verdicts(np.full(400, 0.5), y, probability / 2)) == corrected
+
+
+def test_the_judge_is_followed_between_not_and_wholly():
+    """One that says the contrary is not followed; one whose steps are half as high as people's is followed once."""
+    random = np.random.default_rng(5)
+    y = (random.random(3_000) < 0.5).astype(float)
+    noise = random.normal(0, 0.05, 3_000)
+    contrary = told(Verdicts(np.clip(0.7 - 0.4 * y + noise, 0, 1), labelled(y, 300)))
+    assert contrary.follows == 0.0
+    assert contrary.narrower == 0.0
+    assert told(Verdicts(np.clip(0.3 + 0.4 * y + noise, 0, 1), labelled(y, 300))).follows == pytest.approx(
+        1.0, abs=1e-9
+    )
+
+
+def test_lambda_comes_from_other_labels():
+    """A judge of pure noise gains nothing by being fitted: in the mean over sets it makes the interval no narrower."""
+    world = replace(WORLDS[0], finds=0.5, errs=0.5, items=1_000)
+    saved = [told(draw(world, np.random.default_rng((9, seed)))).narrower for seed in range(200)]
+    assert np.mean(saved) < 0.0
+    assert min(saved) < -0.005  # and it is told that it is wider
+
+
+def test_labels_that_all_agree_are_no_proof():
+    """A hundred labels, all as the judge says: an error of 3 % would show none in one of twenty such sets."""
+    y = np.tile([0.0, 1.0], 50_000)
+    corrected = told(Verdicts(y, labelled(y, 100)))
+    assert corrected.follows == pytest.approx(1.0, abs=1e-3)
+    assert corrected.interval.width > 0.05
+    assert corrected.narrower > 0.5
+
+
+def test_several_labels_of_an_item_are_one_value():
+    """Their mean; repeated labels do not make the interval narrower."""
+    assert by_item(np.array([1.0, 0.0, 1.0]), np.array([2, 2, 0]), 3)[[0, 2]].tolist() == [1.0, 0.5]
+    assert np.isnan(by_item(np.array([1.0]), np.array([0]), 2)[1])
+    y = np.random.default_rng(6).integers(0, 2, 200).astype(float)
+    four = by_item(np.repeat(y, 4), np.repeat(np.arange(200), 4), 200)
+    assert told(Verdicts(y, four)) == told(Verdicts(y, y))
+
+
+def test_abstentions_bias_nothing():
+    """The judge abstains where items are bad: all items count, those too."""
+    random = np.random.default_rng(8)
+    y = (random.random(5_000) < 0.6).astype(float)
+    machine = np.where((y == 0) & (random.random(5_000) < 0.7), NAN, y)
+    corrected = told(Verdicts(machine, labelled(y, 400)))
+    assert corrected.interval.holds(0.6)
+    assert corrected.n_machine == np.count_nonzero(~np.isnan(machine))
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (np.tile([0.0, 1.0], 49), "98 labels"),
+        (np.array([0.0] * 9 + [1.0] * 191), "about 9 labels of the rarer kind"),
+        (np.ones(200), "all labels are the same"),
+    ],
+)
+def test_too_few_labels_are_taken_alone_and_exactly(y, says):
+    """By Clopper and Pearson's interval, and it is said why."""
+    from scipy import stats
+
+    corrected = told(Verdicts(np.full(len(y), 0.5), y))
+    theirs = stats.binomtest(int(y.sum()), len(y)).proportion_ci(0.95)
+    assert (corrected.interval.low, corrected.interval.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert says in corrected.words
+    assert corrected.follows == 0.0
+
+
+def test_the_bounds_of_what_is_few():
+    """At a hundred labels and ten of the rarer kind the judge is asked."""
+    assert (LEAST_LABELS, LEAST_RARE) == (100, 10)
+    y = np.array([0.0] * 10 + [1.0] * 90)
+    assert told(Verdicts(y, y)).reason is None
+    assert "10 clusters" in told(Verdicts(y, y, clusters=np.arange(100) // 10)).words
+    # Ten that lie in five clusters are not ten.
+    assert told(Verdicts(y, y, clusters=np.arange(100) // 2)).reason is not None
+
+
+def test_scores_of_any_scale_are_means_of_it():
+    """1 to 5 instead of 0 to 1 is the same, four times as wide; also with few labels."""
+    random = np.random.default_rng(10)
+    y = random.integers(0, 5, 1_000) / 4
+    machine = np.clip(y + random.normal(0, 0.2, 1_000), 0, 1)
+    for n in (60, 300):
+        one = told(Verdicts(machine, labelled(y, n)))
+        other = told(Verdicts(1 + 4 * machine, 1 + 4 * labelled(y, n), span=(1, 5)))
+        assert other.value == pytest.approx(1 + 4 * one.value)
+        assert other.interval.width == pytest.approx(4 * one.interval.width)
+
+
+def test_what_cannot_be_is_refused():
+    """Lengths that differ, values beyond the span; and without labels there is a reason."""
+    with pytest.raises(ValueError, match="row an item"):
+        Verdicts(np.ones(2), np.ones(3))
+    with pytest.raises(ValueError, match="span"):
+        Verdicts(np.ones(2), np.array([3.0, NAN]))
+    assert isinstance(true_mean(Verdicts(np.ones(2), np.array([NAN, NAN]))), Undefined)
+    assert told(Verdicts(np.full(200, NAN), np.tile([0.0, 1.0], 100))).words.endswith("the judge gave no verdict")
