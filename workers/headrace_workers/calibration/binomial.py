@@ -13,8 +13,8 @@ def clopper_pearson_upper(wrong: float, audits: float, alpha: float) -> float:
     """The largest error rate under which `wrong` or fewer of `audits` still have the probability `alpha`.
 
     One-sided: in at most a share `alpha` of worlds the true rate is above it, if it is computed **once**, for a number
-    of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934. Counts need not
-    be whole: those of weighted rows are effective ones.
+    of audits that was fixed before. Peeked at, it misses far more often: see `sequence`. Clopper and Pearson 1934.
+    Counts need not be whole: those of weighted rows are effective ones.
     """
     if wrong >= audits:
         return 1.0
