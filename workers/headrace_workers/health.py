@@ -168,6 +168,11 @@ class Report:
             for what, loops in found.items()
         ]
 
+    @property
+    def doing(self) -> list[str]:
+        """What its loops are in the middle of, a line each."""
+        return [loop.doing for loop in self.loops if loop.doing]
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
@@ -176,6 +181,7 @@ class Report:
             "healthy": not self.troubles,
             "troubles": self.troubles,
             "waits": self.waits,
+            "doing": self.doing,
         }
 
 
@@ -212,7 +218,7 @@ def judge(found: Sequence[Report]) -> list[str]:
     troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
     if troubles:
         raise Unavailable("; ".join(troubles))
-    return [f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits]) for report in found]
+    return [f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits, *report.doing]) for report in found]
 
 
 def _place(settings: Settings, name: str) -> Path:

@@ -34,6 +34,7 @@ class Action(StrEnum):
     WORDS_ONLY = "words_only"  # passages have no vectors that can be compared, and are found by their words
     NOT_RERANKED = "not_reranked"  # passages stay in the order of the search
     BASE_LOADED = "base_loaded"  # a knowledge base was read into memory
+    BASE_NOT_READ = "base_not_read"  # nor could it be, before anybody asked for it
     BASE_LET_GO = "base_let_go"  # and is there no more, since nobody asked for it
     ENTRY_LEFT_OUT = "entry_left_out"  # an answer that may be given again has a vector that cannot be one of ours
     SNAPSHOT_DROPPED = "snapshot_dropped"  # what a recall worker kept on disk is not used

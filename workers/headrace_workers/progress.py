@@ -30,13 +30,17 @@ class Awaited:
 
 @dataclass(frozen=True, slots=True)
 class LoopState:
-    """How a loop stands. `silent`: seconds since it went on last. `waits`: seconds that it has waited for `awaited`."""
+    """How a loop stands. `silent`: seconds since it went on last. `waits`: seconds that it has waited for `awaited`.
+
+    `doing` is what it is in the middle of, where people should know that.
+    """
 
     name: str
     silent: float
     excused: bool
     awaited: Awaited | None
     waits: float
+    doing: str | None = None
 
 
 class Loop:
@@ -49,6 +53,7 @@ class Loop:
         self._excused = 0
         self._awaited: Awaited | None = None
         self._awaited_at = 0.0
+        self.doing: str | None = None  # what it is in the middle of, for people
         self.thread = threading.get_ident()
 
     def beat(self, awaited: Awaited | None = None) -> None:
@@ -86,6 +91,7 @@ class Loop:
             excused=excused,
             awaited=awaited,
             waits=lived - self._awaited_at if awaited else 0.0,
+            doing=self.doing,
         )
 
 

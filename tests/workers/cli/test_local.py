@@ -51,6 +51,17 @@ def test_what_a_process_waits_for_is_shown(shown, settings):
     assert json.loads(shown("status", "--json")[1])["processes"] == []
 
 
+def test_what_a_process_is_in_the_middle_of_is_shown(shown, settings):
+    """By `status`, and by `health`, for people and for machines: it is healthy."""
+    with watched("worker", settings, tick=0.05) as progress:
+        progress.loop("knowledge bases").doing = "reads knowledge bases: 1 of 3"
+        line = f"worker {os.getpid()}: reads knowledge bases: 1 of 3"
+        eventually(lambda: line in " ".join(shown("status")[1].split()))
+        code, said, _ = shown("health", "worker")
+        assert (code, "healthy; reads knowledge bases: 1 of 3" in said) == (0, True)
+        assert json.loads(shown("health", "worker", "--json")[1])["doing"] == ["reads knowledge bases: 1 of 3"]
+
+
 def test_a_process_that_was_started_again_is_shown_with_the_end_of_the_one_before(shown, settings):
     """So that nobody has to find it in a log."""
     end = "ended itself, because one of its loops was stuck or a run hung"

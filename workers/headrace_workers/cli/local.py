@@ -31,7 +31,7 @@ class Local:
 
     def lines(self) -> list[str]:
         """What people should know, a line each; none when all is well."""
-        lines = [f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits)]
+        lines = [f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits, *r.doing)]
         return lines + [
             f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "
             f"before {child.last_end}"

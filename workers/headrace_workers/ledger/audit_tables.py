@@ -53,6 +53,7 @@ AUDITS: Final = Table(
     Column("fresh", Text),
     Column("again", Text),  # of some, a second fresh answer,
     Column("own", String(8)),  # and how that compares with the first: clean | wrong | unknown
+    Column("guard", String(32)),  # of what guards refused: the one that alone did, or `several`
     Column("label", String(8)),  # clean | wrong | unknown; absent while it waits for its fresh answer
     Column("labelled_by", String(128)),
     Column("labelled_at", BigInteger),

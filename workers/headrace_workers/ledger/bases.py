@@ -1,12 +1,13 @@
 """The knowledge bases, as the ledger keeps them. Each method is one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_workers.ledger import changes, documents
+from headrace_workers.ledger import base_uses, changes, documents
+from headrace_workers.ledger.base_uses import LatelyUsed
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.documents import ChunkAt, NewDocument
 
@@ -46,6 +47,16 @@ class KnowledgeBases:
         """All knowledge bases, or a tenant's, in order of tenant and name."""
         with reading(self._engine) as tx:
             return documents.bases(tx, tenant)
+
+    def asked(self, questions: Mapping[tuple[str, str], int]) -> None:
+        """So many questions more were asked of each base, by tenant and name."""
+        with writing(self._engine) as tx:
+            base_uses.count(tx, questions)
+
+    def lately_used(self, limit: int) -> list[LatelyUsed]:
+        """The bases that were asked or filled in the last week: those asked most first, then the newest."""
+        with reading(self._engine) as tx:
+            return base_uses.lately(tx, limit)
 
     def chunks(
         self, tenant: str, knowledge: str, after: ChunkAt, limit: int, document_id: int | None = None

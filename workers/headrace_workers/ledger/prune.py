@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import accepted, endpoints, followers, responses, token_quotas, troubles, usage
+from headrace_workers.ledger import accepted, base_uses, endpoints, followers, responses, token_quotas, troubles, usage
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -38,6 +38,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
+    base_uses.forget(connection)
     endpoints.forget_places(connection, max(older_than_ms, _PLACES_MS))
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),

@@ -130,6 +130,16 @@ USES: Final = Table(
     Index("uses_document", "document_id"),
 )
 
+# How much each knowledge base is asked, a week back: see base_uses.py.
+BASE_USES: Final = Table(
+    "base_uses",
+    METADATA,
+    Column("tenant", String(64), primary_key=True),
+    Column("knowledge", String(64), primary_key=True),
+    Column("questions", Float, nullable=False),  # each day counts half of the next
+    Column("asked_at", BigInteger, nullable=False),
+)
+
 # How far those are who follow `changes`, for people to see.
 FOLLOWERS: Final = Table(
     "followers",

@@ -18,6 +18,7 @@ from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.retrieval import FindsPassages, Retrieval
 
@@ -100,7 +101,14 @@ def fill(settings: Settings, ledger: Ledger, progress: Progress, embedder: Calla
     Fills(filling, progress.loop("fill vector stores")).start()
 
 
-def bases_of(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "FindsPassages":
+def keep_warm(ledger: Ledger, progress: Progress, bases: "Callable[[], Bases]") -> None:
+    """Begin to read knowledge bases before they are asked for, beside all else."""
+    from headrace_workers.recall.warming import KeepsWarm
+
+    KeepsWarm(ledger, bases, progress.loop("knowledge bases")).start()
+
+
+def bases_of(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "Bases":
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower

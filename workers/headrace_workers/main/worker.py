@@ -94,6 +94,7 @@ def _needs(
 
     def retrieval() -> "Retrieval":
         recall.fill(settings, ledger, progress, embedder)
+        recall.keep_warm(ledger, progress, bases)
         return recall.retrieval_of(settings, bases)
 
     return {

@@ -1,4 +1,5 @@
-"""The knowledge bases that a worker holds in memory: read when they are first asked for, and kept like the ledger.
+"""The knowledge bases that a worker holds in memory: read when they are first asked for, or before that (warming.py),
+and kept like the ledger.
 
 A base is registered before it is read, so that whatever changes meanwhile is told to whoever reads it, and one that is
 there is changed by its follower alone. A change costs the reading of its document's chunks, and one of a base that
@@ -8,8 +9,8 @@ nobody asks for costs nothing.
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -28,9 +29,12 @@ from headrace_workers.recall.passages import Hit, Passages, chunks_of
 UNUSED: Final = 1_800.0  # s after which a base that nobody asks for is let go
 MOST: Final = 200_000  # passages of all bases together, some 6 kB each; beyond, who was not asked for longest goes
 _AT_ONCE: Final = 100  # documents that are read anew between two beats
+_STRETCH: Final = 500  # passages that are read before others get a turn, where nobody waits for them
 
 
-class _Name(NamedTuple):
+class BaseName(NamedTuple):
+    """Whose base, and what they call it."""
+
     tenant: str
     knowledge: str
 
@@ -43,6 +47,7 @@ class _Held:
     passages: "Future[Passages]" = field(default_factory=Future)
     behind: set[int] = field(default_factory=set)
     told: bool = False  # that some of its passages are found by words only
+    wanted: threading.Event = field(default_factory=threading.Event)  # somebody asks for it
 
     @property
     def there(self) -> Passages | None:
@@ -71,13 +76,15 @@ class Bases:
         self._most = most
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._held: dict[_Name, _Held] = {}
+        self._held: dict[BaseName, _Held] = {}
+        self._asked: Counter[BaseName] = Counter()
         self._mark: Mark | None = None  # the last change that was taken in
+        self.begun = 0  # how often all were let go, to be followed from then on
 
     def exists(self, tenant: str, knowledge: str) -> bool:
         """Whether the tenant has a base of this name, if only an empty vector store. Unavailable with the ledger."""
         with self._lock:
-            held = self._held.get(_Name(tenant, knowledge))
+            held = self._held.get(BaseName(tenant, knowledge))
             if held is not None and held.there:
                 return True
         return self._ledger.knowledge.exists(tenant, knowledge)
@@ -97,12 +104,35 @@ class Bases:
         documents whose attributes it lets through. The first search of a base reads it from the ledger: Unavailable
         without it.
         """
-        passages = self._passages(_Name(tenant, knowledge))
+        name = BaseName(tenant, knowledge)
+        passages = self._passages(name)
         if not passages:
             return [[] for _ in queries]
+        with self._lock:
+            self._asked[name] += len(queries)
         if vectors is None:
             vectors = self._embedder.embed(queries)
         return [passages.search(query, k, vector, where) for query, vector in zip(queries, vectors, strict=True)]
+
+    def read(self, name: BaseName) -> None:
+        """Have a base in memory that nobody asked for yet; at once where that is so, or where another reads it.
+
+        It takes half of the time that it could, so that look-ups go on beside; all of it, once somebody asks for the
+        base. Unavailable with the ledger.
+        """
+        self._passages(name, wanted=False)
+
+    @property
+    def room(self) -> int:
+        """How many passages may still come."""
+        with self._lock:
+            return self._most - sum(len(held.there or ()) for held in self._held.values())
+
+    def asked(self) -> Mapping[BaseName, int]:
+        """How many questions each base was asked since the last call."""
+        with self._lock:
+            asked, self._asked = self._asked, Counter()
+        return asked
 
     def begin(self, _loop: Loop) -> Position:
         """Let all go: what is asked for from now on is read behind this position."""
@@ -110,6 +140,7 @@ class Bases:
         self._mark = self._ledger.knowledge.mark(position)
         with self._lock:
             self._held.clear()
+            self.begun += 1
         return position
 
     def changed(self, after: Position, limit: int) -> Sequence[DocumentChange]:
@@ -136,22 +167,24 @@ class Bases:
         for passages in there:
             passages.compact()
 
-    def _passages(self, name: _Name) -> Passages:
+    def _passages(self, name: BaseName, *, wanted: bool = True) -> Passages:
         with self._lock:
             held = self._held.get(name)
             reads = held is None
             if held is None:
                 held = self._held[name] = _Held(self._monotonic())
-            held.used = self._monotonic()
+            if wanted:
+                held.used = self._monotonic()
+                held.wanted.set()
         if reads:
             self._read(name, held)
         return held.passages.result()
 
-    def _read(self, name: _Name, held: _Held) -> None:
+    def _read(self, name: BaseName, held: _Held) -> None:
         """Read a base from the ledger. Whoever waits for it meets the same error."""
         began = self._monotonic()
         try:
-            passages = Passages.of(self._ledger, *name, self._embedder)
+            passages = Passages(_yielding(chunks_of(self._ledger, *name), held.wanted), self._embedder)
             while behind := self._behind(name, held, passages):
                 passages.update(self._now(name, behind))
         except BaseException as error:
@@ -165,7 +198,7 @@ class Bases:
                 tenant=name.tenant, passages=len(passages), seconds=round(took, 3))  # fmt: skip
             self._tell(name, held, passages)
 
-    def _behind(self, name: _Name, held: _Held, passages: Passages) -> set[int]:
+    def _behind(self, name: BaseName, held: _Held, passages: Passages) -> set[int]:
         """The documents that are still to be read anew; where there are none, the base is there from now on."""
         with self._lock:
             behind, held.behind = held.behind, set()
@@ -175,14 +208,14 @@ class Bases:
                 held.passages.set_result(passages)
         return behind
 
-    def _concerned(self, changes: Iterable[DocumentChange]) -> dict[_Name, list[int]]:
+    def _concerned(self, changes: Iterable[DocumentChange]) -> dict[BaseName, list[int]]:
         """The documents to be read anew of each base that is there; who reads a base is told of its own."""
-        found: dict[_Name, list[int]] = defaultdict(list)
+        found: dict[BaseName, list[int]] = defaultdict(list)
         now = {change.document_id: change for change in changes}
         with self._lock:
             for document_id, change in now.items():
                 gone = change.tenant is None or change.knowledge is None
-                for name in list(self._held) if gone else [_Name(change.tenant or "", change.knowledge or "")]:
+                for name in list(self._held) if gone else [BaseName(change.tenant or "", change.knowledge or "")]:
                     held = self._held.get(name)
                     if held is None:
                         continue
@@ -193,7 +226,7 @@ class Bases:
                         found[name].append(document_id)
         return found
 
-    def _renew(self, name: _Name, document_ids: Collection[int]) -> None:
+    def _renew(self, name: BaseName, document_ids: Collection[int]) -> None:
         with self._lock:
             held = self._held.get(name)
         passages = None if held is None else held.there
@@ -205,10 +238,10 @@ class Bases:
             with self._lock:
                 self._forget(name, held)
 
-    def _now(self, name: _Name, document_ids: Collection[int]) -> dict[int, list[Any]]:
+    def _now(self, name: BaseName, document_ids: Collection[int]) -> dict[int, list[Any]]:
         return {each: list(chunks_of(self._ledger, *name, each)) for each in document_ids}
 
-    def _forget(self, name: _Name, held: _Held) -> None:
+    def _forget(self, name: BaseName, held: _Held) -> None:
         if self._held.get(name) is held:
             del self._held[name]
 
@@ -227,7 +260,7 @@ class Bases:
             else:
                 total += len(passages)
 
-    def _tell(self, name: _Name, held: _Held, passages: Passages) -> None:
+    def _tell(self, name: BaseName, held: _Held, passages: Passages) -> None:
         """Once, that passages of this base are found by words only."""
         if held.told or not passages.without_vectors:
             return
@@ -241,3 +274,13 @@ class Bases:
             f"`headrace knowledge add {name.knowledge} PATH…` with their files makes them anew",
             tenant=name.tenant,
         )
+
+
+def _yielding(rows: Iterable[Any], wanted: threading.Event) -> Iterator[Any]:
+    """The same; until somebody wants them, others have as much time as this took."""
+    began = time.monotonic()
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if number % _STRETCH == 0 and not wanted.is_set():
+            wanted.wait(time.monotonic() - began)
+            began = time.monotonic()
