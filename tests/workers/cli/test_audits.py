@@ -168,7 +168,27 @@ def test_explain_shows_what_a_job_was_nearly_given(cache: Call, semantic: Flow, 
     ask(semantic, asks, asked(3))
     told, page = explained(cache, ask(semantic, asks, asked(4)))
     assert (told["kind"], told["label"]) == ("refused", "wrong")
-    assert "a guard refused it" in page
+    assert told["guard"] == "numbers"
+    assert "the guard numbers alone refused it" in page
+
+
+def test_stats_say_which_guard_costs_what(cache: Call, semantic: Flow, asks: Callable[..., GenerationJob]):  # noqa: F811
+    """Of what a guard alone refused: how much of it was right, and between which shares that is; of a tenant alone."""
+    for number in (3, 4, 5):
+        ask(semantic, asks, asked(number))
+    one = semantic.ledger.read(select(AUDITS.c.id))[0]
+    cache("label", one.id, "clean", "--by", "ann")
+    (guard,) = json.loads(cache("stats", "--json")[1])["guards"]
+    low, high = guard.pop("needless")
+    assert guard == {"guard": "numbers", "refused": 2, "audits": 2, "right": 1, "wrong": 1, "unknown": 0}
+    assert (round(low, 3), round(high, 3)) == (0.013, 0.987)  # Clopper and Pearson's of 1 of 2
+    code, out, _ = cache("stats")
+    assert (code, fits(out), "numbers 2 2 1 1 0 1.26% to 98.74%" in " ".join(out.replace("│", " ").split())) == (
+        0,
+        True,
+        True,
+    )
+    assert json.loads(cache("stats", "--json", "--tenant", "nobody")[1])["guards"] == []
 
 
 def test_the_models_own_disagreement_stands_beside_the_rate(cache: Call, semantic: Flow, asks, monkeypatch):  # noqa: F811

@@ -97,12 +97,25 @@ def test_what_a_guard_refused_tells_how_often_guards_err_and_is_no_part_of_the_c
     known(strict, asks, 3, asked(3))
     ask(strict, asks, asked(4))
     (found,) = audits(strict)
-    assert (found.kind, found.label) == ("refused", "wrong")
+    assert (found.kind, found.guard, found.label) == ("refused", "numbers", "wrong")
     assert found.similarity >= 0.9
     assert strict.ledger.audits.pairs(found.scope, 0) == []
     strict.standings.once()
     (stands,) = strict.ledger.audits.standings()
     assert (stands.figures["refused"]["wrong"], stands.figures["below"]["wrong"]) == (1, 0)
+
+
+def test_where_several_guards_refuse_none_is_blamed_alone(ledger, asks):
+    """Nor where the threshold refused; the about-so-many counts by the chance that each had."""
+    strict = strictly(ledger, 0.5)
+    known(strict, asks, 3, asked(3))
+    ask(strict, asks, asked(4) + " Not now.")
+    (found,) = audits(strict)
+    assert (found.kind, found.guard) == ("refused", "several")
+    with writing(ledger.engine) as tx:
+        tx.execute(update(AUDITS).values(share=0.05))
+    (of_guard,) = ledger.audits.by_guard()
+    assert (of_guard.guard, of_guard.refused, sum(of_guard.labels)) == ("several", pytest.approx(20), 1)
 
 
 def test_what_is_explored_never_enters_what_was_served(strict, asks):

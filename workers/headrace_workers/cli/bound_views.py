@@ -9,6 +9,7 @@ from headrace_workers.cli.tables import shorten
 
 if TYPE_CHECKING:
     from headrace_workers.cli.explain import AuditOf
+    from headrace_workers.ledger.audit_counts import OfGuard
     from headrace_workers.ledger.standings import ScopeStanding
     from headrace_workers.recall.bounds import Whole
 
@@ -18,8 +19,11 @@ BOUND_COLUMNS = (
 NEARLY_COLUMNS = ("scope", "tenant", "likeness asked for", "below that", "refused by a guard")
 NEARLY_RIGHT = NEARLY_COLUMNS[2:]
 BOUND_RIGHT = BOUND_COLUMNS[3:]
+GUARD_COLUMNS = ("guard", "refused, about", "audits", "right", "wrong", "unknown", "in vain")
+GUARD_RIGHT = GUARD_COLUMNS[1:]
 AUDIT_COLUMNS = ("audit", "tenant", "similarity", "asked", "served", "afresh")
 _SCOPE_SHOWN = 8
+_ALPHA = 0.05
 _WIDTH = 40
 _GIVEN = {
     "hit": "it was given",
@@ -110,7 +114,7 @@ def audit_facts(row: Any) -> list[tuple[str, str]]:
     """What a person must know to label it, as lines of name and value."""
     return [
         ("question", row.question or "(forgotten)"), ("similarity", f"{row.similarity:.4f}"), ("tenant", row.tenant),
-        ("why you are asked", row.reason or ""), ("given", _GIVEN[row.kind]),
+        ("why you are asked", row.reason or ""), ("given", _given(row)),
     ]  # fmt: skip
 
 
@@ -119,7 +123,43 @@ def audit_words(found: "AuditOf") -> str:
     if found.label is None:
         return f"{found.audit} waits for its fresh answer"
     twice = f"; asked twice, the model says {_OWN[found.own]}" if found.own else ""
-    return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_GIVEN[found.kind]}){twice}"
+    return f"{found.audit}: {found.label}, said {found.labelled_by}: {found.reason} ({_given(found)}){twice}"
+
+
+def guard_rows(found: Sequence["OfGuard"]) -> list[tuple[str, ...]]:
+    """What audits say of refusals, as the cells of `GUARD_COLUMNS`, a guard a row."""
+    return [
+        (each.guard, f"{each.refused:,.0f}", f"{sum(each.labels):,}", *(f"{count:,}" for count in each.labels),
+         "–" if (share := _needless(each)) is None else f"{_percent(share[0])} to {_percent(share[1])}")
+        for each in found
+    ]  # fmt: skip
+
+
+def guard_dicts(found: Sequence["OfGuard"]) -> list[dict[str, Any]]:
+    """The same, for `--json`; `needless` is an interval of the share, null where no audit has a verdict."""
+    return [
+        {"guard": each.guard, "refused": round(each.refused), "audits": sum(each.labels), "right": each.labels.clean,
+         "wrong": each.labels.wrong, "unknown": each.labels.unknown, "needless": _needless(each)}
+        for each in found
+    ]  # fmt: skip
+
+
+def _needless(found: "OfGuard") -> tuple[float, float] | None:
+    """Between which shares that of refusals lies in vain, at 95 %, of those with a verdict; None without any."""
+    from headrace_workers.calibration.binomial import clopper_pearson_lower, clopper_pearson_upper
+
+    right, decided = found.labels.clean, found.labels.decided
+    if not decided:
+        return None
+    return clopper_pearson_lower(right, decided, _ALPHA / 2), clopper_pearson_upper(right, decided, _ALPHA / 2)
+
+
+def _given(audit: Any) -> str:
+    """Whether what was audited was given, and what kept it from that."""
+    if audit.kind != "refused" or audit.guard is None:
+        return _GIVEN[audit.kind]
+    who = "several guards" if audit.guard == "several" else f"the guard {audit.guard} alone"
+    return f"it was not given: {who} refused it"
 
 
 def _own(own: Mapping[str, int] | None) -> str:

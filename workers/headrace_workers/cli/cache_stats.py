@@ -8,10 +8,14 @@ import typer
 from headrace_workers.cli.bound_views import (
     BOUND_COLUMNS,
     BOUND_RIGHT,
+    GUARD_COLUMNS,
+    GUARD_RIGHT,
     NEARLY_COLUMNS,
     NEARLY_RIGHT,
     bound_dict,
     bound_row,
+    guard_dicts,
+    guard_rows,
     nearly_row,
     off_lines,
     whole_dict,
@@ -39,7 +43,9 @@ def stats(
     A job is known for as long as HEADRACE_RETENTION says, and what was given for 90 days at least. Of audits all that
     is known counts, whatever --since says: `at most` is the bound on wrong answers among those that likeness served,
     without the audits that nobody could decide, and beside it with all of them wrong. `itself` is how often the model
-    contradicted itself when an audit asked it twice. The last line is about all scopes together.
+    contradicted itself when an audit asked it twice. Of what guards refused, those audits count that name the guard
+    which alone did (`several`: no guard alone), and `in vain` is the 95 % interval of what would have been right.
+    The last line is about all scopes together.
 
     Examples: `headrace cache stats --since 1d`, `headrace cache stats --scopes --tenant acme`
     """
@@ -49,14 +55,18 @@ def stats(
     since_ms = milliseconds(parse_time(since, datetime.fromtimestamp(ledger.now() / 1000, UTC))) if since else None
     stand = ledger.audits.standings(tenant)
     if not scopes:
-        found = ledger.answers.counts(tenant, since_ms)
+        found, guards = ledger.answers.counts(tenant, since_ms), ledger.audits.by_guard(tenant)
         if as_json:
-            told = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand))}
+            told = {"bounds": [bound_dict(each) for each in stand], "together": whole_dict(_together(stand)),
+                    "guards": guard_dicts(guards)}  # fmt: skip
             put_json({**views.counts_dict(found), **told})
             return
         for title, columns, rows in views.counts_tables(found):
             console(data=True).print(table(title, columns, rows, right=columns))
         _show_bounds(stand[:limit])
+        if guards:
+            title = "what a guard alone kept from being given, were it right or wrong"
+            console(data=True).print(table(title, GUARD_COLUMNS, guard_rows(guards), right=GUARD_RIGHT))
         for line in whole_lines(_together(stand)):
             console(data=True).print(line)
         return

@@ -22,12 +22,13 @@ _STAGE = "recall"
 class AuditOf:
     """An audit: of what was served (`hit`), or of what was nearly (`below` the threshold, or `refused` by a guard).
 
-    `label` is absent while it waits for its fresh answer, `labelled_at` is in ms since 1970, and `own` says how two
-    fresh answers compare, where there were two.
+    `guard` is the one that alone refused it, or `several`. `label` is absent while it waits for its fresh answer,
+    `labelled_at` is in ms since 1970, and `own` says how two fresh answers compare, where there were two.
     """
 
     audit: str
     kind: str
+    guard: str | None
     label: str | None
     labelled_by: str | None
     labelled_at: int | None
@@ -82,8 +83,8 @@ def explain(
 
 def _audit(row: Any) -> AuditOf:
     return AuditOf(
-        audit=row.id, kind=row.kind, label=row.label, labelled_by=row.labelled_by, labelled_at=row.labelled_at,
-        reason=row.reason, own=row.own,
+        audit=row.id, kind=row.kind, guard=row.guard, label=row.label, labelled_by=row.labelled_by,
+        labelled_at=row.labelled_at, reason=row.reason, own=row.own,
     )  # fmt: skip
 
 

@@ -47,3 +47,8 @@ def refusal(asked: Profile, cached: Profile) -> Refusal | None:
         if reason is not None:
             return Refusal(guard.name, reason)
     return None
+
+
+def against(asked: Profile, cached: Profile) -> list[str]:
+    """The names of all guards that refuse, in order; of those that were asked for no more, since one refused, too."""
+    return [guard.name for guard in GUARDS if guard.refuse(asked, cached) is not None]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, select, update
 
 from headrace_workers.ledger.audit_rows import are, locked
 from headrace_workers.ledger.audit_tables import AUDITS, BELOW, HIT, IS_UNJUDGED, REFUSED
@@ -58,6 +58,29 @@ class Beside(NamedTuple):
     below: Labels = Labels()
     refused: Labels = Labels()
     own: Labels = Labels()
+
+
+class OfGuard(NamedTuple):
+    """What this guard alone refused, or `several` did: about how many there were, and what audits say of them."""
+
+    guard: str
+    refused: float
+    labels: Labels
+
+
+def by_guard(connection: Connection, tenant: str | None, limit: int) -> list[OfGuard]:
+    """What audits say of refusals, by the guard that alone refused; those first that refuse most."""
+    about = func.sum(1 / AUDITS.c.share)
+    kinds = [func.count(case((AUDITS.c.label == each, 1))).label(each) for each in Labels._fields]
+    query = (
+        select(AUDITS.c.guard, about.label("refused"), *kinds)
+        .where(AUDITS.c.kind == REFUSED, AUDITS.c.guard.is_not(None), AUDITS.c.label.is_not(None))
+        .group_by(AUDITS.c.guard)
+        .order_by(about.desc(), AUDITS.c.guard)
+        .limit(limit)
+    )
+    rows = connection.execute(query if tenant is None else query.where(AUDITS.c.tenant == tenant))
+    return [OfGuard(row.guard, row.refused, Labels(row.clean, row.wrong, row.unknown)) for row in rows]
 
 
 def unjudged(connection: Connection, limit: int) -> list[tuple[str, str]]:

@@ -48,6 +48,7 @@ class NewAudit:
 
     id: str
     kind: Kind = "hit"
+    guard: str | None = None  # of what guards refused: the one that alone did, or `several`
     job_id: str
     entry_id: int
     tenant: str
@@ -67,7 +68,7 @@ class NewAudit:
         made = insert(connection, AUDITS).values(
             id=self.id, kind=self.kind, job_id=self.job_id, entry_id=self.entry_id, tenant=self.tenant,
             scope=self.scope, similarity=self.similarity, stratum=self.stratum, share=self.share, served_at=now_ms(),
-            question=self.question, served=self.served,
+            question=self.question, served=self.served, guard=self.guard,
         )  # fmt: skip
         new = connection.execute(made.on_conflict_do_nothing().returning(AUDITS.c.id)).first()
         if new is not None and self.afresh is not None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger import audit_counts, audit_rows, standings
-from headrace_workers.ledger.audit_counts import Beside, Pair, Seen, Tally, Window
+from headrace_workers.ledger.audit_counts import Beside, OfGuard, Pair, Seen, Tally, Window
 from headrace_workers.ledger.audit_rows import Label
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.standings import ScopeStanding
@@ -95,6 +95,11 @@ class Audits:
         """How the scopes stand, those that are off first. `scope` is the beginning of one."""
         with reading(self._engine) as tx:
             return standings.all_of(tx, tenant, scope)
+
+    def by_guard(self, tenant: str | None = None, limit: int = 100) -> list[OfGuard]:
+        """What audits say of refusals, by the guard that alone refused; those first that refuse most."""
+        with reading(self._engine) as tx:
+            return audit_counts.by_guard(tx, tenant, limit)
 
     def reopen(self, scope: str) -> bool:
         """Turn a scope's semantic tier on again; whether it was off."""

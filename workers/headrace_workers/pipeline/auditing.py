@@ -69,6 +69,7 @@ class Auditing:
         return NewAudit(
             id=explored_id(job_id),
             kind=nearly.kind,
+            guard=nearly.guard,
             job_id=job_id,
             entry_id=nearly.entry_id,
             tenant=job.tenant,

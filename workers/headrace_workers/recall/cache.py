@@ -194,13 +194,14 @@ def _nearly(each: _Missing, alive: Mapping[int, Entry]) -> NearMiss | None:
     """What this was nearly served, if that lives."""
     if each.near.nearly is None:
         return None
-    kind, neighbour = each.near.nearly
+    kind, neighbour, guard = each.near.nearly
     hit = _like(each.request, neighbour, alive)
     if hit is None:
         return None
     return NearMiss(
-        kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or ""
-    )
+        kind=kind, entry_id=hit.entry_id, scope=hit.scope, similarity=neighbour.similarity, text=hit.answer.text or "",
+        guard=guard,
+    )  # fmt: skip
 
 
 def _explored(found: Found, nearly: NearMiss | None) -> Found:

@@ -44,6 +44,7 @@ class NearMiss:
     scope: str
     similarity: float
     text: str
+    guard: str | None = None  # the one that alone refused it, or `several`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
-from headrace_workers.guards.refusal import refusal
+from headrace_workers.guards.refusal import against, refusal
 from headrace_workers.ledger.changes import Change
 from headrace_workers.ports import Embedder
 from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
@@ -21,6 +21,8 @@ _NEIGHBOURS: Final = 5
 # Below this nothing is explored, whatever the threshold: a curve needs pairs that are drawn alike at all similarities
 # that it may choose from.
 EXPLORED_FROM: Final = 0.7
+SEVERAL: Final = "several"
+_A_GUARD: Final = "a guard"  # one that fails
 
 
 def _unlimited(_scope: str) -> Limit | None:
@@ -134,7 +136,12 @@ class NearestQuestions:
                 break
             if neighbour.similarity < least and refused(question.text, neighbour.question) is None:
                 return Nearly("below", neighbour)
-        return Nearly("refused", neighbours[0]) if neighbours[0].similarity >= least else None
+        first = neighbours[0]
+        return (
+            Nearly("refused", first, _alone_against(question.text, first.question))
+            if first.similarity >= least
+            else None
+        )
 
 
 @lru_cache(maxsize=4_096)
@@ -149,4 +156,13 @@ def refused(asked: str, known: str) -> Refusal | None:
         return refusal(_read(asked), _read(known))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
-        return Refusal("a guard", f"failed with {type(error).__name__}")
+        return Refusal(_A_GUARD, f"failed with {type(error).__name__}")
+
+
+def _alone_against(asked: str, known: str) -> str:
+    """The guard that alone refuses, so that without it the answer would be given; `several`, where others do, too."""
+    try:
+        names = against(_read(asked), _read(known))
+    except Exception:  # it failed before, and was logged then
+        return _A_GUARD
+    return names[0] if len(names) == 1 else SEVERAL

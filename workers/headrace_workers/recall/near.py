@@ -12,6 +12,7 @@ class Nearly(NamedTuple):
 
     kind: Literal["below", "refused"]
     found: Neighbour
+    guard: str | None = None  # of what guards refused: the one that alone did, or `several`
 
 
 class Near(NamedTuple):
