@@ -507,9 +507,9 @@ def _filled(wording: str, filling: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def wordings() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Of `wordings.txt`: pairs that ask for the same, and pairs that only look alike."""
-    text = Path(__file__).with_name("wordings.txt").read_text(encoding="utf-8")
+def wordings(name: str = "wordings.txt") -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Of a file of questions: pairs that ask for the same, and pairs that only look alike."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
     same: list[tuple[str, str]] = []
     traps: list[tuple[str, str]] = []
     for block in text.split("\n\n")[1:]:

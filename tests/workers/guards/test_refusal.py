@@ -42,6 +42,24 @@ def test_of_questions_as_people_type_them_traps_are_refused() -> None:
     assert served >= 0.4 * len(same)
 
 
+def test_of_questions_that_are_typed_in_a_hurry_no_trap_passes() -> None:
+    """Of those in `typed.txt`, either way round; and two in three that ask for the same do."""
+    same, traps = wordings("typed.txt")
+    both = [pair for asked, cached in traps for pair in ((asked, cached), (cached, asked))]
+    assert [pair for pair in both if refusal(*map(profile, pair)) is None] == []
+    served = sum(refusal(profile(asked), profile(cached)) is None for asked, cached in same)
+    assert served >= 2 / 3 * len(same)
+
+
+def test_a_slip_of_the_pen_is_read_as_what_is_meant() -> None:
+    """One that is no word; words that differ by a letter are two words."""
+    assert refusal(profile("How do I chnage my passowrd?"), profile("how do i change my password")) is None
+    assert refusal(profile("whats the weather like"), profile("What's the weather like?")) is None
+    assert refusal(profile("why doesnt it open"), profile("Why does it open?")) is not None
+    for one, other in (("desert", "dessert"), ("medication", "meditation"), ("wether", "weather")):
+        assert refusal(profile(f"What is a {one}?"), profile(f"What is a {other}?")) is not None
+
+
 def test_a_preamble_that_both_share_changes_little() -> None:
     """Behind forty words that both share, traps are refused as before, and most wordings pass as before."""
     kept = Counter[bool]()

@@ -16,12 +16,19 @@ class Antonyms:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where no word has its opposite on the other side."""
         ours, theirs = _words(asked), _words(cached)
+        if "sell" in ours and "sell" in theirs and _is_sold(asked) != _is_sold(cached):
+            return "one question asks where something is sold, the other where to sell it"
         yours = [word for word in theirs if word not in ours][:_COMPARED]
         for one in [word for word in ours if word not in theirs][:_COMPARED]:
             for other in yours:
                 if opposite(one, other):
                     return f"{said([one], asked)} is the opposite of {said([other], cached)}"
         return None
+
+
+def _is_sold(read: Profile) -> bool:
+    """`Where are stamps sold` asks where to buy them."""
+    return any(token.text.lower() == "sold" for token in read.tokens) and "be" in read.keys
 
 
 def _words(read: Profile) -> dict[str, None]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.paraphrases import alike
 from headrace_workers.guards.preamble import without_preamble
 from headrace_workers.guards.profile import Profile, said, says_what
@@ -40,6 +41,14 @@ _NOUNS: Final = {
         "how hot": "temperature cold warm",
     }.items()
 }
+_PROPERTIES: Final = frozenset(
+    stem(noun)
+    for noun in words_of(
+        """age height length depth width weight size distance duration speed temperature point level rate price cost
+        time date number amount capacity meaning definition"""
+    )
+)
+_PRICES: Final = frozenset(stem(noun) for noun in ("cost", "price", "fee"))
 _OPEN: Final = frozenset({"what", "who", "how much"})
 
 
@@ -53,6 +62,8 @@ class AskedFor:
         ours, theirs = map(_kinds, without_preamble(asked, cached))
         if not _agree(ours, theirs, asked, cached):
             return f"asks {_said(ours)}; the answer says {_said(theirs)}"
+        if _costs(asked, cached) or _costs(cached, asked):
+            return "one question asks how much there is of something, the other what it costs"
         for one, other in zip(_properties(asked), _properties(cached), strict=False):
             if one != other and one not in cached.content and other not in asked.content and not alike(one, other):
                 return f"asks for the {said([one], asked)}; the answer gives the {said([other], cached)}"
@@ -65,22 +76,56 @@ def _said(kinds: set[str]) -> str:
 
 def _agree(ours: set[str], theirs: set[str], asked: Profile, cached: Profile) -> bool:
     if (ours or theirs) == {"how"} and not (ours and theirs):
-        return True  # `sort a list`, `how do I sort a list`
+        # `sort a list`, `how do I sort a list`; but not `the age of a cheese`, `how do I age a cheese`
+        return not _names_property(cached if ours else asked, asked if ours else cached)
     ours, theirs = ours or {"what"}, theirs or {"what"}
     if ours == theirs:
         return True
     if len(ours) == len(theirs) == 1:
         (one,), (other,) = ours, theirs
-        if _stands_for(one, other, asked) or _stands_for(other, one, cached):
+        if _stands_for(one, other, asked, cached) or _stands_for(other, one, cached, asked):
             return True
     # `Tell me the author` asks what `who is the author` asks: an order names no kind.
     # `How much does it weigh` is `what is its weight`; but `how many planets` is not `which planets`.
     return ours <= _OPEN and theirs <= _OPEN and not _other_sort(ours, cached) and not _other_sort(theirs, asked)
 
 
-def _stands_for(one: str, other: str, read: Profile) -> bool:
-    """Whether `what` or `how many` with a noun of the question asks what the other question word asks."""
-    return one in {"what", "how many"} and any(noun in read.keys for noun in _NOUNS.get(other, ()))
+def _stands_for(one: str, other: str, read: Profile, against: Profile) -> bool:
+    """Whether `what` or `how many` with a noun of the question asks what the other question word asks.
+
+    A noun that the other question has, too, is what both are about: `post office opening time`, `where is the post
+    office`.
+    """
+    nouns = _NOUNS.get(other, frozenset()) - against.keys
+    return one in {"what", "how many"} and not nouns.isdisjoint(read.keys)
+
+
+def _costs(read: Profile, other: Profile) -> bool:
+    """Whether a question asks how much something costs, and the other how much there is: `how much rice is in a kilo`.
+
+    What is counted stands behind `how much`.
+    """
+    if read.keys.isdisjoint(_PRICES) or not other.keys.isdisjoint(_PRICES):
+        return False
+    return any(
+        measure.key == "much" and says_what(counted) and before.key == "how"
+        for before, measure, counted in zip(other.tokens, other.tokens[1:], other.tokens[2:], strict=False)
+    )
+
+
+def _names_property(read: Profile, against: Profile) -> bool:
+    """Whether a question without a question word asks for a property that the other does not name: `the price of it`.
+
+    A verb of the same stem is none: `age a cheese`.
+    """
+    for at, token in enumerate(read.tokens):
+        if token.key in _PROPERTIES and (token.key not in against.keys or _owned(read.tokens, at)):
+            return True
+    return False
+
+
+def _owned(tokens: Sequence[Token], at: int) -> bool:
+    return at + 1 < len(tokens) and tokens[at + 1].key == "of"
 
 
 def _other_sort(kinds: set[str], other: Profile) -> bool:

@@ -53,7 +53,7 @@ class Directions:
             return f"{said(exchanged, asked)} stand in other places in the answer"
         for word, way in ours.items():
             other = theirs.get(word)
-            if other is not None and way != other and not _same(way, other):
+            if other is not None and way != other and not (_same(way, other) and not _written_about(way, other, asked)):
                 name = said([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
@@ -75,6 +75,11 @@ def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> 
     names = [word for word in moved if word in named]
     apart = len({moved[word] for word in names}) > 1  # the words of one name move together
     return crossed or (names if apart else [])
+
+
+def _written_about(one: str, other: str, asked: Profile) -> bool:
+    """`Who wrote about Moby Dick` is not `who wrote Moby Dick`."""
+    return "about" in {one, other} and not asked.keys.isdisjoint({"who", "whom"})
 
 
 def _same(one: str, other: str) -> bool:

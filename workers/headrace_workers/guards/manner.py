@@ -60,8 +60,8 @@ class Manner:
         times = (_TIMES,) if _passive(asked) == _passive(cached) else ()
         for classes in (*times, _DUTIES, _PERSONS):
             ours, theirs = _named(asked, classes), _named(cached, classes)
-            if classes is _TIMES and "past" not in ours | theirs and _how(asked) and _how(cached):
-                continue  # `how long will it keep`, `how long does it keep`
+            if classes is _TIMES and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
+                continue  # `how long will it keep`, `how long does it keep`; `why won't it`, `why doesn't it start`
             if classes is _PERSONS:
                 ours, theirs = ours | _subjects(asked), theirs | _subjects(cached)
             if ours and theirs and not ours & theirs:
@@ -83,8 +83,9 @@ def _passive(read: Profile) -> bool:
     return any(token.key == "by" for token in read.tokens)
 
 
-def _how(read: Profile) -> bool:
-    return "how" in read.keys
+def _lasts(read: Profile) -> bool:
+    """Whether what it asks is as true tomorrow."""
+    return "how" in read.keys or {"why", "not"} <= read.keys
 
 
 def _subjects(read: Profile) -> set[str]:

@@ -1,6 +1,9 @@
 """Numbers, in order: `two` is `2`, and `1,500.0` is `1500`."""
 
+from itertools import pairwise
+
 from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.tokens import Token
 
 
 class Numbers:
@@ -21,4 +24,13 @@ class Numbers:
 
 
 def _numbers(read: Profile, *, one: bool = True) -> list[str]:
-    return [token.key for token in read.tokens if token.kind == "number" and (one or token.text.lower() != "one")]
+    return [
+        token.key
+        for token, after in pairwise((*read.tokens, None))
+        if token is not None and token.kind == "number" and (one or not _is_article(token, after))
+    ]
+
+
+def _is_article(token: Token, after: Token | None) -> bool:
+    """`One egg` is `an egg`, and `1 kg` is `a kilo`; `type 1` is not `type`."""
+    return token.text.lower() == "one" or (token.key == "1" and after is not None and after.kind == "unit")

@@ -142,6 +142,7 @@ def _parts(read: Profile) -> list[_Part]:
     bounds = [0]  # how many parts stood before each question word and auxiliary
     verb = by = -1
     owners = (0, 0)  # from where to where stand the parts that own what follows
+    topic = 0  # so many parts stand before the question: `mac how to take a screenshot`
     be = doer = False
     for token in read.tokens:
         key = token.key
@@ -168,9 +169,13 @@ def _parts(read: Profile) -> list[_Part]:
             if key == "by" and verb >= 0:
                 by = len(parts)
             elif key in AUXILIARIES or key in QUESTION_WORDS:
+                if len(bounds) == 1 and key in QUESTION_WORDS:
+                    topic = len(parts)
                 bounds.append(len(parts))
                 be = be or key == "be"
     _put_owners_last(parts, owners)
+    if len({part.run for part in parts[:topic]}) == 1:
+        parts[:topic] = [replace(part, tie=part.tie or "on") for part in parts[:topic]]
     return _active(parts, verb, by, bounds) if verb >= 0 else parts
 
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-from headrace_workers.guards.lists import words_of
+from headrace_workers.guards.lists import lines_of, words_of
 from headrace_workers.guards.stems import stem
 
 Kind = Literal["word", "number", "date", "unit", "literal", "symbol"]
@@ -48,9 +48,21 @@ _CONTRACTED: Final = {
     "ain't": ("is", "not"),
     "let's": ("let",),
     "i'm": ("i", "am"),
+    # As they are typed without the apostrophe, where that makes no other word.
+    **{word: (word[:-1], "is") for word in ("whats", "whos", "wheres", "whens", "whys", "hows", "thats", "theres")},
+    **{
+        f"{verb}nt": (verb, "not")
+        for verb in ("do", "does", "did", "is", "are", "was", "were", "has", "have", "had", "would", "could", "should")
+    },
+    "cant": ("can", "not"),
+    "wont": ("will", "not"),
+    "im": ("i", "am"),
+    "ive": ("i", "have"),
+    "youre": ("you", "are"),
 }
 _ENDINGS: Final = {"'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
 _IS: Final = words_of("""what who where when how why it that there here he she which whats whos""")
+_MISSPELT: Final = dict(line.split() for line in lines_of("misspelt"))
 _ROMAN: Final = {
     "II": "2",
     "III": "3",
@@ -183,10 +195,10 @@ def _with_apostrophe(core: str) -> Iterator[Token]:
 def _word(core: str) -> Token:
     if core in _ROMAN:
         return Token(core, _ROMAN[core], "number")
-    lower = core.lower()
+    lower = _MISSPELT.get(core.lower(), core.lower())
     inner = core[1:] != core[1:].lower()
     # An identifier such as `camelCase` or `DataFrame`; an acronym; a word with a capital.
-    return Token(core, stem(lower), "word", core != lower and (inner or core[0].isupper()) and core != "I")
+    return Token(core, stem(lower), "word", core != core.lower() and (inner or core[0].isupper()) and core != "I")
 
 
 def _numeric(core: str) -> Iterator[Token]:
