@@ -3,8 +3,10 @@
 Every command asks for the version of the tables, and few migrate: Alembic is imported by those alone.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_FOLLOWS: Final = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
 _LOCK = 0x6865616472616365 % 2**63  # "headrace": two migrations at once take turns
 
 
@@ -29,9 +32,16 @@ def _config() -> "Config":
     return config
 
 
+@cache
 def newest() -> str:
-    """The revision that this code needs: files are numbered by theirs."""
-    return max(file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+    """The revision that this code needs: that which no other follows. Files are named by theirs."""
+    scripts = {
+        file.name.partition("_")[0]: file.read_text(encoding="utf-8")
+        for file in (_MIGRATIONS / "versions").glob("[0-9]*_*.py")
+    }
+    followed = {before for script in scripts.values() for before in _FOLLOWS.findall(script)}
+    (last,) = scripts.keys() - followed
+    return last
 
 
 def current(engine: Engine) -> str | None:
