@@ -3,7 +3,10 @@
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import httpx
@@ -59,6 +62,88 @@ def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Se
         proxy.heal()
         # Connections that were cut in half are given up one by one.
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
+
+
+RESOURCES = [
+    ("GET", "/v1/files"), ("GET", "/v1/files/file-1/content"), ("DELETE", "/v1/files/file-1"),
+    ("POST", "/v1/uploads"), ("GET", "/v1/batches"), ("POST", "/v1/batches"), ("GET", "/v1/batches/batch_1"),
+    ("GET", "/v1/vector_stores"), ("POST", "/v1/vector_stores"), ("POST", "/v1/vector_stores/vs_1/search"),
+    ("POST", "/v1/vector_stores/vs_1/files"), ("POST", "/v1/vector_stores/vs_1/file_batches"),
+    ("GET", "/v1/webhook_endpoints"), ("POST", "/v1/webhook_endpoints"),
+    ("GET", "/v1/webhook_endpoints/we_1/deliveries"),
+    ("GET", "/v1/responses/resp_7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"), ("POST", "/v1/responses"),
+    ("POST", "/v1/chat/completions"), ("POST", "/v1/embeddings"), ("POST", "/v1/moderations"),
+    ("GET", "/v1/usage?from=2026-11-01&to=2026-11-02"),
+]  # fmt: skip
+BODIES = {
+    "/v1/uploads": {"bytes": 1, "filename": "x", "mime_type": "text/plain", "purpose": "batch"},
+    "/v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/embeddings", "completion_window": "24h"},
+    "/v1/vector_stores": {},
+    "/v1/webhook_endpoints": {"event_types": ["batch.completed"], "name": "x", "url": "https://shop.example/"},
+    "/v1/responses": {"model": "echo", "input": "x", "background": True},
+    "/v1/chat/completions": {"model": "echo", "messages": [{"role": "user", "content": "x"}]},
+    "/v1/embeddings": {"model": "all-minilm-l6-v2", "input": "x"},
+    "/v1/moderations": {"input": "x"},
+}
+
+
+QUICK = [each for each in RESOURCES if each[1] not in ("/v1/chat/completions", "/v1/embeddings", "/v1/moderations")]
+
+
+def asked(client: httpx.Client, route: tuple[str, str]) -> httpx.Response:
+    """One request of a group of routes."""
+    method, path = route
+    inside = {"query": "x"} if path.endswith("search") else {"file_ids": ["file-1"]}
+    if path.endswith("vs_1/files"):
+        inside = {"file_id": "file-1"}
+    return client.request(method, path, json=BODIES.get(path, inside) if method == "POST" else None)
+
+
+def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy]"):
+    """In OpenAI's shape where the path is OpenAI's; none waits for ever, and none says "not found"."""
+    settings, proxy = proxied
+    with served(settings) as gateway:
+        with gateway.client() as client:
+            assert client.get("/v1/files").status_code == 200
+            proxy.swallow()
+            with ThreadPoolExecutor(len(RESOURCES)) as threads:
+                told = dict(zip(RESOURCES, threads.map(partial(asked, client), RESOURCES), strict=True))
+        proxy.heal()
+    wrong = {route: (each.status_code, each.text) for route, each in told.items() if "ledger_away" not in each.text}
+    assert not wrong
+    assert {each.status_code for each in told.values()} == {503}
+
+
+def test_no_resource_needs_redis(settings: Settings):
+    """One that is silent: rates are counted here."""
+    with closing(Proxy(make_url(settings.redis).port)) as proxy:
+        redis = f"redis://127.0.0.1:{proxy.port}/0"
+        with served(replace(settings, redis=redis)) as gateway, gateway.client(timeout=60) as client:
+            proxy.swallow()
+            with ThreadPoolExecutor(len(RESOURCES)) as threads:
+                told = list(threads.map(partial(asked, client), QUICK))
+            assert gateway.services.rates.away
+            assert {each.status_code for each in told} <= {200, 400, 404}, [each.text for each in told]
+
+
+def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """More files than threads wait for it: each is told in time, and whatever needs the ledger alone is answered."""
+    silence = threading.Event()
+    monkeypatch.setattr("headrace_workers.gateway.files.STORE_SECONDS", 0.5)
+    monkeypatch.setattr(alone.services.files, "add", lambda *_, **__: silence.wait(60))
+
+    def send(number: int) -> httpx.Response:
+        return client.post("/v1/files", files={"file": (f"{number}.txt", b"x")}, data={"purpose": "user_data"})
+
+    try:
+        with alone.client() as client, ThreadPoolExecutor(20) as threads:
+            sent = [threads.submit(send, number) for number in range(20)]
+            told = [each.result() for each in sent]
+            assert {(each.status_code, each.json()["error"]["code"]) for each in told} == {(503, "store_away")}
+            assert client.get("/v1/files").status_code == 200
+            assert client.post("/v1/jobs", json=JOB).status_code == 202
+    finally:
+        silence.set()
 
 
 def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Proxy]"):

@@ -1,9 +1,12 @@
 """The same gateway, asked by OpenAI's own client in JavaScript."""
 
 import json
+import time
 
 from tests.services.node import Node
 from tests.workers.gateway.served import Gateway
+
+from headrace_workers.webhooks import signing
 
 SCRIPT = """
 import OpenAI from "openai";
@@ -56,3 +59,92 @@ def test_it_works_in_javascript(gateway: Gateway, node: Node):
     assert told["moderation"] == [True, True]
     assert "echo" in told["models"]
     assert told["refused"] == [400, "n"]
+
+
+RESOURCES = """
+import OpenAI, { toFile } from "openai";
+
+const client = new OpenAI();
+const told = {};
+const line = (n) => JSON.stringify({
+  custom_id: `n${n}`, method: "POST", url: "/v1/chat/completions",
+  body: { model: "echo", messages: [{ role: "user", content: `Name ${n} rivers.` }] },
+});
+const collect = async (pages) => {
+  const found = [];
+  for await (const each of pages) found.push(each.id);
+  return found;
+};
+
+const sent = await toFile(Buffer.from(line(1) + "\\n"), "in.jsonl");
+const file = await client.files.create({ file: sent, purpose: "batch" });
+const read = await (await client.files.content(file.id)).text();
+told.file = [(await client.files.retrieve(file.id)).filename, read === line(1) + "\\n"];
+told.listed = (await collect(client.files.list({ limit: 1, purpose: "batch" }))).includes(file.id);
+
+const text = line(1) + "\\n" + line(2) + "\\n";
+const upload = await client.uploads.create({
+  bytes: text.length, filename: "two.jsonl", mime_type: "application/jsonl", purpose: "batch",
+});
+const parts = [];
+for (const data of [text.slice(0, 30), text.slice(30)]) {
+  parts.push((await client.uploads.parts.create(upload.id, { data: await toFile(Buffer.from(data), "part") })).id);
+}
+const whole = await client.uploads.complete(upload.id, { part_ids: parts });
+told.upload = [whole.status, whole.file.bytes === text.length];
+
+let batch = await client.batches.create({
+  input_file_id: whole.file.id, endpoint: "/v1/chat/completions", completion_window: "24h",
+});
+while (!["completed", "failed", "expired", "cancelled"].includes(batch.status)) {
+  await new Promise((done) => setTimeout(done, 50));
+  batch = await client.batches.retrieve(batch.id);
+}
+const output = await (await client.files.content(batch.output_file_id)).text();
+told.batch = [batch.status, output.trim().split("\\n").map((each) => JSON.parse(each).custom_id).sort()];
+told.batches = (await collect(client.batches.list())).includes(batch.id);
+
+const store = await client.vectorStores.create({ name: "Handbook", metadata: { team: "x" } });
+const mill = await toFile(Buffer.from("A mill."), "mill.md");
+const note = await client.files.create({ file: mill, purpose: "assistants" });
+const set = await client.vectorStores.fileBatches.create(store.id, { file_ids: [note.id] });
+const where = { vector_store_id: store.id };
+told.set = [set.file_counts.total, await collect(client.vectorStores.fileBatches.listFiles(set.id, where))];
+told.retrieved = (await client.vectorStores.fileBatches.retrieve(set.id, where)).id === set.id;
+told.cancelled = (await client.vectorStores.fileBatches.cancel(set.id, where)).file_counts.cancelled;
+told.inStore = (await client.vectorStores.files.create(store.id, { file_id: note.id })).status;
+told.store = (await client.vectorStores.retrieve(store.id)).name;
+told.removed = (await client.vectorStores.delete(store.id)).deleted;
+
+const asked = { event_types: ["batch.completed"], name: "shop", url: "https://shop.example/" };
+const receiver = await client.webhooks.create(asked);
+const changed = await client.webhooks.update(receiver.id, { name: "new" });
+const rotated = await client.webhooks.rotateSecret(receiver.id, { keep_old_secret_active_for_24_hours: true });
+told.receiver = [changed.name, receiver.signing_secret !== rotated.signing_secret];
+told.receivers = (await collect(client.webhooks.list())).includes(receiver.id);
+told.types = (await client.webhooks.eventTypes.list()).data.includes("batch.completed");
+told.forgotten = (await client.webhooks.delete(receiver.id)).deleted;
+const event = await client.webhooks.unwrap(process.env.BODY, JSON.parse(process.env.HEADERS), process.env.SECRET);
+told.event = event.type;
+console.log(JSON.stringify({ ...told, ids: { note: note.id } }));
+"""
+
+
+def test_its_resources_work_in_javascript(gateway: Gateway, node: Node):
+    """Files, uploads in parts, batches, vector stores with batches of files, and receivers of webhooks."""
+    secret = signing.new_secret("v1")
+    body = b'{"type":"batch.completed","data":{"id":"batch_1"}}'
+    signed = signing.headers("msg_1", int(time.time()), body, [secret])
+    env = {
+        "OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key(), "BODY": body.decode(),
+        "HEADERS": json.dumps(signed), "SECRET": secret,
+    }  # fmt: skip
+    told = json.loads(node.run(RESOURCES, env=env))
+    ids = told.pop("ids")
+    assert told == {
+        "file": ["in.jsonl", True], "listed": True, "upload": ["completed", True],
+        "batch": ["completed", ["n1", "n2"]], "batches": True,
+        "set": [1, [ids["note"]]], "retrieved": True, "cancelled": 1, "inStore": "in_progress", "store": "Handbook",
+        "removed": True, "receiver": ["new", True], "receivers": True, "types": True, "forgotten": True,
+        "event": "batch.completed",
+    }  # fmt: skip

@@ -29,6 +29,7 @@ Reads = Annotated[Caller, needs(Scope.FILES_READ)]
 Writes = Annotated[Caller, needs(Scope.FILES_WRITE)]
 
 _CHUNK: Final = 1024**2  # bytes
+STORE_SECONDS = 30.0  # that the store has for anything, beside what bytes take
 _FORM: Final = 65_536  # bytes of a form beside its file
 MOST_BYTES: Final = 512 * 1024**2  # of a file that is sent at once; what is larger comes in parts
 SHORTEST_LIFE, LONGEST_LIFE = 3_600, 30 * 86_400  # seconds, as OpenAI has it
@@ -95,6 +96,7 @@ async def create(
             chunks_of(file.file), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
             lines=purpose == BATCH,
         ),
+        size=file.size or 0,
     )  # fmt: skip
     return FileShape(**file_object(row))
 
@@ -163,10 +165,16 @@ async def file_of(services: Services, caller: Caller, file_id: str, param: str =
     return found
 
 
-async def stored(services: Services, work: Callable[[], T]) -> T:
-    """Work with the file store, on a thread, for as long as it takes; 503 where the store does not answer."""
+async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
+    """Work with the file store on so many bytes, on a thread of the store's own; 503 where it does not answer, or is
+    slower than a mebibyte a second. What was begun may go on all the same.
+    """
+    patience = STORE_SECONDS + size / 1024**2
     try:
-        return await asyncio.get_running_loop().run_in_executor(services.executor, work)
+        async with asyncio.timeout(patience):
+            return await asyncio.get_running_loop().run_in_executor(services.store_threads, work)
+    except TimeoutError:
+        raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
     except StoreUnavailable as error:
         raise Refusal(Why.STORE_AWAY, str(error), retry_after=1.0) from error
 

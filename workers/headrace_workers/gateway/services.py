@@ -48,6 +48,7 @@ class Services:
     registry: Registry
     pipeline: Pipeline
     executor: Executor  # for whatever waits for the ledger
+    store_threads: Executor  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
     door: Door

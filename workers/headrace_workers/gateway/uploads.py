@@ -96,7 +96,7 @@ async def add_part(
     """A part. Parts may come in any order, several at a time."""
     await refuse_fields(request, {"data"})
     try:
-        part_id, at = await stored(services, lambda: services.uploads.add(upload, chunks_of(data.file)))
+        part_id, at = await stored(services, lambda: services.uploads.add(upload, chunks_of(data.file)), data.size or 0)
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
@@ -109,6 +109,7 @@ async def complete(caller: Writes, services: Wired, upload: Own, completed: Comp
         file = await stored(
             services,
             lambda: services.uploads.complete(upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH),
+            upload.size,
         )
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
     from headrace_workers.gateway.waiter import Waiter
 
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
+_STORE_THREADS = 8
 
 
 def build_gateway(
@@ -69,6 +70,7 @@ def build_gateway(
         registry=registry,
         pipeline=pipeline,
         executor=executor,
+        store_threads=ThreadPoolExecutor(_STORE_THREADS, "store"),
         sink=sink,
         waiter=waiter,
         door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),
