@@ -30,7 +30,7 @@ def test_everything_can_be_set(tmp_path):
         "HEADRACE_RETENTION": "7", "HEADRACE_LONGEST_RUN": "8.5",
         "HEADRACE_INTER_THREADS": "2", "HEADRACE_JUDGE_MODEL": "big", "HEADRACE_POLICY": "p.yaml",
         "HEADRACE_CACHE": "semantic", "HEADRACE_CACHE_TTL": "9", "HEADRACE_MAX_WAIT": "1.5",
-        "HEADRACE_CACHE_MAX_ENTRIES": "0",
+        "HEADRACE_CACHE_MAX_ENTRIES": "0", "HEADRACE_PREFIX_TOKENS": "0",
         "HEADRACE_EMBEDDER": "own", "HEADRACE_SIMILARITY": "1",
         "HEADRACE_DEVICE": "cpu", "HEADRACE_COMPUTE_TYPE": "int8", "HEADRACE_HOME": str(tmp_path),
     }  # fmt: skip

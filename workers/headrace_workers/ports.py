@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to be answered."""
+    """One prompt to be answered. With its `tenant`, what that tenant's prompts begin with may be computed once."""
 
     messages: tuple[Message, ...]
     sampling: Sampling
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from headrace_schemas.callback import MAX_BODY
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.hardware import Device
+from headrace_workers.engines.prefixes import MOST_TOKENS
 from headrace_workers.webhooks.reach import DEFAULT_PORTS, Network, Reach, networks_of, ports_of
 from headrace_workers.webhooks.sealing import keys_of
 
@@ -87,6 +88,7 @@ class Settings:
     device: Device = "auto"
     compute_type: str | None = None
     inter_threads: int | None = None
+    prefix_tokens: int = MOST_TOKENS  # of all system prompts that a worker keeps computed; 0: none is shared
 
     @property
     def batch_lines(self) -> int:
@@ -160,6 +162,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "cache_max_entries": int,
     "max_wait": float,
     "inter_threads": int,
+    "prefix_tokens": int,
     "webhook_bytes": int,
     "rate": float,
     "max_body": int,
@@ -167,7 +170,7 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_answer_wait": float,
 }
 
-_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_RATE"})
+_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_PREFIX_TOKENS", "HEADRACE_RATE"})
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:

@@ -28,7 +28,7 @@ from tests.workers.bridge.records import (
 )
 from tests.workers.bridge.refusing import GOOD, refused, value
 
-from headrace_schemas import Rubric, Topic
+from headrace_schemas import Message, Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
@@ -185,6 +185,15 @@ def test_the_earlier_of_two_deadlines_counts():
     ]
     assert [item.steps[0].deadline for item in taken] == [NOW + 3_600_000] * 2
     assert accept(record(), RULES).steps[0].deadline == NEVER
+
+
+def test_a_long_system_prompt_is_known_at_the_door():
+    """By the same number for all that share it, so that they are run together; others have none."""
+    turns = [Message(role="system", content="You answer for a shop. " * 40), Message(role="user", content="hello")]
+    jobs = [generation(prompt=None, messages=(turns[0], turns[1], *more)) for more in ((), turns[1:])]
+    first, second = (accept(record(job), RULES).steps[0].prefix for job in jobs)
+    assert first == second is not None
+    assert accept(record(), RULES).steps[0].prefix is None
 
 
 def test_an_evaluation_starts_at_the_judge():

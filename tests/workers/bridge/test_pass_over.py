@@ -35,10 +35,14 @@ def steps(ledger):  # noqa: F811
 
 def test_jobs_that_only_asked_for_the_cache_go_on(ledger):  # noqa: F811
     """Those that were handed out and not begun, too; their receipts will say why."""
-    take_in(ledger, [job(idempotency_key=str(number)) for number in range(3)])
+    turns = [{"role": "system", "content": "You answer for a shop. " * 40}, {"role": "user", "content": "p"}]
+    take_in(ledger, [job(idempotency_key=str(number), prompt=None, messages=turns) for number in range(3)])
     assert claim_one(ledger, "recall", limit=1) is not None
+    assert ledger.read(select(STEPS.c.prefix).distinct()) == [(None,)]
     assert look(ledger) == 3
     assert steps(ledger) == [("generate", "model.echo", "ready")] * 3
+    ((prefix,),) = ledger.read(select(STEPS.c.prefix).distinct())  # they are claimed together
+    assert prefix is not None
     assert claim_one(ledger).size == 3
     contexts = {unpack(row.context)[0]["recall"]["refused"] for row in ledger.read(select(STEPS.c.context))}
     assert contexts == {"no worker with the role recall was running"}

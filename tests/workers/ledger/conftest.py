@@ -52,12 +52,12 @@ def job() -> Callable[..., NewJob]:
 
     def make(
         *, tenant: str = "a", lane: int = 1, rank: int = 4, deadline: int = NEVER, tokens: int = 10, group: str = "g",
-        queue: str = "q", job_id: str | None = None,
+        queue: str = "q", job_id: str | None = None, prefix: int | None = None,
     ) -> NewJob:  # fmt: skip
         name = job_id or str(uuid4())
         step = NewStep(
             job_id=name, stage="generate", queue=queue, group_key=group, lane=lane, rank=rank, deadline=deadline,
-            turn=0, tokens=tokens, event_type="headrace.job.generation.v1",
+            turn=0, tokens=tokens, event_type="headrace.job.generation.v1", prefix=prefix,
         )  # fmt: skip
         payload = b'{"model":"m","prompt":"p"}'
         record = Record(Topic.GENERATION, 0, next(_numbers), (), payload)

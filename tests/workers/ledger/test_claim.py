@@ -36,6 +36,20 @@ def test_a_group_ends_at_its_token_budget(ledger, job, claim):
     assert [claim().size for _ in range(5)] == [1, 1, 1, 1, 1]
 
 
+def test_a_group_is_of_prompts_that_begin_with_the_same(ledger, job, claim):
+    """Where a window has enough of them; what is left goes together. That it was small teaches nothing."""
+    prefixes = [-(2**63), None, 2**63 - 1] * 20 + [5, 6, 6]
+    jobs = [job(prefix=each) for each in prefixes]
+    ledger.ingest(jobs)
+    begins = {each.id: prefix for each, prefix in zip(jobs, prefixes, strict=True)}
+    groups = []
+    while taken := claim(limit=64, window=512):
+        steps = ledger.start(taken.id, worker="w", lease_ms=60_000).steps
+        groups.append({begins[step.job_id] for step in steps})
+        assert ledger.read(select(CLAIMS.c.full).where(CLAIMS.c.id == taken.id)) == [(False,)]
+    assert sorted(map(len, groups)) == [1, 1, 1, 2]
+
+
 def test_nothing_is_claimed_twice(ledger, job, claim):
     """Two bridges that claim in turn share the work."""
     ledger.ingest([job() for _ in range(10)])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from headrace_workers.ledger.sizing import alike
+from headrace_workers.ledger.sizing import alike, of_one_beginning
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,7 @@ class _Row:
     tokens: int
     rank: int = 0
     deadline: int = 0
+    prefix: int | None = None
 
 
 def _spread(rows):
@@ -51,3 +52,21 @@ def test_blocks_are_of_one_urgency():
     """Those of another rank come only where there is room."""
     rows = [*(_Row(100) for _ in range(20)), *(_Row(100, rank=1) for _ in range(80))]
     assert [row.rank for row in alike(rows, 64, 2_000)] == [0] * 16
+
+
+@pytest.mark.parametrize("first", [7, None])
+def test_steps_that_begin_as_the_first_are_a_group_where_they_make_a_batch(first):
+    """Also those that begin with nothing that others share. Fewer are run with the others."""
+    other = 8 if first else 9
+    rows = [_Row(n, prefix=first if n % 2 else other) for n in range(1, 41)]
+    assert {row.prefix for row in of_one_beginning(rows)} == {first}
+    assert len(of_one_beginning(rows)) == 20
+    assert of_one_beginning(rows[:29]) == rows[:29]
+
+
+def test_no_beginning_goes_before_what_is_more_urgent():
+    """Those of another rank or deadline are not of the first's group for it."""
+    rows = [*(_Row(n, prefix=7) for n in range(15)), _Row(15), *(_Row(n, rank=1, prefix=7) for n in range(40))]
+    assert of_one_beginning(rows) == rows
+    rows = [*(_Row(n, prefix=7) for n in range(15)), _Row(15), *(_Row(n, deadline=1, prefix=7) for n in range(40))]
+    assert of_one_beginning(rows) == rows

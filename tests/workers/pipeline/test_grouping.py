@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tests.schemas.strategies import embeddings, evaluations, generations, moderations
 from tests.workers.bridge.records import evaluation, generation
 
-from headrace_schemas import Sampling
+from headrace_schemas import Message, Sampling
 from headrace_workers.ledger.tables import STEPS
-from headrace_workers.pipeline.grouping import estimate_tokens
+from headrace_workers.pipeline.grouping import estimate_tokens, shared_prefix
 from headrace_workers.pipeline.stage import model_queue
 from headrace_workers.pipeline.stages import STAGES
 
@@ -45,6 +45,19 @@ def test_a_seeded_sample_runs_alone():
     assert generate_group(job, ID) != generate_group(job, ID[::-1])
     job = generation(sampling=Sampling(temperature=1))
     assert generate_group(job, ID) == generate_group(job, ID[::-1])
+
+
+def test_jobs_of_a_tenant_share_a_long_system_prompt():
+    """And nothing else: neither with another tenant, nor a short one, nor in a job that is no generation."""
+
+    def prefix(system, said="hello", tenant="a"):
+        turns = (Message(role="system", content=system), Message(role="user", content=said))
+        return shared_prefix(generation(prompt=None, messages=turns, tenant=tenant))
+
+    long = "You answer for a shop. " * 40
+    assert prefix(long) == prefix(long, said="bye") is not None
+    assert len({prefix(long), prefix(long, tenant="b"), prefix(long + "!"), prefix("Be brief.")}) == 4
+    assert prefix("Be brief.") is shared_prefix(generation()) is shared_prefix(evaluation(input=long)) is None
 
 
 @given(generations)

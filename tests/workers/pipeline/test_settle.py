@@ -19,7 +19,7 @@ from tests.workers.pipeline.claimed import (
     stub,
 )
 
-from headrace_schemas import Category, StageRecord, Topic
+from headrace_schemas import Category, Message, StageRecord, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.events import JobKind
 from headrace_schemas.examples import EXAMPLES
@@ -31,6 +31,7 @@ from headrace_workers.ledger.rows import Row
 from headrace_workers.ledger.start import Started
 from headrace_workers.ledger.tables import NEVER, TROUBLES
 from headrace_workers.pipeline.carried import pack
+from headrace_workers.pipeline.grouping import shared_prefix
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, failed, task_of
@@ -63,6 +64,15 @@ def test_a_step_carries_all_of_what_came_before_it():
     assert done.job_id == JOB_ID
     assert done.records[-1].headers["ce_time"].startswith("2027-01-15T08:00:00.25")
     assert done.records[-1].headers["ce_subject"] == JOB_ID
+
+
+def test_a_step_that_goes_on_to_a_model_knows_what_its_prompt_begins_with():
+    """Where it was looked up before, too, it is run with others that begin so."""
+    turns = (Message(role="system", content="You answer for a shop. " * 40), Message(role="user", content="hello"))
+    job = generation(prompt=None, messages=turns)
+    (following,) = settled(Done(), stage="recall", job_payload=encode_value(job)).following
+    assert (following.stage, following.prefix) == ("generate", shared_prefix(job))
+    assert following.prefix is not None
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_times():

@@ -41,7 +41,7 @@ def test_all_are_answered_in_one_call_and_labelled_one_by_one() -> None:
         ("audit-3", "unknown", "a\ufffd longer word"),
     ]  # fmt: skip
     (asked,) = model.calls
-    assert [request.messages for request in asked] == [JOB.conversation] * 3
+    assert [(request.messages, request.tenant) for request in asked] == [(JOB.conversation, JOB.tenant)] * 3
     assert all(outcome.event is None and not outcome.also for outcome in found if isinstance(outcome, Done))
 
 

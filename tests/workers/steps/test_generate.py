@@ -80,7 +80,8 @@ def test_the_group_is_one_call() -> None:
     model = Model(completion("a"), completion("b"))
     jobs = [GenerationJob(model="m", prompt="p"), GenerationJob(model="m", messages=turns, sampling=sampling)]
     outcomes = generate([task(job, i) for i, job in enumerate(jobs)], generator=model)
-    assert model.calls == [[Request((Message(role="user", content="p"),), Sampling()), Request(turns, sampling)]]
+    plain = Request((Message(role="user", content="p"),), Sampling(), "default")
+    assert model.calls == [[plain, Request(turns, sampling, "default")]]
     events = [outcome.event for outcome in outcomes if isinstance(outcome, Done)]
     texts = [(event.job_id, event.text) for event in events if isinstance(event, Output)]
     assert texts == [(JOB_ID.format(0), "a"), (JOB_ID.format(1), "b")]

@@ -142,6 +142,7 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         stage=route.stage.name,
         queue=route.queue,
         group_key=route.group,
+        prefix=route.prefix,
         sized=route.stage.weight.sized,
         lane=INTERACTIVE if job.lane is Lane.INTERACTIVE else BATCH,
         rank=9 - job.priority,

@@ -59,7 +59,7 @@ class PassOver:
         if route is None:
             return None
         context = pack({stage.name: {"refused": _nobody(stage)}}, ())
-        return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context)
+        return Move(row.job_id, row.ordinal, route.stage.name, route.queue, route.group, context, route.prefix)
 
 
 def _is_first(stage: Stage) -> bool:

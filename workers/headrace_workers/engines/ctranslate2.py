@@ -9,9 +9,8 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -27,6 +26,7 @@ from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.each import each
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
 from headrace_workers.engines.memory import keep_freed_memory
+from headrace_workers.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.engines.prompts import Prompts
 from headrace_workers.engines.seeded import SeededRow
 from headrace_workers.engines.slots import Slots
@@ -49,16 +49,20 @@ class _Prompt:
     tokens: list[str]
     limit: int
     sampling: Sampling
+    beginning: Beginning = NONE
 
 
 class CTranslate2Generator:
     """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
 
-    def __init__(self, card: ModelCard, folder: Path, placement: Placement, prompts: Prompts) -> None:
+    def __init__(
+        self, card: ModelCard, folder: Path, placement: Placement, prompts: Prompts, prefix_tokens: int = MOST_TOKENS
+    ) -> None:
         self._card = card
         self._placement = placement
         self._prompts = prompts
         self._tokenizer = prompts.tokenizer
+        self._prefixes = Prefixes(prompts.beginning, most_tokens=prefix_tokens)
         _check_vocabulary(folder, prompts.tokenizer)
         self._end_ids = _end_ids(folder, prompts.tokenizer)
         self._vocabulary_size = prompts.tokenizer.get_vocab_size(with_added_tokens=True)
@@ -82,8 +86,12 @@ class CTranslate2Generator:
         inter_threads: int | None = None,
         device: Device = "auto",
         compute_type: str | None = None,
+        prefix_tokens: int = MOST_TOKENS,
     ) -> Self:
-        """Load the model in a folder with a `model.toml`; ConfigurationError when it, or the machine, cannot do it."""
+        """Load the model in a folder with a `model.toml`; ConfigurationError when it, or the machine, cannot do it.
+
+        `prefix_tokens` bounds what it keeps of that prompts begin with: see `prefixes`.
+        """
         card = read_card(folder)
         machine = Machine(
             cores=available_cores(),
@@ -95,7 +103,7 @@ class CTranslate2Generator:
         )
         keep_freed_memory()
         try:
-            generator = cls(card, folder, placement, Prompts.load(folder, card))
+            generator = cls(card, folder, placement, Prompts.load(folder, card), prefix_tokens)
         except HeadraceError:
             raise
         except Exception as error:  # the library raises RuntimeError for files that it refuses
@@ -136,7 +144,8 @@ class CTranslate2Generator:
         return view
 
     def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
-        """Answer all. A request with a seed (and a temperature) runs alone: see `seeded`.
+        """Answer all. A request with a seed (and a temperature) runs alone: see `seeded`. What others begin with
+        together is computed once: see `prefixes`.
 
         A batch that cannot be computed is an error of its own rows; the others have their answers.
         """
@@ -151,6 +160,8 @@ class CTranslate2Generator:
                 seeded.append(prompt)
             else:
                 plain.append(prompt)
+        beginnings = self._prefixes.of([requests[each.index] for each in plain], [each.tokens for each in plain])
+        plain = [replace(each, beginning=begin) for each, begin in zip(plain, beginnings, strict=True)]
         answered = self._run_all(
             [(self._answer, batch) for batch in self._batches(plain)] + [(self._draw, [one]) for one in seeded]
         )
@@ -188,11 +199,13 @@ class CTranslate2Generator:
         return _Prompt(index, tokens, min(sampling.max_tokens, self._prompts.room(len(tokens))), sampling)
 
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
-        # Requests of one call mostly agree in how tokens are chosen; the engine takes one such choice a batch.
-        for _, group in groupby(
-            sorted(prompts, key=lambda p: _choice_key(p.sampling)), lambda p: _choice_key(p.sampling)
-        ):
-            yield from self._plan(list(group))
+        # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
+        # of each a batch.
+        groups: dict[tuple[object, int], list[_Prompt]] = {}
+        for prompt in prompts:
+            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning)), []).append(prompt)
+        for group in groups.values():
+            yield from self._plan(group)
 
     def _plan(self, prompts: Sequence[_Prompt], max_steps: int | None = None) -> list[list[_Prompt]]:
         plan = plan_batches(
@@ -218,13 +231,15 @@ class CTranslate2Generator:
     def _run(self, prompts: list[_Prompt], **options: Any) -> list[Any]:
         """One batch through the engine, now."""
         rows = [Row(prompt.limit, prompt.sampling.stop) for prompt in prompts]
+        beginning = prompts[0].beginning
         results: list[Any] = self._engine.generate_batch(
-            [prompt.tokens for prompt in prompts],
+            [prompt.tokens[len(beginning.tokens) :] for prompt in prompts],
             include_prompt_in_result=False,  # else max_length would count the prompt
             max_length=max(row.limit for row in rows),
             end_token=self._end_ids,
             callback=Stopper(rows, self._decode) if needs_stopper(rows) else None,
             **_sampling_options(prompts[0].sampling),
+            **beginning.options,
             **options,
         )
         return results

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.engines.hardware import Device
+from headrace_workers.engines.prefixes import MOST_TOKENS
 from headrace_workers.models.registry import list_cards, load_card, model_dir
 from headrace_workers.ports import Generator
 
@@ -15,11 +16,12 @@ def load_generator(
     inter_threads: int | None = None,
     device: Device = "auto",
     compute_type: str | None = None,
+    prefix_tokens: int = MOST_TOKENS,
 ) -> Generator:
     """Load `<home>/models/<alias>`. UnknownModel when it is not there, ConfigurationError when it cannot be loaded.
 
     `inter_threads` is how many batches run at once (all cores when absent); `compute_type` overrides the choice of
-    number format. The echo has neither.
+    number format; `prefix_tokens` bounds what is kept of that prompts begin with. The echo has none of these.
     """
     card = load_card(home, alias)
     if card.kind != "generator":
@@ -35,5 +37,9 @@ def load_generator(
     from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 
     return CTranslate2Generator.load(
-        model_dir(home, alias), inter_threads=inter_threads, device=device, compute_type=compute_type
+        model_dir(home, alias),
+        inter_threads=inter_threads,
+        device=device,
+        compute_type=compute_type,
+        prefix_tokens=prefix_tokens,
     )

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong
 from headrace_workers.engines.chat_template import ChatTemplate, InvalidTemplate, load_chat_template
+from headrace_workers.engines.prefixes import common
 from headrace_workers.models.registry import ModelCard
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
@@ -57,6 +58,15 @@ class Prompts:
         if not tokens:
             return self._nothing()
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
+
+    def beginning(self, system: Sequence[Message]) -> tuple[str, ...]:
+        """The tokens that every conversation with this system prompt begins with: what two that go on differently have
+        in common. Nothing where the template writes it elsewhere, or refuses these.
+        """
+        one, other = (self.encode([*system, Message(role="user", content=said)]) for said in ("A", "7"))
+        if isinstance(one, HeadraceError) or isinstance(other, HeadraceError):
+            return ()
+        return common(one, other)
 
     def count(self, messages: Sequence[Message]) -> int | HeadraceError:
         """How many tokens `encode` gives, or its error, at less cost: of a long prompt that surely fits the number is

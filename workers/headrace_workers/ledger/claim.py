@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from headrace_workers.ledger.database import bindparam_of, locks_rows, now_ms, one_of
 from headrace_workers.ledger.direct import run
-from headrace_workers.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, within_budget
+from headrace_workers.ledger.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
 from headrace_workers.ledger.tables import BUDGETS, CLAIMS, IS_READY, STEPS
 from headrace_workers.ledger.turns import advance
 
@@ -81,6 +81,7 @@ class _Member(NamedTuple):
     turn: int
     rank: int
     deadline: int
+    prefix: int | None
     waited: int
 
 
@@ -150,6 +151,7 @@ _MEMBERS = (
         STEPS.c.turn,
         STEPS.c.rank,
         STEPS.c.deadline,
+        STEPS.c.prefix,
         (now_ms() - STEPS.c.ready_at).label("waited"),
     )
     .where(
@@ -214,6 +216,7 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         return _Taken(lingers_ms=lingers_ms)
     turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
+        rows = of_one_beginning(rows)
         group = alike(rows, want.limit, budget)
     else:
         group = list(rows[: within_budget([row.tokens for row in rows], budget)])

@@ -60,6 +60,16 @@ def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
     return nearest[: within_budget([row.tokens for row in nearest], budget)]
 
 
+def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
+    """Of these steps, in their order of urgency, those as urgent as the first whose prompts begin with the same as its
+    own, or with nothing that others share: where they make a batch. Else all: a model runs what is left together.
+    """
+    first = rows[0]
+    one = (first.rank, first.deadline, first.prefix)
+    same = [row for row in rows if (row.rank, row.deadline, row.prefix) == one]
+    return same if len(same) >= _BATCH else rows
+
+
 def next_budget(tokens: int, seconds: float, quantum: float) -> int:
     """What a group of so many tokens that took `seconds` teaches about the budget of the next."""
     factor = min(_FASTER, max(_SLOWER, _AIM * quantum / max(seconds, 1e-3)))

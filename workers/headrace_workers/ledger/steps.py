@@ -65,6 +65,7 @@ class NewStep(NamedTuple):
     sized: bool = False
     read_bytes: int = 0  # what a worker reads of it: job, event and context
     tried: Tried | None = None
+    prefix: int | None = None  # steps that agree in it have prompts that begin with the same
 
 
 def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "deadline": step.deadline,
         "turn": step.turn,
         "tokens": step.tokens,
+        "prefix": step.prefix,
         "attempts": 0 if state in ("ready", "parked", "held") else 1,
         "ready_at": ready_at,
         "started_at": tried.began_at if tried else None,

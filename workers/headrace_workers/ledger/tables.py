@@ -129,6 +129,7 @@ STEPS: Final = Table(
     Column("deadline", BigInteger, nullable=False),
     Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
+    Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
     # When it became, or will become, ready; of one that is parked, at the latest.

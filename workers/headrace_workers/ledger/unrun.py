@@ -30,6 +30,7 @@ class Move:
     queue: str
     group_key: str
     context: bytes | None
+    prefix: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,12 @@ def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
             update(STEPS)
             .where(STEPS.c.job_id == each.job_id, STEPS.c.stage == stage, STEPS.c.ordinal == each.ordinal)
             .values(
-                stage=each.stage, queue=each.queue, group_key=each.group_key, context=each.context, ready_at=now_ms()
+                stage=each.stage,
+                queue=each.queue,
+                group_key=each.group_key,
+                context=each.context,
+                prefix=each.prefix,
+                ready_at=now_ms(),
             )
         )
 

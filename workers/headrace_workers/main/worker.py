@@ -123,6 +123,7 @@ def _generator(settings: Settings, model: str | None) -> Generator:
         device=settings.device,
         compute_type=settings.compute_type,
         inter_threads=settings.inter_threads,
+        prefix_tokens=settings.prefix_tokens,
     )
 
 

@@ -89,6 +89,7 @@ def _work(stage: Stage, name: str, afresh: GenerationJob, output: Output) -> Afr
         stage=stage.name,
         queue=stage.queue(afresh.model),
         group_key=stage.group_of(afresh, name, afresh.model),
+        prefix=stage.prefix(afresh),
         sized=True,
         lane=BATCH,
         rank=_LAST,

@@ -3,6 +3,7 @@
 import re
 
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_workers.engines.prefixes import digest_of
 from headrace_workers.steps.task import Job
 
 # What makes a token, about: a word, a digit, any other sign. Only for sizing groups; the engine counts exactly.
@@ -39,3 +40,8 @@ def sampling_group(job: GenerationJob, job_id: str) -> str:
         return f"{longest}"
     alone = f"|{job_id}" if s.seed is not None else ""
     return f"{longest}|{s.temperature}|{s.top_p}|{s.top_k}{alone}"
+
+
+def shared_prefix(job: Job) -> int | None:
+    """The same number for all jobs of a tenant that begin with the same long system prompt; None for others."""
+    return digest_of(job.tenant, job.messages) if isinstance(job, GenerationJob) else None

@@ -16,11 +16,14 @@ from headrace_workers.steps.task import Job, StepEvent, Task, Unit
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it."""
+    """The stage that a job goes to, the queue where its step waits, and the group that may share a call with it; of
+    these, those with the same `prefix` begin with the same.
+    """
 
     stage: Stage
     queue: str
     group: str
+    prefix: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Pipeline:
         model = stage.model(job, self._judge_model)
         if stage.weight is Weight.MODEL and model is None:
             return None
-        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model))
+        return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
 
     # -- queues and workers
 

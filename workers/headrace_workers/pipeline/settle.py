@@ -132,6 +132,7 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         ordinal=ordinal,
         queue=route.queue,
         group_key=route.group,
+        prefix=route.prefix,
         sized=route.stage.weight.sized,
         lane=row.lane,
         rank=row.rank,

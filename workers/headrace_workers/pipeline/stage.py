@@ -51,6 +51,11 @@ def no_model(_job: Job, _default: str | None) -> str | None:
     return None
 
 
+def nothing_shared(_job: Job) -> int | None:
+    """No two begin with the same."""
+    return None
+
+
 def nobody(_event: Event, _job: Job | None) -> Sequence[str]:
     """Nobody wants to hear of it."""
     return ()
@@ -73,7 +78,8 @@ class Stage:
     An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. A stage of a
     model is passed over, too, when `model(job, the deployment's judge)` names none. What could not be done is tried
     again by the schedule `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names.
-    Steps may share a call if they have the same model and the same `group(job, job_id)`. `needs` are built once a
+    Steps may share a call if they have the same model and the same `group(job, job_id)`; those with the same
+    `prefix(job)` begin with the same, and are run together where there are many of them. `needs` are built once a
     process and handed to `step` by their names; a stage of a model is handed the model as `generator`.
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
@@ -94,6 +100,7 @@ class Stage:
     model: Callable[[Job, str | None], str | None] = no_model
     elsewhere: Callable[[Job, str], str | None] = nowhere
     group: Callable[[Job, str], str] | None = None
+    prefix: Callable[[Job], int | None] = nothing_shared
     needs: tuple[str, ...] = ()
     retry: RetrySchedule = _SCHEDULE
     optional: Callable[[Job], bool] = never

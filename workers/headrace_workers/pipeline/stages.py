@@ -11,7 +11,7 @@ from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, Moderat
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.recall import CacheMode
 from headrace_workers.ledger.deliveries import STAGE as DELIVER
-from headrace_workers.pipeline.grouping import sampling_group
+from headrace_workers.pipeline.grouping import sampling_group, shared_prefix
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.stage import Stage, Weight
 from headrace_workers.steps.audit import audit
@@ -90,12 +90,20 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             weight=Weight.MODEL,
             model=_own_model,
             group=_sampling,
+            prefix=shared_prefix,
         ),
         Stage(name="moderate", takes=(Output, ModerationJob), step=moderate, needs=("moderator",)),
         Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
         # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.
-        Stage(name=AUDIT, step=audit, weight=Weight.MODEL, group=_sampling, retry=RetrySchedule(attempts=3)),
+        Stage(
+            name=AUDIT,
+            step=audit,
+            weight=Weight.MODEL,
+            group=_sampling,
+            prefix=shared_prefix,
+            retry=RetrySchedule(attempts=3),
+        ),
         # So is this: its units are written when an end is published. See webhooks/telling.py.
         Stage(
             name=DELIVER,

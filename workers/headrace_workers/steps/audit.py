@@ -26,7 +26,7 @@ def audit(units: Sequence[Unit], *, generator: Generator) -> list[Outcome]:
     ]
     times = [2 if twice(units[place].id) else 1 for place, _, _ in asked]
     requests = [
-        Request(job.conversation, job.sampling)
+        Request(job.conversation, job.sampling, job.tenant)
         for (_, job, _), count in zip(asked, times, strict=True)
         for _ in range(count)
     ]

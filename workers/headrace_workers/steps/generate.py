@@ -17,7 +17,7 @@ from headrace_workers.steps.task import Task
 def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task."""
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    requests = [Request(conversation_of(job, tasks[place].context), job.sampling) for place, job in jobs]
+    requests = [Request(conversation_of(job, tasks[place].context), job.sampling, job.tenant) for place, job in jobs]
     completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, job), completion in zip(jobs, completions, strict=True):
