@@ -12,6 +12,7 @@ from headrace_schemas import HeadraceError
 
 NAMES = (
     "efficiency",
+    "prefix",
     "plumbing",
     "latency",
     "recovery",
