@@ -97,6 +97,11 @@ def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
     code, out, err = call("batch", "submit", "in", "--json")
     assert code == 0, err
     assert [json.loads(line)["request_counts"]["total"] for line in out.splitlines()] == [2, 5]
+    Path("in/b0.jsonl").write_text("\n")  # it stops none of the others
+    code, out, err = call("batch", "submit", "in")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert "in/b0.jsonl: there is no line in it" in err
+    Path("in/b0.jsonl").unlink()
     Path("in/a.jsonl").unlink()
     Path("in/b.jsonl.gz").unlink()
     code, _, err = call("batch", "submit", "in")

@@ -1,12 +1,15 @@
 """The commands as they are called, without any stack: what is wrong, where, and what to do."""
 
+import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+import zstandard
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call, job_id
 
@@ -67,6 +70,21 @@ def test_a_wrong_line_is_told_before_anything_is_needed(call: Call, tmp_path: Pa
         assert (code, out) == (2, "")
         assert "jobs.jsonl:2: prompt: " in err
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_compressed_file_is_read_as_its_text(call: Call, tmp_path: Path, pack: Callable[[bytes], bytes]):
+    """What is wrong in it is told by the line of the text; what ends in the middle is no file."""
+    packed = pack(b'{"prompt":"a"}\n{"prompt":7}\n')
+    (tmp_path / "jobs.jsonl.gz").write_bytes(packed)
+    for arguments in (("submit", "jobs.jsonl.gz"), ("run", "jobs.jsonl.gz", "-o", "out.jsonl")):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert "jobs.jsonl.gz:2: prompt: " in err
+    (tmp_path / "jobs.jsonl.gz").write_bytes(packed[:-3])
+    code, _, err = call("submit", "jobs.jsonl.gz")
+    assert code == 2
+    assert "the file cannot be decompressed: it ends in the middle" in err
 
 
 def test_a_file_that_is_not_there_is_told(call: Call):

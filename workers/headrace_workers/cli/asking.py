@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import sys
 import tempfile
 import uuid
@@ -10,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -26,6 +27,7 @@ from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
+from headrace_workers.files.text import GZIP, ZSTANDARD, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3
@@ -120,12 +122,15 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
-    """A file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages."""
+    """A file of jobs, or standard input for `-`, as a stream that can be read twice, and its name for messages. What is
+    compressed is unpacked. NotReadable where that cannot be done.
+    """
     if source == STDIN:
         with tempfile.TemporaryFile() as spool:
             while chunk := sys.stdin.buffer.read(1 << 20):
                 spool.write(chunk)
-            yield spool, "standard input"
+            with _unpacked(spool) as text:
+                yield text, "standard input"
         return
     try:
         stream = Path(source).open("rb")  # noqa: SIM115 - closed below; opening alone is what may fail here
@@ -134,7 +139,23 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
     with stream:
         if not stream.seekable():
             raise ConfigurationError(f"{source} is a pipe: give it as standard input, with - for the file")
-        yield stream, source
+        with _unpacked(stream) as text:
+            yield text, source
+
+
+@contextmanager
+def _unpacked(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """The text in it, which can be read twice."""
+    stream.seek(0)
+    if not stream.read(len(ZSTANDARD)).startswith((GZIP, ZSTANDARD)):
+        stream.seek(0)
+        yield stream
+        return
+    stream.seek(0)
+    with tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(text_of(cast(RawIOBase, stream)), spool)
+        spool.seek(0)
+        yield spool
 
 
 def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: str | None) -> BinaryIO:

@@ -62,14 +62,14 @@ def submit(
     """Submit a file as a batch, or each file of a folder, and print its id.
 
     A line is a job as for `headrace run`. A wrong line becomes a line of the error file, and stops nothing. The same
-    file with the same options is the same batch: submitted again, its id is printed. With `--watch` exit code 1: not
-    every line was answered; with `--dry-run`: not every line would be run.
+    file with the same options is the same batch: submitted again, its id is printed. Exit code 1: a file of the folder
+    was refused; with `--watch`: not every line was answered; with `--dry-run`: not every line would be run.
 
     Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
     """
-    from headrace_workers.batches.submit import LONGEST_WINDOW, Wishes
+    from headrace_workers.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes
     from headrace_workers.batches.views import batch_object, progress_words
-    from headrace_workers.cli.batch_files import callback_of, sources
+    from headrace_workers.cli.batch_files import Changed, callback_of, sources
     from headrace_workers.cli.durations import parse_duration
 
     defaults = asked.defaults(max_tokens=answer_tokens)
@@ -82,9 +82,17 @@ def submit(
     if dry_run:
         raise typer.Exit(_dry_run(source, wishes, as_json=as_json))
     ids: list[str] = []
+    refused = 0
     with _deployment() as here:
         for path, shown in sources(source):
-            batch, new = here.submit(path, shown, wishes)
+            try:
+                batch, new = here.submit(path, shown, wishes)
+            except (EmptyInput, Changed) as error:
+                if not Path(source).is_dir():
+                    raise
+                refused += 1
+                say(f"headrace: {error}")
+                continue
             ids.append(batch.id)
             if as_json:
                 put_json(batch_object(batch))
@@ -92,9 +100,8 @@ def submit(
                 put(batch.id)
             flush()
             say(f"{shown}: {batch.total:,} lines" if new else f"{shown}: submitted before; {progress_words(batch)}")
-        if watched:
-            ends = [_watch(here, batch_id) for batch_id in ids]
-            raise typer.Exit(0 if all(ends) else 1)
+        ends = [_watch(here, batch_id) for batch_id in ids] if watched else []
+        raise typer.Exit(0 if all(ends) and not refused else 1)
 
 
 def list_batches(

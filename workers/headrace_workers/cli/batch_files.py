@@ -17,7 +17,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
-from headrace_workers.batches.submit import PURPOSE, Wishes
+from headrace_workers.batches.submit import PURPOSE, EmptyInput, Wishes
 from headrace_workers.batches.submit import submit as submit_file
 from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.reach import need_ledger
@@ -82,6 +82,8 @@ class Deployment:
         try:
             if file.digest != digest.hexdigest() or _stat(path, shown) != before:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
+            if file.lines == 0:
+                raise EmptyInput(f"{shown}: there is no line in it")
             batch, new = submit_file(self.batches, file, wishes, key)
         except HeadraceError:
             self.files.remove(file.id)
@@ -135,6 +137,8 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> int:
     """Write a file as a whole, or leave what is there; its size. A pipe or a device is written to."""
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder: name a file in it")
     if path.exists() and not path.is_file():
         with path.open("wb") as stream:
             return sum(stream.write(chunk) for chunk in chunks)
