@@ -19,7 +19,7 @@ MAX_TOKENS = 32
 SYSTEM = "You are the assistant of a shop. Answer politely, in one sentence. " + " ".join(
     f"Rule {number}: who asks for item {number * 7 % 31} is told that it costs {number} coins and is there in "
     f"{number % 5 + 1} days."
-    for number in range(13)
+    for number in range(14)
 )
 _TURNS = 2
 _SIZES = (4, 8, 16)
