@@ -1,5 +1,6 @@
 """Around every request: its id, the bound of its body, its line in the log, and no error that gets out unshaped."""
 
+import asyncio
 import logging
 import re
 import time
@@ -32,11 +33,11 @@ class Visit:
     received: int = 0  # bytes of the body
     sent: int = 0
     why: str | None = None  # the reason of a refusal
+    seconds: float = 0.0  # that it took, once it has ended
 
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.began
+    def end(self) -> None:
+        """It has ended now."""
+        self.seconds = time.monotonic() - self.began
 
 
 class _TooLarge(Exception):
@@ -60,7 +61,9 @@ class Entry:
         try:
             await self._serve(scope, receive, send, visit)
         finally:
-            self._tell(scope, visit)
+            visit.end()
+            # Others whose answers are ready go first: line and figures take a fifth of what an answer does.
+            asyncio.get_running_loop().call_soon(self._tell, scope, visit)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         path = scope["path"]

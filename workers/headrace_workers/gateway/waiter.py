@@ -4,6 +4,7 @@ It looks when the bell rings (wire/bell.py), and once a second by itself: a hint
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ End = Result | DeadLetter | JobCancelled
 Told = tuple[str, bytes]  # a terminal event: its type and its JSON
 
 _REST = 1.0  # seconds without a hint
-_GATHER = 0.005  # hints that come together cost one look
+_GATHER = 0.005  # hints that come together cost one look; the next comes no sooner than the last one took
+_LONGEST_GATHER = 0.1
 _EAGER = 0.02  # while somebody waits until a job is taken in, of which no hint tells
 
 Look = Callable[[Collection[str], Collection[str]], Looked]
@@ -158,8 +160,9 @@ class Waiter:
             self._rung.clear()
             if self._turn is not None and not self._turn.done():
                 self._turn.set_result(None)
+            began = time.monotonic()
             await self._once()
-            await asyncio.sleep(_GATHER)
+            await asyncio.sleep(min(_LONGEST_GATHER, max(_GATHER, time.monotonic() - began)))
         self._progress.end()
 
     async def _once(self) -> None:
