@@ -1,0 +1,30 @@
+"""How the gateway's connections are made."""
+
+import asyncio
+import socket
+
+import pytest
+
+from headrace_workers.gateway.serving import listen
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_what_is_written_is_sent_at_once(host: str):
+    """A body does not wait until the head before it is confirmed."""
+
+    async def accepted() -> int:
+        found = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(lambda _, writer: found.set_result(writer), sock=listening)
+        async with server:
+            _, client = await asyncio.open_connection(*listening.getsockname()[:2])
+            writer = await found
+            flag: int = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            client.close()
+            return flag
+
+    try:
+        listening = listen(host, 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert asyncio.run(accepted())
