@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,8 @@ from tests.chaos.history import may_be_written, query
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
+from tests.services.warm import PROGRAM
+from tests.services.warm import start as start_warm
 
 from headrace_producers import KafkaSettings, Producer, ProducerSettings
 from headrace_producers.admin import ensure_topics
@@ -23,7 +24,7 @@ from headrace_producers.kafka import KafkaSink
 from headrace_schemas import GenerationJob, Sampling, Topic
 from headrace_schemas.criteria import Length
 from headrace_schemas.limits import MAX_EVENT_BYTES
-from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.embedded.processes import Child, ChildSpec, stop
 from headrace_workers.ledger.database import connect
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import migrate
@@ -80,8 +81,9 @@ class Deployment:
     children: dict[str, Child] = field(default_factory=dict)
     extra: dict[str, dict[str, str]] = field(default_factory=dict)  # what a process's environment has beside
     moderators: int = 0  # that were started so far
-    program: Sequence[str] = (sys.executable, "-m", "headrace_workers")
+    program: Sequence[str] = PROGRAM
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ROLES)  # what each role's command is
+    begin: Callable[[ChildSpec, Path], Child] = start_warm  # how a process is started
 
     def __post_init__(self) -> None:
         self.watched = self.watched or self.ledger
@@ -135,7 +137,7 @@ class Deployment:
                     env=self._environment() | self.extra.get(name, {}),
                     grace_seconds=15,
                 )
-                self.children[name] = start(spec, self.folder / "log")
+                self.children[name] = self.begin(spec, self.folder / "log")
 
     def _command(self, name: str) -> tuple[str, ...]:
         """Every second worker that moderates does the judging behind it itself: both ways must hold."""

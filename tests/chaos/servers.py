@@ -13,6 +13,8 @@ from tests.services.proxy import Proxy, proxied
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
 
+from headrace_workers.embedded.processes import start
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -74,6 +76,7 @@ class Servers:
             watched=watched,
             folder=home,
             lease=lease,
+            begin=start,  # as long as it takes in production
         )
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ import httpx
 import pytest
 from tests.services.eventually import eventually
 from tests.services.kafka import KafkaServer
+from tests.services.warm import PROGRAM, start
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.embedded.ports import free_ports
-from headrace_workers.embedded.processes import Child, ChildSpec, start, stop
+from headrace_workers.embedded.processes import Child, ChildSpec, stop
 from headrace_workers.settings import Settings
 
 JOB = {"model": "echo", "prompt": "x"}
@@ -37,7 +37,7 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
     child = start(
         ChildSpec(
             name="gateway",
-            argv=[sys.executable, "-m", "headrace_workers", "gateway", "--port", str(port), *options],
+            argv=[*PROGRAM, "gateway", "--port", str(port), *options],
             env={
                 "HEADRACE_HOME": str(settings.home), "HEADRACE_KAFKA": settings.kafka.address,
                 "HEADRACE_TOPIC_PREFIX": settings.kafka.prefix, "HEADRACE_REDIS": settings.redis,

@@ -1,0 +1,105 @@
+"""Processes of headrace that begin with everything loaded: forked from one that has imported it, once for all tests.
+
+Hundreds of bridges and workers are started, and loading Python's modules would be most of what each of them costs.
+What begins is a process like any other, with its arguments, environment and log, in a group of its own, and it runs
+the module or the file that Python would run. Tests of the start itself start the program.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final, cast
+
+from headrace_workers.embedded import processes
+from headrace_workers.embedded.processes import Child, ChildFailed, ChildSpec, last_words, set_aside, stop
+
+PROGRAM: Final = (sys.executable, "-m", "headrace_workers")
+
+
+def start(spec: ChildSpec, log_folder: Path) -> Child:
+    """As `processes.start`: for other programs than this Python, and on another system than Linux, it is just that."""
+    if sys.platform != "linux" or spec.argv[0] != sys.executable:
+        return processes.start(spec, log_folder)
+    if spec.prepare:
+        spec.prepare()
+    log_folder.mkdir(parents=True, exist_ok=True)
+    log = log_folder / f"{spec.name}.log"
+    set_aside(log)
+    forked = Forked(spec.argv[1:], log, {**os.environ, **(spec.env or {})})
+    child = Child(spec, cast("subprocess.Popen[bytes]", forked), log)
+    until = time.monotonic() + spec.ready_seconds
+    while spec.ready is not None and not spec.ready():
+        if not child.running or time.monotonic() > until:
+            stop(child)
+            raise ChildFailed(f"{spec.name} is not ready{last_words(log)}; see {log}")
+        time.sleep(0.02)
+    return child
+
+
+class Forked:
+    """What tests use of `subprocess.Popen`, for a process that another one has forked."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+        self._told = socket.socket(socket.AF_UNIX)
+        self._told.connect(_address())
+        request = {"argv": list(argv), "log": str(log), "env": dict(env), "cwd": str(Path.cwd())}
+        self._told.sendall(json.dumps(request).encode() + b"\n")
+        self._lines = self._told.makefile("r")
+        self.pid = int(self._lines.readline())
+        self.returncode: int | None = None
+        self._asking = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Its exit code, the signal's number below zero; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended. Raises TimeoutExpired."""
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("headrace", timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """A signal to it alone; one that has ended is no error."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, seconds: float | None) -> int | None:
+        with self._asking:
+            if self.returncode is None and select.select([self._told], [], [], seconds)[0]:
+                self.returncode = int(self._lines.readline() or -signal.SIGKILL)  # nothing: it died with its parent
+                self._told.close()
+            return self.returncode
+
+
+@cache
+def _address() -> str:
+    """Where the process that forks listens. It ends with this one, since its standard input does, and all with it."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-warm-"))
+    address, log = folder / "socket", folder / "log"
+    argv = [sys.executable, "-m", "tests.services.warm_parent", str(address)]
+    with log.open("wb") as output:
+        parent = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+    _KEPT.append(parent)
+    while not address.exists():
+        assert parent.poll() is None, log.read_text()
+        time.sleep(0.02)
+    return str(address)
+
+
+_KEPT: Final[list[object]] = []  # its standard input is open as long as somebody holds it
