@@ -2,7 +2,7 @@
 
 Hundreds of bridges and workers are started, and loading Python's modules would be most of what each of them costs.
 What begins is a process like any other, with its arguments, environment and log, in a group of its own, and it runs
-the module or the file that Python would run. Tests of the start itself start the program.
+the module that `python -m` would run. Tests of the start itself start the program.
 """
 
 import json
@@ -27,15 +27,18 @@ PROGRAM: Final = (sys.executable, "-m", "headrace_workers")
 
 
 def start(spec: ChildSpec, log_folder: Path) -> Child:
-    """As `processes.start`: for other programs than this Python, and on another system than Linux, it is just that."""
-    if sys.platform != "linux" or spec.argv[0] != sys.executable:
+    """As `processes.start`, and just that for other programs than `python -m`, and on other systems than Linux.
+
+    A file of Python may change modules before others load them, which is too late in a process that has them.
+    """
+    if sys.platform != "linux" or tuple(spec.argv[:2]) != (sys.executable, "-m"):
         return processes.start(spec, log_folder)
     if spec.prepare:
         spec.prepare()
     log_folder.mkdir(parents=True, exist_ok=True)
     log = log_folder / f"{spec.name}.log"
     set_aside(log)
-    forked = Forked(spec.argv[1:], log, {**os.environ, **(spec.env or {})})
+    forked = Forked(spec.argv[2:], log, {**os.environ, **(spec.env or {})})
     child = Child(spec, cast("subprocess.Popen[bytes]", forked), log)
     until = time.monotonic() + spec.ready_seconds
     while spec.ready is not None and not spec.ready():

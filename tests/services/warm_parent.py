@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 # Nothing that starts threads, as numpy does: a fork would lack them.
@@ -106,7 +105,7 @@ def _tell_ends(forked: dict[int, socket.socket]) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Be what `python -m MODULE …` or `python FILE …` is. Does not return."""
+    """Be what `python -m` is. Does not return."""
     parent = os.getppid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setpgid(0, 0)
@@ -124,15 +123,9 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     gc.unfreeze()
-    what, *rest = request["argv"]
-    if what == "-m":
-        module, *rest = rest
-        sys.argv = [module, *rest]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [what, *rest]
-        sys.path.insert(0, str(Path(what).parent))
-        runpy.run_path(what, run_name="__main__")
+    module, *rest = request["argv"]
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()
 
 
