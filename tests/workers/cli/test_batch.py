@@ -164,9 +164,9 @@ class Growing(type(Path())):
         return Path(self).open(*arguments, **options)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(running):
+def test_a_file_that_changes_while_it_is_read_is_refused(running, tmp_path):
     """Nothing of it is kept."""
-    path = Growing("jobs.jsonl")
+    path = Growing(tmp_path / "jobs.jsonl")
     path.write_bytes(text_of(jobs(3)))
     here = Deployment(running.ledger, running.files, 60.0)
     with pytest.raises(Changed, match="was changed while it was read"):
