@@ -76,7 +76,7 @@ def test_the_counts_are_those_of_what_was_given_and_is_kept(cache: Call, flow: F
     assert json.loads(out) == {
         "asked": 5, "answered": 2, "open": 1, "hits": {"exact": 1, "coalesced": 1, "semantic": 0},
         "saved_tokens": saved, "saved_ms": pytest.approx(saved_ms), "entries": {"live": 2, "pending": 0, "dead": 0},
-        "bounds": [], "together": None,
+        "bounds": [], "together": None, "guards": [],
     }  # fmt: skip
     other = json.loads(cache("stats", "--json", "--tenant", "other")[1])
     assert (other["asked"], other["answered"], other["entries"]["live"]) == (1, 0, 1)

@@ -34,3 +34,20 @@ def test_processes_that_start_together_find_different_ports():
     started = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     found = [port for process in started for port in process.communicate()[0].split()]
     assert len(set(found)) == 12
+
+
+def test_two_that_want_the_same_port_do_not_both_get_it():
+    """Although nobody listens there yet; when the first is gone the next one gets it."""
+    (port,) = ports.free_ports(1)
+    with ports.held(port) as first, ports.held(port) as second:
+        assert first == port
+        assert second != port
+    with ports.held(port) as third:
+        assert third == port
+
+
+def test_a_port_at_which_somebody_listens_is_not_given():
+    """Whoever it is: it knows of no claims."""
+    (port,) = ports.free_ports(1)
+    with socket.create_server((ports.LOOPBACK, port)), ports.held(port) as found:
+        assert found != port

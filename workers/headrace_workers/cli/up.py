@@ -55,7 +55,7 @@ def up(
     from headrace_workers.cli.children import children_of
     from headrace_workers.cli.models import ensure_models
     from headrace_workers.cli.serving import embedded_stack, ends_on_sigterm
-    from headrace_workers.embedded.ports import free_or
+    from headrace_workers.embedded.ports import held
     from headrace_workers.embedded.stack import plan
 
     hush_kafka()
@@ -66,8 +66,11 @@ def up(
         plan(home, os.environ, broker)  # what it lacks is told before a model is fetched
     ensure_models(home, models)
     stopped = Event()
-    port = free_or(gateway_port)
-    with ends_on_sigterm(), embedded_stack(home, models, engine_threads, broker, port) as stack:
+    with (
+        held(gateway_port) as port,
+        ends_on_sigterm(),
+        embedded_stack(home, models, engine_threads, broker, port) as stack,
+    ):
         names = [spec.name for spec in children_of(home, models, gateway_port=port)(stack.addresses)]
         console().print(draw(stack, names, {"gateway": _url(port)}))
         _tell_next(stack)

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -29,9 +30,15 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
-def free_or(wanted: int) -> int:
-    """This port where it is free, else, and for 0, one that is."""
-    return wanted if wanted and _is_free(wanted, again=True) else free_ports(1)[0]
+@contextmanager
+def held(wanted: int) -> Iterator[int]:
+    """This port where it is free, else, and for 0, one that is. Until the end no other caller on this machine gets it.
+
+    Some seconds pass before somebody listens there, in which it looks free. The same number among UDP's ports, which
+    nobody needs, says that it is not; the system takes that back however this process ends.
+    """
+    with socket.socket(type=socket.SOCK_DGRAM) as claim:
+        yield wanted if wanted and _is_free(wanted, again=True) and _claims(claim, wanted) else free_ports(1)[0]
 
 
 @cache
@@ -63,6 +70,14 @@ def _is_free(port: int, *, again: bool = False) -> bool:
             tried.bind((LOOPBACK, port))
         except OSError:
             return False
+    return True
+
+
+def _claims(claim: socket.socket, port: int) -> bool:
+    try:
+        claim.bind((LOOPBACK, port))
+    except OSError:
+        return False
     return True
 
 
