@@ -84,9 +84,10 @@ def says(status: int = 200, body: bytes = b"thank you", **headers: str) -> Answe
     return answer
 
 
-def hangs(receiver: Receiver, _handler: Any, _heard: Heard) -> None:
-    """Never answers."""
+def hangs(receiver: Receiver, handler: Any, _heard: Heard) -> None:
+    """Never answers, and hangs up when it is over."""
     receiver.over.wait(30)
+    handler.close_connection = True
 
 
 def drips_headers(receiver: Receiver, handler: Any, _heard: Heard) -> None:

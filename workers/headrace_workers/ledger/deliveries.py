@@ -7,7 +7,6 @@ A delivery is a unit (see units.py) whose content lies in a row of its own, so t
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from headrace_schemas.callback import ENDPOINT_DISABLED, Recipient
 from headrace_schemas.uuids import Namespace
 from headrace_workers.ledger import endpoints
 from headrace_workers.ledger.database import clock
+from headrace_workers.ledger.delivery_rows import NewDelivery
 from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.units import NewUnit, follow
@@ -29,24 +29,6 @@ MOST_OPEN: Final = 10_000  # of one endpoint
 _USUAL_RANK: Final = 4
 
 _MESSAGES: Final = Namespace(uuid.UUID("a1f1a3a2-0f5e-5c0b-9b63-5d0c1f2e7b44"))
-
-
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
-    """What one endpoint is to be told. `url` where it is not the endpoint's own."""
-
-    id: str
-    endpoint_id: str
-    tenant: str
-    type: str
-    subject: str
-    body: bytes
-    url: str | None = None
-
-    def row(self, now: int) -> dict[str, Any]:
-        """Its row."""
-        return {"id": self.id, "endpoint_id": self.endpoint_id, "tenant": self.tenant, "type": self.type,
-                "subject": self.subject, "body": self.body, "url": self.url, "created_at": now}  # fmt: skip
 
 
 def message_id(event_id: str, event_type: str, endpoint_id: str) -> str:

@@ -8,7 +8,6 @@ and it does not count against the bound of open jobs. While it is open, its subj
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
@@ -17,14 +16,12 @@ from headrace_workers.ledger.append import append
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import among, clock, insert
 from headrace_workers.ledger.dead import Burial, bury
+from headrace_workers.ledger.delivery_rows import NewDelivery
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import IS_OPEN_UNIT, JOBS
 from headrace_workers.ledger.turns import in_turn
 from headrace_workers.ledger.webhook_tables import DELIVERIES
-
-if TYPE_CHECKING:
-    from headrace_workers.ledger.deliveries import NewDelivery
 
 KIND = "unit"
 
@@ -39,7 +36,7 @@ class NewUnit:
     endpoint: str
     step: NewStep
     most_open: int
-    delivery: "NewDelivery | None" = None  # its content, where it has a row of its own
+    delivery: NewDelivery | None = None  # its content, where it has a row of its own
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Final
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_schemas.callback import Callback
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.deliveries import NewDelivery, message_id, origin_of, unit
+from headrace_workers.ledger.deliveries import message_id, origin_of, unit
+from headrace_workers.ledger.delivery_rows import NewDelivery
 from headrace_workers.ledger.endpoints import place_id
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.listening import Heard
