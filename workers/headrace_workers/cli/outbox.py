@@ -1,5 +1,6 @@
 """`headrace outbox`: events that Kafka refused, publishing them again, and giving them up."""
 
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 import typer
@@ -66,8 +67,10 @@ def retry(
     """
     if bool(ids) == everything:
         raise ConfigurationError("say which: ids, or --all")
-    wanted = None if everything else _numbers(ids or [])
-    done = need_ledger().retry_outbox(wanted)
+    wanted, ledger = None if everything else _numbers(ids or []), need_ledger()
+    if wanted is not None:
+        _tell_unknown(wanted, {event.id for event in ledger.aside(len(wanted), ids=wanted)})
+    done = ledger.retry_outbox(wanted)
     if as_json:
         put_json({"retried": done})
     say(f"{done} to be published again" + ("; `headrace outbox list` shows those that are refused again" * bool(done)))
@@ -96,8 +99,7 @@ def drop(
         say(
             f"{event.id}: {event.event_type} of {event.key or 'no job'}, {event.size:,} bytes, on {event.topic}{behind}"
         )
-    for number in sorted(set(wanted) - {event.id for event in found}):
-        say(f"{number}: no event of this id was set aside")
+    _tell_unknown(wanted, {event.id for event in found})
     if found and not yes:
         say("whoever reads the topic will never be told of this; the ledger keeps the job and its end")
         be_sure(f"Drop {'it' if len(found) == 1 else f'these {len(found)}'} for good?", "nothing was dropped")
@@ -116,3 +118,8 @@ def _numbers(ids: list[str]) -> list[int]:
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
             raise ConfigurationError(f"{text!r} is no event's id: that is a number, as `headrace outbox list` shows it")
     return sorted({int(text) for text in ids})
+
+
+def _tell_unknown(wanted: Sequence[int], found: Collection[int]) -> None:
+    for number in sorted(set(wanted) - set(found)):
+        say(f"{number}: no event of this id was set aside")

@@ -168,7 +168,8 @@ def rotate(
     if as_json:
         put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
         return
-    say(f"{endpoint} has a new secret; the old one {'signs until then, too' if seconds else 'signs no more'}:")
+    before = f"signs for {overlap} more, too" if seconds else "signs no more"
+    say(f"{endpoint} has a new secret; the old one {before}:")
     put(made.secret)
 
 
