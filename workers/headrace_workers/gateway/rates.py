@@ -4,11 +4,13 @@ Redis holds no truth, and no job depends on it. While it does not answer, each g
 tenant may then ask as often at each of them, which is better than to refuse everybody, or nobody.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -80,6 +82,7 @@ class Rates:
         self._taken: dict[str, _Bucket] = {}  # from Redis, and not used yet
         self._own: dict[str, _Bucket] = {}
         self._away_until = float("-inf")
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def away(self) -> bool:
@@ -93,12 +96,13 @@ class Rates:
         if want > self._size:
             raise Refusal(Why.INVALID, f"{want} jobs in one request are more than a tenant may send at a time: "
                           f"{self._size:.0f}; send fewer together")  # fmt: skip
-        now = self._monotonic()
-        taken = self._taken.get(tenant)
-        if taken is not None and now - taken.at < _KEPT_SECONDS and taken.tokens >= want:
-            taken.tokens -= want
+        if self._take_kept(tenant, want):
             return
-        wait = await self._ask(tenant, want, now)
+        # One request of a tenant asks Redis at a time, and those that wait for it live on what it brings.
+        async with self._asking.setdefault(tenant, asyncio.Lock()):
+            if self._take_kept(tenant, want):
+                return
+            wait = await self._ask(tenant, want, self._monotonic())
         if wait > 0:
             raise Refusal(
                 Why.RATE,
@@ -110,6 +114,13 @@ class Rates:
         """Let go of Redis."""
         if self._redis is not None:
             await self._redis.aclose()
+
+    def _take_kept(self, tenant: str, want: int) -> bool:
+        taken = self._taken.get(tenant)
+        if taken is None or taken.tokens < want or self._monotonic() - taken.at >= _KEPT_SECONDS:
+            return False
+        taken.tokens -= want
+        return True
 
     async def _ask(self, tenant: str, want: int, now: float) -> float:
         """0 when they were taken, else the seconds until they are there."""
