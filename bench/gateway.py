@@ -38,7 +38,11 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     with services(embedded=embedded) as there:
         home = make_home(there.folder, ECHO)
         (port,) = free_ports(1)
-        with deployment(there, home, [], {}, gateway=port, HEADRACE_RATE=_RATE) as live, _key(live) as key, _plain(there) as plain:
+        with (
+            deployment(there, home, [], {}, gateway=port, HEADRACE_RATE=_RATE) as live,
+            _key(live) as key,
+            _plain(there) as plain,
+        ):
             rows = _let_in(port, plain, key, (2, 5) if quick else (5, 50), say)
             rows += many_wait(there, live, port, key, (1, 20) if quick else (5, 100), say)
         with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live, _key(live) as key:
