@@ -40,6 +40,8 @@ def beside_bulk(live: Deployment, home: Path, port: int, key: str, sizes: tuple[
         alone = [one() for _ in range(count)]
         say(f"a batch of {lines} SmolLM2 lines, alone")
         batch_alone = rate()
+        http.close()  # the gateway has hung up meanwhile, since nobody asked: the next request connects anew
+        one()
         say("the same batch, and chat.completions beside it")
         running: Future[float] = beside.submit(rate)
         both = []
