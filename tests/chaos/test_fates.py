@@ -66,7 +66,7 @@ def test_cancelled_before_during_and_after(deployment):
     with deployment.producer() as producer:
         producer.cancel(done)
 
-    (running,) = publish(deployment, 1, seconds=1)
+    (running,) = publish(deployment, 1, seconds=8)  # long enough to be caught again: it may be caught writing
     deployment.catch_at_work("generate")  # and it stays so until all wishes are known
     queued = publish(deployment, 100)
     deployment.wait_until(lambda: deployment.known(queued) == set(queued), "all are taken in")
