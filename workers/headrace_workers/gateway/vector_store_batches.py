@@ -5,14 +5,13 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from headrace_schemas.errors import InvalidRecord
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
-from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards
+from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_batch_shapes import FileBatchShape, NewFileBatch
-from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, StoreFileShape, body_of, takes
+from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, body_of, takes
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.file_batches import FileBatch
 
@@ -68,22 +67,10 @@ async def list_files(
 ) -> StoreFileList:
     """The files of a batch that are in the store."""
     only_onwards(before)
-    files = list((await _batch(services, caller, vector_store_id, file_batch_id)).files)
-    if order == "desc":
-        files.reverse()
-    if after is not None:
-        places = [place for place, each in enumerate(files) if each.id == after]
-        if not places:
-            raise InvalidRecord("after: this batch has no file of this id")
-        files = files[places[0] + 1 :]
+    batch = await _batch(services, caller, vector_store_id, file_batch_id)
+    files = onwards(batch.files, order, after, "this batch has no file of this id")
     found = [each for each in files if status in (None, each.state)]
-    data = [StoreFileShape.of(each, vector_store_id) for each in found[:limit]]
-    return StoreFileList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return StoreFileList.of(found, limit, vector_store_id)
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:

@@ -70,13 +70,7 @@ async def list_files(
             newest_first=order == "desc",
             state=status,
         )
-    data = [StoreFileShape.of(each, vector_store_id) for each in found[:limit]]
-    return StoreFileList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return StoreFileList.of(found, limit, vector_store_id)
 
 
 @router.get(_ONE, responses=ERRORS)

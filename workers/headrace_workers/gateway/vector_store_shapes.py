@@ -1,6 +1,6 @@
 """What OpenAI's vector stores say: bodies that are read, and what is told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
@@ -212,6 +212,17 @@ class StoreFileList(BaseModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[StoreFile], limit: int, store_id: str) -> "StoreFileList":
+        """The first `limit` of these; where there are others, that there are more."""
+        data = [StoreFileShape.of(each, store_id) for each in found[:limit]]
+        return cls(
+            data=data,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+            has_more=len(found) > limit,
+        )
 
 
 class StoreFileDeleted(BaseModel):

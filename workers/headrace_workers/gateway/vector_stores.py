@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import APIRouter, Request
 
 from headrace_schemas.attributes import AttributeMap
-from headrace_schemas.errors import InvalidRecord
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
-from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards
+from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_shapes import (
@@ -75,14 +74,8 @@ async def list_stores(
 ) -> StoreList:
     """The tenant's stores: all its knowledge bases."""
     only_onwards(before)
-    found = await services.ask(services.ledger.stores.stores, caller.tenant)
-    if order == "desc":
-        found.reverse()
-    if after is not None:
-        places = [place for place, each in enumerate(found) if each.id == after]
-        if not places:
-            raise InvalidRecord("after: this tenant has no vector store of this id")
-        found = found[places[0] + 1 :]
+    stores = await services.ask(services.ledger.stores.stores, caller.tenant)
+    found = onwards(stores, order, after, "this tenant has no vector store of this id")
     data = [VectorStoreShape.of(each) for each in found[:limit]]
     return StoreList(
         data=data,
