@@ -49,6 +49,18 @@ def test_pairs_that_a_line_parts_give_a_finite_curve() -> None:
     assert curve.correct(0.9) > 0.95 > 0.05 > curve.correct(0.7)
 
 
+@pytest.mark.parametrize("least", [-1.0, 0.0, 0.3])
+def test_similarities_far_from_the_centre_have_a_curve(least: float) -> None:
+    """A nearest neighbour may be far: 0.5 is a curve's middle then, and it is found wherever Newton's method begins."""
+    for seed in range(20):
+        chance = np.random.default_rng(seed)
+        similarities = chance.uniform(least, 1.0, 1_000)
+        middle = (least + 1.0) / 2.0
+        truth = 1.0 / (1.0 + np.exp(-10.0 * (similarities - middle)))
+        curve = fit(list(similarities), list(chance.random(1_000) < truth))
+        assert curve.correct(middle) == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize(("pairs", "chosen"), [(0, None), (332, None), (333, 0.95)])
 def test_without_enough_labels_there_is_no_threshold(pairs: int, chosen: float | None) -> None:
     """332 clean pairs prove nothing about 1 %, however sure the curve is; 333 do."""

@@ -27,6 +27,7 @@ _STEP: Final = 0.1
 _PRIOR_MEAN: Final = np.array([0.0, 1.0])
 _PRIOR_PRECISION: Final = np.array([0.1, 0.1])
 _NEWTON_STEPS: Final = 50
+_HALVINGS: Final = 40
 _STEEPEST: Final = 30.0  # log-odds beyond which a float's probability is 0 or 1
 
 
@@ -87,17 +88,37 @@ def threshold(curve: Curve, max_error: float) -> float | None:
 
 
 def _posterior(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Newton's method: the log posterior is concave, and the prior keeps it from running away on separable pairs."""
+    """Newton's method: the log posterior is concave, and the prior keeps it from running away on separable pairs.
+
+    A step that leads downhill is halved: with similarities far from the centre the first ones jump over the top, to
+    where every probability is 0 or 1 and nothing leads back.
+    """
     design, at = _design(x), _PRIOR_MEAN
-    precision = np.diag(_PRIOR_PRECISION)
     for _ in range(_NEWTON_STEPS):
-        p = _probability(design @ at)
-        precision = (design * (p * (1.0 - p))[:, None]).T @ design + np.diag(_PRIOR_PRECISION)
-        step = np.linalg.solve(precision, design.T @ (y - p) - _PRIOR_PRECISION * (at - _PRIOR_MEAN))
+        step = np.linalg.solve(_precision(design, at), _uphill(design, y, at))
+        height = _log_posterior(design, y, at)
+        for _ in range(_HALVINGS):
+            if _log_posterior(design, y, at + step) >= height:
+                break
+            step = step / 2.0
         at = at + step
         if np.abs(step).max() < 1e-9:
             break
-    return at, np.linalg.inv(precision)
+    return at, np.linalg.inv(_precision(design, at))
+
+
+def _log_posterior(design: Floats, y: Floats, at: Floats) -> float:
+    log_odds, off = design @ at, at - _PRIOR_MEAN
+    return float((y * log_odds - np.logaddexp(0.0, log_odds)).sum() - (_PRIOR_PRECISION * off * off).sum() / 2.0)
+
+
+def _uphill(design: Floats, y: Floats, at: Floats) -> Floats:
+    return np.asarray(design.T @ (y - _probability(design @ at)) - _PRIOR_PRECISION * (at - _PRIOR_MEAN))
+
+
+def _precision(design: Floats, at: Floats) -> Floats:
+    p = _probability(design @ at)
+    return np.asarray((design * (p * (1.0 - p))[:, None]).T @ design + np.diag(_PRIOR_PRECISION))
 
 
 def _lower(curve: Curve, x: Floats) -> Floats:

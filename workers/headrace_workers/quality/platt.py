@@ -1,8 +1,8 @@
 """P(correct) as a logistic curve in a score: Platt 1999, "Probabilistic outputs for support vector machines".
 
 Labels are pulled inwards, to (n + 1)/(n + 2) and 1/(n + 2) of their kind, so that scores that part right from wrong
-without an error have a curve, too. (The curve of the cache's threshold has a prior for similarities from 0.85 on, and a
-bound; far from there its steps do not settle.)
+without an error have a curve, too. (The curve of the cache's threshold has a prior for similarities about 0.85, and a
+bound.)
 """
 
 from typing import Final
