@@ -93,7 +93,8 @@ def _posterior(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     A step that leads downhill is halved: with similarities far from the centre the first ones jump over the top, to
     where every probability is 0 or 1 and nothing leads back.
     """
-    design, at = _design(x), _PRIOR_MEAN
+    design = _design(x)
+    at: Floats = _PRIOR_MEAN
     for _ in range(_NEWTON_STEPS):
         step = np.linalg.solve(_precision(design, at), _uphill(design, y, at))
         height = _log_posterior(design, y, at)
@@ -101,7 +102,7 @@ def _posterior(x: Floats, y: Floats) -> tuple[Floats, Floats]:
             if _log_posterior(design, y, at + step) >= height:
                 break
             step = step / 2.0
-        at = at + step
+        at = np.asarray(at + step)
         if np.abs(step).max() < 1e-9:
             break
     return at, np.linalg.inv(_precision(design, at))
