@@ -105,7 +105,7 @@ def _posterior(x: Floats, y: Floats) -> tuple[Floats, Floats]:
         at = np.asarray(at + step)
         if np.abs(step).max() < 1e-9:
             break
-    return at, np.linalg.inv(_precision(design, at))
+    return at, np.asarray(np.linalg.inv(_precision(design, at)))
 
 
 def _log_posterior(design: Floats, y: Floats, at: Floats) -> float:
