@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 
 import pytest
 import zstandard
@@ -12,6 +13,7 @@ from tests.workers.webhooks.office import Office
 from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
+from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.batch_tables import LINES
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.delivery_views import Range
@@ -109,15 +111,29 @@ def test_what_is_compressed_is_read_as_it_is(running, pack):
     )
 
 
-def test_what_cannot_be_decompressed_to_its_end_fails(running):
-    """The batch says why; what was read of it is answered."""
-    packed = gzip.compress(text_of([{"prompt": f"{number} {number * 7919 % 10_007}"} for number in range(30_000)]))
-    batch_id = running.submit(packed[: len(packed) // 2])
+def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_path):
+    """The batch says up to which line, and all lines up to that one are answered."""
+    packed = gzip.compress(text_of([{"prompt": f"{number} {number * 7919 % 10_007}"} for number in range(2_000)]))
+    batch_id = running.submit(packed)
+    (path,) = (tmp_path / "files" / "a" / running.batch(batch_id).input_file).iterdir()
+    path.write_bytes(packed[: len(packed) // 2])
     running.run()
     batch = running.batch(batch_id)
     assert batch.state == "failed"
-    assert "cannot be decompressed" in batch.reason
-    assert batch.completed == batch.taken == len(running.output(batch_id)) > 0
+    there = len(zlib.decompressobj(wbits=31).decompress(packed[: len(packed) // 2]).splitlines()[:-1])
+    assert there % 500 > 0
+    assert f"it ends in the middle; it can be read up to line {there:,}" in batch.reason
+    assert batch.completed == batch.taken == len(running.output(batch_id)) == there
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_what_is_torn_or_spoilt_is_not_stored(running, pack):
+    """However late it turns out."""
+    packed = pack(text_of(jobs(1_000)))
+    for data in (packed[:-1], packed[:30], packed[:200] + bytes(100) + packed[300:]):
+        with pytest.raises(NotReadable, match="cannot be decompressed"):
+            running.submit(data)
+    assert running.ledger.files.files("a") == running.store.objects("a") == []
 
 
 def test_an_empty_file_is_refused(running):

@@ -131,9 +131,13 @@ def test_another_tenants_batch_is_none(submitted, running, call):
 
 
 def test_what_cannot_be_submitted_is_told(call, running):
-    """A file that is not there, or empty, and a window that is none."""
+    """A file that is not there, or empty, or torn, and a window that is none."""
+    Path("torn.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(3)))[:-1])
+    torn = "torn.jsonl.gz cannot be decompressed: it ends in the middle; it can be read up to line 3"
     for arguments, words in (
         (["nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
+        (["torn.jsonl.gz"], torn),
+        (["torn.jsonl.gz", "--dry-run"], torn),
         (["empty.jsonl"], "empty.jsonl: there is no line in it"),
         (["empty.jsonl", "--window", "soon"], "'soon' is no duration"),
     ):

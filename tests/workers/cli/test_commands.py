@@ -84,7 +84,7 @@ def test_a_compressed_file_is_read_as_its_text(call: Call, tmp_path: Path, pack:
     (tmp_path / "jobs.jsonl.gz").write_bytes(packed[:-3])
     code, _, err = call("submit", "jobs.jsonl.gz")
     assert code == 2
-    assert "the file cannot be decompressed: it ends in the middle" in err
+    assert "jobs.jsonl.gz cannot be decompressed: it ends in the middle" in err
 
 
 def test_a_file_that_is_not_there_is_told(call: Call):

@@ -19,12 +19,12 @@ PACKED = {
 }
 
 
-def counted(data: bytes, step: int) -> int | None:
+def counted(data: bytes, step: int) -> int:
     """Its lines, counted in chunks of so many bytes."""
     count = LineCount()
     for start in range(0, len(data), step):
         count.feed(data[start : start + step])
-    return count.lines
+    return count.end()
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -51,14 +51,26 @@ def test_only_lines_with_something_in_them_count(text, lines, step):
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_what_is_cut_off_or_spoilt_is_not_readable(kind):
-    """It is no line of text, and no end of the file."""
-    cut = PACKED[kind][: len(PACKED[kind]) // 2]
-    with pytest.raises(NotReadable, match="cannot be decompressed: it ends in the middle"):
-        text_of(io.BytesIO(cut)).read()
-    spoilt = PACKED[kind][:20] + b"\xff" * 200 + PACKED[kind][220:]
-    with pytest.raises(NotReadable):
-        text_of(io.BytesIO(spoilt)).read()
-    assert counted(spoilt, 64) is None
+    """It is no line of text, and no end of the file; whoever reads it and whoever counts is told how far it goes."""
+    for data, why in (
+        (PACKED[kind][: len(PACKED[kind]) // 2], "it ends in the middle"),
+        (PACKED[kind][:20] + b"\xff" * 200 + PACKED[kind][220:], ""),
+    ):
+        text, lines = text_of(io.BytesIO(data)), []
+        with pytest.raises(NotReadable, match=f"the file cannot be decompressed: {why}") as caught:
+            lines += iter(text.readline, b"")
+        said = str(caught.value)
+        assert (f"up to line {len(lines):,}: " if lines else "not one line") in said
+        with pytest.raises(NotReadable) as caught:
+            counted(data, 64)
+        assert lines == LINES.splitlines(keepends=True)[: len(lines)]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_one_byte_that_is_missing_at_the_end_is_missed(kind):
+    """Though most of the text, or all of it, is there."""
+    with pytest.raises(NotReadable, match="it ends in the middle"):
+        counted(PACKED[kind][:-1], 10**9)
 
 
 def test_another_format_is_text_that_nobody_understands():

@@ -1,5 +1,6 @@
 """Files, uploads and batches by the unmodified `openai` client."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -160,6 +161,20 @@ def test_an_input_must_be_a_batchs_and_not_empty(ai):
         ai.batches.create(input_file_id=send(ai, b"\n").id, endpoint=CHAT, completion_window="24h")
     with pytest.raises(openai.NotFoundError, match="input_file_id"):
         ai.batches.create(input_file_id="file-none", endpoint=CHAT, completion_window="24h")
+
+
+def test_a_batch_s_input_that_is_torn_is_refused_as_it_comes(ai):
+    """At once or in parts, which can be put right; of another purpose it is a file like all others."""
+    torn = gzip.compress(requests(3))[:-1]
+    words = "cannot be decompressed: it ends in the middle; it can be read up to line 3"
+    with pytest.raises(openai.BadRequestError, match=f"file: the file {words}"):
+        send(ai, torn)
+    upload = ai.uploads.create(bytes=len(torn), filename="x.gz", mime_type="application/gzip", purpose="batch")
+    part = ai.uploads.parts.create(upload.id, data=torn)
+    with pytest.raises(openai.BadRequestError, match=f"part_ids: the file {words}"):
+        ai.uploads.complete(upload.id, part_ids=[part.id])
+    assert ai.uploads.cancel(upload.id).status == "cancelled"
+    assert ai.files.create(file=("x.gz", torn), purpose="user_data").bytes == len(torn)
 
 
 def test_what_a_file_cannot_be_is_refused_by_name(ai):

@@ -12,7 +12,7 @@ from headrace_workers.batches.admission import LONGEST_LINE, admitted, passed_ov
 from headrace_workers.batches.doorway import Admit, terms_of
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
-from headrace_workers.files.text import text_of
+from headrace_workers.files.text import NotReadable, text_of
 from headrace_workers.ledger.batch_feeding import Chunk
 from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.batches import CANCELLING
@@ -106,14 +106,22 @@ class Feed:
         sends = batch.state != CANCELLING and batch.expires_at > now and not batch.exhausted
         admit, terms = self._admit(), terms_of(batch)
         found: list[NewLine] = []
-        position, line, size = batch.position, batch.line, 0
-        for read in reading:
-            position, line, size = read.end, read.number, size + len(read.text)
-            if not read.is_empty:
-                found.append(admitted(read, terms, admit) if sends else passed_over(read))
-            if len(found) >= room or size >= _BYTES_AT_ONCE:
-                return Chunk(found, position, line, read=False, own_keys=terms.own_keys)
-        return Chunk(found, position, line, read=True, own_keys=terms.own_keys)
+        position, line, size, read_all = batch.position, batch.line, 0, True
+        try:
+            for read in reading:
+                position, line, size = read.end, read.number, size + len(read.text)
+                if not read.is_empty:
+                    found.append(admitted(read, terms, admit) if sends else passed_over(read))
+                if len(found) >= room or size >= _BYTES_AT_ONCE:
+                    read_all = False
+                    break
+        except NotReadable:
+            if not found:
+                raise
+            # What stands before that place is taken first; then the input is opened anew, and found to end here.
+            self.forget(batch.number)
+            read_all = False
+        return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)
 
 
 def _go_to(stream: BinaryIO, position: int) -> None:

@@ -27,7 +27,7 @@ from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
-from headrace_workers.files.text import GZIP, ZSTANDARD, text_of
+from headrace_workers.files.text import GZIP, ZSTANDARD, NotReadable, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3
@@ -129,7 +129,7 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
         with tempfile.TemporaryFile() as spool:
             while chunk := sys.stdin.buffer.read(1 << 20):
                 spool.write(chunk)
-            with _unpacked(spool) as text:
+            with _unpacked(spool, "standard input") as text:
                 yield text, "standard input"
         return
     try:
@@ -139,13 +139,13 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
     with stream:
         if not stream.seekable():
             raise ConfigurationError(f"{source} is a pipe: give it as standard input, with - for the file")
-        with _unpacked(stream) as text:
+        with _unpacked(stream, source) as text:
             yield text, source
 
 
 @contextmanager
-def _unpacked(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """The text in it, which can be read twice."""
+def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
+    """The text in it, which can be read twice. NotReadable."""
     stream.seek(0)
     if not stream.read(len(ZSTANDARD)).startswith((GZIP, ZSTANDARD)):
         stream.seek(0)
@@ -153,7 +153,10 @@ def _unpacked(stream: BinaryIO) -> Iterator[BinaryIO]:
         return
     stream.seek(0)
     with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(text_of(cast(RawIOBase, stream)), spool)
+        try:
+            shutil.copyfileobj(text_of(cast(RawIOBase, stream)), spool)
+        except NotReadable as error:
+            raise error.of(source) from None
         spool.seek(0)
         yield spool
 

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.job import Lane
-from headrace_workers.cli import asking
-from headrace_workers.cli.output import console, flush, printable, put, put_json, say, table
+from headrace_workers.cli.batch_submit import BudgetOption, OneJsonOption, WatchOption, submit, tell_batch, watch_batch
+from headrace_workers.cli.output import console, printable, put, put_json, say, table
 
 if TYPE_CHECKING:
-    from headrace_workers.batches.submit import Wishes
     from headrace_workers.cli.batch_files import Deployment
 
 _IdArgument = Annotated[str, typer.Argument(metavar="BATCH", help="the batch's id")]
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")]
-_OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
 _OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="a file; standard output without")]
-_BudgetOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="that the whole batch may cost")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,70 +33,6 @@ def register(app: typer.Typer) -> None:
     batch.command("cancel")(cancel)
     batch.command("retry-failed")(retry_failed)
     app.add_typer(batch, name="batch")
-
-
-@asking.asks(lane=Lane.BATCH)
-def submit(
-    source: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON lines, also .gz and .zst; a folder of such; or -")
-    ],
-    asked: asking.Asked,
-    answer_tokens: Annotated[
-        int | None, typer.Option("--answer-tokens", min=1, help="longest answer, in tokens")
-    ] = None,
-    window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
-    max_tokens: _BudgetOption = None,
-    callback: Annotated[
-        str | None, typer.Option("--callback", help="a URL, or a webhook endpoint's id, that is told of its end")
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="another name runs the same file once more")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="submit nothing: say what it would come to")] = False,
-    watched: Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")] = False,
-    as_json: _OneJsonOption = False,
-) -> None:
-    """Submit a file as a batch, or each file of a folder, and print its id.
-
-    A line is a job as for `headrace run`. A wrong line becomes a line of the error file, and stops nothing. The same
-    file with the same options is the same batch: submitted again, its id is printed. Exit code 1: a file of the folder
-    was refused; with `--watch`: not every line was answered; with `--dry-run`: not every line would be run.
-
-    Examples: `headrace batch submit jobs.jsonl`, `headrace batch submit jobs.jsonl.zst --window 7d --watch`
-    """
-    from headrace_workers.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes
-    from headrace_workers.batches.views import batch_object, progress_words
-    from headrace_workers.cli.batch_files import Changed, callback_of, sources
-    from headrace_workers.cli.durations import parse_duration
-
-    defaults = asked.defaults(max_tokens=answer_tokens)
-    wishes = Wishes(
-        tenant=str(defaults.fields["tenant"]), defaults=defaults, window=parse_duration(window).total_seconds(),
-        asked=window, max_tokens=max_tokens, name=name, callback=None if callback is None else callback_of(callback),
-    )  # fmt: skip
-    if len(window) > LONGEST_WINDOW:
-        raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
-    if dry_run:
-        raise typer.Exit(_dry_run(source, wishes, as_json=as_json))
-    ids: list[str] = []
-    refused = 0
-    with _deployment() as here:
-        for path, shown in sources(source):
-            try:
-                batch, new = here.submit(path, shown, wishes)
-            except (EmptyInput, Changed) as error:
-                if not Path(source).is_dir():
-                    raise
-                refused += 1
-                say(f"headrace: {error}")
-                continue
-            ids.append(batch.id)
-            if as_json:
-                put_json(batch_object(batch))
-            else:
-                put(batch.id)
-            flush()
-            say(f"{shown}: {batch.total:,} lines" if new else f"{shown}: submitted before; {progress_words(batch)}")
-        ends = [_watch(here, batch_id) for batch_id in ids] if watched else []
-        raise typer.Exit(0 if all(ends) and not refused else 1)
 
 
 def list_batches(
@@ -128,7 +59,7 @@ def list_batches(
         say("no batches: `headrace batch submit FILE` makes one")
 
 
-def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: _OneJsonOption = False) -> None:
+def status(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
     """Show how a batch stands.
 
     Example: `headrace batch status batch_6b0f…`
@@ -152,7 +83,7 @@ def watch(batch_id: _IdArgument, tenant: _TenantOption = None) -> None:
     """
     with _deployment() as here:
         here.batch(batch_id, tenant)
-        raise typer.Exit(0 if _watch(here, batch_id) else 1)
+        raise typer.Exit(0 if watch_batch(here, batch_id) else 1)
 
 
 def results(
@@ -185,7 +116,7 @@ def errors(
         _copy(here, batch, batch.error_file, output, in_order=in_order)
 
 
-def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: _OneJsonOption = False) -> None:
+def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJsonOption = False) -> None:
     """Cancel a batch: what is done is kept, and what runs is let go of. Exit code 1: it was over before.
 
     Example: `headrace batch cancel batch_6b0f…`
@@ -204,10 +135,10 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: _OneJso
 
 def retry_failed(
     batch_id: _IdArgument,
-    max_tokens: _BudgetOption = None,
+    max_tokens: BudgetOption = None,
     tenant: _TenantOption = None,
-    watched: Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")] = False,
-    as_json: _OneJsonOption = False,
+    watched: WatchOption = False,
+    as_json: OneJsonOption = False,
 ) -> None:
     """Run the lines that failed of a batch that is over, as a batch of its own, and print its id.
 
@@ -216,44 +147,15 @@ def retry_failed(
     Example: `headrace batch retry-failed batch_6b0f… --max-tokens 500000`
     """
     from headrace_workers.batches.again import retry_failed as again
-    from headrace_workers.batches.views import batch_object, progress_words
+    from headrace_workers.batches.views import progress_words
 
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch, new = again(here.batches, here.files, before, max_tokens=max_tokens, keep=here.keep)
-        if as_json:
-            put_json(batch_object(batch))
-        else:
-            put(batch.id)
-        flush()
+        tell_batch(batch, as_json=as_json)
         say(f"{batch.total:,} lines of {before.id}" if new else f"submitted before; {progress_words(batch)}")
         if watched:
-            raise typer.Exit(0 if _watch(here, batch.id) else 1)
-
-
-def _dry_run(source: str, wishes: "Wishes", *, as_json: bool) -> int:
-    from headrace_workers.cli.batch_files import sources
-    from headrace_workers.cli.forecasting import Forecasting
-
-    wrong = 0
-    with _deployment() as here:
-        forecasting = Forecasting(here)
-        for path, shown in sources(source):
-            found = forecasting.of(path, shown, wishes)
-            wrong += found.failed.total()
-            if as_json:
-                put_json(forecasting.to_json(found))
-            else:
-                say(f"{shown}: nothing was submitted")
-                for line in forecasting.lines(found, wishes.max_tokens):
-                    put(printable(line))
-    return 1 if wrong else 0
-
-
-def _watch(here: "Deployment", batch_id: str) -> bool:
-    from headrace_workers.cli.batch_views import watched
-
-    return watched(lambda: here.batch(batch_id, None))
+            raise typer.Exit(0 if watch_batch(here, batch.id) else 1)
 
 
 def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | None, *, in_order: bool) -> None:

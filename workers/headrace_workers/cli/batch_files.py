@@ -23,6 +23,7 @@ from headrace_workers.cli.asking import STDIN
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
+from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.settings import figure, files_of
 
@@ -67,7 +68,7 @@ class Deployment:
         return found
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
-        """The batch of a file, and whether it is new. Changed, EmptyInput, ConfigurationError."""
+        """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError."""
         before = _stat(path, shown)
         digest = hashlib.sha256()
         for chunk in _chunks(path, shown):
@@ -75,10 +76,13 @@ class Deployment:
         key = wishes.key(digest.hexdigest())
         if (known := self.batches.keyed(wishes.tenant, key)) is not None:
             return known, False
-        file = self.files.add(
-            _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=Path(shown).name, keep=self.keep,
-            lines=True,
-        )  # fmt: skip
+        try:
+            file = self.files.add(
+                _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=Path(shown).name, keep=self.keep,
+                lines=True,
+            )  # fmt: skip
+        except NotReadable as error:
+            raise error.of(shown) from None
         try:
             if file.digest != digest.hexdigest() or _stat(path, shown) != before:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")

@@ -13,7 +13,7 @@ from headrace_workers.batches.json_lines import read_on
 from headrace_workers.batches.submit import Wishes
 from headrace_workers.cli.batch_files import Deployment
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.files.text import text_of
+from headrace_workers.files.text import NotReadable, text_of
 from headrace_workers.settings import cache_mode, embedder_name, home_of, judge_name
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Forecasting:
                         found.add(admitted(read, terms, admit))
         except OSError as error:
             raise ConfigurationError(f"{shown} cannot be read: {error.strerror}") from error
+        except NotReadable as error:
+            raise error.of(shown) from None
         found.end()
         return found
 

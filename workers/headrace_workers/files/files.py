@@ -15,7 +15,7 @@ from sqlalchemy import Row
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.store import NoSuchObject, Store
 from headrace_workers.files.stream import PieceStream
-from headrace_workers.files.text import LineCount
+from headrace_workers.files.text import LineCount, NotReadable
 from headrace_workers.ledger.files import Growth, NewFile, Piece
 from headrace_workers.ledger.stored import StoredFiles
 
@@ -47,12 +47,16 @@ class Files:
         self, chunks: Iterable[bytes], *, tenant: str, purpose: str, name: str, keep: float | None, lines: bool = False
     ) -> Row[Any]:
         """Store what comes, and write it down; the file's row. `keep` in seconds; None: for ever. With `lines` the
-        lines of the text in it are counted.
+        lines of the text in it are counted. NotReadable where that cannot be done: then nothing is stored.
         """
         file_id = new_id("file-")
         seen = _Seen(LineCount() if lines else None)
         path = self._path(tenant, file_id, 0)
-        size = self._store.write(path, seen.of(chunks))
+        try:
+            size = self._store.write(path, seen.of(chunks))
+        except NotReadable:
+            self._store.remove([path])  # the folder in which it would be
+            raise
         new = NewFile(
             id=file_id, tenant=tenant, purpose=purpose, name=name, pieces=(Piece(path, size),),
             lines=seen.lines, digest=seen.digest, keep_ms=None if keep is None else int(keep * 1000),
@@ -72,7 +76,7 @@ class Files:
         return Piece(path, self._store.write(path, chunks))
 
     def examine(self, pieces: Iterable[Piece], *, lines: bool) -> tuple[str, str, int | None]:
-        """SHA-256 and MD5 of what these are together, and the lines of the text in it."""
+        """SHA-256 and MD5 of what these are together, and the lines of the text in it. NotReadable."""
         seen, old = _Seen(LineCount() if lines else None), hashlib.md5(usedforsecurity=False)
         for chunk in seen.of(_chunks(PieceStream(lambda: tuple(pieces), self._store.open))):
             old.update(chunk)
@@ -147,6 +151,7 @@ class _Seen:
     def __init__(self, count: LineCount | None) -> None:
         self._sha = hashlib.sha256()
         self._count = count
+        self.lines: int | None = None  # once all has passed
 
     def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
@@ -154,14 +159,12 @@ class _Seen:
             if self._count is not None:
                 self._count.feed(chunk)
             yield chunk
+        if self._count is not None:
+            self.lines = self._count.end()
 
     @property
     def digest(self) -> str:
         return self._sha.hexdigest()
-
-    @property
-    def lines(self) -> int | None:
-        return None if self._count is None else self._count.lines
 
 
 def _chunks(stream: io.RawIOBase) -> Iterator[bytes]:

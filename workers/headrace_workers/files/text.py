@@ -15,13 +15,26 @@ _ZSTANDARD_STEP = 1_024  # bytes of it make 32 MB of text at most
 
 
 class NotReadable(HeadraceError):
-    """What is compressed cannot be read to its end."""
+    """What is compressed cannot be read to its end: `why`, and how many whole lines stand before that place."""
 
     category = Category.INVALID
 
+    def __init__(self, why: str, lines: int, name: str = "the file") -> None:
+        where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
+        super().__init__(f"{name} cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
+        self._said = why, lines
+
+    def of(self, name: str) -> "NotReadable":
+        """The same, of a file that is called so."""
+        return NotReadable(*self._said, name)
+
+
+class _Spoilt(Exception):
+    """Why something compressed is spoilt."""
+
 
 class _Unpacks(Protocol):
-    """From chunks of something compressed to chunks of text. NotReadable where it is spoilt."""
+    """From chunks of something compressed to chunks of text. _Spoilt where it is."""
 
     @property
     def is_whole(self) -> bool:
@@ -53,7 +66,7 @@ class _Gunzip:
                 while self._member.unconsumed_tail:
                     yield self._member.decompress(self._member.unconsumed_tail, _STEP)
             except zlib.error as error:
-                raise NotReadable(f"the file cannot be decompressed: {error}") from error
+                raise _Spoilt(str(error)) from error
             chunk = b""
             if self._member.eof:
                 chunk = self._member.unused_data.lstrip(b"\0")  # tapes were padded
@@ -81,7 +94,7 @@ class _Unzstd:
             try:
                 yield self._frame.decompress(chunk)
             except self._library.ZstdError as error:
-                raise NotReadable(f"the file cannot be decompressed: {error}") from error
+                raise _Spoilt(str(error)) from error
             chunk = b""
             if self._frame.eof:
                 chunk = self._frame.unused_data
@@ -89,23 +102,48 @@ class _Unzstd:
                 self.is_whole = True
 
 
-def _unpacks(head: bytes) -> _Unpacks:
-    if head.startswith(GZIP):
-        return _Gunzip()
-    return _Unzstd() if head.startswith(ZSTANDARD) else _Plain()
+class _Texts:
+    """The text of a file that begins with `head`, as its chunks come."""
+
+    def __init__(self, head: bytes) -> None:
+        self._unpacks: _Unpacks = _Plain()
+        if head.startswith(GZIP):
+            self._unpacks = _Gunzip()
+        elif head.startswith(ZSTANDARD):
+            self._unpacks = _Unzstd()
+        self._lines = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is its text."""
+        return isinstance(self._unpacks, _Plain)
+
+    def of(self, chunk: bytes) -> Iterator[bytes]:
+        """The text in the next chunk. NotReadable."""
+        try:
+            for text in self._unpacks(chunk):
+                self._lines += text.count(b"\n")
+                yield text
+        except _Spoilt as error:
+            raise NotReadable(str(error), self._lines) from error
+
+    def end(self) -> None:
+        """There are no more chunks. NotReadable where there should be."""
+        if not self._unpacks.is_whole:
+            raise NotReadable("it ends in the middle", self._lines)
 
 
 def text_of(raw: io.RawIOBase) -> BinaryIO:
     """The text in a stream that stands at its beginning. What was compressed cannot be sought in."""
     buffered = io.BufferedReader(raw, _BUFFER)
-    unpacks = _unpacks(buffered.peek(len(ZSTANDARD)))
-    return buffered if isinstance(unpacks, _Plain) else io.BufferedReader(_Unpacked(buffered, unpacks), _BUFFER)
+    texts = _Texts(buffered.peek(len(ZSTANDARD)))
+    return buffered if texts.is_plain else io.BufferedReader(_Unpacked(buffered, texts), _BUFFER)
 
 
 class _Unpacked(io.RawIOBase):
-    def __init__(self, packed: BinaryIO, unpacks: _Unpacks) -> None:
+    def __init__(self, packed: BinaryIO, texts: _Texts) -> None:
         self._packed = packed
-        self._texts = self._unpack(packed, unpacks)
+        self._texts = self._unpack(packed, texts)
         self._left = b""
 
     def readable(self) -> bool:
@@ -126,11 +164,10 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
     @staticmethod
-    def _unpack(packed: BinaryIO, unpacks: _Unpacks) -> Iterator[bytes]:
+    def _unpack(packed: BinaryIO, texts: _Texts) -> Iterator[bytes]:
         while chunk := packed.read(_PACKED):
-            yield from unpacks(chunk)
-        if not unpacks.is_whole:
-            raise NotReadable("the file cannot be decompressed: it ends in the middle")
+            yield from texts.of(chunk)
+        texts.end()
 
 
 class LineCount:
@@ -138,36 +175,31 @@ class LineCount:
 
     def __init__(self) -> None:
         self._head = b""
-        self._unpacks: _Unpacks | None = None
+        self._texts: _Texts | None = None
         self._lines = 0
         self._has_something = False  # the line that has begun
-        self._failed = False
-
-    @property
-    def lines(self) -> int | None:
-        """How many there were; None where what came cannot be decompressed."""
-        if self._unpacks is None:
-            self._take(self._head)
-        return None if self._failed else self._lines + self._has_something
 
     def feed(self, chunk: bytes) -> None:
-        """Here is more of the file."""
-        if self._unpacks is None:
+        """Here is more of the file. NotReadable."""
+        if self._texts is None:
             self._head += chunk
             if len(self._head) < len(ZSTANDARD):
                 return
             chunk = self._head
         self._take(chunk)
 
+    def end(self) -> int:
+        """That was all: how many there were. NotReadable."""
+        if self._texts is None:
+            self._take(self._head)
+        assert self._texts is not None  # noqa: S101 - just taken
+        self._texts.end()
+        return self._lines + self._has_something
+
     def _take(self, chunk: bytes) -> None:
-        self._unpacks = self._unpacks or _unpacks(self._head)
-        if self._failed:
-            return
-        try:
-            for text in self._unpacks(chunk):
-                self._count(text)
-        except NotReadable:
-            self._failed = True
+        self._texts = self._texts or _Texts(self._head)
+        for text in self._texts.of(chunk):
+            self._count(text)
 
     def _count(self, text: bytes) -> None:
         first, *rest = text.split(b"\n")

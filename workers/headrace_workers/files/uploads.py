@@ -51,7 +51,7 @@ class Uploads:
         return part_id, at
 
     def complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, *, lines: bool) -> Row[Any]:
-        """The file that these parts are. WrongUpload, NotPending. Other parts are dropped."""
+        """The file that these parts are. WrongUpload, NotReadable, NotPending. Other parts are dropped."""
         self._pending(upload)
         there = self._rows.parts(upload.id)
         if unknown := [each for each in part_ids if each not in there]:

@@ -13,6 +13,7 @@ from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.files import FileInUse
 from headrace_workers.files.store import StoreUnavailable
+from headrace_workers.files.text import NotReadable
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
@@ -90,14 +91,17 @@ async def create(
     await refuse_fields(request, known)
     if (anchor is None) != (seconds is None):
         raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds")
-    row = await stored(
-        services,
-        lambda: services.files.add(
-            chunks_of(file.file), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
-            lines=purpose == BATCH,
-        ),
-        size=file.size or 0,
-    )  # fmt: skip
+    try:
+        row = await stored(
+            services,
+            lambda: services.files.add(
+                chunks_of(file.file), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
+                lines=purpose == BATCH,
+            ),
+            size=file.size or 0,
+        )  # fmt: skip
+    except NotReadable as error:
+        raise Refusal(Why.INVALID, f"file: {error}") from error
     return FileShape(**file_object(row))
 
 

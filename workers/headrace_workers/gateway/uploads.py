@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
+from headrace_workers.files.text import NotReadable
 from headrace_workers.files.uploads import NotPending, WrongUpload
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller
@@ -115,6 +116,8 @@ async def complete(caller: Writes, services: Wired, upload: Own, completed: Comp
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     except WrongUpload as error:
         raise Refusal(Why.INVALID, str(error)) from error
+    except NotReadable as error:
+        raise Refusal(Why.INVALID, f"part_ids: {error}") from error
     return _shape(await _upload(services, caller, upload.id), FileShape(**file_object(file)))
 
 
