@@ -18,11 +18,9 @@ from headrace_schemas.events import (
     Answer,
     DeadLetter,
     Embedding,
-    Finding,
     JobCancelled,
     JudgeVerdict,
     Moderated,
-    ModerationVerdict,
     Output,
     Result,
     Score,
@@ -30,6 +28,7 @@ from headrace_schemas.events import (
     Usage,
 )
 from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, Message, ModerationJob, Sampling
+from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.topics import Topic
 
 __all__ = [

@@ -20,14 +20,13 @@ from headrace_schemas.limits import (
     Text,
 )
 from headrace_schemas.model import OutgoingValue
+from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
 from headrace_schemas.topics import Topic
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
-Count = Annotated[int, Field(ge=0), INTEGRAL]
 Milliseconds = Annotated[float, Field(ge=0)]
-Unit = Annotated[float, Field(ge=0, le=1)]
 JobKind = Literal["generation", "evaluation", "embedding", "moderation"]
 FinishReason = Literal["stop", "length", "abstained"]
 
@@ -97,24 +96,6 @@ class Output(JobEvent):
     def text(self) -> str:
         """What moderation is to look at: an output has a text, be it empty."""
         return self.answer.text or ""
-
-
-class Finding(OutgoingValue):
-    """A span of the text that a detector objected to. Offsets are in characters of the unmoderated text."""
-
-    category: Name
-    detector: Name
-    score: Unit
-    start: Count
-    end: Count
-    action: Literal["allow", "redact", "block"]
-
-
-class ModerationVerdict(OutgoingValue):
-    """What moderation decided: the strictest action of its findings."""
-
-    action: Literal["allow", "redact", "block"]
-    findings: Annotated[tuple[Finding, ...], Field(max_length=1000)] = ()
 
 
 class Moderated(JobEvent):

@@ -12,11 +12,9 @@ from headrace_schemas.event_types import EVENTS, Event, type_of
 from headrace_schemas.events import (
     Answer,
     DeadLetter,
-    Finding,
     JobCancelled,
     JudgeVerdict,
     Moderated,
-    ModerationVerdict,
     Output,
     Result,
     Score,
@@ -36,6 +34,7 @@ from headrace_schemas.job import (
     Sampling,
     derive_job_id,
 )
+from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.recall import CacheMode, Recall
 
 _TENANT: Final = "shop"
@@ -73,7 +72,12 @@ _ANSWER: Final = Answer(
 _MODERATED: Final = _ANSWER.with_text("Write to [EMAIL]: the mill needs water [1], and it rained [4].")
 _VERDICT: Final = ModerationVerdict(
     action="redact",
+    flagged=True,
+    categories={"personal_data": True, "profanity": False, "secrets": False},
+    category_scores={"personal_data": 1.0, "profanity": 0.0, "secrets": 0.0},
     findings=(Finding(category="email", detector="personal_data", score=1.0, start=9, end=24, action="redact"),),
+    detectors={"personal_data": "0.1.0+2.2.366", "profanity": "0.1.0+1.9.1", "secrets": "0.1.0+1.5.0"},
+    policy="5f2c9d1e8a7b",
 )
 _STAGES: Final = tuple(
     StageRecord(stage=stage, attempt=1, waited_ms=waited, ran_ms=ran, group_size=8)

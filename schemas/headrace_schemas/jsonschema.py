@@ -104,7 +104,7 @@ def _strip(node: Any) -> Any:
         kept["default"] = node["default"]
     if "patternProperties" in node:  # the pattern is of every key, and not of those alone that have such a value
         [(pattern, value)] = kept.pop("patternProperties").items()
-        kept |= {"additionalProperties": value, "propertyNames": {"pattern": pattern, **kept["propertyNames"]}}
+        kept |= {"additionalProperties": value, "propertyNames": {"pattern": pattern, **kept.get("propertyNames", {})}}
     if "properties" in node:  # its keys are names of fields, `title` may be one of them
         kept["properties"] = {field: _strip(value) for field, value in node["properties"].items()}
     return kept

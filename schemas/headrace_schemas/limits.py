@@ -23,6 +23,7 @@ NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
+_HAZARD: Final = r"^[a-z][a-z0-9_-]{0,63}(/[a-z0-9_-]{1,63})?$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _URL: Final = r"^https?://[!-~]{1,2040}$"
@@ -34,6 +35,7 @@ PATTERNS: Final[dict[str, str]] = {
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
+    _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; behind a '/' as many more",
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
     _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
@@ -59,6 +61,7 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
+HazardName = Annotated[str, StringConstraints(pattern=_HAZARD), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]
 Url = Annotated[str, StringConstraints(pattern=_URL), Strict()]

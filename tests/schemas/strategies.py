@@ -184,9 +184,17 @@ written = st.builds(Answer, text=texts, **facts)
 withheld = st.builds(Answer, text=st.none(), **facts)
 outputs = st.builds(Output, answer=written, **about)
 actions = st.sampled_from(["allow", "redact", "block"])
-findings = st.builds(Finding, category=names, detector=names, score=units, start=counts, end=counts, action=actions)
-blocked = st.builds(ModerationVerdict, action=st.just("block"), findings=tuples(findings))
-passed = st.builds(ModerationVerdict, action=st.sampled_from(["allow", "redact"]), findings=tuples(findings))
+hazards = st.from_regex(r"[a-z][a-z0-9_-]{0,9}(/[a-z0-9_-]{1,9})?", fullmatch=True)
+findings = st.builds(Finding, category=hazards, detector=names, score=units, start=counts, end=counts, action=actions)
+rests_on = {
+    "categories": st.dictionaries(hazards, st.booleans(), max_size=3),
+    "category_scores": st.dictionaries(hazards, units, max_size=3),
+    "findings": tuples(findings),
+    "detectors": st.dictionaries(names, texts, max_size=2),
+    "policy": maybe(texts),
+}
+blocked = st.builds(ModerationVerdict, action=st.just("block"), **rests_on)
+passed = st.builds(ModerationVerdict, action=st.sampled_from(["allow", "redact"]), **rests_on)
 moderated = st.builds(Moderated, answer=written, moderation=passed, **about) | st.builds(
     Moderated, answer=withheld, moderation=blocked, **about
 )

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from headrace_schemas import Finding, HeadraceError, Message, Sampling
+from headrace_schemas import Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
+from headrace_schemas.moderation import Action
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +130,10 @@ class Detector(Protocol):
         """The detector's name in findings."""
 
     @property
+    def version(self) -> str:
+        """What it rests on: another version may find other things."""
+
+    @property
     def categories(self) -> frozenset[str]:
         """The categories that it may report."""
 
@@ -158,8 +163,17 @@ class Moderation:
     """What may be shown: `text` is redacted, or None when blocked."""
 
     text: str | None
-    findings: tuple[Finding, ...]
-    action: Literal["allow", "redact", "block"]
+    verdict: ModerationVerdict
+
+    @property
+    def action(self) -> Action:
+        """What was decided."""
+        return self.verdict.action
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What it rests on."""
+        return self.verdict.findings
 
 
 class Clock(Protocol):

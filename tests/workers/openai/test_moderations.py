@@ -2,26 +2,22 @@ import pytest
 from openai.types import ModerationCreateResponse
 from tests.workers.openai.ends import ACCEPTED, ASKER, JOB_ID
 
-from headrace_schemas import Finding, ModerationJob, ModerationVerdict, Result
+from headrace_schemas import ModerationJob, ModerationVerdict, Result
 from headrace_schemas.job import Lane
 from headrace_workers.openai.endpoint import Asker
 from headrace_workers.openai.errors import Refused
 from headrace_workers.openai.moderations import read
 
 
-def moderated(action="allow", findings=()):
+def moderated(action="allow", **verdict):
     return Result(
         job_id=JOB_ID,
         tenant="shop",
         status="completed",
         kind="moderation",
-        moderation=ModerationVerdict(action=action, findings=findings),
+        moderation=ModerationVerdict(action=action, **verdict),
         accepted_at=ACCEPTED,
     )
-
-
-def found(category, score, action):
-    return Finding(category=category, detector="d", score=score, start=0, end=1, action=action)
 
 
 def test_each_text_is_a_job_and_parts_are_one():
@@ -34,26 +30,31 @@ def test_each_text_is_a_job_and_parts_are_one():
     assert [job.input for job in read({"input": parts}, asker).jobs] == ["a\nb"]
 
 
-def test_a_verdict_is_told_by_category():
-    """Objected to is what is not allowed; the score is the highest."""
-    findings = (found("email", 0.9, "redact"), found("email", 0.5, "redact"), found("phone", 0.4, "allow"))
-    body = read({"input": ["a", "b"]}, ASKER).answer([moderated("redact", findings), moderated()])
+def test_a_verdict_is_told_as_it_is():
+    """The receipt beside it has the rest."""
+    told = {
+        "categories": {"personal_data": True, "hate": False},
+        "category_scores": {"personal_data": 0.9, "hate": 0.4},
+    }
+    body = read({"input": ["a", "b"]}, ASKER).answer([moderated("redact", **told), moderated()])
     one, other = body["results"]
     assert (one["flagged"], other["flagged"]) == (True, False)
-    assert (one["categories"]["email"], one["categories"]["phone"]) == (True, False)
-    assert (one["category_scores"]["email"], one["category_scores"]["phone"]) == (0.9, 0.4)
-    assert one["category_applied_input_types"]["email"] == ["text"]
-    assert "email" not in other["categories"]
+    for name, there in told.items():
+        assert {key: value for key, value in one[name].items() if value is not None} == there
+    assert {key for key, types in one["category_applied_input_types"].items() if types} == {"personal_data", "hate"}
+    assert body["headrace"][0]["moderation"]["category_scores"] == told["category_scores"]
     assert (body["id"], body["model"]) == (f"modr-{JOB_ID}", "headrace-policy")
 
 
-def test_what_headrace_does_not_look_for_is_neither_true_nor_false():
-    """The client's classes have OpenAI's categories as attributes; a false one would be a claim."""
-    body = read({"input": "a"}, ASKER).answer([moderated()])
+def test_what_nobody_looked_for_is_neither_true_nor_false():
+    """The client's classes have OpenAI's categories as attributes; a false one, or a score of 0, would be a claim."""
+    body = read({"input": "a"}, ASKER).answer([moderated(categories={"hate": False}, category_scores={"hate": 0.0})])
     result = ModerationCreateResponse.construct(**body).results[0]
     told = result if isinstance(result, dict) else result.model_dump(by_alias=True)
-    assert len(told["categories"]) == 13
-    assert set(told["categories"].values()) == {None}
+    for name, looked in (("categories", False), ("category_scores", 0.0)):
+        assert told[name].pop("hate") == looked
+        assert len(told[name]) == 18
+        assert set(told[name].values()) == {None}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.moderation import Action
 from headrace_workers.ports import Moderation
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.outcome import Dead, Done, Ended, Retry
@@ -28,6 +29,10 @@ from headrace_workers.steps.task import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = GenerationJob(model="m", prompt="hello")
+
+
+def says(text: str | None, findings: tuple[Finding, ...], action: Action) -> Moderation:
+    return Moderation(text, ModerationVerdict(action=action, findings=findings))
 
 
 class Scripted:
@@ -66,7 +71,7 @@ FINDING = Finding(category="email", detector="d", score=1.0, start=0, end=1, act
 def test_carries_over_what_the_output_said() -> None:
     """Only the text and the verdict are moderation's; the rest is the output's."""
     given_ = output("jo@example.com")
-    (outcome,) = moderate([task(given_)], moderator=Scripted(Moderation("[EMAIL]", (FINDING,), "redact")))
+    (outcome,) = moderate([task(given_)], moderator=Scripted(says("[EMAIL]", (FINDING,), "redact")))
     assert isinstance(outcome, Done)
     event = outcome.event
     assert isinstance(event, Moderated)
@@ -79,7 +84,7 @@ def test_carries_over_what_the_output_said() -> None:
 @given(text=st.text(st.sampled_from("abcdefghij 😀"), min_size=12))
 def test_blocked_text_is_in_no_byte_of_the_event(text: str) -> None:
     """A blocked answer does not leave, even when the moderator hands its text back."""
-    (outcome,) = moderate([task(output(text))], moderator=Scripted(Moderation(text, (), "block")))
+    (outcome,) = moderate([task(output(text))], moderator=Scripted(says(text, (), "block")))
     assert isinstance(outcome, Done)
     assert isinstance(outcome.event, Moderated)
     assert outcome.event.answer.text is None
@@ -94,7 +99,7 @@ def test_an_undecided_text_is_held(error: HeadraceError) -> None:
 
 def test_outcomes_belong_to_their_tasks() -> None:
     """The i-th outcome is about the i-th task, and the moderator is asked once about all."""
-    moderator = Scripted(Moderation("a", (), "allow"), Unavailable("x"), Moderation(None, (), "block"))
+    moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says(None, (), "block"))
     outcomes = moderate([task(output("a", 1)), task(output("b", 2)), task(output("c", 3))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
     assert [type(o) for o in outcomes] == [Done, Retry, Done]
@@ -103,7 +108,7 @@ def test_outcomes_belong_to_their_tasks() -> None:
 
 def test_an_event_that_is_no_output_is_dead() -> None:
     """A wrong event does not shift its neighbours."""
-    outcomes = moderate([task(JOB), task(output("a"))], moderator=Scripted(Moderation("a", (), "allow")))
+    outcomes = moderate([task(JOB), task(output("a"))], moderator=Scripted(says("a", (), "allow")))
     assert outcomes[0] == Dead(Category.PERMANENT, "moderation takes outputs and moderation jobs, not GenerationJob")
     assert isinstance(outcomes[1], Done)
 
@@ -111,7 +116,7 @@ def test_an_event_that_is_no_output_is_dead() -> None:
 def test_a_moderator_that_answers_too_few_is_an_error() -> None:
     """No output passes because its verdict is missing."""
     with pytest.raises(ValueError, match="zip"):
-        moderate([task(output("a")), task(output("b"))], moderator=Scripted(Moderation("a", (), "allow")))
+        moderate([task(output("a")), task(output("b"))], moderator=Scripted(says("a", (), "allow")))
 
 
 def test_no_tasks_no_outcomes() -> None:
@@ -128,7 +133,7 @@ def brought(text: str, **fields: object) -> Task:
 def test_a_text_that_was_brought_gets_its_verdict(action: Literal["allow", "redact", "block"]) -> None:
     """The receipt has what was found, and neither the text nor what would be shown of it."""
     given_ = brought("jo@example.com", tenant="shop", idempotency_key="k", metadata={"a": "b"})
-    (outcome,) = moderate([given_], moderator=Scripted(Moderation("[EMAIL]", (FINDING,), action)))
+    (outcome,) = moderate([given_], moderator=Scripted(says("[EMAIL]", (FINDING,), action)))
     assert isinstance(outcome, Ended)
     result = outcome.event
     assert isinstance(result, Result)
@@ -143,7 +148,7 @@ def test_a_text_that_was_brought_gets_its_verdict(action: Literal["allow", "reda
 
 def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
     """Each has its own outcome; a text that nobody could decide about is tried again."""
-    moderator = Scripted(Moderation("a", (), "allow"), Unavailable("x"), Moderation("c", (), "allow"))
+    moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says("c", (), "allow"))
     outcomes = moderate([brought("a"), brought("b"), task(output("c"))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
     assert [type(outcome) for outcome in outcomes] == [Ended, Retry, Done]

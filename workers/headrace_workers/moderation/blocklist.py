@@ -1,11 +1,13 @@
 """The user's own list of what must not be said: terms and regular expressions, in linear time (RE2)."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.moderation.limits import MAX_DETECTIONS
+from headrace_workers.moderation.versions import with_part
 from headrace_workers.ports import Detection
 
 MAX_FILE_BYTES: Final = 1_000_000
@@ -31,6 +33,7 @@ class BlocklistDetector:
     def __init__(self, lines: Iterable[str], where: str = "blocklist") -> None:
         """Compile the lines; ConfigurationError names file, line and reason of the first bad one."""
         terms, regexes = _read(lines, where)
+        self.version = with_part(sha256(repr((terms, regexes)).encode()).hexdigest()[:12])
         self._terms = _compile_terms(terms, where)
         self._regexes = [_compile_regex(pattern, f"{where}, line {number}") for number, pattern in regexes]
 

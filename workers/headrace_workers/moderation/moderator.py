@@ -1,23 +1,18 @@
 """Detectors and a policy together: what of a text may be shown."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headrace_schemas import Finding, HeadraceError
+from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
+from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.invisible import without_invisible
-from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
-from headrace_workers.moderation.policy import ACTIONS, Action, Policy, load_policy
-from headrace_workers.moderation.redact import Span, redact
+from headrace_workers.moderation.policy import Policy, load_policy
 from headrace_workers.ports import Detection, Detector, Moderation
-
-_STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
@@ -50,7 +45,7 @@ class PolicyModerator:
                     f"the moderation policy has no rule for {names}, which {detector.name} reports"
                 )
         self._detectors = tuple(detectors)
-        self._policy = policy
+        self._judge = Judge(self._detectors, policy)
 
     def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
         """A verdict for each text; an error value means that a detector failed on it, and that it must be held.
@@ -70,9 +65,7 @@ class PolicyModerator:
                     failed.setdefault(look.of, result)
                 else:
                     found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
-        return [
-            failed[i] if i in failed else _decide(text, list(found[i]), self._policy) for i, text in enumerate(texts)
-        ]
+        return [failed[i] if i in failed else self._judge.decide(text, list(found[i])) for i, text in enumerate(texts)]
 
     def warm_up(self) -> None:
         """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""
@@ -128,44 +121,3 @@ def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:
             if d.category not in detector.categories or not 0 <= d.start < d.end <= len(text) or not 0 <= d.score <= 1:
                 raise ValueError("a detection is out of bounds")
     return results
-
-
-def _decide(text: str, found: Sequence[tuple[Detector, Detection]], policy: Policy) -> Moderation:
-    findings = []
-    for detector, detection in found:
-        rule = policy.rules[detection.category]
-        if detection.score >= rule.min_score:
-            findings.append(_finding(detector, detection, rule.action))
-    action: Action = max((f.action for f in findings), key=_STRICTNESS.__getitem__, default="allow")
-    if _too_many(findings, found, policy):
-        action = "block"
-    # When not all can be listed, the strictest are; then in the order of the text.
-    findings.sort(key=lambda f: -_STRICTNESS[f.action])
-    listed = tuple(sorted(findings[:MAX_FINDINGS], key=lambda f: (f.start, f.end)))
-    if action == "allow":
-        return Moderation(text, listed, action)
-    redacted = redact(text, (Span(f.start, f.end, f.category) for f in findings if f.action == "redact"))
-    if action == "block" or len(redacted) > MAX_TEXT:
-        return Moderation(None, listed, "block")
-    return Moderation(redacted, listed, action)
-
-
-def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Detector, Detection]], policy: Policy) -> bool:
-    """Whether a finding that matters could not be listed, or a detector stopped before the end of the text."""
-    if len(found) <= MAX_FINDINGS:
-        return False
-    if sum(finding.action != "allow" for finding in findings) > MAX_FINDINGS:
-        return True
-    counts = Counter(detection.category for _, detection in found)
-    return any(n >= MAX_DETECTIONS and policy.rules[category].action != "allow" for category, n in counts.items())
-
-
-def _finding(detector: Detector, detection: Detection, action: Action) -> Finding:
-    return Finding(
-        category=detection.category,
-        detector=detector.name,
-        score=detection.score,
-        start=detection.start,
-        end=detection.end,
-        action=action,
-    )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from headrace_workers.moderation.gates import ANYTHING, GATES
 from headrace_workers.moderation.left_out import left_out
+from headrace_workers.moderation.versions import version_of
 from headrace_workers.moderation.windows import outermost, windows
 from headrace_workers.ports import Detection
 
@@ -45,6 +46,11 @@ class PersonalDataDetector:
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """The personal data in each text. The recognizers are loaded by the first call."""
         return [self._detect(text) for text in texts]
+
+    @cached_property
+    def version(self) -> str:
+        """Whose patterns."""
+        return version_of("presidio-analyzer")
 
     @cached_property
     def _rules(self) -> list[_Rule]:

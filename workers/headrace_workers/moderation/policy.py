@@ -1,16 +1,19 @@
 """What is done with findings: a policy is read from TOML, checked once, and never changes."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, cast, get_args
+from typing import Final, cast, get_args
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.moderation import Action
 
-Action = Literal["allow", "redact", "block"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
 
 
@@ -22,12 +25,18 @@ class Rule:
     min_score: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """One rule for each category, and the user's blocklist file if there is one."""
 
     rules: Mapping[str, Rule]
     blocklist: Path | None = None
+
+    @cached_property
+    def version(self) -> str:
+        """A digest of what it says: policies that say the same have the same. A blocklist has a version of its own."""
+        said = {name: (rule.action, rule.min_score) for name, rule in self.rules.items()}
+        return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def load_policy(path: Path | None = None) -> Policy:

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.moderation.versions import version_of
 from headrace_workers.ports import Detection
 
 SCORE_FLOOR: Final = 0.5
@@ -86,6 +87,11 @@ class ProfanityDetector:
             spans = spans or [(matches[first].start(), matches[last - 1].end())]
             found[owner[first]] += [Detection(_CATEGORY, score, start, end) for start, end in spans]
         return found
+
+    @cached_property
+    def version(self) -> str:
+        """Whose classifier."""
+        return version_of("alt-profanity-check")
 
     @cached_property
     def _model(self) -> _Model:

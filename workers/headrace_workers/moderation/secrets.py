@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from headrace_workers.moderation.jwt import jwts
+from headrace_workers.moderation.versions import version_of
 from headrace_workers.moderation.windows import outermost, windows
 from headrace_workers.ports import Detection
 
@@ -79,6 +80,11 @@ class SecretsDetector:
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """The secrets in each text. The plugins are loaded by the first call; no setting of the library is touched."""
         return [self._detect(text) for text in texts]
+
+    @cached_property
+    def version(self) -> str:
+        """Whose patterns."""
+        return version_of("detect-secrets")
 
     @cached_property
     def _rules(self) -> list[_Rule]:

@@ -17,12 +17,6 @@ MAX_INPUTS: Final = 2048
 
 PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}))
 
-# What OpenAI looks for, and headrace does not: told as null, which is neither yes nor no.
-NOT_LOOKED_FOR: Final = (
-    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
-    "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
-)  # fmt: skip
-
 
 def read(body: Body, asker: Asker) -> Request:
     """A job for each text, and how their ends are told; a list of parts is one text.
@@ -66,18 +60,11 @@ def _inputs(asked: Body) -> list[tuple[str, str]]:
 
 
 def _told(verdict: ModerationVerdict) -> dict[str, Any]:
-    """A verdict as OpenAI tells one: by category whether it was objected to, and the highest score."""
-    categories: dict[str, bool | None] = dict.fromkeys(NOT_LOOKED_FOR)
-    scores: dict[str, float | None] = dict.fromkeys(NOT_LOOKED_FOR)
-    looked_at: dict[str, list[str]] = {name: [] for name in NOT_LOOKED_FOR}
-    for finding in verdict.findings:
-        name = finding.category
-        categories[name] = bool(categories.get(name)) or finding.action != "allow"
-        scores[name] = max(scores.get(name) or 0.0, finding.score)
-        looked_at[name] = ["text"]
+    """A verdict as OpenAI tells one. What nobody looked for is null, which is neither yes nor no."""
+    names = sorted({*verdict.not_covered, *verdict.categories})
     return {
-        "flagged": verdict.action != "allow",
-        "categories": categories,
-        "category_scores": scores,
-        "category_applied_input_types": looked_at,
+        "flagged": verdict.flagged,
+        "categories": {name: verdict.categories.get(name) for name in names},
+        "category_scores": {name: verdict.category_scores.get(name) for name in names},
+        "category_applied_input_types": {name: ["text"] if name in verdict.categories else [] for name in names},
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, Output
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
@@ -44,8 +44,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Retry(reason=reason_of(verdict), category=Category.TRANSIENT)
     if isinstance(task.event, Output):
         return _passed_on(task, task.event, verdict)
-    told = ModerationVerdict(action=verdict.action, findings=verdict.findings)
-    return Ended(receipt(task, moderation=told))
+    return Ended(receipt(task, moderation=verdict.verdict))
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation) -> Done:
@@ -54,7 +53,7 @@ def _passed_on(task: Task, output: Output, verdict: Moderation) -> Done:
             job_id=output.job_id,
             tenant=output.tenant,
             answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
-            moderation=ModerationVerdict(action=verdict.action, findings=verdict.findings),
+            moderation=verdict.verdict,
         ),
         rows=_admission(task, output, verdict.action),
     )

@@ -1,0 +1,59 @@
+"""What moderation says of a text: the verdict, in the words of OpenAI's moderation answer, and what it rests on."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from headrace_schemas.hazards import HAZARDS
+from headrace_schemas.limits import INTEGRAL, HazardName, Name, ShortText
+from headrace_schemas.model import OutgoingValue
+
+Count = Annotated[int, Field(ge=0), INTEGRAL]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Action = Literal["allow", "redact", "block"]
+
+
+class Finding(OutgoingValue):
+    """A span of the text that a detector objected to. Offsets are in characters of the unmoderated text.
+
+    `category` is what was found, as the policy names it: `email` is a kind of the verdict's `personal_data`.
+    """
+
+    category: HazardName
+    detector: Name
+    score: Unit
+    start: Count
+    end: Count
+    action: Action
+
+
+def _not_allowed(told: Mapping[str, Any]) -> bool:
+    return told.get("action") != "allow"
+
+
+class ModerationVerdict(OutgoingValue):
+    """What moderation decided: the strictest action of its findings. `flagged` is any but `allow`.
+
+    `categories` and `category_scores` name the categories that a detector looked for, and no others: one that is absent
+    was not looked for, which says nothing about the text. A score is the highest of any span, 0 where there is none.
+    """
+
+    action: Action
+    flagged: Annotated[bool, Field(default_factory=_not_allowed)]
+    categories: Annotated[
+        dict[HazardName, bool], Field(description="Of each category looked for: whether it was objected to.")
+    ] = {}
+    category_scores: Annotated[
+        dict[HazardName, Unit], Field(description="Of each category looked for: how sure its detector was at most.")
+    ] = {}
+    findings: Annotated[tuple[Finding, ...], Field(max_length=1000)] = ()
+    detectors: Annotated[
+        dict[Name, ShortText], Field(description="Who looked, and which version of each. A change may change verdicts.")
+    ] = {}
+    policy: Annotated[ShortText | None, Field(description="Which policy: a digest of what it says.")] = None
+
+    @property
+    def not_covered(self) -> tuple[str, ...]:
+        """The categories of headrace that nobody looked for."""
+        return tuple(hazard.name for hazard in HAZARDS if hazard.name not in self.categories)
