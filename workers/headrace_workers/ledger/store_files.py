@@ -60,9 +60,11 @@ def file_of(document: str, document_id: int) -> tuple[str, str]:
     return (found[1], found[2]) if found else (f"{_OTHER}{document_id}", document)
 
 
-def send(connection: Connection, tenant: str, knowledge: str, files: Sequence[Incoming]) -> None:
+def send(
+    connection: Connection, tenant: str, knowledge: str, files: Sequence[Incoming], *, batched: bool = False
+) -> None:
     """Files are to become documents of a base. One that failed before is read again; one that is a document already has
-    these attributes from now on, since what is in a file never changes.
+    these attributes from now on, since what is in a file never changes. `batched`: for a batch, which may be cancelled.
     """
     for each in files:
         wanted = _document(tenant, knowledge, each.file_id)
@@ -73,10 +75,11 @@ def send(connection: Connection, tenant: str, knowledge: str, files: Sequence[In
         values = {"name": each.name, "attributes": written(each.attributes), "state": "in_progress", "code": None,
                   "reason": None, "created_at": now_ms(), "tries": 0, "taken_until": 0}  # fmt: skip
         statement = insert(connection, INCOMING).values(
-            tenant=tenant, knowledge=knowledge, file_id=each.file_id, **values
+            tenant=tenant, knowledge=knowledge, file_id=each.file_id, stays=not batched, **values
         )
         columns = [INCOMING.c.tenant, INCOMING.c.knowledge, INCOMING.c.file_id]
-        connection.execute(statement.on_conflict_do_update(index_elements=columns, set_=values))
+        changed = values if batched else {**values, "stays": True}
+        connection.execute(statement.on_conflict_do_update(index_elements=columns, set_=changed))
     stores.used(connection, tenant, knowledge)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, String, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, text, true
 
 from headrace_workers.ledger.tables import METADATA, Serial
 
@@ -53,6 +53,8 @@ INCOMING: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
     Column("taken_until", BigInteger, nullable=False, server_default=text("0")),  # whoever reads it now has until then
+    # It was put in by itself, or its batch is forgotten: no batch that is cancelled takes it out.
+    Column("stays", Boolean, nullable=False, server_default=true()),
     Index("incoming_file", "tenant", "knowledge", "file_id", unique=True),
     Index("incoming_next", "taken_until", postgresql_where=_IS_COMING, sqlite_where=_IS_COMING),
 )
