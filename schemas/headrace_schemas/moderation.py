@@ -11,7 +11,7 @@ from headrace_schemas.model import OutgoingValue
 
 Count = Annotated[int, Field(ge=0), INTEGRAL]
 Unit = Annotated[float, Field(ge=0, le=1)]
-Action = Literal["allow", "redact", "block"]
+Action = Literal["allow", "redact", "review", "block"]  # from the mildest to the strictest
 
 
 class Finding(OutgoingValue):
@@ -34,6 +34,9 @@ def _not_allowed(told: Mapping[str, Any]) -> bool:
 
 class ModerationVerdict(OutgoingValue):
     """What moderation decided: the strictest action of its findings. `flagged` is any but `allow`.
+
+    What is to be reviewed is held until a person has decided. Where that person let it pass, `flagged` stays, and
+    `action` is what was done. Only the verdict about a text of one's own may say `review`.
 
     `categories` and `category_scores` name the categories that a detector looked for, and no others: one that is absent
     was not looked for, which says nothing about the text. A score is the highest of any span, 0 where there is none.

@@ -44,6 +44,8 @@ class Action(StrEnum):
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"
+    POLICY_CHANGED = "policy_changed"  # outputs are moderated by another from here on
+    POLICY_REFUSED = "policy_refused"  # its file is wrong: the one of before holds
     CHILD_DIED = "child_died"  # a process of the embedded stack
     GIVEN_BACK = "given_back"  # work was handed back at a stop
     ENDPOINT_DISABLED = "endpoint_disabled"  # a receiver of webhooks wants nothing more, or took nothing for days

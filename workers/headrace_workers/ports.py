@@ -154,8 +154,13 @@ class Detection:
 class Moderator(Protocol):
     """Detectors and a policy together."""
 
-    def moderate(self, texts: Sequence[str]) -> list["Moderation | HeadraceError"]:
-        """A verdict for each text; an error value means that this text must be held."""
+    def moderate(
+        self, texts: Sequence[str], tenants: Sequence[str] | None = None
+    ) -> list["Moderation | HeadraceError"]:
+        """A verdict for each text, by its tenant's policy; without tenants, by that of all who have none of their own.
+
+        An error value means that this text must be held.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Settings:
         numbers = _numbers(env)
         if url := env.get("HEADRACE_REDIS"):
             check_redis_url(url)
-        policy, reach = env.get("HEADRACE_POLICY"), webhook_reach(env)
+        reach = webhook_reach(env)
         return cls(
             home=home_of(env),
             kafka=KafkaSettings.from_env(env),
@@ -132,7 +132,7 @@ class Settings:
             public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             files=files_of(env),
             judge_model=judge_name(env),
-            policy=Path(policy) if policy else None,
+            policy=policy_of(env),
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
             **numbers,
@@ -177,6 +177,12 @@ def embedder_name(env: Mapping[str, str] | None = None) -> str:
     """HEADRACE_EMBEDDER: the model that makes vectors of questions and documents."""
     env = os.environ if env is None else env
     return env.get("HEADRACE_EMBEDDER") or DEFAULT_EMBEDDER
+
+
+def policy_of(env: Mapping[str, str] | None = None) -> Path | None:
+    """HEADRACE_POLICY: the moderation policy; None is the one in the package."""
+    env = os.environ if env is None else env
+    return Path(policy) if (policy := env.get("HEADRACE_POLICY")) else None
 
 
 def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:

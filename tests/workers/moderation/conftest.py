@@ -2,7 +2,7 @@
 
 import pytest
 
-from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
+from headrace_workers.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.profanity import ProfanityDetector
 from headrace_workers.moderation.secrets import SecretsDetector
@@ -26,7 +26,7 @@ def profanity() -> ProfanityDetector:
 @pytest.fixture(scope="session")
 def moderator() -> PolicyModerator:
     moderator = build_moderator()
-    moderator.warm_up()
+    warm_up(moderator)
     return moderator
 
 

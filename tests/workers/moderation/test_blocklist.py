@@ -45,7 +45,7 @@ def test_reads_a_file_with_comments(tmp_path: Path) -> None:
     """Comments and empty lines are passed over."""
     file = tmp_path / "list.txt"
     file.write_text("# terms\n\n  falcon  \nre:heron\n", encoding="utf-8")
-    assert found(BlocklistDetector.from_file(file), "falcon heron") == ["falcon", "heron"]
+    assert found(BlocklistDetector.from_files([file]), "falcon heron") == ["falcon", "heron"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_bad_line_is_refused(tmp_path: Path, lines: list[str], message: str) -
     file = tmp_path / "list.txt"
     file.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
-        BlocklistDetector.from_file(file)
+        BlocklistDetector.from_files([file])
     assert str(caught.value) == f"blocklist {file}, line {message}"
 
 
@@ -77,13 +77,13 @@ def test_size_is_bounded(tmp_path: Path) -> None:
         BlocklistDetector(["term", *regexes])
     file = tmp_path / "list.txt"
     file.write_text("# " + "x" * 999_990 + "\nfalcon\n")
-    assert found(BlocklistDetector.from_file(file), "a falcon") == ["falcon"]
+    assert found(BlocklistDetector.from_files([file]), "a falcon") == ["falcon"]
     file.write_text("# " + "x" * 999_991 + "\nfalcon\n")
     with pytest.raises(ConfigurationError) as caught:
-        BlocklistDetector.from_file(file)
+        BlocklistDetector.from_files([file])
     assert str(caught.value) == f"blocklist {file} has 1000001 bytes; at most 1000000 are taken"
     with pytest.raises(ConfigurationError, match=r"^blocklist .*none\.txt cannot be read: .*No such file"):
-        BlocklistDetector.from_file(tmp_path / "none.txt")
+        BlocklistDetector.from_files([tmp_path / "none.txt"])
 
 
 def test_a_full_list_works() -> None:

@@ -61,7 +61,8 @@ def test_a_policy_is_known_by_what_it_says() -> None:
     """Two that say the same are the same, in whatever order; another threshold is another policy."""
     one, other = Policy({"a": Rule("block"), "b": Rule("allow")}), Policy({"b": Rule("allow"), "a": Rule("block")})
     assert one.version == other.version
-    assert one.version != Policy({"a": Rule("block", 0.1), "b": Rule("allow")}).version
+    for rule in (Rule("block", 0.1), Rule("block", detectors=2), Rule("block", allowed=("x",)), Rule("review")):
+        assert one.version != Policy({"a": rule, "b": Rule("allow")}).version
     assert Judge([DATA], POLICY).decide("text", []).verdict.policy == POLICY.version
 
 

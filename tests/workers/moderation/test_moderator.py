@@ -10,7 +10,7 @@ from headrace_schemas import Category, Finding, HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
-from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
+from headrace_workers.moderation.moderator import PolicyModerator, build_moderator, warm_up
 from headrace_workers.moderation.policy import Policy, Rule
 from headrace_workers.ports import Detection, Moderation
 
@@ -198,7 +198,7 @@ def test_every_detector_that_fails_is_asked_again_for_each_text() -> None:
 def test_warming_up_loads_what_every_detector_needs() -> None:
     """The first answer does not wait for it."""
     moderator = build_moderator()
-    moderator.warm_up()
+    warm_up(moderator)
     loaded = {detector.name: vars(detector).keys() for detector in moderator._detectors}
     assert {name for name, found in loaded.items() if {"_rules", "_model"} & found} == {
         "personal_data", "secrets", "profanity",
@@ -288,4 +288,4 @@ def test_warm_up_tells_what_does_not_work() -> None:
         raise ImportError("no module")
 
     with pytest.raises(HeadraceError, match="fake failed"):
-        PolicyModerator([Fake(find)], POLICY).warm_up()
+        warm_up(PolicyModerator([Fake(find)], POLICY))

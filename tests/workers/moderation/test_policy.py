@@ -5,7 +5,8 @@ import pytest
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.moderation.blocklist import BlocklistDetector
 from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import Rule, load_policy
+from headrace_workers.moderation.policy import Rule
+from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.moderation.profanity import ProfanityDetector
 from headrace_workers.moderation.secrets import SecretsDetector
 
@@ -37,7 +38,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert policy.rules["email"] == Rule("block")
     assert policy.rules["phone"] == Rule("allow", 0.7)
     assert policy.rules["card"] == load_policy().rules["card"]
-    assert policy.blocklist == tmp_path / "list.txt"
+    assert policy.blocklists == (tmp_path / "list.txt",)
 
 
 def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
@@ -47,32 +48,71 @@ def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
         assert load_policy(file).rules["email"] == Rule("block", float(score))
 
 
-SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0 }'
+SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
 KNOWN = "blocklist, card, email, iban, ip_address, itin, nino, phone, profanity, secret, ssn"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[categories]\nemial = "block"\n', f": unknown category 'emial'; known are {KNOWN}"),
+        ('[categories]\nemial = "block"\n', f", line 2: categories.emial: unknown category 'emial'; known are {KNOWN}"),
         (
             '[categories]\nemail = "hide"\n',
-            ": categories.email: unknown action 'hide'; known are allow, redact, block",
+            ", line 2: categories.email: unknown action 'hide'; known are allow, redact, review, block",
         ),
-        ("[categories]\nemail = 3\n", f": categories.email {SHAPE}"),
-        ("[categories]\nemail = { min_score = 1 }\n", f": categories.email {SHAPE}"),
-        ('[categories]\nemail = { action = "block", score = 1 }\n', f": categories.email {SHAPE}"),
+        (
+            '[categories]\nphone = "allow"\nemail = "regenerate"\n',
+            ", line 3: categories.email: regenerate is no action yet: an answer cannot be asked for again yet; "
+            "`block` withholds it, `review` holds it",
+        ),
+        ("[categories]\nemail = 3\n", f", line 2: categories.email: {SHAPE}"),
+        ("[categories]\nemail = { min_score = 1 }\n", f", line 2: categories.email: {SHAPE}"),
+        ('[categories]\nemail = { action = "block", score = 1 }\n', f", line 2: categories.email: {SHAPE}"),
         *(
             (
                 f'[categories]\nemail = {{ action = "block", min_score = {score} }}\n',
-                f": categories.email: min_score is {shown}, but must be a number from 0 to 1",
+                f", line 2: categories.email: min_score is {shown}, but must be a number from 0 to 1",
             )
             for score, shown in (("2", "2"), ("-0.01", "-0.01"), ("true", "True"), ('"1"', "'1'"), ("nan", "nan"))
         ),
-        ("categories = 3\n", ": categories must be a table"),
-        ("blocklist = 3\n", ": blocklist must be the path of a file"),
-        ('blocklist = ""\n', ": blocklist must be the path of a file"),
-        ('rules = "x"\nall = 1\n', ": unknown key all, rules; known are categories and blocklist"),
+        ("categories = 3\n", ", line 1: categories: must be a table"),
+        ("blocklist = 3\n", ", line 1: blocklist: must be the path of a file"),
+        ('blocklist = ""\n', ", line 1: blocklist: must be the path of a file"),
+        ('rules = "x"\nall = 1\n', ", line 1: rules: unknown key; known are allow, blocklist, categories, tenants"),
+        *(
+            (
+                f'[categories]\nemail = {{ action = "block", detectors = {n} }}\n',
+                f", line 2: categories.email: detectors is {shown}, but must be a whole number from 1 to 9",
+            )
+            for n, shown in (("0", "0"), ("10", "10"), ("true", "True"), ("1.5", "1.5"))
+        ),
+        ('\n[allow]\nemail = "a"\n', ", line 3: allow.email: must be a list of texts that are let be"),
+        ('[allow]\nemial = ["a"]\n', f", line 2: allow.emial: unknown category 'emial'; known are {KNOWN}"),
+        *(
+            (
+                f'[allow]\nemail = ["ok", "{entry}"]\n',
+                f", line 2: allow.email: '{entry}' must be a text, with one * at its beginning or at its end if any",
+            )
+            for entry in ("", "*", "a*b", "*a*")
+        ),
+        (
+            '[allow]\nemail = ["' + "a" * 501 + '"]\n',
+            ", line 2: allow.email: an entry has 501 characters; at most 500 are taken",
+        ),
+        (
+            f"[allow]\nemail = {['a'] * 1_001}\n",
+            ", line 2: allow.email: has 1001 entries; at most 1000 are taken",
+        ),
+        ('[tenants."a b"]\n', ", line 1: tenants.a b: this is no tenant's name"),
+        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, tenants"),
+        (
+            '[categories]\nemail = "allow"\n[tenants.shop.categories]\nphone = "allow"\nemail = "no"\n',
+            ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block",
+        ),
+        (
+            "[tenants.shop]\ntenants = {}\n",
+            ", line 2: tenants.shop.tenants: unknown key; known are allow, blocklist, categories",
+        ),
         ("[categories\n", " is no TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"),
     ],
 )
@@ -108,3 +148,43 @@ def test_the_documented_policy_is_valid(tmp_path: Path) -> None:
     assert policy.rules["phone"] == Rule("redact", 0.6)
     entries = page.split("```text\n")[1].split("```")[0].splitlines()
     assert len(BlocklistDetector(entries).detect(["Project Falcon and falcon-12"])[0]) == 2
+
+
+def test_a_tenant_says_only_where_it_differs(tmp_path: Path) -> None:
+    """The rest is the deployment's, also what it lets be and its lists."""
+    text = """
+blocklist = "all.txt"
+categories.email = "block"
+allow.email = ["*@example.com"]
+[tenants.shop]
+blocklist = "shop.txt"
+categories.phone = "review"
+allow.email = ["ann@shop.example"]
+"""
+    policy = load_policy(write(tmp_path, text))
+    shop = policy.of("shop")
+    assert (policy.of("mill"), policy.of(None)) == (policy, policy)
+    assert shop.rules["email"] == Rule("block", allowed=("*@example.com", "ann@shop.example"))
+    assert (shop.rules["phone"], policy.rules["phone"]) == (Rule("review"), Rule("redact"))
+    assert shop.blocklists == (tmp_path / "all.txt", tmp_path / "shop.txt")
+    assert shop.version != policy.version
+
+
+def test_what_is_let_be_is_a_text_whatever_its_case() -> None:
+    """Whole, or by its beginning or end."""
+    rule = Rule("redact", allowed=("Ann@Example.com", "*@shop.example", "info@*"))
+    assert all(map(rule.allows, ("ann@example.COM", "bob@shop.example", "INFO@x.y")))
+    assert not any(map(rule.allows, ("ann@example.com.evil", "bob@shop.example.evil", "xinfo@x", "")))
+
+
+def test_more_tenants_than_are_taken(tmp_path: Path) -> None:
+    """A bound, as everywhere."""
+    text = "".join(f"[tenants.t{n}]\n" for n in range(1_001))
+    with pytest.raises(ConfigurationError, match="there are 1001; at most 1000 are taken"):
+        load_policy(write(tmp_path, text))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    """What belongs into a blocklist is said."""
+    with pytest.raises(ConfigurationError, match="at most 1000000 are taken"):
+        load_policy(write(tmp_path, "#" * 1_000_001))

@@ -21,7 +21,7 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables import JOBS, STEPS
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import load_policy
+from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.recall.cache import Cache

@@ -12,7 +12,7 @@ from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
-from headrace_workers.moderation.policy import load_policy
+from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.outcome import Done, Ended, Outcome

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -22,9 +22,12 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
+from headrace_workers.ledger.entries import Withdraw
+from headrace_workers.ledger.tables import RELEASED
 from headrace_workers.ports import Moderation
 from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Dead, Done, Ended, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry
+from headrace_workers.steps.recall import CONTEXT, ENTRY
 from headrace_workers.steps.task import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,9 +44,11 @@ class Scripted:
     def __init__(self, *verdicts: Moderation | HeadraceError) -> None:
         self.verdicts = list(verdicts)
         self.asked: list[str] = []
+        self.tenants: list[str] = []
 
-    def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
+    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
         self.asked += texts
+        self.tenants += tenants or []
         return self.verdicts
 
 
@@ -97,6 +102,52 @@ def test_an_undecided_text_is_held(error: HeadraceError) -> None:
     assert moderate([task(output("text"))], moderator=Scripted(error)) == [Retry(str(error), 0.0, Category.TRANSIENT)]
 
 
+REVIEW = Finding(category="hate", detector="d", score=0.7, start=2, end=5, action="review")
+
+
+def test_what_is_to_be_reviewed_is_held_until_a_person_releases_it() -> None:
+    """The reason names what was found and not the text; what was released is told as what was done with it."""
+    given_ = task(output("my text"))
+    answer = says("[EMAIL] text", (FINDING, REVIEW), "review")
+    (held,) = moderate([given_], moderator=Scripted(answer))
+    assert held == Held("the moderation policy None wants a person to review: hate (1 x, 0.70 at most)")
+    assert moderate([replace(given_, woken_by="a job")], moderator=Scripted(answer)) == [held]
+    (released,) = moderate([replace(given_, woken_by=RELEASED)], moderator=Scripted(answer))
+    assert isinstance(released, Done)
+    assert isinstance(released.event, Moderated)
+    told = released.event.moderation
+    assert (released.event.answer.text, told.action, told.flagged) == ("[EMAIL] text", "redact", True)
+    assert told.findings == (FINDING, REVIEW)
+
+
+def test_what_was_released_is_moderated_by_the_policy_of_now() -> None:
+    """What it blocks meanwhile is blocked."""
+    given_ = replace(task(output("text")), woken_by=RELEASED)
+    (outcome,) = moderate([given_], moderator=Scripted(says(None, (REVIEW,), "block")))
+    assert isinstance(outcome, Done)
+    assert isinstance(outcome.event, Moderated)
+    assert outcome.event.answer.text is None
+    (outcome,) = moderate([given_], moderator=Scripted(says("text", (REVIEW,), "review")))
+    assert isinstance(outcome, Done)
+    assert isinstance(outcome.event, Moderated)
+    assert outcome.event.moderation.action == "allow"
+
+
+def test_what_a_person_let_pass_is_given_to_nobody_else() -> None:
+    """The cache has only what the policy allows as it is."""
+    given_ = replace(task(output("text")), woken_by=RELEASED, context={CONTEXT: {ENTRY: 7}})
+    (outcome,) = moderate([given_], moderator=Scripted(says("text", (REVIEW,), "review")))
+    assert isinstance(outcome, Done)
+    assert outcome.rows == (Withdraw(7),)
+
+
+def test_each_text_is_asked_about_for_its_tenant() -> None:
+    """Of the job, and not of whoever is beside it."""
+    moderator = Scripted(says("a", (), "allow"), says("b", (), "allow"))
+    moderate([brought("a", tenant="shop"), task(output("b"))], moderator=moderator)
+    assert moderator.tenants == ["shop", "default"]
+
+
 def test_outcomes_belong_to_their_tasks() -> None:
     """The i-th outcome is about the i-th task, and the moderator is asked once about all."""
     moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says(None, (), "block"))
@@ -129,8 +180,8 @@ def brought(text: str, **fields: object) -> Task:
     return Task(job_id="00000000-0000-0000-0000-000000000001", job=job, event=job, accepted_at=NOW)
 
 
-@pytest.mark.parametrize("action", ["allow", "redact", "block"])
-def test_a_text_that_was_brought_gets_its_verdict(action: Literal["allow", "redact", "block"]) -> None:
+@pytest.mark.parametrize("action", ["allow", "redact", "review", "block"])
+def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
     """The receipt has what was found, and neither the text nor what would be shown of it."""
     given_ = brought("jo@example.com", tenant="shop", idempotency_key="k", metadata={"a": "b"})
     (outcome,) = moderate([given_], moderator=Scripted(says("[EMAIL]", (FINDING,), action)))

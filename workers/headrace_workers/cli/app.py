@@ -18,6 +18,7 @@ from headrace_workers.cli import (
     keys,
     knowledge,
     models,
+    moderation,
     outbox,
     processes,
     quotas,
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas, bench,
-    outbox, webhooks, doctor, models, schema, processes,
+    outbox, webhooks, moderation, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

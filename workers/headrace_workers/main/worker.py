@@ -128,8 +128,11 @@ def _generator(settings: Settings, model: str | None) -> Generator:
 
 
 def _moderator(settings: Settings) -> Moderator:
-    from headrace_workers.moderation.moderator import build_moderator
+    from headrace_workers.moderation.moderator import build_moderator, shipped_detectors, warm_up
+    from headrace_workers.moderation.watching import WatchedModerator
 
-    moderator = build_moderator(settings.policy)
-    moderator.warm_up()  # a detector that cannot load is an error now, and the first job does not wait for it
+    moderator: Moderator = (
+        build_moderator() if settings.policy is None else WatchedModerator(settings.policy, shipped_detectors())
+    )
+    warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return moderator

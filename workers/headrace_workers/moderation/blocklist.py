@@ -38,16 +38,12 @@ class BlocklistDetector:
         self._regexes = [_compile_regex(pattern, f"{where}, line {number}") for number, pattern in regexes]
 
     @classmethod
-    def from_file(cls, path: Path) -> "BlocklistDetector":
-        """The list in a UTF-8 file: one entry a line, `re:` before a regex, `#` before a comment."""
-        try:
-            size = path.stat().st_size
-            if size > MAX_FILE_BYTES:
-                raise ConfigurationError(f"blocklist {path} has {size} bytes; at most {MAX_FILE_BYTES} are taken")
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"blocklist {path} cannot be read: {error}") from error
-        return cls(text.splitlines(), f"blocklist {path}")
+    def from_files(cls, paths: Sequence[Path]) -> "BlocklistDetector":
+        """The lists in UTF-8 files: one entry a line, `re:` before a regex, `#` before a comment."""
+        lists = [_lines(path) for path in paths]
+        for path, lines in zip(paths, lists, strict=True):
+            alone = cls(lines, f"blocklist {path}")  # an error names its file
+        return alone if len(paths) == 1 else cls([line for lines in lists for line in lines], "the blocklists together")
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """The listed terms in each text; at most `MAX_DETECTIONS` a text, which is more than a verdict can list."""
@@ -75,6 +71,16 @@ class BlocklistDetector:
             for match in pattern.finditer(data):
                 if match.start() < match.end():
                     yield match.span()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ConfigurationError(f"blocklist {path} has {size} bytes; at most {MAX_FILE_BYTES} are taken")
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"blocklist {path} cannot be read: {error}") from error
 
 
 def _read(lines: Iterable[str], where: str) -> tuple[list[str], list[tuple[int, str]]]:

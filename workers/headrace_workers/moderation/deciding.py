@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from headrace_schemas import Finding, ModerationVerdict
+from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.hazards import hazard_of
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.moderation import Action
+from headrace_workers.moderation.agreeing import agreed
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.moderation.policy import ACTIONS, Policy
 from headrace_workers.moderation.redact import Span, redact
@@ -19,8 +21,12 @@ class Judge:
     """Decides by a policy about what these detectors find."""
 
     def __init__(self, detectors: Sequence[Detector], policy: Policy) -> None:
-        """Every category that a detector reports has a rule in the policy."""
+        """ConfigurationError where the policy has no rule for what a detector reports, or asks for more detectors of a
+        category than look for it: such a rule would never do anything.
+        """
         self._policy = policy
+        _check(detectors, policy)
+        self._together = any(rule.detectors > 1 for rule in policy.rules.values())
         covered = sorted({hazard_of(category) for detector in detectors for category in detector.categories})
         self._detectors = {detector.name: detector.version for detector in detectors}
         # Most texts hold nothing, and all of those have the same verdict.
@@ -39,7 +45,10 @@ class Judge:
             hazard = hazard_of(detection.category)
             scores[hazard] = max(scores[hazard], detection.score)
             if detection.score >= rule.min_score:
-                findings.append(_finding(detector, detection, rule.action))
+                let_be = rule.allowed and rule.allows(text[detection.start : detection.end])
+                findings.append(_finding(detector, detection, "allow" if let_be else rule.action))
+        if self._together:
+            findings = agreed(findings, self._policy)
         action: Action = max((f.action for f in findings), key=_STRICTNESS.__getitem__, default="allow")
         if _too_many(findings, found, self._policy):
             action = "block"
@@ -60,6 +69,20 @@ class Judge:
             detectors=self._detectors,
             policy=self._policy.version,
         )
+
+
+def _check(detectors: Sequence[Detector], policy: Policy) -> None:
+    for detector in detectors:
+        if missing := detector.categories - policy.rules.keys():
+            names = ", ".join(sorted(missing))
+            raise ConfigurationError(f"the moderation policy has no rule for {names}, which {detector.name} reports")
+    for name, rule in policy.rules.items():
+        looks = [d.name for d in detectors if hazard_of(name) in {hazard_of(category) for category in d.categories}]
+        if looks and len(looks) < rule.detectors:
+            raise ConfigurationError(
+                f"the moderation policy wants {rule.detectors} detectors to agree on {name}, and there is only "
+                f"{', '.join(looks)} that looks for {hazard_of(name)}"
+            )
 
 
 def _redacted(text: str, findings: Sequence[Finding], action: Action) -> str | None:

@@ -1,18 +1,19 @@
 """Detectors and a policy together: what of a text may be shown."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import Unavailable
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.invisible import without_invisible
-from headrace_workers.moderation.policy import Policy, load_policy
-from headrace_workers.ports import Detection, Detector, Moderation
+from headrace_workers.moderation.policy import Policy
+from headrace_workers.moderation.policy_file import load_policy
+from headrace_workers.ports import Detection, Detector, Moderation, Moderator
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
@@ -36,42 +37,60 @@ class _Look:
 class PolicyModerator:
     """Runs every detector over all texts and does what the policy says. Thread-safe where the detectors are."""
 
-    def __init__(self, detectors: Sequence[Detector], policy: Policy) -> None:
-        """ConfigurationError when a detector may report a category that the policy has no rule for."""
-        for detector in detectors:
-            if missing := detector.categories - policy.rules.keys():
-                names = ", ".join(sorted(missing))
-                raise ConfigurationError(
-                    f"the moderation policy has no rule for {names}, which {detector.name} reports"
-                )
-        self._detectors = tuple(detectors)
-        self._judge = Judge(self._detectors, policy)
+    def __init__(
+        self, detectors: Sequence[Detector], policy: Policy, lists: Mapping[str | None, Detector] | None = None
+    ) -> None:
+        """`detectors` look at every text, and that of `lists` beside them which is of the text's tenant (of None: of
+        all tenants that the policy does not name).
 
-    def moderate(self, texts: Sequence[str]) -> list[Moderation | HeadraceError]:
-        """A verdict for each text; an error value means that a detector failed on it, and that it must be held.
+        ConfigurationError when policy and detectors do not fit each other.
+        """
+        self._detectors = tuple(detectors)
+        self._lists = dict(lists or {})
+        self._judges = {
+            tenant: Judge([*detectors, *self._own(tenant)], policy.of(tenant)) for tenant in (None, *policy.tenants)
+        }
+
+    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
+        """A verdict for each text, by the policy of its tenant; an error value means that a detector failed on it, and
+        that it must be held.
 
         A text that holds invisible characters is looked at with them and without, since either may hide something.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
         redacted, is blocked: nothing is shown that was not looked at in full.
         """
+        whose = [None] * len(texts) if tenants is None else [t if t in self._judges else None for t in tenants]
         looks = [_Look(i, text, None) for i, text in enumerate(texts)]
         looks += [_Look(i, *seen) for i, text in enumerate(texts) if (seen := without_invisible(text)) is not None]
         # In order, and what both looks at a text showed only once.
         found: list[dict[tuple[Detector, Detection], None]] = [{} for _ in texts]
         failed: dict[int, HeadraceError] = {}
-        for detector in self._detectors:
-            for look, result in zip(looks, _run(detector, [look.text for look in looks]), strict=True):
+        work = [(detector, looks) for detector in self._detectors]
+        if self._lists:
+            work += [
+                (detector, [look for look in looks if whose[look.of] == tenant])
+                for tenant, detector in self._lists.items()
+            ]
+        for detector, mine in work:
+            for look, result in zip(mine, _run(detector, [look.text for look in mine]), strict=True):
                 if isinstance(result, HeadraceError):
                     failed.setdefault(look.of, result)
                 else:
                     found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
-        return [failed[i] if i in failed else self._judge.decide(text, list(found[i])) for i, text in enumerate(texts)]
+        return [
+            failed[i] if i in failed else self._judges[whose[i]].decide(text, list(found[i]))
+            for i, text in enumerate(texts)
+        ]
 
-    def warm_up(self) -> None:
-        """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""
-        for verdict in self.moderate([_SAMPLE]):
-            if isinstance(verdict, HeadraceError):
-                raise verdict
+    def _own(self, tenant: str | None) -> list[Detector]:
+        return [self._lists[tenant]] if tenant in self._lists else []
+
+
+def warm_up(moderator: Moderator) -> None:
+    """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""
+    for verdict in moderator.moderate([_SAMPLE]):
+        if isinstance(verdict, HeadraceError):
+            raise verdict
 
 
 def build_moderator(policy_path: Path | None = None) -> PolicyModerator:
@@ -80,16 +99,31 @@ def build_moderator(policy_path: Path | None = None) -> PolicyModerator:
     Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
     blocklist are wrong.
     """
-    from headrace_workers.moderation.blocklist import BlocklistDetector
+    return with_policy(shipped_detectors(), load_policy(policy_path))
+
+
+def shipped_detectors() -> list[Detector]:
+    """Those that look at every text, whatever the policy."""
     from headrace_workers.moderation.personal_data import PersonalDataDetector
     from headrace_workers.moderation.profanity import ProfanityDetector
     from headrace_workers.moderation.secrets import SecretsDetector
 
-    policy = load_policy(policy_path)
-    detectors: list[Detector] = [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
-    if policy.blocklist is not None:
-        detectors.append(BlocklistDetector.from_file(policy.blocklist))
-    return PolicyModerator(detectors, policy)
+    return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
+
+
+def with_policy(detectors: Sequence[Detector], policy: Policy) -> PolicyModerator:
+    """These detectors and the blocklists that the policy names; each set of lists is read and compiled once."""
+    from headrace_workers.moderation.blocklist import BlocklistDetector
+
+    compiled: dict[tuple[Path, ...], Detector] = {}
+    lists: dict[str | None, Detector] = {}
+    for tenant in (None, *policy.tenants):
+        paths = policy.of(tenant).blocklists
+        if paths:
+            if paths not in compiled:
+                compiled[paths] = BlocklistDetector.from_files(paths)
+            lists[tenant] = compiled[paths]
+    return PolicyModerator(detectors, policy, lists)
 
 
 def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:

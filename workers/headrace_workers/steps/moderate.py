@@ -1,14 +1,17 @@
 """The step that decides what of an output may be shown, and says of other texts whether they could be."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, Output
+from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
+from headrace_workers.ledger.tables import RELEASED
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.grounding import USED
-from headrace_workers.steps.outcome import Dead, Done, Ended, Outcome, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
@@ -19,11 +22,13 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
 
     An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
 
+    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said.
+
     A text that the moderator cannot decide about is tried again, whatever the category of the error: it is never passed
     on unmoderated.
     """
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
-    verdicts = moderator.moderate(list(texts.values()))
+    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts])
     outcomes: list[Outcome] = [_no_text(task) for task in tasks]
     for place, verdict in zip(texts, verdicts, strict=True):
         outcomes[place] = _outcome(tasks[place], verdict)
@@ -42,18 +47,33 @@ def _text(task: Task) -> str | None:
 def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(verdict, HeadraceError):
         return Retry(reason=reason_of(verdict), category=Category.TRANSIENT)
-    if isinstance(task.event, Output):
-        return _passed_on(task, task.event, verdict)
-    return Ended(receipt(task, moderation=verdict.verdict))
+    if not isinstance(task.event, Output):
+        return Ended(receipt(task, moderation=verdict.verdict))
+    if verdict.action != "review":
+        return _passed_on(task, task.event, verdict, verdict.verdict)
+    if task.woken_by != RELEASED:
+        return Held(_asks(verdict.verdict))
+    redacts = any(finding.action == "redact" for finding in verdict.findings)
+    done: Action = "redact" if redacts else "allow"
+    return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
-def _passed_on(task: Task, output: Output, verdict: Moderation) -> Done:
+def _asks(verdict: ModerationVerdict) -> str:
+    """What a person is to decide about, without the text."""
+    found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
+    scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
+    listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))
+    return f"the moderation policy {verdict.policy} wants a person to review: {listed}"
+
+
+def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
+    """What goes on, and what becomes of the cache by what the policy wanted."""
     return Done(
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
             answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
-            moderation=verdict.verdict,
+            moderation=told,
         ),
         rows=_admission(task, output, verdict.action),
     )

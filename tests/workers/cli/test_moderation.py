@@ -1,0 +1,88 @@
+"""`headrace moderation`: asked from a shell, without any service."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.cli.app import run
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(["moderation", *arguments, "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A policy file that is the deployment's."""
+    file = tmp_path / "policy.toml"
+    (tmp_path / "list.txt").write_text("falcon\n")
+    file.write_text('blocklist = "list.txt"\n[tenants.shop.categories]\nblocklist = "allow"\n')
+    monkeypatch.setenv("HEADRACE_POLICY", str(file))
+    return file
+
+
+def test_a_text_is_checked_wherever_it_comes_from(policy, tmp_path, capsys, monkeypatch) -> None:
+    """As it stands, in a file, or from a pipe."""
+    text = "The falcon flies. Write to ann@example.com."
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    answers = [told(capsys, "check", given) for given in (text, str(tmp_path / "text.txt"), "-")]
+    assert answers[0] == answers[1] == answers[2]
+    assert (answers[0]["action"], answers[0]["text"]) == ("block", None)
+    assert answers[0]["categories"] == {"blocklist": True, "personal_data": True, "profanity": False, "secrets": False}
+    assert "violence" in answers[0]["not_covered"]
+    shop = told(capsys, "check", text, "--tenant", "shop")
+    assert (shop["action"], shop["text"]) == ("redact", "The falcon flies. Write to [EMAIL].")
+
+
+def test_a_person_sees_what_was_found_and_what_nobody_looked_for(policy, capsys) -> None:
+    """As a table; control characters steer no terminal."""
+    assert run(["moderation", "check", "re: falcon, ann@example.com"]) == 0
+    out, err = capsys.readouterr()
+    assert "ann@example.com" in out
+    assert "personal_data" in out
+    assert "not covered: harassment, " in err
+    assert "block, by policy" in err
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(b"a\xff", "is no UTF-8: byte 1"), (b"a" * (MAX_TEXT + 1), "more than 200,000 characters"),
+     ("é".encode() * (3 * MAX_TEXT), "more than 200,000 characters")],
+    ids=["no text", "too long", "much too long"],
+)  # fmt: skip
+def test_what_cannot_be_looked_at_is_said(tmp_path, capsys, data, why) -> None:
+    """And nothing of it is taken for the text."""
+    (tmp_path / "text").write_bytes(data)
+    assert run(["moderation", "check", str(tmp_path / "text")]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_text_may_be_no_files_name(capsys) -> None:
+    """Too long for one, or with what none may hold."""
+    assert told(capsys, "check", "a" * 5_000)["action"] == "allow"
+    assert run(["moderation", "check", "a" * (MAX_TEXT + 1)]) == 2
+
+
+def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
+    """What holds, by category; where it is wrong, the line."""
+    found = told(capsys, "policy", "check", str(policy))
+    assert found["categories"]["blocklist"]["action"] == "block"
+    assert set(found["tenants"]) == {"shop"}
+    policy.write_text('[categories]\nemail = "hide"\n')
+    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert "policy.toml, line 2: categories.email: unknown action 'hide'" in capsys.readouterr().err
+    policy.write_text('blocklist = "list.txt"\n')
+    policy.with_name("list.txt").write_text("ok\nre:(\n")
+    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert "list.txt, line 2: no RE2 regex" in capsys.readouterr().err
+    policy.write_text('categories.email = { action = "block", detectors = 2 }\n')
+    assert run(["moderation", "policy", "check", str(policy)]) == 2
+    assert "wants 2 detectors to agree on email" in capsys.readouterr().err

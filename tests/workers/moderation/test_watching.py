@@ -1,0 +1,85 @@
+"""A policy may change under a worker; a wrong one changes nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.workers.moderation.test_moderator import Fake, each
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.moderation.watching import WatchedModerator
+from headrace_workers.ports import Moderation
+
+
+class Watch:
+    """A moderator whose policy is a file of this folder, and whose time is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.now, self.changes = folder / "policy.toml", 0.0, 0
+        self.write('categories.email = "allow"\n')
+        self.moderator = WatchedModerator(self.file, [Fake(each("e", "email"))], every=2.0, monotonic=lambda: self.now)
+
+    def write(self, text: str, name: str = "policy.toml") -> None:
+        self.changes += 1
+        other = self.file.with_name(f"{self.changes}.new")
+        other.write_text(text)
+        os.replace(other, self.file.with_name(name))
+
+    def action(self, text: str = "e", after: float = 2.0) -> str:
+        self.now += after
+        (verdict,) = self.moderator.moderate([text])
+        assert isinstance(verdict, Moderation)
+        return verdict.action
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Watch:
+    return Watch(tmp_path)
+
+
+def test_a_change_is_followed(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    """At the next look, and not at each text."""
+    caplog.set_level("INFO", "headrace")
+    watch.write('categories.email = "block"\n')
+    assert watch.action(after=1.9) == "allow"
+    assert watch.action(after=0.1) == "block"
+    assert [record.action for record in caplog.records] == ["policy_changed"]
+
+
+def test_a_wrong_one_leaves_the_old_one(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, with the line; and one that is right again is followed."""
+    caplog.set_level("INFO", "headrace")
+    watch.write('\ncategories.email = "hide"\n')
+    assert [watch.action() for _ in range(3)] == ["allow"] * 3
+    assert [
+        (record.action, "line 2: categories.email: unknown action" in record.message) for record in caplog.records
+    ] == [("policy_refused", True)]
+    watch.write('categories.email = "redact"\n')
+    assert watch.action() == "redact"
+
+
+def test_a_file_that_is_gone_leaves_the_old_one(watch: Watch) -> None:
+    """Nobody is moderated by the default policy because a file was deleted."""
+    watch.file.unlink()
+    assert watch.action() == "allow"
+    watch.write('categories.email = "block"\n')
+    assert watch.action() == "block"
+
+
+def test_a_list_is_followed_as_well(watch: Watch) -> None:
+    """It may change while the policy stays; also one that was not there at first."""
+    watch.write('blocklist = "list.txt"\ncategories.email = "allow"\n')
+    assert watch.action("heron") == "allow"
+    watch.write("heron\n", "list.txt")
+    assert watch.action("heron") == "block"
+    watch.write("falcon\n", "list.txt")
+    assert (watch.action("heron"), watch.action("falcon")) == ("allow", "block")
+    watch.write("re:(\n", "list.txt")
+    assert watch.action("falcon") == "block"
+
+
+def test_a_wrong_one_at_the_start_is_refused(tmp_path: Path) -> None:
+    """There is no old one that could hold."""
+    (tmp_path / "policy.toml").write_text("x = 1\n")
+    with pytest.raises(ConfigurationError, match="line 1: x: unknown key"):
+        WatchedModerator(tmp_path / "policy.toml", [])

@@ -1,0 +1,157 @@
+"""A policy as a TOML file has it: read, checked, and refused with the line and the reason where it is wrong."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import Tenant
+from headrace_schemas.moderation import Action
+from headrace_workers.moderation.policy import ACTIONS, Policy, Rule
+from headrace_workers.moderation.toml_lines import Keys, line_of
+
+MAX_FILE_BYTES: Final = 1_000_000
+MAX_TENANTS: Final = 1_000
+MAX_ALLOWED: Final = 1_000  # entries of one category's allow-list
+MAX_ENTRY: Final = 500  # characters of one
+_MOST_DETECTORS: Final = 9
+_SHAPE: Final = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
+_OF_ONE: Final = frozenset({"categories", "allow", "blocklist"})
+_TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
+# Actions that others have, and why they are none here.
+_NOT_YET: Final = {"regenerate": "an answer cannot be asked for again yet; `block` withholds it, `review` holds it"}
+
+
+class _Wrong(Exception):
+    """What is wrong, and the keys that lead to it."""
+
+    def __init__(self, keys: Keys, reason: str) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+
+def load_policy(path: Path | None = None) -> Policy:
+    """The policy in a TOML file; categories that it does not name keep their rule of the default policy.
+
+    Blocklists are taken relative to the policy file. ConfigurationError names the file, the line, and what it may be.
+    """
+    if path is None:
+        return _default()
+    try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ConfigurationError(
+                f"moderation policy {path} has {size} bytes; at most {MAX_FILE_BYTES} are taken. "
+                "Terms and patterns belong into a blocklist"
+            )
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"moderation policy {path} cannot be read: {error}") from error
+    return _parse(text, str(path), _default(), path.parent)
+
+
+def _default() -> Policy:
+    text = files("headrace_workers.moderation").joinpath("default_policy.toml").read_text(encoding="utf-8")
+    return _parse(text, "default_policy.toml", None, Path())
+
+
+def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Policy:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"moderation policy {where} is no TOML: {error}") from error
+    try:
+        _known((), document, _OF_ONE | {"tenants"})
+        whole = _read((), document, default, folder)
+        tenants = _table(("tenants",), document.get("tenants", {}))
+        if len(tenants) > MAX_TENANTS:
+            raise _Wrong(("tenants",), f"there are {len(tenants)}; at most {MAX_TENANTS} are taken")
+        own = {name: _of_tenant(name, value, whole, folder) for name, value in tenants.items()}
+    except _Wrong as wrong:
+        line = line_of(text, wrong.keys)
+        place = f"{where}, line {line}" if line is not None else where
+        subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
+        raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
+    return Policy(whole.rules, whole.blocklists, MappingProxyType(own))
+
+
+def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
+    keys = ("tenants", name)
+    try:
+        _TENANT.validate_python(name)
+    except ValidationError:
+        raise _Wrong(keys, "this is no tenant's name") from None
+    table = _table(keys, value)
+    _known(keys, table, _OF_ONE)
+    return _read(keys, table, whole, folder)
+
+
+def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Path) -> Policy:
+    """The policy that a table says, where it says nothing that of `base`; without one, its categories are all."""
+    rules: dict[str, Rule] = {} if base is None else dict(base.rules)
+    categories = _table((*keys, "categories"), table.get("categories", {}))
+    for name, value in categories.items():
+        at = (*keys, "categories", name)
+        if base is not None:
+            _is_category(at, rules)
+        rules[name] = _rule(at, value, rules[name].allowed if name in rules else ())
+    for name, entries in _table((*keys, "allow"), table.get("allow", {})).items():
+        at = (*keys, "allow", name)
+        _is_category(at, rules)
+        rule = rules[name]
+        rules[name] = Rule(rule.action, rule.min_score, rule.detectors, (*rule.allowed, *_allowed(at, entries)))
+    blocklist = table.get("blocklist")
+    if blocklist is not None and (not isinstance(blocklist, str) or not blocklist):
+        raise _Wrong((*keys, "blocklist"), "must be the path of a file")
+    own = () if blocklist is None else (folder / blocklist,)
+    return Policy(MappingProxyType(rules), (*(base.blocklists if base else ()), *own))
+
+
+def _rule(keys: Keys, value: object, allowed: tuple[str, ...]) -> Rule:
+    table = {"action": value} if isinstance(value, str) else value
+    if not isinstance(table, dict) or "action" not in table or table.keys() - {"action", "min_score", "detectors"}:
+        raise _Wrong(keys, _SHAPE)
+    action, score, detectors = table["action"], table.get("min_score", 0.0), table.get("detectors", 1)
+    if action in _NOT_YET:
+        raise _Wrong(keys, f"{action} is no action yet: {_NOT_YET[action]}")
+    if action not in ACTIONS:
+        raise _Wrong(keys, f"unknown action {action!r}; known are {', '.join(ACTIONS)}")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise _Wrong(keys, f"min_score is {score!r}, but must be a number from 0 to 1")
+    if isinstance(detectors, bool) or not isinstance(detectors, int) or not 1 <= detectors <= _MOST_DETECTORS:
+        raise _Wrong(keys, f"detectors is {detectors!r}, but must be a whole number from 1 to {_MOST_DETECTORS}")
+    return Rule(cast(Action, action), float(score), detectors, allowed)
+
+
+def _allowed(keys: Keys, entries: object) -> tuple[str, ...]:
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise _Wrong(keys, "must be a list of texts that are let be")
+    if len(entries) > MAX_ALLOWED:
+        raise _Wrong(keys, f"has {len(entries)} entries; at most {MAX_ALLOWED} are taken")
+    for entry in entries:
+        if len(entry) > MAX_ENTRY:
+            raise _Wrong(keys, f"an entry has {len(entry)} characters; at most {MAX_ENTRY} are taken")
+        if not entry.strip("*") or "*" in entry[1:-1] or (entry.startswith("*") and entry.endswith("*")):
+            raise _Wrong(keys, f"{entry!r} must be a text, with one * at its beginning or at its end if any")
+    return tuple(entries)
+
+
+def _is_category(keys: Keys, rules: Mapping[str, Rule]) -> None:
+    if keys[-1] not in rules:
+        raise _Wrong(keys, f"unknown category {keys[-1]!r}; known are {', '.join(sorted(rules))}")
+
+
+def _table(keys: Keys, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise _Wrong(keys, "must be a table")
+    return value
+
+
+def _known(keys: Keys, table: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name in table:
+        if name not in known:
+            raise _Wrong((*keys, name), f"unknown key; known are {', '.join(sorted(known))}")

@@ -1,0 +1,56 @@
+"""In which line of a TOML file a key stands: Python's reader tells what a file says, and not where."""
+
+import re
+import tomllib
+from typing import Any
+
+Keys = tuple[str, ...]
+
+_HEADER = re.compile(r"\s*(\[{1,2}[^\n]*?\]{1,2})\s*(?:#.*)?$")
+
+
+def line_of(text: str, keys: Keys) -> int | None:
+    """The line (from 1) in which this key, or the nearest of those around it, gets its value; None where none does.
+
+    A line within a text of several lines may be taken for one of a key. What it is used for, telling a person where to
+    look, survives that.
+    """
+    best, nearest = None, 0
+    table: Keys = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _only_path(header[1]) or table
+            found = table
+        else:
+            name, equals, _ = line.partition("=")
+            found = (*table, *path) if equals and (path := _only_path(f"{name}= 0")) else ()
+        common = _common(found, keys)
+        # What leads elsewhere is no place of this key.
+        if common > nearest and common == min(len(found), len(keys)):
+            best, nearest = number, common
+    return best
+
+
+def _only_path(line: str) -> Keys | None:
+    """The keys that this line alone leads to."""
+    try:
+        value: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None
+    path = []
+    while isinstance(value, dict | list) and value:
+        if isinstance(value, list):
+            value = value[0]
+            continue
+        [(name, value)] = value.items()
+        path.append(name)
+    return tuple(path)
+
+
+def _common(one: Keys, other: Keys) -> int:
+    common = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        common += 1
+    return common
