@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 from headrace_workers.measuring.page import Figure, Section, Table, page
-from headrace_workers.measuring.plots import Axis, Line, Mark, histogram, lines, percent, plain
+from headrace_workers.measuring.plots import Axis, Line, Mark, Span, histogram, intervals, lines, percent, plain
 
 X, Y = Axis("threshold", 0.7, 1.0, plain), Axis("", 0.0, 0.5, percent)
 HOSTILE = "<script>alert('&')</script>"
@@ -44,11 +44,23 @@ def test_a_histogram_has_one_kind_above_and_the_other_below() -> None:
     assert svg(histogram("t", Axis("x", 0.0, 1.0, plain), [("right", []), ("wrong", [])])).findall("rect") == []
 
 
+def test_intervals_stand_one_below_the_other() -> None:
+    """From end to end, with the value between, in their order; what leaves the axis is cut."""
+    drawn = svg(intervals("t", X, [Span("a", 0.85, 0.8, 0.9), Span("b", 0.7, 0.2, 1.0)], down=[Mark(0.8, "zero")]))
+    spans = [[point.split(",") for point in (each.get("points") or "").split()] for each in drawn.findall("polyline")]
+    assert [[at for at, _ in each] for each in spans] == [["173.3", "300.7"], ["46.0", "428.0"]]
+    assert float(spans[0][0][1]) < float(spans[1][0][1])
+    assert [each.text for each in drawn.iter("title")] == ["a: 0.85 (0.8 to 0.9)", "b: 0.7 (0.2 to 1)"]
+    assert {"a", "b", "zero"} <= {each.text for each in drawn.iter("text")}
+
+
 def test_every_text_is_a_text() -> None:
     """What users wrote does nothing on the page; nothing is fetched from elsewhere."""
     drawn = lines(HOSTILE, Axis(HOSTILE, 0.0, 1.0, plain), Y, [Line(HOSTILE, [(0.1, 0.1)])], down=Mark(0.5, HOSTILE))
     table = Table((HOSTILE, "n"), [(HOSTILE, "1"), ("b", "2")], right=("n",), chosen=(1,), tall=True)
-    made = page(HOSTILE, HOSTILE, [Figure(HOSTILE, HOSTILE, True)], [Section(HOSTILE, [HOSTILE], [drawn], [table])])
+    spans = intervals(HOSTILE, X, [Span(HOSTILE, 0.8, 0.7, 0.9)], down=[Mark(0.8, HOSTILE)])
+    section = Section(HOSTILE, [HOSTILE], [drawn, spans], [table])
+    made = page(HOSTILE, HOSTILE, [Figure(HOSTILE, HOSTILE, True)], [section])
     assert "<script" not in made
     assert "http" not in made
     assert made.count('class="chosen"') == 1

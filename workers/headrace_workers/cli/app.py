@@ -13,6 +13,7 @@ from headrace_workers.cli import (
     cancel,
     dead,
     doctor,
+    evaluate,
     gateway,
     held,
     keys,
@@ -49,8 +50,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, batch, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas, bench,
-    outbox, webhooks, moderation, doctor, models, schema, processes,
+    up, run_file, submit, batch, evaluate, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas,
+    bench, outbox, webhooks, moderation, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

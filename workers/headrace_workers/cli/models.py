@@ -23,6 +23,7 @@ _ElsewhereOption = Annotated[
 ]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 _DEFAULT_QUANTIZATION = "int8"
+ECHO = "echo"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -118,11 +119,16 @@ def show_size(size: int) -> str:
 def ensure_models(home: Path, aliases: Sequence[str]) -> None:
     """Have these models: pull those that are not here and can be pulled. UnknownModel names the ways otherwise.
 
-    An embedder is none of them, since it answers no job.
+    An embedder is none of them, since it answers no job. `echo` is made here: it answers with the question's words.
     """
     from headrace_workers.models.registry import Registry, list_cards
 
     registry = Registry(home)
+    if ECHO in aliases and ECHO not in registry:
+        from headrace_workers.engines.echo import make_echo_model
+
+        make_echo_model(home)
+        registry = Registry(home)
     missing = [alias for alias in aliases if alias not in registry]
     generators, embedders = _pullable("generator"), {*_pullable("embedder")}
     if strange := [alias for alias in missing if alias not in generators]:

@@ -3,50 +3,24 @@
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_schemas.errors import ConfigurationError, UnknownModel
 from headrace_schemas.job import Lane
-from headrace_workers.cli import asking, progress
+from headrace_workers.cli import asking
+from headrace_workers.cli.carrying import ThisRun, carry, models_for
 from headrace_workers.cli.jobfile import Entry, Job, JobFile
 from headrace_workers.cli.outfile import ReceiptFile, read_receipts
 from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.cli.report import MAX_ROWS, draw_receipts, draw_summary, summary_dict
+from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally
-from headrace_workers.settings import embedder_name, home_of
-
-if TYPE_CHECKING:
-    from headrace_workers.cli.run_batch import FileBatch
-    from headrace_workers.cli.serving import Serving
-    from headrace_workers.cli.unserved import UnservedWarning
-
-_POLL_SECONDS = 0.2
-_LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
-
-
-@dataclass
-class ThisRun:
-    """What came of this call: its numbers, and the receipts that a table has room for. Times in seconds."""
-
-    tally: Tally = field(default_factory=Tally)
-    first: list[Receipt] = field(default_factory=list)
-    startup: float = 0.0  # until all was ready
-    seconds: float = 0.0  # from then to the last receipt
-
-    def add(self, receipts: Sequence[Receipt]) -> None:
-        """Count these."""
-        for receipt in receipts:
-            self.tally.add(receipt)
-        self.first += receipts[: MAX_ROWS - len(self.first)]
 
 
 def register(app: typer.Typer) -> None:
@@ -98,23 +72,9 @@ def run(
             models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
             with _telling_where_it_stands(entries, receipts):
                 call = name_of_run(stream, defaults, name)
-                _answer(
-                    jobs, models, entries, todo, call, receipts, this_run, start=start, engine_threads=engine_threads
-                )
+                carry(jobs, models, entries, todo, call, receipts, this_run, start=start, engine_threads=engine_threads)
     failed = _report(entries, receipts, this_run, show_table=show_table, as_json=as_json)
     raise typer.Exit(1 if failed else 0)
-
-
-def models_for(jobs: JobFile, default: str, judge: str | None) -> list[str]:
-    """The models that these jobs need: those they name, and one that judges the rubrics which name none.
-
-    That is the deployment's `judge`, else the first model of the file, else the `default`. No job needs a model where
-    texts are only compared.
-    """
-    named = list(jobs.models)
-    if not jobs.wants_judge:
-        return named
-    return list(dict.fromkeys([*named, judge or next(iter(named), default)]))
 
 
 class ByContent:
@@ -151,80 +111,6 @@ def _todo(jobs: JobFile, entries: Sequence[Entry], receipts: ReceiptFile) -> lis
     if answered := len(entries) - len(todo):
         say(f"{receipts.path} has {answered:,} of {len(entries):,} receipts already")
     return todo
-
-
-def _answer(
-    jobs: JobFile,
-    models: Sequence[str],
-    entries: Sequence[Entry],
-    todo: Sequence[Entry],
-    call: str,
-    receipts: ReceiptFile,
-    this_run: ThisRun,
-    *,
-    start: bool,
-    engine_threads: int | None,
-) -> None:
-    """Bring these jobs to their ends and their receipts into the file."""
-    from headrace_workers.cli.batch_files import deployment
-    from headrace_workers.cli.lookup import LedgerJobs
-    from headrace_workers.cli.reach import served_queues
-    from headrace_workers.cli.run_batch import FileBatch
-    from headrace_workers.cli.serving import serving
-    from headrace_workers.cli.unserved import UnservedWarning
-
-    began = time.monotonic()
-    with (
-        serving(
-            home_of(),
-            models,
-            embedder=embedder_name() if jobs.wants_embedder else None,
-            start=start,
-            engine_threads=engine_threads,
-        ) as stack,
-        deployment() as here,
-    ):
-        ends = LedgerJobs(here.ledger)
-        batches = [
-            FileBatch(
-                here, jobs, ends, tenant=tenant, entries=[each for each in todo if each.tenant == tenant], run=call
-            )
-            for tenant in dict.fromkeys(entry.tenant for entry in todo)
-        ]
-        unserved = UnservedWarning(ends.queues, served_queues, say)
-        this_run.startup = time.monotonic() - began
-        with progress.shown(len(entries), len(entries) - len(todo)) as show:
-            _carry(batches, stack, receipts, this_run, show, unserved)
-        this_run.seconds = time.monotonic() - began - this_run.startup
-
-
-def _carry(
-    batches: "Sequence[FileBatch]",
-    stack: "Serving",
-    receipts: ReceiptFile,
-    this_run: ThisRun,
-    show: progress.Show,
-    unserved: "UnservedWarning",
-) -> None:
-    look_at = time.monotonic() + _LOOK_SECONDS
-    while not all(batch.done for batch in batches):
-        stack.check()
-        looks = time.monotonic() >= look_at
-        if looks:
-            look_at = time.monotonic() + _LOOK_SECONDS
-        ended: list[Receipt] = []
-        try:
-            for batch in batches:
-                if looks:
-                    unserved.look(batch.open)
-                ended += batch.turn()
-        except Unavailable as error:  # whatever it was, it is asked again
-            say(f"waiting: {error}")
-        receipts.append(ended)
-        this_run.add(ended)
-        show(this_run.tally, ended)
-        if not all(batch.done for batch in batches):
-            time.sleep(_POLL_SECONDS)
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""Small plots as SVG, for a page: lines, and histograms of two kinds of things. Pure.
+"""Small plots as SVG, for a page: lines, histograms of two kinds of things, and intervals. Pure.
 
 Colours are classes (`one`, `two`, `three`), which the page gives for light and dark; each is told apart by its dash or
 its place too. What a mark stands for is also its title, which a browser shows beside the pointer and reads aloud.
@@ -36,6 +36,16 @@ class Mark:
 
     value: float
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A value with what it may lie between."""
+
+    name: str
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,24 @@ def histogram(
     return _figure(title, parts, [f"{name} ({len(values):,})" for name, values in kinds])
 
 
+def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark] = ()) -> str:
+    """Values with their intervals along a common axis, one below the other, each with its name above it."""
+    plot = _Plot(x, Axis("", 0.0, float(len(spans)), lambda _: ""))
+    parts = plot.frame(rows=False)
+    for number, span in enumerate(spans):
+        up = plot.up_at(len(spans) - number - 0.6)
+        ends = [(plot.across_at(end), end) for end in (span.low, span.high)]
+        told = escape(f"{span.name}: {span.value:.3g} ({span.low:.3g} to {span.high:.3g})")
+        parts.append(
+            f'<polyline class="line one" points="{" ".join(f"{at:.1f},{up:.1f}" for at, _ in ends)}"/>'
+            f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4"><title>{told}</title>'
+            f'</circle><text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
+        )
+    for mark in down:
+        parts += plot.down(mark)
+    return _figure(title, parts, [])
+
+
 @dataclass(frozen=True, slots=True)
 class _Plot:
     x: Axis
@@ -138,10 +166,10 @@ class _Plot:
     def point(self, at: float, value: float) -> str:
         return f"{self.across_at(at):.1f},{self.up_at(value):.1f}"
 
-    def frame(self) -> list[str]:
-        """Both axes with their numbers, and faint lines at those of y."""
+    def frame(self, *, rows: bool = True) -> list[str]:
+        """Both axes with their numbers, and faint lines at those of y; without `rows` that of x alone."""
         parts = []
-        for tick in self.y.ticks():
+        for tick in self.y.ticks() if rows else ():
             up = self.up_at(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>')
             parts.append(f'<text class="end" x="{_LEFT - 6}" y="{up + 4:.1f}">{escape(self.y.text(tick))}</text>')

@@ -1,0 +1,95 @@
+"""`headrace evaluate`: the folder that a run is kept in, and what it says at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.workers.cli.conftest import Call
+from tests.workers.evaluation.runs import RUN, answered
+
+from headrace_schemas.job import derive_job_id
+
+CALL = ("evaluate", "run.toml", "-o", "out", "--no-start")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of three items."""
+    (tmp_path / "run.toml").write_text(RUN.format(more='cluster = "d"'))
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps({"q": f"q{n}", "d": "one"}) + "\n" for n in range(3)))
+    return tmp_path
+
+
+def answer(folder: Path, *lines: int) -> None:
+    """Receipts of these jobs, as a deployment would bring them."""
+    jobs = [json.loads(line) for line in (folder / "out" / "jobs.jsonl").read_text().splitlines()]
+    with (folder / "out" / "receipts.jsonl").open("ab") as file:
+        for line in lines:
+            receipt = json.loads(answered(line, (1.0, float(line % 2))))
+            receipt["job_id"] = derive_job_id("default", jobs[line - 1]["idempotency_key"])
+            file.write(json.dumps(receipt, separators=(",", ":")).encode() + b"\n")
+
+
+def test_a_run_is_pinned_before_it_is_asked_and_gone_on_with(folder: Path, call: Call) -> None:
+    """Without a deployment nothing is lost; with all receipts there, none is needed."""
+    code, _, told = call(*CALL)
+    assert (code, "--no-start needs a running" in told) == (2, True)
+    pinned = json.loads((folder / "out" / "run.json").read_text())
+    assert pinned["run"]["margin"] == 0.02
+    answer(folder, 1, 2, 3)
+    code, _, told = call(*CALL)
+    assert (code, "has 3 of 6 receipts already" in told) == (2, True)
+    code, _, told = call(*CALL, "--wait", "0s")
+    assert (code, "3 of 6 jobs have no end yet" in told) == (1, True)
+    answer(folder, 4, 5, 6)
+    code, said, told = call(*CALL)
+    assert (code, said.splitlines()[0][:24]) == (0, "right (primary): cannot ")
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert (report["identity"], report["without_end"], len(report["answers"])) == (pinned["identity"], 0, 3)
+    assert "<!doctype html>" in (folder / "out" / "report.html").read_text()
+    assert "# run" in (folder / "out" / "report.md").read_text()
+
+
+def test_a_gate_is_the_exit_code(folder: Path, call: Call) -> None:
+    """With `--json` its words are in the one object that is printed."""
+    call(*CALL)
+    answer(folder, *range(1, 7))
+    code, said, _ = call(*CALL, "--json", "--gate", "B >= A - 1")
+    assert (code, json.loads(said)["gate"]["passed"]) == (0, True)
+    code, said, _ = call(*CALL, "--json", "--gate", "B >= A + 0.5")
+    assert (code, json.loads(said)["gate"]["passed"]) == (1, False)
+    code, _, told = call(*CALL, "--gate", "C >= A")
+    assert (code, "names 'C', and the variants are A, B" in told) == (2, True)
+
+
+def test_a_folder_belongs_to_one_run(folder: Path, call: Call) -> None:
+    """Neither a changed margin nor changed rows are mixed into it, and nothing that is somebody else's is touched."""
+    call(*CALL)
+    jobs = (folder / "out" / "jobs.jsonl").read_bytes()
+    (folder / "run.toml").write_text(RUN.format(more="").replace("0.02", "0.5"))
+    code, _, told = call(*CALL)
+    assert (code, "out holds another run: cluster, margin changed" in told) == (2, True)
+    (folder / "run.toml").write_text(RUN.format(more='cluster = "d"'))
+    (folder / "items.jsonl").write_text('{"q": "new", "d": "one"}\n')
+    code, _, told = call(*CALL)
+    assert (code, "another run: dataset_sha256 changed" in told) == (2, True)
+    assert (folder / "out" / "jobs.jsonl").read_bytes() == jobs
+    (folder / "report.md").write_text("mine")
+    code, _, told = call("evaluate", "run.toml", "-o", ".", "--no-start")
+    assert (code, "has a report.md that is of no run" in told) == (2, True)
+    assert not (folder / "jobs.jsonl").exists()
+
+
+def test_without_a_folder_each_run_has_its_own(folder: Path, call: Call) -> None:
+    """Named by what it is; another name is another run."""
+    for more in ((), (), ("--name", "again")):
+        call("evaluate", "run.toml", "--no-start", *more)
+    assert len(list(folder.glob("run-*/jobs.jsonl"))) == 2
+
+
+def test_rows_that_do_not_do_leave_nothing(folder: Path, call: Call) -> None:
+    """Mended, the same call works."""
+    (folder / "items.jsonl").write_text('{"d": "one"}\n')
+    code, _, told = call(*CALL)
+    assert (code, "items.jsonl:1: variant A: the prompt cannot be filled: it lacks `q`" in told) == (2, True)
+    assert list((folder / "out").iterdir()) == []

@@ -1,0 +1,140 @@
+"""What a run says, from receipts as they are written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.workers.evaluation.runs import answered, dead, made, outcomes_of
+
+from headrace_workers.evaluation.analysis import analyse
+from headrace_workers.evaluation.errors import WrongRun
+from headrace_workers.evaluation.gate import Gate, judge_gate
+from headrace_workers.evaluation.outcomes import read_outcomes
+from headrace_workers.evaluation.receipts import Receipts
+from headrace_workers.quality.comparison import Comparison
+from headrace_workers.quality.interval import Estimate, Undefined
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    """So many items."""
+    return [{"q": f"question {number}", "d": f"document {number // 10}"} for number in range(count)]
+
+
+def test_the_better_variant_is_named_with_its_interval(tmp_path: Path) -> None:
+    """By the primary criterion first; where nothing differs, it is said how many items it takes."""
+    plan = made(tmp_path, rows(200))
+    found = analyse(plan, outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0)))
+    first, second = found.compared
+    assert first.words.startswith("B is better by 0.2 ± 0.05")
+    assert (first.criterion, second.criterion, first.incomplete) == ("right", "json_valid", 0)
+    assert second.words.startswith("A and B differ by less than 0.02")
+    means = [each.mean.value for each in found.scores if isinstance(each.mean, Estimate)]
+    assert means == [0.4, 0.6, 1.0, 1.0]
+    assert isinstance(found.scores[0].mean, Estimate)
+    assert found.scores[0].mean.interval.method == "Wilson"
+
+
+def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: Path) -> None:
+    """Failed and not judged apart, each with its reasons; nothing is taken for 0."""
+    plan = made(tmp_path, rows(100))
+
+    def scores(item: int, _: int, variant: int) -> tuple[float | str, ...] | None:
+        if variant and item < 10:
+            return None
+        return ("the judge did not answer" if variant and item < 15 else 1.0, 1.0)
+
+    outcomes = outcomes_of(plan, scores)
+    found = analyse(plan, outcomes)
+    a, b = found.scores[:2]
+    assert isinstance(b.mean, Estimate)
+    assert (b.mean.value, b.mean.n, b.failed, b.abstained, dict(b.reasons)) == (
+        1.0, 85, 10, 5, {"the judge did not answer": 5},
+    )  # fmt: skip
+    assert (b.bounds.low, b.bounds.high, a.bounds.low) == (0.85, 1.0, 1.0)
+    compared = found.compared[0]
+    assert isinstance(compared.comparison, Comparison)
+    assert (compared.comparison.items, compared.incomplete, compared.bounds.low) == (85, 15, pytest.approx(-0.15))
+    assert compared.words.endswith("15 items lack a score: the difference of all is −0.15 to +0")
+    assert dict(found.costs[1].failures) == {"permanent at generate: too long": 10}
+    assert not judge_gate(Gate.parse("B >= A - 0.1", plan.run), plan, outcomes).passed
+
+
+def test_repeats_of_an_item_are_one_row(tmp_path: Path) -> None:
+    """Their mean, over those that have a score: ten times the same tells no more than once."""
+    plan = made(tmp_path, rows(30), "repeats = 10")
+    found = analyse(plan, outcomes_of(plan, lambda item, repeat, _: ("no" if repeat else float(item % 2), 1.0)))
+    assert isinstance(found.scores[0].mean, Estimate)
+    assert (found.scores[0].mean.n, found.scores[0].mean.value) == (30, 0.5)
+    assert found.scores[0].abstained == 270
+    assert found.scores[0].bounds.low == pytest.approx(0.05)
+    assert found.compared[0].incomplete == 30
+    assert found.compared[0].words.endswith("30 items lack a score: the difference of all is −0.9 to +0.9")
+
+
+def test_items_of_one_cluster_vary_together(tmp_path: Path) -> None:
+    """An interval knows of it: ten documents of ten items each are no hundred facts."""
+    alone, together = made(tmp_path, rows(100)), made(tmp_path, rows(100), 'cluster = "d"')
+    widths = []
+    for plan in (alone, together):
+        outcomes = outcomes_of(plan, lambda item, _, variant: (float(variant and item // 10 % 2), 1.0))
+        comparison = analyse(plan, outcomes).compared[0].comparison
+        assert isinstance(comparison, Comparison)
+        widths.append(comparison.interval.width)
+        assert comparison.clusters == len({item.cluster or item.id for item in plan.dataset.items})
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
+    """No score is not 0, and no verdict is none."""
+    plan = made(tmp_path, rows(20))
+    found = analyse(plan, read_outcomes(plan, Receipts(b"", plan.jobs)))
+    assert found.missing == 40
+    assert isinstance(found.scores[0].mean, Undefined)
+    assert found.compared[0].words == "cannot tell: no item has a score of both"
+    assert found.costs[0].total_s is None
+
+
+def test_the_last_receipt_of_a_line_holds_and_a_torn_one_is_none(tmp_path: Path) -> None:
+    """Lines of jobs that the run does not have are passed over."""
+    plan = made(tmp_path, rows(1))
+    content = dead(1) + answered(1, (1.0, 0.0)) + answered(99, (0.0, 0.0)) + answered(2, (0.0, 0.5))
+    outcomes = read_outcomes(plan, Receipts(content, plan.jobs))
+    assert outcomes.scores.reshape(2, 2).tolist() == [[1.0, 0.0], [0.0, 0.5]]
+    assert outcomes.failures[0].total() == 0
+    assert np.nansum(outcomes.total_ms) == 300.0
+
+
+def test_a_gate_is_passed_only_if_it_surely_holds(tmp_path: Path) -> None:
+    """The lower end decides, not the value; names may be in either place."""
+    plan = made(tmp_path, rows(200))
+    outcomes = outcomes_of(plan, lambda item, _, variant: (float(item % 5 < 2 + variant), 1.0))
+    told = {
+        text: judge_gate(Gate.parse(text, plan.run), plan, outcomes)
+        for text in ("B >= A + 0.1", "B >= A", "B >= A + 0.19", "B>=A", "A >= B - 0.5", "B >= A + 0.5")
+    }
+    assert [each.passed for each in told.values()] == [True, True, False, True, True, False]
+    assert "as it cannot be told" in told["B >= A + 0.19"].words
+    assert "as it cannot be told" not in told["B >= A + 0.5"].words
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_what_has_no_score_speaks_against_the_gate(tmp_path: Path, failing: int) -> None:
+    """Whichever of the two it is of: B as 0, and A as 1."""
+    plan = made(tmp_path, rows(200))
+    lost = outcomes_of(plan, lambda item, _, variant: None if variant == failing and item < 20 else (0.5, 1.0))
+    assert not judge_gate(Gate.parse("B >= A - 0.02", plan.run), plan, lost).passed
+    whole = outcomes_of(plan, lambda *_: (0.5, 1.0))
+    assert judge_gate(Gate.parse("B >= A - 0.02", plan.run), plan, whole).passed
+
+
+@pytest.mark.parametrize("text", ["B > A", "B >= A 0.2", "B >= A - x", "", "B >= A -0.02 or so"])
+def test_a_gate_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    """With an example of one."""
+    with pytest.raises(WrongRun, match=r"write it as 'B >= A - 0\.02'"):
+        Gate.parse(text, made(tmp_path, rows(1)).run)
+
+
+def test_a_gate_that_names_no_variant_is_refused(tmp_path: Path) -> None:
+    """A name may have a hyphen, so that a sign needs a space."""
+    with pytest.raises(WrongRun, match=r"names 'A-0\.02', and the variants are A, B"):
+        Gate.parse("B >= A-0.02", made(tmp_path, rows(1)).run)

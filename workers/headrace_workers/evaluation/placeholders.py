@@ -1,0 +1,42 @@
+"""Texts with `{{field}}` in them: what a row has under that name goes there, and is not looked at again."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+_PLACE: Final = re.compile(r"\{\{\s*([^\s{}](?:[^{}]*[^\s{}])?)\s*\}\}")
+
+
+class NoSuchField(ValueError):
+    """The reason why a row cannot fill a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Texts in turn with names of fields: `texts` has one more than `fields`. There is no logic in it."""
+
+    texts: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """ValueError where `{{` opens what is no placeholder."""
+        parts = _PLACE.split(text)
+        for part in parts[::2]:
+            if "{{" in part:
+                shown = part[part.index("{{") :][:30]
+                raise ValueError(f"{shown!r} opens no placeholder: one is a field's name between {{{{ and }}}}")
+        return cls(tuple(parts[::2]), tuple(parts[1::2]))
+
+    def fill(self, row: Mapping[str, Any]) -> str:
+        """The text for a row: texts as they are, all else as JSON. NoSuchField for what it lacks."""
+        filled = [self.texts[0]]
+        for name, text in zip(self.fields, self.texts[1:], strict=True):
+            value = row.get(name)
+            if value is None:
+                has = ", ".join(f"`{each}`" for each in row) or "nothing"
+                raise NoSuchField(f"`{name}` is null" if name in row else f"it lacks `{name}`; it has {has}")
+            filled += (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), text)
+        return "".join(filled)
