@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.services import warm
 from tests.services.eventually import eventually
 from tests.services.interrupts import hear_interrupts
 from tests.services.models import smollm2
@@ -20,10 +21,14 @@ from headrace_workers.testing import make_echo_model
 
 @dataclass
 class Shell:
-    """Runs `headrace …` in one folder, with an environment that holds nothing of the caller's settings."""
+    """Runs `headrace …` in one folder, with an environment that holds nothing of the caller's settings.
+
+    `program`: it is started as a user's shell starts it. Else what it loads has been loaded before.
+    """
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    program: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,10 +50,14 @@ class Shell:
         self, *arguments: str, code: int, timeout: float = 600, stdin: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end. The exit code must be the one given."""
-        done = subprocess.run(
-            self.argv(*arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
-            timeout=timeout, check=False, input=stdin,
-        )  # fmt: skip
+        argv = self.argv(*arguments)
+        if self.program or not warm.can_be_forked(argv):
+            done = subprocess.run(
+                argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout,
+                check=False, input=stdin,
+            )  # fmt: skip
+        else:
+            done = warm.run(argv, cwd=self.folder, env=self.environment, timeout=timeout, given=stdin)
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -59,11 +68,14 @@ class Shell:
             timeout=600, check=False,
         )  # fmt: skip
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes] | warm.Forked":
         """Start a command; its output goes to `<first argument>.log`."""
-        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+        argv, file = self.argv(*arguments), self.folder / f"{arguments[0]}.log"
+        if not self.program and warm.can_be_forked(argv):
+            return warm.Forked(argv[2:], file, self.environment, cwd=self.folder)
+        with file.open("ab") as log:
             return subprocess.Popen(
-                self.argv(*arguments),
+                argv,
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
@@ -78,7 +90,7 @@ class Shell:
         return [sys.executable, "-m", "headrace_workers", *arguments]
 
 
-def end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, timeout: float = 300) -> int:
+def end(process: "subprocess.Popen[bytes] | warm.Forked", number: int = signal.SIGTERM, timeout: float = 300) -> int:
     """Signal a process and wait; its exit code."""
     process.send_signal(number)
     return process.wait(timeout)
@@ -97,11 +109,12 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Shell]:
-    """A `headrace up` with the echo model in this folder, ready; stopped at the end."""
+def running(folder: Path, *options: str, program: bool = False) -> Iterator[Shell]:
+    """A `headrace up` with the echo model in this folder, ready; stopped at the end. `program`: as a user starts it."""
     make_echo_model(folder / ".headrace")
-    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"})
+    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"}, program)
     process = shell.start("up", *options)
+    shell.program = False
     try:
         eventually(lambda: "Ready" in (folder / "up.log").read_text() or process.poll() is not None, 600)
         assert process.poll() is None, (folder / "up.log").read_text()

@@ -3,9 +3,10 @@
 import json
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
-from tests.acceptance.conftest import lines
+from tests.acceptance.conftest import Shell, lines, running
 from tests.services.eventually import eventually
 
 from headrace_workers.testing import make_echo_model
@@ -13,6 +14,13 @@ from headrace_workers.testing import make_echo_model
 pytestmark = pytest.mark.acceptance
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """It, and all that it starts, are the program that users start."""
+    with running(tmp_path_factory.mktemp("stack"), program=True) as shell:
+        yield shell
 
 
 def test_submit_and_wait_brings_the_answer(stack):

@@ -1,8 +1,8 @@
 """Processes of headrace that begin with everything loaded: forked from one that has imported it, once for all tests.
 
-Hundreds of bridges and workers are started, and loading Python's modules would be most of what each of them costs.
-What begins is a process like any other, with its arguments, environment and log, in a group of its own, and it runs
-the module that `python -m` would run. Tests of the start itself start the program.
+Hundreds of bridges, workers and commands are started, and loading Python's modules would be most of what each of them
+costs. What begins is a process like any other, with its arguments, environment and log, in a group of its own, and it
+runs the module that `python -m` would run. Tests of the start itself start the program.
 """
 
 import json
@@ -31,7 +31,7 @@ def start(spec: ChildSpec, log_folder: Path) -> Child:
 
     A file of Python may change modules before others load them, which is too late in a process that has them.
     """
-    if sys.platform != "linux" or tuple(spec.argv[:2]) != (sys.executable, "-m"):
+    if not can_be_forked(spec.argv):
         return processes.start(spec, log_folder)
     if spec.prepare:
         spec.prepare()
@@ -49,13 +49,54 @@ def start(spec: ChildSpec, log_folder: Path) -> Child:
     return child
 
 
-class Forked:
-    """What tests use of `subprocess.Popen`, for a process that another one has forked."""
+def can_be_forked(argv: Sequence[str]) -> bool:
+    """Whether this is `python -m MODULE …`, on Linux."""
+    return sys.platform == "linux" and tuple(argv[:2]) == (sys.executable, "-m")
 
-    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
+
+def run(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float, given: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """As `subprocess.run` with `capture_output` and `text`, for what can be forked; `given` is its standard input."""
+    with tempfile.TemporaryDirectory(prefix="headrace-warm-") as name:
+        out, errors, read = (Path(name) / each for each in ("out", "errors", "in"))
+        read.write_text(given or "", encoding="utf-8")
+        process = Forked(argv[2:], out, env, errors=errors, read=read, cwd=cwd)
+        try:
+            code = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(argv, code, out.read_text(), errors.read_text())
+
+
+class Forked:
+    """What is used of `subprocess.Popen`, for a process that another one has forked.
+
+    Its output goes to `log`, and its standard error, too, where there are no `errors`; `read` is its standard input.
+    `at` is the address of the process that forks.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        log: Path,
+        env: Mapping[str, str],
+        *,
+        errors: Path | None = None,
+        read: Path | None = None,
+        cwd: Path | None = None,
+        at: str | None = None,
+    ) -> None:
+        log.touch()
         self._told = socket.socket(socket.AF_UNIX)
-        self._told.connect(_address())
-        request = {"argv": list(argv), "log": str(log), "env": dict(env), "cwd": str(Path.cwd())}
+        self._told.connect(at or _address())
+        request = {
+            "argv": list(argv),
+            "env": dict(env),
+            "cwd": str(cwd or Path.cwd()),
+            "files": [str(read or os.devnull), str(log), str(errors or log)],
+        }
         self._told.sendall(json.dumps(request).encode() + b"\n")
         self._lines = self._told.makefile("r")
         self.pid = int(self._lines.readline())
@@ -96,8 +137,11 @@ def _address() -> str:
     folder = Path(tempfile.mkdtemp(prefix="headrace-warm-"))
     address, log = folder / "socket", folder / "log"
     argv = [sys.executable, "-m", "tests.services.warm_parent", str(address)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # else numpy starts threads
     with log.open("wb") as output:
-        parent = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+        parent = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, env=env
+        )
     _KEPT.append(parent)
     while not address.exists():
         assert parent.poll() is None, log.read_text()

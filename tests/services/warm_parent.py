@@ -1,7 +1,10 @@
 """The process that has loaded what headrace's processes load, and forks them: `python -m tests.services.warm_parent`.
 
-A request is a line of JSON on a connection of its own: `argv`, `env`, `cwd`, `log`. The answers are lines: the number
-of the process, and in the end its exit code.
+A request is a line of JSON on a connection of its own: `argv`, `env`, `cwd`, and `files`, which are its standard input,
+output and error. The answers are lines: the number of the process, and in the end its exit code.
+
+A command that starts processes itself, as `headrace up` does, gets a parent of its own that forks them, and dies with
+it: so they are its own as they would be.
 """
 
 import contextlib
@@ -14,11 +17,19 @@ import runpy
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
-# Nothing that starts threads, as numpy does: a fork would lack them.
+from tests.services.warm import Forked, can_be_forked
+
+from headrace_workers.embedded import processes
+from headrace_workers.moderation.moderator import build_moderator
+
+# Nothing that starts threads: a fork would lack them.
 _LOADED: Final = (
     "alembic.command",
     "celery.apps.worker",
@@ -45,6 +56,8 @@ _LOADED: Final = (
     "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn",
 )
+_STARTERS: Final = ("up", "run")  # commands that start processes
+_WRITE: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -52,17 +65,19 @@ def main(address: str) -> None:
     """Serve until standard input ends, which is when whoever started this does."""
     for name in _LOADED:
         importlib.import_module(name)
-    assert threading.active_count() == 1, threading.enumerate()
+    build_moderator().warm_up()
+    assert len(os.listdir("/proc/self/task")) == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
         listening.listen(64)
         os.rename(f"{address}.new", address)
-        _serve(listening)
+        _serve(listening, sys.stdin.fileno())
 
 
-def _serve(listening: socket.socket) -> None:
+def _serve(listening: socket.socket, ends: int | None = None) -> None:
+    """Fork what is asked for, until there is something to read from `ends`."""
     woken, waking = socket.socketpair()
     woken.setblocking(False)
     waking.setblocking(False)
@@ -72,10 +87,11 @@ def _serve(listening: socket.socket) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(listening, selectors.EVENT_READ)
         selector.register(woken, selectors.EVENT_READ)
-        selector.register(sys.stdin, selectors.EVENT_READ)
+        if ends is not None:
+            selector.register(ends, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj is sys.stdin:  # nothing is ever sent there: it has ended
+                if key.fileobj == ends:  # nothing is ever sent there: it has ended
                     return
                 if key.fileobj is woken:
                     woken.recv(4_096)
@@ -106,27 +122,59 @@ def _tell_ends(forked: dict[int, socket.socket]) -> None:
 
 def _become(request: dict[str, Any]) -> None:
     """Be what `python -m` is. Does not return."""
-    parent = os.getppid()
+    _belong()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, (file, how) in enumerate(zip(request["files"], (os.O_RDONLY, _WRITE, _WRITE), strict=True)):
+        opened = os.open(file, how, 0o644)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    module, *rest = request["argv"]
+    if rest[:1] and rest[0] in _STARTERS:
+        processes.subprocess = _Subprocess(_parent_of_its_own())  # type: ignore[assignment]
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def _belong() -> None:
+    """Lead a group of one's own, and die with whoever has forked this."""
+    parent = os.getppid()
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["cwd"])
-    gc.unfreeze()
-    module, *rest = request["argv"]
-    sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
+
+
+def _parent_of_its_own() -> str:
+    """Another process that forks, as this one was before it became anything; its address."""
+    address = f"\0headrace-warm-{os.getpid()}"  # in no folder
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        if os.fork() == 0:
+            _belong()
+            _serve(listening)
+    return address
+
+
+class _Subprocess:
+    """The module `subprocess` for `processes.start`, which forks what can be forked."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, argv: Sequence[str], **options: Any) -> Any:
+        """As there."""
+        if not can_be_forked(argv):
+            return subprocess.Popen(argv, **options)
+        return Forked(argv[2:], Path(options["stdout"].name), options["env"], at=self._address)
 
 
 if __name__ == "__main__":
