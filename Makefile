@@ -6,9 +6,9 @@ B ?=
 N ?= 5000
 SEED ?=
 
-.PHONY: help demo test lint bench chaos mutate clean
+.PHONY: help demo test test-slow lint bench chaos mutate clean
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/made: pyproject.toml
 	@echo "making $(VENV): the first time takes a few minutes"
@@ -40,11 +40,16 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: export PYTHONDONTWRITEBYTECODE =
-test: lint ## lint, and every test; what is missing on this machine is skipped with a reason
-	@# Most of it waits for processes and services; each of the three has services of its own. Hundreds of processes are
-	@# started, which without bytecode would compile everything anew.
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not luck'
+# Much of it waits for processes and services; each of the three has services of its own. Hundreds of processes are
+# started, which without bytecode would compile everything anew.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test: lint ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
+	$(PYTEST) -m 'not luck and not slow'
+
+test-slow: $(VENV)/made-dev ## the slow tests: many seconds each, against what is rare
+	$(PYTEST) -m 'slow and not luck'
 
 bench: $(VENV)/made-bench ## all benches, or one: make bench B=plumbing
 	$(BIN)/python -m bench $(B)

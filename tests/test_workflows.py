@@ -45,11 +45,12 @@ def test_what_they_make_can_be_made(workflow: dict[str, Any]) -> None:
 
 
 def test_ci_lints_and_tests_every_version() -> None:
-    """`make lint` and `make test`; the versions begin where the project's do."""
+    """`make lint`, `make test` and `make test-slow`; the versions begin where the project's do."""
     ci = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
     runs = [step.get("run", "") for step in steps(ci)]
     assert "make PYTHON=python lint" in runs
     assert "make PYTHON=python test" in runs
+    assert "make PYTHON=python test-slow" in runs
     matrix = ci["jobs"]["test"]["strategy"]["matrix"]
     assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
     assert 'requires-python = ">=3.11"' in (ROOT / "pyproject.toml").read_text("utf-8")

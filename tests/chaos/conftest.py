@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.deployment import ROLES, Deployment, over
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import EACH, services_of
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -23,9 +23,14 @@ class Stack:
     durable: bool
 
 
-@pytest.fixture(scope="module", params=STACKS)
+@pytest.fixture(scope="module", params=EACH)
 def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
     """Bridge and workers over real services. Each test leaves it running, or breaks those that follow."""
+    yield from stack_of(request, service_folder)
+
+
+def stack_of(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
+    """That, for a fixture whose parameter is one of `EACH`."""
     broker, redis, postgres = services_of(request)
     deployment = over(broker, redis, postgres, service_folder, "chaos")
     deployment.prepare()

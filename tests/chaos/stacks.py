@@ -6,11 +6,13 @@ from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 
-STACKS = ("apache_kafka-postgres", "embedded_kafka-sqlite")
+PRODUCTION, EMBEDDED = "apache_kafka-postgres", "embedded_kafka-sqlite"
+EACH = (PRODUCTION, EMBEDDED)
+STACKS = (PRODUCTION, pytest.param(EMBEDDED, marks=pytest.mark.slow))  # test_faults has both each time
 
 
 def services_of(request: pytest.FixtureRequest) -> tuple[KafkaServer, RedisServer, PostgresServer | None]:
-    """Broker, empty Redis and PostgreSQL, for a fixture whose parameter is one of `STACKS`; None: it is SQLite."""
+    """Broker, empty Redis and PostgreSQL, for a fixture whose parameter is one of `EACH`; None: it is SQLite."""
     broker, _, database = request.param.partition("-")
     redis: RedisServer = request.getfixturevalue("redis_server")
     with redis_client.Redis.from_url(redis.url) as client:

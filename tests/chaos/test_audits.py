@@ -35,7 +35,7 @@ def like(number, slow=SLOW):
     return f"{slow}How do I reset my account's password in {number} steps?"
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
+@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.slow)])
 def deployment(request, service_folder, embedded_kafka, redis_server):
     """A bridge and workers that audit all that likeness serves."""
     postgres = request.getfixturevalue("postgres") if request.param == "postgres" else None

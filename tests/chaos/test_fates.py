@@ -2,14 +2,24 @@
 
 import json
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.chaos.conftest import Stack, stack_of
 from tests.chaos.deployment import Deployment
 from tests.chaos.history import query, read_records
 from tests.chaos.mid_run import BREATH, JUDGED, fresh_key, history_of, prompts, publish, verdict
 from tests.chaos.rules import check
+from tests.chaos.stacks import STACKS
 
 pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture(scope="module", params=STACKS)
+def stack(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[Stack]:
+    """Bridge and workers over real services."""
+    yield from stack_of(request, service_folder)
 
 
 def test_duplicates_are_one_job(deployment):

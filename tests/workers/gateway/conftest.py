@@ -19,7 +19,7 @@ from tests.services.need import need
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
-from tests.services.tables import postgres_tables, sqlite_tables
+from tests.services.tables import give_back, postgres_tables
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_producers.admin import ensure_topics
@@ -99,20 +99,20 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def settings(
-    request: pytest.FixtureRequest, embedded_kafka: KafkaServer, redis_server: RedisServer, tmp_path: Path
-) -> Settings:
-    """A deployment without any process: topics, a ledger on each database, and the echo model."""
+    embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, tmp_path: Path
+) -> Iterator[Settings]:
+    """A deployment without any process: topics, a ledger, and the echo model.
+
+    The ledger is PostgreSQL's, which refuses more than SQLite. That both do what is asked, the ledger's tests show.
+    """
     name = f"alone{next(_NUMBERS)}"
     make_echo_model(tmp_path)
     kafka = embedded_kafka.settings(f"{name}.")
     ensure_topics(kafka)
-    if request.param == "sqlite":
-        ledger = sqlite_tables(tmp_path / "ledger.db")
-    else:
-        ledger = postgres_tables(request.getfixturevalue("postgres"), name)
-    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=ledger)
+    yield Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))
+    give_back(postgres, name)
 
 
 @pytest.fixture

@@ -43,8 +43,6 @@ def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
 @pytest.fixture
 def proxied(settings: Settings, postgres: PostgresServer) -> "tuple[Settings, Proxy]":
     """The same deployment, its PostgreSQL behind a proxy."""
-    if not settings.ledger.startswith("postgresql"):
-        pytest.skip("SQLite has no way that could be cut")
     port = make_url(postgres.url).port
     proxy = Proxy(port)
     return replace(settings, ledger=settings.ledger.replace(f":{port}/", f":{proxy.port}/")), proxy

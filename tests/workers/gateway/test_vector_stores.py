@@ -43,11 +43,18 @@ class Door:
             pass
 
 
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    """The process that converts documents."""
+    with Reader() as reader:
+        yield reader
+
+
 @pytest.fixture
-def door(settings: Settings, tmp_path: Path) -> Iterator[Door]:
-    """On each database."""
+def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
+    """A gateway that knows an embedder without weights."""
     make_hash_embedder(tmp_path)
-    with served(replace(settings, embedder="hash"), connected=False) as gateway, Reader() as reader:
+    with served(replace(settings, embedder="hash"), connected=False) as gateway:
         ledger = gateway.services.ledger
         filling = Filling(ledger, files_in(gateway.settings, ledger).head, reader, lambda: EMBEDDER)
         yield Door(gateway, filling)

@@ -35,6 +35,7 @@ def logits_of(home: Path, alias: str, texts: list[str]) -> list[np.ndarray]:
     return [np.array(engine.forward_batch([row])) for row in tokens]
 
 
+@pytest.mark.slow
 def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_home: Path, tmp_path: Path) -> None:
     """GGUF read by us, and GGUF through Transformers and our `convert`: the logits agree in float32."""
     need_torch()
