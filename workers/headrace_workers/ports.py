@@ -137,6 +137,10 @@ class Detector(Protocol):
     def categories(self) -> frozenset[str]:
         """The categories that it may report."""
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether it looks for words, and so is shown texts in which digits and signs became letters."""
+
     def detect(self, texts: Sequence[str]) -> list[list["Detection"]]:
         """The detections of each text; the i-th list belongs to the i-th text."""
 

@@ -16,6 +16,7 @@ class Named:
 
     def __init__(self, name: str, *categories: str) -> None:
         self.name, self.version, self.categories = name, f"of {name}", frozenset(categories)
+        self.reads_words = True
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         return [[] for _ in texts]

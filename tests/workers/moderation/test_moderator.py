@@ -21,6 +21,7 @@ class Fake:
     def __init__(self, find: Callable[[str], list[Detection]], *categories: str, name: str = "fake") -> None:
         self.name = name
         self.version = "1"
+        self.reads_words = True
         self.categories = frozenset(categories or ("email",))
         self.calls: list[int] = []
         self._find = find

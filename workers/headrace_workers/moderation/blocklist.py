@@ -28,6 +28,7 @@ class BlocklistDetector:
     """Finds the terms (whole words, whatever their case) and regexes of a list. Its score is always 1."""
 
     name = "blocklist"
+    reads_words = True
     categories = frozenset({_CATEGORY})
 
     def __init__(self, lines: Iterable[str], where: str = "blocklist") -> None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
@@ -10,28 +9,13 @@ from headrace_schemas.errors import Unavailable
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge
-from headrace_workers.moderation.invisible import without_invisible
+from headrace_workers.moderation.looks import looks_at
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Detection, Detector, Moderation, Moderator
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A text as detectors see it: number `of`, whole, or without characters; then `places` are those that are left."""
-
-    of: int
-    text: str
-    places: Sequence[int] | None
-
-    def in_whole(self, detection: Detection) -> Detection:
-        """The detection with its span in the whole text."""
-        if self.places is None:
-            return detection
-        return replace(detection, start=self.places[detection.start], end=self.places[detection.end - 1] + 1)
 
 
 class PolicyModerator:
@@ -55,17 +39,17 @@ class PolicyModerator:
         """A verdict for each text, by the policy of its tenant; an error value means that a detector failed on it, and
         that it must be held.
 
-        A text that holds invisible characters is looked at with them and without, since either may hide something.
+        A text in which something hides words is looked at as it is, and without that: see `looks.py`.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
         redacted, is blocked: nothing is shown that was not looked at in full.
         """
         whose = [None] * len(texts) if tenants is None else [t if t in self._judges else None for t in tenants]
-        looks = [_Look(i, text, None) for i, text in enumerate(texts)]
-        looks += [_Look(i, *seen) for i, text in enumerate(texts) if (seen := without_invisible(text)) is not None]
-        # In order, and what both looks at a text showed only once.
+        looks = looks_at(texts)
+        # In order, and what several looks at a text showed only once.
         found: list[dict[tuple[Detector, Detection], None]] = [{} for _ in texts]
         failed: dict[int, HeadraceError] = {}
-        work = [(detector, looks) for detector in self._detectors]
+        unchanged = [look for look in looks if not look.for_words]
+        work = [(detector, looks if detector.reads_words else unchanged) for detector in self._detectors]
         if self._lists:
             work += [
                 (detector, [look for look in looks if whose[look.of] == tenant])

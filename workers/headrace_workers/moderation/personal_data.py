@@ -41,6 +41,7 @@ class PersonalDataDetector:
     """Finds e-mail addresses, telephone, card, account, social security and tax numbers, and IP addresses."""
 
     name = "personal_data"
+    reads_words = False
     categories = frozenset({"email", "phone", "card", "iban", "ip_address", "ssn", "itin", "nino"})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:

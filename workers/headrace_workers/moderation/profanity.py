@@ -63,6 +63,7 @@ class ProfanityDetector:
     """
 
     name = "profanity"
+    reads_words = True
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:

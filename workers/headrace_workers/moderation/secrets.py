@@ -75,6 +75,7 @@ class SecretsDetector:
     """Finds credentials by their published formats. Its score is always 1."""
 
     name = "secrets"
+    reads_words = False
     categories = frozenset({_CATEGORY})
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:

@@ -1,0 +1,46 @@
+"""What a text says in base64: decoded once. What is base64 again in there is not."""
+
+import base64
+import binascii
+import re
+from typing import Final, NamedTuple
+
+_SHORTEST: Final = 16  # characters of a run: 12 that it says
+# A run of so many characters without a space, in a time that is a fraction of looking for the run itself.
+_LONG: Final = re.compile(rf" [^ ]{{{_SHORTEST}}}")
+_RUN: Final = re.compile(rf"[A-Za-z0-9+/_-]{{{_SHORTEST},}}={{0,2}}")
+_READABLE: Final = 0.9  # of the characters: below that, chance made a text of bytes
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+class Decoded(NamedTuple):
+    """What was said, a run a line, and for each character the span of the original that says it."""
+
+    text: str
+    begins: list[int]
+    ends: list[int]
+
+
+def decoded(text: str) -> Decoded | None:
+    """What the runs of base64 say that are text; None where there is none. No more characters than the text has."""
+    if not _LONG.search(text) and text.find(" ", 0, _SHORTEST) >= 0:
+        return None
+    said, begins, ends = [], [], []
+    for run in _RUN.finditer(text):
+        if (words := _words(run[0])) is not None:
+            # A part of a run cannot be cut out of it.
+            said.append(f"{words}\n")
+            begins += [run.start()] * (len(words) + 1)
+            ends += [run.end()] * (len(words) + 1)
+    return Decoded("".join(said), begins, ends) if said else None
+
+
+def _words(run: str) -> str | None:
+    plain = run.rstrip("=").translate(_URL_SAFE)
+    plain = plain[: len(plain) - (len(plain) % 4 == 1)]
+    try:
+        words = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    readable = sum(character.isprintable() or character.isspace() for character in words)
+    return words if readable >= _READABLE * len(words) else None
