@@ -23,9 +23,9 @@ PROGRAM = """
 import json, sys
 if {first!r}:
     __import__({first!r})
-from headrace_workers.moderation.moderator import build_moderator
+from headrace_workers.moderation.moderator import build_moderator, warm_up
 moderator = build_moderator()
-moderator.warm_up()
+warm_up(moderator)
 verdicts = [(v.text, v.action, [f.model_dump() for f in v.findings]) for v in moderator.moderate({texts!r})]
 names = {{each.partition(".")[0] for each in sys.modules}}
 left = sorted(names & {{"spacy", "thinc", "presidio_analyzer", "sklearn", "scipy", "transformers", "torch"}})
