@@ -27,7 +27,7 @@ from typing import Any, Final
 from tests.services.warm import Forked, can_be_forked
 
 from headrace_workers.embedded import processes
-from headrace_workers.moderation.moderator import build_moderator
+from headrace_workers.moderation.moderator import build_moderator, warm_up
 
 # Nothing that starts threads: a fork would lack them.
 _LOADED: Final = (
@@ -65,7 +65,7 @@ def main(address: str) -> None:
     """Serve until standard input ends, which is when whoever started this does."""
     for name in _LOADED:
         importlib.import_module(name)
-    build_moderator().warm_up()
+    warm_up(build_moderator())
     assert len(os.listdir("/proc/self/task")) == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
