@@ -174,7 +174,7 @@ class Result(JobEvent):
     answer: Answer | None = None
     moderation: ModerationVerdict | None = None
     embedding: Embedding | None = None
-    judge: JudgeVerdict = JudgeVerdict()
+    judge: JudgeVerdict = JudgeVerdict.model_construct()  # without a validator: the import would build it
     accepted_at: Time
     total_ms: Annotated[
         Milliseconds,

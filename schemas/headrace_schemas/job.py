@@ -132,7 +132,7 @@ class GenerationJob(JudgedJob):
     messages: Annotated[
         tuple[Message, ...], Field(max_length=MAX_MESSAGES, description="A conversation, in order."), FAIL_FAST
     ] = ()
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling.model_construct()  # without a validator: the import would build it
     cache: Annotated[
         CacheMode | None, Field(description="Which earlier answers are good enough; absent: as the deployment says.")
     ] = None
