@@ -6,10 +6,13 @@ at 0 again, and is read from there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from headrace_workers.ledger.database import insert
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.tables import POSITIONS
 
 
@@ -33,15 +36,18 @@ def advance(connection: Connection, following: Mapping[Place, int]) -> None:
         {"topic": place.topic, "partition": place.partition, "log": place.log, "next": offset}
         for place, offset in sorted(following.items())  # in one order, so that two bridges cannot deadlock
     ]
-    if not rows:
-        return
-    written = insert(connection, POSITIONS)
-    ahead = or_(POSITIONS.c.log != written.excluded.log, POSITIONS.c.next < written.excluded.next)
-    connection.execute(
-        written.on_conflict_do_update(
-            index_elements=["topic", "partition"],
-            set_={"log": written.excluded.log, "next": written.excluded.next},
-            where=ahead,
-        ),
-        rows,
+    if rows:
+        run(connection, _ahead(connection.dialect.name), rows)
+
+
+@lru_cache
+def _ahead(dialect: str) -> Any:
+    written = insert(dialect, POSITIONS).values(
+        {name: bindparam(name) for name in ("topic", "partition", "log", "next")}
+    )
+    further = or_(POSITIONS.c.log != written.excluded.log, POSITIONS.c.next < written.excluded.next)
+    return written.on_conflict_do_update(
+        index_elements=["topic", "partition"],
+        set_={"log": written.excluded.log, "next": written.excluded.next},
+        where=further,
     )

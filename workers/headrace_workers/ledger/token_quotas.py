@@ -9,18 +9,31 @@ it. Lock order: quotas behind all else, in the order of their tenants, and then 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic_core import from_json
 from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, select, update
 
-from headrace_workers.ledger.database import among, clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import among, bindparam_of, clock, insert, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.door_tables import IS_WAITED_FOR, QUOTAS, RESERVATIONS
 from headrace_workers.ledger.tables import NEVER
 
 Period = Literal["day", "month", "ever"]
 
 UNADOPTED_MS: Final = 3_600_000  # so long a reservation waits until its job is taken in
+
+
+class _Stored(NamedTuple):
+    """A row of the table."""
+
+    tenant: str
+    tokens: int
+    period: str
+    began: int
+    used: int
+    reserved: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +155,17 @@ def quotas(connection: Connection, tenants: Collection[str] | None = None) -> li
 
 def _locked(connection: Connection, tenants: Collection[str]) -> dict[str, Quota]:
     """The quotas of these tenants, which nobody else changes until this transaction ends."""
-    query = select(QUOTAS).where(among(connection, QUOTAS.c.tenant, sorted(tenants))).order_by(QUOTAS.c.tenant)
-    rows = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    rows = run(connection, _lock(connection.dialect.name), {"tenants": sorted(tenants)})
     now = clock(connection) if rows else 0
-    return {row.tenant: _now(row, now) for row in rows}
+    return {row.tenant: _now(row, now) for row in map(_Stored._make, rows)}
+
+
+@lru_cache
+def _lock(dialect: str) -> Any:
+    """The rows of these tenants, locked; mostly there is none, and each job that is taken in asks."""
+    tenants = one_of(dialect, QUOTAS.c.tenant, bindparam_of(dialect, QUOTAS.c.tenant, name="tenants"))
+    query = select(*(QUOTAS.c[name] for name in _Stored._fields)).where(tenants).order_by(QUOTAS.c.tenant)
+    return query.with_for_update() if dialect == "postgresql" else query
 
 
 def _write(connection: Connection, wants: Sequence[Want], adopt: bool) -> None:
@@ -204,7 +224,7 @@ def _change(connection: Connection, changes: Mapping[str, tuple[int, int]]) -> N
     )
 
 
-def _now(row: Row[Any], now: int) -> Quota:
+def _now(row: _Stored | Row[Any], now: int) -> Quota:
     """As it stands at this time (ms): what was used in an earlier period counts no more."""
     began, ends = _bounds(row.period, now)
     return Quota(row.tenant, row.tokens, row.period, row.used if row.began >= began else 0, row.reserved, ends)
