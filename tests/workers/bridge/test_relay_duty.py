@@ -11,6 +11,7 @@ from tests.workers.tasks_in_memory import Tasks
 from tests.workers.webhooks.office import Office
 
 from headrace_schemas import Topic
+from headrace_schemas.errors import Unavailable
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published
@@ -245,3 +246,40 @@ def test_a_webhook_goes_to_its_worker_with_its_making_where_there_is_room(ledger
     assert [claim.stage for claim in tasks.sent] == ["deliver"] * sent
     assert relay.followed is not bool(sent)
     assert len(office.claims()) == 1 - sent
+
+
+def test_a_webhook_does_not_wait_for_kafka(ledger, time, monkeypatch):
+    """It goes out though nothing can be published; what is published later makes no second one."""
+    office, tasks = Office(ledger), Tasks(waiting=0)
+    office.register("http://127.0.0.1:9/hooks", events=("job.completed",))
+    take_in(ledger, [evaluation(input="a")])
+    office.settle()
+    relay, plan = relay_of(ledger, time, following=office.following, tasks=tasks)
+    with monkeypatch.context() as away:
+        away.setattr(plan, "publish", lambda *_, **__: Published(error=KafkaError("gone")))
+        with pytest.raises(KafkaUnavailable):
+            relay.once()
+    assert [claim.stage for claim in tasks.sent] == ["deliver"]
+    time.ours += 9
+    assert relay.once() == 1
+    assert (left(ledger), len(tasks.sent), relay.followed) == (0, 1, False)
+
+
+def test_what_cannot_be_followed_is_not_forgotten(ledger, time, monkeypatch):
+    """Kafka has it, and will have it again; its webhook is made then."""
+    office, tasks = Office(ledger), Tasks(waiting=0)
+    office.register("http://127.0.0.1:9/hooks", events=("job.completed",))
+    take_in(ledger, [evaluation(input="a")])
+    office.settle()
+    relay, _ = relay_of(ledger, time, following=office.following, tasks=tasks)
+
+    def away(*_):
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "follow", away)
+        with pytest.raises(Unavailable):
+            relay.once()
+    assert tasks.sent == []
+    relay.once()
+    assert (left(ledger), len(tasks.sent)) == (0, 1)

@@ -170,7 +170,7 @@ def test_what_the_relay_and_a_worker_ask_uses_indexes(ledger):
 
             assert anybody(tx)
             assert len(heard(tx, known[:20])) == 20
-            attempts.due(tx, ids), endpoints.for_sending(tx, endpoint)
+            attempts.due(tx, ids), endpoints.for_sending(tx, endpoint, "default")
             delivery_views.find(tx, Range(endpoint_id=endpoint), 10)
             redelivery.replay(tx, Range(endpoint_id=endpoint), delivered=False)
         assert len(seen) >= 5

@@ -53,7 +53,8 @@ class Office:
         """Publish all that waits, as the relay does; how many deliveries there are."""
         rows = self.ledger.outbox(1_000)
         units = self.following.units([row.record for row in rows], self.ledger.now())
-        self.ledger.published([row.id for row in rows], units)
+        self.ledger.follow(units)
+        self.ledger.published([row.id for row in rows])
         return len(units)
 
     def end(self, *_jobs):

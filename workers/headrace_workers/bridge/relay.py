@@ -11,6 +11,7 @@ follows that under its key: those rows are left where they are, and tried again 
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from headrace_producers.words import words
 from headrace_workers.away import KafkaUnavailable, awaited
@@ -21,7 +22,6 @@ from headrace_workers.bridge.publish import Published, Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.outbox import OutboxRow
-from headrace_workers.ledger.units import NewUnit
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.following import Following
 from headrace_workers.ports import Clock
@@ -60,12 +60,14 @@ class Relay:
         self._troubles = troubles
         self._following = following
         self._hand_out = hand_out
+        # Who is told of an end by other ways than Kafka need not wait for that.
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._held_until = float("-inf")
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
         self.rest = 0.0  # seconds to the next look when nothing rings
-        self.followed = False  # something followed from what was published at the last look: there is new work
+        self.followed = False  # something follows from what was seen at the last look: there is new work
         # This machine's own clock may be wrong, and brokers refuse records from the future.
         self._ledger_time = LedgerTime(ledger, clock)
 
@@ -99,33 +101,41 @@ class Relay:
         """Publish these, and be done with those that were."""
         if not rows:
             return Published()
-        done = self._publisher.publish(rows, timestamp=self._ledger_time.ms(), seconds=_PUBLISH_SECONDS)
-        if refused := [row for row in rows if row.id in done.refused]:
-            self._ledger.set_aside(done.refused, units := self._follow(refused))
-            self.followed |= bool(units)
-            for row in refused:
-                job = row.record.key or "none"
-                log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
-        confirmed = set(done.confirmed)
-        self._be_done_with(done.confirmed, self._follow([row for row in rows if row.id in confirmed]))
+        now = self._ledger_time.ms()
+        following = self._beside.submit(self._follow, rows, now)
+        try:
+            done = self._publisher.publish(rows, timestamp=now, seconds=_PUBLISH_SECONDS)
+        finally:
+            wait([following])
+        self.followed = following.result()
+        if done.refused:
+            self._ledger.set_aside(done.refused)
+            for row in rows:
+                if row.id in done.refused:
+                    job = row.record.key or "none"
+                    log(DUTY, logging.ERROR, Action.SET_ASIDE, f"set aside: {done.refused[row.id]}", job=job)
+        self._ledger.published(done.confirmed)
         if done.error is not None:
             self._give_way(done.error)
         return done
 
-    def _follow(self, rows: Sequence[OutboxRow]) -> list[NewUnit]:
-        return self._following.units([row.record for row in rows], self._ledger_time.ms())
-
-    def _be_done_with(self, confirmed: Sequence[int], units: Sequence[NewUnit]) -> None:
-        """Forget what was published; what follows from it goes to its worker at once where there is room."""
+    def _follow(self, rows: Sequence[OutboxRow], now: int) -> bool:
+        """Write the units that follow from these, which goes to a worker at once where there is room; whether some are
+        left. What is published again later is followed again, and that changes nothing.
+        """
+        units = self._following.units([row.record for row in rows], now)
+        if not units:
+            return False
         places = {(unit.step.queue, unit.step.lane) for unit in units}
-        room = self._hand_out.room(places) if 0 < len(units) <= _FEW else None
-        written = self._ledger.published(confirmed, units, room)
+        room = self._hand_out.room(places) if len(units) <= _FEW else None
+        written = self._ledger.follow(units, room)
         self._hand_out.send(written.handed_out)
-        self.followed |= sum(claim.size for claim in written.handed_out) < len(units)
+        return sum(claim.size for claim in written.handed_out) < written.count
 
     def close(self) -> None:
         """Close the producer."""
         self._publisher.close(_CLOSE_SECONDS)
+        self._beside.shutdown(wait=False)
 
     def _on_duty(self) -> bool:
         """Keep the duty, asking the ledger when half of its lease is gone."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Select, bindparam, func, select, update
 
-from headrace_workers.ledger.database import among, now_ms
+from headrace_workers.ledger.database import bindparam_of, clock, now_ms, one_of
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.webhook_tables import DELIVERIES, ENDPOINTS
 
 
@@ -31,19 +33,26 @@ class Tried:
     answer: str
 
 
-def due(connection: Connection, ids: Sequence[str]) -> dict[str, Due]:
-    """Those of these deliveries that are known, and whose endpoint is."""
-    query = (
+def due(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
+    """Those of these deliveries that are known, and whose endpoint is; and the time (ms)."""
+    rows = run(connection, _due(connection.dialect.name), {"ids": list(ids)})
+    now = rows[0][-1] if rows else clock(connection)
+    return {row[0]: Due(*row[:-1]) for row in rows}, now
+
+
+@lru_cache
+def _due(dialect: str) -> Select[Any]:
+    return (
         select(
             DELIVERIES.c.id,
             DELIVERIES.c.type,
             func.coalesce(DELIVERIES.c.url, ENDPOINTS.c.url).label("url"),
             DELIVERIES.c.body,
+            now_ms(),
         )
         .join(ENDPOINTS, ENDPOINTS.c.id == DELIVERIES.c.endpoint_id)
-        .where(among(connection, DELIVERIES.c.id, ids))
+        .where(one_of(dialect, DELIVERIES.c.id, bindparam_of(dialect, DELIVERIES.c.id, name="ids")))
     )
-    return {row.id: Due(row.id, row.type, row.url, row.body) for row in connection.execute(query)}
 
 
 _NOTE: Final = (

@@ -8,12 +8,13 @@ import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, select, update
 
 from headrace_schemas.uuids import Namespace
-from headrace_workers.ledger.database import clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.database import bindparam_of, clock, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.ends import wake
 from headrace_workers.ledger.webhook_tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 
@@ -143,13 +144,21 @@ def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> 
     return None if row is None else endpoint_of(row)
 
 
-def for_sending(connection: Connection, endpoint_id: str) -> Endpoint | None:
-    """An endpoint with what signs for it: its own secrets, or those of its tenant's callbacks."""
-    found = get(connection, endpoint_id)
-    if found is None or found.origin != PLACE:
-        return found
-    own = get(connection, callbacks_id(found.tenant))
-    return found if own is None else _signed_by(found, own)
+def for_sending(connection: Connection, endpoint_id: str, tenant: str) -> Endpoint | None:
+    """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
+    callbacks = callbacks_id(tenant)
+    rows = connection.execute(_these(connection.dialect.name), {"ids": [endpoint_id, callbacks]})
+    found = {row.id: endpoint_of(row) for row in rows}
+    endpoint, own = found.get(endpoint_id), found.get(callbacks)
+    if endpoint is None or own is None or (endpoint.origin, endpoint.tenant) != (PLACE, tenant):
+        return endpoint
+    return _signed_by(endpoint, own)
+
+
+@lru_cache
+def _these(dialect: str) -> Select[Any]:
+    ids = one_of(dialect, ENDPOINTS.c.id, bindparam_of(dialect, ENDPOINTS.c.id, name="ids"))
+    return select(ENDPOINTS).where(ids)
 
 
 def _signed_by(place: Endpoint, own: Endpoint) -> Endpoint:

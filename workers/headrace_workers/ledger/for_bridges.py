@@ -101,21 +101,20 @@ class ForBridges(Engines):
         with reading(self._engine) as tx:
             return outbox.peek(tx, limit, max_bytes, after=after, unread=unread)
 
-    def published(
-        self, ids: Sequence[int], following: Sequence[units.NewUnit] = (), room: hand_out.Room | None = None
-    ) -> units.Followed:
-        """Forget events that Kafka has acknowledged, and write the units that follow from them; which of these were
-        handed out.
-        """
+    def follow(self, following: Sequence[units.NewUnit], room: hand_out.Room | None = None) -> units.Followed:
+        """Write the units that follow from events; how many were new, and which of their groups were handed out."""
         with writing(self._volatile) as tx:
-            outbox.remove(tx, ids)
             return units.follow(tx, following, room)
 
-    def set_aside(self, reasons: Mapping[int, str], following: Sequence[units.NewUnit] = ()) -> None:
-        """Leave events be that Kafka refuses, with the reason; what follows from them does so all the same."""
+    def published(self, ids: Sequence[int]) -> None:
+        """Forget events that Kafka has acknowledged."""
+        with writing(self._volatile) as tx:
+            outbox.remove(tx, ids)
+
+    def set_aside(self, reasons: Mapping[int, str]) -> None:
+        """Leave events be that Kafka refuses, with the reason."""
         with writing(self._engine) as tx:
             outbox.set_aside(tx, reasons)
-            units.follow(tx, following)
 
     def jobs_of(self, job_ids: Sequence[str]) -> dict[str, tuple[str, bytes]]:
         """Kind and content of those of these jobs that are known."""

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, Select, and_, or_, select
 
-from headrace_workers.ledger.database import among, insert
+from headrace_workers.ledger.database import among, bindparam_of, insert, one_of
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.tables import JOBS
 from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS, ENDPOINTS, LISTENS
@@ -48,25 +49,29 @@ def anybody(connection: Connection) -> bool:
 
 def heard(connection: Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
     """Those of these jobs that somebody listens to."""
+    found: dict[str, Heard] = {}
+    for row in connection.execute(_heard(connection.dialect.name), {"ids": list(job_ids)}):
+        before = found.get(row.id) or Heard(row.tenant, (), row.wish)
+        own = (Listener(row.endpoint, tuple(json.loads(row.events)), row.whole),) if row.endpoint else ()
+        found[row.id] = Heard(row.tenant, before.endpoints + own, row.wish)
+    return found
+
+
+@lru_cache
+def _heard(dialect: str) -> Select[Any]:
     listens = and_(ENDPOINTS.c.tenant == JOBS.c.tenant, LISTENS)
-    query = (
+    return (
         select(JOBS.c.id, JOBS.c.tenant, CALLBACKS_OF_JOBS.c.wish, ENDPOINTS.c.id.label("endpoint"), ENDPOINTS.c.events,
                ENDPOINTS.c.whole)
         .select_from(
             JOBS.outerjoin(CALLBACKS_OF_JOBS, CALLBACKS_OF_JOBS.c.job_id == JOBS.c.id).outerjoin(ENDPOINTS, listens)
         )
         .where(
-            among(connection, JOBS.c.id, job_ids),
+            one_of(dialect, JOBS.c.id, bindparam_of(dialect, JOBS.c.id, name="ids")),
             or_(CALLBACKS_OF_JOBS.c.wish.is_not(None), ENDPOINTS.c.id.is_not(None)),
         )
         .order_by(ENDPOINTS.c.created_at, ENDPOINTS.c.id)
     )  # fmt: skip
-    found: dict[str, Heard] = {}
-    for row in connection.execute(query):
-        before = found.get(row.id) or Heard(row.tenant, (), row.wish)
-        own = (Listener(row.endpoint, tuple(json.loads(row.events)), row.whole),) if row.endpoint else ()
-        found[row.id] = Heard(row.tenant, before.endpoints + own, row.wish)
-    return found
 
 
 def told_whole(connection: Connection, endpoint_ids: Sequence[str]) -> frozenset[str]:

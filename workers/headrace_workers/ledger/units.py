@@ -8,15 +8,18 @@ and it does not count against the bound of open jobs. While it is open, its subj
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.append import append
 from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.database import among, clock, insert
+from headrace_workers.ledger.database import bindparam_of, insert_many, many, now_ms, one_of
 from headrace_workers.ledger.dead import Burial, bury
 from headrace_workers.ledger.delivery_rows import NewDelivery
+from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.steps import NewStep
 from headrace_workers.ledger.tables import IS_OPEN_UNIT, JOBS
@@ -24,6 +27,7 @@ from headrace_workers.ledger.turns import in_turn
 from headrace_workers.ledger.webhook_tables import DELIVERIES
 
 KIND = "unit"
+_COLUMNS = ("id", "tenant", "subject", "endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +55,48 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
     """Write those of these units that are new, and hand out what there is room for."""
     if not units:
         return Followed()
-    now = clock(connection)
-    unique = {unit.id: unit for unit in units}
-    crowd = _open(connection, [unit.endpoint for unit in units])
-    rows = [
-        {"id": unit.id, "tenant": unit.tenant, "kind": KIND, "state": "active", "payload": b"", "accepted_at": now,
-         "subject": unit.subject, "endpoint": unit.endpoint}
-        for _, unit in sorted(unique.items())
-    ]  # fmt: skip
-    statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
-    new = set(connection.execute(statement, rows).scalars())
-    written = [unit for unit in unique.values() if unit.id in new]
+    dialect = connection.dialect.name
+    # In the order of their ids: another bridge may write the same at this moment.
+    unique = {unit.id: unit for unit in sorted(units, key=lambda unit: unit.id)}
+    rows = [{name: getattr(unit, name) for name in _COLUMNS} for unit in unique.values()]
+    made: dict[str, int] = dict(run(connection, _new_units(dialect), many(dialect, rows)))
+    if not made:
+        return Followed()
+    now = max(made.values())
+    written = [unit for unit in unique.values() if unit.id in made]
     steps = in_turn(connection, [(unit.tenant, unit.step._replace(job_id=unit.id)) for unit in written])
     handed_out = hand_out(connection, steps, room, now)
     append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
-    excess = []
-    for unit in written:
-        crowd[unit.endpoint] += 1
-        if crowd[unit.endpoint] > unit.most_open:
-            excess.append(unit)
-    bury(connection, [_turned_away(unit) for unit in excess], now)
+    bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
     return Followed(len(written), handed_out)
 
 
-def _open(connection: Connection, endpoints: Sequence[str]) -> Counter[str]:
-    query = select(JOBS.c.endpoint, func.count().label("units")).where(
-        IS_OPEN_UNIT, among(connection, JOBS.c.endpoint, sorted(set(endpoints)))
-    )
-    return Counter({row.endpoint: row.units for row in connection.execute(query.group_by(JOBS.c.endpoint))})
+@lru_cache
+def _new_units(dialect: str) -> Any:
+    now = select(now_ms()).scalar_subquery()  # once, not for each row
+    constants = {"kind": literal(KIND), "state": literal("active"), "payload": literal(b""), "accepted_at": now}
+    statement = insert_many(dialect, JOBS, [JOBS.c[name] for name in _COLUMNS], constants)
+    return statement.on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id, JOBS.c.accepted_at)
+
+
+def _beyond(connection: Connection, written: Sequence[NewUnit]) -> list[NewUnit]:
+    """Those of these units, just written, that are more than their endpoints may have open."""
+    dialect = connection.dialect.name
+    endpoints = sorted({unit.endpoint for unit in written})
+    crowd: Counter[str] = Counter(dict(run(connection, _open(dialect), {"endpoints": endpoints})))
+    crowd.subtract(unit.endpoint for unit in written)
+    beyond = []
+    for unit in written:
+        crowd[unit.endpoint] += 1
+        if crowd[unit.endpoint] > unit.most_open:
+            beyond.append(unit)
+    return beyond
+
+
+@lru_cache
+def _open(dialect: str) -> Any:
+    endpoints = one_of(dialect, JOBS.c.endpoint, bindparam_of(dialect, JOBS.c.endpoint, name="endpoints"))
+    return select(JOBS.c.endpoint, func.count()).where(IS_OPEN_UNIT, endpoints).group_by(JOBS.c.endpoint)
 
 
 def _turned_away(unit: NewUnit) -> Burial:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine
 from headrace_schemas.callback import Recipient
 from headrace_workers.ledger import attempts, deliveries, delivery_views, endpoints, listening, redelivery
 from headrace_workers.ledger.attempts import Due, Tried
-from headrace_workers.ledger.database import clock, reading, writing
+from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.delivery_views import DeliveryView, Range, State
 from headrace_workers.ledger.endpoints import Endpoint, Health
 from headrace_workers.ledger.listening import Heard
@@ -27,10 +27,12 @@ class Webhooks:
 
     # -- the bridge
 
-    def heard(self, job_ids: Sequence[str]) -> dict[str, Heard]:
-        """Those of these jobs that somebody listens to."""
+    def heard(self, job_ids: Sequence[str], *, likely: bool = False) -> dict[str, Heard]:
+        """Those of these jobs that somebody listens to. Where that is not `likely`, it is first asked whether anybody
+        listens at all.
+        """
         with reading(self._engine) as tx:
-            return listening.heard(tx, job_ids) if listening.anybody(tx) else {}
+            return listening.heard(tx, job_ids) if likely or listening.anybody(tx) else {}
 
     def told_whole(self, endpoint_ids: Sequence[str]) -> frozenset[str]:
         """Those of these endpoints that are told the whole receipt."""
@@ -61,10 +63,10 @@ class Webhooks:
 
     # -- the worker
 
-    def due(self, endpoint_id: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
-        """An endpoint with what signs for it, those of these deliveries that are known, and the time (ms)."""
+    def due(self, endpoint_id: str, tenant: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
+        """An endpoint with what signs for it, those of this tenant's deliveries that are known, and the time (ms)."""
         with reading(self._engine) as tx:
-            return endpoints.for_sending(tx, endpoint_id), attempts.due(tx, ids), clock(tx)
+            return endpoints.for_sending(tx, endpoint_id, tenant), *attempts.due(tx, ids)
 
     def note(
         self,

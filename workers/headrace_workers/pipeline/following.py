@@ -1,4 +1,4 @@
-"""Which units follow from what was published."""
+"""Which units follow from what is published."""
 
 import uuid
 from collections.abc import Mapping, Sequence

@@ -56,8 +56,9 @@ class _Desk:
 
     def deliver(self, units: Sequence[Unit]) -> Mapping[str, Outcome]:
         try:
-            endpoint, due, now = self._webhooks.due(self._id, [unit.id for unit in units])
-            if endpoint is None or endpoint.tenant != units[0].tenant:
+            tenant = units[0].tenant
+            endpoint, due, now = self._webhooks.due(self._id, tenant, [unit.id for unit in units])
+            if endpoint is None or endpoint.tenant != tenant:
                 return _all(units, Dead(Category.PERMANENT, f"the tenant has no endpoint {self._id}"))
             if endpoint.disabled is not None:
                 return _all(units, _disabled(self._id, endpoint.disabled))

@@ -1,4 +1,4 @@
-"""From what was published to whom it is told: a delivery for each endpoint that listens, and for a job's callback."""
+"""From what is published to whom it is told: a delivery for each endpoint that listens, and for a job's callback."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -61,13 +61,17 @@ class Telling:
         self._ledger = ledger
         self._wording = wording
         self._met: dict[str, float] = {}  # places, and when they were met
+        self._listened = False  # somebody did to the last ends
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """The deliveries that follow from these records, at `now` (ms by the ledger's clock)."""
         ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _ENDS]
         if not ends:
             return []
-        heard = self._ledger.webhooks.heard([record.key for record in ends if record.key is not None])
+        heard = self._ledger.webhooks.heard(
+            [record.key for record in ends if record.key is not None], likely=self._listened
+        )
+        self._listened = bool(heard)
         if not heard:
             return []
         ended = [each for record in ends if (each := _read(record, heard.get(record.key or ""))) is not None]
