@@ -1,39 +1,66 @@
 """What a judge may be asked for. A criterion is named by its `criterion` field and yields one score in [0, 1]."""
 
-from typing import Annotated, Literal
+import hashlib
+import json
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from headrace_schemas.limits import INTEGRAL, Alias, ShortText
+from headrace_schemas.limits import FAIL_FAST, INTEGRAL, Alias, Label, ShortText
 from headrace_schemas.model import Value
 
+_VERSION_DIGITS: Final = 12
 
-class ExactMatch(Value):
+Shown = Literal["context", "input", "reference"]
+
+
+class _Named(Value):
+    """What every criterion may have."""
+
+    name: Annotated[
+        Label | None,
+        Field(description="Yours, to tell criteria apart: it comes back in the score, with what the criterion is now."),
+    ] = None
+
+    @property
+    def key(self) -> str:
+        """What scores and labels call it: its name, else its kind."""
+        return self.name or str(getattr(self, "criterion"))  # noqa: B009 - each kind has it
+
+    @property
+    def version(self) -> str:
+        """The digest of all that it asks for, but for its name: another question is another version."""
+        content = self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        content["criterion"] = getattr(self, "criterion")  # noqa: B009
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
+
+
+class ExactMatch(_Named):
     """1.0 when output and reference are the same after trimming white space, else 0.0. Needs a reference."""
 
     criterion: Literal["exact_match"] = "exact_match"
     ignore_case: bool = False
 
 
-class TokenF1(Value):
+class TokenF1(_Named):
     """F1 of the word bags of output and reference (SQuAD's measure). Needs a reference."""
 
     criterion: Literal["f1"] = "f1"
 
 
-class ChrF(Value):
+class ChrF(_Named):
     """chrF of the output against the reference (Popović 2015, sacrebleu), divided by 100. Needs a reference."""
 
     criterion: Literal["chrf"] = "chrf"
 
 
-class Bleu(Value):
+class Bleu(_Named):
     """Sentence BLEU with effective order (Papineni 2002, sacrebleu), divided by 100. Needs a reference."""
 
     criterion: Literal["bleu"] = "bleu"
 
 
-class Contains(Value):
+class Contains(_Named):
     """1.0 when the output contains `text`, else 0.0."""
 
     criterion: Literal["contains"] = "contains"
@@ -41,20 +68,20 @@ class Contains(Value):
     ignore_case: bool = True
 
 
-class Regex(Value):
+class Regex(_Named):
     """1.0 when `pattern` (RE2 syntax, linear time) is found in the output, else 0.0."""
 
     criterion: Literal["regex"] = "regex"
     pattern: Annotated[ShortText, Field(min_length=1)]
 
 
-class JsonValid(Value):
+class JsonValid(_Named):
     """1.0 when the whole output is one JSON document, else 0.0."""
 
     criterion: Literal["json_valid"] = "json_valid"
 
 
-class Length(Value):
+class Length(_Named):
     """1.0 when the output has at least `min_words` and at most `max_words` words, else 0.0.
 
     A `max_words` below `min_words` is refused.
@@ -71,17 +98,19 @@ class Length(Value):
         return self
 
 
-class Rubric(Value):
+class Rubric(_Named):
     """A question that a model answers about the output, scored from the logits of its first answer token.
 
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1].
     The probability mass that fell on the permitted answers is reported beside the score. Rubrics of one job that name
-    a model name the same one.
+    a model name the same one. `guidance` says what deserves which answer; `show` what else than the output is shown.
     """
 
     criterion: Literal["rubric"] = "rubric"
     question: Annotated[ShortText, Field(min_length=1)]
     scale: Literal["yes_no", "1-5"] = "yes_no"
+    guidance: Annotated[ShortText, Field(min_length=1)] | None = None
+    show: Annotated[tuple[Shown, ...], Field(max_length=3), FAIL_FAST] = ("context", "input", "reference")
     model: Alias | None = None  # the judge's own default model when absent
 
 

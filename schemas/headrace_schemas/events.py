@@ -14,6 +14,7 @@ from headrace_schemas.limits import (
     MAX_DIMENSIONS,
     Alias,
     Base64,
+    Label,
     Name,
     ShortText,
     Tenant,
@@ -115,6 +116,10 @@ class Score(OutgoingValue):
     """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
 
     criterion: Name
+    name: Annotated[Label | None, Field(description="The criterion's own, where it has one.")] = None
+    version: Annotated[
+        Alias | None, Field(description="Of a criterion with a name: the digest of what it asked for.")
+    ] = None
     value: Unit | None = None
     mass: Annotated[
         Unit | None, Field(description="Of a rubric: the probability that fell on the permitted answers.")

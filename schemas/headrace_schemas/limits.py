@@ -22,6 +22,7 @@ DEAD_PREVIEW_BYTES = 65_536  # of a refused record's value, kept in its dead let
 NO_NUL: Final = r"^[^\x00]*$"
 _ALIAS: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_LABEL: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
 _HAZARD: Final = r"^[a-z][a-z0-9_-]{0,63}(/[a-z0-9_-]{1,63})?$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
@@ -34,6 +35,7 @@ PATTERNS: Final[dict[str, str]] = {
     NO_NUL: "holds the character NUL (U+0000), which no database takes as text",
     _ALIAS: "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
     _TENANT: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+    _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
     _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; behind a '/' as many more",
     _BASE64: "must be base64 (RFC 4648, section 4)",
@@ -60,6 +62,7 @@ ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]
+Label = Annotated[str, StringConstraints(pattern=_LABEL), Strict()]
 Name = Annotated[str, StringConstraints(pattern=_NAME), Strict()]
 HazardName = Annotated[str, StringConstraints(pattern=_HAZARD), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]

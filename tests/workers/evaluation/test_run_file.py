@@ -65,3 +65,21 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """Or is a folder."""
     with pytest.raises(WrongRun, match="cannot be read"):
         read_run(tmp_path, "echo")
+
+
+def test_a_criterion_may_stand_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """It is called by the file, and a rubric need not say that it is one."""
+    (tmp_path / "polite.toml").write_text('question = "Is it polite?"\nscale = "1-5"\n')
+    run = read(tmp_path, GOOD.replace('criterion = "json_valid"', 'file = "polite.toml"'))
+    assert (run.criterion_names, run.criteria[1].criterion) == (("right", "polite"), "rubric")
+    (tmp_path / "polite.toml").write_text('question = "Is it kind?"\nscale = "1-5"\n')
+    again = read(tmp_path, GOOD.replace('criterion = "json_valid"', 'file = "polite.toml"'))
+    assert again.criteria[1].version != run.criteria[1].version
+    (tmp_path / "polite.toml").write_text("question = \n")
+    for text, told in (
+        ('file = "polite.toml"', "polite.toml: it is no TOML"),
+        ('file = "gone.toml"', "criteria 2.file: .*gone.toml cannot be read"),
+        ('file = "polite.toml"\nscale = "1-5"', "criteria 2: file stands alone"),
+    ):
+        with pytest.raises(WrongRun, match=told):
+            read(tmp_path, GOOD.replace('criterion = "json_valid"', text))

@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.schemas.strategies import texts
 
+from headrace_schemas import Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_workers.judging.rubric import MIN_MASS, SCALES, Unanswered, build_prompt, read_answer
 from headrace_workers.judging.subject import Subject
 
+KIND = Rubric(question="Is it kind?")
 YES_NO, ONE_TO_FIVE = SCALES["yes_no"], SCALES["1-5"]
 
 
 def user_text(subject: Subject, context_length: int = 2048) -> str:
-    return build_prompt("Is it kind?", subject, YES_NO, context_length=context_length).messages[-1].content
+    return build_prompt(KIND, subject, YES_NO, context_length=context_length).messages[-1].content
 
 
 def test_yes_no_is_yes_among_yes_and_no() -> None:
@@ -72,7 +74,7 @@ def test_a_refusal_says_what_was_permitted() -> None:
 
 def test_what_the_judge_is_told() -> None:
     """The instructions come first, as the system's; the question stands last, with the permitted answers."""
-    system, user = build_prompt("Is it kind?", Subject("OUT", ()), YES_NO, context_length=2048).messages
+    system, user = build_prompt(KIND, Subject("OUT", ()), YES_NO, context_length=2048).messages
     assert (system.role, user.role) == ("system", "user")
     assert "never an instruction" in system.content
     assert system.content.endswith(YES_NO.request)
@@ -101,7 +103,7 @@ def test_a_text_that_fits_exactly_is_whole() -> None:
     """One character more is cut, and both ends of it are of one length."""
     room = (2048 - 256) * 2 - len("Is it kind?")
     for size, whole in ((room, True), (room + 1, False)):
-        prompt = build_prompt("Is it kind?", Subject("x" * size, ()), YES_NO, context_length=2048)
+        prompt = build_prompt(KIND, Subject("x" * size, ()), YES_NO, context_length=2048)
         assert prompt.shortened is not whole
     head, tail = user_text(Subject("x" * 10_000, ())).split("<output>\n")[1].split("\n</output>")[0].split("[…")
     assert abs(head.count("x") - tail.count("x")) <= 1
@@ -109,7 +111,9 @@ def test_a_text_that_fits_exactly_is_whole() -> None:
 
 def test_a_small_context_leaves_the_least_room() -> None:
     """However long the question, a judge sees something of the text."""
-    prompt = build_prompt("q" * 3_000, Subject("x" * 10_000, ()), YES_NO, context_length=512)
+    prompt = build_prompt(
+        Rubric.model_construct(question="q" * 3_000), Subject("x" * 10_000, ()), YES_NO, context_length=512
+    )
     assert prompt.messages[-1].content.count("x") == 500
 
 
@@ -148,7 +152,9 @@ def test_judged_text_cannot_leave_its_tags(text: str) -> None:
 )
 def test_long_texts_are_bounded_and_marked(output: str, context: str | None, question: str) -> None:
     """The prompt stays within two characters a token of the context; what was cut is marked in it and reported."""
-    prompt = build_prompt("?", Subject(output, (), question=question, context=context), YES_NO, context_length=1024)
+    prompt = build_prompt(
+        Rubric(question="?"), Subject(output, (), question=question, context=context), YES_NO, context_length=1024
+    )
     whole = prompt.messages[-1].content
     assert len(whole) <= 2 * 1024
     assert prompt.shortened == ("characters left out" in whole)
@@ -166,13 +172,24 @@ def test_both_ends_of_a_long_text_are_kept() -> None:
 def test_a_large_context_does_not_break_the_bound_of_a_message() -> None:
     """However much the judge could read, its prompt is one message, which is bounded like every text."""
     subject = Subject("o" * MAX_TEXT, (), question="q" * MAX_TEXT, reference="r" * MAX_TEXT, context="c" * MAX_TEXT)
-    prompt = build_prompt("?" * MAX_SHORT_TEXT, subject, YES_NO, context_length=1_000_000)
+    prompt = build_prompt(Rubric(question="?" * MAX_SHORT_TEXT), subject, YES_NO, context_length=1_000_000)
     assert prompt.shortened
     assert MAX_TEXT * 0.9 < len(prompt.messages[-1].content) <= MAX_TEXT
 
 
 def test_texts_get_two_characters_a_token_beside_what_is_kept_for_the_template() -> None:
     """256 tokens of the judge's context are not theirs."""
-    prompt = build_prompt("?", Subject("z" * 10_000, ()), YES_NO, context_length=1024)
+    prompt = build_prompt(Rubric(question="?"), Subject("z" * 10_000, ()), YES_NO, context_length=1024)
     kept = prompt.messages[-1].content.split("<output>")[1].split("</output>")[0].count("z")
     assert 0.95 * 2 * (1024 - 256) < kept <= 2 * (1024 - 256)
+
+
+def test_a_rubric_shows_what_it_says_and_gives_its_guidance() -> None:
+    """What is not named stays out, be it given or not; the guidance stands below the question."""
+    subject = Subject("OUT", (), question="IN", reference="REF", context="CON")
+    of = Rubric(question="Is it kind?", guidance="Brevity is no fault.", show=("input",))
+    user = build_prompt(of, subject, YES_NO, context_length=2048).messages[-1].content
+    assert "IN" in user
+    assert "REF" not in user
+    assert "CON" not in user
+    assert "Is it kind?\nBrevity is no fault." in user

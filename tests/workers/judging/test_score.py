@@ -290,3 +290,18 @@ def test_what_is_compared_and_checked_is_what_the_criterion_says() -> None:
     assert values[4] == pytest.approx(bleu("One one", "one one"))
     assert values[5:] == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     assert [score.criterion for score in scores] == [criterion.criterion for criterion in wanted]
+
+
+def test_a_criterion_with_a_name_is_told_with_what_it_is_now() -> None:
+    """By its content: the name and what is said of defaults do not count, the question does."""
+    one = Contains(name="polite", text="please")
+    same = Contains(name="kind", text="please", ignore_case=True)
+    other = Contains(name="polite", text="thanks")
+    named, also, changed, unnamed = scores_of(Subject("please", (one, same, other, Contains(text="please"))))
+    assert (named.name, also.name, unnamed.name, unnamed.version) == ("polite", "kind", None, None)
+    assert named.version == also.version
+    assert named.version is not None
+    assert changed.version not in (named.version, None)
+    assert TokenF1(name="a").version != ExactMatch(name="a").version
+    (without,) = scores_of(Subject(None, (one,)))
+    assert (without.name, without.version) == ("polite", named.version)

@@ -53,7 +53,7 @@ class Plan:
     def pinned(self) -> dict[str, Any]:
         """All that says what the run is, with the digests of its dataset and of its criteria."""
         run = self.run.model_dump(mode="json")
-        criteria = json.dumps([run["criteria"], run["criterion_names"]], sort_keys=True)
+        criteria = json.dumps(run["criteria"], sort_keys=True)
         return {
             "run": run,
             "dataset_sha256": self.dataset.digest,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Rubric, Sampling, TokenF1
 from headrace_schemas.grounding import WithoutPassages
-from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, NonEmptyText, Tenant, Text
+from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
@@ -22,8 +22,6 @@ MAX_VARIANTS: Final = 16
 MAX_REPEATS: Final = 100
 _LONGEST_FILE: Final = 1_000_000  # bytes
 _PLACE: Final = re.compile(r"\b(variants|criteria)\.(\d+)")
-
-Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Variant(Value):
@@ -48,7 +46,7 @@ class Variant(Value):
 
 
 class Run(Value):
-    """A whole run. `criterion_names` are those of `criteria`, in their order."""
+    """A whole run."""
 
     name: Key
     dataset: NonEmptyText
@@ -62,7 +60,6 @@ class Run(Value):
     tenant: Tenant | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1, max_length=MAX_VARIANTS)]
     criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, max_length=MAX_CRITERIA)]
-    criterion_names: Annotated[tuple[Label, ...], Field(min_length=1, max_length=MAX_CRITERIA)]
 
     @field_validator("reference")
     @classmethod
@@ -89,8 +86,12 @@ class Run(Value):
 
     def _comparing(self) -> str | None:
         """The first criterion that needs a reference."""
-        named = zip(self.criterion_names, self.criteria, strict=False)
-        return next((name for name, each in named if isinstance(each, ExactMatch | TokenF1 | ChrF | Bleu)), None)
+        return next((each.key for each in self.criteria if isinstance(each, ExactMatch | TokenF1 | ChrF | Bleu)), None)
+
+    @property
+    def criterion_names(self) -> tuple[str, ...]:
+        """What the criteria are called, in their order."""
+        return tuple(each.key for each in self.criteria)
 
     @property
     def primary_place(self) -> int:
@@ -117,15 +118,13 @@ def read_run(path: Path, default_model: str) -> Run:
     try:
         return Run.model_validate_json(document, strict=True)
     except ValidationError as error:
-        told = describe(error, document).replace("criterion_names.", "criteria.")
+        told = describe(error, document)
         raise WrongRun(f"{path}: {_PLACE.sub(lambda found: _numbered(found, filled), told)}") from None
 
 
 def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, Any]:
     """What the file says with what it lacks: `[common]` in each variant, prompts of files, names of criteria."""
     filled = {"name": path.stem, **raw}
-    if "criterion_names" in filled:
-        raise WrongRun(f"{path}: criterion_names: is no field that is known here")
     common = filled.pop("common", {})
     if not isinstance(common, dict):
         raise WrongRun(f"{path}: common: must be a table: write [common]")
@@ -136,9 +135,7 @@ def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, An
     common = _with_texts(common, path, "common")
     own = [_with_texts(each, path, f"variants {place}") for place, each in enumerate(filled.get("variants", []), 1)]
     filled["variants"] = [_variant(common, each, default_model) for each in own]
-    criteria = filled.get("criteria", [])
-    filled["criterion_names"] = [each.get("name", each.get("criterion", "")) for each in criteria]
-    filled["criteria"] = [{key: value for key, value in each.items() if key != "name"} for each in criteria]
+    filled["criteria"] = [_criterion(each, path, place) for place, each in enumerate(filled.get("criteria", []), 1)]
     return filled
 
 
@@ -147,6 +144,20 @@ def _variant(common: Mapping[str, Any], own: Mapping[str, Any], default_model: s
     if isinstance(common.get("sampling"), dict) and isinstance(own.get("sampling"), dict):
         filled["sampling"] = {**common["sampling"], **own["sampling"]}
     return filled
+
+
+def _criterion(table: Mapping[str, Any], path: Path, place: int) -> Mapping[str, Any]:
+    """The criterion itself, or that of its `file`, which is called by the file's name unless it has one."""
+    if "file" not in table:
+        return table
+    if len(table) > 1:
+        raise WrongRun(f"{path}: criteria {place}: file stands alone: what it asks for stands in the file")
+    text = _text_of(path, f"criteria {place}.file", table["file"])
+    file = path.parent / table["file"]
+    try:
+        return {"name": file.stem, "criterion": "rubric", **tomllib.loads(text)}
+    except tomllib.TOMLDecodeError as error:
+        raise WrongRun(f"{file}: it is no TOML: {error}") from error
 
 
 def _with_texts(table: Mapping[str, Any], path: Path, where: str) -> dict[str, Any]:
@@ -176,6 +187,6 @@ def _text_of(path: Path, field: str, file: object) -> str:
 def _numbered(found: "re.Match[str]", filled: Mapping[str, Any]) -> str:
     """`variants.1` as people count, and with its name where it has one."""
     kind, place = found[1], int(found[2])
-    names = filled["criterion_names"] if kind == "criteria" else [each.get("name") for each in filled["variants"]]
-    name = names[place] if place < len(names) else None
+    tables = filled[kind]
+    name = tables[place].get("name", tables[place].get("criterion")) if place < len(tables) else None
     return f"{kind} {place + 1}" + (f" ({name})" if isinstance(name, str) and name else "")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headrace_schemas import HeadraceError, Message
+from headrace_schemas import HeadraceError, Message, Rubric
+from headrace_schemas.criteria import Shown
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.judging.subject import Subject
 
@@ -65,15 +66,19 @@ class Prompt:
     shortened: bool
 
 
-def build_prompt(question: str, subject: Subject, scale: Scale, *, context_length: int) -> Prompt:
-    """The question about the subject's output, with input, context and reference where they are given.
+def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: int) -> Prompt:
+    """The question about the subject's output, with what is to be shown of input, context and reference, where they
+    are given.
 
     Texts are data: each stands between tags, and its own angle brackets are escaped, so that neither a closing tag nor
     a special token of a chat template can be written in it. Together they get two characters for each token of the
     judge's context, half of it the output; of a longer text the middle is left out, and the place is marked.
     """
-    parts = [("context", subject.context), ("input", subject.question), ("reference", subject.reference)]
-    given = [(tag, text) for tag, text in parts if text]
+    parts: list[tuple[Shown, str | None]] = [
+        ("context", subject.context), ("input", subject.question), ("reference", subject.reference),
+    ]  # fmt: skip
+    given = [(tag, text) for tag, text in parts if text and tag in of.show]
+    question = of.question if of.guidance is None else f"{of.question}\n{of.guidance}"
     whole = min((context_length - _RESERVED_TOKENS) * _CHARACTERS_PER_TOKEN, MAX_TEXT - _TAGS)
     room = max(_LEAST_ROOM, whole - len(question))
     share = room // 2 // len(given) if given else 0

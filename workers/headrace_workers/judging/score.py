@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from headrace_schemas import (
     Bleu,
@@ -78,7 +79,7 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
                 raise TypeError("a rubric needs a model: score_all asks it")
     except HeadraceError as error:
         return _unscored(criterion, reason_of(error))
-    return Score(criterion=criterion.criterion, value=value)
+    return _score(criterion, value=value)
 
 
 def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu, output: str, expected: str) -> float:
@@ -147,7 +148,7 @@ def _ask(
     generator: Generator, scale: rubric.Scale, asked: dict[_Place, Rubric], subjects: Sequence[Subject]
 ) -> dict[_Place, Score | HeadraceError]:
     prompts = [
-        rubric.build_prompt(criterion.question, subjects[i], scale, context_length=generator.context_length)
+        rubric.build_prompt(criterion, subjects[i], scale, context_length=generator.context_length)
         for (i, _), criterion in asked.items()
     ]
     try:
@@ -191,9 +192,15 @@ def _read(
     except rubric.Unanswered as error:
         return _unscored(criterion, reason_of(error), alias)
     note = _SHORTENED if prompt.shortened else None
-    return Score(criterion=criterion.criterion, value=read.value, mass=read.mass, model=alias, note=note)
+    return _score(criterion, value=read.value, mass=read.mass, model=alias, note=note)
 
 
 def _unscored(criterion: Criterion, reason: str, model: str | None = None) -> Score:
     reason = reason.replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]
-    return Score(criterion=criterion.criterion, reason=reason, model=model)
+    return _score(criterion, reason=reason, model=model)
+
+
+def _score(criterion: Criterion, **said: Any) -> Score:
+    """A score that names its criterion; one with a name is told with its version, as names outlive questions."""
+    version = None if criterion.name is None else criterion.version
+    return Score(criterion=criterion.criterion, name=criterion.name, version=version, **said)
