@@ -167,7 +167,7 @@ def test_a_job_is_cancelled(alone: Gateway, bridge):
         (b'{"model":"none","prompt":"x"}', "no model is called"),
         (b'{"model":"echo","prompt":"x","deadline":"2020-01-01T00:00:00Z"}', "has passed"),
         (b'{"model":"echo","prompt":"\\ud800"}', "surrogate"),
-        ("{\"model\":\"echo\",\"prompt\":\"x\"}".encode("utf-16"), "JSON"),
+        ("{\"model\":\"echo\",\"prompt\":\"x\"}".encode("utf-16"), "the body is UTF-16, and must be UTF-8"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(client: httpx.Client, body: bytes, words: str):

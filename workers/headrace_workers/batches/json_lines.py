@@ -1,11 +1,13 @@
 """JSON lines: where each begins, and why one cannot be read, whatever is made of them."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 BOM = b"\xef\xbb\xbf"
 _SKIPPED_AT_ONCE = 1024**2  # bytes
+_LONGEST_NAME = 64  # characters of one that is told
 
 
 class Line(NamedTuple):
@@ -69,13 +71,32 @@ def read_on(stream: BinaryIO, longest: int, position: int = 0, number: int = 0) 
         yield Read(number, position, text.removeprefix(BOM) if number == 1 else text, too_long)
 
 
+class NamedTwice(ValueError):
+    """An object of JSON has a name twice: what is meant cannot be known."""
+
+
 def parsed(text: bytes) -> Any:
     """The value that a line holds. NoJSON."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=named_once, parse_constant=_refuse)
+    except (NamedTwice, NoJSON) as error:
+        raise NoJSON(f"it is no JSON that can be read: {error}") from None
     except UnicodeDecodeError as error:
         raise NoJSON(f"it is no UTF-8 (byte {error.start + 1})") from None
     except json.JSONDecodeError as error:
         raise NoJSON(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
     except (ValueError, RecursionError) as error:
         raise NoJSON(f"it is no JSON that can be read: {type(error).__name__}") from None
+
+
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for `json.loads`. NamedTwice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise NamedTwice(f"{twice[:_LONGEST_NAME]!r} is named twice: of which the value is meant cannot be known")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise NoJSON(f"{constant} is no number to JSON: write null, or leave it out")

@@ -1,8 +1,8 @@
 """The application: routes, and what is around them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -100,10 +100,17 @@ def _refusal(error: Exception) -> Refusal:
         case HeadraceError():
             return refusal_of(error)
         case RequestValidationError():
-            # Where and what, never the value that was sent.
-            said = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()[:5]]
-            return Refusal(Why.INVALID, "; ".join(said))
+            return Refusal(Why.INVALID, "; ".join(map(_said, error.errors()[:5])))
+        case HTTPException(__cause__=HeadraceError() as cause):  # of a body, as FastAPI tells it
+            return refusal_of(cause)
         case HTTPException():
             why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
             return Refusal(why, str(error.detail), headers=error.headers)
     raise error
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """Where and what, never the value that was sent."""
+    if error["loc"] == ("body",) and error["type"] == "missing":
+        return "the body is empty"
+    return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"

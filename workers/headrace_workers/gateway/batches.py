@@ -15,6 +15,7 @@ from headrace_workers.batches.requests import URLS
 from headrace_workers.batches.submit import LONGEST_WINDOW, EmptyInput, Wishes, seconds_of, submit
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import NATIVE, batch_object
+from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.files import Expiry, file_of
@@ -22,7 +23,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(tags=["batches"], route_class=JSONRoute)
 
 Reads = Annotated[Caller, needs(Scope.BATCHES_READ)]
 Writes = Annotated[Caller, needs(Scope.BATCHES_WRITE)]

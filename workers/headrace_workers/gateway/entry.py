@@ -17,6 +17,8 @@ from headrace_workers.gateway.errors import Refusal, Why, response_of
 from headrace_workers.log import Action, log
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
+_LONGEST: Final = 64  # characters of another that are told
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for every few seconds
 
 
@@ -90,8 +92,9 @@ class Entry:
                 visit.sent += len(message.get("body", b""))
             await send(message)
 
-        if _announced(scope) > bound:
-            await self._refuse(refused, scope, receive, marked, visit)
+        wrong = refused if _announced(scope) > bound else _unreadable(scope)
+        if wrong is not None:
+            await self._refuse(wrong, scope, receive, marked, visit)
             return
         try:
             await self._app(scope, counted, marked)
@@ -111,7 +114,7 @@ class Entry:
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         visit.why = refusal.why.code
         response = response_of(refusal, scope["path"], visit.request_id)
-        if refusal.why is Why.TOO_LARGE:
+        if not visit.status and refusal.why is not Why.INTERNAL:
             response.headers["connection"] = "close"  # the rest of it is not read
         await response(scope, receive, send)
 
@@ -147,3 +150,17 @@ def _announced(scope: Scope) -> int:
         if name == b"content-length":
             return int(value) if value.isdigit() else 0
     return 0
+
+
+def _unreadable(scope: Scope) -> Refusal | None:
+    """Why a body would not be understood, by its headers, if it would not."""
+    found = {name: value.decode("latin-1").strip().lower() for name, value in scope["headers"]}
+    if b"transfer-encoding" in found and b"content-length" in found:
+        return Refusal(Why.INVALID, "the request has both Transfer-Encoding and Content-Length: send one of them")
+    encoding = found.get(b"content-encoding", "")
+    if encoding not in _PLAIN:
+        words = f"the request says Content-Encoding: {encoding[:_LONGEST]}, and bodies are read as they are: send it "
+        return Refusal(
+            Why.MEDIA_TYPE, f"{words}uncompressed, and leave the header out", headers={"accept-encoding": "identity"}
+        )
+    return None

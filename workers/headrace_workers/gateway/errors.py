@@ -125,7 +125,7 @@ def response_of(refusal: Refusal, path: str, request_id: str) -> Response:
     body, media_type = (
         (_problem(refusal, request_id), "application/problem+json")
         if is_native(path)
-        else (_openai(refusal), "application/json")
+        else (openai_body(refusal), "application/json")
     )
     content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return Response(content, why.status, headers, media_type)
@@ -150,7 +150,8 @@ def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
     return body if refusal.job_id is None else {**body, "job_id": refusal.job_id}
 
 
-def _openai(refusal: Refusal) -> dict[str, Any]:
+def openai_body(refusal: Refusal) -> dict[str, Any]:
+    """What OpenAI's clients are told."""
     status = refusal.why.status
     usual = "server_error" if status >= _FIRST_SERVER_ERROR else "invalid_request_error"
     error: dict[str, Any] = {

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from headrace_workers.gateway.app import build_app
 from headrace_workers.gateway.bounds import HEAD_BYTES
+from headrace_workers.gateway.protocol import Protocol
 from headrace_workers.gateway.services import Services
 
 DRAIN_SECONDS: Final = 20
@@ -56,7 +57,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
     """How an application is served."""
     return uvicorn.Config(
         app,
-        http="h11",  # it bounds what comes before a body; the faster one does not
+        http=Protocol,  # with h11, which bounds what comes before a body; the faster one does not
         ws="none",
         h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,

@@ -10,6 +10,7 @@ from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.text import NotReadable
 from headrace_workers.files.uploads import NotPending, WrongUpload
+from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
@@ -17,7 +18,7 @@ from headrace_workers.gateway.files import Expiry, FileShape, Purpose, Writes, c
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Services, Wired
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(tags=["uploads"], route_class=JSONRoute)
 
 _PART_BYTES: Final = 64 * 1024**2
 _MOST_BYTES: Final = 8 * 1024**3

@@ -4,13 +4,14 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query
 
+from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.webhook_endpoints import MOST, Reads, Writes, endpoint_of
 from headrace_workers.gateway.webhook_shapes import Again, AgainShape, DeliveryList, delivery_shape
 from headrace_workers.ledger.delivery_views import Range
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
 
 _PIECES: Final = 100  # calls of one replay: 500 deliveries each
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 
 from headrace_schemas.callback import WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Services, Wired
@@ -32,7 +33,7 @@ from headrace_workers.webhooks.courier import Courier
 from headrace_workers.webhooks.reach import Reach
 from headrace_workers.webhooks.sealing import Sealer
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
 
 P = ParamSpec("P")
 T = TypeVar("T")

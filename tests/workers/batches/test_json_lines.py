@@ -1,0 +1,19 @@
+"""What a line of JSON may be."""
+
+import pytest
+
+from headrace_workers.batches.json_lines import NoJSON, parsed
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"a": {"b": 1, "c": 2, "b": 1}}', "'b' is named twice"),
+        (b'{"a": NaN}', "NaN is no number to JSON"),
+        (b'{"a": [-Infinity]}', "-Infinity is no number to JSON"),
+    ],
+)
+def test_what_others_may_read_otherwise_is_refused(text: bytes, words: str):
+    """Names that come twice, and numbers that are none."""
+    with pytest.raises(NoJSON, match=words):
+        parsed(text)
