@@ -65,6 +65,7 @@ def tiny(tiny_home: Path) -> tuple[CTranslate2Generator, Calls]:
     return watched(tiny_home, "tiny")
 
 
+@pytest.mark.slow
 def test_smollm2_answers_the_same_and_reads_the_system_prompt_once(smollm2_float_home: Path) -> None:
     """Whether each prompt is read whole, or the beginning once a batch, or not at all any more."""
     whole, whole_calls = watched(smollm2_float_home, SMOLLM2, prefix_tokens=0)

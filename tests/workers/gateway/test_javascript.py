@@ -33,7 +33,7 @@ while (["queued", "in_progress"].includes(response.status)) {
 told.response = [response.status, response.output_text];
 
 const moderation = await client.moderations.create({ input: "Write to ann@example.com." });
-told.moderation = [moderation.results[0].flagged, moderation.results[0].categories.email];
+told.moderation = [moderation.results[0].flagged, moderation.results[0].categories.personal_data];
 
 told.models = [];
 for await (const model of client.models.list()) told.models.push(model.id);

@@ -41,6 +41,7 @@ def run(first: str = "", then: str = "") -> Any:
     return json.loads(shown.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_moderation_finds_the_same_without_what_is_left_out() -> None:
     """As it does where Presidio was imported whole before: spaCy, scikit-learn and SciPy are no part of it."""
     verdicts, left = run()
@@ -53,6 +54,7 @@ def test_moderation_finds_the_same_without_what_is_left_out() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_whoever_imports_it_later_gets_it_whole() -> None:
     """Such as a detector of one's own that asks Presidio's engine, with a language model."""
     then = """

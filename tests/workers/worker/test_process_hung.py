@@ -79,6 +79,7 @@ def test_a_job_that_hangs_is_poison_and_its_neighbour_is_answered(
         assert f"the stage {'judge' if role == 'judge' else 'generate'} hangs" in log
 
 
+@pytest.mark.slow
 def test_a_pattern_that_lets_nothing_else_compute_is_poison_too(ledger, tasks, redis_server, tmp_path):
     """No thread of its process can see it. The kernel ends that one, which was forked, and it is replaced."""
     good, bad = take_in(ledger, [evaluation(), evaluation(output="spin")])
