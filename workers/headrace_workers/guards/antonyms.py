@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace_workers.guards.opposites import opposite
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 
 _COMPARED: Final = 60  # words on each side; more than these are refused as leftovers anyhow
 
@@ -31,5 +31,6 @@ def _is_sold(read: Profile) -> bool:
     return any(token.text.lower() == "sold" for token in read.tokens) and "be" in read.keys
 
 
+@read_once
 def _words(read: Profile) -> dict[str, None]:
     return {token.key: None for token in read.tokens if token.kind == "word"}

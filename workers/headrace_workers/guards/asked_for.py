@@ -5,8 +5,8 @@ from typing import Final
 
 from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.paraphrases import alike
-from headrace_workers.guards.preamble import without_preamble
-from headrace_workers.guards.profile import Profile, said, says_what
+from headrace_workers.guards.preamble import preamble
+from headrace_workers.guards.profile import Profile, read_once, said, says_what
 from headrace_workers.guards.small_words import AUXILIARIES, MEASURES, PREPOSITIONS
 from headrace_workers.guards.stems import stem
 from headrace_workers.guards.tokens import Token
@@ -59,7 +59,8 @@ class AskedFor:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where both may ask for the same."""
-        ours, theirs = map(_kinds, without_preamble(asked, cached))
+        common = preamble(asked, cached)
+        ours, theirs = _kinds(asked, common), _kinds(cached, common)
         if not _agree(ours, theirs, asked, cached):
             return f"asks {_said(ours)}; the answer says {_said(theirs)}"
         if _costs(asked, cached) or _costs(cached, asked):
@@ -133,8 +134,12 @@ def _other_sort(kinds: set[str], other: Profile) -> bool:
     return "who" in kinds and any(noun in other.keys for noun in _NOUNS["when"] | _NOUNS["where"])
 
 
-def _kinds(tokens: Sequence[Token]) -> set[str]:
-    """The question words, without those of clauses: in `what should I use when I travel`, `when` is none."""
+@read_once
+def _kinds(read: Profile, first: int) -> set[str]:
+    """The question words from this token on, without those of clauses: in `what should I use when I travel`, `when` is
+    none.
+    """
+    tokens = read.tokens[first:]
     found: set[str] = set()
     for at, token in enumerate(tokens):
         if token.kind != "word" or not (kind := _kind(tokens, at)):
@@ -176,6 +181,7 @@ def _opens(tokens: Sequence[Token], at: int) -> bool:
     return tokens[at].starts or (at > 0 and tokens[at - 1].key in {"tell", "if"})
 
 
+@read_once
 def _properties(read: Profile) -> list[str]:
     """The word before each `of`: that which is asked of something."""
     found = []

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 from headrace_workers.guards.stems import stem
 
 _WORDS: Final = {
@@ -39,6 +39,7 @@ def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
     return ours == ["best"] and not theirs and not other.keys.isdisjoint(_GOOD)
 
 
+@read_once
 def _comparison(read: Profile) -> list[str]:
     found = []
     than = False

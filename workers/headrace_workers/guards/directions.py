@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace_workers.guards.lists import words_of
-from headrace_workers.guards.profile import Profile, said, says_what
+from headrace_workers.guards.profile import Profile, read_once, said, says_what
 from headrace_workers.guards.small_words import DETERMINERS, PREPOSITIONS, PRONOUNS
 from headrace_workers.guards.symmetric import symmetric
 
@@ -69,6 +69,8 @@ def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> 
         for word, way in ours.items()
         if theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
     }
+    if not moved:
+        return []
     ways = set(moved.values())
     crossed = [word for word, (here, there) in moved.items() if (there, here) in ways]
     named = {token.key for token in asked.tokens if token.name and not token.starts}
@@ -89,6 +91,7 @@ def _same(one: str, other: str) -> bool:
     return not any((one in left and other in right) or (one in right and other in left) for left, right in _WAYS_APART)
 
 
+@read_once
 def _reached(read: Profile) -> dict[str, str]:
     """The preposition before each thing named, across articles and figures."""
     found: dict[str, str] = {}

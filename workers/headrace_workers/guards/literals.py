@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 
 
 class Literals:
@@ -21,5 +21,9 @@ class Literals:
 
 
 def _missing(read: Profile, other: Profile) -> list[str]:
-    exact = Counter(token.key for token in read.tokens if token.kind in {"literal", "symbol"})
-    return sorted(exact - other.content) if exact else []
+    return sorted(exact - other.content) if (exact := _exact(read)) else []
+
+
+@read_once
+def _exact(read: Profile) -> Counter[str]:
+    return Counter(token.key for token in read.tokens if token.kind in {"literal", "symbol"})

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Final
 
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 
 _TIMES: Final = {
     "was": "past",
@@ -57,16 +57,29 @@ class Manner:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where none is named, on one side, or the same on both."""
         # `Who is the author` and `who was it written by` ask the same: the passive has a time of its own.
-        times = (_TIMES,) if _passive(asked) == _passive(cached) else ()
-        for classes in (*times, _DUTIES, _PERSONS):
-            ours, theirs = _named(asked, classes), _named(cached, classes)
-            if classes is _TIMES and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
+        times = (_times,) if _passive(asked) == _passive(cached) else ()
+        for named in (*times, _duties, _persons):
+            ours, theirs = named(asked), named(cached)
+            if named is _times and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
                 continue  # `how long will it keep`, `how long does it keep`; `why won't it`, `why doesn't it start`
-            if classes is _PERSONS:
-                ours, theirs = ours | _subjects(asked), theirs | _subjects(cached)
             if ours and theirs and not ours & theirs:
                 return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
         return None
+
+
+@read_once
+def _times(read: Profile) -> set[str]:
+    return _named(read, _TIMES)
+
+
+@read_once
+def _duties(read: Profile) -> set[str]:
+    return _named(read, _DUTIES)
+
+
+@read_once
+def _persons(read: Profile) -> set[str]:
+    return _named(read, _PERSONS) | _subjects(read)
 
 
 def _named(read: Profile, classes: dict[str, str]) -> set[str]:
@@ -79,6 +92,7 @@ def _named(read: Profile, classes: dict[str, str]) -> set[str]:
     return found
 
 
+@read_once
 def _passive(read: Profile) -> bool:
     return any(token.key == "by" for token in read.tokens)
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from headrace_workers.guards.profile import Profile, said, says_what
+from headrace_workers.guards.profile import Profile, read_once, said, says_what
 
 
 class Names:
@@ -19,7 +19,9 @@ class Names:
 
 
 def _missing(read: Profile, other: Profile) -> list[str]:
-    if not any(token.name and not token.starts for token in read.tokens):
-        return []
-    named = Counter(token.key for token in read.tokens if token.name and not token.starts and says_what(token))
-    return sorted(named - other.content)
+    return sorted(named - other.content) if (named := _named(read)) else []
+
+
+@read_once
+def _named(read: Profile) -> Counter[str]:
+    return Counter(token.key for token in read.tokens if token.name and not token.starts and says_what(token))

@@ -4,7 +4,7 @@ from typing import Final
 
 from headrace_workers.guards.affixes import denies
 from headrace_workers.guards.lists import words_of
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 
 _DENIALS: Final = words_of(
     """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
@@ -26,7 +26,11 @@ class Negation:
 
 
 def _denials(read: Profile, other: Profile) -> list[str]:
-    found = [token.key for token in read.tokens if token.key in _DENIALS and token.kind == "word"]
-    found += [key for key in read.content if key not in other.content and denies(key, other.content)]
+    turned = [key for key in read.content if key not in other.content and denies(key, other.content)]
     # `non` stands alone before what it denies: the tokens of `non-refundable` are two.
-    return found + ["non"] * read.content["non"]
+    return [*_denying(read), *turned, *["non"] * read.content["non"]]
+
+
+@read_once
+def _denying(read: Profile) -> list[str]:
+    return [token.key for token in read.tokens if token.key in _DENIALS and token.kind == "word"]

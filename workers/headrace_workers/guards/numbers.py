@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 from headrace_workers.guards.tokens import Token
 
 
@@ -15,7 +15,7 @@ class Numbers:
         """Why not, in words; None where all numbers agree in order."""
         ours, theirs = _numbers(asked), _numbers(cached)
         if ours != theirs and "1" in (*ours, *theirs):  # `one egg` is `an egg`, and `one` may be anybody
-            ours, theirs = _numbers(asked, one=False), _numbers(cached, one=False)
+            ours, theirs = _without_articles(asked), _without_articles(cached)
         return (
             None
             if ours == theirs
@@ -23,11 +23,17 @@ class Numbers:
         )
 
 
-def _numbers(read: Profile, *, one: bool = True) -> list[str]:
+@read_once
+def _numbers(read: Profile) -> list[str]:
+    return [token.key for token in read.tokens if token.kind == "number"]
+
+
+@read_once
+def _without_articles(read: Profile) -> list[str]:
     return [
         token.key
         for token, after in pairwise((*read.tokens, None))
-        if token is not None and token.kind == "number" and (one or not _is_article(token, after))
+        if token is not None and token.kind == "number" and not _is_article(token, after)
     ]
 
 

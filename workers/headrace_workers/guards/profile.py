@@ -1,9 +1,11 @@
 """What guards read of a question, read once."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import wraps
 from itertools import pairwise
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from headrace_workers.guards.calendar_dates import dates
 from headrace_workers.guards.measures import measures
@@ -12,6 +14,9 @@ from headrace_workers.guards.phrases import rewritten
 from headrace_workers.guards.small_words import EMPTY_OR_SMALL, MEASURES
 from headrace_workers.guards.tokens import Token, quotations, tokens
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -19,13 +24,14 @@ class Profile:
 
     `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `content` counts the keys of those
     that say what the question is about, without the measure in `how many`; `keys` are those of all tokens; `quoted` is
-    what stands in quotation marks, letter by letter.
+    what stands in quotation marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
     content: Counter[str]
     keys: frozenset[str]
     quoted: tuple[str, ...]
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def profile(text: str) -> Profile:
@@ -37,6 +43,22 @@ def profile(text: str) -> Profile:
         if token is not None and says_what(token) and not _measure(before, token)
     )
     return Profile(found, content, frozenset(token.key for token in found), quotations(text))
+
+
+def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
+    """What a guard reads of a question, kept with it: a question is compared with many. Nobody may change it."""
+
+    @wraps(read)
+    def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
+        found: T
+        key = (read, *where, *named.values())
+        try:
+            found = profile.kept[key]
+        except KeyError:
+            found = profile.kept[key] = read(profile, *where, **named)
+        return found
+
+    return kept
 
 
 def _measure(before: Token | None, token: Token) -> bool:

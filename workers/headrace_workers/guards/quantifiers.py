@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from headrace_workers.guards.profile import Profile, said
+from headrace_workers.guards.profile import Profile, read_once, said
 
 _CLASSES: Final = {
     word: said
@@ -42,6 +42,7 @@ class Quantifiers:
         return f"asks about {said(sorted(ours - theirs))}; the answer is for {said(sorted(theirs - ours))}"
 
 
+@read_once
 def _quantifiers(read: Profile) -> Counter[str]:
     found: Counter[str] = Counter()
     before = ""

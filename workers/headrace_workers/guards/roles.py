@@ -1,14 +1,13 @@
 """Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Final
 
 from headrace_workers.guards.lists import words_of
-from headrace_workers.guards.preamble import without_preamble
-from headrace_workers.guards.profile import Profile, says_what
+from headrace_workers.guards.preamble import preamble
+from headrace_workers.guards.profile import Profile, read_once, says_what
 from headrace_workers.guards.small_words import AUXILIARIES, DETERMINERS, PREPOSITIONS, PRONOUNS, QUESTION_WORDS
 from headrace_workers.guards.stems import PARTICIPLES, stem
 from headrace_workers.guards.symmetric import symmetric
@@ -49,16 +48,17 @@ class Roles:
         """Why not, in words; None where what both name stands in the same roles."""
         if symmetric(asked, cached):
             return None
-        ours, theirs = _numbered(_parts(asked)), _numbered(_parts(cached))
+        ours, theirs = _numbered(asked), _numbered(cached)
         common = {part.key for part in ours} & {part.key for part in theirs}
         mine, yours = [part for part in ours if part.key in common], [part for part in theirs if part.key in common]
         places = {part.key: place for place, part in enumerate(yours)}
-        free = not any(map(_role_asked, without_preamble(asked, cached)))
-        verbs = {part.key for part in (*mine, *yours) if part.verb} if free else set()
         if all(places[one.key] < places[two.key] for one, two in pairwise(mine)):
             return None
         if len(mine) > _ORDERED:
             return "names the same things in another order"
+        first_own = preamble(asked, cached)
+        free = not (_role_asked(asked, first_own) or _role_asked(cached, first_own))
+        verbs = {part.key for part in (*mine, *yours) if part.verb} if free else set()
         for first, second in combinations(range(len(mine)), 2):
             if mine[first].unit != mine[second].unit:
                 continue  # nothing changes places with a unit but another: `in kilograms, how heavy is a cello`
@@ -98,8 +98,12 @@ def _moved(part: _Part, mine: list[_Part], there: _Part, yours: list[_Part]) -> 
     )
 
 
-def _role_asked(tokens: Sequence[Token]) -> bool:
-    """Whether who or what takes part is asked for: `what does it chase`, `what chases it`, `who chased it`."""
+@read_once
+def _role_asked(read: Profile, first: int) -> bool:
+    """Whether who or what takes part is asked for, from this token on: `what does it chase`, `what chases it`, `who
+    chased it`.
+    """
+    tokens = read.tokens[first:]
     for at, token in enumerate(tokens):
         if token.key in {"who", "whom", "whose"}:
             return True
@@ -117,11 +121,12 @@ def _neighbours(parts: list[_Part], first: int, second: int) -> bool:
     return all(part.run in runs for part in parts[first:second])
 
 
-def _numbered(parts: list[_Part]) -> list[_Part]:
+@read_once
+def _numbered(read: Profile) -> list[_Part]:
     """The parts, with the second of a kind told from the first."""
     seen: Counter[str] = Counter()
     out = []
-    for part in parts:
+    for part in _parts(read):
         seen[part.key] += 1
         out.append(replace(part, key=f"{part.key}#{seen[part.key]}") if seen[part.key] > 1 else part)
     return out

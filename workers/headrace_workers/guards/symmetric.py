@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from headrace_workers.guards.profile import Profile
+from headrace_workers.guards.profile import Profile, read_once
 from headrace_workers.guards.stems import stem
 
 _WORDS: Final = frozenset(
@@ -16,5 +16,6 @@ def symmetric(asked: Profile, cached: Profile) -> bool:
     return _either_way(asked) and _either_way(cached)
 
 
+@read_once
 def _either_way(read: Profile) -> bool:
     return not read.keys.isdisjoint(_WORDS) or {"how", "far"} <= read.keys

@@ -51,9 +51,9 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
     with np.errstate(over="ignore", invalid="ignore"):
         table = np.ascontiguousarray(vectors, dtype=np.float32)
         lengths = np.sqrt(np.einsum("nd,nd->n", table, table))
-        bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= UNIT_WITHIN))  # so written, it holds for NaN too
-    if bad.size:
-        at = int(bad[0])
+        good = np.abs(lengths - 1.0) <= UNIT_WITHIN  # false for NaN, too
+    if not good.all():
+        at = int(np.flatnonzero(~good)[0])
         what = f"has length {lengths[at]:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
         raise VectorRefused(f"the vector of {kind} {keys[at]} {what}: only vectors of unit length are taken")
     return table

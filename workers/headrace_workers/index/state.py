@@ -36,11 +36,12 @@ class State:
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
         """Similarities and ids of the k nearest to each query, both (queries, k), best first; id -1: there is none."""
         rows, covered = self.rows, self.covered
-        similarities, positions = nothing(len(queries), k)
         if rows.count > covered and len(queries):
             behind = rows.vectors[covered : rows.count]
             similarities, positions = nearest_of_all(queries, behind, self.outside, k)
             positions[positions != NOWHERE] += covered
+        else:
+            similarities, positions = nothing(len(queries), k)
         if self.lists is not None and len(queries):
             others, at = self.lists.nearest(queries, k, rows.vectors, self.inside, self.living)
             similarities, positions = best(np.hstack([others, similarities]), np.hstack([at, positions]), k)
@@ -57,8 +58,10 @@ class State:
         return similarities, self._ids(positions)
 
     def _ids(self, positions: Positions) -> Ids:
-        ids = np.full(positions.shape, NOWHERE, np.int64)
         found = positions != NOWHERE
+        if found.all():
+            return self.rows.ids[positions]
+        ids = np.full(positions.shape, NOWHERE, np.int64)
         ids[found] = self.rows.ids[positions[found]]
         return ids
 
