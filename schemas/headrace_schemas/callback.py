@@ -10,8 +10,9 @@ from headrace_schemas.model import Value
 MAX_BODY: Final = 20_000  # bytes of a webhook's body, where the deployment says nothing else
 
 BatchEvent = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
-JobEvent = Literal["job.completed", "job.failed", "job.cancelled"]
-JOB_EVENTS: Final[tuple[JobEvent, ...]] = ("job.completed", "job.failed", "job.cancelled")
+JobEvent = Literal["job.completed", "job.failed", "job.cancelled", "job.held"]
+JOB_ENDS: Final[tuple[JobEvent, ...]] = ("job.completed", "job.failed", "job.cancelled")
+JOB_EVENTS: Final[tuple[JobEvent, ...]] = (*JOB_ENDS, "job.held")
 BATCH_EVENTS: Final[tuple[BatchEvent, ...]] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
 ENDPOINT_DISABLED: Final = "endpoint.disabled"
@@ -66,7 +67,7 @@ class Callback(Recipient):
 
     events: Annotated[
         tuple[JobEvent, ...],
-        Field(max_length=len(JOB_EVENTS), description="Of which ends; where none is named, of all."),
+        Field(max_length=len(JOB_EVENTS), description="Of what; where nothing is named, of all ends."),
         FAIL_FAST,
     ] = ()
     response: Annotated[
@@ -83,5 +84,5 @@ class Callback(Recipient):
 
     @property
     def wanted(self) -> tuple[JobEvent, ...]:
-        """The ends that its place is told of."""
-        return self.events or JOB_EVENTS
+        """What its place is told of."""
+        return self.events or JOB_ENDS

@@ -2,11 +2,11 @@
 
 from typing import Final, NamedTuple
 
-from headrace_schemas.events import DeadLetter, JobCancelled, JobKind, Moderated, Output, Result
+from headrace_schemas.events import DeadLetter, JobCancelled, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
 from headrace_schemas.topics import Topic
 
-Event = AnyJob | CancelJob | Output | Moderated | Result | JobCancelled | DeadLetter
+Event = AnyJob | CancelJob | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter
 
 
 class EventType(NamedTuple):
@@ -31,6 +31,7 @@ EVENTS: Final = (
     EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
     EventType("headrace.output.v1", Output, Topic.OUTPUTS),
     EventType("headrace.moderated.v1", Moderated, Topic.MODERATED),
+    EventType("headrace.job.held.v1", JobHeld, Topic.HELD),
     EventType("headrace.result.v1", Result, Topic.RESULTS),
     EventType("headrace.job.cancelled.v1", JobCancelled, Topic.RESULTS),
     EventType("headrace.dead.v1", DeadLetter, Topic.DEAD),

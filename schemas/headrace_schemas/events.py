@@ -112,6 +112,17 @@ class Moderated(JobEvent):
         return self
 
 
+class JobHeld(JobEvent):
+    """A job is held: what it came to is shown to nobody until a person has decided, or what is down works again.
+
+    It is told once for each time that a job comes to be held, and is no end of it.
+    """
+
+    stage: Annotated[Name, Field(description="Where it is held.")]
+    reason: Annotated[ShortText, Field(description="What is asked, or what is down. It quotes no text.")]
+    needs_person: Annotated[bool, Field(description="Whether a person must decide; else it is tried again by itself.")]
+
+
 class Score(OutgoingValue):
     """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
 

@@ -13,6 +13,7 @@ from headrace_schemas.events import (
     Answer,
     DeadLetter,
     JobCancelled,
+    JobHeld,
     JudgeVerdict,
     Moderated,
     Output,
@@ -158,6 +159,14 @@ _EVENTS: Final[tuple[Event, ...]] = (
         stages=_STAGES[:2],
         answer=_MODERATED,
         moderation=_VERDICT,
+    ),
+    JobHeld(
+        job_id=_JOB_ID,
+        tenant=_TENANT,
+        stages=_STAGES[:1],
+        stage="moderate",
+        reason="the moderation policy 5f2c9d1e8a7b wants a person to review: profanity (1 x, 0.83 at most)",
+        needs_person=True,
     ),
     Result(
         job_id=_JOB_ID,

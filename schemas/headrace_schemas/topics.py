@@ -25,6 +25,7 @@ class Topic(StrEnum):
     CANCELLATION = "jobs.cancellation", "Wishes to cancel a job."
     OUTPUTS = "outputs", "What models wrote, before moderation. Not for showing."
     MODERATED = "moderated", "Outputs after moderation."
+    HELD = "held", "Jobs that wait for a person, or until what is down works again."
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
     DEAD = "dead", "What could not be done, and why."
 

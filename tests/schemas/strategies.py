@@ -21,6 +21,7 @@ from headrace_schemas import (
     Finding,
     GenerationJob,
     JobCancelled,
+    JobHeld,
     JsonValid,
     JudgeVerdict,
     Length,
@@ -223,6 +224,7 @@ results = st.builds(
     total_ms=durations,
     **about,
 )
+jobs_held = st.builds(JobHeld, stage=names, reason=texts, needs_person=st.booleans(), **about)
 cancelled = st.builds(JobCancelled, reason=texts, **about)
 dead = st.builds(
     DeadLetter,
@@ -249,6 +251,7 @@ STRATEGIES = {
     "headrace.output.v1": outputs,
     "headrace.moderated.v1": moderated,
     "headrace.result.v1": results,
+    "headrace.job.held.v1": jobs_held,
     "headrace.job.cancelled.v1": cancelled,
     "headrace.dead.v1": dead,
 }

@@ -48,6 +48,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "jobs.cancellation": ["job.cancel.v1"],
         "outputs": ["output.v1"],
         "moderated": ["moderated.v1"],
+        "held": ["job.held.v1"],
         "results": ["result.v1", "job.cancelled.v1"],
         "dead": ["dead.v1"],
     }

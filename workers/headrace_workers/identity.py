@@ -18,6 +18,11 @@ def said_id(job_id: str, stage: str, ordinal: int, place: int, replays: int = 0)
     return _EVENTS.id_of(f"{job_id}\n{stage}\n{ordinal}\n{place}\n{replays}")
 
 
+def held_id(job_id: str, stage: str, ordinal: int, since: int, replays: int = 0) -> str:
+    """The id of the event that tells of a job that is held at a stage since that time (ms)."""
+    return _EVENTS.id_of(f"{job_id}\n{stage}\n{ordinal}\nheld {since}\n{replays}")
+
+
 def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
     """The id of the event of this type that ends a job, whichever stage it had come to."""
     return _EVENTS.id_of(f"{job_id}\n{event_type}\n{replays}")

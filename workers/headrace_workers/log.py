@@ -44,6 +44,7 @@ class Action(StrEnum):
     NO_EMBEDDER = "no_embedder"  # answers are not looked up by likeness
     MODEL_LEFT_OUT = "model_left_out"  # its card cannot be used
     DETECTOR_FAILED = "detector_failed"
+    DETECTOR_HANGS = "detector_hangs"  # what it was to look at is held
     POLICY_CHANGED = "policy_changed"  # outputs are moderated by another from here on
     POLICY_REFUSED = "policy_refused"  # its file is wrong: the one of before holds
     CHILD_DIED = "child_died"  # a process of the embedded stack

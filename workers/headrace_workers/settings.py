@@ -81,6 +81,8 @@ class Settings:
     max_queue_age: float = 600.0
     max_answer_wait: float = 300.0  # that a request may wait for its answer, where the client does not say
     judge_model: str | None = None  # answers rubrics that name no model
+    hold: float = 7 * 86_400.0  # how long an output may be held before it is withheld
+    detector_time: float = 10.0  # that moderation may take for a group of texts, and 1 s more for 10,000 characters
     policy: Path | None = None  # moderation policy; absent: the one in the package
     files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
     files_retention: float = 30 * 86_400.0  # how long batches, and files that are theirs, are kept
@@ -161,6 +163,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "cache_ttl": float,
     "cache_max_entries": int,
     "max_wait": float,
+    "hold": float,
+    "detector_time": float,
     "inter_threads": int,
     "prefix_tokens": int,
     "webhook_bytes": int,

@@ -19,6 +19,7 @@ class Time:
     def __init__(self) -> None:
         self.ours, self.gap, self.calls, self.pruned, self.evicted = 50.0, 0, [], [], []
         self.counted = 0
+        self.withheld: list[int] = []
         self.found, self.did = Due(leases=True, steps=False), Reaped()
 
     def pass_by(self, seconds: float) -> None:
@@ -52,6 +53,11 @@ class Time:
         """Note the call; two calls' worth are there."""
         self.counted += 1
         return self.counted < 2
+
+    def withhold_late(self, longest_ms: int) -> int:
+        """Note the call; two calls' worth are there."""
+        self.withheld.append(longest_ms)
+        return len(self.withheld) < 2
 
     @property
     def answers(self) -> "Time":
@@ -162,3 +168,14 @@ def test_usage_is_counted_until_nothing_is_left(fake):
     for _ in range(4):
         reap.once()
     assert fake.counted == 2
+
+
+def test_what_is_held_for_too_long_is_withheld_until_nothing_is_left(fake):
+    """Every ten seconds, and at every look while there is more."""
+    reap = Reap(ledger=fake, clock=fake, lease_ms=30_000, max_crashes=3, retention=60.0, hold=3_600.0)
+    reap.once()
+    assert fake.withheld == []
+    fake.pass_by(11)
+    for _ in range(4):
+        reap.once()
+    assert fake.withheld == [3_600_000] * 2

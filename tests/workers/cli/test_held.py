@@ -11,8 +11,9 @@ from tests.workers.ledger_jobs import take_in
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import RELEASED, STEPS
+from headrace_workers.ledger.tables import NEVER, RELEASED, STEPS
 
+AGAIN = (NEVER, 60_000, NEVER)  # one needs no person
 REASON = "does it name [a customer]?"
 
 
@@ -22,7 +23,7 @@ def held(ledger: Ledger) -> list[str]:
     jobs = take_in(ledger, [evaluation(input=f"{n}") for n in range(4)])
     with writing(ledger.engine) as tx:
         for n, job in enumerate(jobs[:3]):
-            values = {"state": "held", "ready_at": 1_000 * (n + 1), "reason": REASON}
+            values = {"state": "held", "held_at": 1_000 * (n + 1), "ready_at": AGAIN[n], "reason": REASON}
             tx.execute(update(STEPS).where(STEPS.c.job_id == job).values(**values))
     return jobs
 
@@ -39,8 +40,10 @@ def test_what_is_held_is_listed(call: Call, held: list[str]):
     assert (code, said) == (0, "")
     assert [row["job_id"] for row in rows] == held[:3]
     assert rows[0] == {
-        "job_id": held[0], "tenant": "default", "stage": "judge", "since": "1970-01-01T00:00:01.000Z", "reason": REASON,
+        "job_id": held[0], "tenant": "default", "stage": "judge", "since": "1970-01-01T00:00:01.000Z",
+        "needs_person": True, "again_at": None, "reason": REASON,
     }  # fmt: skip
+    assert (rows[1]["needs_person"], rows[1]["again_at"]) == (False, "1970-01-01T00:01:00.000Z")
     _, out, said = call("held", "list", "-n", "2")
     assert [job in out for job in held] == [True, True, False, False]
     assert said == "only the 2 that wait longest are shown: --limit shows more\n"
@@ -64,6 +67,8 @@ def test_one_or_many_are_released(call: Call, ledger: Ledger, held: list[str]):
     assert (code, out) == (1, '{"released": 2}\n')
     assert said == f"{held[3]}: nothing of it is held; `headrace held list` shows what is\n2 released\n"
     assert set(states(ledger).values()) == {"ready"}
+    # Of what needs no person, nobody was asked anything.
+    assert ledger.read(select(STEPS.c.woken_by).where(STEPS.c.job_id == held[1])) == [(None,)]
     assert call("held", "release", "unheard-of")[0] == 1
     assert call("held", "release")[0] == 2
 

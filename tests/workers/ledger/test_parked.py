@@ -8,7 +8,7 @@ from tests.workers.bridge.records import evaluation, generation
 from tests.workers.ledger.test_work import settings
 from tests.workers.ledger_jobs import take_in
 
-from headrace_schemas import Category, EvaluationJob
+from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.cancel import Cancellation
@@ -154,6 +154,76 @@ def test_a_step_is_held_until_a_person_releases_it(ledger, begun):
     assert ledger.held() == []
     assert bench.run() == {(job, "mine", 0): "done", (job, "judge", 0): "done"}
     assert ledger.release_held([job]) == 0
+
+
+def test_what_needs_no_person_is_tried_again_by_itself(ledger, begun):
+    """When its time has come, without an attempt; since when it is held is kept, and it is told once."""
+    down = True
+    bench, (job,) = begun(
+        lambda tasks: [Held("down", needs_person=False) if down else Done() for _ in tasks], evaluation()
+    )
+    for since in (0, 7):
+        assert bench.run()[job, "mine", 0] == "held"
+        ledger.reap(3)
+        assert bench.row(job).state == "held"
+        assert not since or bench.row(job).held_at == since
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).values(ready_at=1, held_at=7))
+        assert ledger.due().steps
+        ledger.reap(3)
+        assert bench.row(job).state == "ready"
+    assert [row.held_at for row in ledger.read(select(STEPS.c.held_at))] == [7]
+    assert [row.record.topic for row in ledger.outbox(10)] == [Topic.HELD]
+    down = False
+    assert bench.run()[job, "mine", 0] == "done"
+    assert {task.attempt for task in bench.asked} == {1}
+
+
+def test_what_is_held_behind_another_step_is_told_as_well(ledger, begun):
+    """Also where one worker does both at once."""
+    bench, (job,) = begun(
+        lambda tasks: [Held("?") if task.ordinal else Done(to="mine") for task in tasks], evaluation()
+    )
+    assert bench.run()[job, "mine", 1] == "held"
+    assert [row.record.topic for row in ledger.outbox(10)] == [Topic.HELD]
+    (row,) = ledger.held()
+    assert row.since > 0
+
+
+def test_what_is_released_and_held_again_is_told_again(ledger, begun):
+    """It is another question: since then it is held."""
+    bench, (job,) = begun(lambda tasks: [Held("?") for _ in tasks], evaluation())
+    for _ in range(2):
+        bench.run()
+        assert ledger.release_held([job]) == 1
+    rows = ledger.outbox(10)
+    assert len({row.record.headers["ce_id"] for row in rows}) == 2
+
+
+def test_what_nobody_was_asked_about_is_not_released(ledger, begun):
+    """A person may have it tried at once: but has let nothing pass."""
+    bench, (job,) = begun(lambda tasks: [Held("down", needs_person=False) for _ in tasks], evaluation())
+    bench.run()
+    assert ledger.release_held([job]) == 1
+    bench.run()
+    assert [task.woken_by for task in bench.asked] == [None, None]
+
+
+def test_what_is_held_too_long_is_withheld(ledger, begun):
+    """Whether it waits for a person or not: by when it came to be held."""
+    bench, _ = begun(lambda tasks: [Held("?", task.job.input == "b") for task in tasks],
+                     evaluation(), evaluation(input="b"))  # fmt: skip
+    bench.run()
+    assert ledger.withhold_late(60_000) == 0
+    assert ledger.overview().held == 2
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(held_at=STEPS.c.held_at - 60_001))
+    assert ledger.withhold_late(60_000) == 2
+    assert {letter.reason for letter in ledger.dead(DeadFilter())} == {
+        "withheld: it was held for longer than HEADRACE_HOLD, 60 seconds"
+    }
+    assert {letter.category for letter in ledger.dead(DeadFilter())} == {Category.EXPIRED}
+    assert ledger.overview().held == 0
 
 
 def test_what_a_person_withholds_is_dead(ledger, begun):

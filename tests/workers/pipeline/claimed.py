@@ -26,7 +26,8 @@ def row(**changes):
         "traceparent": "00-trace", "correlationid": "corr", "replays": 0,
         "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
         "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
-        "turn": 77, "tokens": 12, "ordinal": 0, "context": None, "woken_by": None, "subject": None, "endpoint": None,
+        "turn": 77, "tokens": 12, "ordinal": 0, "context": None, "woken_by": None, "held_at": None, "subject": None,
+        "endpoint": None,
     }  # fmt: skip
     return StepRow(**(known | changes))
 

@@ -294,7 +294,28 @@ def test_what_cannot_be_done_is_the_end_of_the_job(outcome, words):
 def test_a_step_may_wait_for_another_job_or_be_held():
     """Neither is an attempt."""
     assert settled(Wait("other", "it answers the same")) == Parked(JOB_ID, "it answers the same", "other")
-    assert settled(Held("a person must look")) == Parked(JOB_ID, "a person must look", None)
+    held = settled(Held("a person must look"))
+    assert held == Parked(JOB_ID, "a person must look", record=held.record)
+
+
+def test_what_is_held_is_told_once():
+    """As an event of its own; not while it is held and tried again."""
+    record = settled(Held("a person must look"), stage="moderate").record
+    event = decode_value("headrace.job.held.v1", record.value)
+    assert (record.topic, record.key, event.job_id, event.stage) == (Topic.HELD, JOB_ID, JOB_ID, "moderate")
+    assert (event.reason, event.needs_person) == ("a person must look", True)
+    down = Held("a detector is down", needs_person=False)
+    assert decode_value("headrace.job.held.v1", settled(down).record.value).needs_person is False
+    assert settled(down, held_at=NOW - 1).record is None
+
+
+def test_what_needs_no_person_is_tried_again_ever_more_seldom():
+    """A half of what it has waited, between bounds, and not all at the same time."""
+    down = Held("a detector is down", needs_person=False)
+    assert settled(Held("a person must look")).longest_ms is None
+    assert 2_500 <= settled(down).longest_ms <= 5_000
+    assert 15_000 <= settled(down, held_at=NOW - 60_000).longest_ms <= 30_000
+    assert 60_000 <= settled(down, held_at=NOW - 86_400_000).longest_ms <= 120_000
 
 
 def test_rows_are_written_with_what_they_belong_to():

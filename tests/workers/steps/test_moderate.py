@@ -26,7 +26,7 @@ from headrace_workers.ledger.entries import Withdraw
 from headrace_workers.ledger.tables import RELEASED
 from headrace_workers.ports import Moderation
 from headrace_workers.steps.moderate import moderate
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held
 from headrace_workers.steps.recall import CONTEXT, ENTRY
 from headrace_workers.steps.task import Task
 
@@ -98,8 +98,10 @@ def test_blocked_text_is_in_no_byte_of_the_event(text: str) -> None:
 
 @pytest.mark.parametrize("error", [Unavailable("detector x failed"), ConfigurationError("no model")])
 def test_an_undecided_text_is_held(error: HeadraceError) -> None:
-    """Whatever went wrong, the output waits for another try."""
-    assert moderate([task(output("text"))], moderator=Scripted(error)) == [Retry(str(error), 0.0, Category.TRANSIENT)]
+    """Whatever went wrong, the output waits until it works again, which costs no attempt."""
+    held = Held(str(error), needs_person=False)
+    assert moderate([task(output("text"))], moderator=Scripted(error)) == [held]
+    assert moderate([brought("text")], moderator=Scripted(error)) == [held]
 
 
 REVIEW = Finding(category="hate", detector="d", score=0.7, start=2, end=5, action="review")
@@ -153,7 +155,7 @@ def test_outcomes_belong_to_their_tasks() -> None:
     moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says(None, (), "block"))
     outcomes = moderate([task(output("a", 1)), task(output("b", 2)), task(output("c", 3))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
-    assert [type(o) for o in outcomes] == [Done, Retry, Done]
+    assert [type(o) for o in outcomes] == [Done, Held, Done]
     assert [o.event.job_id[-1] for o in outcomes if isinstance(o, Done)] == ["1", "3"]
 
 
@@ -198,8 +200,8 @@ def test_a_text_that_was_brought_gets_its_verdict(action: Action) -> None:
 
 
 def test_outputs_and_texts_that_were_brought_are_looked_at_together() -> None:
-    """Each has its own outcome; a text that nobody could decide about is tried again."""
+    """Each has its own outcome; a text that nobody could decide about is held."""
     moderator = Scripted(says("a", (), "allow"), Unavailable("x"), says("c", (), "allow"))
     outcomes = moderate([brought("a"), brought("b"), task(output("c"))], moderator=moderator)
     assert moderator.asked == ["a", "b", "c"]
-    assert [type(outcome) for outcome in outcomes] == [Ended, Retry, Done]
+    assert [type(outcome) for outcome in outcomes] == [Ended, Held, Done]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, ModerationVerdict, Result, Usage
+from headrace_schemas import Answer, Category, DeadLetter, JobCancelled, JobHeld, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value
 from headrace_workers.webhooks.payloads import Wording, name_of, of_job, of_response, response_name_of
 
@@ -25,6 +25,7 @@ def result(finish_reason="stop", status="completed", **fields):
 
 
 CANCELLED = JobCancelled(job_id=JOB, tenant="t", reason="enough")
+HELD = JobHeld(job_id=JOB, tenant="t", stage="moderate", reason="hate (1 x)", needs_person=True)
 DEAD = DeadLetter(job_id=JOB, tenant="t", category=Category.PERMANENT, reason="no " * 600, stage="generate", topic="x",
                   size=1, original="a", encoding="utf-8", attempts=3)  # fmt: skip
 
@@ -43,11 +44,19 @@ def said(end, whole=False, wording=None):
         (result(status="blocked"), "job.completed", "response.incomplete"),
         (CANCELLED, "job.cancelled", "response.cancelled"),
         (DEAD, "job.failed", "response.failed"),
+        (HELD, "job.held", None),
     ],
 )
 def test_ends_have_names(end, name, response):
     """Ours, and OpenAI's."""
     assert (name_of(end), response_name_of(end)) == (name, response)
+
+
+def test_that_a_job_is_held_is_told_with_the_reason():
+    """And for whom it waits."""
+    body, _ = said(HELD)
+    assert body["data"] == {"id": JOB, "tenant": "t", "status": "held", "stage": "moderate", "reason": "hate (1 x)",
+                            "needs_person": True, "link": f"/v1/jobs/{JOB}"}  # fmt: skip
 
 
 def test_a_result_is_told_without_its_text():

@@ -8,10 +8,12 @@ from tests.workers.ledger.after import answer
 from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import ALL, ORIGINS, Office
 
-from headrace_schemas.callback import Callback
+from headrace_schemas import JobHeld
+from headrace_schemas.callback import JOB_ENDS, Callback
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.outbox import outgoing
 from headrace_workers.ledger.tables import OUTBOX, STEPS
 from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS
 from headrace_workers.webhooks.payloads import Wording
@@ -71,6 +73,27 @@ def test_every_kind_of_end_is_told(ledger):
     ledger.reap(3)
     office.relay()
     assert told(ledger) == [("job.cancelled", cancelled, all_, ""), ("job.failed", dead, all_, "")]
+
+
+def test_that_a_job_is_held_is_told_to_who_asked_for_it(ledger):
+    """It is no end: who asks for all ends hears nothing of it; of a response it is told under our name."""
+    office = Office(ledger)
+    asked, _ = office.register("http://127.0.0.1:1/", events=("job.held",))
+    office.register("http://127.0.0.1:2/", events=JOB_ENDS)
+    place = "https://shop.example/hooks"
+    jobs = take_in(ledger, [
+        evaluation(callback=Callback(url=place)),
+        evaluation(input="b", callback=Callback(url=place, events=("job.held",), response=True)),
+    ])  # fmt: skip
+    records = [
+        outgoing(JobHeld(job_id=job, tenant="default", stage="moderate", reason="?", needs_person=True), event_id=job,
+                 job_id=job, traceparent=None, correlationid=None, at_ms=1)
+        for job in jobs
+    ]  # fmt: skip
+    found = sorted((unit.delivery.type, unit.delivery.subject, unit.delivery.url or "")
+                   for unit in office.following.units(records, ledger.now()))  # fmt: skip
+    assert found == sorted([("job.held", jobs[0], ""), ("job.held", jobs[1], ""), ("job.held", jobs[1], place)])
+    assert {unit.endpoint for unit in office.following.units(records[:1], ledger.now())} == {asked}
 
 
 def test_a_job_names_who_is_to_be_told(ledger):

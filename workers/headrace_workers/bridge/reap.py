@@ -17,7 +17,7 @@ class Reap:
 
     `retention` (seconds) is that of jobs and units, `of_units` that of the units of single stages. A tenant keeps
     `most_answers` that may be given again; 0: any number. `pass_over` moves on what waits for a worker that is not
-    there, and returns how many.
+    there, and returns how many. What was held for `hold` seconds is withheld.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Reap:
         retention: float,
         of_units: Mapping[str, float] | None = None,
         most_answers: int = 0,
+        hold: float = 7 * 86_400.0,
         pass_over: Callable[[], int] = lambda: 0,
     ) -> None:
         self._ledger = ledger
@@ -39,8 +40,9 @@ class Reap:
         self._retention_ms = int(retention * 1000)
         self._of_units_ms = {stage: int(seconds * 1000) for stage, seconds in (of_units or {}).items()}
         self._most_answers = most_answers
+        self._hold_ms = int(hold * 1000)
         self._pass_over = pass_over
-        self._pruned_at = self._evicted_at = self._counted_at = clock.monotonic()
+        self._pruned_at = self._evicted_at = self._counted_at = self._held_at = clock.monotonic()
         self._looked_at = float("-inf")
 
     def once(self) -> int:
@@ -59,6 +61,9 @@ class Reap:
         evicts = self._most_answers and self._clock.monotonic() - self._evicted_at > _PRUNE_EVERY
         if evicts and not self._ledger.answers.evict(self._most_answers):
             self._evicted_at = self._clock.monotonic()
+        withholds = self._clock.monotonic() - self._held_at > _COUNT_EVERY
+        if withholds and not self._ledger.withhold_late(self._hold_ms):
+            self._held_at = self._clock.monotonic()
         return total
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""`headrace held`: steps that wait for a person, and what the person decides about them."""
+"""`headrace held`: steps that are held, and what a person decides about them."""
 
 from typing import Annotated, Any
 
@@ -9,16 +9,15 @@ from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
+from headrace_workers.ledger.tables import NEVER
 
-_COLUMNS = ("job", "tenant", "stage", "since", "reason")
+_COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
 _IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace held list` shows them")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    held = typer.Typer(
-        help="Jobs that wait for a person: look at them, release or withhold them.", no_args_is_help=True
-    )
+    held = typer.Typer(help="Jobs that are held: look at them, release or withhold them.", no_args_is_help=True)
     held.command("list")(list_held)
     held.command("release")(release)
     held.command("withhold")(withhold)
@@ -29,7 +28,7 @@ def list_held(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="those that wait longest, so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
-    """List what waits for a person, longest first: job, stage, since when, and what is asked.
+    """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.
 
     Example: `headrace held list --json`
     """
@@ -37,9 +36,14 @@ def list_held(
     if as_json:
         for row in found[:limit]:
             put_json({"job_id": row.job_id, "tenant": row.tenant, "stage": row.stage, "since": rfc3339(row.since),
+                      "needs_person": row.again >= NEVER,
+                      "again_at": None if row.again >= NEVER else rfc3339(row.again),
                       "reason": row.reason})  # fmt: skip
     elif found:
-        rows = [(row.job_id, row.tenant, row.stage, show_time(row.since), row.reason or "") for row in found[:limit]]
+        rows = [
+            (row.job_id, row.tenant, row.stage, show_time(row.since), _waits_for(row), row.reason or "")
+            for row in found[:limit]
+        ]
         console(data=True).print(table(None, _COLUMNS, rows, whole=("job",)))
     else:
         say("nothing is held")
@@ -72,6 +76,10 @@ def withhold(
     if not reason.strip():
         raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
     _done("withheld", jobs, need_ledger().withhold(list(dict.fromkeys(jobs)), reason), as_json)
+
+
+def _waits_for(row: Any) -> str:
+    return "a person" if row.again >= NEVER else f"a try at {show_time(row.again)}"
 
 
 def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_schemas.callback import BATCH_EVENTS, JOB_EVENTS
+from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import webhook_views as views
 from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace_workers.webhooks.sealing import Sealer
 
 _ORIGINS = ("registered", "callbacks", "place")
-_USUAL = (*JOB_EVENTS, *BATCH_EVENTS)
+_USUAL = (*JOB_ENDS, *BATCH_EVENTS)
 _EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
 _TenantOption = Annotated[str, typer.Option("--tenant", help="whose", envvar="HEADRACE_TENANT")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON lines")]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, String, bindparam, delete, func, select, update
 
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
@@ -22,7 +22,7 @@ from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import Alive, active, end, ended, wake
 from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.holding import hold
-from headrace_workers.ledger.outbox import Outgoing
+from headrace_workers.ledger.outbox import Outgoing, put
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.sizing import next_budget
 from headrace_workers.ledger.steps import NewStep, parked_state, ready_at_latest
@@ -59,14 +59,15 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """No attempt: ready again when the job `waits_for` has ended, after `longest_ms` at the latest, or, without one,
-    when someone releases it.
+    """No attempt: ready again when the job `waits_for` has ended, or, without one, when someone releases it; after
+    `longest_ms` at the latest. `record` is published, once.
     """
 
     job_id: str
     reason: str
     waits_for: str | None = None
     longest_ms: int | None = None
+    record: Outgoing | None = None
 
 
 Settled = Advanced | Postponed | Parked | Burial
@@ -104,7 +105,8 @@ _PARK = (
         state=bindparam("how"),
         claim_id=None,
         attempts=STEPS.c.attempts - 1,
-        ready_at=bindparam("since"),
+        ready_at=bindparam("due"),
+        held_at=func.coalesce(STEPS.c.held_at, bindparam("since", type_=BigInteger)),
         reason=bindparam("why"),
         waits_for=bindparam("whom"),
     )
@@ -219,13 +221,15 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
                     "claim": claim_id,
                     "job": item.job_id,
                     "how": parked_state(item.waits_for),
-                    "since": ready_at_latest(now, item.waits_for, item.longest_ms),
+                    "due": ready_at_latest(now, item.longest_ms),
+                    "since": now if item.waits_for is None else None,
                     "why": item.reason[:2_000],
                     "whom": item.waits_for,
                 }
                 for item in parked
             ],
         )
+        put(connection, [item.record for item in parked if item.record is not None])
         waited_for = [item.waits_for for item in parked if item.waits_for is not None]
         wake(connection, ended(connection, waited_for))
     return len(parked)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select, text
 from headrace_workers.ledger import standings
 from headrace_workers.ledger.database import clock
 from headrace_workers.ledger.followers import FollowerState, followers
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, JOBS, LIVE, OUTBOX, STEPS
+from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, IS_HELD, JOBS, LIVE, OUTBOX, STEPS
 from headrace_workers.ledger.troubles import Trouble, troubles
 
 
@@ -36,6 +36,7 @@ class Overview:
     oldest_ms: int
     ended_last_minute: int
     queues: tuple[QueueCount, ...]
+    held: int = 0  # steps that wait for a person, or until something works
     set_aside: int = 0  # of the outbox: what Kafka refused
     troubles: tuple[Trouble, ...] = ()
     followers: tuple[FollowerState, ...] = ()
@@ -78,6 +79,7 @@ def overview(connection: Connection) -> Overview:
         oldest_ms=now - oldest if oldest else 0,
         ended_last_minute=recent,
         queues=_queues(connection),
+        held=connection.execute(select(func.count()).select_from(STEPS).where(IS_HELD)).scalar_one(),
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),

@@ -12,6 +12,7 @@ from headrace_workers.ledger import (
     duties,
     entries,
     hand_out,
+    held,
     ingest,
     leases,
     lookup,
@@ -146,6 +147,11 @@ class ForBridges(Engines):
         with reading(self._volatile) as tx:
             return recover.due(tx)
 
+    def withhold_late(self, longest_ms: int) -> int:
+        """End what has been held for longer, a bounded part of it; how many."""
+        with writing(self._engine) as tx:
+            return held.withhold_late(tx, longest_ms)
+
     def reap(self, max_crashes: int) -> recover.Reaped:
         """Take back what leases that ran out held, end what expired, and make ready what was delayed."""
         with writing(self._engine) as tx:
@@ -154,6 +160,8 @@ class ForBridges(Engines):
             promoted = recover.promote(tx)
         with writing(self._engine) as tx:
             promoted += recover.wake_missed(tx)
+        with writing(self._engine) as tx:
+            promoted += recover.retry_held(tx)
         with writing(self._engine) as tx:
             expired = recover.expire(tx)
         with writing(self._engine) as tx:

@@ -1,9 +1,9 @@
-"""Steps that wait for a person: who they are, and what a person decides about them."""
+"""Steps that are held: who they are, what a person decides about them, and how long they are."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from headrace_schemas import Category
 from headrace_workers.ledger import recalled
@@ -11,23 +11,31 @@ from headrace_workers.ledger.database import among, clock, now_ms
 from headrace_workers.ledger.dead import bury
 from headrace_workers.ledger.ends import active
 from headrace_workers.ledger.recover import burials
-from headrace_workers.ledger.tables import IS_HELD, JOBS, RELEASED, STEPS
+from headrace_workers.ledger.tables import IS_HELD, JOBS, NEVER, RELEASED, STEPS
+
+_AT_ONCE: Final = 500
 
 
 def held(connection: Connection, limit: int) -> list[Row[Any]]:
-    """What is held, longest first: job, tenant, stage, reason, and since when (ms)."""
-    columns = (STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.ready_at.label("since"))
-    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.ready_at)
+    """What is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by itself;
+    at NEVER where that is for a person to say.
+    """
+    columns = (
+        STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.held_at.label("since"),
+        STEPS.c.ready_at.label("again"),
+    )  # fmt: skip
+    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
     return [*connection.execute(query.limit(limit))]
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the held steps of these jobs ready again; how many."""
+    """Make the held steps of these jobs ready again; how many. Those that a person was asked about know of it."""
+    asked = case((STEPS.c.ready_at >= NEVER, RELEASED), else_=STEPS.c.woken_by)
     alive = sorted(active(connection, job_ids))
     return connection.execute(
         update(STEPS)
         .where(IS_HELD, among(connection, STEPS.c.job_id, alive))
-        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=RELEASED)
+        .values(state="ready", ready_at=now_ms(), reason=None, woken_by=asked, held_at=None)
     ).rowcount
 
 
@@ -35,6 +43,22 @@ def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> fro
     """End, as dead, those of these jobs that are held; their ids. Nobody is given their answers any more either."""
     alive = sorted(active(connection, job_ids))
     mine = IS_HELD & among(connection, STEPS.c.job_id, alive)
-    ended = bury(connection, burials(connection, mine, Category.PERMANENT, f"withheld: {reason}"), clock(connection))
+    return _withhold(connection, mine, Category.PERMANENT, reason)
+
+
+def withhold_late(connection: Connection, longest_ms: int) -> int:
+    """End, as dead, what has been held for longer than this, a bounded number a call; how many."""
+    late = IS_HELD & (STEPS.c.held_at < now_ms() - longest_ms)
+    query = select(STEPS.c.job_id).where(late).order_by(STEPS.c.held_at).limit(_AT_ONCE)
+    jobs = list(connection.execute(query).scalars())
+    if not jobs:
+        return 0
+    mine = late & among(connection, STEPS.c.job_id, sorted(active(connection, jobs)))
+    reason = f"it was held for longer than HEADRACE_HOLD, {longest_ms / 1000:g} seconds"
+    return len(_withhold(connection, mine, Category.EXPIRED, reason))
+
+
+def _withhold(connection: Connection, which: ColumnElement[bool], category: Category, reason: str) -> frozenset[str]:
+    ended = bury(connection, burials(connection, which, category, f"withheld: {reason}"), clock(connection))
     recalled.disown(connection, sorted(ended), f"withheld: {reason}")
     return ended

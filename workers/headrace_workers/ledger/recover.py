@@ -16,7 +16,7 @@ from headrace_workers.ledger.ends import active, wake
 from headrace_workers.ledger.leases import release
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE
 from headrace_workers.ledger.sizing import LARGEST_BYTES, within_budget
-from headrace_workers.ledger.tables import CLAIMS, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
+from headrace_workers.ledger.tables import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 
 _AT_ONCE = 500
 _MANY = 10_000  # of what costs little
@@ -58,6 +58,7 @@ _DUE = select(
     or_(
         select(STEPS.c.job_id).where(IS_WAITING, STEPS.c.ready_at <= _NOW).exists(),
         select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.ready_at <= _NOW).exists(),
+        select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= _NOW).exists(),
         select(STEPS.c.job_id).where(MAY_EXPIRE, STEPS.c.deadline < _NOW).exists(),
         select(ENTRIES.c.id).where(IS_LIVE, ENTRIES.c.expires_at < _NOW).exists(),
         select(STEPS.c.job_id).where(IS_PARKED, STEPS.c.waits_for == JOBS.c.id, JOBS.c.ended_at.is_not(None)).exists(),
@@ -86,6 +87,18 @@ def promote(connection: Connection) -> int:
             .values(state="ready")
         )
     return sum(map(len, steps.values()))
+
+
+def retry_held(connection: Connection) -> int:
+    """Make the steps ready that are held until something works, and are to be tried again, a bounded number a call."""
+    due = select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= now_ms()).order_by(STEPS.c.ready_at).limit(_AT_ONCE)
+    if locks_rows(connection):
+        due = due.with_for_update(skip_locked=True)
+    jobs = list(connection.execute(due).scalars())
+    if not jobs:
+        return 0
+    again = update(STEPS).where(IS_HELD, among(connection, STEPS.c.job_id, jobs), STEPS.c.ready_at <= now_ms())
+    return connection.execute(again.values(state="ready")).rowcount
 
 
 def wake_missed(connection: Connection) -> int:

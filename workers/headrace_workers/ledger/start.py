@@ -33,6 +33,7 @@ class StepRow(NamedTuple):
     ordinal: int
     context: bytes | None
     woken_by: str | None
+    held_at: int | None  # since when it is held, where it is run again because of that
     subject: str | None  # this and the next: of a unit, see units.py
     endpoint: str | None
 
@@ -87,6 +88,7 @@ _COLUMNS = (
     STEPS.c.ordinal,
     STEPS.c.context,
     STEPS.c.woken_by,
+    STEPS.c.held_at,
     JOBS.c.subject,
     JOBS.c.endpoint,
     JOBS.c.state,

@@ -10,8 +10,8 @@ from headrace_workers.ledger.tables import NEVER
 class Tried:
     """What came of a step in the transaction that makes it. Without a delay and a reason it is done, or dead.
 
-    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, for
-    `longest_ms` at most, or until someone releases it.
+    Else it is tried again after `delay_ms`, or, without a delay, it is parked: until the job `waits_for` has ended, or
+    someone releases it, for `longest_ms` at most.
     """
 
     began_at: int  # ms by the ledger's clock
@@ -35,10 +35,8 @@ def parked_state(waits_for: str | None) -> str:
     return "held" if waits_for is None else "parked"
 
 
-def ready_at_latest(now: int, waits_for: str | None, longest_ms: int | None) -> int:
-    """When a step that is parked is ready again whatever happens; of one that is held, since when it is."""
-    if waits_for is None:
-        return now
+def ready_at_latest(now: int, longest_ms: int | None) -> int:
+    """When a step that is parked, or held, is ready again whatever happens."""
     return NEVER if longest_ms is None else now + longest_ms
 
 
@@ -78,7 +76,7 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         if tried.delay_ms is not None:
             ready_at = now + tried.delay_ms
         else:
-            ready_at = ready_at_latest(tried.began_at, tried.waits_for, tried.longest_ms)
+            ready_at = ready_at_latest(tried.began_at, tried.longest_ms)
     done = state == "done"
     return {
         "job_id": step.job_id,
@@ -95,6 +93,7 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "prefix": step.prefix,
         "attempts": 0 if state in ("ready", "parked", "held") else 1,
         "ready_at": ready_at,
+        "held_at": tried.began_at if tried and state == "held" else None,
         "started_at": tried.began_at if tried else None,
         "ended_at": now if done else None,
         "claim_id": claim_id,

@@ -117,8 +117,8 @@ STEPS: Final = Table(
     Column("stage", String(32), primary_key=True),
     # How often the job had gone back to an earlier stage when it came here.
     Column("ordinal", SmallInteger, primary_key=True, server_default=text("0")),
-    # ready | waiting (for its next attempt) | parked (for another job) | held (for a person) | leased
-    # | done | dead | cancelled
+    # ready | waiting (for its next attempt) | parked (for another job) | held (for a person, or until something works)
+    # | leased | done | dead | cancelled
     Column("state", String(12), nullable=False),
     Column("waits_for", String(36)),  # of a step that is parked: the job whose end it waits for
     Column("woken_by", String(36)),  # of one that was: that job; of one that was held: RELEASED
@@ -132,8 +132,9 @@ STEPS: Final = Table(
     Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
     Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
     Column("crashes", SmallInteger, nullable=False, server_default=text("0")),  # weighted: see recover.py
-    # When it became, or will become, ready; of one that is parked, at the latest.
+    # When it became, or will become, ready; of one that is parked, at the latest; of one that is held, by itself.
     Column("ready_at", BigInteger, nullable=False),
+    Column("held_at", BigInteger),  # since when it is held, also while it is tried again
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("claim_id", BigInteger),
@@ -155,6 +156,7 @@ STEPS: Final = Table(
     ),
     Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
     Index("steps_held", "ready_at", postgresql_where=_HELD, sqlite_where=_HELD),
+    Index("steps_held_since", "held_at", postgresql_where=_HELD, sqlite_where=_HELD),
     Index("steps_waiting", "ready_at", postgresql_where=_WAITING, sqlite_where=_WAITING),
     Index("steps_parked_until", "ready_at", postgresql_where=_PARKED, sqlite_where=_PARKED),
     Index("steps_claimed", "claim_id", postgresql_where=_CLAIMED, sqlite_where=_CLAIMED),

@@ -157,6 +157,7 @@ def _reap(shared: _Shared) -> Reap:
         retention=settings.retention,
         of_units=shared.pipeline.retentions,
         most_answers=settings.cache_max_entries,
+        hold=settings.hold,
         pass_over=PassOver(
             ledger=shared.ledger,
             pipeline=shared.pipeline,

@@ -128,6 +128,7 @@ def _generator(settings: Settings, model: str | None) -> Generator:
 
 
 def _moderator(settings: Settings) -> Moderator:
+    from headrace_workers.moderation.bounded import BoundedModerator
     from headrace_workers.moderation.moderator import build_moderator, shipped_detectors, warm_up
     from headrace_workers.moderation.watching import WatchedModerator
 
@@ -135,4 +136,4 @@ def _moderator(settings: Settings) -> Moderator:
         build_moderator() if settings.policy is None else WatchedModerator(settings.policy, shipped_detectors())
     )
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
-    return moderator
+    return BoundedModerator(moderator, settings.detector_time)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from headrace_schemas import Category, Result, StageRecord, Topic
+from headrace_schemas import Category, JobHeld, Result, StageRecord, Topic
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.events import JobEvent
-from headrace_workers.identity import said_id
+from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.identity import held_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.dead import Burial, job_burial
 from headrace_workers.ledger.outbox import Outgoing, outgoing
@@ -21,6 +22,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait
 from headrace_workers.steps.task import Task, Unit
 
+_FIRST_TRY_MS, _LONGEST_TRY_MS = 5_000, 120_000  # of what is held until something works
 _MOST_ROUNDS = 100  # a job that goes back more often goes round in a circle
 
 
@@ -90,17 +92,48 @@ def _settled(started: Started, row: StepRow, task: Task | Unit, outcome: Outcome
         case Retry():
             return _retry(started, row, task, outcome, conditions)
         case Wait() | Held():
-            return _parked(row, outcome)
+            return _parked(started, row, task, outcome, conditions)
         case Dead(category, reason):
             return buried(started.stage, row, category, reason)
     raise AssertionError(outcome)
 
 
-def _parked(row: StepRow, outcome: Wait | Held) -> Parked:
+def _parked(started: Started, row: StepRow, task: Task | Unit, outcome: Wait | Held, conditions: Conditions) -> Parked:
     if isinstance(outcome, Held):
-        return Parked(row.job_id, outcome.reason)
+        again_ms = None if outcome.needs_person else _again(started, row, conditions)
+        told = _held(started, row, task, outcome, conditions)
+        return Parked(row.job_id, outcome.reason, longest_ms=again_ms, record=told)
     longest_ms = None if outcome.at_most is None else int(outcome.at_most * 1000)
     return Parked(row.job_id, outcome.reason, outcome.job_id, longest_ms)
+
+
+def _again(started: Started, row: StepRow, conditions: Conditions) -> int:
+    """In how many ms what is held is tried again: a half of what it has waited, so that many do not crowd others."""
+    waited = 0 if row.held_at is None else started.now - row.held_at
+    longest = min(max(_FIRST_TRY_MS, waited // 2), _LONGEST_TRY_MS)
+    return int(longest * conditions.random.uniform(0.5, 1.0))
+
+
+def _held(started: Started, row: StepRow, task: Task | Unit, held: Held, conditions: Conditions) -> Outgoing | None:
+    """What is told of it: nothing of a unit, nor a second time."""
+    if row.held_at is not None or not isinstance(task, Task):
+        return None
+    event = JobHeld(
+        job_id=row.job_id,
+        tenant=row.tenant,
+        stages=task.stages,
+        stage=started.stage,
+        reason=held.reason[:MAX_SHORT_TEXT],
+        needs_person=held.needs_person,
+    )
+    return outgoing(
+        event,
+        event_id=held_id(row.job_id, started.stage, row.ordinal, started.now, row.replays),
+        job_id=row.job_id,
+        traceparent=row.traceparent,
+        correlationid=row.correlationid,
+        at_ms=int(started.now + conditions.ran_ms),
+    )
 
 
 def failed(started: Started, row: StepRow, reason: str, conditions: Conditions) -> Settled:

@@ -11,7 +11,7 @@ from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.tables import RELEASED
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.grounding import USED
-from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
@@ -24,8 +24,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
 
     What is to be reviewed is held until a person has decided; of a text that a job brings it is only said.
 
-    A text that the moderator cannot decide about is tried again, whatever the category of the error: it is never passed
-    on unmoderated.
+    A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
+    passed on unmoderated.
     """
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
     verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts])
@@ -46,7 +46,7 @@ def _text(task: Task) -> str | None:
 
 def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(verdict, HeadraceError):
-        return Retry(reason=reason_of(verdict), category=Category.TRANSIENT)
+        return Held(reason_of(verdict), needs_person=False)
     if not isinstance(task.event, Output):
         return Ended(receipt(task, moderation=verdict.verdict))
     if verdict.action != "review":

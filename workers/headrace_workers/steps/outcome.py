@@ -64,12 +64,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A person must decide. Once released, the step is run again; withheld, or past its deadline, the job is dead.
+    """A person must decide. Once released, the step is run again; withheld, past its deadline, or held for longer than
+    the deployment says, the job is dead.
 
+    Where it needs no person, because something is down, the step is run again by itself, at ever longer intervals.
     Costs no attempt, lease or slot.
     """
 
     reason: str
+    needs_person: bool = True
 
 
 @dataclass(frozen=True, slots=True)

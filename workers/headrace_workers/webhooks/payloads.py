@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace_schemas import DeadLetter, JobCancelled, Result
+from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
 from headrace_schemas.callback import MAX_BODY
 from headrace_workers.ledger.deliveries import body
 
-End = Result | JobCancelled | DeadLetter
+End = Result | JobCancelled | DeadLetter | JobHeld
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +21,29 @@ class Wording:
 
 
 def name_of(end: End) -> str:
-    """What an end is called."""
+    """What an end is called; and what is none, that a job is held."""
     match end:
         case Result():
             return "job.completed"
         case JobCancelled():
             return "job.cancelled"
+        case JobHeld():
+            return "job.held"
     return "job.failed"
 
 
-def response_name_of(end: End) -> str:
-    """What OpenAI calls the end of a response. One that was cut short or withheld is incomplete."""
+def response_name_of(end: End) -> str | None:
+    """What OpenAI calls the end of a response. One that was cut short or withheld is incomplete; that one is held has
+    no name of theirs.
+    """
     match end:
         case Result():
             cut = end.answer is not None and end.answer.finish_reason == "length"
             return "response.incomplete" if cut or end.status == "blocked" else "response.completed"
         case JobCancelled():
             return "response.cancelled"
+        case JobHeld():
+            return None
     return "response.failed"
 
 
@@ -52,7 +58,7 @@ def of_response(
 ) -> bytes:
     """The body about a response of OpenAI's API."""
     head = {"id": response, "link": f"{wording.base}/v1/responses/{response}"}
-    return _fitting(response_name_of(end), head, value if whole else None, message, at_ms, wording)
+    return _fitting(response_name_of(end) or name_of(end), head, value if whole else None, message, at_ms, wording)
 
 
 def _fitting(
@@ -89,6 +95,15 @@ def _head(end: End, job_id: str) -> dict[str, Any]:
                 }),
                 "moderation": end.moderation.action if end.moderation else None,
             })  # fmt: skip
+        case JobHeld():
+            return {
+                "id": job_id,
+                "tenant": end.tenant,
+                "status": "held",
+                "stage": end.stage,
+                "reason": end.reason,
+                "needs_person": end.needs_person,
+            }
         case JobCancelled():
             return {"id": job_id, "tenant": end.tenant, "status": "cancelled", "reason": end.reason}
     return _present({

@@ -7,7 +7,7 @@ from datetime import datetime
 from math import inf
 from typing import Final
 
-from headrace_schemas import DeadLetter, JobCancelled, Result
+from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
 from headrace_schemas.callback import Callback
 from headrace_schemas.codec import decode_value
 from headrace_workers.ledger.deliveries import message_id, origin_of, unit
@@ -21,7 +21,9 @@ from headrace_workers.webhooks.payloads import End, Wording, name_of, of_job, of
 
 _MET_SECONDS: Final = 60.0  # a place that was met is not met again for so long
 _MOST_MET: Final = 10_000
-_ENDS: Final = frozenset({"headrace.result.v1", "headrace.job.cancelled.v1", "headrace.dead.v1"})
+_TOLD: Final = frozenset(
+    {"headrace.result.v1", "headrace.job.cancelled.v1", "headrace.dead.v1", "headrace.job.held.v1"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Telling:
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """The deliveries that follow from these records, at `now` (ms by the ledger's clock)."""
-        ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _ENDS]
+        ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _TOLD]
         if not ends:
             return []
         heard = self._ledger.webhooks.heard(
@@ -123,7 +125,7 @@ def _read(record: Outgoing, heard: Heard | None) -> _Ended | None:
     if heard is None or record.key is None:
         return None
     end = decode_value(record.headers["ce_type"], record.value)
-    assert isinstance(end, Result | JobCancelled | DeadLetter)  # noqa: S101 - by its type
+    assert isinstance(end, Result | JobCancelled | DeadLetter | JobHeld)  # noqa: S101 - by its type
     if end.job_id != record.key:
         return None
     callback = Callback.model_validate_json(heard.callback) if heard.callback else None
@@ -137,7 +139,8 @@ def _told(ended: _Ended, whole: frozenset[str]) -> Iterator[_Told]:
     `whole` are the endpoints that are told all.
     """
     name = name_of(ended.end)
-    names = [name, *([response_name_of(ended.end)] if ended.response else [])]
+    named = response_name_of(ended.end) if ended.response else None
+    names = [name, *([named] if named else [])]
     for listener in ended.heard.endpoints:
         for each in names:
             if each in listener.events:

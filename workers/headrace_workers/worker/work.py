@@ -136,6 +136,7 @@ def _behind(row: StepRow, task: Task, event: Any, step: NewStep, now: int) -> Me
         ordinal=step.ordinal,
         context=step.context,
         woken_by=None,
+        held_at=None,
     )
     context, unpublished = unpack(step.context)
     return row, replace(
@@ -161,8 +162,10 @@ def _joined(before: Advanced, stage: str, item: Settled, now: int) -> Advanced:
             )
         case Postponed(_, delay_ms, reason):
             return replace(before, following=_tried(before, stage, Tried(now, delay_ms, reason)))
-        case Parked(_, reason, waits_for, longest_ms):
-            return replace(before, following=_tried(before, stage, Tried(now, None, reason, waits_for, longest_ms)))
+        case Parked(_, reason, waits_for, longest_ms, record):
+            tried = Tried(now, None, reason, waits_for, longest_ms)
+            records = before.records if record is None else (*before.records, record)
+            return replace(before, records=records, following=_tried(before, stage, tried))
         case Burial() if item.stage == stage:  # what buries it writes its end
             return replace(before, following=_tried(before, stage, Tried(now, 0)))
     return before
