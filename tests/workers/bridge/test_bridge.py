@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import update
 from tests.services.eventually import eventually
+from tests.workers.batches.running import Running, jobs
 from tests.workers.bridge.records import generation
 from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.tasks_in_memory import Tasks
@@ -22,6 +23,7 @@ from headrace_workers.ledger.tables import STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wire.bell import Hint
+from headrace_workers.wire.ears import Both
 
 
 class Idle:
@@ -29,6 +31,8 @@ class Idle:
 
     waits = None
     rest = 0.05
+    gathers = 0.0
+    is_open = False
 
     def __init__(self, **broken):
         self.broken = broken
@@ -47,9 +51,11 @@ class Idle:
 class OwnEars(Idle):
     """Hear what is said in this process."""
 
-    def __init__(self, work, events, ends):
+    def __init__(self, work, events, ends, batches, moved):
         super().__init__()
-        self.heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+        self.heard = {
+            Hint.WORK: work, Hint.EVENTS: Both(events, moved), Hint.ENDS: ends, Hint.BATCHES: Both(batches, moved),
+        }  # fmt: skip
 
     def touch(self, *hints):
         """Tell the loops."""
@@ -59,7 +65,7 @@ class OwnEars(Idle):
 
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
-    work, events, ends = heard = [threading.Event() for _ in Hint]
+    work, events, ends, batches, moved = heard = [threading.Event() for _ in range(5)]
     known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "bell")} | parts
     return Bridge(
         name="bridge",
@@ -69,6 +75,8 @@ def bridge(ledger, duties=frozenset(Duty), **parts):
         work=work,
         events=events,
         ends=ends,
+        batches=batches,
+        moved=moved,
         progress=Progress(),
         **known,
     )
@@ -155,7 +163,8 @@ def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
         names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "bell")
         known = {name: Idle() for name in names} | {"bulk" if duty is Duty.BATCHES else str(duty): part}
         made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
-                      events=threading.Event(), ends=threading.Event(), progress=progress, **known)  # fmt: skip
+                      events=threading.Event(), ends=threading.Event(), batches=threading.Event(),
+                      moved=threading.Event(), progress=progress, **known)  # fmt: skip
         thread = threading.Thread(target=made.run, args=(stop,))
         thread.start()
         try:
@@ -221,3 +230,34 @@ def test_dispatch_says_when_it_looks_again(tmp_path):
         with running(bridge(ledger, frozenset({Duty.DISPATCH, Duty.REAP}), dispatch=late, reap=seconds)):
             eventually(lambda: len(seconds.calls) > 2)
     assert late.calls == ["once"]
+
+
+def test_batches_are_gone_on_with_as_soon_as_somebody_rings(tmp_path, monkeypatch):
+    """When one is made, and when jobs of one end: nothing waits for the next look."""
+    for name in ("_IDLE", "_REST"):
+        monkeypatch.setattr(f"headrace_workers.bridge.bulk.{name}", 3_600.0)
+    with sqlite_ledger(tmp_path) as ledger:
+        batches = Running(ledger, tmp_path)
+        made = bridge(ledger, frozenset({Duty.BATCHES}), bulk=batches.bulk)
+        with running(made):
+            eventually(lambda: batches.bulk.rest)  # it has looked, and found nothing
+            batch_id = batches.submit(jobs(3))
+            made._ears.touch(Hint.BATCHES)
+            eventually(lambda: batches.batch(batch_id).taken == 3)
+            while batches.batch(batch_id).completed < 3:
+                batches.end(limit=1)
+                made._ears.touch(Hint.EVENTS)
+            eventually(lambda: batches.batch(batch_id).state == "completed")
+
+
+def test_while_there_is_no_batch_ends_wake_nobody_up(tmp_path):
+    """Of jobs that came another way there may be thousands a second."""
+    bulk, seconds = Idle(), Idle()
+    bulk.rest = 3_600.0
+    with sqlite_ledger(tmp_path) as ledger:
+        made = bridge(ledger, frozenset({Duty.BATCHES, Duty.REAP}), bulk=bulk, reap=seconds)
+        with running(made):
+            eventually(lambda: bulk.calls)
+            made._ears.touch(Hint.EVENTS)
+            eventually(lambda: len(seconds.calls) > 2)
+            assert bulk.calls == ["once"]

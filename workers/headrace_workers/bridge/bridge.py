@@ -51,6 +51,8 @@ class Bridge:
         work: threading.Event,
         events: threading.Event,
         ends: threading.Event,
+        batches: threading.Event,
+        moved: threading.Event,
         ingest: Ingest,
         dispatch: Dispatch,
         relay: Relay,
@@ -66,6 +68,8 @@ class Bridge:
         self._work = work
         self._events = events
         self._ends = ends
+        self._batches = batches
+        self._moved = moved  # what jobs say, or a batch
         self._ingest = ingest
         self._dispatch = dispatch
         self._relay = relay
@@ -107,7 +111,8 @@ class Bridge:
 
     def _drain(self, threads: dict[Duty, threading.Thread]) -> None:
         self._stop.set()
-        self._work.set()
+        for waited in (self._work, self._batches, self._moved):
+            waited.set()
         for duty, thread in threads.items():
             if duty is not Duty.RELAY:
                 thread.join(_JOIN_SECONDS)
@@ -176,8 +181,11 @@ class Bridge:
         return self._relay.waits
 
     def _bulk_once(self) -> Awaited | None:
+        self._batches.clear()
+        self._moved.clear()
         self._bulk.once(self._tell)
-        self._stop.wait(self._bulk.rest)
+        self._stop.wait(self._bulk.gathers)
+        (self._moved if self._bulk.is_open else self._batches).wait(self._bulk.rest)
         return self._bulk.waits
 
     def _reap_once(self) -> None:

@@ -1,7 +1,7 @@
 """Batches: their lines are fed, their answers written, and they come to their ends. One bridge at a time does it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,9 @@ from headrace_workers.wire.bell import Hint
 DUTY = "batches"
 _DUTY_LEASE = 10.0  # seconds: so long nothing is fed or written when the bridge that does it was killed
 _IDLE = 1.0  # seconds to the next look while no batch is open
-_REST = 0.5  # while one is: an answer is readable as soon
+_REST = 0.5  # while one is, and nobody rings: an answer is readable as soon
+_GATHER = 0.05  # so long ends wait for others in any case: all are written at once
+_GATHER_A_LINE = 0.001  # and so long for each line that is under way, `_REST` at most: of many more will end soon
 _LET_GO_AT_ONCE = 500  # jobs that are cancelled in one transaction
 _FORGET_EVERY = 60.0
 _FORGOTTEN_AT_ONCE = 20  # transactions
@@ -81,14 +83,16 @@ class Bulk:
         self._held_until = float("-inf")
         self._forgot_at = clock.monotonic()
         self.waits: Awaited | None = None  # what keeps it from going on
-        self.rest = 0.0  # seconds to the next look
+        self.is_open = False  # whether a batch is, of which this bridge has the duty
+        self.gathers = 0.0  # seconds to the next look in any case,
+        self.rest = 0.0  # and from then on if nothing ends
 
     def once(self, tell: Callable[[Hint], object]) -> int:
         """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
 
         `tell` is called with what came of it.
         """
-        self.rest = _IDLE
+        self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
         unfinished = self._ledger.batches.unfinished()
         forgets = self._clock.monotonic() - self._forgot_at > _FORGET_EVERY
         if not (unfinished or forgets) or not self._on_duty():
@@ -108,7 +112,9 @@ class Bulk:
         if forgets:
             self._forget()
         if unfinished:
-            self.rest = 0.0 if lines else _REST
+            self.is_open = True
+            self.gathers = 0.0 if lines else _gathered(unfinished)
+            self.rest = 0.0 if lines else _REST - self.gathers
         return lines
 
     def close(self) -> None:
@@ -180,3 +186,8 @@ class Bulk:
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
+
+
+def _gathered(unfinished: Sequence[Row[Any]]) -> float:
+    under_way = sum(int(batch.taken - batch.completed - batch.failed) for batch in unfinished)
+    return min(_REST, max(_GATHER, under_way * _GATHER_A_LINE))

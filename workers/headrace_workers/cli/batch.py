@@ -10,6 +10,7 @@ import typer
 
 from headrace_workers.cli.batch_submit import BudgetOption, OneJsonOption, WatchOption, submit, tell_batch, watch_batch
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
+from headrace_workers.cli.reach import ring_bridges
 
 if TYPE_CHECKING:
     from headrace_workers.cli.batch_files import Deployment
@@ -127,6 +128,7 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch = here.batches.cancel(before.id) or before
+    ring_bridges()
     if as_json:
         put_json(batch_object(batch))
     say(f"{batch.id}: {progress_words(batch)}")
@@ -152,6 +154,7 @@ def retry_failed(
     with _deployment() as here:
         before = here.batch(batch_id, tenant)
         batch, new = again(here.batches, here.files, before, max_tokens=max_tokens, keep=here.keep)
+        ring_bridges()
         tell_batch(batch, as_json=as_json)
         say(f"{batch.total:,} lines of {before.id}" if new else f"submitted before; {progress_words(batch)}")
         if watched:

@@ -20,7 +20,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.submit import PURPOSE, EmptyInput, Wishes
 from headrace_workers.batches.submit import submit as submit_file
 from headrace_workers.cli.asking import STDIN
-from headrace_workers.cli.reach import need_ledger
+from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.files.text import NotReadable
@@ -94,6 +94,7 @@ class Deployment:
             raise
         if not new:  # somebody else submitted it at this moment
             self.files.remove(file.id)
+        ring_bridges()
         return batch, new
 
 

@@ -19,6 +19,7 @@ from headrace_workers.batches.submit import LONGEST_SECONDS, PURPOSE, Wishes, su
 from headrace_workers.cli.batch_files import Deployment
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.lookup import Jobs
+from headrace_workers.cli.reach import ring_bridges
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.ledger.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
 from headrace_workers.ledger.dead import Burial, letter
@@ -111,6 +112,7 @@ class FileBatch:
         batch, new = submit(self._here.batches, file, wishes, self._key)
         if not new:
             self._here.files.remove(file.id)
+        ring_bridges()
         return str(batch.id)
 
     def _answered(self, lines: Sequence[dict[str, Any]]) -> list[Receipt]:

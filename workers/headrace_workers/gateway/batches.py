@@ -122,6 +122,7 @@ async def create(
         raise Refusal(Why.INVALID, str(error)) from error
     except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
         raise LedgerAway(str(error), again=key is not None) from error
+    services.ring()
     return _shape(batch)
 
 
@@ -156,6 +157,7 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
     found = await services.ask(services.ledger.batches.cancel, batch_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id")
+    services.ring()
     return _shape(found)
 
 

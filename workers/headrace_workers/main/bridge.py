@@ -33,7 +33,7 @@ from headrace_workers.settings import Settings
 from headrace_workers.webhooks.payloads import Wording
 from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.ears import Ears
+from headrace_workers.wire.ears import Both, Ears, Rung
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served
@@ -75,8 +75,13 @@ def build_bridge(
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),
     )
-    work, events, ends = threading.Event(), threading.Event(), threading.Event()
-    heard = {Hint.WORK: work, Hint.EVENTS: events, Hint.ENDS: ends}
+    work, events, ends, batches, moved = (threading.Event() for _ in range(5))
+    heard: dict[Hint, Rung] = {
+        Hint.WORK: work,
+        Hint.EVENTS: Both(events, moved),
+        Hint.ENDS: ends,
+        Hint.BATCHES: Both(batches, moved),
+    }
     dispatch = _dispatch(shared)
     return Bridge(
         name=name,
@@ -86,6 +91,8 @@ def build_bridge(
         work=work,
         events=events,
         ends=ends,
+        batches=batches,
+        moved=moved,
         ingest=_ingest(shared, dispatch),
         dispatch=dispatch,
         relay=_relay(shared),

@@ -10,11 +10,13 @@ from headrace_workers.log import Action, log
 
 class Hint(StrEnum):
     """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
-    whoever took the work on will soon ring for more of them, and to publish all at once is enough."""
+    whoever took the work on will soon ring for more of them, and to publish all at once is enough. BATCHES: one was
+    made, or is to end."""
 
     WORK = "work"
     EVENTS = "events"
     ENDS = "ends"
+    BATCHES = "batches"
 
 
 class Bell:

@@ -24,6 +24,18 @@ class Rung(Protocol):
         """There is such a hint. On the thread that hears it."""
 
 
+class Both:
+    """Sets what is waited for in two places."""
+
+    def __init__(self, one: Rung, other: Rung) -> None:
+        self._one, self._other = one, other
+
+    def set(self) -> None:
+        """Set both."""
+        self._one.set()
+        self._other.set()
+
+
 class Ears:
     """Listens in a thread, and sets the event of each hint that the bell gives, or `touch`."""
 

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
 _HANDED_ON = (Hint.WORK, Hint.EVENTS)
+_ENDED = (*_HANDED_ON, Hint.ENDS)
 _NO_ROOM_MS = 1_000
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
@@ -80,7 +81,7 @@ class Runner:
                 return
             handed_on = self._finish(started)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._bell.ring(*(_HANDED_ON if handed_on else Hint))
+            self._bell.ring(*(_HANDED_ON if handed_on else _ENDED))
 
     def leave(self) -> None:
         """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
