@@ -18,10 +18,12 @@ from headrace_workers.cli import (
     held,
     keys,
     knowledge,
+    labels,
     models,
     moderation,
     outbox,
     processes,
+    quality,
     quotas,
     results,
     schema,
@@ -51,7 +53,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, evaluate, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas,
-    bench, outbox, webhooks, moderation, doctor, models, schema, processes,
+    bench, labels, quality, outbox, webhooks, moderation, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

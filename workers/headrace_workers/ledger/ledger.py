@@ -23,6 +23,7 @@ from headrace_workers.ledger.for_gateways import ForGateways
 from headrace_workers.ledger.for_people import ForPeople
 from headrace_workers.ledger.for_workers import ForWorkers
 from headrace_workers.ledger.keys import ApiKeys
+from headrace_workers.ledger.labels import Labels
 from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
@@ -93,6 +94,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     def keys(self) -> ApiKeys:
         """Who may come in over HTTP."""
         return ApiKeys(self._engine)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What people say of jobs' ends."""
+        return Labels(self._engine)
 
     @cached_property
     def responses(self) -> Responses:

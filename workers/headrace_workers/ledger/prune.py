@@ -5,7 +5,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import accepted, base_uses, endpoints, followers, responses, token_quotas, troubles, usage
+from headrace_workers.ledger import (
+    accepted,
+    base_uses,
+    endpoints,
+    followers,
+    responses,
+    token_quotas,
+    troubles,
+    usage,
+    verdicts,
+)
 from headrace_workers.ledger.audit_tables import AUDITS
 from headrace_workers.ledger.changes import KEPT_MS, newest
 from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
@@ -35,6 +45,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
         more |= _forget_jobs(connection, (JOBS.c.ended_at < now_ms() - ms) & _of_stages([stage]))
     more |= accepted.forget(connection, older_than_ms)
     more |= responses.forget(connection, older_than_ms)
+    more |= verdicts.forget(connection)
     never_a_job = ~select(JOBS.c.id).where(JOBS.c.id == DEAD_LETTERS.c.job_id).exists()
     troubles.forget(connection)
     followers.forget(connection)
@@ -76,6 +87,7 @@ def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
     followed = select(unit.c.id).where(unit.c.subject == JOBS.c.id, is_open).exists()
     jobs = _free(connection, JOBS.c.id, old & JOBS.c.batch.is_(None) & ~untold & ~followed)
     if jobs:
+        verdicts.keep(connection, jobs)
         for column in (*_WITH_JOBS, JOBS.c.id):
             connection.execute(delete(column.table).where(among(connection, column, jobs)))
     return len(jobs) == _AT_ONCE

@@ -1,0 +1,96 @@
+"""`headrace labels` and `headrace quality`, over a ledger with judged jobs."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+from tests.workers.cli.conftest import Call
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas import EvaluationJob, JudgeVerdict, Length, Result, Score
+from headrace_schemas.codec import encode_value
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables import JOBS
+
+WHEN = "2026-01-31T12:00:00.123Z"
+FINER = "2026-01-31T12:00:00.123456Z"
+
+
+@pytest.fixture
+def jobs(ledger: Ledger) -> list[str]:
+    """Four jobs that a criterion `right` says yes, yes, no and nothing of."""
+    ids = take_in(
+        ledger,
+        [EvaluationJob(input="q", output=f"o{n}", criteria=(Length(),), idempotency_key=str(n)) for n in range(4)],
+    )
+    for job_id, value in zip(ids, (1.0, 1.0, 0.0, None), strict=True):
+        score = Score(criterion="length", name="right", version="v1", value=value,
+                      reason="not judged" if value is None else None)  # fmt: skip
+        receipt = Result(job_id=job_id, tenant="default", status="completed", kind="evaluation",
+                         accepted_at=datetime(2026, 1, 1, tzinfo=UTC), judge=JudgeVerdict(scores=(score,)))  # fmt: skip
+        with writing(ledger.engine) as tx:
+            end = {"state": "done", "ended_at": JOBS.c.accepted_at, "terminal": encode_value(receipt),
+                   "terminal_type": "headrace.result.v1"}  # fmt: skip
+            tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(end))
+    return ids
+
+
+def line(job_id: str, label: bool | None = True, **fields: object) -> str:
+    """A label of a file."""
+    said = {"job_id": job_id, "criterion": "right", "label": label, "who": "ann", "when": WHEN, **fields}
+    return json.dumps({name: value for name, value in said.items() if value is not None}) + "\n"
+
+
+def test_labels_go_in_once_and_come_out_again(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """What is written out can be taken in, and is nothing new then."""
+    text = (
+        line(jobs[0])
+        + line(jobs[1], False, probability=0.5)
+        + line(jobs[2], label=None, score=0.25, who="bob", when=FINER)
+    )
+    (tmp_path / "labels.jsonl").write_text(text)
+    assert call("labels", "import", "labels.jsonl")[::2] == (0, "3 of 3 labels are new\n")
+    assert "0 of 3 labels are new" in call("labels", "import", "labels.jsonl")[2]
+    code, said, _ = call("labels", "export")
+    assert (code, len(said.splitlines())) == (0, 3)
+    (tmp_path / "again.jsonl").write_text(said)
+    assert "0 of 3 labels are new" in call("labels", "import", "again.jsonl")[2]
+    listed = json.loads(call("labels", "list", "--json")[1])
+    assert listed == {"tenant": "default", "criterion": "right", "labels": 3, "jobs": 3, "people": 2, "newest": WHEN}
+    assert "right" in call("labels", "list")[1]
+
+
+def test_a_wrong_line_keeps_all_out_and_an_unknown_job_only_itself(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """Each with file, line and reason; the tenant is the line's, the option's or the environment's."""
+    (tmp_path / "wrong.jsonl").write_text(line(jobs[0]) + "[]\n" + line(jobs[1], when="yesterday") + line("x"))
+    code, _, told = call("labels", "import", "wrong.jsonl")
+    assert code == 2
+    assert "3 labels are wrong, and nothing was taken in:\nwrong.jsonl:2: it must be a JSON object" in told
+    assert "wrong.jsonl:3: when: must be an RFC 3339 time" in told
+    assert call("labels", "list", "--json")[1] == ""
+    (tmp_path / "other.jsonl").write_text(line(jobs[0]) + line(jobs[1], tenant="default"))
+    code, _, told = call("labels", "import", "other.jsonl", "--tenant", "shop")
+    assert (code, "1 of 2 labels are new" in told) == (1, True)
+    assert f"other.jsonl:1: tenant shop has no job {jobs[0]} that is still known" in told
+
+
+def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """Agreement from the labelled jobs, verdicts from all; and nothing at all without labels."""
+    assert "there are no labels" in call("quality")[2]
+    (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False) + line(jobs[2], False))
+    call("labels", "import", "labels.jsonl")
+    found = json.loads(call("quality", "--json")[1])
+    assert (found["criterion"], found["version"], found["labels"]) == ("right", "v1", 3)
+    assert (found["verdicts"], found["jobs_with_both"]) == (3, 3)
+    assert found["agreement"]["value"] == pytest.approx(2 / 3)
+    assert found["precision"]["value"] == 0.5
+    assert found["mean"]["reason"] == "3 labels, and it takes 100"
+    assert found["reliability"] == {"reason": "verdicts say yes or no, and not how surely"}
+    code, said, _ = call("quality", "--tenant", "default")
+    assert code == 0
+    assert "criterion right (v1):" in said
+    assert "no among people: one person labelled" in said
+    assert "there are no labels" in call("quality", "--tenant", "shop")[2]

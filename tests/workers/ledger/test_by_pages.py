@@ -1,0 +1,23 @@
+"""Long answers, a page at a time."""
+
+import pytest
+from sqlalchemy import insert, select
+
+from headrace_workers.ledger.by_pages import by_pages
+from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.tables import TURNS
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_every_row_comes_once_and_in_order(ledger, newest):
+    """Over the ends of pages, also where many rows have the same first column, and up to a limit."""
+    rows = [{"tenant": f"t{number:04}", "turn": number // 700} for number in range(2_001)]
+    with writing(ledger.engine) as tx:
+        tx.execute(insert(TURNS), rows)
+    keys = [TURNS.c.turn, TURNS.c.tenant]
+    query = select(TURNS.c.turn, TURNS.c.tenant).where(TURNS.c.tenant.like("t%"))
+    with reading(ledger.engine) as tx:
+        found = [row.tenant for row in by_pages(tx, query, keys, newest=newest)]
+        assert found == sorted((row["tenant"] for row in rows), reverse=newest)
+        assert [row.tenant for row in by_pages(tx, query, keys, 1_500, newest=newest)] == found[:1_500]
+        assert len(list(by_pages(tx, query, keys, 1_000, newest=newest))) == 1_000

@@ -1,0 +1,144 @@
+"""Labels of people, and the verdicts beside them."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import select, update
+
+from headrace_schemas import JudgeVerdict, Result, Score
+from headrace_schemas.codec import encode_value
+from headrace_schemas.moderation import ModerationVerdict
+from headrace_schemas.review import Review
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.label_tables import LABELS, VERDICTS
+from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.verdicts import KEPT_MS, Verdict
+
+AGE = 60_000
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def judged(ledger, job):
+    """Makes a job that has ended with these scores."""
+
+    def make(*scores, tenant="a", categories=None):
+        made = job(tenant=tenant)
+        ledger.ingest([made])
+        receipt = Result(
+            job_id=made.id, tenant=tenant, status="completed", kind="evaluation", accepted_at=NOON,
+            judge=JudgeVerdict(scores=scores),
+            moderation=ModerationVerdict(action="allow", categories=categories) if categories else None,
+        )  # fmt: skip
+        with writing(ledger.engine) as tx:
+            end = {"state": "done", "ended_at": JOBS.c.accepted_at, "terminal": encode_value(receipt),
+                   "terminal_type": "headrace.result.v1"}  # fmt: skip
+            tx.execute(update(JOBS).where(JOBS.c.id == made.id).values(end))
+        return made.id
+
+    return make
+
+
+def review(job_id, label=True, **fields):
+    """A label."""
+    return Review(**{"job_id": job_id, "tenant": "a", "criterion": "right", "label": label, "who": "ann", "when": NOON,
+                     **fields})  # fmt: skip
+
+
+def score(value=1.0, name="right"):
+    """Of a criterion with a name."""
+    return Score(criterion="contains", name=name, version="v1", value=value)
+
+
+def test_a_label_is_taken_once_and_contradictions_are_kept(ledger, judged):
+    """Also in one call; another word of the same person, or of another, stands beside."""
+    job_id = judged(score())
+    assert ledger.labels.add([review(job_id), review(job_id)]).new == 1
+    assert ledger.labels.add([review(job_id), review(job_id, False), review(job_id, who="bob")]).new == 2
+    assert ledger.labels.add([review(job_id, label=None, score=1.0)]).new == 0  # which says the same
+    (row,) = ledger.labels.counted()
+    assert (row.about, row.labels, row.jobs, row.people) == ("right", 3, 1, 2)
+    assert [each.value for each in ledger.labels.all()].count(0.0) == 1
+
+
+def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judged):
+    """Each refusal has its place and its reason; the others are taken."""
+    mine, theirs = judged(score()), judged(score(), tenant="b")
+    unknown = "00000000-0000-5000-8000-000000000000"
+    added = ledger.labels.add([review(theirs), review(mine), review(unknown), review(theirs, tenant="b")])
+    assert (added.new, sorted(added.refused)) == (2, [0, 2])
+    assert added.refused[0] == f"tenant a has no job {theirs} that is still known"
+    assert [row.tenant for row in ledger.labels.counted("b")] == ["b"]
+    assert len(list(ledger.labels.all("a"))) == 1
+
+
+def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
+    """Of the tenant, and of what is labelled; an abstention has no value, and what is called alike twice is none."""
+    first, second = judged(score(0.75), score(0.5, "other")), judged(score(0.25))
+    silent = judged(Score(criterion="contains", name="right", version="v1", reason="not judged"))
+    judged(score(), score())
+    judged(score(), tenant="b")
+    flagged = judged(categories={"profanity": True, "secrets": False})
+    ledger.labels.add([review(first), review(flagged, criterion=None, category="profanity")])
+    rows, verdicts = ledger.labels.beside("a")
+    assert len(rows) == 2
+    assert sorted(verdicts) == sorted(
+        [
+            Verdict(first, "criterion", "right", "v1", 0.75),
+            Verdict(second, "criterion", "right", "v1", 0.25),
+            Verdict(silent, "criterion", "right", "v1", None),
+            Verdict(flagged, "category", "profanity", None, 1.0),
+        ]
+    )
+    assert ledger.labels.beside("b") == ([], [])
+
+
+def test_what_is_labelled_outlives_the_jobs(ledger, judged):
+    """The verdicts stay when the jobs are forgotten, and labels of these jobs are still taken."""
+    first, second = judged(score(0.75)), judged(score(0.25))
+    ledger.labels.add([review(first)])
+    before = ledger.labels.beside("a")[1]
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
+    ledger.prune(AGE)
+    assert ledger.read(select(JOBS.c.id)) == []
+    assert sorted(ledger.labels.beside("a")[1]) == sorted(before)
+    assert ledger.labels.add([review(second), review(second, tenant="b")]).new == 1
+
+
+def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
+    """Neither of another tenant, nor of another criterion."""
+    labelled = judged(score(), score(0.5, "other"))
+    judged(score(), tenant="b")
+    ledger.labels.add([review(labelled)])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
+    ledger.prune(AGE)
+    assert [(row.tenant, row.about) for row in ledger.read(select(VERDICTS))] == [("a", "right")]
+
+
+def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged):
+    """Those with a label are what is learnt from."""
+    labelled, other = judged(score()), judged(score())
+    ledger.labels.add([review(labelled)])
+    for _ in range(2):
+        ledger.prune(-AGE)
+        assert len(ledger.read(select(VERDICTS))) == 2
+    with writing(ledger.engine) as tx:
+        tx.execute(update(VERDICTS).values(judged_at=VERDICTS.c.judged_at - 2 * KEPT_MS))
+    ledger.prune(AGE)
+    assert [row.job_id for row in ledger.read(select(VERDICTS))] == [labelled]
+    assert other != labelled
+    assert len(ledger.read(select(LABELS))) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"criterion": None}, {"category": "profanity"}, {"label": None}, {"score": 0.5}, {"probability": 0}, {"who": ""}],
+)
+def test_a_label_says_one_thing_of_one_thing(fields):
+    """By whom, and when; a chance of 0 is none."""
+    said = json.loads(review("00000000-0000-5000-8000-000000000000").model_dump_json()) | fields
+    with pytest.raises(ValueError, match=r"label|probability|who"):
+        Review.model_validate_json(json.dumps(said), strict=True)

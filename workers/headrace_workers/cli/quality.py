@@ -1,0 +1,51 @@
+"""`headrace quality`: how far verdicts can be trusted, by what people say of some of them."""
+
+from typing import Annotated, Any
+
+import typer
+
+from headrace_workers.cli.durations import parse_duration
+from headrace_workers.cli.options import JsonLinesOption
+from headrace_workers.cli.output import console, put, put_json, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("quality")(quality)
+
+
+def quality(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose verdicts; all by default")] = None,
+    fresh: Annotated[str, typer.Option("--fresh", help="labels of this time are compared with those before")] = "7d",
+    as_json: JsonLinesOption = False,
+) -> None:
+    """For each criterion and category that people label: agreement, precision and recall, what people would say in the
+    mean, whether scores mean what they say, and whether verdicts have become worse.
+
+    `headrace labels import` takes labels in. Where there is no number, there is a reason.
+
+    Example: `headrace quality --tenant shop`
+    """
+    from headrace_workers.cli import quality_views as views
+    from headrace_workers.cli.reach import need_ledger
+    from headrace_workers.quality.assessment import assess
+    from headrace_workers.quality.labelled import by_subject
+
+    patience_ms = int(parse_duration(fresh).total_seconds() * 1000)
+    ledger = need_ledger()
+    since = ledger.now() - patience_ms
+    found: list[tuple[str, Any, Any]] = []
+    for name in sorted({row.tenant for row in ledger.labels.counted(tenant)}):
+        labels, verdicts = ledger.labels.beside(name)
+        found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts).items()]
+    if as_json:
+        for each in found:
+            put_json(views.document(*each))
+        return
+    if not found:
+        say("there are no labels: `headrace labels import FILE` takes them in")
+        return
+    console(data=True).print(views.drawn(found))
+    for each in found:
+        for line in views.words(*each):
+            put(line)

@@ -1,0 +1,98 @@
+"""Labels of people, beside the verdicts that they are compared with. Each method is one transaction."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from headrace_schemas.review import Review
+from headrace_workers.ledger import verdicts
+from headrace_workers.ledger.by_pages import by_pages
+from headrace_workers.ledger.database import insert, now_ms, reading, writing
+from headrace_workers.ledger.label_tables import LABELS
+from headrace_workers.ledger.verdicts import Verdict
+
+MOST_JOBS: Final = 500_000  # of a tenant, the newest, whose ends are read for their verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many labels were new; and those that were not taken, by their places, each with the reason."""
+
+    new: int
+    refused: dict[int, str]
+
+
+class Labels:
+    """The labels of one ledger. Thread-safe. Unavailable when it does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, reviews: Sequence[Review]) -> Added:
+        """Take these labels in, a few hundred at most; one that is there already changes nothing."""
+        with writing(self._engine) as tx:
+            return add(tx, reviews)
+
+    def counted(self, tenant: str | None = None) -> list[Row[Any]]:
+        """What is labelled: tenant, kind, about; how many labels, of how many jobs, by how many people; the newest."""
+        query = select(
+            LABELS.c.tenant,
+            LABELS.c.kind,
+            LABELS.c.about,
+            func.count().label("labels"),
+            func.count(LABELS.c.job_id.distinct()).label("jobs"),
+            func.count(LABELS.c.who.distinct()).label("people"),
+            func.max(LABELS.c.said_at).label("newest"),
+        ).group_by(LABELS.c.tenant, LABELS.c.kind, LABELS.c.about)
+        if tenant is not None:
+            query = query.where(LABELS.c.tenant == tenant)
+        with reading(self._engine) as tx:
+            return list(tx.execute(query.order_by(LABELS.c.tenant, LABELS.c.kind, LABELS.c.about)).all())
+
+    def all(self, tenant: str | None = None) -> Iterator[Row[Any]]:
+        """Every label, oldest first, read as it is asked for."""
+        query = select(LABELS)
+        if tenant is not None:
+            query = query.where(LABELS.c.tenant == tenant)
+        with reading(self._engine) as tx:
+            yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
+
+    def beside(self, tenant: str) -> tuple[list[Row[Any]], list[Verdict]]:
+        """A tenant's labels, and all verdicts by the criteria and categories that they are about."""
+        with reading(self._engine) as tx:
+            rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
+            wanted = {(row.kind, row.about) for row in rows}
+            return rows, list(verdicts.read(tx, tenant, wanted, MOST_JOBS)) if wanted else []
+
+
+def add(connection: Connection, reviews: Sequence[Review]) -> Added:
+    """Take labels in, in a transaction of the caller's. Only of jobs that are known, and their own tenant's."""
+    known = verdicts.known(connection, {review.job_id for review in reviews})
+    refused = {
+        place: f"tenant {review.tenant} has no job {review.job_id} that is still known"
+        for place, review in enumerate(reviews)
+        if known.get(review.job_id) != review.tenant
+    }
+    rows = {review.id: _row(review) for place, review in enumerate(reviews) if place not in refused}
+    if not rows:
+        return Added(0, refused)
+    statement = insert(connection, LABELS).values([rows[name] for name in sorted(rows)])
+    new = connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]).returning(LABELS.c.id))
+    return Added(len(new.all()), refused)
+
+
+def _row(review: Review) -> dict[str, Any]:
+    return {
+        "id": review.id,
+        "tenant": review.tenant,
+        "job_id": review.job_id,
+        "kind": review.kind,
+        "about": review.about,
+        "value": review.value,
+        "who": review.who,
+        "said_at": review.said_at,
+        "probability": review.probability,
+        "taken_at": now_ms(),
+    }
