@@ -110,8 +110,8 @@ def test_what_is_labelled_outlives_the_jobs(ledger, judged):
 def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
     """Neither of another tenant, nor of another criterion."""
     labelled = judged(score(), score(0.5, "other"))
-    judged(score(), tenant="b")
-    ledger.labels.add([review(labelled)])
+    theirs = judged(score(), tenant="b")
+    ledger.labels.add([review(labelled), review(theirs, tenant="b", criterion="other")])
     with writing(ledger.engine) as tx:
         tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
     ledger.prune(AGE)
@@ -120,17 +120,16 @@ def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):
 
 def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged):
     """Those with a label are what is learnt from."""
-    labelled, other = judged(score()), judged(score())
-    ledger.labels.add([review(labelled)])
+    labelled, other = judged(score(), score(0.5, "other")), judged(score())
+    ledger.labels.add([review(labelled), review(other, criterion="other")])
     for _ in range(2):
         ledger.prune(-AGE)
-        assert len(ledger.read(select(VERDICTS))) == 2
+        assert len(ledger.read(select(VERDICTS))) == 3
     with writing(ledger.engine) as tx:
         tx.execute(update(VERDICTS).values(judged_at=VERDICTS.c.judged_at - 2 * KEPT_MS))
     ledger.prune(AGE)
-    assert [row.job_id for row in ledger.read(select(VERDICTS))] == [labelled]
-    assert other != labelled
-    assert len(ledger.read(select(LABELS))) == 1
+    assert [(row.job_id, row.about) for row in ledger.read(select(VERDICTS))] == [(labelled, "right")]
+    assert len(ledger.read(select(LABELS))) == 2
 
 
 @pytest.mark.parametrize(
