@@ -47,7 +47,7 @@ def test_an_encoding_is_told_in_our_own_shape_on_our_own_paths(gateway: Gateway)
         (b"", "the body is empty"),
         (b"{", "the body is not JSON: EOF while parsing an object"),
         (b"{}}", "the body is not JSON: trailing characters"),
-        (gzip.compress(CHAT), "the body is compressed with gzip: send it as it is"),
+        (gzip.compress(CHAT, mtime=0), "the body is compressed with gzip: send it as it is"),
         (b"\xef\xbb\xbf{}", "the body begins with a byte order mark: send UTF-8 without one"),
         (CHAT.decode().encode("utf-16"), "the body is UTF-16, and must be UTF-8"),
         (b'{"model": "\xe9"}', "the body is not UTF-8"),
