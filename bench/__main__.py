@@ -29,6 +29,7 @@ NAMES = (
     "webhooks",
     "gateway",
     "ppi",
+    "groundedness",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

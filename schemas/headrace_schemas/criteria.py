@@ -114,7 +114,16 @@ class Rubric(_Named):
     model: Alias | None = None  # the judge's own default model when absent
 
 
+class Grounded(Value):
+    """The share of the answer's sentences that what it was given supports; the others are named with their reasons.
+
+    Given is the `context` of an evaluation, the passages of a job that names a knowledge base, of another its prompt.
+    """
+
+    criterion: Literal["grounded"] = "grounded"
+
+
 Criterion = Annotated[
-    ExactMatch | TokenF1 | ChrF | Bleu | Contains | Regex | JsonValid | Length | Rubric,
+    ExactMatch | TokenF1 | ChrF | Bleu | Contains | Regex | JsonValid | Length | Rubric | Grounded,
     Field(discriminator="criterion"),
 ]

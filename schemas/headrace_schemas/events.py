@@ -12,6 +12,7 @@ from headrace_schemas.limits import (
     INTEGRAL,
     MAX_CRITERIA,
     MAX_DIMENSIONS,
+    MAX_UNSUPPORTED,
     Alias,
     Base64,
     Label,
@@ -123,6 +124,15 @@ class JobHeld(JobEvent):
     needs_person: Annotated[bool, Field(description="Whether a person must decide; else it is tried again by itself.")]
 
 
+class Unsupported(OutgoingValue):
+    """A sentence of the answer that what it was given does not support. Offsets are in characters of the answer."""
+
+    start: Count
+    stop: Count
+    support: Annotated[Unit, Field(description="How likely it is supported after all.")]
+    reason: ShortText
+
+
 class Score(OutgoingValue):
     """One criterion's result: a value in [0, 1], or the reason why it could not be judged."""
 
@@ -140,6 +150,10 @@ class Score(OutgoingValue):
     note: Annotated[
         ShortText | None,
         Field(description="What to know about the value: that the judge saw a shortened text, say."),
+    ] = None
+    unsupported: Annotated[
+        tuple[Unsupported, ...] | None,
+        Field(max_length=MAX_UNSUPPORTED, description="Of `grounded`: the sentences that are not supported."),
     ] = None
 
     @model_validator(mode="after")

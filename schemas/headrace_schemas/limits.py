@@ -13,6 +13,7 @@ MAX_SHORT_TEXT = 2_000  # characters of a question, a pattern or a reason
 MAX_MESSAGES = 128
 MAX_STOPS = 8
 MAX_CRITERIA = 16
+MAX_UNSUPPORTED = 100  # sentences of an answer that a score names
 MAX_METADATA = 32  # entries
 MAX_COMPLETION_TOKENS = 32_768
 MAX_DIMENSIONS = 16_384  # of a vector

@@ -16,7 +16,7 @@ def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
     read = TypeAdapter(Criterion).validate_json
     kinds = {read(block).criterion for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)}
     assert kinds == {
-        "exact_match", "f1", "chrf", "bleu", "contains", "regex", "json_valid", "length", "rubric"
+        "exact_match", "f1", "chrf", "bleu", "contains", "regex", "json_valid", "length", "rubric", "grounded"
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import pytest
 from tests.workers.bridge.records import embedding, evaluation, generation, moderation
 from tests.workers.pipeline.test_settle import moderated, output
 
-from headrace_schemas import ExactMatch, Rubric
+from headrace_schemas import ExactMatch, Grounded, Rubric
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight
@@ -64,7 +64,7 @@ def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
 def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
     """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
     assert PIPELINE.roles == ("recall", "generate", "moderate", "judge", "deliver")
-    assert PIPELINE.queues_of(["recall"], None) == ["recall", "embed"]
+    assert PIPELINE.queues_of(["recall"], None) == ["ground", "recall", "embed"]
     with pytest.raises(ConfigurationError, match="--role is 'embed'"):
         PIPELINE.roles_of(["embed"])
 
@@ -83,6 +83,15 @@ def test_a_rubric_that_nobody_answers_goes_to_the_judge():
     """An evaluation names no model of its own: the receipt says why there is no value."""
     job = evaluation(criteria=RUBRIC)
     assert way(job, job, Pipeline()) == ("judge", "judge", "judge")
+
+
+def test_an_answer_is_looked_up_before_it_is_judged():
+    """By whoever has an embedder; the judge's model, where one is asked, comes behind it. Others pass it by."""
+    job = generation(criteria=(Grounded(), *RUBRIC))
+    assert way(job, moderated(), after="moderate")[:2] == ("ground", "ground")
+    assert way(job, moderated(), after="ground")[:2] == ("rubric", "model.big")
+    assert way(evaluation(criteria=(Grounded(),)), evaluation(criteria=(Grounded(),)))[:2] == ("ground", "ground")
+    assert way(generation(), moderated(), after="moderate")[0] == "judge"
 
 
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():
@@ -165,7 +174,8 @@ def test_every_queue_there_is():
     found = [(queue.name, queue.weight, queue.model) for queue in PIPELINE.queues(["a"])]
     assert found == [
         ("deliver", Weight.IO, None),
-        ("judge", Weight.LIGHT, None), ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
+        ("judge", Weight.LIGHT, None), ("ground", Weight.ENCODER, None),
+        ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
         ("embed", Weight.ENCODER, None),
         ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip

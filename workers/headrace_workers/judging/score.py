@@ -12,6 +12,7 @@ from headrace_schemas import (
     Contains,
     Criterion,
     ExactMatch,
+    Grounded,
     HeadraceError,
     JsonValid,
     Length,
@@ -30,6 +31,7 @@ from headrace_workers.ports import Generator
 
 _BLOCKED = "the output was blocked by moderation"
 _NO_REFERENCE = "the job gave no reference to compare with"
+_NOT_LOOKED_UP = "nobody looked it up"
 _NO_JUDGE = "no model judges here: name one in the rubric, or set HEADRACE_JUDGE_MODEL"
 _SHORTENED = "the judge saw a shortened text: the whole did not fit into its context"
 
@@ -75,6 +77,8 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
                 value = _compared(criterion, subject.output, subject.reference)
             case Contains() | Regex() | JsonValid() | Length():
                 value = _checked(criterion, subject.output)
+            case Grounded():
+                return subject.grounded or _unscored(criterion, _NOT_LOOKED_UP)
             case Rubric():
                 raise TypeError("a rubric needs a model: score_all asks it")
     except HeadraceError as error:

@@ -18,6 +18,7 @@ from headrace_workers.steps.audit import audit
 from headrace_workers.steps.deliver import deliver
 from headrace_workers.steps.embed import embed
 from headrace_workers.steps.generate import generate
+from headrace_workers.steps.ground import ground_answers, wants_grounding
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.recall import mode_of, recall
@@ -59,6 +60,14 @@ def _can_do_without(job: Job) -> bool:
     return not isinstance(job, GenerationJob) or job.knowledge is None
 
 
+def _asks_grounding(job: Job, _event: StepEvent) -> bool:
+    return wants_grounding(job)
+
+
+def _always(_job: Job) -> bool:
+    return True
+
+
 def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
     """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
     return (
@@ -93,6 +102,18 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             prefix=shared_prefix,
         ),
         Stage(name="moderate", takes=(Output, ModerationJob), step=moderate, needs=("moderator",)),
+        # A recall worker has the embedder. Judging, which comes behind it, is handed what was found.
+        Stage(
+            name="ground",
+            takes=(Moderated, EvaluationJob),
+            step=ground_answers,
+            weight=Weight.ENCODER,
+            when=_asks_grounding,
+            done_by=RECALL,
+            needs=("embedder",),
+            quantum=0.5,
+            optional=_always,
+        ),
         Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
         # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.

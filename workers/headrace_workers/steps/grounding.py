@@ -56,9 +56,15 @@ def afresh(job: GenerationJob, found: Found | None) -> GenerationJob | None:
     return None
 
 
+def turn_of(context: Mapping[str, Any]) -> str | None:
+    """The user's turn with the passages; None where there are none."""
+    turn: str | None = context.get(KNOWLEDGE, {}).get(_TURN)
+    return turn
+
+
 def conversation_of(job: GenerationJob, context: Mapping[str, Any]) -> tuple[Message, ...]:
     """What the model reads: the job's conversation, with its passages where it has any."""
-    turn = context.get(KNOWLEDGE, {}).get(_TURN)
+    turn = turn_of(context)
     return job.conversation if turn is None else with_turn(job, turn)
 
 

@@ -7,6 +7,7 @@ from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
+from headrace_workers.steps.ground import grounded_score
 from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
@@ -29,9 +30,22 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
 def _subject(task: Task) -> Subject | None:
     match task.job, task.event:
         case GenerationJob() as job, Moderated() as event:
-            return Subject(event.answer.text, job.criteria, question=job.question, reference=job.reference)
+            return Subject(
+                event.answer.text,
+                job.criteria,
+                question=job.question,
+                reference=job.reference,
+                grounded=grounded_score(task.context),
+            )
         case EvaluationJob() as job, EvaluationJob():
-            return Subject(job.output, job.criteria, question=job.input, reference=job.reference, context=job.context)
+            return Subject(
+                job.output,
+                job.criteria,
+                question=job.input,
+                reference=job.reference,
+                context=job.context,
+                grounded=grounded_score(task.context),
+            )
         case _:
             return None
 

@@ -1,0 +1,112 @@
+"""Groundedness: AUROC of a sentence's support by kind of change: cross-validated, by a fit without it, and held out."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import process_time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from bench.ends import Say
+from bench.groundedness_texts import HELD_OUT, SUPPORTED, TEXTS, Pair, pairs
+from bench.report import Report, report, row
+from headrace_workers.groundedness.doubts import KINDS, Doubts, doubts
+from headrace_workers.groundedness.evidence import embedded, units
+from headrace_workers.groundedness.support import facts, support
+from headrace_workers.ports import Embedder
+
+NAME = "groundedness"
+CHANGES: Final = ("number", "name", "negation", "foreign")
+_FOLDS: Final = 6
+_QUICK: Final = 60
+
+Floats = NDArray[np.float64]
+
+
+def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
+    """Our own documents with reworded sentences; no service is needed, so `embedded` changes nothing."""
+    from headrace_schemas.aliases import DEFAULT_EMBEDDER
+    from headrace_workers.embedders.load import load_embedder
+    from headrace_workers.models.pull import pull
+
+    with tempfile.TemporaryDirectory() as folder:
+        say("getting the embedder")
+        pull(DEFAULT_EMBEDDER, Path(folder))
+        embedder = load_embedder(Path(folder), DEFAULT_EMBEDDER)
+        ours, held_out = pairs(TEXTS), pairs(HELD_OUT)
+        if quick:
+            ours, held_out = ours[: 8 * _QUICK], held_out[:_QUICK]
+        begun = process_time()
+        found = measured(ours, embedder, say)
+        cost = (process_time() - begun) / len(ours)
+        others = measured(held_out, embedder, say)
+    rows = []
+    scored = _cross_validated(ours, found)
+    for change in CHANGES:
+        rows.append(row(f"{change}: AUROC", _auroc_of(ours, scored, change), at_least=0.9))
+        unseen = _cross_validated(ours, found, without=change)
+        rows.append(row(f"{change}, left out of the fit: AUROC", _auroc_of(ours, unseen, change), at_least=0.85))
+    probabilities = np.array([support(each).probability for each in others])
+    for change in CHANGES:
+        rows.append(row(f"held out, {change}: AUROC", _auroc_of(held_out, probabilities, change), at_least=0.85))
+        rows.append(row(f"held out, {change}: named as unsupported", _named(held_out, probabilities, change), "share"))
+    rows.append(row("held out, supported: named as unsupported", _named(held_out, probabilities, SUPPORTED), "share"))
+    rows.append(row("CPU time a sentence, its document's share included", cost * 1000, "ms"))
+    return report(NAME, f"{embedder.id}, no service", rows)
+
+
+def measured(found: Sequence[Pair], embedder: Embedder, say: Say) -> list[Doubts]:
+    """What speaks against each sentence."""
+    say(f"{len(found)} sentences")
+    at = dict[int, Doubts]()
+    for document in sorted({pair.document for pair in found}):
+        places = [place for place, pair in enumerate(found) if pair.document == document]
+        evidence = embedded(units([found[places[0]].context], ()), embedder)
+        at |= dict(zip(places, doubts([found[place].claim for place in places], evidence, embedder), strict=True))
+    return [at[place] for place in range(len(found))]
+
+
+def _cross_validated(found: Sequence[Pair], doubted: Sequence[Doubts], *, without: str | None = None) -> Floats:
+    """Log-odds of each sentence by a fit that knows neither its document nor the kind `without`."""
+    supported = np.array([pair.kind == SUPPORTED for pair in found])
+    known = np.array([pair.kind != without for pair in found])
+    fold = np.array([pair.document % _FOLDS for pair in found])
+    raw = np.array([facts(each) for each in doubted])
+    nearer = np.array([[each.nearer[kind] for kind in KINDS] for each in doubted])
+    scores = np.zeros(len(found))
+    for tested in range(_FOLDS):
+        train = (fold != tested) & known
+        usual = nearer[train & supported]
+        worst = ((nearer - usual.mean(axis=0)) / usual.std(axis=0)).max(axis=1)
+        design = np.column_stack([raw, worst])
+        spread = np.maximum(design[train].std(axis=0), 0.1)  # names that are nowhere stand in foreign sentences only
+        design = np.column_stack([np.ones(len(found)), (design - design[train].mean(axis=0)) / spread])
+        weights = _logistic(design[train], supported[train])
+        scores[fold == tested] = design[fold == tested] @ weights
+    return scores
+
+
+def _logistic(design: Floats, labels: NDArray[np.bool_]) -> Floats:
+    """Weights of log-odds, with a weak prior on all but the constant."""
+    signs = np.where(labels, 1.0, -1.0)
+
+    def loss(at: Floats) -> float:
+        return float(np.logaddexp(0, -signs * (design @ at)).sum() + (at[1:] ** 2).sum() / 2)
+
+    return np.asarray(minimize(loss, np.zeros(design.shape[1])).x)
+
+
+def _auroc_of(found: Sequence[Pair], scores: Floats, change: str) -> float:
+    """How often a supported sentence has the higher score of it and a changed one; a tie is half."""
+    kinds = np.array([pair.kind for pair in found])
+    right, wrong = scores[kinds == SUPPORTED], scores[kinds == change]
+    above = (right[:, None] > wrong).mean() + (right[:, None] == wrong).mean() / 2
+    return float(above)
+
+
+def _named(found: Sequence[Pair], probabilities: Floats, kind: str) -> float:
+    of = np.array([pair.kind == kind for pair in found])
+    return float((probabilities[of] < 0.5).mean())

@@ -1,0 +1,77 @@
+"""An answer against what it was given, with MiniLM."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace_workers.embedders.load import load_embedder
+from headrace_workers.groundedness.evidence import MOST_UNITS, units
+from headrace_workers.groundedness.ground import MOST_SENTENCES, ground
+from headrace_workers.ports import CountingEmbedder
+
+GIVEN = (
+    "The mill museum is open from Tuesday to Sunday between 10 and 17 o'clock. It was founded in 1926 by Clara Moss. "
+    "Her nephew Giles Tennant has led it since 1990. Dogs are not admitted."
+)
+
+
+@pytest.fixture(scope="module")
+def embedder(minilm_home: Path) -> CountingEmbedder:
+    """MiniLM in int8."""
+    return load_embedder(minilm_home, "all-minilm-l6-v2")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The museum was founded by Clara Moss in 1926.",
+        "Since 1990 Giles Tennant has been in charge of the museum.",
+        "Visitors can come between 10 and 17 o'clock [1].",
+        "You cannot bring your dog, since dogs are not admitted.",
+    ],
+)
+def test_what_stands_there_is_supported_in_other_words_too(sentence: str, embedder: CountingEmbedder) -> None:
+    """Order and words may change."""
+    assert ground(sentence, [GIVEN], embedder).share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ("The museum was founded by Clara Moss in 1928.", "a number that is nowhere in it: 1928"),
+        ("The museum was founded by Clara Moss in 1990.", "what is told fits another number better"),
+        ("The museum was founded by Giles Tennant in 1926.", "what is told fits another name better"),
+        ("The museum was founded by Rosa Leigh in 1926.", "a name that is nowhere in it: leigh, rosa"),
+        ("Dogs are admitted.", "what is told fits the opposite better"),
+        ("The cafeteria serves apple pie in the afternoon.", "nothing in it says the same"),
+    ],
+)
+def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder: CountingEmbedder) -> None:
+    """Where it is in the answer, and what speaks against it."""
+    good = "The museum was founded in 1926 by Clara Moss. "
+    found = ground(good + sentence, [GIVEN], embedder)
+    (named,) = found.unsupported
+    assert (found.sentences, found.share, named.reason) == (2, 0.5, reason)
+    assert (good + sentence)[named.start : named.stop] == sentence
+    assert 0.0 <= named.probability < 0.5
+
+
+def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:
+    """Questions and small words; an answer of these alone has no sentence, whatever it was given."""
+    assert ground("And so it is. When would you like to come?", [GIVEN], embedder).sentences == 0
+    assert ground("", [GIVEN], embedder).sentences == 0
+
+
+def test_without_anything_given_nothing_is_supported(embedder: CountingEmbedder) -> None:
+    """An empty text is nothing."""
+    found = ground("It was founded in 1926.", ["", "  \n"], embedder)
+    assert [each.reason for each in found.unsupported] == ["nothing was given"]
+
+
+def test_long_texts_are_bounded(embedder: CountingEmbedder) -> None:
+    """Of a long evidence the sentences count that are about the same; an answer's first 200 sentences are looked up."""
+    noise = "".join(f"The garden has {number} roses and tulips, which are red. " for number in range(3_000))
+    found = units([noise, GIVEN], ["The museum was founded in 1926."])
+    assert len(found.texts) == MOST_UNITS
+    assert "It was founded in 1926 by Clara Moss." in found.texts
+    assert ground("It was founded in 1926. " * (MOST_SENTENCES + 7), [GIVEN], embedder).beyond == 7

@@ -1,0 +1,42 @@
+"""Sentences of an answer, where they stand, and their parts."""
+
+import pytest
+from hypothesis import given
+from tests.schemas.strategies import texts
+
+from headrace_workers.groundedness.sentences import clauses, sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("One thing. Another one!", ["One thing.", "Another one!"]),
+        ("It costs 3.5 euros, e.g. at noon.", ["It costs 3.5 euros, e.g. at noon."]),
+        ("It opens at 9 [1]. It closes at 5 [2, 3].", ["It opens at 9.", "It closes at 5."]),
+        ("- First point\n- Second point\n3. Third", ["First point", "Second point", "Third"]),
+        ('He said "no." Then he left.', ['He said "no."', "Then he left."]),
+    ],
+)
+def test_a_text_in_sentences(text: str, found: list[str]) -> None:
+    """Bullets and citations are no part of what is said; numbers and abbreviations end nothing."""
+    assert [each.text for each in sentences(text)] == found
+
+
+@given(texts)
+def test_sentences_stand_where_they_say(text: str) -> None:
+    """In order, apart, and each within the text; only citations are missing in what is read of one."""
+    at = 0
+    for each in sentences(text):
+        assert at <= each.start < each.stop <= len(text)
+        assert each.text[0] == text[each.start : each.stop][0] or "[" in text or "【" in text
+        at = each.stop
+
+
+def test_a_sentence_in_its_parts() -> None:
+    """Each part that is long enough to say something; a sentence of one part has none."""
+    assert clauses("Voss received fees from the maker, while Obi did not take any.") == [
+        "Voss received fees from the maker",
+        "Obi did not take any.",
+    ]
+    assert clauses("The tower is 34 metres tall.") == []

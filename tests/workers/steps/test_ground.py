@@ -1,0 +1,105 @@
+"""The step that looks answers up, and what judging makes of it."""
+
+from typing import Any
+
+import pytest
+from tests.workers.steps.test_judge import ACCEPTED, JOB_ID, generation, moderated_task
+
+from headrace_schemas import EvaluationJob, Grounded, Result, Score
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.embedders.hashed import HashEmbedder
+from headrace_workers.knowledge.chunking import Chunk
+from headrace_workers.knowledge.packing import Passage
+from headrace_workers.knowledge.prompt import user_turn
+from headrace_workers.ports import CountingEmbedder
+from headrace_workers.steps.ground import ground_answers
+from headrace_workers.steps.judge import judge
+from headrace_workers.steps.outcome import Done, Ended, Outcome, Retry
+from headrace_workers.steps.task import Task
+
+SAID = "It opens at 9. It closes at 17."
+
+
+def evaluated(output: str = SAID, **fields: Any) -> Task:
+    job = EvaluationJob(input="When?", output=output, criteria=(Grounded(),), **fields)
+    return Task(JOB_ID, job, job, ACCEPTED)
+
+
+def score(task: Task, outcome: Outcome) -> Score:
+    """What judging writes, behind the step."""
+    assert isinstance(outcome, Done)
+    (ended,) = judge([Task(task.job_id, task.job, task.event, ACCEPTED, context={**task.context, **outcome.context})])
+    assert isinstance(ended, Ended)
+    assert isinstance(ended.event, Result)
+    assert ended.event.judge is not None
+    (found,) = ended.event.judge.scores
+    return found
+
+
+def looked_up(task: Task) -> Score:
+    (outcome,) = ground_answers([task], embedder=HashEmbedder)
+    return score(task, outcome)
+
+
+def test_an_evaluation_is_looked_up_in_its_context() -> None:
+    """The value is the share of sentences; the other sentence is named where it stands."""
+    found = looked_up(evaluated(context="The mill opens at 9. Entry is free."))
+    assert (found.criterion, found.value) == ("grounded", 0.5)
+    assert found.unsupported is not None
+    assert [(each.start, each.stop) for each in found.unsupported] == [(15, len(SAID))]
+    assert "17" in found.unsupported[0].reason
+
+
+def test_a_generation_is_looked_up_in_its_passages_alone() -> None:
+    """Not in the question, nor in what stands around a passage."""
+    turn = user_turn("Does it close at 17?", [Passage(Chunk("id", "doc 17", "", (0, 9), "It opens at 9."), 1.0)])
+    task = moderated_task(generation(Grounded(), prompt="Does it close at 17?", knowledge="mill"), SAID, "allow")
+    found = looked_up(Task(task.job_id, task.job, task.event, ACCEPTED, context={"knowledge": {"turn": turn}}))
+    assert (found.value, len(found.unsupported or ())) == (0.5, 1)
+
+
+def test_a_generation_without_a_base_is_looked_up_in_its_prompt() -> None:
+    """Which is where a service that finds passages by itself puts them."""
+    task = moderated_task(generation(Grounded(), prompt="It opens at 9. It closes at 17. When?"), SAID, "allow")
+    assert looked_up(task).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (evaluated(), "the job gave no context to look it up in"),
+        (evaluated("Why?", context="x"), "the answer says nothing that could be looked up"),
+        (
+            moderated_task(generation(Grounded(), knowledge="mill"), SAID, "allow"),
+            "no passage was given to the model, or the answer was known already",
+        ),
+        (moderated_task(generation(Grounded()), None, "block"), "the output was blocked by moderation"),
+    ],
+)
+def test_what_cannot_be_looked_up_has_a_reason(task: Task, reason: str) -> None:
+    """Never a zero."""
+    found = looked_up(task)
+    assert (found.value, found.reason) == (None, reason)
+
+
+def test_a_job_that_passed_the_stage_by_has_a_reason() -> None:
+    """When no recall worker runs, jobs go on without it."""
+    assert "role recall" in str(score(evaluated(context="x"), Done()).reason)
+
+
+def test_an_embedder_that_is_away_is_asked_again_and_one_that_is_not_there_is_a_reason() -> None:
+    """In the end the answer goes out with it."""
+
+    def away() -> CountingEmbedder:
+        raise Unavailable("the embedder is being loaded")
+
+    def missing() -> CountingEmbedder:
+        raise ConfigurationError("no embedder is called x: pull it")
+
+    task = evaluated(context="It opens at 9.")
+    (outcome,) = ground_answers([task], embedder=away)
+    assert isinstance(outcome, Retry)
+    assert isinstance(outcome.otherwise, Done)
+    assert score(task, outcome.otherwise).reason == "the embedder is being loaded"
+    (outcome,) = ground_answers([task], embedder=missing)
+    assert score(task, outcome).reason == "no embedder is called x: pull it"

@@ -1,0 +1,90 @@
+"""What speaks against a sentence, in numbers: how near the evidence is, what it lacks, and which change of the sentence
+would bring it nearer.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from headrace_workers.groundedness.changes import opposite, other_names, other_numbers
+from headrace_workers.groundedness.evidence import Evidence, Floats
+from headrace_workers.groundedness.reading import read
+from headrace_workers.ports import Embedder
+
+NAME, NUMBER, DENIAL = "name", "number", "denial"
+KINDS: Final = (NAME, NUMBER, DENIAL)
+_NEAREST: Final = 3  # units whose names and numbers are tried in the sentence
+_MOST_CHANGES: Final = 24  # of one kind, of one sentence
+_NO_CHANGE: Final = -0.08  # how much nearer, where nothing can be changed
+_ELSEWHERE: Final = 0.2  # of how much farther the name or number stands than the nearest unit, which names another
+_OTHER_POLARITY: Final = 0.045  # where one of the nearest sentence and this denies, and the other does not
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """Of one sentence: cosine to the nearest unit of the evidence, the numbers and names that are not in the evidence,
+    and by kind how much nearer the worst change of it would be (a difference of cosines, and what words add to it).
+    """
+
+    nearness: float
+    numbers: frozenset[str]
+    names: frozenset[str]
+    nearer: dict[str, float]
+
+
+def doubts(claims: Sequence[str], evidence: Evidence, embedder: Embedder) -> list[Doubts]:
+    """What speaks against each sentence; the evidence is not empty."""
+    vectors = embedder.embed(claims)
+    alike = vectors @ evidence.vectors.T  # (sentences, units)
+    changes = [_changes(claim, row, evidence) for claim, row in zip(claims, alike, strict=True)]
+    texts = [text for each in changes for found in each.values() for text in found]
+    nearest = (embedder.embed(texts) @ evidence.vectors.T).max(axis=1) if texts else np.zeros(0, np.float32)
+    taken, found = 0, []
+    for claim, row, each in zip(claims, alike, changes, strict=True):
+        nearer = {}
+        for kind, made in each.items():
+            gains = nearest[taken : taken + len(made)] - row.max()
+            taken += len(made)
+            nearer[kind] = float(gains.max()) if made else _NO_CHANGE
+        found.append(_with_words(claim, row, evidence, nearer))
+    return found
+
+
+def _changes(claim: str, row: Floats, evidence: Evidence) -> dict[str, list[str]]:
+    places = np.argsort(-row, kind="stable")[:_NEAREST]
+    near = list(dict.fromkeys(evidence.units.whole[evidence.units.of[place]] for place in places))
+    denied = opposite(claim)
+    return {
+        NAME: _some(other_names(claim, near)),
+        NUMBER: _some(other_numbers(claim, near)),
+        DENIAL: [denied] if denied is not None else [],
+    }
+
+
+def _some(changes: Iterable[str]) -> list[str]:
+    return [change for change, _ in zip(dict.fromkeys(changes), range(_MOST_CHANGES), strict=False)]
+
+
+def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, float]) -> Doubts:
+    said, best = read(claim), int(row.argmax())
+    there = read(evidence.units.whole[evidence.units.of[best]])
+    names = said.named(evidence.names)
+    if there.named(evidence.names) - names:
+        nearer[NAME] += _ELSEWHERE * _farther(names, row, [each.named(evidence.names) for each in evidence.reads])
+    if there.numbers - said.numbers:
+        nearer[NUMBER] += _ELSEWHERE * _farther(said.numbers, row, [each.numbers for each in evidence.reads])
+    if said.denials % 2 != there.denials % 2:
+        nearer[DENIAL] += _OTHER_POLARITY
+    return Doubts(float(row[best]), said.numbers - evidence.numbers, names - evidence.keys, nearer)
+
+
+def _farther(own: Iterable[str], row: Floats, there: Sequence[frozenset[str]]) -> float:
+    """How much farther than the nearest unit the nearest stands that has one of these, of the one that is farthest."""
+    gaps = [0.0]
+    for key in own:
+        standing = [place for place, keys in enumerate(there) if key in keys]
+        if standing:
+            gaps.append(float(row.max() - row[standing].max()))
+    return max(gaps)

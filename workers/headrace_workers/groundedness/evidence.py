@@ -1,0 +1,77 @@
+"""What an answer may rest on, read once: sentences and their parts, with vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_workers.groundedness.reading import Read, read
+from headrace_workers.groundedness.sentences import clauses, sentences
+from headrace_workers.ports import Embedder
+
+Floats = NDArray[np.float32]
+
+MOST_UNITS: Final = 600  # sentences and parts of them; a second of an encoder's time on one slow core
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Units:
+    """Sentences and their parts: their texts, and which sentence each belongs to."""
+
+    texts: tuple[str, ...]
+    of: tuple[int, ...]
+    whole: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Texts that an answer may rest on. `vectors` (units, dimensions) are of length 1."""
+
+    units: Units
+    vectors: Floats
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """What is read of each unit."""
+        return tuple(read(text) for text in self.units.texts)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The keys of all names."""
+        return frozenset().union(*(each.names for each in self.reads))
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The keys of all that is said."""
+        return frozenset().union(*(each.names | each.first | each.words for each in self.reads))
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """All numbers."""
+        return frozenset().union(*(each.numbers for each in self.reads))
+
+
+def units(texts: Sequence[str], near: Sequence[str]) -> Units:
+    """The sentences of the texts, each before its parts. Of more than there may be, those are kept that have most words
+    in common with the texts they are to be `near`.
+    """
+    whole = tuple(dict.fromkeys(sentence.text for text in texts for sentence in sentences(text)))
+    found = [(part, place) for place, sentence in enumerate(whole) for part in (sentence, *clauses(sentence))]
+    if len(found) > MOST_UNITS:
+        wanted = frozenset().union(*(_keys(text) for text in near))
+        found.sort(key=lambda each: -len(_keys(whole[each[1]]) & wanted))
+        found = sorted(found[:MOST_UNITS], key=lambda each: each[1])
+    return Units(tuple(text for text, _ in found), tuple(place for _, place in found), whole)
+
+
+def _keys(text: str) -> frozenset[str]:
+    said = read(text)
+    return said.names | said.first | said.words | said.numbers
+
+
+def embedded(found: Units, embedder: Embedder) -> Evidence:
+    """The evidence of these units."""
+    return Evidence(found, embedder.embed(found.texts))
