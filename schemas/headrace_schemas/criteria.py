@@ -114,7 +114,7 @@ class Rubric(_Named):
     model: Alias | None = None  # the judge's own default model when absent
 
 
-class Grounded(Value):
+class Grounded(_Named):
     """The share of the answer's sentences that what it was given supports; the others are named with their reasons.
 
     Given is the `context` of an evaluation, the passages of a job that names a knowledge base, of another its prompt.

@@ -50,6 +50,14 @@ def test_an_evaluation_is_looked_up_in_its_context() -> None:
     assert "17" in found.unsupported[0].reason
 
 
+def test_a_criterion_with_a_name_has_it_in_its_score() -> None:
+    """And the version of what it asks for, as any other."""
+    criterion = Grounded(name="stands_there")
+    job = EvaluationJob(input="When?", output=SAID, context="It opens at 9.", criteria=(criterion,))
+    found = looked_up(Task(JOB_ID, job, job, ACCEPTED))
+    assert (found.name, found.version) == ("stands_there", criterion.version)
+
+
 def test_a_generation_is_looked_up_in_its_passages_alone() -> None:
     """Not in the question, nor in what stands around a passage."""
     turn = user_turn("Does it close at 17?", [Passage(Chunk("id", "doc 17", "", (0, 9), "It opens at 9."), 1.0)])

@@ -78,7 +78,10 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
             case Contains() | Regex() | JsonValid() | Length():
                 value = _checked(criterion, subject.output)
             case Grounded():
-                return subject.grounded or _unscored(criterion, _NOT_LOOKED_UP)
+                found = subject.grounded
+                if found is None:
+                    return _unscored(criterion, _NOT_LOOKED_UP)
+                return found.model_copy(update=_called(criterion))
             case Rubric():
                 raise TypeError("a rubric needs a model: score_all asks it")
     except HeadraceError as error:
@@ -205,6 +208,9 @@ def _unscored(criterion: Criterion, reason: str, model: str | None = None) -> Sc
 
 
 def _score(criterion: Criterion, **said: Any) -> Score:
-    """A score that names its criterion; one with a name is told with its version, as names outlive questions."""
-    version = None if criterion.name is None else criterion.version
-    return Score(criterion=criterion.criterion, name=criterion.name, version=version, **said)
+    return Score(criterion=criterion.criterion, **_called(criterion), **said)
+
+
+def _called(criterion: Criterion) -> dict[str, str | None]:
+    """A criterion's name, and with one its version, as names outlive questions."""
+    return {"name": criterion.name, "version": None if criterion.name is None else criterion.version}
