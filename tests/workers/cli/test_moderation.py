@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workers.moderation.heads import examples
 
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.app import run
+from headrace_workers.embedders.hashed import make_hash_embedder
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -86,3 +88,26 @@ def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
     policy.write_text('categories.email = { action = "block", detectors = 2 }\n')
     assert run(["moderation", "policy", "check", str(policy)]) == 2
     assert "wants 2 detectors to agree on email" in capsys.readouterr().err
+
+
+def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
+    """With its card beside it; a policy that names it is checked with it."""
+    make_hash_embedder(tmp_path, "hash")
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_EMBEDDER", "hash")
+    data = tmp_path / "data.jsonl"
+    rows = [*examples("a", 80, 80), *examples("b", 80, 80)]
+    data.write_text("".join(f"{row.model_dump_json()}\n" for row in rows))
+    made = told(capsys, "train", str(data), "-o", str(tmp_path / "head.npz"))
+    assert made["categories"] == ["violence"]
+    assert "hate" in made["left_out"]
+    assert "unmeasured on outputs" in (tmp_path / "head.md").read_text()
+    policy = tmp_path / "policy.toml"
+    policy.write_text('head = "head.npz"\n')
+    assert told(capsys, "policy", "check", str(policy))["categories"]["violence"]["action"] == "review"
+    assert told(capsys, "check", "smash burn crush", "--policy", str(policy))["action"] == "review"
+    for wrong in (str(tmp_path / "head.bin"), str(tmp_path / "none" / "head.npz")):
+        assert run(["moderation", "train", str(data), "-o", wrong]) == 2
+    data.write_text("")
+    assert run(["moderation", "train", str(data), "-o", str(tmp_path / "head.npz")]) == 2
+    assert "not one example" in capsys.readouterr().err

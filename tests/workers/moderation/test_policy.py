@@ -4,6 +4,7 @@ import pytest
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.moderation.blocklist import BlocklistDetector
+from headrace_workers.moderation.examples import LEARNT
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import Rule
 from headrace_workers.moderation.policy_file import load_policy
@@ -20,7 +21,7 @@ def write(path: Path, text: str) -> Path:
 def test_default_policy_has_a_rule_for_every_category() -> None:
     """What the detectors may report and what the default policy names are the same."""
     detectors = (PersonalDataDetector, SecretsDetector, ProfanityDetector, BlocklistDetector)
-    assert load_policy().rules.keys() == frozenset().union(*(d.categories for d in detectors))
+    assert load_policy().rules.keys() == frozenset(LEARNT).union(*(d.categories for d in detectors))
 
 
 def test_default_policy_redacts_data_and_blocks_insults() -> None:
@@ -49,7 +50,7 @@ def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
 
 
 SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-KNOWN = "blocklist, card, email, iban, ip_address, itin, nino, phone, profanity, secret, ssn"
+KNOWN = ", ".join(sorted(load_policy().rules))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,10 @@ KNOWN = "blocklist, card, email, iban, ip_address, itin, nino, phone, profanity,
         ("categories = 3\n", ", line 1: categories: must be a table"),
         ("blocklist = 3\n", ", line 1: blocklist: must be the path of a file"),
         ('blocklist = ""\n', ", line 1: blocklist: must be the path of a file"),
-        ('rules = "x"\nall = 1\n', ", line 1: rules: unknown key; known are allow, blocklist, categories, tenants"),
+        (
+            'rules = "x"\nall = 1\n',
+            ", line 1: rules: unknown key; known are allow, blocklist, categories, head, tenants",
+        ),
         *(
             (
                 f'[categories]\nemail = {{ action = "block", detectors = {n} }}\n',
@@ -104,7 +108,7 @@ KNOWN = "blocklist, card, email, iban, ip_address, itin, nino, phone, profanity,
             ", line 2: allow.email: has 1001 entries; at most 1000 are taken",
         ),
         ('[tenants."a b"]\n', ", line 1: tenants.a b: this is no tenant's name"),
-        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, tenants"),
+        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, head, tenants"),
         (
             '[categories]\nemail = "allow"\n[tenants.shop.categories]\nphone = "allow"\nemail = "no"\n',
             ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block",

@@ -12,10 +12,11 @@ import typer
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.cli.moderation_train import train
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.ports import Moderation
-from headrace_workers.settings import policy_of
+from headrace_workers.ports import Embedder, Moderation
+from headrace_workers.settings import embedder_name, home_of, policy_of
 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="this policy file instead of HEADRACE_POLICY", dir_okay=False)
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     moderation = typer.Typer(help="Ask moderation about a text, and check a policy.", no_args_is_help=True)
     moderation.command("check")(check)
+    moderation.command("train")(train)
     policy = typer.Typer(help="Policy files.", no_args_is_help=True)
     policy.command("check")(check_policy)
     moderation.add_typer(policy, name="policy")
@@ -47,7 +49,9 @@ def check(
     from headrace_workers.moderation.moderator import build_moderator
 
     whole = _read(text)
-    (verdict,) = build_moderator(policy or policy_of()).moderate([whole], None if tenant is None else [tenant])
+    (verdict,) = build_moderator(policy or policy_of(), _embedder).moderate(
+        [whole], None if tenant is None else [tenant]
+    )
     if isinstance(verdict, HeadraceError):
         raise verdict
     if as_json:
@@ -69,13 +73,9 @@ def check_policy(
 
     policy = load_policy(file)
     detectors = shipped_detectors()
-    with_policy(detectors, policy)
-    looked_for = {category for detector in detectors for category in detector.categories}
-    rules = {
-        name: rule
-        for name, rule in sorted(policy.rules.items())
-        if name in looked_for or (name == "blocklist" and policy.blocklists)
-    }
+    moderator = with_policy(detectors, policy, _embedder)
+    looked_for = moderator.looks_for
+    rules = {name: rule for name, rule in sorted(policy.rules.items()) if name in looked_for}
     if as_json:
         put_json({"policy": policy.version, "categories": {name: asdict(rule) for name, rule in rules.items()},
                   "tenants": {name: own.version for name, own in policy.tenants.items()}})  # fmt: skip
@@ -89,6 +89,12 @@ def check_policy(
     for name, own in policy.tenants.items():
         say(f"tenant {name}: policy {own.version}")
     say(f"{file} is right: policy {policy.version}")
+
+
+def _embedder() -> Embedder:
+    from headrace_workers.embedders.load import load_embedder
+
+    return load_embedder(home_of(), embedder_name())
 
 
 def _read(given: str) -> str:

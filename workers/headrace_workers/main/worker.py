@@ -13,7 +13,7 @@ from headrace_workers.main.once import once
 from headrace_workers.main.parts import hand_out, pipeline_of, task_queue
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.ports import Generator, Moderator
+from headrace_workers.ports import Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.webhooks.courier import Courier
@@ -98,7 +98,7 @@ def _needs(
         return recall.retrieval_of(settings, bases)
 
     return {
-        "moderator": lambda: _moderator(settings),
+        "moderator": lambda: _moderator(settings, embedder),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
@@ -127,13 +127,13 @@ def _generator(settings: Settings, model: str | None) -> Generator:
     )
 
 
-def _moderator(settings: Settings) -> Moderator:
+def _moderator(settings: Settings, embedder: Callable[[], Embedder]) -> Moderator:
     from headrace_workers.moderation.bounded import BoundedModerator
     from headrace_workers.moderation.moderator import build_moderator, shipped_detectors, warm_up
     from headrace_workers.moderation.watching import WatchedModerator
 
-    moderator: Moderator = (
-        build_moderator() if settings.policy is None else WatchedModerator(settings.policy, shipped_detectors())
-    )
+    moderator: Moderator = build_moderator()
+    if settings.policy is not None:
+        moderator = WatchedModerator(settings.policy, shipped_detectors(), embedder)
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

@@ -1,21 +1,26 @@
 """Detectors and a policy together: what of a text may be shown."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.looks import looks_at
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detection, Detector, Moderation, Moderator
+from headrace_workers.ports import Detection, Detector, Embedder, Moderation, Moderator
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
+
+
+def no_embedder() -> Embedder:
+    """For who has none: a head cannot read anything without."""
+    raise ConfigurationError("the moderation policy names a head, and there is no embedder here")
 
 
 class PolicyModerator:
@@ -66,6 +71,12 @@ class PolicyModerator:
             for i, text in enumerate(texts)
         ]
 
+    @property
+    def looks_for(self) -> frozenset[str]:
+        """The categories that a finding of any text may have."""
+        detectors = [*self._detectors, *self._lists.values()]
+        return frozenset().union(*(detector.categories for detector in detectors))
+
     def _own(self, tenant: str | None) -> list[Detector]:
         return [self._lists[tenant]] if tenant in self._lists else []
 
@@ -77,13 +88,14 @@ def warm_up(moderator: Moderator) -> None:
             raise verdict
 
 
-def build_moderator(policy_path: Path | None = None) -> PolicyModerator:
-    """The moderator with every detector of headrace, for the policy in a file, or the default one.
+def build_moderator(policy_path: Path | None = None, embedder: Callable[[], Embedder] = no_embedder) -> PolicyModerator:
+    """The moderator with every detector of headrace, for the policy in a file, or the default one. `embedder` is for
+    the head that the policy may name.
 
     Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
     blocklist are wrong.
     """
-    return with_policy(shipped_detectors(), load_policy(policy_path))
+    return with_policy(shipped_detectors(), load_policy(policy_path), embedder)
 
 
 def shipped_detectors() -> list[Detector]:
@@ -95,8 +107,10 @@ def shipped_detectors() -> list[Detector]:
     return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
 
 
-def with_policy(detectors: Sequence[Detector], policy: Policy) -> PolicyModerator:
-    """These detectors and the blocklists that the policy names; each set of lists is read and compiled once."""
+def with_policy(
+    detectors: Sequence[Detector], policy: Policy, embedder: Callable[[], Embedder] = no_embedder
+) -> PolicyModerator:
+    """These detectors, and the head and the blocklists that the policy names; each set of lists is compiled once."""
     from headrace_workers.moderation.blocklist import BlocklistDetector
 
     compiled: dict[tuple[Path, ...], Detector] = {}
@@ -107,6 +121,11 @@ def with_policy(detectors: Sequence[Detector], policy: Policy) -> PolicyModerato
             if paths not in compiled:
                 compiled[paths] = BlocklistDetector.from_files(paths)
             lists[tenant] = compiled[paths]
+    if policy.head is not None:
+        from headrace_workers.moderation.head import HeadDetector
+        from headrace_workers.moderation.head_file import load_head
+
+        detectors = [*detectors, HeadDetector(load_head(policy.head), embedder())]
     return PolicyModerator(detectors, policy, lists)
 
 

@@ -40,13 +40,14 @@ def _like(text: str, entry: str) -> bool:
 
 @dataclass(frozen=True)
 class Policy:
-    """One rule for each category, and the blocklist files, which are searched together.
+    """One rule for each category, the blocklist files, which are searched together, and a trained head if there is one.
 
     `tenants` are the policies of tenants that have one of their own.
     """
 
     rules: Mapping[str, Rule]
     blocklists: tuple[Path, ...] = ()
+    head: Path | None = None
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":

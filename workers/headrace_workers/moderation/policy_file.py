@@ -65,18 +65,19 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"moderation policy {where} is no TOML: {error}") from error
     try:
-        _known((), document, _OF_ONE | {"tenants"})
+        _known((), document, _OF_ONE | {"tenants", "head"})
         whole = _read((), document, default, folder)
         tenants = _table(("tenants",), document.get("tenants", {}))
         if len(tenants) > MAX_TENANTS:
             raise _Wrong(("tenants",), f"there are {len(tenants)}; at most {MAX_TENANTS} are taken")
+        head = _file((), document, "head", folder)
         own = {name: _of_tenant(name, value, whole, folder) for name, value in tenants.items()}
     except _Wrong as wrong:
         line = line_of(text, wrong.keys)
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return Policy(whole.rules, whole.blocklists, MappingProxyType(own))
+    return Policy(whole.rules, whole.blocklists, head, MappingProxyType(own))
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
@@ -104,11 +105,16 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         _is_category(at, rules)
         rule = rules[name]
         rules[name] = Rule(rule.action, rule.min_score, rule.detectors, (*rule.allowed, *_allowed(at, entries)))
-    blocklist = table.get("blocklist")
-    if blocklist is not None and (not isinstance(blocklist, str) or not blocklist):
-        raise _Wrong((*keys, "blocklist"), "must be the path of a file")
-    own = () if blocklist is None else (folder / blocklist,)
+    blocklist = _file(keys, table, "blocklist", folder)
+    own = () if blocklist is None else (blocklist,)
     return Policy(MappingProxyType(rules), (*(base.blocklists if base else ()), *own))
+
+
+def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
+    value = table.get(name)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise _Wrong((*keys, name), "must be the path of a file")
+    return None if value is None else folder / value
 
 
 def _rule(keys: Keys, value: object, allowed: tuple[str, ...]) -> Rule:

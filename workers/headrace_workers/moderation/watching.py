@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from headrace_schemas import HeadraceError
-from headrace_schemas.errors import ConfigurationError
 from headrace_workers.log import Action, log
-from headrace_workers.moderation.moderator import with_policy
+from headrace_workers.moderation.moderator import no_embedder, with_policy
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detector, Moderation
+from headrace_workers.ports import Detector, Embedder, Moderation
 
 _EVERY: Final = 2.0  # seconds between two looks at the files
 
@@ -30,12 +29,14 @@ class WatchedModerator:
         self,
         path: Path,
         detectors: Sequence[Detector],
+        embedder: Callable[[], Embedder] = no_embedder,
         *,
         every: float = _EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """ConfigurationError where the policy is wrong from the beginning."""
-        self._path, self._detectors, self._every, self._monotonic = path, detectors, every, monotonic
+        self._path, self._detectors, self._embedder = path, detectors, embedder
+        self._every, self._monotonic = every, monotonic
         self._looking = threading.Lock()
         self._files: tuple[Path, ...] = (path,)
         self._load()
@@ -56,7 +57,7 @@ class WatchedModerator:
             return
         try:
             self._load()
-        except ConfigurationError as error:
+        except HeadraceError as error:
             log("moderation", logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
             return
         log("moderation", logging.INFO, Action.POLICY_CHANGED, "outputs are moderated by another policy",
@@ -66,14 +67,15 @@ class WatchedModerator:
         """Read all anew. What is seen of the files is so before they are read: a change meanwhile is the next one."""
         self._seen = _states(self._files)
         self._policy = policy = load_policy(self._path)
-        if (files := (self._path, *_blocklists(policy))) != self._files:
+        if (files := (self._path, *_beside(policy))) != self._files:
             self._files, self._seen = files, _states(files)
             policy = load_policy(self._path)
-        self._moderator = with_policy(self._detectors, policy)
+        self._moderator = with_policy(self._detectors, policy, self._embedder)
 
 
-def _blocklists(policy: Policy) -> list[Path]:
-    return sorted({path for each in (policy, *policy.tenants.values()) for path in each.blocklists})
+def _beside(policy: Policy) -> list[Path]:
+    heads = {policy.head} if policy.head else set()
+    return sorted(heads | {path for each in (policy, *policy.tenants.values()) for path in each.blocklists})
 
 
 def _states(files: Sequence[Path]) -> _Seen:
