@@ -4,9 +4,10 @@ from typing import Final, NamedTuple
 
 from headrace_schemas.events import DeadLetter, JobCancelled, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas.review import Review
 from headrace_schemas.topics import Topic
 
-Event = AnyJob | CancelJob | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter
+Event = AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter
 
 
 class EventType(NamedTuple):
@@ -29,6 +30,7 @@ EVENTS: Final = (
     EventType("headrace.job.embedding.v1", EmbeddingJob, Topic.EMBEDDING),
     EventType("headrace.job.moderation.v1", ModerationJob, Topic.MODERATION),
     EventType("headrace.job.cancel.v1", CancelJob, Topic.CANCELLATION),
+    EventType("headrace.review.v1", Review, Topic.REVIEWS),
     EventType("headrace.output.v1", Output, Topic.OUTPUTS),
     EventType("headrace.moderated.v1", Moderated, Topic.MODERATED),
     EventType("headrace.job.held.v1", JobHeld, Topic.HELD),

@@ -25,7 +25,7 @@ from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
-from headrace_schemas.topics import Topic
+from headrace_schemas.topics import ABOUT_JOBS
 
 JobId = Annotated[str, Field(min_length=36, max_length=36)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -256,4 +256,4 @@ class DeadLetter(OutgoingValue):
 
         A refused wish to cancel refers to a job too, and changes nothing for who waits for that.
         """
-        return self.job_id or (None if self.topic == Topic.CANCELLATION else self.refers_to)
+        return self.job_id or (None if self.topic in ABOUT_JOBS else self.refers_to)

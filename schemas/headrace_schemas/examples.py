@@ -37,6 +37,7 @@ from headrace_schemas.job import (
 )
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.recall import CacheMode, Recall
+from headrace_schemas.review import Review
 
 _TENANT: Final = "shop"
 _KEY: Final = "summary-4711"
@@ -147,6 +148,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
         metadata={"order": "4711"},
     ),
     CancelJob(job_id=_JOB_ID, tenant=_TENANT, reason="the customer has left"),
+    Review(job_id=_JOB_ID, tenant=_TENANT, criterion="polite", label=True, who="ann", when=_NOON, probability=0.05),
     Output(
         job_id=_JOB_ID,
         tenant=_TENANT,
@@ -209,8 +211,8 @@ EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 def example_envelope(event_type: str) -> Envelope:
     """The envelope that an example comes in."""
     event = EXAMPLES[event_type]
-    sent = isinstance(event, AnyJob | CancelJob)
-    job_id = event.job_id if isinstance(event, CancelJob) else _JOB_ID
+    sent = isinstance(event, AnyJob | CancelJob | Review)
+    job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
     number = [known.name for known in EVENTS].index(event_type) + 1

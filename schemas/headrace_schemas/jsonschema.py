@@ -54,6 +54,22 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
             _when("Not judged", "reason", reason=_TEXT, value=_NULL),
         ]
     },
+    "Review": {
+        "allOf": [
+            {
+                "oneOf": [
+                    _when("Of a criterion", "criterion", criterion=_TEXT, category=_NULL),
+                    _when("Of a category", "category", criterion=_NULL, category=_TEXT),
+                ]
+            },
+            {
+                "oneOf": [
+                    _when("Yes or no", "label", label={"type": "boolean"}, score=_NULL),
+                    _when("By degrees", "score", label=_NULL, score={"type": "number"}),
+                ]
+            },
+        ]
+    },
     "Output": {"allOf": [_when("Written", "answer", answer=_WRITTEN)]},
     "Moderated": {
         "oneOf": [

@@ -23,6 +23,7 @@ class Topic(StrEnum):
     EMBEDDING = "jobs.embedding", "Texts whose vector is asked for."
     MODERATION = "jobs.moderation", "Texts that moderation is asked about."
     CANCELLATION = "jobs.cancellation", "Wishes to cancel a job."
+    REVIEWS = "reviews", "What people say of answers: labels, to compare verdicts with."
     OUTPUTS = "outputs", "What models wrote, before moderation. Not for showing."
     MODERATED = "moderated", "Outputs after moderation."
     HELD = "held", "Jobs that wait for a person, or until what is down works again."
@@ -34,7 +35,9 @@ class Topic(StrEnum):
         return f"{prefix}{self.value}"
 
 
-INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, Topic.CANCELLATION)
+# What comes in about jobs that are there, and makes none: refused, it is no end that anybody waits for.
+ABOUT_JOBS = (Topic.CANCELLATION, Topic.REVIEWS)
+INBOUND = (Topic.GENERATION, Topic.EVALUATION, Topic.EMBEDDING, Topic.MODERATION, *ABOUT_JOBS)
 
 
 def topic_of(name: str, prefix: str = DEFAULT_PREFIX) -> Topic:

@@ -44,6 +44,7 @@ from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
+from headrace_schemas.review import Review
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
 filled = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -140,6 +141,14 @@ embeddings = st.builds(
 moderations = st.builds(ModerationJob, input=filled, model=maybe(aliases), **job_fields)
 cancellations = st.builds(CancelJob, job_id=job_ids, tenant=tenants, reason=texts)
 
+labels = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", fullmatch=True)
+hazards = st.from_regex(r"[a-z][a-z0-9_-]{0,9}(/[a-z0-9_-]{1,9})?", fullmatch=True)
+said = {"job_id": job_ids, "tenant": tenants, "who": filled, "when": times,
+        "probability": maybe(st.floats(0, 1, exclude_min=True))}  # fmt: skip
+reviews = st.builds(Review, criterion=labels, label=st.booleans(), **said) | st.builds(
+    Review, category=hazards, score=units, **said
+)
+
 records = st.builds(
     StageRecord,
     stage=names,
@@ -185,7 +194,6 @@ written = st.builds(Answer, text=texts, **facts)
 withheld = st.builds(Answer, text=st.none(), **facts)
 outputs = st.builds(Output, answer=written, **about)
 actions = st.sampled_from(["allow", "redact", "block"])
-hazards = st.from_regex(r"[a-z][a-z0-9_-]{0,9}(/[a-z0-9_-]{1,9})?", fullmatch=True)
 findings = st.builds(Finding, category=hazards, detector=names, score=units, start=counts, end=counts, action=actions)
 rests_on = {
     "categories": st.dictionaries(hazards, st.booleans(), max_size=3),
@@ -248,6 +256,7 @@ STRATEGIES = {
     "headrace.job.embedding.v1": embeddings,
     "headrace.job.moderation.v1": moderations,
     "headrace.job.cancel.v1": cancellations,
+    "headrace.review.v1": reviews,
     "headrace.output.v1": outputs,
     "headrace.moderated.v1": moderated,
     "headrace.result.v1": results,

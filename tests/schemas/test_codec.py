@@ -46,6 +46,7 @@ def test_each_event_is_where_its_readers_look() -> None:
         "jobs.embedding": ["job.embedding.v1"],
         "jobs.moderation": ["job.moderation.v1"],
         "jobs.cancellation": ["job.cancel.v1"],
+        "reviews": ["review.v1"],
         "outputs": ["output.v1"],
         "moderated": ["moderated.v1"],
         "held": ["job.held.v1"],

@@ -60,11 +60,12 @@ def test_a_score_has_a_value_or_a_reason(value, reason):
         ({"job_id": JOB}, JOB),
         ({"refers_to": JOB}, JOB),
         ({"refers_to": JOB, "topic": "jobs.cancellation"}, None),
+        ({"refers_to": JOB, "topic": "reviews"}, None),
         ({}, None),
     ],
 )
 def test_a_letter_concerns_the_job_that_ended_or_would_have_been(fields, concerned):
-    """A refused wish to cancel changes nothing for who waits for the job."""
+    """A refused wish to cancel, or a label, changes nothing for who waits for the job."""
     known = {"category": "invalid", "reason": "r", "stage": "ingest", "topic": "jobs.generation", "size": 0}
     letter = DeadLetter.model_validate(known | {"original": "", "encoding": "utf-8"} | fields)
     assert letter.concerns == concerned

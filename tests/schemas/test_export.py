@@ -115,6 +115,7 @@ def test_asyncapi_names_every_topic_and_type(documents: dict[str, dict[str, Any]
         "headrace.jobs.embedding",
         "headrace.jobs.moderation",
         "headrace.jobs.cancellation",
+        "headrace.reviews",
     }
     assert set(operated) == set(channels)
 

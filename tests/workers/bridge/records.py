@@ -18,6 +18,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode
 from headrace_schemas.errors import InputTooLong, PromptTooLong, UnknownModel
 from headrace_schemas.event_types import Event, topic_for, type_of
+from headrace_schemas.review import Review
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
 from headrace_workers.ledger.records import Record
@@ -109,6 +110,12 @@ def without(headers: tuple[tuple[str, Any], ...], name: str) -> tuple[tuple[str,
 def replaced(headers: tuple[tuple[str, Any], ...], name: str, value: bytes | None) -> tuple[tuple[str, Any], ...]:
     """Headers with one changed or added."""
     return (*without(headers, name), (name, value))
+
+
+def review(job_id: str, **fields: Any) -> Review:
+    """What a person says of a job."""
+    said = {"criterion": "right", "label": True, "who": "ann", "when": datetime(2026, 1, 31, 12, tzinfo=UTC)}
+    return Review(job_id=job_id, **(said | fields))
 
 
 def cancel(job_id: str, **fields: Any) -> CancelJob:

@@ -24,6 +24,7 @@ from tests.workers.bridge.records import (
     moderation,
     record,
     replaced,
+    review,
     without,
 )
 from tests.workers.bridge.refusing import GOOD, refused, value
@@ -41,6 +42,7 @@ from headrace_workers.identity import refusal_id
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.labels import Sent
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
@@ -243,6 +245,17 @@ def test_a_wish_to_cancel_is_taken():
     job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
     asked = record(cancel(job_id, tenant="shop", reason="late"))
     assert accept(asked, RULES) == Cancellation(job_id, "shop", "late", None, None, asked)
+
+
+def test_a_label_is_taken_unless_it_names_another_job():
+    """As it is; a wrong one refers to its job, and ends none."""
+    job_id = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    said = record(review(job_id, tenant="shop"))
+    assert accept(said, RULES) == Sent(review(job_id, tenant="shop"), said)
+    told = refused(accept(replace(said, key=b"k"), RULES), "the value's job_id")
+    assert (told.refers_to, told.tenant, told.job_id) == (job_id, "shop", None)
+    both = json.loads(said.value or b"") | {"category": "profanity"}
+    assert refused(accept(replace(said, value=json.dumps(both).encode()), RULES), "one of both").refers_to == job_id
 
 
 def test_the_same_record_is_refused_under_the_same_id():

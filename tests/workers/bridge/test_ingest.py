@@ -12,7 +12,7 @@ from tests.services.header_names import OddName
 from tests.services.need import need
 from tests.workers.bridge.broker import committed, write
 from tests.workers.bridge.ingesting import done_with, keyed, states, until
-from tests.workers.bridge.records import cancel, evaluation, generation, record, replaced
+from tests.workers.bridge.records import cancel, evaluation, generation, record, replaced, review
 
 from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
@@ -213,6 +213,24 @@ def test_the_ledger_is_counted_only_after_something_came_in(ledger, kafka, inges
         job, job_id = keyed(number)
         write(kafka, [record(job)])
         until(ingest, lambda job_id=job_id: job_id in states(ledger))
+
+
+def test_labels_are_taken_and_those_of_unknown_jobs_are_told(ledger, kafka, ingests):
+    """Read again, a label is there already; the one that is not taken ends no job, and nothing waits for it."""
+    job, job_id = keyed(1)
+    write(kafka, [record(job)])
+    ingest = ingests(kafka)
+    until(ingest, lambda: job_id in states(ledger))
+    unknown = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
+    write(
+        kafka,
+        [record(review(job_id)), record(review(job_id)), record(review(unknown)), record(review(job_id, who="b"))],
+    )
+    until(ingest, lambda: len(list(ledger.labels.all())) == 2 and ledger.dead(DeadFilter()))
+    (letter,) = ledger.dead(DeadFilter())
+    assert (letter.job_id, letter.refers_to, letter.topic, letter.category) == (None, unknown, "reviews", "invalid")
+    assert "has no job" in letter.reason
+    assert states(ledger) == {job_id: "active"}
 
 
 def test_a_cancellation_tells_dispatch_and_relay(ledger, kafka, ingests):

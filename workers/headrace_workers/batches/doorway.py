@@ -14,13 +14,14 @@ from headrace_workers.batches.defaults import Defaults
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.labels import Sent
 from headrace_workers.ledger.records import Record
 
 INVALID: Final = "invalid"
 _SOURCE: Final = "/headrace/batches"
 
 # What a record becomes.
-Admit = Callable[[Record], NewJob | Cancellation | Burial]
+Admit = Callable[[Record], NewJob | Cancellation | Sent | Burial]
 
 
 class NoJob(Exception):

@@ -1,4 +1,4 @@
-"""From a Kafka record to what the ledger takes: a job, a wish to cancel, or a refusal with its reason. Pure."""
+"""From a Kafka record to what the ledger takes: a job, a wish to cancel, a label, or a refusal with a reason. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,13 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, AnyJob, Lane
+from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.labels import Sent
 from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.records import Record
 from headrace_workers.ledger.refusals import refusal
@@ -69,7 +71,7 @@ class Rules:
     now: int
 
 
-Accepted = NewJob | Cancellation | Burial
+Accepted = NewJob | Cancellation | Sent | Burial
 
 
 def accept(record: Record, rules: Rules) -> Accepted:
@@ -89,6 +91,9 @@ def accept(record: Record, rules: Rules) -> Accepted:
             return Cancellation(
                 event.job_id, event.tenant, event.reason, _trace(envelope), envelope.correlationid, record
             )
+        if isinstance(event, Review):
+            _check_names(record, envelope, event.job_id, "the value's job_id")
+            return Sent(event, record, _trace(envelope))
         if not isinstance(event, AnyJob):
             raise InvalidRecord(f"{type_of(event)} is no job")
         job_id = event.job_id(envelope.id)

@@ -18,6 +18,7 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.labels import Sent
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.records import Record
 from headrace_workers.log import Action, log
@@ -134,8 +135,9 @@ class Ingest:
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
+        said = [item for item in decided if isinstance(item, Sent)]
         room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
-        taken = self._ledger.ingest(jobs, refused, cancellations, following, room)
+        taken = self._ledger.ingest(jobs, refused, cancellations, following, room, said)
         self._taken_since = True
         self._hand_out.send(taken.handed_out)
         new = taken.new
@@ -144,7 +146,7 @@ class Ingest:
             # Without what they quote, which is a sender's: the log holds none of it, and the like are told once.
             reasons = "; ".join(sorted({_QUOTED.sub("'…'", burial.reason)[:120] for burial in refused})[:3])
             log("ingest", logging.WARNING, Action.REFUSED, f"refused: {reasons}", records=len(refused))
-        events = refused or cancellations or new < len(jobs)
+        events = refused or cancellations or said or new < len(jobs)
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
 

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from headrace_schemas import CancelJob, Topic
+from headrace_schemas import CancelJob
 from headrace_schemas.job import Job, derive_job_id
 from headrace_schemas.limits import Key, Tenant
+from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.ledger.records import Record
 
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
@@ -25,7 +26,7 @@ def meant(record: Record) -> tuple[str | None, str | None]:
     except ValueError:
         return None, None
     try:
-        if record.topic is Topic.CANCELLATION:
+        if record.topic in ABOUT_JOBS:
             return tenant, CancelJob(job_id=fields.get("job_id")).job_id
         key = fields.get("idempotency_key")
         return tenant, derive_job_id(tenant, _KEY.validate_python(record.header("ce_id") if key is None else key))

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from headrace_schemas import Topic
+from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.ledger.dead import letter_of
 from headrace_workers.ledger.ledger import Ledger
@@ -73,7 +73,7 @@ class LedgerJobs:
                 select(DEAD_LETTERS)
                 .where(
                     DEAD_LETTERS.c.refers_to.in_(chunk),
-                    DEAD_LETTERS.c.topic != Topic.CANCELLATION,
+                    DEAD_LETTERS.c.topic.not_in(ABOUT_JOBS),
                     DEAD_LETTERS.c.stage == INGEST,
                     DEAD_LETTERS.c.died_at >= since_ms,
                     DEAD_LETTERS.c.replayed_at.is_(None),

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, literal, select, update
 
-from headrace_schemas import Topic
+from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.ledger.database import among, clock, insert_many, locks_rows, many, now_ms
 from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.door_tables import ACCEPTED
@@ -89,7 +89,7 @@ def was_refused() -> Any:
     return exists().where(
         letter.c.refers_to == ACCEPTED.c.job_id,
         letter.c.stage == INGEST,
-        letter.c.topic != Topic.CANCELLATION,
+        letter.c.topic.not_in(ABOUT_JOBS),
         letter.c.died_at >= ACCEPTED.c.at,
     )
 

@@ -14,6 +14,7 @@ from headrace_workers.ledger import (
     hand_out,
     held,
     ingest,
+    labels,
     leases,
     lookup,
     outbox,
@@ -42,6 +43,7 @@ class ForBridges(Engines):
         cancellations: Sequence[cancel.Cancellation] = (),
         following: Mapping[positions.Place, int] | None = None,
         room: hand_out.Room | None = None,
+        said: Sequence[labels.Sent] = (),
     ) -> ingest.Taken:
         """Take in what one poll brought, in one transaction.
 
@@ -49,13 +51,14 @@ class ForBridges(Engines):
         room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
-        deadline. What comes under the id of another job, or asks to cancel another tenant's, is told.
+        deadline. What comes under the id of another job, or is about another tenant's, is told.
         """
         with writing(self._engine) as tx:
             taken = ingest.ingest(tx, jobs, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
+            letters += labels.take(tx, said)
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
             positions.advance(tx, following or {})

@@ -6,11 +6,15 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, func, select
 
+from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
 from headrace_workers.ledger import verdicts
 from headrace_workers.ledger.by_pages import by_pages
 from headrace_workers.ledger.database import insert, now_ms, reading, writing
+from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.label_tables import LABELS
+from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.refusals import refusal
 from headrace_workers.ledger.verdicts import Verdict
 
 MOST_JOBS: Final = 500_000  # of a tenant, the newest, whose ends are read for their verdicts
@@ -22,6 +26,15 @@ class Added:
 
     new: int
     refused: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A label that an event brought."""
+
+    review: Review
+    record: Record
+    traceparent: str | None = None
 
 
 class Labels:
@@ -81,6 +94,24 @@ def add(connection: Connection, reviews: Sequence[Review]) -> Added:
     statement = insert(connection, LABELS).values([rows[name] for name in sorted(rows)])
     new = connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]).returning(LABELS.c.id))
     return Added(len(new.all()), refused)
+
+
+def take(connection: Connection, sent: Sequence[Sent]) -> list[Burial]:
+    """Take in what events brought; the letters of those labels that were not taken."""
+    if not sent:
+        return []
+    refused = add(connection, [each.review for each in sent]).refused
+    return [
+        refusal(
+            sent[place].record,
+            Category.INVALID,
+            reason,
+            refers_to=sent[place].review.job_id,
+            tenant=sent[place].review.tenant,
+            traceparent=sent[place].traceparent,
+        )
+        for place, reason in sorted(refused.items())
+    ]
 
 
 def _row(review: Review) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from headrace_schemas import DeadLetter, Topic
+from headrace_schemas import DeadLetter
+from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.ledger.accepted import was_refused
 from headrace_workers.ledger.database import among, bindparam_of, one_of
 from headrace_workers.ledger.dead import letter_of
@@ -113,7 +114,7 @@ def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter
         .where(
             among(connection, DEAD_LETTERS.c.refers_to, job_ids),
             DEAD_LETTERS.c.stage == INGEST,
-            DEAD_LETTERS.c.topic != Topic.CANCELLATION,
+            DEAD_LETTERS.c.topic.not_in(ABOUT_JOBS),
             DEAD_LETTERS.c.replayed_at.is_(None),
             ~later,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_schemas.aliases import embedder_alias
-from headrace_schemas.topics import INBOUND
+from headrace_schemas.topics import ABOUT_JOBS, INBOUND
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
@@ -142,7 +142,7 @@ def _missing(kafka: KafkaSettings, seconds: float) -> dict[Topic, str]:
     """The topics of jobs that are not there, with their names in Kafka. Unavailable where no broker answers."""
     from headrace_producers.admin import missing_topics
 
-    wanted = [topic for topic in INBOUND if topic is not Topic.CANCELLATION]  # a gateway writes those into the ledger
+    wanted = [topic for topic in INBOUND if topic not in ABOUT_JOBS]  # cancellations it writes into the ledger
     return {topic: kafka.topic(topic) for topic in missing_topics(kafka, wanted, timeout=seconds)}
 
 
