@@ -61,9 +61,10 @@ $(VENV)/made-mutate: $(VENV)/made-dev
 mutate: $(VENV)/made-mutate ## a sample of small defects put into the code: which of them the tests miss
 	$(BIN)/python -m tests.mutation $(if $(SEED),--seed $(SEED))
 
-chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs run, then the tally
+chaos: $(VENV)/made-dev ## the tests that need luck; random kills while N jobs run, then while a batch does, with tallies
 	$(BIN)/python -m pytest -m luck
 	$(BIN)/python -m tests.chaos --jobs $(N)
+	$(BIN)/python -m tests.chaos.batches
 
 clean: ## remove what make made
 	rm -rf $(VENV) .headrace dist receipts.jsonl answers.jsonl

@@ -1,0 +1,127 @@
+"""A batch whose bridges and model worker are killed: `python -m tests.chaos.batches --lines 40000 --kills 20`.
+
+Exit code 0 when each line has one end, in the files, the ledger and on Kafka, and at most a hundredth of the work was
+done more than once; 1 otherwise.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.deployment import Deployment
+from tests.chaos.history import query, read_history
+from tests.chaos.rules import Tally, check
+from tests.chaos.servers import Servers
+from tests.services.eventually import eventually
+
+from headrace_schemas.job import derive_job_id
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.submit import Wishes, submit
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import Store
+from headrace_workers.ledger.ledger import Ledger
+
+BRIDGES = ("bridge", "bridge-2")
+MOST_REPEATED = 0.01  # of the work
+_RUNS = "SELECT sum(attempts), count(*) FROM steps WHERE stage = 'generate'"
+_PATIENCE = 3_600.0  # seconds that the long run waits for the next kill's moment: a bound for hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it: lines by their numbers in each file, the ends on Kafka beside the ledger's, and how many runs
+    of the model's step there were beyond one a line.
+    """
+
+    state: str
+    answered: Counter[int]
+    failed: Counter[int]
+    tally: Tally
+    repeated: int
+
+
+def prepare(deployment: Deployment) -> None:
+    """Before it is started: windows that are small beside the batch."""
+    deployment.prepare()
+    for name in BRIDGES:
+        deployment.extra[name] = {"HEADRACE_BATCH_WINDOW": "400"}
+
+
+def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patience: float = 120.0) -> Outcome:
+    """So many kills, spread over the batch of these lines; each fourth is the model worker's, the others a bridge's."""
+    ledger = Ledger.at(deployment.ledger)
+    files = Files(ledger.files, Store.at(str(deployment.folder / "files")))
+    data = "\n".join(lines).encode()
+    file = files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
+    wishes = Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a", "lane": "batch"}))
+    batch, _ = submit(ledger.batches, file, wishes, key="once")
+    deployment.start(*BRIDGES, "generate", "moderate", "judge")
+    chance = random.Random(seed)
+
+    def done() -> int:
+        row = ledger.batches.batch(batch.id)
+        assert row is not None
+        return int(row.completed + row.failed)
+
+    for kill in range(1, kills + 1):
+        eventually(lambda kill=kill: done() >= min(len(lines) - 1, kill * len(lines) // (kills + 4)), patience)
+        deployment.kill(chance.choice(BRIDGES) if kill % 4 else "generate")
+        deployment.revive()
+    eventually(lambda: ledger.batches.batch(batch.id).ended_at is not None or deployment.revive(), patience)  # type: ignore[union-attr]
+    deployment.wait_quiet([])
+
+    ended = ledger.batches.batch(batch.id)
+    assert ended is not None
+    answered, failed = (_numbers(files, file_id) for file_id in (ended.output_file, ended.error_file))
+    ids = [derive_job_id("a", f"batch:{batch.id}:{number}") for number in answered]
+    history = read_history(
+        bootstrap=deployment.kafka, prefix=deployment.prefix, ledger=deployment.watched, published=ids, forbidden=()
+    )
+    ((runs, steps),) = query(deployment.watched, _RUNS)[0]
+    ledger.close()
+    return Outcome(ended.state, answered, failed, check(history), int(runs) - int(steps))
+
+
+def _numbers(files: Files, file_id: str | None) -> Counter[int]:
+    text = b"" if file_id is None else b"".join(files.chunks(file_id))
+    return Counter(json.loads(line)["line"] for line in text.splitlines())
+
+
+def main() -> int:
+    """Run it in a folder that is gone afterwards."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.batches", description=__doc__)
+    parser.add_argument("--lines", type=int, default=40_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=7, help="which bridge is killed")
+    parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    try:
+        with Servers.found(folder, embedded=options.embedded) as servers:
+            print(f"a batch of {options.lines:,} lines, {options.kills} kills; stack: {servers.name}", flush=True)
+            deployment = servers.deployment(folder)
+            try:
+                prepare(deployment)
+                lines = [json.dumps({"prompt": f"line {number}"}) for number in range(options.lines)]
+                found = storm(deployment, lines, options.kills, options.seed, _PATIENCE)
+            finally:
+                deployment.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    share = found.repeated / options.lines
+    print(found.tally)
+    print(f"done more than once: {found.repeated:,} of {options.lines:,} ({share:.2%}; {MOST_REPEATED:.0%} at most)")
+    whole = found.answered == Counter(range(1, options.lines + 1)) and not found.failed
+    print("each line is in the output once" if whole else "THE OUTPUT HAS NOT EACH LINE ONCE")
+    return 0 if whole and found.tally.holds and share <= MOST_REPEATED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
