@@ -140,6 +140,9 @@ def test_what_cannot_be_submitted_is_told(call, running):
         (["torn.jsonl.gz", "--dry-run"], torn),
         (["empty.jsonl"], "empty.jsonl: there is no line in it"),
         (["empty.jsonl", "--window", "soon"], "'soon' is no duration"),
+        (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be longer than nothing"),
+        (["empty.jsonl", "--window", "31d"], "--window is '31d'; it must be longer than nothing, and 30d at most"),
+        (["empty.jsonl", "--tenant", "a b"], "'a b' cannot name a tenant"),
     ):
         Path("empty.jsonl").write_text("\n")
         code, out, err = call("batch", "submit", *arguments)
@@ -191,3 +194,12 @@ def test_standard_input_is_a_file_too(call, running, monkeypatch):
     Path("jobs.jsonl").write_bytes(text_of(jobs(4)))
     assert {call("batch", "submit", "jobs.jsonl")[1].strip(), *ids} == {ids[0]}
     assert running.batch(ids[0]).total == 4
+
+
+def test_a_device_that_takes_nothing_is_named(submitted, running, call):
+    """What was to be written stays in the store."""
+    batch_id = submitted(jobs(1))
+    running.run()
+    code, _, err = call("batch", "results", batch_id, "-o", "/dev/full")
+    assert code == 2
+    assert "/dev/full cannot be written: No space left on device" in err

@@ -25,3 +25,12 @@ def test_a_period_that_is_none_is_told(call: Call, ledger: Ledger):
     code, _, err = call("quotas", "set", "shop", "--tokens", "5", "--per", "week")
     assert (code, "--per is 'week'" in err) == (2, True)
     assert ledger.quotas() == []
+
+
+def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
+    """And where there is none, that is said."""
+    code, _, err = call("quotas", "set", "a b", "--tokens", "5")
+    assert (code, "'a b' cannot name a tenant" in err) == (2, True)
+    code, out, err = call("quotas", "list")
+    assert (code, out, "no tenant has a quota" in err) == (0, "", True)
+    assert "no keys: `headrace keys create NAME` makes one" in call("keys", "list")[2]

@@ -110,3 +110,12 @@ def test_who_waits_for_a_word_before_the_body_gets_it(gateway: Gateway):
     assert answered.startswith(b"HTTP/1.1 413 ")
     answered, _ = raw(gateway, f"{head}Content-Encoding: gzip\r\nContent-Length: 9\r\n\r\n")
     assert answered.startswith(b"HTTP/1.1 415 ")
+
+
+def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
+    """A path that others have, and a method."""
+    with gateway.client() as client:
+        for method, path, status in (("GET", "/v1/audio/speech", 404), ("DELETE", "/v1/models/echo", 405)):
+            answer = client.request(method, path)
+            assert answer.status_code == status
+            assert "GET /openapi.json tells what" in told(answer)

@@ -72,6 +72,14 @@ def test_pages_of_files_hold_each_once(ai):
         assert len(found) == len(ids)
 
 
+def test_a_page_behind_what_is_not_there_is_none(ai):
+    """Who pages on would begin anew otherwise, and never come to an end."""
+    send(ai, requests(1))
+    for resource in (ai.files, ai.batches):
+        with pytest.raises(openai.NotFoundError, match="after: this tenant has no"):
+            resource.list(after="no-such-id")
+
+
 def test_a_batch_is_run(ai):
     """The output has an answer for each line, in OpenAI's shape; the errors have the rest."""
     batch = ai.batches.create(

@@ -145,8 +145,13 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> int:
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder: name a file in it")
     if path.exists() and not path.is_file():
-        with path.open("wb") as stream:
-            return sum(stream.write(chunk) for chunk in chunks)
+        try:
+            with path.open("wb") as stream:
+                return sum(stream.write(chunk) for chunk in chunks)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with unfinished.open("wb") as stream:

@@ -76,18 +76,26 @@ def _wishes(
     name: str,
 ) -> "Wishes":
     """How a batch is to be run, of these options. ConfigurationError."""
-    from headrace_workers.batches.submit import LONGEST_WINDOW, Wishes
+    from headrace_workers.batches.submit import LONGEST_SECONDS, LONGEST_WINDOW, Wishes
     from headrace_workers.cli.batch_files import callback_of
     from headrace_workers.cli.durations import parse_duration
+    from headrace_workers.cli.tenants import checked_tenant
 
     defaults = asked.defaults(max_tokens=answer_tokens)
     seconds = parse_duration(window).total_seconds()
     if len(window) > LONGEST_WINDOW:
         raise ConfigurationError(f"--window has more than {LONGEST_WINDOW} characters: write 90m, 24h or 7d")
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise ConfigurationError(f"--window is {window!r}; it must be longer than nothing, and 30d at most")
     return Wishes(
-        tenant=str(defaults.fields["tenant"]), defaults=defaults, window=seconds, asked=window, max_tokens=max_tokens,
-        name=name, callback=None if callback is None else callback_of(callback),
-    )  # fmt: skip
+        tenant=checked_tenant(str(defaults.fields["tenant"])),
+        defaults=defaults,
+        window=seconds,
+        asked=window,
+        max_tokens=max_tokens,
+        name=name,
+        callback=None if callback is None else callback_of(callback),
+    )
 
 
 def _submitted(here: "Deployment", source: str, wishes: "Wishes", *, as_json: bool) -> Iterator[str | None]:

@@ -3,13 +3,12 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from headrace_producers.settings import ProducerSettings
-from headrace_schemas.errors import ConfigurationError, HeadraceError
-from headrace_schemas.limits import Tenant
+from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.durations import parse_duration, rfc3339
 from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.tenants import checked_tenant
 
 if TYPE_CHECKING:
     from headrace_workers.gateway.tokens import Token
@@ -45,13 +44,7 @@ def create(
     from headrace_workers.cli.reach import need_ledger
     from headrace_workers.gateway.scopes import USUAL, scopes_of
 
-    whose = tenant or ProducerSettings.from_env().tenant
-    try:
-        TypeAdapter(Tenant).validate_python(whose)
-    except ValidationError:
-        raise ConfigurationError(
-            f"{whose!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
-        ) from None
+    whose = checked_tenant(tenant or ProducerSettings.from_env().tenant)
     scopes = scopes_of(scope) if scope else USUAL
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
     need_ledger().keys.add(key)
@@ -78,6 +71,9 @@ def list_keys(
         for row in rows
     ]
     columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
+    if not rows:
+        say("no keys: `headrace keys create NAME` makes one")
+        return
     console(data=True).print(table(None, columns, shown, whole=("key",)))
 
 

@@ -8,6 +8,7 @@ from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.tenants import checked_tenant
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def set_quota(
 
     if per not in ("day", "month", "ever"):
         raise ConfigurationError(f"--per is {per!r}; it may be day, month or ever")
-    need_ledger().put_quota(tenant, tokens, per)  # type: ignore[arg-type]  # checked above
+    need_ledger().put_quota(checked_tenant(tenant), tokens, per)  # type: ignore[arg-type]  # checked above
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
 
 
@@ -55,6 +56,9 @@ def list_quotas(as_json: JsonLinesOption = False) -> None:
         (quota.tenant, f"{quota.tokens:,}", quota.period, f"{quota.used:,}", f"{quota.reserved:,}", f"{quota.left:,}")
         for quota in found
     ]
+    if not rows:
+        say("no tenant has a quota: `headrace quotas set TENANT --tokens N` sets one")
+        return
     columns = ("tenant", "tokens", "per", "used", "reserved", "left")
     console(data=True).print(table(None, columns, rows, right=("tokens", "used", "reserved", "left")))
 

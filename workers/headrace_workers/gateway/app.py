@@ -61,6 +61,11 @@ ROUTERS: Final = (
     figures.router,
 )
 
+# What is said where no route fits, for those who look for what others have.
+_NO_ROUTE: Final = {
+    "Not Found": "there is nothing under this path: GET /openapi.json tells what there is",
+    "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
+}
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
 
@@ -105,7 +110,7 @@ def _refusal(error: Exception) -> Refusal:
             return refusal_of(cause)
         case HTTPException():
             why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
-            return Refusal(why, str(error.detail), headers=error.headers)
+            return Refusal(why, _NO_ROUTE.get(str(error.detail), str(error.detail)), headers=error.headers)
     raise error
 
 

@@ -134,6 +134,8 @@ async def list_batches(
     limit: Annotated[int, Query(ge=1, le=100, description="Batches of one page.")] = 20,
 ) -> BatchList:
     """The tenant's batches, newest first."""
+    if after is not None:
+        await _batch(services, caller, after, "after")
     found = await services.ask(services.ledger.batches.batches, caller.tenant, after, limit + 1)
     data = [_shape(row) for row in found[:limit]]
     return BatchList(
@@ -161,12 +163,12 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
     return _shape(found)
 
 
-async def _batch(services: Services, caller: Caller, batch_id: str) -> Row[Any]:
+async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
     found = None
     if "\x00" not in batch_id:
         found = await services.ask(services.ledger.batches.batch, batch_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id")
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id")
     return found
 
 

@@ -115,6 +115,8 @@ async def list_files(
     order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",
 ) -> FileList:
     """The tenant's files, by age."""
+    if after is not None:
+        await file_of(services, caller, after, "after")
     found = await services.ask(
         services.ledger.files.files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
         newest_first=order == "desc",

@@ -1,0 +1,14 @@
+"""Names of tenants, as the command line is given them."""
+
+from pydantic import TypeAdapter, ValidationError
+
+from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.limits import Tenant
+
+
+def checked_tenant(name: str) -> str:
+    """The name. ConfigurationError where no tenant can be called so."""
+    try:
+        return str(TypeAdapter(Tenant).validate_python(name))
+    except ValidationError:
+        raise ConfigurationError(f"{name!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'") from None
