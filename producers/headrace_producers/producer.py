@@ -86,6 +86,7 @@ class Producer:
         seed: int | None = None,
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
+        screen: bool | None = None,
         knowledge: str | None = None,
         knowledge_filter: Filter | Mapping[str, Any] | None = None,
         without_passages: WithoutPassages | str | None = None,
@@ -106,7 +107,7 @@ class Producer:
         `cache` says which earlier answers are good enough (off, exact, semantic), `max_age` how old they may be, in
         seconds. The answer is to rest on passages of the base `knowledge`, of those documents alone whose attributes
         `knowledge_filter` lets through; where nothing there is relevant, `without_passages` says what to do (abstain,
-        answer).
+        answer). `screen` says whether the prompt is moderated before a model is run.
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
@@ -130,6 +131,7 @@ class Producer:
                 "sampling": sampling_of(sampling, keywords),
                 "cache": cache,
                 "max_age": max_age,
+                "screen": screen,
                 "knowledge": knowledge,
                 "knowledge_filter": knowledge_filter,
                 "without_passages": without_passages,

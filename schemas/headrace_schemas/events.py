@@ -198,6 +198,10 @@ class Result(JobEvent):
     """
 
     status: Literal["completed", "blocked"]
+    refusal: Annotated[
+        Literal["prompt_blocked"] | None,
+        Field(description="Why no model was run: moderation, whose verdict is there, blocked the prompt itself."),
+    ] = None
     kind: JobKind
     idempotency_key: str | None = None
     metadata: dict[str, str] = {}

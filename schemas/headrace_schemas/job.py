@@ -139,6 +139,10 @@ class GenerationJob(JudgedJob):
     max_age: Annotated[
         float | None, Field(gt=0, le=SECONDS_OF_A_YEAR, description="How old an earlier answer may be, in seconds.")
     ] = None
+    screen: Annotated[
+        bool | None,
+        Field(description="Whether the prompt is moderated before a model is run; absent: as the deployment says."),
+    ] = None
     knowledge: Annotated[
         Alias | None, Field(description="The tenant's knowledge base that the answer is to rest on.")
     ] = None

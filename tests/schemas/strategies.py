@@ -221,6 +221,7 @@ vectors = st.builds(
 results = st.builds(
     Result,
     status=st.sampled_from(["completed", "blocked"]),
+    refusal=maybe(st.just("prompt_blocked")),
     kind=st.sampled_from(get_args(JobKind)),
     idempotency_key=maybe(filled),
     metadata=job_fields["metadata"],

@@ -24,6 +24,13 @@ GATEWAY_PORT: Final = 8420
 E = TypeVar("E", bound=StrEnum)
 
 
+class Switch(StrEnum):
+    """Whether something is done; the first is the default."""
+
+    OFF = "off"
+    ON = "on"
+
+
 class HttpUse(StrEnum):
     """Whether webhooks may go by http: never, or to this machine's own addresses, for development."""
 
@@ -83,6 +90,7 @@ class Settings:
     judge_model: str | None = None  # answers rubrics that name no model
     hold: float = 7 * 86_400.0  # how long an output may be held before it is withheld
     detector_time: float = 10.0  # that moderation may take for a group of texts, and 1 s more for 10,000 characters
+    screen: Switch = Switch.OFF  # moderate the prompts of jobs that do not say whether that is to be
     policy: Path | None = None  # moderation policy; absent: the one in the package
     files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
     files_retention: float = 30 * 86_400.0  # how long batches, and files that are theirs, are kept
@@ -134,6 +142,7 @@ class Settings:
             public_url=(env.get("HEADRACE_PUBLIC_URL") or "").rstrip("/"),
             files=files_of(env),
             judge_model=judge_name(env),
+            screen=_one_of(env, "HEADRACE_SCREEN", Switch),
             policy=policy_of(env),
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,

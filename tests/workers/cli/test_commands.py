@@ -289,4 +289,4 @@ def test_a_wrong_role_is_told_before_anything_is_needed(call: Call):
     """The roles are named."""
     code, _, err = call("worker", "--role", "cook")
     assert code == 2
-    assert "--role is 'cook'; it may be recall, generate, moderate, judge" in err
+    assert "--role is 'cook'; it may be recall, moderate, generate, judge" in err

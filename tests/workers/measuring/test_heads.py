@@ -77,3 +77,18 @@ def test_the_card_says_what_there_is_to_know() -> None:
     assert "| `violence` | 160 | 160 | " in text
     assert "of 160 |" in text
     assert "- `hate`: 0 positives from 0 sources, of 100 from 2 at least" in text
+
+
+def test_a_fit_is_where_the_loss_with_its_ridge_is_least() -> None:
+    """By the slope of the loss as it is written in books, at what was found."""
+    random = np.random.default_rng(1)
+    rows, wanted = random.normal(size=(60, 3)).astype(np.float32), random.random(60) < 0.4
+    weights, bias = fit(rows, wanted)
+
+    def loss(parameters: np.ndarray) -> float:
+        margins = np.where(wanted, 1, -1) * (rows @ parameters[:3] + parameters[3])
+        return float(np.log1p(np.exp(-margins)).mean() + (parameters[:3] ** 2).sum() / (2 * 10 * 60))
+
+    at, step = np.append(weights, bias), 1e-4
+    slopes = [(loss(at + step * way) - loss(at - step * way)) / (2 * step) for way in np.eye(4)]
+    assert np.abs(slopes).max() < 1e-4

@@ -6,9 +6,10 @@ from tests.workers.pipeline.test_settle import moderated, output
 
 from headrace_schemas import ExactMatch, Grounded, Rubric
 from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.recall import CacheMode
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight
-from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.pipeline.stages import STAGES, stages_of
 from headrace_workers.steps.outcome import Done
 from headrace_workers.testing import EchoGenerator
 
@@ -63,7 +64,7 @@ def test_a_text_goes_where_it_is_embedded_or_moderated_and_no_further():
 
 def test_what_another_role_does_has_a_queue_and_no_workers_of_its_own():
     """Who looks up embeds too: behind that, so that looking up waits for one group at most."""
-    assert PIPELINE.roles == ("recall", "generate", "moderate", "judge", "deliver")
+    assert PIPELINE.roles == ("recall", "moderate", "generate", "judge", "deliver")
     assert PIPELINE.queues_of(["recall"], None) == ["ground", "recall", "embed"]
     with pytest.raises(ConfigurationError, match="--role is 'embed'"):
         PIPELINE.roles_of(["embed"])
@@ -103,7 +104,7 @@ def test_a_stage_between_two_others_takes_only_what_it_asks_for():
     assert way(loud, output(), pipeline, after="generate") == ("shout", "shout", "shout")
     assert way(loud, output(), pipeline, after="shout") == ("moderate", "moderate", "moderate")
     assert way(generation(), output(), pipeline, after="generate") == ("moderate", "moderate", "moderate")
-    assert pipeline.roles == ("recall", "generate", "shout", "moderate", "judge", "deliver")
+    assert pipeline.roles == ("recall", "moderate", "generate", "shout", "judge", "deliver")
 
 
 def test_a_stage_may_send_a_job_back():
@@ -155,16 +156,16 @@ def test_words_name_roles():
 @pytest.mark.parametrize("names", [["cook"], []])
 def test_other_words_are_refused_with_those_that_are_known(names):
     """The message lists what a role may be."""
-    with pytest.raises(ConfigurationError, match="generate, moderate, judge, deliver or all"):
+    with pytest.raises(ConfigurationError, match="moderate, generate, judge, deliver or all"):
         PIPELINE.roles_of(names)
 
 
 def test_a_generate_worker_needs_a_model():
     """Other roles need none."""
     # What was begun is finished first.
-    assert PIPELINE.queues_of(["moderate", "judge"], None) == ["judge", "moderate"]
-    assert PIPELINE.queues_of(["moderate", "judge"], "echo") == ["judge", "moderate"]
-    assert PIPELINE.queues_of(["moderate", "generate"], "echo") == ["moderate", "model.echo"]
+    assert PIPELINE.queues_of(["moderate", "judge"], None) == ["judge", "moderate", "screen"]
+    assert PIPELINE.queues_of(["moderate", "judge"], "echo") == ["judge", "moderate", "screen"]
+    assert PIPELINE.queues_of(["moderate", "generate"], "echo") == ["moderate", "screen", "model.echo"]
     with pytest.raises(ConfigurationError, match="--model"):
         PIPELINE.queues_of(["generate"], None)
 
@@ -176,7 +177,7 @@ def test_every_queue_there_is():
         ("deliver", Weight.IO, None),
         ("judge", Weight.LIGHT, None), ("ground", Weight.ENCODER, None),
         ("moderate", Weight.LIGHT, None), ("recall", Weight.IO, None),
-        ("embed", Weight.ENCODER, None),
+        ("screen", Weight.LIGHT, None), ("embed", Weight.ENCODER, None),
         ("model.a", Weight.MODEL, "a"),
     ]  # fmt: skip
 
@@ -192,6 +193,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     needs = {"generator": EchoGenerator("echo")} | dict.fromkeys(
         (
             "moderator",
+            "screener",
             "embedder",
             "embedder_alias",
             "cache",
@@ -211,7 +213,23 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         "recall": [
             "embedder", "embedder_alias", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing",
         ],
-        "generate": ["generator"], "moderate": ["moderator"], "judge": [], "deliver": ["webhooks", "courier", "sealer"],
+        "generate": ["generator"], "moderate": ["screener", "moderator"], "judge": [],
+        "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here
         assert set(steps) == {("model.echo", name) for name in ("generate", "rubric", "audit")}
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "screened"),
+    [(False, None, False), (False, True, True), (True, None, True), (True, False, False)],
+)
+def test_a_prompt_is_screened_first_where_that_is_asked_for(default, asked, screened):
+    """By the job, or else by the deployment; before anything is looked up. Workers that moderate do it."""
+    pipeline = Pipeline(stages_of(CacheMode.EXACT, screen=default))
+    job = generation(screen=asked)
+    first = pipeline.next_step("id", job, job)
+    assert first.stage.name == ("screen" if screened else "recall")
+    assert pipeline.next_step("id", job, job, after="screen").stage.name == "recall"
+    assert "screen" in pipeline.queues_of({"moderate"}, None)
+    assert "screen" not in pipeline.roles

@@ -24,6 +24,7 @@ from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.ports import Moderator
 from headrace_workers.recall.cache import Cache
 from headrace_workers.worker.work import Work
 
@@ -39,6 +40,7 @@ class Flow:
     retrieval: Any = None
     max_wait: float = 60.0
     audit_share: float = 0.0
+    screener: Moderator = MODERATOR
     generator: Any = field(default_factory=lambda: EchoGenerator("echo"))
     generated: list[str] = field(default_factory=list)
 
@@ -50,6 +52,7 @@ class Flow:
         pipeline = Pipeline()
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
+            "screener": lambda: self.screener,
             "retrieval": lambda: self.retrieval, "cache_mode": lambda: CacheMode.OFF,
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
             "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
@@ -77,7 +80,7 @@ class Flow:
 
     def drain(self, lane: int = 0) -> None:
         """Run everything until nothing is ready."""
-        while sum(self.run(queue, lane) for queue in ("recall", "model.echo", "moderate", "judge")):
+        while sum(self.run(queue, lane) for queue in ("screen", "recall", "model.echo", "moderate", "judge")):
             pass
 
     def result(self, job_id: str) -> Any:

@@ -64,7 +64,7 @@ def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[
 def _shown(event: Result) -> str:
     """The answer, or why there is none to be seen."""
     if event.status == "blocked":
-        return "(withheld)"
+        return "(the prompt was blocked)" if event.refusal else "(withheld)"
     if event.embedding is not None:
         return f"(a vector of {event.embedding.dimensions} dimensions)"
     if event.kind == "moderation":

@@ -10,7 +10,7 @@ from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import stages_of
-from headrace_workers.settings import Settings
+from headrace_workers.settings import Settings, Switch
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
@@ -23,7 +23,7 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment."""
-    return Pipeline(stages_of(settings.cache), judge_model=settings.judge_model)
+    return Pipeline(stages_of(settings.cache, screen=settings.screen is Switch.ON), judge_model=settings.judge_model)
 
 
 def hand_out(

@@ -13,7 +13,7 @@ from headrace_workers.main.once import once
 from headrace_workers.main.parts import hand_out, pipeline_of, task_queue
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.ports import Embedder, Generator, Moderator
+from headrace_workers.ports import Detector, Embedder, Generator, Moderator
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.webhooks.courier import Courier
@@ -90,6 +90,7 @@ def _needs(
     """What steps are handed beside a model, by the names that stages use; only what a role needs is built."""
     embedder = once(lambda: recall.embedder_of(settings))
     of_questions = once(lambda: recall.remembering(embedder))
+    detectors = once(_detectors)  # they are large: what screens and what moderates share them
     bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions))
 
     def retrieval() -> "Retrieval":
@@ -98,7 +99,8 @@ def _needs(
         return recall.retrieval_of(settings, bases)
 
     return {
-        "moderator": lambda: _moderator(settings, embedder),
+        "moderator": lambda: _moderator(settings, embedder, detectors()),
+        "screener": lambda: _screener(settings, embedder, detectors()),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
@@ -127,13 +129,30 @@ def _generator(settings: Settings, model: str | None) -> Generator:
     )
 
 
-def _moderator(settings: Settings, embedder: Callable[[], Embedder]) -> Moderator:
+def _detectors() -> list[Detector]:
+    from headrace_workers.moderation.moderator import shipped_detectors
+
+    return shipped_detectors()
+
+
+def _screener(settings: Settings, embedder: Callable[[], Embedder], detectors: list[Detector]) -> Moderator:
+    """What looks at prompts: for what outputs are looked at for, and for orders that are not the operator's."""
+    from headrace_workers.knowledge.suspicious import suspicions
+    from headrace_workers.moderation.injection import InjectionDetector
+
+    return _moderator(settings, embedder, [*detectors, InjectionDetector(suspicions)])
+
+
+def _moderator(settings: Settings, embedder: Callable[[], Embedder], detectors: list[Detector]) -> Moderator:
     from headrace_workers.moderation.bounded import BoundedModerator
-    from headrace_workers.moderation.moderator import build_moderator, shipped_detectors, warm_up
+    from headrace_workers.moderation.moderator import warm_up, with_policy
+    from headrace_workers.moderation.policy_file import load_policy
     from headrace_workers.moderation.watching import WatchedModerator
 
-    moderator: Moderator = build_moderator()
-    if settings.policy is not None:
-        moderator = WatchedModerator(settings.policy, shipped_detectors(), embedder)
+    moderator: Moderator
+    if settings.policy is None:
+        moderator = with_policy(detectors, load_policy())
+    else:
+        moderator = WatchedModerator(settings.policy, detectors, embedder)
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

@@ -19,7 +19,8 @@ J = TypeVar("J", bound=Job)
 WISHES: Final = "headrace"
 OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
-    *OF_ANY, "cache", "max_age", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference", "top_k"
+    *OF_ANY, "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference",
+    "top_k",
 )  # fmt: skip
 
 # Who the end user is goes to the receipt under the names that OpenAI has for it.

@@ -22,6 +22,7 @@ from headrace_workers.steps.ground import ground_answers, wants_grounding
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.recall import mode_of, recall
+from headrace_workers.steps.screen import screen as screen_prompts
 from headrace_workers.steps.task import Job, StepEvent
 
 AUDIT: Final = "audit"
@@ -68,8 +69,15 @@ def _always(_job: Job) -> bool:
     return True
 
 
-def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
-    """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough."""
+def _asks_screening(default: bool, job: Job, _event: StepEvent) -> bool:
+    assert isinstance(job, GenerationJob)  # noqa: S101 - the stage takes no other
+    return default if job.screen is None else job.screen
+
+
+def stages_of(cache: CacheMode = CacheMode.OFF, *, screen: bool = False) -> tuple[Stage, ...]:
+    """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough, `screen`
+    for those that do not say whether their prompts are moderated.
+    """
     return (
         # By workers that hold an embedder already. Looking up is quick and comes first, so that groups are short: who
         # looks up, or moderates in the same process, waits for one.
@@ -81,6 +89,15 @@ def stages_of(cache: CacheMode = CacheMode.OFF) -> tuple[Stage, ...]:
             done_by=RECALL,
             needs=("embedder", "embedder_alias"),
             quantum=0.5,
+        ),
+        # By workers that moderate, before anything is looked up for a prompt that the policy blocks.
+        Stage(
+            name="screen",
+            takes=(GenerationJob,),
+            step=screen_prompts,
+            when=partial(_asks_screening, screen),
+            done_by="moderate",
+            needs=("screener",),
         ),
         # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
         Stage(

@@ -52,13 +52,13 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
-        return Held(_asks(verdict.verdict))
+        return Held(asks_person(verdict.verdict))
     redacts = any(finding.action == "redact" for finding in verdict.findings)
     done: Action = "redact" if redacts else "allow"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
-def _asks(verdict: ModerationVerdict) -> str:
+def asks_person(verdict: ModerationVerdict) -> str:
     """What a person is to decide about, without the text."""
     found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
     scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}

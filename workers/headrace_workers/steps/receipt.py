@@ -15,12 +15,14 @@ def receipt(
     moderation: ModerationVerdict | None = None,
     embedding: Embedding | None = None,
     judge: JudgeVerdict | None = None,
+    refusal: Literal["prompt_blocked"] | None = None,
 ) -> Result:
     """What became of the task's job, but for what the runner knows: the stages on the way, and the total time."""
     return Result(
         job_id=task.job_id,
         tenant=task.job.tenant,
         status=status,
+        refusal=refusal,
         kind=kind_of(task.job),
         idempotency_key=task.job.idempotency_key,
         metadata=task.job.metadata,
