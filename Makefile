@@ -40,10 +40,10 @@ lint: $(VENV)/made-dev ## format, lint, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Much of it waits for processes and services; each of the three has services of its own. Hundreds of processes are
+# Much of it waits for processes and services; each of the four has services of its own. Hundreds of processes are
 # started, which without bytecode would compile everything anew.
 test test-slow: export PYTHONDONTWRITEBYTECODE =
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: lint ## lint, and every test but the slow ones; what is missing on this machine is skipped with a reason
 	$(PYTEST) -m 'not luck and not slow'

