@@ -119,3 +119,19 @@ def test_what_is_not_here_says_where_it_is_told_what_is(gateway: Gateway):
             answer = client.request(method, path)
             assert answer.status_code == status
             assert "GET /openapi.json tells what" in told(answer)
+
+
+def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gateway):
+    """Another tenant's, too; as a wish and as a tool."""
+    gateway.services.ledger.stores.create(
+        "stranger", "vs_theirs", name="n", description=None, metadata={}, expire_days=None, files=()
+    )
+    tool = {"type": "file_search", "vector_store_ids": ["vs_theirs"]}
+    with gateway.client() as client:
+        for path, body in (
+            ("/v1/chat/completions", {**json.loads(CHAT), "headrace": {"knowledge": "vs_theirs"}}),
+            ("/v1/responses", {"model": "echo", "input": "hi", "tools": [tool]}),
+        ):
+            answer = client.post(path, json=body)
+            assert answer.status_code == 404
+            assert "no vector store, and no knowledge base, 'vs_theirs'" in told(answer)
