@@ -29,6 +29,7 @@ NAMES = (
     "webhooks",
     "gateway",
     "ppi",
+    "evaluation",
     "groundedness",
     "lookup-large",
 )

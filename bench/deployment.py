@@ -24,12 +24,13 @@ BY_ROLE = {"generate": ["--role", "generate"], "moderate": ["--role", "moderate"
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A running pipeline. `pids` has one process a name: `bridge`, and each worker by its own."""
+    """A running pipeline. `pids` has one process a name: `bridge`, and each worker by its own; `env` is theirs."""
 
     kafka: KafkaSettings
     ledger: str
     pids: Mapping[str, int]
     log: Path
+    env: Mapping[str, str]
 
     def producer(self) -> Producer:
         """A producer with the defaults that a service has."""
@@ -65,7 +66,7 @@ def deployment(
             child = start(_spec(name, arguments, log), log, env=full)
             stack.callback(stop, child)
             pids[name] = child.process.pid
-        yield Deployment(kafka, ledger, pids, log)
+        yield Deployment(kafka, ledger, pids, log, full)
 
 
 def _commands(workers: Mapping[str, list[str]], models: list[str]) -> dict[str, list[str]]:
