@@ -92,5 +92,5 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
     code, said, _ = call("quality", "--tenant", "default")
     assert code == 0
     assert "criterion right (v1):" in said
-    assert "no among people: one person labelled" in said
+    assert "no α among people: one person labelled" in said
     assert "there are no labels" in call("quality", "--tenant", "shop")[2]

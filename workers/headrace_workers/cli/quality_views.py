@@ -15,6 +15,12 @@ from headrace_workers.quality.reliability import Reliability
 
 _NONE: Final = "–"
 _RATES: Final = ("precision", "recall", "f1", "benign_false_positives")
+_WORDS: Final = {
+    "kappa": "κ",
+    "among_people": "α among people",
+    "benign_false_positives": "benign false positives",
+    "mean": "true mean",
+}
 _COLUMNS: Final = (
     "tenant", "of", "labels", "verdicts", "both", "agreement", "κ", "precision", "recall", "people's mean", "ECE",
 )  # fmt: skip
@@ -42,7 +48,7 @@ def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
     missing: dict[str, list[str]] = {}
     for name, value in _numbers(of).items():
         if isinstance(value, Undefined):
-            missing.setdefault(value.reason, []).append(name.replace("_", " "))
+            missing.setdefault(value.reason, []).append(_WORDS.get(name, name))
     for reason, names in missing.items():
         yield f"  no {', '.join(names)}: {reason}"
 
