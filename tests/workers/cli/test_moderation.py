@@ -3,15 +3,23 @@
 import io
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from tests.workers.bridge.records import moderation
+from tests.workers.ledger_jobs import take_in
 from tests.workers.moderation.heads import examples
 
+from headrace_schemas import ModerationVerdict, Result
+from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.app import run
 from headrace_workers.embedders.hashed import make_hash_embedder
+from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.tables import JOBS
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -111,3 +119,33 @@ def test_a_head_is_trained_and_used(tmp_path, capsys, monkeypatch) -> None:
     data.write_text("")
     assert run(["moderation", "train", str(data), "-o", str(tmp_path / "head.npz")]) == 2
     assert "not one example" in capsys.readouterr().err
+
+
+def receipt_of(ledger, job, categories, action, at) -> None:
+    result = Result(job_id=job, tenant="default", status="completed", kind="moderation", accepted_at=datetime.now(UTC),
+                    moderation=ModerationVerdict(action=action, categories=categories))  # fmt: skip
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == job).values(
+            state="done", ended_at=at, terminal_type="headrace.result.v1", terminal=encode_value(result),
+        ))  # fmt: skip
+
+
+def test_what_was_said_is_counted_by_time_and_category(call, ledger) -> None:
+    """A share is of the texts in which somebody looked; who said nothing is not counted."""
+    jobs = take_in(ledger, [moderation(input=str(n)) for n in range(4)] + [moderation(input="x", tenant="shop")])
+    hour, now = 3_600_000, ledger.now()
+    looked = {"hate": True, "violence": False}
+    receipt_of(ledger, jobs[0], looked, "block", now - 1)
+    receipt_of(ledger, jobs[1], {"violence": False}, "allow", now - 1)
+    receipt_of(ledger, jobs[2], {"hate": False}, "redact", now - 49 * hour)
+    receipt_of(ledger, jobs[4], looked, "block", now - 1)
+    code, out, _ = call("moderation", "report", "--json")
+    old, new = [json.loads(line) for line in out.splitlines()]
+    assert (code, old["actions"], new["actions"]) == (0, {"redact": 1}, {"block": 2, "allow": 1})
+    assert (new["looked_at"], new["objected_to"]) == ({"hate": 2, "violence": 3}, {"hate": 2})
+    assert len(call("moderation", "report", "--since", "1h", "--json")[1].splitlines()) == 1
+    (line,) = call("moderation", "report", "--tenant", "shop", "--by", "hour", "--json")[1].splitlines()
+    assert (json.loads(line)["actions"], json.loads(line)["from"].endswith(":00Z")) == ({"block": 1}, True)
+    table = call("moderation", "report")[1]
+    assert "100.0%" in table
+    assert call("moderation", "report", "--since", "0s")[2].startswith("moderation said nothing")

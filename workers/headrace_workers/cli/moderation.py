@@ -12,6 +12,7 @@ import typer
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.cli.moderation_report import report
 from headrace_workers.cli.moderation_train import train
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     moderation = typer.Typer(help="Ask moderation about a text, and check a policy.", no_args_is_help=True)
     moderation.command("check")(check)
     moderation.command("train")(train)
+    moderation.command("report")(report)
     policy = typer.Typer(help="Policy files.", no_args_is_help=True)
     policy.command("check")(check_policy)
     moderation.add_typer(policy, name="policy")

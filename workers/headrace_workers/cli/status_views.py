@@ -69,7 +69,7 @@ def trouble_lines(found: "Overview") -> list[str]:
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
              for trouble in found.troubles]  # fmt: skip
     if found.held:
-        lines.append(f"{found.held:,} jobs are held: see `headrace held list`")
+        lines.append(f"held: {found.held:,}; `headrace held list` says why")
     if found.set_aside:
         lines.append(f"Kafka refused {found.set_aside:,} events, which are set aside: see `headrace outbox list`")
     return lines

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from headrace_workers.ledger import cancel, counts, held, lookup, outbox, repetitions, replay, troubles
+from headrace_workers.ledger import cancel, counts, held, lookup, moderated, outbox, repetitions, replay, troubles
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.engines import Engines
 from headrace_workers.ledger.outbox import SetAside
@@ -58,6 +58,11 @@ class ForPeople(Engines):
         """End those of these jobs that are held, in `dead`; which."""
         with writing(self._engine) as tx:
             return held.withhold(tx, job_ids, reason)
+
+    def moderation_said(self, since: int, until: int, tenant: str | None, limit: int) -> list[moderated.Said]:
+        """What moderation said of the jobs that ended in this time (ms), the newest first."""
+        with reading(self._engine) as tx:
+            return [*moderated.said(tx, since, until, tenant, limit)]
 
     def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
         """Give the dead another chance, a bounded part of them: (replayed, impossible because the original was cut)."""
