@@ -9,7 +9,6 @@ from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
-from headrace_workers.ledger.tables import NEVER
 
 _COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
 _IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace held list` shows them")]
@@ -36,8 +35,8 @@ def list_held(
     if as_json:
         for row in found[:limit]:
             put_json({"job_id": row.job_id, "tenant": row.tenant, "stage": row.stage, "since": rfc3339(row.since),
-                      "needs_person": row.again >= NEVER,
-                      "again_at": None if row.again >= NEVER else rfc3339(row.again),
+                      "needs_person": _needs_person(row),
+                      "again_at": None if _needs_person(row) else rfc3339(row.again),
                       "reason": row.reason})  # fmt: skip
     elif found:
         rows = [
@@ -79,7 +78,13 @@ def withhold(
 
 
 def _waits_for(row: Any) -> str:
-    return "a person" if row.again >= NEVER else f"a try at {show_time(row.again)}"
+    return "a person" if _needs_person(row) else f"a try at {show_time(row.again)}"
+
+
+def _needs_person(row: Any) -> bool:
+    from headrace_workers.ledger.tables import NEVER
+
+    return bool(row.again >= NEVER)
 
 
 def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> None:

@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
     moderation.command("check")(check)
     moderation.command("train")(train)
     moderation.command("report")(report)
-    policy = typer.Typer(help="Policy files.", no_args_is_help=True)
+    policy = typer.Typer(
+        help="Policy files.\n\nExample: `headrace moderation policy check policy.toml`", no_args_is_help=True
+    )
     policy.command("check")(check_policy)
     moderation.add_typer(policy, name="policy")
     app.add_typer(moderation, name="moderation")
