@@ -2,7 +2,8 @@
 
 import pytest
 from tests.workers.batches.running import Running
-from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
+from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 
 
 @pytest.fixture

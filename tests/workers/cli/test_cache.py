@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.cli.conftest import Call
 from tests.workers.cli.test_outbox import Terminal
-from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.ledger.test_documents import document
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.recall.conftest import Flow, asks, flow, tiers  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob

@@ -19,7 +19,7 @@ from tests.services.need import need
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
-from tests.services.tables import give_back, postgres_tables
+from tests.services.tables import postgres_tables
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_producers.admin import ensure_topics
@@ -102,7 +102,7 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
 @pytest.fixture
 def settings(
     embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, tmp_path: Path
-) -> Iterator[Settings]:
+) -> Settings:
     """A deployment without any process: topics, a ledger, and the echo model.
 
     The ledger is PostgreSQL's, which refuses more than SQLite. That both do what is asked, the ledger's tests show.
@@ -111,8 +111,8 @@ def settings(
     make_echo_model(tmp_path)
     kafka = embedded_kafka.settings(f"{name}.")
     ensure_topics(kafka)
-    yield Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))
-    give_back(postgres, name)
+    # Not given back: whoever searched a base follows its ledger until the process ends.
+    return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))
 
 
 @pytest.fixture

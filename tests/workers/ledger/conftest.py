@@ -22,6 +22,11 @@ _numbers = itertools.count()
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database with a ledger's tables, which stay as they are: a test that alters them makes its own."""
+    yield from tables_of(request, tmp_path)
+
+
+def tables_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """That, for a fixture whose parameter says which database."""
     if request.param == "sqlite":
         yield sqlite_tables(tmp_path / "ledger.db")
         return

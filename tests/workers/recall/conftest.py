@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.ledger.test_work import settings
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import GenerationJob

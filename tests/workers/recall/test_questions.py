@@ -2,7 +2,8 @@
 
 import threading
 
-from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.recall.test_likeness import ASKED, ask, semantic  # noqa: F401 - a fixture
 
 from headrace_workers.recall.known import Known

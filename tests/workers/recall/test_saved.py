@@ -8,8 +8,9 @@ import threading
 
 import pytest
 from sqlalchemy import delete, select, update
-from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401 - fixtures
+from tests.workers.ledger.conftest import ledger  # noqa: F401 - a fixture
 from tests.workers.ledger.test_changes import _entry as entry
+from tests.workers.ledger_in_short import ledger_url  # noqa: F401 - a fixture
 from tests.workers.recall.conftest import tiers
 from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
