@@ -4,8 +4,9 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -21,13 +22,13 @@ from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
 def commands() -> list[tuple[str, ...]]:
-    """Every command, with its group."""
-    found: list[tuple[str, ...]] = []
-    root = typer.main.get_command(app)
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
-        found += [(name, each) for each in inner] if inner else [(name,)]
-    return found
+    """Every command, with its groups."""
+
+    def within(group: Any, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, command in group.commands.items():
+            yield from within(command, (*names, name)) if hasattr(command, "commands") else [(*names, name)]
+
+    return [*within(typer.main.get_command(app), ())]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
