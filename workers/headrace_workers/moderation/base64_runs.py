@@ -21,9 +21,14 @@ class Decoded(NamedTuple):
     ends: list[int]
 
 
+def may_hold_runs(text: str) -> bool:
+    """Whether anything in the text is as long as a run."""
+    return text.find(" ", 0, _SHORTEST) < 0 or _LONG.search(text) is not None
+
+
 def decoded(text: str) -> Decoded | None:
     """What the runs of base64 say that are text; None where there is none. No more characters than the text has."""
-    if not _LONG.search(text) and text.find(" ", 0, _SHORTEST) >= 0:
+    if not may_hold_runs(text):
         return None
     said, begins, ends = [], [], []
     for run in _RUN.finditer(text):

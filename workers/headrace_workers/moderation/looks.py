@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from headrace_workers.moderation.base64_runs import decoded
+from headrace_workers.moderation.base64_runs import decoded, may_hold_runs
 from headrace_workers.moderation.homoglyphs import without_lookalikes
 from headrace_workers.moderation.invisible import without_invisible
-from headrace_workers.moderation.leet import without_signs
+from headrace_workers.moderation.leet import has_signs, without_signs
 from headrace_workers.ports import Detection
 
 
@@ -36,7 +36,9 @@ def looks_at(texts: Sequence[str]) -> list[Look]:
     """All looks at these texts: first at each as it is, since that may be what is meant."""
     looks = [Look(i, text) for i, text in enumerate(texts)]
     for i, text in enumerate(texts):
-        looks += _changed(i, text)
+        # Most texts hide nothing, and each is looked at: so the three questions are put here at once.
+        if not text.isascii() or has_signs(text) or may_hold_runs(text):
+            looks += _changed(i, text)
     return looks
 
 
