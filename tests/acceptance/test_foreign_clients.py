@@ -46,11 +46,11 @@ def client_env(up: Shell) -> dict[str, str]:
 
 
 def answered(up: Shell, job_id: str) -> dict[str, object]:
-    """The job, once it is done."""
+    """The job, once it is done; at first the ledger knows none, as nobody waited for that."""
 
     def look() -> dict[str, object] | None:
-        [job] = lines(up.run("status", job_id, "--json"))
-        return job if job["state"] == "done" else None
+        found = lines(up.call("status", job_id, "--json", code=(0, 1)).stdout)
+        return found[0] if found and found[0]["state"] == "done" else None
 
     return eventually(look)
 

@@ -11,6 +11,7 @@ from headrace_workers.cli import (
     bench,
     cache,
     cancel,
+    dataset,
     dead,
     doctor,
     evaluate,
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, evaluate, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas,
-    bench, labels, quality, outbox, webhooks, moderation, doctor, models, schema, processes,
+    bench, labels, quality, outbox, webhooks, moderation, dataset, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 
