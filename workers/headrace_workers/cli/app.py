@@ -17,6 +17,7 @@ from headrace_workers.cli import (
     evaluate,
     gateway,
     held,
+    judge,
     keys,
     knowledge,
     labels,
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 for module in (
     up, run_file, submit, batch, evaluate, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas,
-    bench, labels, quality, outbox, webhooks, moderation, dataset, doctor, models, schema, processes,
+    bench, labels, quality, judge, outbox, webhooks, moderation, dataset, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
 

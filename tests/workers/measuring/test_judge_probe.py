@@ -1,0 +1,85 @@
+"""What a probe says of judges that are known: a perfect one, one that likes what comes first, one that likes length."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from tests.workers.judging.judge_model import JudgeModel, Prompt
+
+from headrace_workers.measuring.judge_items import ITEMS
+from headrace_workers.measuring.judge_probe import Probe, probe
+
+GOOD = {item.good for item in ITEMS}
+
+
+def text_in(prompt: Prompt, tag: str) -> str:
+    """What stands between these tags."""
+    found = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", prompt[-1].content, re.DOTALL)
+    return "" if found is None else found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def judged(value: Callable[[Prompt], float]) -> Probe:
+    """The probe of a model whose P(first), P(yes) or digit is this value."""
+
+    def answer(prompt: Prompt, choices: tuple[str, ...]) -> tuple[float, ...]:
+        p = value(prompt)
+        if choices == ("A", "B"):
+            return (p, 1 - p)
+        if len(choices) == 4:
+            return (p, 0.0, 1 - p, 0.0)
+        return (1 - p, 0.0, 0.0, 0.0, p)
+
+    return probe(JudgeModel(answer))
+
+
+def right(prompt: Prompt) -> float:
+    """A judge that knows, and counts nothing else."""
+    if first := text_in(prompt, "A"):
+        good = [any(text.startswith(each) for each in GOOD) for text in (first, text_in(prompt, "B"))]
+        return 0.5 + 0.4 * (good[0] - good[1])
+    return 0.9 if text_in(prompt, "output") in GOOD else 0.1
+
+
+def names(found: Probe, holds: bool) -> set[str]:
+    """What is so, by the beginning of its name."""
+    return {each.name.partition(":")[2].strip() for each in found.measures if each.holds is holds}
+
+
+def test_a_judge_that_knows_has_nothing_against_it() -> None:
+    """All is answered, in both orders, on both scales."""
+    found = judged(right)
+    assert names(found, False) == set()
+    assert (found.unanswered, found.mass) == (0, 1.0)
+    assert found.asked == 9 * len(ITEMS)
+
+
+def test_a_judge_that_likes_what_comes_first_is_found_out() -> None:
+    """It gives another verdict in the other order, and so is right in no pair."""
+    found = judged(lambda prompt: 0.8 if text_in(prompt, "A") else right(prompt))
+    assert names(found, False) == {
+        "the right one in both orders", "another verdict in the other order", "the first preferred",
+    }  # fmt: skip
+
+
+def test_a_judge_that_likes_length_is_found_out() -> None:
+    """With the same answer and more words."""
+
+    def longer(prompt: Prompt) -> float:
+        first, second = text_in(prompt, "A"), text_in(prompt, "B")
+        return 0.9 if len(first) > len(second) + 20 else 0.1 if len(second) > len(first) + 20 else right(prompt)
+
+    assert names(judged(longer), False) == {"the longer preferred"}
+
+
+def test_a_judge_that_does_not_answer_is_no_judge() -> None:
+    """There is no share of nothing, and no mass."""
+    found = probe(JudgeModel(lambda _prompt, choices: (0.0,) * len(choices)))
+    assert (found.unanswered, found.mass) == (found.asked, None)
+    assert {each.holds for each in found.measures} == {None}
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.question)
+def test_a_bad_answer_is_about_as_long_as_the_good_one(item) -> None:
+    """Else the probe of knowledge would be one of length."""
+    assert abs(len(item.good) - len(item.bad)) <= 20
+    assert len(item.padding) > 50

@@ -1,0 +1,157 @@
+"""How far a model may be trusted as a judge: what moves its verdicts beside the quality of the answer.
+
+After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position and length. 24 plain items show a judge that
+is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace_schemas import HeadraceError, Message, Rubric
+from headrace_workers.judging.pairwise import PAIR, build_pair
+from headrace_workers.judging.rubric import SCALES, Scale, Unanswered, build_prompt, read_answer
+from headrace_workers.judging.subject import Subject
+from headrace_workers.measuring.judge_items import ITEMS, Item
+from headrace_workers.ports import Generator
+from headrace_workers.quality.interval import Estimate, Undefined
+from headrace_workers.quality.rates import share
+
+_QUESTION: Final = "Is the output a right answer to the input?"
+_BETTER: Final = "Which output is the better answer to the input?"
+_MOVED: Final = 0.05  # of a value in [0, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A share, and its bound: at least (`more_is_better`), at most, or, where that is None, what is fair."""
+
+    name: str
+    found: Estimate | Undefined
+    bound: float
+    more_is_better: bool | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the whole interval keeps the bound, or none of it does; None where it cannot be said.
+
+        Of what should be fair it can only be said that it is not.
+        """
+        if isinstance(self.found, Undefined):
+            return None
+        low, high = self.found.interval.low, self.found.interval.high
+        if self.more_is_better is None:
+            return None if low <= self.bound <= high else False
+        kept, broken = (
+            (low >= self.bound, high < self.bound) if self.more_is_better else (high <= self.bound, low > self.bound)
+        )
+        return True if kept else False if broken else None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was measured. `unanswered` of all `asked` had too small a mass, or an error; `mass` is the median of it."""
+
+    measures: tuple[Measure, ...]
+    asked: int
+    unanswered: int
+    mass: float | None
+
+
+def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
+    """Ask a model about the items: in pairs in both orders, with padding, each on both scales, and once more alone."""
+    asking = _Asking(generator)
+    ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
+    behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
+    longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
+    shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
+    scales = {
+        name: (
+            asking.rubrics([(each.question, each.good) for each in items], name),
+            asking.rubrics([(each.question, each.bad) for each in items], name),
+        )
+        for name in SCALES
+    }
+    alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
+    both = np.isfinite(ahead) & np.isfinite(behind)
+    right = both & (ahead > 0.5) & (behind < 0.5)
+    first = np.concatenate([ahead, behind])
+    answered = np.isfinite(first)
+    places = np.concatenate([np.arange(len(items)), np.arange(len(items))])
+    padded = (longer + 1 - shorter) / 2
+    leaning = np.isfinite(padded) & ~np.isclose(padded, 0.5)
+    moved = np.abs(np.array(alone) - scales["yes_no"][0])
+    measures = [
+        Measure("two answers: the right one in both orders", share(right[both]), 0.75, True),
+        Measure(
+            "two answers: another verdict in the other order",
+            share(((ahead > 0.5) == (behind > 0.5))[both]),
+            0.2,
+            False,
+        ),
+        Measure("two answers: the first preferred", share((first > 0.5)[answered], clusters=places[answered]), 0.5),
+        Measure("the same answer, padded: the longer preferred", share((padded > 0.5)[leaning]), 0.5),
+        *(_apart(name, *found) for name, found in scales.items()),
+        Measure(
+            f"asked alone: another value by more than {_MOVED}", share((moved > _MOVED)[np.isfinite(moved)]), 0.2, False
+        ),
+    ]
+    return Probe(tuple(measures), asking.asked, asking.asked - len(asking.masses), asking.median_mass)
+
+
+def _apart(name: str, good: NDArray[np.float64], bad: NDArray[np.float64]) -> Measure:
+    both = np.isfinite(good) & np.isfinite(bad)
+    return Measure(f"one answer, {name}: the right one scores higher", share((good > bad)[both]), 0.75, True)
+
+
+class _Asking:
+    """Asks, and remembers how much of the probability fell on what was permitted. A value is NaN without an answer."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.asked = 0
+        self.masses: list[float] = []
+
+    @property
+    def median_mass(self) -> float | None:
+        return float(np.median(self.masses)) if self.masses else None
+
+    def pairs(self, asked: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
+        """P(the first is better) of (question, first, second)."""
+        length = self._generator.context_length
+        return self._ask(
+            [
+                build_pair(_BETTER, about, first, second, context_length=length).messages
+                for about, first, second in asked
+            ],
+            PAIR,
+        )
+
+    def rubrics(self, asked: Sequence[tuple[str, str]], scale: str) -> NDArray[np.float64]:
+        """The score of (question, answer) on this scale."""
+        rubric = Rubric.model_validate({"question": _QUESTION, "scale": scale})
+        length = self._generator.context_length
+        return self._ask(
+            [
+                build_prompt(rubric, Subject(answer, (), question=about), SCALES[scale], context_length=length).messages
+                for about, answer in asked
+            ],
+            SCALES[scale],
+        )
+
+    def _ask(self, prompts: Sequence[tuple[Message, ...]], scale: Scale) -> NDArray[np.float64]:
+        values = np.full(len(prompts), np.nan)
+        self.asked += len(prompts)
+        for place, found in enumerate(self._generator.choice_probabilities(prompts, tuple(scale.values))):
+            if isinstance(found, HeadraceError):
+                continue
+            try:
+                answer = read_answer(found, scale)
+            except Unanswered:
+                continue
+            values[place] = answer.value
+            self.masses.append(answer.mass)
+        return values
