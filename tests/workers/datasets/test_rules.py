@@ -97,6 +97,15 @@ def test_what_is_nearly_the_same() -> None:
     assert near.line("Something else is written here, which has no run of words in common with any of these.") is None
 
 
+def test_what_is_less_alike_than_the_threshold_is_kept() -> None:
+    """Though an index of sketches proposes it."""
+    near, words = Near(0.8), [f"word{number}" for number in range(100)]
+    near.keep(1, " ".join(words))
+    found = [near.line(" ".join([*words[:cut], *["other"] * 3, *words[cut + 3 :]])) for cut in range(5, 90)]
+    assert {None} < {each and each[0] for each in found}
+    assert all(each is None or each[1] >= 0.8 for each in found)
+
+
 def test_a_test_that_has_leaked() -> None:
     """Thirteen words in a row, or all of a shorter item; a shorter run says nothing, and neither does a tiny item."""
     item = "How many wheels turn in the third house of the town by the river when the mill is open?"

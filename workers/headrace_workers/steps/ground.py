@@ -1,19 +1,21 @@
 """The step that looks whether what an answer says stands in what it was given. Judging reads what it found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace_schemas import EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, Score
 from headrace_schemas.events import Unsupported
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
-from headrace_workers.groundedness.ground import Groundedness, ground
 from headrace_workers.knowledge.prompt import passages_of
 from headrace_workers.ports import CountingEmbedder
 from headrace_workers.steps.grounding import turn_of
 from headrace_workers.steps.outcome import Done, Outcome, Retry
 from headrace_workers.steps.task import Task
+
+if TYPE_CHECKING:
+    from headrace_workers.groundedness.ground import Groundedness
 
 _CONTEXT: Final = "grounded"
 _NOTHING_GIVEN: Final = "the job gave no context to look it up in"
@@ -36,6 +38,8 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
         return Done()  # moderation blocked it, and judging says so
     if isinstance(given, str):
         return _said(Score(criterion=_name(), reason=given))
+    from headrace_workers.groundedness.ground import ground
+
     try:
         return _said(_score(ground(answer, given, embedder())))
     except HeadraceError as error:
@@ -59,7 +63,7 @@ def _read(task: Task) -> tuple[str | None, Sequence[str] | str]:
             return None, _NOTHING_GIVEN
 
 
-def _score(found: Groundedness) -> Score:
+def _score(found: "Groundedness") -> Score:
     if not found.sentences:
         return Score(criterion=_name(), reason="the answer says nothing that could be looked up")
     beyond = f"{found.beyond} more sentences were not looked up" if found.beyond else None
