@@ -81,6 +81,14 @@ def test_a_text_may_be_no_files_name(capsys) -> None:
     assert run(["moderation", "check", "a" * (MAX_TEXT + 1)]) == 2
 
 
+def test_a_file_that_is_not_there_is_told(capsys) -> None:
+    """Its name would pass moderation as a text, and its content was not looked at."""
+    assert run(["moderation", "check", "answers/first.txt"]) == 0
+    assert "answers/first.txt is no file here" in capsys.readouterr().err
+    assert run(["moderation", "check", "either/or is a question"]) == 0
+    assert "no file" not in capsys.readouterr().err
+
+
 def test_a_policy_is_checked_with_its_lists(policy, capsys) -> None:
     """What holds, by category; where it is wrong, the line."""
     found = told(capsys, "policy", "check", str(policy))

@@ -110,6 +110,8 @@ def _read(given: str) -> str:
         if (path := Path(given)).is_file():
             with path.open("rb") as file:
                 return _decoded(file.read(4 * MAX_TEXT + 1), given)
+    if "/" in given and not any(sign.isspace() for sign in given):
+        say(f"{given[:200]} is no file here: it is taken for the text itself")
     return _bounded(given, "the text")
 
 
