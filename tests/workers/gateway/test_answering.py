@@ -59,7 +59,9 @@ def test_a_client_that_hangs_up_cancels_its_job(alone: Gateway, bridge):
         key = {"Idempotency-Key": "order-17"}
         with pytest.raises(openai.APITimeoutError):
             client.chat.completions.create(**RIVERS, extra_headers=key)
-        (job_id,) = [row.id for row in ledger.read(select(JOBS.c.id).where(JOBS.c.state == "active"))]
+        (job_id,) = eventually(
+            lambda: [row.id for row in ledger.read(select(JOBS.c.id).where(JOBS.c.state == "active"))]
+        )
         answer(ledger, job_id, "The Rhine.")
         again = openai_of(alone).chat.completions.create(**RIVERS, extra_headers=key)
         assert (again.id, again.choices[0].message.content) == (f"chatcmpl-{job_id}", "The Rhine.")
