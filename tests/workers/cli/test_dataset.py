@@ -72,6 +72,16 @@ def test_a_file_is_written_whole_or_not_at_all(call: Call, data: Path, tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.jsonl", "raw.jsonl", "raw.jsonl.gz"]
 
 
+def test_a_device_is_written_to_and_not_replaced(call: Call, data: Path, tmp_path: Path) -> None:
+    """As other tools do it: a full one is an error."""
+    out = tmp_path / "full"
+    out.symlink_to("/dev/full")
+    code, _, said = call("dataset", "clean", str(data), str(out))
+    assert code == 2
+    assert f"{out} cannot be written" in said
+    assert out.is_symlink()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

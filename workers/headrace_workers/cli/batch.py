@@ -164,7 +164,8 @@ def retry_failed(
 def _copy(here: "Deployment", batch: Any, file_id: str | None, output: Path | None, *, in_order: bool) -> None:
     """Write a file of a batch. What interrupts it leaves the old file as it was."""
     from headrace_workers.batches.views import progress_words
-    from headrace_workers.cli.batch_files import ordered, write_file
+    from headrace_workers.cli.batch_files import ordered
+    from headrace_workers.cli.whole_file import write_file
 
     chunks: Iterator[bytes] = iter(()) if file_id is None else here.files.chunks(file_id)
     if in_order:

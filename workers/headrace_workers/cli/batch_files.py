@@ -1,12 +1,11 @@
 """Files of batches on this machine: what is submitted, and what came of it."""
 
 import hashlib
-import os
 import sys
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,36 +137,6 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
         raise ConfigurationError(f"{source} has no file that ends in {', '.join(_ENDINGS)}")
     for each in found:
         yield each, str(each)
-
-
-def write_file(path: Path, chunks: Iterable[bytes]) -> int:
-    """Write a file as a whole, or leave what is there; its size. A pipe or a device is written to."""
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a folder: name a file in it")
-    if path.exists() and not path.is_file():
-        try:
-            with path.open("wb") as stream:
-                return sum(stream.write(chunk) for chunk in chunks)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as stream:
-            size = sum(stream.write(chunk) for chunk in chunks)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-    return size
 
 
 def ordered(chunks: Iterable[bytes]) -> Iterator[bytes]:

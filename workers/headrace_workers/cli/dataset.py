@@ -1,24 +1,26 @@
 """`headrace dataset`: training data, and what of it is fit to learn from."""
 
 import io
-import os
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.knowledge import embedder_here
 from headrace_workers.cli.moderation import PolicyOption
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.settings import embedder_name, home_of, policy_of
+from headrace_workers.cli.whole_file import whole_file
+from headrace_workers.settings import policy_of
 
 if TYPE_CHECKING:
+    from headrace_workers.batches.json_lines import Read
     from headrace_workers.datasets.clean import Given, Removed
     from headrace_workers.datasets.tally import Tally
-    from headrace_workers.ports import Embedder
 
 _Source = Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, plain, .gz or .zst")]
 _Target = Annotated[Path, typer.Argument(metavar="OUT", help="the lines that are kept, as they are")]
@@ -80,7 +82,7 @@ def clean(
         raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
     _apart(source, target, removed)
     rules = Rules(
-        moderator=build_moderator(policy or policy_of(), _embedder),
+        moderator=build_moderator(policy or policy_of(), embedder_here),
         field=field,
         quality=quality,
         language=language,
@@ -88,13 +90,13 @@ def clean(
         near=Near(near) if near else None,
     )
     tally = Tally()
-    with _written(target) as keep, _written(removed) as tell, _opened(source) as given:
-        for each in cleaned(given, rules):
+    with whole_file(target) as kept, nullcontext() if removed is None else whole_file(removed) as told:
+        for each in cleaned(_given(source), rules):
             tally.add(each)
             if isinstance(each, Kept):
-                keep(each.line.rstrip(b"\r\n") + b"\n")
-            else:
-                tell(_told(each))
+                kept.write(each.line.rstrip(b"\r\n") + b"\n")
+            elif told is not None:
+                told.write(_told(each))
     _show(tally, target, as_json)
 
 
@@ -111,8 +113,6 @@ def _show(tally: "Tally", target: Path, as_json: bool) -> None:
 
 
 def _told(each: "Removed") -> bytes:
-    import json
-
     told = {"line": each.number, "rule": str(each.rule), "reason": each.reason}
     return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
@@ -126,73 +126,43 @@ def _apart(source: Path, target: Path, removed: Path | None) -> None:
             raise ConfigurationError(f"{path} cannot be written: name a file in a folder that is there")
 
 
-@contextmanager
-def _written(path: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """What writes to a file that is there when all is written, and else as it was; nothing for no file."""
-    if path is None:
-        yield lambda _: None
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            yield file.write
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; what was there is as it was") from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Iterator["Given"]]:
+def _given(path: Path) -> Iterator["Given"]:
     """The lines of a file with something in them, and a bar on a terminal."""
     from rich.progress import wrap_file
 
-    from headrace_workers.batches.json_lines import read_on
     from headrace_workers.datasets.clean import Given
-    from headrace_workers.files.text import NotReadable, text_of
 
-    try:
-        with path.open("rb", buffering=0) as raw:
-            shown = wrap_file(raw, path.stat().st_size, description="cleaning", console=console(), transient=True)
-            with shown as file:
-                yield (
-                    Given(line.number, None if line.too_long else line.text)
-                    for line in read_on(text_of(cast(io.RawIOBase, file)), _LONGEST)
-                    if not line.is_empty
-                )
-    except NotReadable as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    def shown(raw: io.RawIOBase) -> AbstractContextManager[BinaryIO]:
+        size = path.stat().st_size
+        return wrap_file(cast(BinaryIO, raw), size, description="cleaning", console=console(), transient=True)
+
+    for line in _lines(path, shown):
+        yield Given(line.number, None if line.too_long else line.text)
 
 
 def _items(paths: list[Path], field: str | None) -> Iterator[tuple[str, str]]:
     """The texts of evaluation sets. One that cannot be read is an error: what is not seen cannot be kept out."""
-    from headrace_workers.batches.json_lines import read_on
     from headrace_workers.datasets.record import Unreadable, text_of
-    from headrace_workers.files.text import NotReadable
-    from headrace_workers.files.text import text_of as unpacked
 
     for path in paths:
-        try:
-            with path.open("rb", buffering=0) as raw:
-                for line in read_on(unpacked(raw), _LONGEST):
-                    if line.is_empty:
-                        continue
-                    try:
-                        yield text_of(line.text, field), path.name
-                    except Unreadable as error:
-                        raise ConfigurationError(f"{path}:{line.number}: {error}") from None
-        except NotReadable as error:
-            raise ConfigurationError(f"{path}: {error}") from None
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+        for line in _lines(path):
+            try:
+                yield text_of(line.text, field), path.name
+            except Unreadable as error:
+                raise ConfigurationError(f"{path}:{line.number}: {error}") from None
 
 
-def _embedder() -> "Embedder":
-    from headrace_workers.embedders.load import load_embedder
+def _lines(
+    path: Path, shown: "Callable[[io.RawIOBase], AbstractContextManager[Any]]" = nullcontext
+) -> Iterator["Read"]:
+    """The lines of a file, compressed or not, with something in them."""
+    from headrace_workers.batches.json_lines import read_on
+    from headrace_workers.files.text import NotReadable, text_of
 
-    return load_embedder(home_of(), embedder_name())
+    try:
+        with path.open("rb", buffering=0) as raw, shown(raw) as file:
+            yield from (line for line in read_on(text_of(file), _LONGEST) if not line.is_empty)
+    except NotReadable as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,8 +1,6 @@
 """`headrace evaluate`: variants of a prompt or model over the same items, and a report that says which is better."""
 
 import json
-import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +11,8 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.carrying import ThisRun, carry, models_for
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.output import hush_kafka, put, put_json, say
+from headrace_workers.cli.whole_file import write_file
+from headrace_workers.settings import judge_name
 
 if TYPE_CHECKING:
     from headrace_workers.evaluation.plan import Plan
@@ -36,7 +36,8 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="which dataset, variants and criteria")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="by default NAME-DIGEST in this folder")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run file's name and a digest"),
     ] = None,
     gate: Annotated[
         str | None, typer.Option("--gate", help="exit code 1 unless it surely holds, e.g. 'B >= A - 0.02'")
@@ -95,8 +96,8 @@ def _pin(plan: "Plan", folder: Path) -> None:
             return
         if strange := [name for name in _WRITTEN if (folder / name).exists()]:
             raise AnotherRun(f"{folder} has a {strange[0]} that is of no run: choose another folder with -o")
-        _write(folder / _JOBS, plan.lines())
-        _write(pinned, [text.encode()])
+        write_file(folder / _JOBS, plan.lines())
+        write_file(pinned, [text.encode()])
     except ValueError:
         raise AnotherRun(f"{pinned} is none that `evaluate` wrote: choose another folder with -o") from None
     except OSError as error:
@@ -131,7 +132,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
         if not todo or patience == 0:
             return
         default = plan.run.variants[0].model
-        models = models_for(jobs, default, os.environ.get("HEADRACE_JUDGE_MODEL"))
+        models = models_for(jobs, default, judge_name())
         try:
             carry(
                 jobs, models, entries, todo, f"evaluate {plan.identity}", receipts, ThisRun(), start=start,
@@ -159,9 +160,9 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
         analysis = analyse(plan, outcomes)
         gate = None if bound is None else judge_gate(bound, plan, outcomes)
         head = summary(plan, analysis, gate)
-        _write(folder / _JSON, report_lines(head, plan, receipts))
-        _write(folder / _MARKDOWN, [markdown(plan, analysis, gate).encode()])
-        _write(folder / _HTML, [report_page(plan, analysis, gate, receipts).encode()])
+        write_file(folder / _JSON, report_lines(head, plan, receipts))
+        write_file(folder / _MARKDOWN, [markdown(plan, analysis, gate).encode()])
+        write_file(folder / _HTML, [report_page(plan, analysis, gate, receipts).encode()])
     if as_json:
         put_json(head)
     else:
@@ -173,10 +174,3 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
         say(f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: the same command goes on")
     say(f"report: {folder / _HTML}, .json, .md")
     return analysis.missing == 0 and (gate is None or gate.passed)
-
-
-def _write(path: Path, chunks: Iterable[bytes]) -> None:
-    """The whole file, or what was there before. ConfigurationError."""
-    from headrace_workers.cli.batch_files import write_file
-
-    write_file(path, chunks)
