@@ -89,19 +89,23 @@ def test_what_is_nearly_the_same() -> None:
     """One word of twenty changed is; another text is not, however many there are."""
     near = Near(0.5)
     for number in range(50):
-        near.keep(number, f"Text {number} of the shelf says that {number * 7} wheels turn in house {number * 3}.")
-    near.keep(99, PROSE)
-    found = near.line(PROSE.replace("wheel", "stone"))
+        near.line(number, f"Text {number} of the shelf says that {number * 7} wheels turn in house {number * 3}.")
+    near.line(99, PROSE)
+    found = near.line(100, PROSE.replace("wheel", "stone"))
     assert found is not None
     assert found[0] == 99
-    assert near.line("Something else is written here, which has no run of words in common with any of these.") is None
+    assert (
+        near.line(101, "Something else is written here, which has no run of words in common with any of these.") is None
+    )
 
 
 def test_what_is_less_alike_than_the_threshold_is_kept() -> None:
     """Though an index of sketches proposes it."""
-    near, words = Near(0.8), [f"word{number}" for number in range(100)]
-    near.keep(1, " ".join(words))
-    found = [near.line(" ".join([*words[:cut], *["other"] * 3, *words[cut + 3 :]])) for cut in range(5, 90)]
+    words, found = [f"word{number}" for number in range(100)], []
+    for cut in range(5, 90):
+        near = Near(0.8)
+        near.line(1, " ".join(words))
+        found.append(near.line(2, " ".join([*words[:cut], *["other"] * 3, *words[cut + 3 :]])))
     assert {None} < {each and each[0] for each in found}
     assert all(each is None or each[1] >= 0.8 for each in found)
 

@@ -128,10 +128,8 @@ def _decided(read: _Read, objection: str | None, same: Same, near: Near | None) 
         return Removed(read.number, Rule.DUPLICATE, f"line {line} has the same words", read.text)
     if objection is not None:
         return Removed(read.number, Rule.MODERATION, objection, read.text)
-    if near is not None:
-        if (found := near.line(read.text)) is not None:
-            return Removed(read.number, Rule.NEAR_DUPLICATE, f"{found[1]:.0%} like line {found[0]}", read.text)
-        near.keep(read.number, read.text)
+    if near is not None and (found := near.line(read.number, read.text)) is not None:
+        return Removed(read.number, Rule.NEAR_DUPLICATE, f"{found[1]:.0%} like line {found[0]}", read.text)
     same.keep(read.number, read.text)
     return Kept(read.number, read.line)
 

@@ -40,18 +40,17 @@ class Near:
         self._index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
         self._sketches: dict[int, MinHash] = {}
 
-    def line(self, text: str) -> tuple[int, float] | None:
-        """The line that is most like it, and how much; None where none is as much as the threshold."""
+    def line(self, number: int, text: str) -> tuple[int, float] | None:
+        """The line that is most like this one, and how much; where none is as much as the threshold, this is kept."""
         sketch = _sketch(text)
         candidates = [int(line) for line in self._index.query(sketch)]
         found = [(line, float(sketch.jaccard(self._sketches[line]))) for line in sorted(candidates)]
         best = max(found, key=lambda each: each[1], default=None)
-        return best if best is not None and best[1] >= self._threshold else None
-
-    def keep(self, line: int, text: str) -> None:
-        """Remember a text."""
-        self._sketches[line] = sketch = _sketch(text)
-        self._index.insert(line, sketch)
+        if best is not None and best[1] >= self._threshold:
+            return best
+        self._sketches[number] = sketch
+        self._index.insert(number, sketch)
+        return None
 
 
 def _digest(text: str) -> bytes:

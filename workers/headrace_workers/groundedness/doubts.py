@@ -72,7 +72,7 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
     there = read(evidence.units.whole[evidence.units.of[best]])
     names = said.named(evidence.names)
     if there.named(evidence.names) - names:
-        nearer[NAME] += _ELSEWHERE * _farther(names, row, [each.named(evidence.names) for each in evidence.reads])
+        nearer[NAME] += _ELSEWHERE * _farther(names, row, evidence.named)
     if there.numbers - said.numbers:
         nearer[NUMBER] += _ELSEWHERE * _farther(said.numbers, row, [each.numbers for each in evidence.reads])
     if said.denials % 2 != there.denials % 2:

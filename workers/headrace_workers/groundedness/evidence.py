@@ -44,6 +44,11 @@ class Evidence:
         return frozenset().union(*(each.names for each in self.reads))
 
     @cached_property
+    def named(self) -> tuple[frozenset[str], ...]:
+        """The keys of each unit's names."""
+        return tuple(each.named(self.names) for each in self.reads)
+
+    @cached_property
     def keys(self) -> frozenset[str]:
         """The keys of all that is said."""
         return frozenset().union(*(each.names | each.first | each.words for each in self.reads))

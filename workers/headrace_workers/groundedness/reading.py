@@ -7,12 +7,10 @@ from functools import lru_cache
 from typing import Final
 
 from headrace_workers.guards.lists import words_of
+from headrace_workers.guards.negation import DENIALS
 from headrace_workers.guards.profile import profile, says_what
 
-_DENIALS: Final = words_of(
-    """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack except false unable
-    fail refus exempt"""
-)
+_DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
 _FIGURES: Final = re.compile(r"[\d.-]{1,40}")
 _MONTHS_AND_DAYS: Final = words_of(
     """January February March April May June July August September October November December
@@ -65,6 +63,6 @@ def written_names(sentence: str) -> list[str]:
         name = match.group().removeprefix("The ").removeprefix("A ")
         if not sentence[: match.start()].strip() and " " not in name:
             continue
-        if name.lower() not in _MONTHS_AND_DAYS and name not in _MONTHS_AND_DAYS:
+        if name not in _MONTHS_AND_DAYS:
             found.append(name)
     return found

@@ -54,14 +54,14 @@ def support(found: Doubts) -> Support:
     """How likely the sentence is supported, of which these are the doubts."""
     weights = (FAR, MISSING_NUMBER, MISSING_NAME)
     log_odds = CONSTANT + sum(weight * value for weight, value in zip(weights, facts(found), strict=True))
-    log_odds += WORST_DOUBT * worst_doubt(found)[1]
-    return Support(1.0 / (1.0 + math.exp(-log_odds)), _reason(found))
+    kind, unusual = worst_doubt(found)
+    log_odds += WORST_DOUBT * unusual
+    return Support(1.0 / (1.0 + math.exp(-log_odds)), _reason(found, kind, unusual))
 
 
-def _reason(found: Doubts) -> str:
+def _reason(found: Doubts, kind: str, unusual: float) -> str:
     if found.numbers:
         return f"a number that is nowhere in it: {', '.join(sorted(found.numbers))}"
     if found.names:
         return f"a name that is nowhere in it: {', '.join(sorted(found.names))}"
-    kind, unusual = worst_doubt(found)
     return _CHANGED[kind] if unusual > 1.0 else "nothing in it says the same"

@@ -6,7 +6,7 @@ from headrace_workers.guards.affixes import denies
 from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.profile import Profile, read_once, said
 
-_DENIALS: Final = words_of(
+DENIALS: Final = words_of(
     """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
     except false"""
 )
@@ -33,4 +33,4 @@ def _denials(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _denying(read: Profile) -> list[str]:
-    return [token.key for token in read.tokens if token.key in _DENIALS and token.kind == "word"]
+    return [token.key for token in read.tokens if token.key in DENIALS and token.kind == "word"]

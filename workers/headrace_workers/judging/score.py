@@ -31,7 +31,7 @@ from headrace_workers.ports import Generator
 
 _BLOCKED = "the output was blocked by moderation"
 _NO_REFERENCE = "the job gave no reference to compare with"
-_NOT_LOOKED_UP = "nobody looked it up"
+_NOT_LOOKED_UP = "no worker looked it up: run one with the role recall, which has the embedder"
 _NO_JUDGE = "no model judges here: name one in the rubric, or set HEADRACE_JUDGE_MODEL"
 _SHORTENED = "the judge saw a shortened text: the whole did not fit into its context"
 

@@ -17,10 +17,10 @@ from headrace_workers.steps.task import Task
 if TYPE_CHECKING:
     from headrace_workers.groundedness.ground import Groundedness
 
+_NAME: Final = Grounded().criterion
 _CONTEXT: Final = "grounded"
 _NOTHING_GIVEN: Final = "the job gave no context to look it up in"
 _NO_PASSAGES: Final = "no passage was given to the model, or the answer was known already"
-_NOBODY: Final = "no worker looked it up: run one with the role recall, which has the embedder"
 
 
 def ground_answers(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder]) -> list[Outcome]:
@@ -37,13 +37,13 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
     if answer is None:
         return Done()  # moderation blocked it, and judging says so
     if isinstance(given, str):
-        return _said(Score(criterion=_name(), reason=given))
+        return _said(Score(criterion=_NAME, reason=given))
     from headrace_workers.groundedness.ground import ground
 
     try:
         return _said(_score(ground(answer, given, embedder())))
     except HeadraceError as error:
-        given_up = _said(Score(criterion=_name(), reason=reason_of(error)))
+        given_up = _said(Score(criterion=_NAME, reason=reason_of(error)))
         if not error.category.retryable:
             return given_up
         return Retry(reason_of(error), category=error.category, otherwise=given_up)
@@ -65,7 +65,7 @@ def _read(task: Task) -> tuple[str | None, Sequence[str] | str]:
 
 def _score(found: "Groundedness") -> Score:
     if not found.sentences:
-        return Score(criterion=_name(), reason="the answer says nothing that could be looked up")
+        return Score(criterion=_NAME, reason="the answer says nothing that could be looked up")
     beyond = f"{found.beyond} more sentences were not looked up" if found.beyond else None
     named = tuple(
         Unsupported(
@@ -73,15 +73,11 @@ def _score(found: "Groundedness") -> Score:
         )
         for each in found.unsupported[:MAX_UNSUPPORTED]
     )
-    return Score(criterion=_name(), value=found.share, unsupported=named, note=beyond)
+    return Score(criterion=_NAME, value=found.share, unsupported=named, note=beyond)
 
 
 def _said(score: Score) -> Done:
     return Done(context={_CONTEXT: score.model_dump(mode="json", exclude_none=True)})
-
-
-def _name() -> str:
-    return Grounded().criterion
 
 
 def wants_grounding(job: object) -> bool:
@@ -89,7 +85,7 @@ def wants_grounding(job: object) -> bool:
     return isinstance(job, JudgedJob) and any(isinstance(each, Grounded) for each in job.criteria)
 
 
-def grounded_score(context: Mapping[str, Any]) -> Score:
-    """What was found, as judging hands it on."""
+def grounded_score(context: Mapping[str, Any]) -> Score | None:
+    """What was found, as judging hands it on; None where nobody looked."""
     found = context.get(_CONTEXT)
-    return Score(criterion=_name(), reason=_NOBODY) if found is None else Score.model_validate(found)
+    return None if found is None else Score.model_validate(found)
