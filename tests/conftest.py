@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -87,6 +88,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("headrace")
+
+
+@pytest.fixture(autouse=True)
+def _logs_end_with_their_test() -> Iterator[None]:
+    """A command that ran in this process sends logs to standard error as it was in its test. Threads that live longer,
+    such as a gateway for many tests, would write to what is closed.
+    """
+    yield
+    for handler in logging.root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # pytest's own are of other classes
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

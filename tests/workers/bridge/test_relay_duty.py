@@ -248,13 +248,18 @@ def test_a_webhook_goes_to_its_worker_with_its_making_where_there_is_room(ledger
     assert len(office.claims()) == 1 - sent
 
 
-def test_a_webhook_does_not_wait_for_kafka(ledger, time, monkeypatch):
-    """It goes out though nothing can be published; what is published later makes no second one."""
+def told_of_an_end(ledger, time):
+    """A relay that has a job's end before it, of which a webhook is told; its publisher, and what workers are sent."""
     office, tasks = Office(ledger), Tasks(waiting=0)
     office.register("http://127.0.0.1:9/hooks", events=("job.completed",))
     take_in(ledger, [evaluation(input="a")])
     office.settle()
-    relay, plan = relay_of(ledger, time, following=office.following, tasks=tasks)
+    return *relay_of(ledger, time, following=office.following, tasks=tasks), tasks
+
+
+def test_a_webhook_does_not_wait_for_kafka(ledger, time, monkeypatch):
+    """It goes out though nothing can be published; what is published later makes no second one."""
+    relay, plan, tasks = told_of_an_end(ledger, time)
     with monkeypatch.context() as away:
         away.setattr(plan, "publish", lambda *_, **__: Published(error=KafkaError("gone")))
         with pytest.raises(KafkaUnavailable):
@@ -267,11 +272,7 @@ def test_a_webhook_does_not_wait_for_kafka(ledger, time, monkeypatch):
 
 def test_what_cannot_be_followed_is_not_forgotten(ledger, time, monkeypatch):
     """Kafka has it, and will have it again; its webhook is made then."""
-    office, tasks = Office(ledger), Tasks(waiting=0)
-    office.register("http://127.0.0.1:9/hooks", events=("job.completed",))
-    take_in(ledger, [evaluation(input="a")])
-    office.settle()
-    relay, _ = relay_of(ledger, time, following=office.following, tasks=tasks)
+    relay, _, tasks = told_of_an_end(ledger, time)
 
     def away(*_):
         raise Unavailable("away")
