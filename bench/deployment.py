@@ -11,8 +11,11 @@ from bench.services import Services
 from headrace_producers import KafkaSettings, Producer
 from headrace_producers.admin import ensure_topics
 from headrace_producers.kafka import KafkaSink
+from headrace_workers.cli.keys import new_key
 from headrace_workers.cli.readiness import LogWatch
 from headrace_workers.embedded.processes import ChildSpec, start, stop
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.ledger.ledger import Ledger
 
 _READY = {"bridge": "the bridge runs", "worker": "ready for work", "gateway": "the gateway answers"}
 
@@ -35,6 +38,16 @@ class Deployment:
     def producer(self) -> Producer:
         """A producer with the defaults that a service has."""
         return Producer(KafkaSink(self.kafka))
+
+    def door_key(self, tenant: str = "default") -> str:
+        """A new key for its gateway, that may do all."""
+        ledger = Ledger.at(self.ledger)
+        try:
+            token, kept = new_key(tenant, "of a bench", tuple(sorted(Scope)))
+            ledger.keys.add(kept)
+            return token.text
+        finally:
+            ledger.close()
 
 
 @contextmanager

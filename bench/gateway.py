@@ -15,11 +15,8 @@ from bench.peers.process import command
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from headrace_producers import Producer
-from headrace_workers.cli.keys import new_key
 from headrace_workers.embedded.ports import free_ports
 from headrace_workers.embedded.processes import ChildSpec, start, stop
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.ledger.ledger import Ledger
 
 NAME = "gateway"
 _CONNECTIONS = 32
@@ -40,17 +37,17 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         (port,) = free_ports(1)
         with (
             deployment(there, home, [], {}, gateway=port, HEADRACE_RATE=_RATE) as live,
-            _key(live) as key,
             _plain(there) as plain,
         ):
+            key = live.door_key()
             rows = _let_in(port, plain, key, (2, 5) if quick else (5, 50), say)
             rows += many_wait(there, live, port, key, (1, 20) if quick else (5, 100), say)
-        with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live, _key(live) as key:
-            rows += _answers(live, port, key, 20 if quick else 300, say)
+        with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live:
+            rows += _answers(live, port, live.door_key(), 20 if quick else 300, say)
         say("the model is made ready")
         home = make_home(there.folder, SMOLLM2)
-        with deployment(there, home, [SMOLLM2], TWO_WORKERS, gateway=port) as live, _key(live) as key:
-            rows += beside_bulk(live, home, port, key, (4, 48) if quick else (40, 512), say)
+        with deployment(there, home, [SMOLLM2], TWO_WORKERS, gateway=port) as live:
+            rows += beside_bulk(live, home, port, live.door_key(), (4, 48) if quick else (40, 512), say)
         return report(NAME, there.stack, rows)
 
 
@@ -110,18 +107,6 @@ def _native(producer: Producer, ends: Ends, say: Say) -> None:
         model=ECHO, prompt="Is the ferry late today?", max_tokens=ECHO_TOKENS, lane="interactive"
     )
     ends.wait({job_id}, say, keep=True)
-
-
-@contextmanager
-def _key(live: Deployment) -> Iterator[str]:
-    """A key that may do all."""
-    ledger = Ledger.at(live.ledger)
-    try:
-        token, kept = new_key("default", "of a bench", tuple(sorted(Scope)))
-        ledger.keys.add(kept)
-        yield token.text
-    finally:
-        ledger.close()
 
 
 @contextmanager

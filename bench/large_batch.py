@@ -24,10 +24,7 @@ from bench.ends import Say, Stalled
 from bench.flow import ECHO, make_home
 from bench.report import Report, Row, report, row, show
 from bench.services import Services, services
-from headrace_workers.cli.keys import new_key
 from headrace_workers.embedded.ports import free_ports
-from headrace_workers.gateway.scopes import Scope
-from headrace_workers.ledger.ledger import Ledger
 
 NAME = "large-batch"
 _SMALL = 10_000  # lines of the batch that it is compared with
@@ -58,7 +55,9 @@ def bench(say: Say, *, lines: int, embedded: bool = False) -> Report:
         (port,) = free_ports(1)
         with (
             deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live,
-            openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=_key(live), timeout=600.0) as client,
+            openai.OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key=live.door_key("bench"), timeout=600.0
+            ) as client,
         ):
             small, _ = _run(there, live, client, _SMALL, say)
             large, seconds = _run(there, live, client, lines, say)
@@ -148,16 +147,6 @@ def _check(client: openai.OpenAI, file_id: str, lines: int) -> None:
             there[number] = 1
     if missing := lines - sum(there):
         raise Stalled(f"{missing:,} lines are not in the output")
-
-
-def _key(live: Deployment) -> str:
-    ledger = Ledger.at(live.ledger)
-    try:
-        token, kept = new_key("bench", "of a bench", tuple(sorted(Scope)))
-        ledger.keys.add(kept)
-        return token.text
-    finally:
-        ledger.close()
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 BOM = b"\xef\xbb\xbf"
 _SKIPPED_AT_ONCE = 1024**2  # bytes
+_LISTED = 20  # problems
 _LONGEST_NAME = 64  # characters of one that is told
 
 
@@ -100,3 +101,10 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> Any:
     raise NoJSON(f"{constant} is no number to JSON: write null, or leave it out")
+
+
+def listed(problems: Sequence[str], count: int | None = None) -> str:
+    """The first of these problems, one a line, and how many more of the `count` there are."""
+    count = len(problems) if count is None else count
+    more = f"\nand {count - _LISTED:,} more" if count > _LISTED else ""
+    return "\n".join(problems[:_LISTED]) + more

@@ -49,18 +49,18 @@ def cache(
     Example: `headrace bench cache pairs.jsonl --html report.html`
     """
     from headrace_workers.cli import bench_cache_views as views
+    from headrace_workers.cli.knowledge import embedder_here
     from headrace_workers.cli.known import read_pairs
-    from headrace_workers.embedders.load import load_embedder
     from headrace_workers.measuring.pairs import judge
     from headrace_workers.measuring.thresholds import THRESHOLDS, swept
     from headrace_workers.recall.likeness import refused
-    from headrace_workers.settings import embedder_name, figure, home_of
+    from headrace_workers.settings import figure
 
     threshold = figure("similarity")
     borne = figure("max_error") if max_error is None else max_error
     pairs = read_pairs(file)
     _refuse_unwritable(html)
-    embedder = load_embedder(home_of(), embedder_name())
+    embedder = embedder_here()
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with _progress("embedding", texts) as advance:
         judged = judge(pairs, embedder.embed, refused, advance)

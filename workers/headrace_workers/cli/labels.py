@@ -11,7 +11,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import describe
 from headrace_schemas.review import Review
-from headrace_workers.batches.json_lines import LineTooLong, NoJSON, lines, parsed
+from headrace_workers.batches.json_lines import LineTooLong, NoJSON, lines, listed, parsed
 from headrace_workers.cli import asking
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption
@@ -19,7 +19,6 @@ from headrace_workers.cli.output import console, put_bytes, put_json, say, table
 
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
-_SHOWN: Final = 20  # problems; the rest are counted
 
 _TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs they are of; all by default")]
 
@@ -175,5 +174,4 @@ def _chunks(reviews: Iterator[tuple[int, Review]]) -> Iterator[list[tuple[int, R
 
 def _told(problems: list[str], what: str) -> str:
     noun = "label is" if len(problems) == 1 else "labels are"
-    more = f"\nand {len(problems) - _SHOWN:,} more" if len(problems) > _SHOWN else ""
-    return f"{len(problems):,} {noun} {what}:\n" + "\n".join(problems[:_SHOWN]) + more
+    return f"{len(problems):,} {noun} {what}:\n{listed(problems)}"

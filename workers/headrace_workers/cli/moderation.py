@@ -12,12 +12,13 @@ import typer
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.cli.knowledge import embedder_here
 from headrace_workers.cli.moderation_report import report
 from headrace_workers.cli.moderation_train import train
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
-from headrace_workers.ports import Embedder, Moderation
-from headrace_workers.settings import embedder_name, home_of, policy_of
+from headrace_workers.ports import Moderation
+from headrace_workers.settings import policy_of
 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="this policy file instead of HEADRACE_POLICY", dir_okay=False)
@@ -53,7 +54,7 @@ def check(
     from headrace_workers.moderation.moderator import build_moderator
 
     whole = _read(text)
-    (verdict,) = build_moderator(policy or policy_of(), _embedder).moderate(
+    (verdict,) = build_moderator(policy or policy_of(), embedder_here).moderate(
         [whole], None if tenant is None else [tenant]
     )
     if isinstance(verdict, HeadraceError):
@@ -77,7 +78,7 @@ def check_policy(
 
     policy = load_policy(file)
     detectors = shipped_detectors()
-    moderator = with_policy(detectors, policy, _embedder)
+    moderator = with_policy(detectors, policy, embedder_here)
     looked_for = moderator.looks_for
     rules = {name: rule for name, rule in sorted(policy.rules.items()) if name in looked_for}
     if as_json:
@@ -93,12 +94,6 @@ def check_policy(
     for name, own in policy.tenants.items():
         say(f"tenant {name}: policy {own.version}")
     say(f"{file} is right: policy {policy.version}")
-
-
-def _embedder() -> Embedder:
-    from headrace_workers.embedders.load import load_embedder
-
-    return load_embedder(home_of(), embedder_name())
 
 
 def _read(given: str) -> str:

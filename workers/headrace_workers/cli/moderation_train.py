@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.knowledge import embedder_here
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say
-from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,6 @@ def train(
 
     Example: `headrace moderation train labelled.jsonl benign.jsonl -o head.npz`
     """
-    from headrace_workers.embedders.load import load_embedder
     from headrace_workers.measuring.head_card import card
     from headrace_workers.measuring.heads import train as learn
     from headrace_workers.moderation.examples import read_examples
@@ -42,7 +41,7 @@ def train(
         raise ConfigurationError(f"--output {output}: a head's file ends in .npz")
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
-    embedder = load_embedder(home_of(), embedder_name())
+    embedder = embedder_here()
     examples = list(read_examples(data))
     if not examples:
         raise ConfigurationError("there is not one example in these files")

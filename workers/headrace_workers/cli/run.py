@@ -21,6 +21,7 @@ from headrace_workers.cli.output import console, hush_kafka, put_json, say
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.report import draw_receipts, draw_summary, summary_dict
 from headrace_workers.cli.summary import Tally
+from headrace_workers.settings import judge_name
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +70,7 @@ def run(
         todo = _todo(jobs, entries, receipts)
         this_run = ThisRun()
         if todo:
-            models = models_for(jobs, defaults.model, os.environ.get("HEADRACE_JUDGE_MODEL"))
+            models = models_for(jobs, defaults.model, judge_name())
             with _telling_where_it_stands(entries, receipts):
                 call = name_of_run(stream, defaults, name)
                 carry(jobs, models, entries, todo, call, receipts, this_run, start=start, engine_threads=engine_threads)

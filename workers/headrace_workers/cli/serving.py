@@ -15,6 +15,7 @@ from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
 from headrace_workers.embedded.broker import Kind
 from headrace_workers.embedded.stack import Stack
+from headrace_workers.settings import judge_name
 
 
 class Serving(Protocol):
@@ -52,7 +53,7 @@ def embedded_stack(
     gateway_port: int | None = None,
 ) -> Stack:
     """A stack of this home that serves these models, not started yet; with a gateway where there is a port for it."""
-    judge_model = os.environ.get("HEADRACE_JUDGE_MODEL") or None
+    judge_model = judge_name()
     return Stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),

@@ -1,11 +1,9 @@
 """What can be wrong with a run: its file, its dataset, or the folder that it is kept in."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from headrace_schemas.errors import Category, HeadraceError
-
-_SHOWN: Final = 20  # problems; the rest are counted
+from headrace_workers.batches.json_lines import listed
 
 
 class WrongRun(HeadraceError):
@@ -22,5 +20,4 @@ class WrongRows(HeadraceError):
     def __init__(self, problems: Sequence[str], count: int | None = None) -> None:
         count = len(problems) if count is None else count
         noun = "row is" if count == 1 else "rows are"
-        more = f"\nand {count - _SHOWN:,} more" if count > _SHOWN else ""
-        super().__init__(f"{count:,} {noun} wrong, and nothing was asked:\n" + "\n".join(problems[:_SHOWN]) + more)
+        super().__init__(f"{count:,} {noun} wrong, and nothing was asked:\n{listed(problems, count)}")

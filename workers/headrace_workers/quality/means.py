@@ -13,7 +13,7 @@ from headrace_workers.quality.clusters import Floats, Ids, numbered, standard_er
 from headrace_workers.quality.comparison import LEAST_ITEMS
 from headrace_workers.quality.interval import Estimate, Interval, Undefined
 from headrace_workers.quality.quantiles import t_quantile
-from headrace_workers.quality.rates import effective_rows, wilson
+from headrace_workers.quality.rates import at_effective, effective_rows, wilson
 
 
 def mean(scores: Floats, clusters: Ids | None = None, level: float = 0.95) -> Estimate | Undefined:
@@ -28,8 +28,7 @@ def mean(scores: Floats, clusters: Ids | None = None, level: float = 0.95) -> Es
     error = standard_error((scores - value) / rows, groups)
     if whole or groups.count < LEAST_ITEMS or error == 0.0:
         n = effective_rows(scores, np.ones(rows), groups, level)
-        uneven = "" if n == rows else f" at {n:,.0f} effective rows of {rows:,}"
-        method = f"Wilson{uneven}" if whole else f"Wilson{uneven}, as if all or nothing"
+        method = f"Wilson{at_effective(n, rows)}" + ("" if whole else ", as if all or nothing")
         return Estimate(value, wilson(value, n, level, method), rows, groups.count)
     half = t_quantile(level, groups.count - 1) * error
     interval = Interval(max(0.0, value - half), min(1.0, value + half), level, "clustered t")

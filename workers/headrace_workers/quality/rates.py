@@ -91,6 +91,11 @@ def clopper_pearson(p: float, n: float, level: float, method: str = "Clopper–P
     return Interval(clopper_pearson_lower(p * n, n, alpha), clopper_pearson_upper(p * n, n, alpha), level, method)
 
 
+def at_effective(n: float, rows: int) -> str:
+    """What the name of a method says where the rows tell as much as `n` of them would."""
+    return "" if n == rows else f" at {n:,.0f} effective rows of {rows:,}"
+
+
 def effective_rows(hits: Floats, weights: Floats, clusters: Clusters, level: float) -> float:
     """As many independent, evenly sampled rows would tell as much about the mean of `hits`, which lie in [0, 1].
 
@@ -113,7 +118,7 @@ def effective_rows(hits: Floats, weights: Floats, clusters: Clusters, level: flo
 def _share(hits: Bools, weights: Floats, clusters: Clusters, method: Method, level: float) -> Estimate:
     values = hits.astype(np.float64)
     p, n = min(1.0, float(weights @ values / weights.sum())), effective_rows(values, weights, clusters, level)
-    uneven = "" if n == len(hits) else f" at {n:,.0f} effective rows of {len(hits):,}"
+    uneven = at_effective(n, len(hits))
     if method == "wilson":
         interval = wilson(p, n, level, f"Wilson{uneven}")
     else:
