@@ -98,7 +98,7 @@ def run_batch(live: Deployment, home: Path, count: int, model: str, say: Say) ->
     wishes = Wishes(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
     begun = said = time.monotonic()
     file = files.add(_lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
-    batch, _ = submit(ledger.batches, file, wishes, key=None)
+    batch, _ = submit(ledger, file, wishes, key=None)
     while (found := ledger.batches.batch(batch.id)) is not None and found.ended_at is None:
         if time.monotonic() - begun > _SECONDS:
             raise Stalled(f"the batch has not ended in {_SECONDS:g} s")

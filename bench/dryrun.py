@@ -86,7 +86,7 @@ def _answered(live: Deployment, home: Path, lines: int, batches: int, say: Say) 
     for number in range(batches):
         text = b"".join(json.dumps(each).encode() + b"\n" for each in asked[number::batches])
         file = files.add([text], tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
-        batch, _ = submit(ledger.batches, file, wishes, key=None)
+        batch, _ = submit(ledger, file, wishes, key=None)
         while ledger.batches.batch(batch.id).ended_at is None:  # type: ignore[union-attr]
             time.sleep(_POLL_SECONDS)
         new = [row for row in ledger.batches.lately(GENERATES, lines) if row.terminal not in known]
@@ -106,7 +106,7 @@ def _resampled(lines: Sequence[Line], draws: int) -> list[Row]:
         history = History(_history(drawn[:_KNOWN]).ran, parallel)
         wanted, wrote, busy = _came(drawn[_KNOWN:])
         tokens.append(_told(history.tokens(SMOLLM2, wanted), wrote))
-        seconds.append(_told(history.seconds(SMOLLM2, wanted), busy / parallel[SMOLLM2]))
+        seconds.append(_told(history.work(SMOLLM2, wanted), busy / parallel[SMOLLM2]))
     what = f"of {draws} sub-batches of {_SUB[0]} to {_SUB[1]} lines, foretold by {_KNOWN}"
     return [*_rows("tokens", what, tokens), *_rows("seconds of work", what, seconds)]
 

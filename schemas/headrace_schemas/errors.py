@@ -7,7 +7,7 @@ from typing import ClassVar
 class Category(StrEnum):
     """Why something failed, and by that what happens next."""
 
-    INVALID = "invalid"  # the record itself is wrong: refused at the door, never run
+    INVALID = "invalid"  # the record itself is wrong: refused at the door, or where its worker alone can tell
     CONFLICT = "conflict"  # another record under the same key, or another tenant's job: what was there first holds
     QUOTA = "quota"  # its tenant has used up what it may for now: refused at the door
     EXPIRED = "expired"  # the deadline passed before an answer was there
@@ -43,9 +43,13 @@ class DeadlinePassed(InvalidRecord):
 class PromptTooLong(HeadraceError):
     """The prompt and the answer's smallest size do not fit into the model's context."""
 
+    category = Category.INVALID
+
 
 class InputTooLong(HeadraceError):
     """A text has more tokens than its embedder reads."""
+
+    category = Category.INVALID
 
 
 class UnknownModel(HeadraceError):

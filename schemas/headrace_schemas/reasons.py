@@ -3,7 +3,7 @@
 One table, by pydantic's kinds of errors: what a new kind is to say is one line there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -152,7 +152,16 @@ def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[
 
 
 def _items(error: ValidationError) -> list[dict[str, Any]]:
-    return [{**item, "of": error.title} for item in error.errors(include_url=False)]
+    found = error.errors(include_url=False)
+    return [
+        {**item, "of": error.title} for item in found if not (item["type"] == "too_short" and _is_echo(item, found))
+    ]
+
+
+def _is_echo(short: Any, items: Sequence[Any]) -> bool:
+    """Whether a list is too short only by its own entries that are wrong: pydantic counts those that are right."""
+    place = short["loc"]
+    return any(len(item["loc"]) > len(place) and item["loc"][: len(place)] == place for item in items)
 
 
 def _problem(item: Any) -> str:

@@ -60,7 +60,7 @@ def storm(deployment: Deployment, lines: list[str], kills: int, seed: int, patie
     data = "\n".join(lines).encode()
     file = files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
     wishes = Wishes(tenant="a", defaults=Defaults("echo", {"tenant": "a", "lane": "batch"}))
-    batch, _ = submit(ledger.batches, file, wishes, key="once")
+    batch, _ = submit(ledger, file, wishes, key="once")
     deployment.start(*BRIDGES, "generate", "moderate", "judge")
     chance = random.Random(seed)
 

@@ -130,6 +130,20 @@ def test_what_is_no_json_is_told_with_its_place(value: bytes, reason: str) -> No
     assert reason_of(value) == reason
 
 
+@pytest.mark.parametrize(
+    ("criteria", "reason"),
+    [
+        ([{"criterion": "taste"}], f"criteria.0.criterion: must be one of {KINDS}"),
+        ([{"criterion": "regex"}], "criteria.0.pattern: is missing"),
+        ([], "criteria: at least 1 of criteria"),
+    ],
+)
+def test_a_list_is_too_short_by_what_it_lacks_and_not_by_what_is_wrong(criteria: list[Any], reason: str) -> None:
+    """An evaluation needs a criterion. One that is there and wrong is told of, and nothing else is."""
+    value = {"input": "q", "output": "a", "criteria": criteria}
+    assert reason_of(json.dumps(value).encode(), "headrace.job.evaluation.v1") == reason
+
+
 def test_several_problems_are_all_told_up_to_five() -> None:
     """Whoever mends a job sees what else is wrong with it."""
     reason = reason_of(json.dumps(dict.fromkeys("abcdefg", 1)).encode())

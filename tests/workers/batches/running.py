@@ -12,7 +12,8 @@ from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
 from headrace_workers.batches.submit import Wishes, submit
-from headrace_workers.bridge.accept import Rules, accept
+from headrace_workers.bridge.accept import Rules
+from headrace_workers.bridge.admit import door
 from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
@@ -83,13 +84,13 @@ class Running:
     def door(self):
         """The checks of a bridge."""
         rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now())
-        return lambda record: accept(record, rules)
+        return door(rules, self.ledger.webhooks.unknown)
 
     def submit(self, lines, *, key=None, **wishes):
         """The id of a new batch of these lines."""
         data = lines if isinstance(lines, bytes) else text_of(lines)
         file = self.files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
-        batch, _ = submit(self.ledger.batches, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key)
+        batch, _ = submit(self.ledger, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key)
         return batch.id
 
     def again(self, batch_id, max_tokens=None):

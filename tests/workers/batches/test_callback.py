@@ -9,10 +9,13 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import receiving
 
+from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.batches.submit import Wishes
 from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.webhooks.keyring import callbacks_of
+
+NOBODYS = "we_0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -60,21 +63,51 @@ def test_an_endpoint_that_is_named_and_listens_is_told_once(running):
     assert secret
 
 
-def test_another_tenants_endpoint_and_an_inner_address_are_told_nothing(running):
-    """Each delivery is dead at once, with the reason, as that of a job would be."""
+@pytest.mark.parametrize("own", [True, False], ids=["nobody's", "another tenant's"])
+def test_an_endpoint_that_is_not_there_is_refused_at_the_door(running, own):
+    """By the door of batches, and of each line that names it; that of another tenant looks the same."""
+    office = Office(running.ledger)
+    foreign, _ = office.register("https://shop.example/", tenant="b", events=())
+    named = NOBODYS if own else foreign
+    words = f"callback.endpoint: the tenant a has registered no webhook endpoint {named}"
+    with pytest.raises(InvalidRecord, match=words):
+        running.submit(jobs(1), callback=BatchCallback(endpoint=named))
+    line = json.dumps({"prompt": "p", "callback": {"endpoint": named}}).encode()
+    batch_id = running.submit([line, *jobs(1), line])
+    running.run()
+    running.settle()
+    batch = running.batch(batch_id)
+    assert (batch.completed, batch.failed) == (1, 2)
+    errors = running.error_lines(batch_id)
+    assert [line["error"]["code"] for line in errors] == ["invalid"] * 2
+    assert words in errors[0]["error"]["message"]
+
+
+def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
+    """And whoever should have been told is told of by its delivery."""
+    office = Office(running.ledger)
+    named, _ = office.register("https://shop.example/", tenant="a", events=())
+    wishes = {"key": "once", "callback": BatchCallback(endpoint=named)}
+    batch_id = running.submit(jobs(1), **wishes)
+    running.ledger.webhooks.remove(named)
+    assert running.submit(jobs(1), **wishes) == batch_id
+    running.run()
+    office.deliver()
+    (found,) = running.ledger.webhooks.deliveries(Range(tenant="a"), 10)
+    assert (found.state, f"the tenant has no endpoint {named}" in found.error) == ("failed", True)
+
+
+def test_an_inner_address_is_told_nothing(running):
+    """Its delivery is dead at once, with the reason, as that of a job would be."""
     office = Office(running.ledger)
     with receiving() as receiver:
-        foreign, _ = office.register(receiver.url, tenant="b", events=())
-        running.submit(jobs(1), callback=BatchCallback(endpoint=foreign))
         running.submit(jobs(1), callback=BatchCallback(url="https://169.254.169.254/latest"))
         running.run()
         office.deliver()
         assert receiver.heard == []
     found = running.ledger.webhooks.deliveries(Range(tenant="a"), 10)
-    assert [each.state for each in found] == ["failed", "failed"]
-    words = " ".join(sorted(each.error for each in found))
-    assert f"the tenant has no endpoint {foreign}" in words
-    assert "no address of the internet" in words
+    assert [each.state for each in found] == ["failed"]
+    assert "no address of the internet" in found[0].error
 
 
 def test_only_the_ends_that_it_asks_for_are_told(running):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from headrace_workers.batches.estimate import LEVEL, Ran, predicted, side_by_side
+from headrace_workers.batches.estimate import LEVEL, Ran, last_one, predicted, side_by_side
 
 
 def short(chance, wanted):
@@ -49,6 +49,40 @@ def test_the_interval_holds_for_nine_of_ten_sub_batches(write, known, lines):
             held[name] += interval.low - 1e-6 <= truth <= interval.high + 1e-6
     assert held["wrote"] >= 200 * LEVEL
     assert held["busy_ms"] >= 200 * LEVEL
+
+
+@pytest.mark.parametrize("lines", [12, 24, 64, 400])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_the_clock_holds_for_nine_of_ten_batches_of_few_groups_and_of_many(lines, slots):
+    """Who is free takes the next group, and near the end some have nothing to do: that is in the interval, too."""
+    chance = random.Random(f"{lines} {slots}")
+
+    def ran():
+        wrote = skewed(chance, 64)
+        return Ran(64, wrote, 3 + wrote * chance.uniform(0.8, 1.6))
+
+    held = 0
+    for _ in range(200):
+        history = [ran() for _ in range(100)]
+        spans = schedule(history, slots)
+        batch = [ran() for _ in range(lines)]
+        parallel, longest = side_by_side(spans), max(end - start for start, end in spans)
+        told = predicted({64: lines}, history, lambda each: each.busy_ms).over(parallel)
+        clock = max(end for _, end in schedule(batch, slots))
+        told = told.ends_with(last_one(longest, parallel))
+        held += told.low <= clock <= told.high
+    assert held >= 200 * LEVEL
+
+
+def schedule(lines, slots, size=8):
+    """When each group of so many lines runs, on as many slots: (start, end)."""
+    free, spans = [0.0] * slots, []
+    for first in range(0, len(lines), size):
+        start = min(free)
+        end = start + sum(each.busy_ms for each in lines[first : first + size])
+        free[free.index(start)] = end
+        spans.append((start, end))
+    return spans
 
 
 def test_it_narrows_as_more_is_known():

@@ -1,6 +1,9 @@
 """Receipts to show, and a command line that can be called."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from headrace_schemas import (
 )
 from headrace_workers.cli.app import run
 from headrace_workers.cli.receipt import Receipt
+from headrace_workers.cli.streams import guard
 from headrace_workers.ledger.ledger import Ledger
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -89,3 +93,23 @@ def ledger(tmp_path: Path) -> Ledger:
     """The ledger that a stopped stack left."""
     (tmp_path / ".headrace").mkdir()
     return Ledger.at(sqlite_tables(tmp_path / ".headrace" / "ledger.db"))
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """`with full_disk(): …` is the time in which standard output is a full disk, as `> /dev/full` makes it."""
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        kept = os.dup(1)
+        with Path("/dev/full").open("wb") as disk, monkeypatch.context() as patch:
+            os.dup2(disk.fileno(), 1)
+            patch.setattr(sys, "stdout", sys.stdout)
+            guard()
+            try:
+                yield
+            finally:
+                os.dup2(kept, 1)
+                os.close(kept)
+
+    return full

@@ -10,6 +10,9 @@ from tests.workers.batches.running import DEFAULTS, Running, dead, jobs, text_of
 
 from headrace_workers.batches.submit import Wishes
 from headrace_workers.cli.batch_files import Changed, Deployment
+from headrace_workers.webhooks.reach import Reach
+from headrace_workers.webhooks.registering import Wanted, register
+from headrace_workers.webhooks.sealing import Sealer
 
 
 @pytest.fixture
@@ -111,14 +114,25 @@ def test_a_folder_is_a_batch_for_each_file(call, running, monkeypatch):
 
 def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
     """By a URL or an endpoint's id; what is neither is refused, and nothing is submitted."""
-    for place in ("https://shop.example/hooks", "we_5f0c1d2e3a4b5c6d7e8f9a0b"):
+    endpoint = registered(running.ledger)
+    for place in ("https://shop.example/hooks", endpoint):
         batch_id = submitted(jobs(1), "--callback", place)
         assert f"its end is told to {place}" in call("batch", "status", batch_id)[1]
     before = len(running.ledger.batches.batches())
     code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "shop.example")
     assert (code, out) == (2, "")
     assert "--callback is 'shop.example'; it must be a URL" in err
+    for more in ((), ("--dry-run",)):
+        code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "we_5f0c1d2e3a4b5c6d7e8f9a0b", *more)
+        assert (code, out) == (2, "")
+        assert "has registered no webhook endpoint we_5f0c1d2e3a4b5c6d7e8f9a0b" in err
     assert len(running.ledger.batches.batches()) == before == 2
+
+
+def registered(ledger):
+    """A receiver of the tenant that submits."""
+    wanted = Wanted(tenant="a", url="https://shop.example/hooks", events=())
+    return register(ledger.webhooks, Sealer(), Reach(), wanted).endpoint.id
 
 
 def test_another_tenants_batch_is_none(submitted, running, call):

@@ -81,3 +81,24 @@ def test_a_stack_has_one_key_for_as_long_as_it_opens(call: Call, ledger: Ledger,
     assert second != first
     (home / KEY_FILE).write_text("nonsense")
     assert first_key(home, url) not in (first, second)
+
+
+def test_many_keys_are_listed_by_their_newest(call: Call, ledger: Ledger):
+    """And it is said that there are more."""
+    made = [json.loads(call("keys", "create", "--tenant", "shop", "--json")[1])["id"] for _ in range(3)]
+    code, out, err = call("keys", "list", "--limit", "2", "--json")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert {json.loads(line)["id"] for line in out.splitlines()} < set(made)
+    assert "only the 2 newest are shown" in err
+    assert "are shown" not in call("keys", "list", "--limit", "3")[2]
+
+
+def test_a_key_that_nobody_was_shown_is_none(call: Call, ledger: Ledger, full_disk):
+    """Where standard output takes nothing: it would be there for ever, and its holder nobody."""
+    old = json.loads(call("keys", "create", "--tenant", "shop", "--json")[1])["id"]
+    before = ledger.keys.listed()
+    for words in (("create", "--tenant", "shop"), ("rotate", old, "--grace", "0s"), ("create", "--json")):
+        with full_disk():
+            code, _, err = call("keys", *words)
+        assert (code, "shown to nobody, and nothing was changed" in err) == (1, True)
+        assert ledger.keys.listed() == before

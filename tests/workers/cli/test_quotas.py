@@ -34,3 +34,19 @@ def test_what_no_tenant_is_called_has_no_quota(call: Call, ledger: Ledger):
     code, out, err = call("quotas", "list")
     assert (code, out, "no tenant has a quota" in err) == (0, "", True)
     assert "no keys: `headrace keys create NAME` makes one" in call("keys", "list")[2]
+
+
+def test_many_quotas_are_listed_a_page_at_a_time(call: Call, ledger: Ledger):
+    """By tenant; the words say how to see the next."""
+    for tenant in ("c", "a", "b"):
+        call("quotas", "set", tenant, "--tokens", "5")
+
+    def listed(*options: str) -> tuple[list[str], str]:
+        _, out, err = call("quotas", "list", "--json", *options)
+        return [json.loads(line)["tenant"] for line in out.splitlines()], err
+
+    first, words = listed("--limit", "2")
+    assert (first, "--after b shows those that follow" in words) == (["a", "b"], True)
+    assert listed("--limit", "2", "--after", "b") == (["c"], "")
+    assert listed("--tenant", "b") == (["b"], "")
+    assert "none of these tenants has a quota" in call("quotas", "list", "--tenant", "d")[2]

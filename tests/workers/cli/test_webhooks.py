@@ -56,6 +56,17 @@ def test_a_receiver_is_registered_tried_rotated_and_forgotten(ledger, run, add):
     assert run("list", "--json") == ""
 
 
+def test_a_secret_that_nobody_was_shown_signs_nothing(ledger, run, add, full_disk):
+    """Where standard output takes nothing: no receiver is registered, and one that is there is signed for as before."""
+    made = add("https://shop.example/hooks")
+    before = ledger.webhooks.endpoint(made["id"])
+    for words in (("rotate", made["id"], "--overlap", "0"), ("add", "https://shop.example/other")):
+        with full_disk():
+            run(*words, code=1)
+    (stands,) = ledger.webhooks.endpoints(None, 10)
+    assert (stands.secret, stands.hint, stands.old_secret) == (before.secret, before.hint, before.old_secret)
+
+
 def test_a_receiver_that_does_not_take_it_is_told(ledger, run, add):
     """Exit code 1."""
     with receiving(says(500)) as receiver:

@@ -9,7 +9,7 @@ import pytest
 
 from headrace_workers.embedded import supervise
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
-from headrace_workers.embedded.supervise import Supervisor, restart_delay
+from headrace_workers.embedded.supervise import Done, Supervisor, restart_delay
 from headrace_workers.progress import STUCK_EXIT
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -128,6 +128,51 @@ def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
         crash()
     with pytest.raises(ChildFailed, match=r"broken ended with exit code 7; see .*broken\.log; that was crash 10"):
         crash()
+
+
+@pytest.mark.parametrize(
+    ("each", "lives"),
+    [((1, 1), True), ((1, 0), False), ((0, 0), False)],
+    ids=["others are answered", "each job kills it", "nothing ends"],
+)
+def test_crashes_count_where_no_work_was_done_between_them(tmp_path, time, each, lives):
+    """A few jobs that kill their worker are found out by its crashes, and others end meanwhile: that stops no run."""
+    ended, answered = 0, 0
+    supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(ended, answered))
+    supervisor.start(ChildSpec(name="works", argv=CRASH, works=True))
+    supervisor.start(ChildSpec(name="serves", argv=SLEEP))
+    gave_up = False
+    for _ in range(2 * supervise.MAX_CRASHES + 2):
+        supervisor.children[0].process.wait()
+        try:
+            supervisor.check()
+        except ChildFailed:
+            gave_up = True
+            break
+        time.now += supervise.LONGEST_DELAY
+        supervisor.check()
+        ended, answered = ended + each[0], answered + each[1]
+    supervisor.stop_all()
+    assert gave_up is not lives
+
+
+def test_what_others_do_excuses_no_process_that_runs_no_jobs(tmp_path, time):
+    """A gateway that always crashes is told of, whatever workers do."""
+    ended = iter(range(1_000))
+    supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(*[next(ended)] * 2))
+    supervisor.start(ChildSpec(name="serves", argv=CRASH))
+
+    def crash():
+        supervisor.children[0].process.wait()
+        supervisor.check()
+        time.now += supervise.LONGEST_DELAY
+        supervisor.check()
+
+    for _ in range(supervise.MAX_CRASHES - 1):
+        crash()
+    with pytest.raises(ChildFailed, match="that was crash 10 in a row without progress"):
+        crash()
+    supervisor.stop_all()
 
 
 def test_a_restart_that_does_not_get_ready_counts_as_a_crash(supervisor, time):

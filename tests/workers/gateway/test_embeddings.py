@@ -50,3 +50,11 @@ def test_a_text_that_cannot_be_embedded_is_named(client: openai.OpenAI):
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="hash", input=["Name three rivers.", ""])
     assert caught.value.param == "input[1]"
+
+
+def test_more_dimensions_than_there_are_is_the_requests_fault(client: openai.OpenAI):
+    """Only a worker knows how many its embedder has: its words come back as those of the door would, and no 500."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model="hash", input="Name three rivers.", dimensions=65)
+    assert caught.value.code == "invalid"
+    assert "dimensions is 65, and vectors of hash have 64" in caught.value.message

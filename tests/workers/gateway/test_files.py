@@ -139,6 +139,7 @@ def test_a_key_makes_one_batch(ai):
         ({"extra_body": {"surprise": 1}}, "surprise"),
         ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
         ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
+        ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),
         ({"extra_body": {"headrace": {"callback": {"url": "https://a.example/", "events": ["job.failed"]}}}}, "events"),
     ],
 )

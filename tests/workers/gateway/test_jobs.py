@@ -8,6 +8,9 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer, served
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.webhooks.reach import Reach
+from headrace_workers.webhooks.registering import Wanted, register
+from headrace_workers.webhooks.sealing import Sealer
 
 NO_JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 JOB = {"model": "echo", "prompt": "Name three rivers."}
@@ -55,6 +58,20 @@ def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
     assert sent.status_code == 202
     told = client.get(f"/v1/jobs/{sent.json()['id']}", params={"wait": 60}).json()
     assert told["end"]["judge"]["scores"][0]["value"] == 1.0
+
+
+def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
+    """By every door of HTTP, with words; another tenant's is not there."""
+    wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())
+    endpoint = register(gateway.services.ledger.webhooks, Sealer(), Reach(), wanted).endpoint.id
+    callback = {"endpoint": endpoint}
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
+    words = f"callback.endpoint: the tenant default has registered no webhook endpoint {endpoint}"
+    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
+        refused = client.post(f"/v1/{path}", json=body)
+        assert (refused.status_code, words in refused.text) == (400, True)
+    with gateway.client(gateway.key("shop")) as own:
+        assert send(own, JOB | {"callback": callback}).status_code == 202
 
 
 def test_a_job_is_found_before_it_is_taken_in(alone: Gateway):

@@ -80,8 +80,8 @@ def test_a_vector_is_cut_and_has_length_1_again(dimensions: int) -> None:
 @pytest.mark.parametrize(
     ("job", "category", "reason"),
     [
-        (asked(dimensions=65), Category.PERMANENT, "dimensions is 65, and vectors of hash have 64"),
-        (asked("mill " * 255), Category.PERMANENT, "the input has 257 tokens, and hash reads 256 at most"),
+        (asked(dimensions=65), Category.INVALID, "dimensions is 65, and vectors of hash have 64"),
+        (asked("mill " * 255), Category.INVALID, "the input has 257 tokens, and hash reads 256 at most"),
         (asked(model="other"), Category.INVALID, "no embedder is called 'other' here; there is: hash"),
         (
             task(GenerationJob(model="m", prompt="p")), Category.PERMANENT,

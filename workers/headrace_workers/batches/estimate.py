@@ -37,6 +37,10 @@ class Interval:
         """The sum, shared among so many."""
         return Interval(self.expected / parts, self.low / parts, self.high / parts)
 
+    def ends_with(self, last: float) -> "Interval":
+        """With an end that may take so long more, or nothing."""
+        return Interval(self.expected + last / 2, self.low, self.high + last)
+
 
 def predicted(
     wanted: Mapping[int, int], ran: Sequence[Ran], of: Callable[[Ran], float], most: float | None = None
@@ -107,6 +111,13 @@ def side_by_side(intervals: Sequence[tuple[int, int]]) -> float:
         covered += max(0, end - max(start, until))
         until = max(until, end)
     return max(1.0, total / covered) if covered else 1.0
+
+
+def last_one(longest: float, parallel: float) -> float:
+    """For how long at most others may have nothing left to do while the last group runs: the bound of any order in
+    which whoever is free takes the next (Graham 1966), (1 - 1/p) of the longest.
+    """
+    return (1 - 1 / parallel) * longest
 
 
 def _kind(wanted: int) -> int:

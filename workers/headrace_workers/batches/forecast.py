@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job
 from headrace_schemas.recall import CacheMode
-from headrace_workers.batches.estimate import Interval, Ran, predicted, side_by_side
+from headrace_workers.batches.estimate import Interval, Ran, last_one, predicted, side_by_side
 from headrace_workers.ledger.batch_lines import NewLine
 from headrace_workers.ledger.batches import DUPLICATE
 from headrace_workers.recall.scope import key_of
@@ -104,10 +104,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What jobs of late took, by model, and how many of its groups ran side by side."""
+    """What jobs of late took, by model, how many of its groups ran side by side, and the longest of them (ms)."""
 
     ran: Mapping[str, Sequence[Ran]]
     parallel: Mapping[str, float]
+    longest: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Row[Any]]) -> "History":
@@ -124,16 +125,27 @@ class History:
             wrote = answer["usage"]["completion_tokens"]
             ran[answer["model"]].append(Ran(job.sampling.max_tokens, wrote, stage["ran_ms"] / stage["group_size"]))
             groups[answer["model"]].add((row.started_at, row.ended_at))
-        return cls(ran, {model: side_by_side(sorted(found)) for model, found in groups.items()})
+        return cls(
+            ran,
+            {model: side_by_side(sorted(found)) for model, found in groups.items()},
+            {model: max(end - start for start, end in found) for model, found in groups.items()},
+        )
 
     def tokens(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
         """How many tokens lines will write; None where too little is known of the model."""
         return predicted(wanted, self.ran.get(model, ()), lambda each: each.wrote, most=1.0)
 
-    def seconds(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
-        """How long they will take on as many workers as there were."""
+    def work(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
+        """The seconds that they keep as many workers busy as there were, if all have something to do to the end."""
         busy = predicted(wanted, self.ran.get(model, ()), lambda each: each.busy_ms)
         return None if busy is None else busy.over(1_000 * self.parallel.get(model, 1.0))
+
+    def seconds(self, model: str, wanted: Mapping[int, int]) -> Interval | None:
+        """The seconds by the clock until the last of them has ended."""
+        work = self.work(model, wanted)
+        if work is None:
+            return None
+        return work.ends_with(last_one(self.longest.get(model, 0.0) / 1_000, self.parallel.get(model, 1.0)))
 
 
 def _stage(event: dict[str, Any]) -> dict[str, Any] | None:

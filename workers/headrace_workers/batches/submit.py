@@ -14,7 +14,8 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.files.files import new_id
 from headrace_workers.ledger.batches import NewBatch
-from headrace_workers.ledger.bulk import Batches
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.webhooks.named import check, named_by
 
 PURPOSE = "batch"  # of an input
 WINDOW = 86_400.0  # seconds
@@ -69,14 +70,17 @@ class Wishes:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def submit(batches: Batches, file: Row[Any], wishes: Wishes, key: str | None) -> tuple[Row[Any], bool]:
+def submit(ledger: Ledger, file: Row[Any], wishes: Wishes, key: str | None) -> tuple[Row[Any], bool]:
     """The batch of a stored file, and whether it is new: under a key that was used before it is that one.
 
-    EmptyInput where the file has no line.
+    EmptyInput where the file has no line; InvalidRecord where its callback names an endpoint that is not there.
     """
     if file.lines == 0:
         raise EmptyInput(f"{file.name}: there is no line in it")
-    return batches.create(
+    if key is not None and (known := ledger.batches.keyed(wishes.tenant, key)) is not None:
+        return known, False
+    check(named_by(wishes.tenant, wishes.callback), ledger.webhooks.unknown)
+    return ledger.batches.create(
         NewBatch(
             id=new_id("batch_"),
             tenant=wishes.tenant,

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.away import KafkaUnavailable, awaited
-from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules, accept
+from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules
+from headrace_workers.bridge.admit import door
 from headrace_workers.bridge.fetches import Fetches
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
@@ -131,7 +132,8 @@ class Ingest:
 
     def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
         rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms())
-        decided = [accept(record, rules) for record in records]
+        admit = door(rules, self._ledger.webhooks.unknown)
+        decided = [admit(record) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]

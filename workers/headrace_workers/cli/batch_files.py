@@ -25,6 +25,7 @@ from headrace_workers.files.store import Store
 from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.settings import figure, files_of
+from headrace_workers.webhooks.named import check, named_by
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -66,8 +67,14 @@ class Deployment:
             raise NoSuchBatch(f"there is no batch {batch_id!r}: `headrace batch list` shows all")
         return found
 
+    def check_callback(self, wishes: Wishes) -> None:
+        """InvalidRecord where the callback names an endpoint that is not there."""
+        check(named_by(wishes.tenant, wishes.callback), self.ledger.webhooks.unknown)
+
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
-        """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError."""
+        """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
+        InvalidRecord about its callback.
+        """
         before = _stat(path, shown)
         digest = hashlib.sha256()
         for chunk in _chunks(path, shown):
@@ -75,6 +82,7 @@ class Deployment:
         key = wishes.key(digest.hexdigest())
         if (known := self.batches.keyed(wishes.tenant, key)) is not None:
             return known, False
+        self.check_callback(wishes)  # before a large file is copied
         try:
             file = self.files.add(
                 _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=Path(shown).name, keep=self.keep,
@@ -87,7 +95,7 @@ class Deployment:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
             if file.lines == 0:
                 raise EmptyInput(f"{shown}: there is no line in it")
-            batch, new = submit_file(self.batches, file, wishes, key)
+            batch, new = submit_file(self.ledger, file, wishes, key)
         except HeadraceError:
             self.files.remove(file.id)
             raise

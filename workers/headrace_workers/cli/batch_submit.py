@@ -141,6 +141,7 @@ def _forecast(here: "Deployment", source: str, wishes: "Wishes", *, as_json: boo
     from headrace_workers.cli.forecasting import Forecasting
 
     wrong = 0
+    here.check_callback(wishes)
     forecasting = Forecasting(here)
     for path, shown in sources(source):
         found = forecasting.of(path, shown, wishes)

@@ -76,6 +76,7 @@ def _started_together(home: Path, commands: Mapping[str, tuple[str, ...]], env: 
             ready=patience.over if name == "bridge" else None,
             ready_seconds=2 * _READY_SECONDS,  # it is for `patience` to say who is late
             grace_seconds=30.0,  # a group that is being answered may end; then unfinished work is given back
+            works=arguments[0] == "worker",
             sign_of_life=partial(last_sign, settings, arguments[0]),
             # Later than it would end itself, and than its work has gone to others.
             silence_seconds=settings.stuck + settings.lease,

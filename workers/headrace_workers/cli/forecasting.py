@@ -53,7 +53,8 @@ class Forecasting:
         return found
 
     def _door(self) -> "Admit":
-        from headrace_workers.bridge.accept import Rules, accept
+        from headrace_workers.bridge.accept import Rules
+        from headrace_workers.bridge.admit import door
         from headrace_workers.embedders.served import ServedEmbedder
         from headrace_workers.engines.counting import CountingModels
         from headrace_workers.pipeline.routing import Pipeline
@@ -63,7 +64,7 @@ class Forecasting:
         pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
         counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
         rules = Rules(counts, embedder, pipeline, self._ledger.now())
-        return lambda record: accept(record, rules)
+        return door(rules, self._ledger.webhooks.unknown)
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """What to tell people, a line each."""

@@ -8,6 +8,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.durations import parse_duration, rfc3339
 from headrace_workers.cli.output import console, put, put_json, say, table
+from headrace_workers.cli.streams import shown_or
 from headrace_workers.cli.tenants import checked_tenant
 
 if TYPE_CHECKING:
@@ -47,12 +48,15 @@ def create(
     whose = checked_tenant(tenant or ProducerSettings.from_env().tenant)
     scopes = scopes_of(scope) if scope else USUAL
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
-    need_ledger().keys.add(key)
-    _show(token, key, as_json)
+    keys = need_ledger().keys
+    keys.add(key)
+    with shown_or(lambda: keys.take_back(key.id)):
+        _show(token, key, as_json)
 
 
 def list_keys(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """The keys that there are, the newest first; never the keys themselves.
@@ -61,20 +65,22 @@ def list_keys(
     """
     from headrace_workers.cli.reach import need_ledger
 
-    rows = need_ledger().keys.listed(tenant)
+    found = need_ledger().keys.listed(tenant, limit + 1)
+    rows = found[:limit]
     if as_json:
         for row in rows:
             put_json(_described(row))
-        return
-    shown = [
-        (row.id, row.tenant, row.name, _state(row), _day(row.made_at), _day(row.expires_at), " ".join(row.scopes))
-        for row in rows
-    ]
-    columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
-    if not rows:
+    elif rows:
+        shown = [
+            (row.id, row.tenant, row.name, _state(row), _day(row.made_at), _day(row.expires_at), " ".join(row.scopes))
+            for row in rows
+        ]
+        columns = ("key", "tenant", "name", "state", "made", "expires", "scopes")
+        console(data=True).print(table(None, columns, shown, whole=("key",)))
+    else:
         say("no keys: `headrace keys create NAME` makes one")
-        return
-    console(data=True).print(table(None, columns, shown, whole=("key",)))
+    if len(found) > limit:
+        say(f"only the {limit} newest are shown: --limit shows more")
 
 
 def rotate(
@@ -96,8 +102,9 @@ def rotate(
     token, key = new_key(old.tenant, old.name, old.scopes, expires)
     if not keys.rotate(key_id, key, _ms(grace)):
         raise HeadraceError(f"the key {key_id} is {_state(old)} already: `headrace keys create` makes another")
+    with shown_or(lambda: keys.take_back(key.id, old)):
+        _show(token, key, as_json)
     say(f"{key_id} expires in {grace}")
-    _show(token, key, as_json)
 
 
 def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as `keys list` shows it")]) -> None:

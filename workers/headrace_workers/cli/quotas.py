@@ -37,30 +37,39 @@ def set_quota(
     say(f"{tenant} may use {tokens:,} tokens" + ("" if per == "ever" else f" a {per}"))
 
 
-def list_quotas(as_json: JsonLinesOption = False) -> None:
+def list_quotas(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="so many, by tenant")] = 100,
+    after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
+    as_json: JsonLinesOption = False,
+) -> None:
     """The quotas that there are: what is used of them in this period, and what is reserved for jobs under way.
 
-    Example: `headrace quotas list`
+    Examples: `headrace quotas list`, `headrace quotas list --limit 1000 --after shop`
     """
     from headrace_workers.cli.reach import need_ledger
 
-    found = need_ledger().quotas()
+    more = need_ledger().quotas(None if tenant is None else [tenant], limit=limit + 1, after=after)
+    found = more[:limit]
     if as_json:
         for quota in found:
             put_json(
                 {"tenant": quota.tenant, "tokens": quota.tokens, "per": quota.period, "used": quota.used,
                  "reserved": quota.reserved, "left": quota.left, "ends_at": rfc3339(quota.ends)}
             )  # fmt: skip
-        return
-    rows = [
-        (quota.tenant, f"{quota.tokens:,}", quota.period, f"{quota.used:,}", f"{quota.reserved:,}", f"{quota.left:,}")
-        for quota in found
-    ]
-    if not rows:
+    elif found:
+        rows = [
+            (each.tenant, f"{each.tokens:,}", each.period, f"{each.used:,}", f"{each.reserved:,}", f"{each.left:,}")
+            for each in found
+        ]
+        columns = ("tenant", "tokens", "per", "used", "reserved", "left")
+        console(data=True).print(table(None, columns, rows, right=("tokens", "used", "reserved", "left")))
+    elif tenant is None and after is None:
         say("no tenant has a quota: `headrace quotas set TENANT --tokens N` sets one")
-        return
-    columns = ("tenant", "tokens", "per", "used", "reserved", "left")
-    console(data=True).print(table(None, columns, rows, right=("tokens", "used", "reserved", "left")))
+    else:
+        say("none of these tenants has a quota")
+    if len(more) > limit:
+        say(f"only {limit} are shown: --after {found[-1].tenant} shows those that follow, --limit more at a time")
 
 
 def remove(tenant: Annotated[str, typer.Argument(help="whose quota it is")]) -> None:

@@ -109,7 +109,7 @@ class FileBatch:
         wishes = Wishes(
             tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, asked=_WINDOW
         )
-        batch, new = submit(self._here.batches, file, wishes, self._key)
+        batch, new = submit(self._here.ledger, file, wishes, self._key)
         if not new:
             self._here.files.remove(file.id)
         ring_bridges()

@@ -9,12 +9,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
 from headrace_workers.cli.children import children_of
 from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
 from headrace_workers.embedded.broker import Kind
 from headrace_workers.embedded.stack import Stack
+from headrace_workers.embedded.supervise import Done
 from headrace_workers.settings import judge_name
 
 
@@ -58,6 +59,7 @@ def embedded_stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
         _migrate,
+        done=_done,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
     )
@@ -101,6 +103,19 @@ def ends_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _done(url: str) -> Done | None:
+    from headrace_workers.ledger.ledger import Ledger
+
+    try:
+        ledger = Ledger.at(url)
+        try:
+            return Done(*ledger.ended_jobs())
+        finally:
+            ledger.close()
+    except HeadraceError:  # then nothing is known of it, and the crash counts
+        return None
 
 
 def _migrate(url: str) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from headrace_schemas.errors import Category, HeadraceError
@@ -50,6 +51,20 @@ def guard() -> None:
     sys.stdin = sys.stdin or open(_STDIN, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lives as long as we do
     sys.stdout = _text(_Out(_STDOUT, "w", closefd=False), sys.stdout)
     sys.stderr = _text(_Err(_STDERR, "w", closefd=False), sys.stderr, line_buffering=True)
+
+
+@contextlib.contextmanager
+def shown_or(undo: Callable[[], object]) -> Iterator[None]:
+    """The block prints a secret that is shown this once: where it cannot be printed, what it opens is undone."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OutputFailed as error:
+        silence()
+        undo()
+        if isinstance(error, ReaderGone):
+            raise
+        raise OutputFailed(f"{error}: the secret was shown to nobody, and nothing was changed") from None
 
 
 def finish() -> None:

@@ -12,6 +12,7 @@ from headrace_workers.cli import webhook_views as views
 from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
+from headrace_workers.cli.streams import shown_or
 from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import webhook_keys, webhook_reach
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headrace_workers.ledger.delivery_views import DeliveryView, Range, State
     from headrace_workers.ledger.endpoints import Endpoint
     from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.webhooks.registering import WithSecret
     from headrace_workers.webhooks.sealing import Sealer
 
 _ORIGINS = ("registered", "callbacks", "place")
@@ -77,13 +79,12 @@ def add(
         secret=_read_secret(secret_file) if secret_file else None,
     )
     sealer = _sealer()
-    made = registering.register(need_ledger().webhooks, sealer, webhook_reach(), wanted)
-    if as_json:
-        put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
-        return
-    say(f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:")
-    put(made.secret)
-    if not sealer.seals:
+    webhooks = need_ledger().webhooks
+    made = registering.register(webhooks, sealer, webhook_reach(), wanted)
+    told = f"{made.endpoint.id} is told of {', '.join(made.endpoint.events) or 'what names it'}. Its secret:"
+    with shown_or(lambda: webhooks.remove(made.endpoint.id)):
+        _tell_secret(made, told, as_json)
+    if not (as_json or sealer.seals):
         say("The ledger keeps secrets as they are: HEADRACE_WEBHOOK_KEY seals them (docs/webhooks.md).")
 
 
@@ -162,15 +163,13 @@ def rotate(
 
     ledger = need_ledger()
     seconds = parse_duration(overlap).total_seconds()
-    made = registering.rotate(ledger.webhooks, _sealer(), _found(ledger, endpoint), seconds)
+    old = _found(ledger, endpoint)
+    made = registering.rotate(ledger.webhooks, _sealer(), old, seconds)
     if made is None:
         raise _unknown(endpoint)
-    if as_json:
-        put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
-        return
     before = f"signs for {overlap} more, too" if seconds else "signs no more"
-    say(f"{endpoint} has a new secret; the old one {before}:")
-    put(made.secret)
+    with shown_or(lambda: registering.take_back(ledger.webhooks, old)):
+        _tell_secret(made, f"{endpoint} has a new secret; the old one {before}:", as_json)
 
 
 def disable(
@@ -288,6 +287,14 @@ def _show(found: "DeliveryView", content: bytes, as_json: bool) -> None:
         return
     console(data=True).print(table(None, ("delivery", found.id), views.delivery_facts(found)))
     put(content.decode())
+
+
+def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
+    if as_json:
+        put_json({**views.endpoint_dict(made.endpoint), "secret": made.secret})
+        return
+    say(words)
+    put(made.secret)
 
 
 def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":

@@ -44,7 +44,8 @@ class ChildSpec:
     every start that became ready: while it is Unavailable and the process lives it is called again, as long once more.
     `grace_seconds` is how long it may take to stop after SIGTERM.
     `sign_of_life` tells when the process of an id was last seen to live (any number that grows; None: it cannot be
-    told). One that gave none for `silence_seconds` is killed and started again.
+    told). One that gave none for `silence_seconds` is killed and started again. One that `works` runs jobs, and one of
+    these may be what kills it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ChildSpec:
     grace_seconds: float = 10.0
     sign_of_life: Callable[[int], float | None] | None = None
     silence_seconds: float = 60.0
+    works: bool = False
 
 
 @dataclass(frozen=True, slots=True)

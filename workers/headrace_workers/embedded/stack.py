@@ -20,7 +20,7 @@ from headrace_workers.embedded.lock import HomeLock, write_atomically, write_chi
 from headrace_workers.embedded.ports import free_ports
 from headrace_workers.embedded.processes import Child, ChildSpec
 from headrace_workers.embedded.redis import redis, redis_binary
-from headrace_workers.embedded.supervise import Supervisor
+from headrace_workers.embedded.supervise import Done, Supervisor
 from headrace_workers.log import Action, log
 from headrace_workers.settings import check_redis_url
 
@@ -121,7 +121,8 @@ class Stack:
     """Starts all on entry, stops all on exit; between the two, `watch` keeps it running.
 
     `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
-    `broker` is the one to start, and `progress` is told what is being started. Use it from the main thread. Raises
+    `done` tells how far the work in that ledger is, `broker` is the one to start, and `progress` is told what is being
+    started. Use it from the main thread. Raises
     AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
     """
 
@@ -133,6 +134,7 @@ class Stack:
         *,
         env: Mapping[str, str] | None = None,
         broker: Kind | None = None,
+        done: Callable[[str], Done | None] = lambda _url: None,
         progress: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self.home = home.absolute()
@@ -143,7 +145,10 @@ class Stack:
         self._progress = progress
         self._lock = HomeLock(self.home)
         self._supervisor = Supervisor(
-            self.home / "log", changed=self._write_children, obstacle=lambda: obstacle(self.home)
+            self.home / "log",
+            changed=self._write_children,
+            obstacle=lambda: obstacle(self.home),
+            done=lambda: done(self.addresses.ledger),
         )
         self._written = True
         self._obstacle: str | None = None

@@ -5,7 +5,7 @@ reverse order.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, kill_group, start, stop
@@ -15,7 +15,8 @@ from headrace_workers.progress import STUCK_EXIT
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
 STEADY_SECONDS = 60.0  # a child that ran this long starts with a clean record
-MAX_CRASHES = 10  # in a row: then something is wrong that another start does not mend
+MAX_CRASHES = 10  # in a row, without progress: then something is wrong that another start does not mend
+_FRUITLESS = 10  # times in a row that jobs did end between two crashes, but none with an answer: each of them kills it
 _LOOK_EVERY = 1.0  # seconds: whether a child gives signs of life
 _CHANCES = 3  # of a child that dies while it is set up, when it is started for the first time
 _ORDINALS = {1: "second", 2: "third"}
@@ -24,6 +25,14 @@ _ORDINALS = {1: "second", 2: "third"}
 def restart_delay(crashes: int) -> float:
     """Seconds before the next start, after that many crashes in a row: doubled each time, bounded."""
     return float(min(FIRST_DELAY * 2 ** max(0, crashes - 1), LONGEST_DELAY))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far the work is: how many jobs have ended, however they did, and how many of them with an answer."""
+
+    ended: int = 0
+    answered: int = 0
 
 
 class _Watched:
@@ -36,6 +45,8 @@ class _Watched:
         self.put_off = 0  # starts in a row that the machine did not allow
         self.due: float | None = None  # when it is to be started again
         self.ending = ""  # of the one before
+        self.done = Done()  # at the last crash
+        self.fruitless = 0
         self.silence = _Silence(child, now)
 
 
@@ -64,7 +75,8 @@ class Supervisor:
 
     Use it from one thread, the one that lives as long as the children should. `changed` is called with all running
     children whenever that set has changed. `obstacle` says what keeps every child from its work, a full disk say: while
-    it does, no crash is one too many.
+    it does, no crash is one too many. `done` tells how far the work is, None where that cannot be said: a job that
+    kills its worker is found out by crashes, and between them others end.
     """
 
     def __init__(
@@ -73,11 +85,13 @@ class Supervisor:
         *,
         changed: Callable[[list[Child]], None] = lambda _children: None,
         obstacle: Callable[[], str | None] = lambda: None,
+        done: Callable[[], Done | None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log_folder = log_folder
         self._changed = changed
         self._obstacle = obstacle
+        self._done = done
         self._monotonic = monotonic
         self._watched: list[_Watched] = []
 
@@ -104,7 +118,7 @@ class Supervisor:
     def check(self) -> None:
         """Look at each child once: note who has crashed, start again who is due.
 
-        ChildFailed when one has crashed ten times in a row.
+        ChildFailed when one has crashed ten times in a row, and no job has ended meanwhile.
         """
         now = self._monotonic()
         for watched in self._watched:
@@ -130,7 +144,9 @@ class Supervisor:
 
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
         """`what` says who crashed how, and which log to look into."""
-        watched.crashes = 1 if now - watched.since >= STEADY_SECONDS else watched.crashes + 1
+        clean = now - watched.since >= STEADY_SECONDS
+        clean |= self._progressed(watched)
+        watched.crashes = 1 if clean else watched.crashes + 1
         if watched.child.process.returncode == STUCK_EXIT:  # it waited for something, and may not have to next time
             watched.crashes = min(watched.crashes, MAX_CRASHES - 1)
         if obstacle := self._obstacle():
@@ -138,11 +154,27 @@ class Supervisor:
             what = f"{what}; {obstacle}"
         if watched.crashes >= MAX_CRASHES:
             advice = "there is no other try: mend what the log shows, and start again"
-            raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row, and {advice}")
+            raise ChildFailed(f"{what}; that was crash {MAX_CRASHES} in a row without progress, and {advice}")
         delay = restart_delay(watched.crashes)
         watched.due = now + delay
         again = f"it is started again in {delay:g} s, after crash {watched.crashes} of at most {MAX_CRASHES}"
         self._tell(watched.child.spec, f"{what}; {again}")
+
+    def _progressed(self, watched: _Watched) -> bool:
+        """Whether work was done since this child's last crash. A few jobs in a row may kill it, each until it is known
+        for that; where every job does, the fault is not theirs.
+        """
+        done, before = self._done() if watched.child.spec.works else None, watched.done
+        if done is None:
+            return False
+        watched.done = done
+        if done.answered != before.answered:
+            watched.fruitless = 0
+            return True
+        if done.ended == before.ended:
+            return False
+        watched.fruitless += 1
+        return watched.fruitless <= _FRUITLESS
 
     def _tell(self, spec: ChildSpec, what: str) -> None:
         log("stack", logging.WARNING, Action.CHILD_DIED, what, child=spec.name)

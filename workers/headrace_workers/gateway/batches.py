@@ -117,7 +117,7 @@ async def create(
     try:
         wishes = _wishes(caller, wanted)
         named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
-        batch, _ = await services.ask(submit, services.ledger.batches, file, wishes, named)
+        batch, _ = await services.ask(submit, services.ledger, file, wishes, named)
     except (EmptyInput, ConfigurationError) as error:
         raise Refusal(Why.INVALID, str(error)) from error
     except LedgerAway as error:  # it may be there all the same: a second try would be a second batch

@@ -35,6 +35,7 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
+from headrace_workers.webhooks.named import Named, named_by, no_such_endpoint
 
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
@@ -81,6 +82,11 @@ class Door:
             ledger.let_in([wish for wishes in asked for wish in wishes])
             return [None] * len(asked)
 
+        def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
+            missing = ledger.webhooks.unknown(frozenset().union(*asked))
+            return [missing & each for each in asked]
+
+        self._unknown: Together[frozenset[Named], Collection[Named]] = Together(unknown, executor)
         self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
         self._let_in: Together[Sequence[Wish], None] = Together(let_in, executor)
         self._sink = sink
@@ -111,6 +117,7 @@ class Door:
             raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
         self._check(jobs)
         await self._lengths.check(jobs)
+        await self._check_callbacks(jobs)
         began, at = time.monotonic(), self._now()
         letters = [_letter(job, at, traceparent, correlationid) for job in jobs]
         await self._crowding.check(
@@ -139,6 +146,11 @@ class Door:
                 raise UnknownModel(f"no embedder is called {job.model!r}; there is: {self._embedder}")
             if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
                 raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
+
+    async def _check_callbacks(self, jobs: Sequence[Job]) -> None:
+        named = frozenset(found for job in jobs if (found := named_by(job.tenant, job.callback)) is not None)
+        if named and (missing := await self._unknown.ask(named)):
+            raise no_such_endpoint(min(missing))
 
     def _place(self, job: Job, job_id: str) -> tuple[str, int]:
         route = self._pipeline.next_step(job_id, job, job)

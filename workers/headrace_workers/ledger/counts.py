@@ -47,6 +47,14 @@ def active_jobs(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).select_from(JOBS).where(IS_ACTIVE)).scalar_one())
 
 
+def ended_jobs(connection: Connection) -> tuple[int, int]:
+    """How many jobs have ended, however they did, and how many of them with a result."""
+    done = func.count().filter(JOBS.c.state == "done")
+    jobs = JOBS.c.ended_at.is_not(None) & JOBS.c.subject.is_(None)
+    ended, answered = connection.execute(select(func.count(), done).select_from(JOBS).where(jobs)).one()
+    return int(ended), int(answered)
+
+
 def outbox_size(connection: Connection) -> int:
     """How many events wait to be published."""
     return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())

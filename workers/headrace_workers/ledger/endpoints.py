@@ -6,7 +6,7 @@ Secrets come and go as they are kept: sealed, where the deployment has a key (we
 import json
 import secrets
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, func, select, update
 
 from headrace_schemas.uuids import Namespace
-from headrace_workers.ledger.database import bindparam_of, clock, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.database import among, bindparam_of, clock, insert, locks_rows, now_ms, one_of
 from headrace_workers.ledger.ends import wake
 from headrace_workers.ledger.webhook_tables import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 
@@ -142,6 +142,14 @@ def get(connection: Connection, endpoint_id: str, tenant: str | None = None) -> 
         query = query.where(ENDPOINTS.c.tenant == tenant)
     row = connection.execute(query).first()
     return None if row is None else endpoint_of(row)
+
+
+def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of these endpoints (tenant and id) those that the tenant has not registered."""
+    ids = sorted({endpoint_id for _, endpoint_id in named})
+    query = select(ENDPOINTS.c.tenant, ENDPOINTS.c.id).where(ENDPOINTS.c.origin == REGISTERED)
+    found = connection.execute(query.where(among(connection, ENDPOINTS.c.id, ids)))
+    return set(named) - {(row.tenant, row.id) for row in found}
 
 
 def for_sending(connection: Connection, endpoint_id: str, tenant: str) -> Endpoint | None:

@@ -30,10 +30,12 @@ class ForGateways(Engines):
         with writing(self._engine) as tx:
             token_quotas.release(tx, job_ids)
 
-    def quotas(self, tenants: Collection[str] | None = None) -> list[token_quotas.Quota]:
-        """The quotas of all tenants that have one, or of these."""
+    def quotas(
+        self, tenants: Collection[str] | None = None, *, limit: int | None = None, after: str | None = None
+    ) -> list[token_quotas.Quota]:
+        """So many quotas at most, of all tenants that have one or of these, those that come after `after`."""
         with reading(self._engine) as tx:
-            return token_quotas.quotas(tx, tenants)
+            return token_quotas.quotas(tx, tenants, limit=limit, after=after)
 
     def put_quota(self, tenant: str, tokens: int, period: token_quotas.Period) -> None:
         """Set a tenant's quota."""

@@ -74,6 +74,11 @@ class ForPeople(Engines):
         with reading(self._engine) as tx:
             return counts.active_jobs(tx)
 
+    def ended_jobs(self) -> tuple[int, int]:
+        """How many jobs have ended, however they did, and how many of them with a result."""
+        with reading(self._engine) as tx:
+            return counts.ended_jobs(tx)
+
     def overview(self) -> counts.Overview:
         """How the whole stands."""
         with reading(self._engine) as tx:

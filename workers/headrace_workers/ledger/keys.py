@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Engine, literal, select, update
+from sqlalchemy import BigInteger, Connection, Engine, delete, literal, select, update
 
 from headrace_workers.ledger.database import among, now_ms, reading, writing
 from headrace_workers.ledger.door_tables import API_KEYS
@@ -49,11 +49,10 @@ class ApiKeys:
         with reading(self._engine) as tx:
             return {row.id: row for row in _rows(tx, among(tx, API_KEYS.c.id, list(ids)))}
 
-    def listed(self, tenant: str | None = None) -> list[KeyRow]:
-        """All keys, or a tenant's, the newest first."""
+    def listed(self, tenant: str | None = None, limit: int | None = None) -> list[KeyRow]:
+        """So many keys at most, of all tenants or of one, the newest first."""
         with reading(self._engine) as tx:
-            rows = _rows(tx, None if tenant is None else API_KEYS.c.tenant == tenant)
-        return sorted(rows, key=lambda row: (-row.made_at, row.id))
+            return _rows(tx, None if tenant is None else API_KEYS.c.tenant == tenant, limit)
 
     def add(self, key: NewKey) -> None:
         """Keep a new key."""
@@ -74,6 +73,14 @@ class ApiKeys:
             tx.execute(update(API_KEYS).where(old).values(expires_at=soon))
         return True
 
+    def take_back(self, key_id: str, before: KeyRow | None = None) -> None:
+        """Forget a key that nobody was shown; the one `before`, in whose place it was, opens as long as it did."""
+        with writing(self._engine) as tx:
+            tx.execute(delete(API_KEYS).where(API_KEYS.c.id == key_id))
+            if before is not None:
+                expires = NEVER if before.expires_at is None else before.expires_at
+                tx.execute(update(API_KEYS).where(API_KEYS.c.id == before.id).values(expires_at=expires))
+
     def revoke(self, key_id: str) -> bool:
         """Let nobody in with this key any more; whether it let anybody in before."""
         with writing(self._engine) as tx:
@@ -92,8 +99,9 @@ def _add(tx: Connection, key: NewKey) -> None:
     )  # fmt: skip
 
 
-def _rows(tx: Connection, where: Any) -> list[KeyRow]:
-    query = select(API_KEYS, now_ms().label("now"))
+def _rows(tx: Connection, where: Any, limit: int | None = None) -> list[KeyRow]:
+    newest = API_KEYS.c.made_at.desc(), API_KEYS.c.id
+    query = select(API_KEYS, now_ms().label("now")).order_by(*newest).limit(limit)
     found = tx.execute(query if where is None else query.where(where))
     return [
         KeyRow(

@@ -143,9 +143,17 @@ def remove(connection: Connection, tenant: str) -> bool:
     return True
 
 
-def quotas(connection: Connection, tenants: Collection[str] | None = None) -> list[Quota]:
-    """All quotas, or those of these tenants, by tenant."""
-    query = select(QUOTAS).order_by(QUOTAS.c.tenant)
+def quotas(
+    connection: Connection,
+    tenants: Collection[str] | None = None,
+    *,
+    limit: int | None = None,
+    after: str | None = None,
+) -> list[Quota]:
+    """So many quotas at most, of all tenants or of these, by tenant, those that come after the tenant `after`."""
+    query = select(QUOTAS).order_by(QUOTAS.c.tenant).limit(limit)
+    if after is not None:
+        query = query.where(QUOTAS.c.tenant > after)
     if tenants is not None:
         query = query.where(among(connection, QUOTAS.c.tenant, sorted(tenants)))
     rows = connection.execute(query).all()

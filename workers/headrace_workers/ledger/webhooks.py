@@ -1,6 +1,6 @@
 """Webhooks in the ledger: endpoints, and what they are told. Each method is one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -38,6 +38,11 @@ class Webhooks:
         """Those of these endpoints that are told the whole receipt."""
         with reading(self._engine) as tx:
             return listening.told_whole(tx, endpoint_ids)
+
+    def unknown(self, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Of these endpoints (tenant and id) those that the tenant has not registered."""
+        with reading(self._engine) as tx:
+            return endpoints.unknown(tx, named)
 
     def met(self, places: Mapping[str, tuple[str, str]]) -> None:
         """Know these places of callbacks: id to tenant and origin."""

@@ -7,7 +7,8 @@ from functools import partial
 from headrace_workers.batches.doorway import Admit
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
-from headrace_workers.bridge.accept import Rules, accept
+from headrace_workers.bridge.accept import Rules
+from headrace_workers.bridge.admit import door
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
@@ -179,7 +180,7 @@ def _bulk(shared: _Shared) -> Bulk:
 
     def admit() -> Admit:
         rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
-        return lambda record: accept(record, rules)
+        return door(rules, ledger.webhooks.unknown)
 
     return Bulk(
         ledger=ledger,

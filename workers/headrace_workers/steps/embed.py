@@ -14,6 +14,8 @@ from headrace_workers.steps.task import Task
 class TooManyDimensions(HeadraceError):
     """More are asked for than the embedder's vectors have."""
 
+    category = Category.INVALID
+
 
 def embed(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder], embedder_alias: str) -> list[Outcome]:
     """Embed all texts in one call; the i-th outcome belongs to the i-th task.

@@ -110,6 +110,11 @@ def rotate(webhooks: Webhooks, sealer: Sealer, endpoint: Endpoint, overlap: floa
     return None if made is None else WithSecret(made, signing.shown(secret))
 
 
+def take_back(webhooks: Webhooks, before: Endpoint) -> None:
+    """Sign as this endpoint did before its secret was changed: nobody was shown the new one."""
+    webhooks.change(before.id, {name: getattr(before, name) for name in ("secret", "hint", "old_secret", "old_until")})
+
+
 def try_out(
     webhooks: Webhooks,
     sealer: Sealer,

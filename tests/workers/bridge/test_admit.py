@@ -1,0 +1,48 @@
+"""The door for the records of one look."""
+
+import pytest
+from tests.workers.bridge.records import RULES, generation, record
+
+from headrace_schemas import Category
+from headrace_schemas.errors import Unavailable
+from headrace_workers.bridge.admit import door
+from headrace_workers.ledger.dead import Burial
+from headrace_workers.ledger.ingest import NewJob
+
+THERE, GONE = f"we_{'1' * 24}", f"we_{'2' * 24}"
+
+
+def test_a_callback_names_an_endpoint_of_its_tenant_or_is_refused():
+    """With a letter that its sender finds by the job's id, and that may be sent again once it is registered."""
+    asked = []
+
+    def unknown(named):
+        asked.extend(named)
+        return [each for each in named if each != ("default", THERE)]
+
+    admit = door(RULES, unknown)
+    named = generation(callback={"endpoint": GONE}, idempotency_key="k")
+    assert isinstance(admit(record(generation())), NewJob)
+    assert isinstance(admit(record(generation(callback={"url": "https://shop.example/"}))), NewJob)
+    assert asked == []
+    for _ in range(2):
+        assert isinstance(admit(record(generation(callback={"endpoint": THERE}))), NewJob)
+        refused = admit(record(named))
+        assert isinstance(refused, Burial)
+        assert (refused.category, refused.refers_to, refused.sound) == (Category.INVALID, named.job_id(""), True)
+        assert refused.reason.startswith(
+            f"callback.endpoint: the tenant default has registered no webhook endpoint {GONE}"
+        )
+    assert asked == [("default", THERE), ("default", GONE)]  # each once
+    other = admit(record(generation(callback={"endpoint": THERE}, tenant="other")))
+    assert isinstance(other, Burial)
+
+
+def test_a_ledger_that_does_not_answer_refuses_nobody():
+    """The records are read again."""
+
+    def unknown(_named):
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        door(RULES, unknown)(record(generation(callback={"endpoint": THERE})))
