@@ -7,9 +7,12 @@ from headrace_schemas.criteria import (
     Criterion,
     ExactMatch,
     Grounded,
+    JsonSchema,
     JsonValid,
+    Language,
     Length,
     Regex,
+    Rouge,
     Rubric,
     TokenF1,
 )
@@ -31,6 +34,7 @@ from headrace_schemas.events import (
 )
 from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, Message, ModerationJob, Sampling
 from headrace_schemas.moderation import Finding, ModerationVerdict
+from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.topics import Topic
 
 __all__ = [
@@ -54,16 +58,20 @@ __all__ = [
     "InvalidRecord",
     "JobCancelled",
     "JobHeld",
+    "JsonSchema",
     "JsonValid",
     "JudgeVerdict",
+    "Language",
     "Length",
     "Message",
     "Moderated",
     "ModerationJob",
     "ModerationVerdict",
+    "NotJudged",
     "Output",
     "Regex",
     "Result",
+    "Rouge",
     "Rubric",
     "Sampling",
     "Score",

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from headrace_schemas.limits import FAIL_FAST, INTEGRAL, Alias, Label, ShortText
+from headrace_schemas.answer_schema import bounded
+from headrace_schemas.limits import FAIL_FAST, INTEGRAL, Alias, Label, LanguageCode, ShortText
 from headrace_schemas.model import Value
 
 _VERSION_DIGITS: Final = 12
@@ -60,6 +61,16 @@ class Bleu(_Named):
     criterion: Literal["bleu"] = "bleu"
 
 
+class Rouge(_Named):
+    """ROUGE of the output against the reference (Lin 2004), as F1. Needs a reference.
+
+    `variant` is `l` for the longest common subsequence of words, or a number for runs of so many words.
+    """
+
+    criterion: Literal["rouge"] = "rouge"
+    variant: Literal["l", "1", "2", "3", "4", "5"] = "l"
+
+
 class Contains(_Named):
     """1.0 when the output contains `text`, else 0.0."""
 
@@ -79,6 +90,24 @@ class JsonValid(_Named):
     """1.0 when the whole output is one JSON document, else 0.0."""
 
     criterion: Literal["json_valid"] = "json_valid"
+
+
+class JsonSchema(_Named):
+    """1.0 when the whole output is one JSON document that keeps to the JSON Schema, else 0.0.
+
+    The schema (draft 2020-12, or the one that its `$schema` names) is whole in itself: `$ref` names parts of it, and it
+    does not refer to itself. It has at most 20,000 characters, 64 levels and 2,000 subschemas, with references followed.
+    """
+
+    criterion: Literal["json_schema"] = "json_schema"
+    json_schema: Annotated[dict[str, Any], AfterValidator(bounded)]
+
+
+class Language(_Named):
+    """1.0 when the output is written in `language` (ISO 639: two letters, or three), 0.0 when it is in another."""
+
+    criterion: Literal["language"] = "language"
+    language: LanguageCode
 
 
 class Length(_Named):
@@ -124,6 +153,18 @@ class Grounded(_Named):
 
 
 Criterion = Annotated[
-    ExactMatch | TokenF1 | ChrF | Bleu | Contains | Regex | JsonValid | Length | Rubric | Grounded,
+    ExactMatch
+    | TokenF1
+    | ChrF
+    | Bleu
+    | Rouge
+    | Contains
+    | Regex
+    | JsonValid
+    | JsonSchema
+    | Language
+    | Length
+    | Rubric
+    | Grounded,
     Field(discriminator="criterion"),
 ]

@@ -23,6 +23,7 @@ from headrace_schemas.limits import (
 )
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
+from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.recall import Recall
 from headrace_schemas.times import Time
 from headrace_schemas.topics import ABOUT_JOBS
@@ -146,7 +147,10 @@ class Score(OutgoingValue):
         Unit | None, Field(description="Of a rubric: the probability that fell on the permitted answers.")
     ] = None
     model: Annotated[Alias | None, Field(description="Of a rubric: who judged.")] = None
-    reason: Annotated[ShortText | None, Field(description="Why there is no value.")] = None
+    not_judged: Annotated[
+        NotJudged | None, Field(description="Which kind of reason there is for having no value: to count by.")
+    ] = None
+    reason: Annotated[ShortText | None, Field(description="The same in words.")] = None
     note: Annotated[
         ShortText | None,
         Field(description="What to know about the value: that the judge saw a shortened text, say."),
@@ -158,8 +162,9 @@ class Score(OutgoingValue):
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> "Score":
-        if (self.value is None) == (self.reason is None):
-            raise ValueError("a score has either a value or a reason why there is none")
+        told = {self.not_judged is None, self.reason is None}
+        if told != {self.value is not None}:
+            raise ValueError("a score has either a value, or a code and a reason why there is none")
         return self
 
 

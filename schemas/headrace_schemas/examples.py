@@ -36,6 +36,7 @@ from headrace_schemas.job import (
     derive_job_id,
 )
 from headrace_schemas.moderation import Finding, ModerationVerdict
+from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.recall import CacheMode, Recall
 from headrace_schemas.review import Review
 
@@ -181,7 +182,14 @@ _EVENTS: Final[tuple[Event, ...]] = (
         answer=_MODERATED,
         moderation=_VERDICT,
         judge=JudgeVerdict(
-            scores=(Score(criterion="contains", value=1.0), Score(criterion="length", reason="the text is too short"))
+            scores=(
+                Score(criterion="contains", value=1.0),
+                Score(
+                    criterion="exact_match",
+                    not_judged=NotJudged.NO_REFERENCE,
+                    reason="the job gave no reference to compare with",
+                ),
+            )
         ),
         accepted_at=_NOON,
         total_ms=975.75,

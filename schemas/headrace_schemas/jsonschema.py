@@ -26,7 +26,7 @@ _WRITTEN: Final = {"type": "object", "required": ["text"], "properties": {"text"
 _WITHHELD: Final = {"type": "object", "properties": {"text": _NULL}}
 
 # What the models' validators check beyond single fields, as far as JSON Schema can say it. It cannot that `max_words`
-# is not below `min_words`, and that rubrics agree on one model: the descriptions do.
+# is not below `min_words`, that rubrics agree on one model, and what a JSON Schema may be: the descriptions do.
 _RULES: Final[dict[str, dict[str, Any]]] = {
     "GenerationJob": {
         "oneOf": [
@@ -50,8 +50,8 @@ _RULES: Final[dict[str, dict[str, Any]]] = {
     },
     "Score": {
         "oneOf": [
-            _when("Judged", "value", value={"type": "number"}, reason=_NULL),
-            _when("Not judged", "reason", reason=_TEXT, value=_NULL),
+            _when("Judged", "value", value={"type": "number"}, not_judged=_NULL, reason=_NULL),
+            _when("Not judged", "not_judged", "reason", not_judged=_TEXT, reason=_TEXT, value=_NULL),
         ]
     },
     "Review": {

@@ -29,6 +29,7 @@ _HAZARD: Final = r"^[a-z][a-z0-9_-]{0,63}(/[a-z0-9_-]{1,63})?$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _URL: Final = r"^https?://[!-~]{1,2040}$"
+_LANGUAGE: Final = r"^[a-z]{2,3}$"
 _ENDPOINT_ID: Final = r"^[A-Za-z0-9_-]{1,36}$"
 
 # What each pattern asks for, in words.
@@ -42,6 +43,7 @@ PATTERNS: Final[dict[str, str]] = {
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
     _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
+    _LANGUAGE: "must be a language's code of ISO 639: two or three small letters",
     _ENDPOINT_ID: "must be an endpoint's id, as `headrace webhooks list` shows it",
 }
 
@@ -69,4 +71,5 @@ HazardName = Annotated[str, StringConstraints(pattern=_HAZARD), Strict()]
 Base64 = Annotated[str, StringConstraints(pattern=_BASE64), Strict()]
 WrittenJobId = Annotated[str, StringConstraints(pattern=_JOB_ID), Strict()]
 Url = Annotated[str, StringConstraints(pattern=_URL), Strict()]
+LanguageCode = Annotated[str, StringConstraints(pattern=_LANGUAGE), Strict()]
 EndpointId = Annotated[str, StringConstraints(pattern=_ENDPOINT_ID), Strict()]

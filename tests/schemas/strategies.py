@@ -22,16 +22,20 @@ from headrace_schemas import (
     GenerationJob,
     JobCancelled,
     JobHeld,
+    JsonSchema,
     JsonValid,
     JudgeVerdict,
+    Language,
     Length,
     Message,
     Moderated,
     ModerationJob,
     ModerationVerdict,
+    NotJudged,
     Output,
     Regex,
     Result,
+    Rouge,
     Rubric,
     Sampling,
     Score,
@@ -74,6 +78,9 @@ plain_criteria = st.one_of(
     st.sampled_from([TokenF1(), ChrF(), Bleu(), JsonValid()]),
     st.builds(Contains, text=filled, ignore_case=st.booleans()),
     st.builds(Regex, pattern=filled),
+    st.builds(Rouge, variant=st.sampled_from(["l", "1", "2", "5"])),
+    st.builds(JsonSchema, json_schema=st.sampled_from([{}, {"type": "object"}, {"items": {"minimum": 1.5}}])),
+    st.builds(Language, language=st.sampled_from(["en", "zh", "tlh"])),
     lengths,
 )
 attribute_keys = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=9)
@@ -209,7 +216,7 @@ moderated = st.builds(Moderated, answer=written, moderation=passed, **about) | s
 )
 scores = st.builds(
     Score, criterion=names, value=units, mass=maybe(units), model=maybe(aliases), note=maybe(texts)
-) | st.builds(Score, criterion=names, reason=texts, model=maybe(aliases))
+) | st.builds(Score, criterion=names, not_judged=st.sampled_from(NotJudged), reason=texts, model=maybe(aliases))
 vectors = st.builds(
     Embedding,
     model=aliases,

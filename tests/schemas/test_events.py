@@ -47,11 +47,21 @@ def test_what_moderation_may_say(action, text):
     assert moderated(action, text).answer == answer("x").with_text(text) == answer(text)
 
 
-@pytest.mark.parametrize(("value", "reason"), [(None, None), (0.5, "no judge")])
-def test_a_score_has_a_value_or_a_reason(value, reason):
-    """Never both, never neither."""
-    with pytest.raises(ValidationError, match="either a value or a reason"):
-        Score(criterion="f1", value=value, reason=reason)
+@pytest.mark.parametrize(
+    ("value", "code", "reason"),
+    [
+        (None, None, None),
+        (0.5, "no_model", "no judge"),
+        (0.5, None, "no judge"),
+        (0.5, "no_model", None),
+        (None, "no_model", None),
+        (None, None, "no judge"),
+    ],
+)
+def test_a_score_has_a_value_or_a_reason(value, code, reason):
+    """Never both, never neither; and a reason is a code with its words."""
+    with pytest.raises(ValidationError, match="either a value, or a code and a reason"):
+        Score(criterion="f1", value=value, not_judged=code, reason=reason)
 
 
 @pytest.mark.parametrize(

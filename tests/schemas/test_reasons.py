@@ -30,7 +30,10 @@ def reason_of(value: bytes, event_type: str = GENERATION) -> str:
 TIME = "must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z"
 NO_DAY = "is no day or time that there is (day is out of range for month)"
 ALIAS = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
-KINDS = "'exact_match', 'f1', 'chrf', 'bleu', 'contains', 'regex', 'json_valid', 'length', 'rubric', 'grounded'"
+KINDS = (
+    "'exact_match', 'f1', 'chrf', 'bleu', 'rouge', 'contains', 'regex', 'json_valid', 'json_schema', 'language', "
+    "'length', 'rubric', 'grounded'"
+)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,10 @@ KINDS = "'exact_match', 'f1', 'chrf', 'bleu', 'contains', 'regex', 'json_valid',
         ({"criteria": [{}]}, "criteria.0.criterion: is missing"),
         ({"criteria": [{"criterion": "taste"}]}, f"criteria.0.criterion: must be one of {KINDS}"),
         ({"criteria": [{"criterion": "contains"}]}, "criteria.0.text: is missing"),
+        (
+            {"criteria": [{"criterion": "language", "language": "English"}]},
+            "criteria.0.language: must be a language's code of ISO 639: two or three small letters",
+        ),
         ({"criteria": [{"criterion": "f1"}, {"criterion": "regex", "pattern": ""}]}, "criteria.1.pattern: is empty"),
         (
             {"criteria": [{"criterion": "exact_match", "ignore_case": 1}]},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from headrace_schemas import Criterion
+from headrace_schemas import Criterion, NotJudged
 from headrace_workers.judging.rubric import MIN_MASS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "judging.md").read_text(encoding="utf-8")
@@ -16,10 +16,17 @@ def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
     read = TypeAdapter(Criterion).validate_json
     kinds = {read(block).criterion for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)}
     assert kinds == {
-        "exact_match", "f1", "chrf", "bleu", "contains", "regex", "json_valid", "length", "rubric", "grounded"
+        "exact_match", "f1", "chrf", "bleu", "rouge", "contains", "regex", "json_valid", "json_schema", "language", "length",
+        "rubric", "grounded",
     }  # fmt: skip
 
 
 def test_the_page_names_the_floor() -> None:
     """The mass below which a score is refused is the one that the code has."""
     assert f"Below {MIN_MASS} the score is" in " ".join(PAGE.split())
+
+
+def test_every_reason_is_told() -> None:
+    """The table of reasons has a row for each code, and no other."""
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.split("## Reasons you may see")[1], re.MULTILINE)
+    assert sorted(rows) == sorted(NotJudged)

@@ -76,7 +76,7 @@ def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judg
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
     """Of the tenant, and of what is labelled; an abstention has no value, and what is called alike twice is none."""
     first, second = judged(score(0.75), score(0.5, "other")), judged(score(0.25))
-    silent = judged(Score(criterion="contains", name="right", version="v1", reason="not judged"))
+    silent = judged(Score(criterion="contains", name="right", version="v1", not_judged="failed", reason="not judged"))
     judged(score(), score())
     judged(score(), tenant="b")
     flagged = judged(categories={"profanity": True, "secrets": False})

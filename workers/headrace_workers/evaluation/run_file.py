@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Rubric, Sampling, TokenF1
+from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Rouge, Rubric, Sampling, TokenF1
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
@@ -86,7 +86,8 @@ class Run(Value):
 
     def _comparing(self) -> str | None:
         """The first criterion that needs a reference."""
-        return next((each.key for each in self.criteria if isinstance(each, ExactMatch | TokenF1 | ChrF | Bleu)), None)
+        compares = ExactMatch | TokenF1 | ChrF | Bleu | Rouge
+        return next((each.key for each in self.criteria if isinstance(each, compares)), None)
 
     @property
     def criterion_names(self) -> tuple[str, ...]:

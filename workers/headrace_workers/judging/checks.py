@@ -1,18 +1,10 @@
 """Criteria that look at the output alone."""
 
-import json
 from functools import cache
 from typing import Any
 
-from headrace_schemas import HeadraceError
-
-
-class UnusablePattern(HeadraceError):
-    """A pattern that RE2 does not compile; the message says where it is wrong."""
-
-
-class TooDeep(HeadraceError):
-    """A JSON document that is nested deeper than can be checked."""
+from headrace_workers.judging.conforming import read_json
+from headrace_workers.judging.unjudged import UnusablePattern
 
 
 def contains(output: str, text: str, *, ignore_case: bool) -> float:
@@ -39,12 +31,9 @@ def regex(output: str, pattern: str) -> float:
 def json_valid(output: str) -> float:
     """1.0 when the whole output is one JSON document (RFC 8259: no NaN, no Infinity), else 0.0. Raises TooDeep."""
     try:
-        # Numbers are not converted: Python refuses integers of more than 4,300 digits, and JSON does not.
-        json.loads(output, parse_constant=_refuse, parse_int=len, parse_float=len)
+        read_json(output)
     except ValueError:
         return 0.0
-    except RecursionError as error:
-        raise TooDeep("the output is nested too deeply to be checked as JSON") from error
     return 1.0
 
 
@@ -52,10 +41,6 @@ def length(output: str, *, min_words: int, max_words: int | None) -> float:
     """1.0 when the number of words, which white space parts, is within the bounds, else 0.0."""
     words = len(output.split())
     return float(words >= min_words and (max_words is None or words <= max_words))
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 @cache

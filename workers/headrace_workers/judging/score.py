@@ -14,9 +14,13 @@ from headrace_schemas import (
     ExactMatch,
     Grounded,
     HeadraceError,
+    JsonSchema,
     JsonValid,
+    Language,
     Length,
+    NotJudged,
     Regex,
+    Rouge,
     Rubric,
     Score,
     TokenF1,
@@ -24,8 +28,9 @@ from headrace_schemas import (
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.reasons import reason_of
-from headrace_workers.judging import checks, reference, rubric
+from headrace_workers.judging import checks, conforming, language, reference, rouge, rubric
 from headrace_workers.judging.subject import Subject
+from headrace_workers.judging.unjudged import Unanswered, code_of
 from headrace_workers.log import Action
 from headrace_workers.ports import Generator
 
@@ -68,28 +73,31 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
 def score_plain(criterion: Criterion, subject: Subject) -> Score:
     """The score of a criterion that needs no model."""
     if subject.output is None:
-        return _unscored(criterion, _BLOCKED)
+        return _unscored(criterion, NotJudged.BLOCKED, _BLOCKED)
+    note: str | None = None
     try:
         match criterion:
-            case ExactMatch() | TokenF1() | ChrF() | Bleu():
+            case ExactMatch() | TokenF1() | ChrF() | Bleu() | Rouge():
                 if subject.reference is None:
-                    return _unscored(criterion, _NO_REFERENCE)
+                    return _unscored(criterion, NotJudged.NO_REFERENCE, _NO_REFERENCE)
                 value = _compared(criterion, subject.output, subject.reference)
-            case Contains() | Regex() | JsonValid() | Length():
+            case Contains() | Regex() | JsonValid() | Language() | Length():
                 value = _checked(criterion, subject.output)
+            case JsonSchema():
+                value, note = conforming.json_schema(subject.output, criterion.json_schema)
             case Grounded():
                 found = subject.grounded
                 if found is None:
-                    return _unscored(criterion, _NOT_LOOKED_UP)
+                    return _unscored(criterion, NotJudged.NO_WORKER, _NOT_LOOKED_UP)
                 return found.model_copy(update=_called(criterion))
             case Rubric():
                 raise TypeError("a rubric needs a model: score_all asks it")
     except HeadraceError as error:
-        return _unscored(criterion, reason_of(error))
-    return _score(criterion, value=value)
+        return _unscored(criterion, code_of(error), reason_of(error))
+    return _score(criterion, value=value, note=note)
 
 
-def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu, output: str, expected: str) -> float:
+def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu | Rouge, output: str, expected: str) -> float:
     match criterion:
         case ExactMatch():
             return reference.exact_match(output, expected, ignore_case=criterion.ignore_case)
@@ -99,9 +107,13 @@ def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu, output: str, expect
             return reference.chrf(output, expected)
         case Bleu():
             return reference.bleu(output, expected)
+        case Rouge(variant="l"):
+            return rouge.rouge_l(output, expected)
+        case Rouge():
+            return rouge.rouge_n(output, expected, int(criterion.variant))
 
 
-def _checked(criterion: Contains | Regex | JsonValid | Length, output: str) -> float:
+def _checked(criterion: Contains | Regex | JsonValid | Language | Length, output: str) -> float:
     match criterion:
         case Contains():
             return checks.contains(output, criterion.text, ignore_case=criterion.ignore_case)
@@ -109,6 +121,8 @@ def _checked(criterion: Contains | Regex | JsonValid | Length, output: str) -> f
             return checks.regex(output, criterion.pattern)
         case JsonValid():
             return checks.json_valid(output)
+        case Language():
+            return language.language(output, criterion.language)
         case Length():
             return checks.length(output, min_words=criterion.min_words, max_words=criterion.max_words)
 
@@ -120,7 +134,7 @@ def _collect(i: int, subject: Subject, answered: dict[_Place, Score | HeadraceEr
         score = answered[i, j] if (i, j) in answered else _score_plain(criterion, subject)
         if isinstance(score, HeadraceError):
             trouble = trouble or score
-            score = _unscored(criterion, f"given up: {reason_of(score)}")
+            score = _unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}")
         scores.append(score)
     return Scored(tuple(scores), trouble)
 
@@ -139,10 +153,10 @@ def _score_rubrics(
     by_scale: dict[str, list[_Place]] = defaultdict(list)
     for place, criterion in asked.items():
         if generator is None:
-            scores[place] = _unscored(criterion, _NO_JUDGE)
+            scores[place] = _unscored(criterion, NotJudged.NO_MODEL, _NO_JUDGE)
         elif criterion.model not in (None, generator.alias):
             reason = f"the rubric asks for the model {criterion.model}, and {generator.alias} judges here"
-            scores[place] = _unscored(criterion, reason)
+            scores[place] = _unscored(criterion, NotJudged.OTHER_MODEL, reason)
         else:
             by_scale[criterion.scale].append(place)
     if generator is not None:
@@ -162,7 +176,7 @@ def _ask(
         answers = generator.choice_probabilities([prompt.messages for prompt in prompts], tuple(scale.values))
     except ValueError as error:  # the port's word for: the model's first tokens do not tell the choices apart
         reason = f"the model {generator.alias} cannot judge on this scale: {error}"[:500]
-        return {place: _unscored(criterion, reason) for place, criterion in asked.items()}
+        return {place: _unscored(criterion, NotJudged.WRONG_SCALE, reason) for place, criterion in asked.items()}
     except Exception as error:
         passing = isinstance(error, HeadraceError) and error.category.retryable
         if not passing and len({i for i, _ in asked}) > 1:
@@ -186,7 +200,7 @@ def _trouble(error: Exception) -> HeadraceError:
 
 def _lasting(error: HeadraceError, criterion: Rubric, alias: str) -> Score | HeadraceError:
     """The error itself when it may pass, else the score that it is the reason of."""
-    return error if error.category.retryable else _unscored(criterion, reason_of(error), alias)
+    return error if error.category.retryable else _unscored(criterion, code_of(error), reason_of(error), alias)
 
 
 def _read(
@@ -196,15 +210,15 @@ def _read(
         return _lasting(answer, criterion, alias)
     try:
         read = rubric.read_answer(answer, scale)
-    except rubric.Unanswered as error:
-        return _unscored(criterion, reason_of(error), alias)
+    except Unanswered as error:
+        return _unscored(criterion, error.code, reason_of(error), alias)
     note = _SHORTENED if prompt.shortened else None
     return _score(criterion, value=read.value, mass=read.mass, model=alias, note=note)
 
 
-def _unscored(criterion: Criterion, reason: str, model: str | None = None) -> Score:
+def _unscored(criterion: Criterion, code: NotJudged, reason: str, model: str | None = None) -> Score:
     reason = reason.replace("\x00", "\ufffd")[:MAX_SHORT_TEXT]
-    return _score(criterion, reason=reason, model=model)
+    return _score(criterion, not_judged=code, reason=reason, model=model)
 
 
 def _score(criterion: Criterion, **said: Any) -> Score:

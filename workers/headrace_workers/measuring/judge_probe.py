@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric
 from headrace_workers.judging.pairwise import PAIR, build_pair
-from headrace_workers.judging.rubric import SCALES, Scale, Unanswered, build_prompt, read_answer
+from headrace_workers.judging.rubric import SCALES, Scale, build_prompt, read_answer
 from headrace_workers.judging.subject import Subject
+from headrace_workers.judging.unjudged import Unanswered
 from headrace_workers.measuring.judge_items import ITEMS, Item
 from headrace_workers.ports import Generator
 from headrace_workers.quality.interval import Estimate, Undefined

@@ -1,9 +1,9 @@
 """The step that looks whether what an answer says stands in what it was given. Judging reads what it found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from headrace_schemas import EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, Score
+from headrace_schemas import EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, NotJudged, Score
 from headrace_schemas.events import Unsupported
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
@@ -19,8 +19,19 @@ if TYPE_CHECKING:
 
 _NAME: Final = Grounded().criterion
 _CONTEXT: Final = "grounded"
-_NOTHING_GIVEN: Final = "the job gave no context to look it up in"
-_NO_PASSAGES: Final = "no passage was given to the model, or the answer was known already"
+
+
+class _Nothing(NamedTuple):
+    """Why there is nothing that the answer may rest on."""
+
+    code: NotJudged
+    reason: str
+
+
+_NOTHING_GIVEN: Final = _Nothing(NotJudged.NO_CONTEXT, "the job gave no context to look it up in")
+_NO_PASSAGES: Final = _Nothing(
+    NotJudged.NO_PASSAGES, "no passage was given to the model, or the answer was known already"
+)
 
 
 def ground_answers(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder]) -> list[Outcome]:
@@ -36,20 +47,20 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
     answer, given = _read(task)
     if answer is None:
         return Done()  # moderation blocked it, and judging says so
-    if isinstance(given, str):
-        return _said(Score(criterion=_NAME, reason=given))
+    if isinstance(given, _Nothing):
+        return _said(Score(criterion=_NAME, not_judged=given.code, reason=given.reason))
     from headrace_workers.groundedness.ground import ground
 
     try:
         return _said(_score(ground(answer, given, embedder())))
     except HeadraceError as error:
-        given_up = _said(Score(criterion=_NAME, reason=reason_of(error)))
+        given_up = _said(Score(criterion=_NAME, not_judged=NotJudged.FAILED, reason=reason_of(error)))
         if not error.category.retryable:
             return given_up
         return Retry(reason_of(error), category=error.category, otherwise=given_up)
 
 
-def _read(task: Task) -> tuple[str | None, Sequence[str] | str]:
+def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
     """The answer, and the texts that it may rest on or why there are none."""
     match task.job, task.event:
         case EvaluationJob() as job, _:
@@ -65,7 +76,8 @@ def _read(task: Task) -> tuple[str | None, Sequence[str] | str]:
 
 def _score(found: "Groundedness") -> Score:
     if not found.sentences:
-        return Score(criterion=_NAME, reason="the answer says nothing that could be looked up")
+        reason = "the answer says nothing that could be looked up"
+        return Score(criterion=_NAME, not_judged=NotJudged.NOTHING_SAID, reason=reason)
     beyond = f"{found.beyond} more sentences were not looked up" if found.beyond else None
     named = tuple(
         Unsupported(

@@ -1,0 +1,88 @@
+"""JSON by a schema: what conforms, what is said of the rest, and what nobody may make of it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from headrace_workers.judging.conforming import json_schema
+from headrace_workers.judging.unjudged import TooDeep, UnusableSchema
+
+ORDER: dict[str, Any] = {
+    "type": "object",
+    "properties": {"item": {"$ref": "#/$defs/name"}, "count": {"type": "integer", "minimum": 1}},
+    "required": ["item", "count"],
+    "additionalProperties": False,
+    "$defs": {"name": {"type": "string", "pattern": "^[a-z]+$"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "note"),
+    [
+        ('{"item": "tea", "count": 2}', 1.0, None),
+        ('\n{"item": "tea", "count": 2.0}\n', 1.0, None),
+        ('{"item": "tea", "count": 0}', 0.0, "/count: it is less than the minimum of 1"),
+        ('{"item": "TEA", "count": 2}', 0.0, '/item: it does not match "^[a-z]+$"'),
+        ('{"item": "tea"}', 0.0, 'the whole: "count" is a required property'),
+        ("Here you are: {}", 0.0, "it is no JSON document"),
+        ('{"item": "tea", "count": NaN}', 0.0, "it is no JSON document"),
+        ("", 0.0, "it is no JSON document"),
+    ],
+)
+def test_a_document_conforms_or_the_first_fault_is_named(output: str, value: float, note: str | None) -> None:
+    """By its place, and without the value, which stands in the receipt already."""
+    assert json_schema(output, ORDER) == (value, note)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "colour"},
+        {"minimum": "5"},
+        {"pattern": "("},
+        {"pattern": "(a+)\\1"},  # no back-references: they are what makes matching slow
+        {"pattern": "((a{500}){500}){500}"},
+        {"properties": 5},
+    ],
+)
+def test_what_is_no_schema_is_a_reason(schema: dict[str, Any]) -> None:
+    """It can only be said when a worker reads it: it is no 0."""
+    with pytest.raises(UnusableSchema, match="the schema cannot be used: "):
+        json_schema("{}", schema)
+
+
+def test_no_pattern_stalls_a_worker() -> None:
+    """What costs a backtracking engine ages is matched in linear time."""
+    assert json_schema(json.dumps("a" * 200_000 + "!"), {"pattern": "^(a+)+$"})[0] == 0.0
+
+
+def test_nothing_is_fetched() -> None:
+    """A reference that leads elsewhere is refused at the door; one that came past it is not followed either."""
+    with pytest.raises(UnusableSchema):
+        json_schema("{}", {"$ref": "http://127.0.0.1:9/schema.json"})
+    with pytest.raises(UnusableSchema):
+        json_schema("{}", {"$ref": "file:///etc/passwd"})
+
+
+def test_a_document_nested_too_deeply_is_a_reason() -> None:
+    """And no end of the process, however it is looked at."""
+    with pytest.raises(TooDeep):
+        json_schema("[" * 100_000 + "]" * 100_000, {"items": {"type": "array"}})
+    deep = "[" * 900 + "]" * 900
+    assert json_schema(f"[{deep}, {deep}]", {"const": [[1]]})[0] == 0.0
+    with pytest.raises(TooDeep):
+        json_schema(f"[{deep}, {deep}]", {"uniqueItems": True})
+
+
+def test_a_document_with_many_faults_costs_no_more_than_one() -> None:
+    """The first is told; all of them would be gigabytes."""
+    found = json_schema(json.dumps([1] * 60_000), {"items": {"enum": list(range(2, 4_000))}})
+    assert found == (0.0, "/0: it is not one of 2, 3 or 3996 other candidates")
+
+
+def test_two_hundred_thousand_characters() -> None:
+    """The longest documents there may be, and numbers longer than Python reads."""
+    assert json_schema(json.dumps([1] * 60_000), {"items": {"type": "integer"}, "uniqueItems": False})[0] == 1.0
+    assert json_schema("9" * 200_000, {"type": "integer"})[0] == 1.0
+    assert json_schema("9" * 200_000, {"type": "string"}) == (0.0, "it does not keep to the schema")

@@ -1,0 +1,55 @@
+"""Errors that are the reason why a criterion gives no value, each with the code that its score carries."""
+
+from typing import ClassVar
+
+from headrace_schemas import HeadraceError, NotJudged
+from headrace_schemas.errors import PromptTooLong
+
+
+class Unjudged(HeadraceError):
+    """There is no value, and another try would find none either; the message is the score's reason."""
+
+    code: ClassVar[NotJudged]
+
+
+class UnusablePattern(Unjudged):
+    """A pattern that RE2 does not compile; the message says where it is wrong."""
+
+    code = NotJudged.BAD_PATTERN
+
+
+class UnusableSchema(Unjudged):
+    """A JSON Schema that is none, or that names what is not known here."""
+
+    code = NotJudged.BAD_SCHEMA
+
+
+class TooDeep(Unjudged):
+    """A JSON document that is nested deeper than can be checked."""
+
+    code = NotJudged.TOO_DEEP
+
+
+class NotCovered(Unjudged):
+    """What is asked for is not known here."""
+
+    code = NotJudged.NOT_COVERED
+
+
+class Unsure(Unjudged):
+    """There is too little to tell by."""
+
+    code = NotJudged.UNSURE
+
+
+class Unanswered(Unjudged):
+    """The judge did not answer in the permitted words, so that its probabilities say nothing."""
+
+    code = NotJudged.UNANSWERED
+
+
+def code_of(error: HeadraceError) -> NotJudged:
+    """The code of a score that this error is the reason of."""
+    if isinstance(error, Unjudged):
+        return error.code
+    return NotJudged.TOO_LONG if isinstance(error, PromptTooLong) else NotJudged.FAILED
