@@ -99,6 +99,7 @@ class Producer:
         callback: Callback | Mapping[str, Any] | None = None,
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
+        other: str | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -111,7 +112,8 @@ class Producer:
 
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
-        whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`.
+        whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`. The answer is judged by
+        `criteria`, some of which compare it with the `reference`, or with an `other` output.
         Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
@@ -144,7 +146,7 @@ class Producer:
                     metadata=metadata,
                     callback=callback,
                 ),
-                **_judged(criteria, reference),
+                **_judged(criteria, reference, other),
             },
         )
         return self.submit(job, traceparent=traceparent, correlationid=correlationid)
@@ -156,6 +158,7 @@ class Producer:
         output: str,
         criteria: Sequence[Criterion],
         reference: str | None = None,
+        other: str | None = None,
         context: str | None = None,
         lane: Lane | str | None = None,
         priority: int | None = None,
@@ -183,7 +186,7 @@ class Producer:
                     metadata=metadata,
                     callback=callback,
                 ),
-                **_judged(criteria, reference),
+                **_judged(criteria, reference, other),
             },
         )
         return self.submit(job, traceparent=traceparent, correlationid=correlationid)
@@ -344,5 +347,5 @@ class Producer:
         self._sink.send(Record(topic_for(event), job_id.encode(), headers, value, job_id))
 
 
-def _judged(criteria: Sequence[Criterion] | None, reference: str | None) -> dict[str, Any]:
-    return {"criteria": sequence_of(criteria), "reference": reference}
+def _judged(criteria: Sequence[Criterion] | None, reference: str | None, other: str | None) -> dict[str, Any]:
+    return {"criteria": sequence_of(criteria), "reference": reference, "other": other}

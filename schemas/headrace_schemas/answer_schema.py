@@ -18,6 +18,7 @@ DIALECTS: Final = (
     "https://json-schema.org/draft/2019-09/schema",
     "http://json-schema.org/draft-07/schema",
 )
+_DEFINITIONS: Final = ("$defs", "definitions")
 _NOT_FOLLOWED: Final = ("$dynamicRef", "$recursiveRef")
 _OF_THE_WHOLE: Final = ("$id", "$schema")  # in a part of it they would change what references mean
 
@@ -73,6 +74,9 @@ class _Walk:
         self._open.add(id(node))
         parts = [self.size(part, depth + 1) for part in self._parts(node)]
         self._open.remove(id(node))
+        if node is self._root:  # what is defined there applies where it is referred to
+            for name in _DEFINITIONS:
+                self.size(node.get(name), depth + 1)
         found = isinstance(node, dict) + sum(objects for objects, _ in parts), 1 + max((n for _, n in parts), default=0)
         self._known[id(node)] = found
         return found
@@ -86,7 +90,8 @@ class _Walk:
                 raise ValueError(f"has {name} where it is not followed: use $ref and #/$defs/…")
         reference = node.get("$ref")
         target = [self._target(reference)] if isinstance(reference, str) else []
-        return [*node, *node.values(), *target]
+        defined = _DEFINITIONS if node is self._root else ()
+        return [*node, *(part for name, part in node.items() if name not in defined), *target]
 
     def _target(self, reference: str) -> Any:
         """What a reference names: JSON pointers (RFC 6901) into the schema itself, and nothing that is elsewhere."""

@@ -15,12 +15,37 @@ _VERSION_DIGITS: Final = 12
 Shown = Literal["context", "input", "reference"]
 
 
+class Uncertain(Value):
+    """Judged is what another criterion of the job is unsure about: its score lies from `low` to `high`, or is missing.
+
+    `criterion` is that one's name, or its kind where it has none. It is judged always. `low` above `high` is refused.
+    """
+
+    criterion: Label
+    low: Annotated[float, Field(ge=0, le=1)] = 0.25
+    high: Annotated[float, Field(ge=0, le=1)] = 0.75
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Uncertain":
+        if self.high < self.low:
+            raise ValueError(f"high ({self.high:g}) is below low ({self.low:g})")
+        return self
+
+
 class _Named(Value):
     """What every criterion may have."""
 
     name: Annotated[
         Label | None,
         Field(description="Yours, to tell criteria apart: it comes back in the score, with what the criterion is now."),
+    ] = None
+    share: Annotated[
+        float,
+        Field(gt=0, le=1, description="Of all jobs, those that are judged by this: drawn by the hash of the job's id."),
+    ] = 1.0
+    uncertain: Annotated[
+        Uncertain | None,
+        Field(description="Judged is whatever another criterion is unsure about, and of the rest the `share`."),
     ] = None
 
     @property
@@ -30,8 +55,10 @@ class _Named(Value):
 
     @property
     def version(self) -> str:
-        """The digest of all that it asks for, but for its name: another question is another version."""
-        content = self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+        """The digest of all that it asks for, but for its name and how often it is asked: another question is another
+        version.
+        """
+        content = self.model_dump(mode="json", exclude={"name", "share", "uncertain"}, exclude_defaults=True)
         content["criterion"] = getattr(self, "criterion")  # noqa: B009
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
 
@@ -95,8 +122,8 @@ class JsonValid(_Named):
 class JsonSchema(_Named):
     """1.0 when the whole output is one JSON document that keeps to the JSON Schema, else 0.0.
 
-    The schema (draft 2020-12, or the one that its `$schema` names) is whole in itself: `$ref` names parts of it, and it
-    does not refer to itself. It has at most 20,000 characters, 64 levels and 2,000 subschemas, with references followed.
+    The schema (draft 2020-12, or what its `$schema` names) is whole in itself: `$ref` names parts of it, and it does
+    not refer to itself. It has at most 20,000 characters, 64 levels and 2,000 subschemas, with references followed.
     """
 
     criterion: Literal["json_schema"] = "json_schema"
@@ -131,7 +158,7 @@ class Rubric(_Named):
     """A question that a model answers about the output, scored from the logits of its first answer token.
 
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1].
-    The probability mass that fell on the permitted answers is reported beside the score. Rubrics of one job that name
+    The probability mass that fell on the permitted answers is reported beside the score. Criteria of one job that name
     a model name the same one. `guidance` says what deserves which answer; `show` what else than the output is shown.
     """
 
@@ -140,6 +167,19 @@ class Rubric(_Named):
     scale: Literal["yes_no", "1-5"] = "yes_no"
     guidance: Annotated[ShortText, Field(min_length=1)] | None = None
     show: Annotated[tuple[Shown, ...], Field(max_length=3), FAIL_FAST] = ("context", "input", "reference")
+    model: Alias | None = None  # the judge's own default model when absent
+
+
+class Pairwise(_Named):
+    """1.0 when a model finds the output better than the job's `other` (else its `reference`), 0.0 when worse.
+
+    It is asked in both orders. Where the verdict changes with the order there is no value; where both outputs are the
+    same, or neither is better in either order, it is 0.5. `guidance` says by what it is to be decided.
+    """
+
+    criterion: Literal["pairwise"] = "pairwise"
+    question: Annotated[ShortText, Field(min_length=1)] = "Which output is the better answer to the input?"
+    guidance: Annotated[ShortText, Field(min_length=1)] | None = None
     model: Alias | None = None  # the judge's own default model when absent
 
 
@@ -165,6 +205,7 @@ Criterion = Annotated[
     | Language
     | Length
     | Rubric
+    | Pairwise
     | Grounded,
     Field(discriminator="criterion"),
 ]

@@ -144,9 +144,13 @@ class Score(OutgoingValue):
     ] = None
     value: Unit | None = None
     mass: Annotated[
-        Unit | None, Field(description="Of a rubric: the probability that fell on the permitted answers.")
+        Unit | None, Field(description="Of what a model judged: the probability that fell on the permitted answers.")
     ] = None
-    model: Annotated[Alias | None, Field(description="Of a rubric: who judged.")] = None
+    model: Annotated[Alias | None, Field(description="Of what a model judged: which one.")] = None
+    probability: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="With which the job was drawn to be judged by this; absent: all jobs are."),
+    ] = None
     not_judged: Annotated[
         NotJudged | None, Field(description="Which kind of reason there is for having no value: to count by.")
     ] = None

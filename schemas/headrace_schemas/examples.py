@@ -5,7 +5,7 @@ from typing import Final
 
 from headrace_schemas.attributes import Equality, Inner, Membership, Middle, Order, Outer
 from headrace_schemas.callback import Callback
-from headrace_schemas.criteria import ChrF, Contains, Length, Rubric
+from headrace_schemas.criteria import ChrF, Contains, Length, Pairwise, Rubric, Uncertain
 from headrace_schemas.envelope import Envelope
 from headrace_schemas.errors import Category
 from headrace_schemas.event_types import EVENTS, Event, type_of
@@ -130,7 +130,12 @@ _EVENTS: Final[tuple[Event, ...]] = (
         output="4, of course.",
         context="Arithmetic for beginners.",
         reference="4",
-        criteria=(ChrF(), Rubric(question="Is the answer polite?", scale="1-5", model=_MODEL)),
+        other="It is 4.",
+        criteria=(
+            ChrF(),
+            Rubric(question="Is the answer polite?", scale="1-5", model=_MODEL, share=0.1),
+            Pairwise(uncertain=Uncertain(criterion="chrf"), share=0.05),
+        ),
         metadata={"order": "4711"},
     ),
     EmbeddingJob(

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from headrace_schemas.attributes import Filter
 from headrace_schemas.callback import Callback
-from headrace_schemas.criteria import Criterion, Rubric
+from headrace_schemas.criteria import Criterion, Pairwise, Rubric
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import (
     FAIL_FAST,
@@ -106,22 +106,41 @@ class JudgedJob(Job):
         Text | None, Field(description="What a right answer looks like, for the criteria that compare.")
     ] = None
 
+    other: Annotated[
+        Text | None, Field(description="Another output, for the criteria that compare two; absent: the reference.")
+    ] = None
+
     @model_validator(mode="after")
     def _one_judge(self) -> Self:
         # One judge step runs in one worker, and a worker holds one model.
-        if len(models := self.rubric_models) > 1:
-            raise ValueError(f"rubric criteria of one job must name one model, not {', '.join(sorted(models))}")
+        if len(models := self.judge_models) > 1:
+            raise ValueError(f"criteria of one job must name one model, not {', '.join(sorted(models))}")
+        return self
+
+    @model_validator(mode="after")
+    def _doubts_about_others(self) -> Self:
+        keys = [each.key for each in self.criteria]
+        always = {each.key for each in self.criteria if each.uncertain is None and each.share == 1.0}
+        for each in self.criteria:
+            if each.uncertain is None:
+                continue
+            about = each.uncertain.criterion
+            if keys.count(about) != 1 or about not in always:
+                raise ValueError(
+                    "uncertain.criterion must be the name, or kind, of one other criterion of the job that is always "
+                    "judged"
+                )
         return self
 
     @property
-    def rubric_models(self) -> frozenset[str]:
-        """The judge models that the rubric criteria name: none or one."""
-        return frozenset(c.model for c in self.criteria if isinstance(c, Rubric) and c.model)
+    def judge_models(self) -> frozenset[str]:
+        """The judge models that the criteria name: none or one."""
+        return frozenset(c.model for c in self.criteria if isinstance(c, Rubric | Pairwise) and c.model)
 
     @property
-    def wants_rubric(self) -> bool:
+    def asks_judge(self) -> bool:
         """Whether a model has to judge."""
-        return any(isinstance(c, Rubric) for c in self.criteria)
+        return any(isinstance(c, Rubric | Pairwise) for c in self.criteria)
 
 
 class GenerationJob(JudgedJob):

@@ -8,6 +8,7 @@ class NotJudged(StrEnum):
 
     BLOCKED = "blocked"  # moderation withheld the output
     NO_REFERENCE = "no_reference"  # the job gave none to compare with
+    NO_OTHER = "no_other"  # the job gave no other output to compare with
     NO_CONTEXT = "no_context"  # the job gave none to look it up in
     NO_PASSAGES = "no_passages"  # none was given to the model
     NO_WORKER = "no_worker"  # nobody that can look it up runs
@@ -15,6 +16,7 @@ class NotJudged(StrEnum):
     NO_MODEL = "no_model"  # none judges here
     OTHER_MODEL = "other_model"  # another one judges here than the criterion names
     UNANSWERED = "unanswered"  # the model did not answer in the permitted words
+    ORDER = "order"  # the verdict changes with the order in which two outputs are shown
     WRONG_SCALE = "wrong_scale"  # the model's tokens do not tell the scale's answers apart
     TOO_LONG = "too_long"  # it does not fit into the model's context
     TOO_DEEP = "too_deep"  # a document nested too deeply to be checked
@@ -22,4 +24,5 @@ class NotJudged(StrEnum):
     BAD_SCHEMA = "bad_schema"  # no JSON Schema that can be used
     NOT_COVERED = "not_covered"  # what is asked for is not known here
     UNSURE = "unsure"  # there is too little to tell by
+    NOT_SAMPLED = "not_sampled"  # a share is judged, and this job is not among it
     FAILED = "failed"  # trouble lasted until no attempt or no time was left

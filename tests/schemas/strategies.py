@@ -33,6 +33,7 @@ from headrace_schemas import (
     ModerationVerdict,
     NotJudged,
     Output,
+    Pairwise,
     Regex,
     Result,
     Rouge,
@@ -74,7 +75,7 @@ lengths = st.tuples(st.integers(0, 50), maybe(st.integers(50, 99))).map(
     lambda p: Length(min_words=p[0], max_words=p[1])
 )
 plain_criteria = st.one_of(
-    st.builds(ExactMatch, ignore_case=st.booleans()),
+    st.builds(ExactMatch, ignore_case=st.booleans(), share=st.sampled_from([1.0, 0.5, 1e-9])),
     st.sampled_from([TokenF1(), ChrF(), Bleu(), JsonValid()]),
     st.builds(Contains, text=filled, ignore_case=st.booleans()),
     st.builds(Regex, pattern=filled),
@@ -96,7 +97,10 @@ inner = st.builds(Inner, type=both, filters=tuples(comparisons, min_size=1))
 middle = st.builds(Middle, type=both, filters=tuples(comparisons | inner, min_size=1))
 filters = comparisons | st.builds(Outer, type=both, filters=tuples(comparisons | middle, min_size=1))
 scales = st.sampled_from(["yes_no", "1-5"])
-criteria = plain_criteria | st.builds(Rubric, question=filled, scale=scales, model=st.sampled_from([None, "judge"]))
+judges = st.sampled_from([None, "judge"])
+criteria = (
+    plain_criteria | st.builds(Rubric, question=filled, scale=scales, model=judges) | st.builds(Pairwise, model=judges)
+)
 
 urls = st.from_regex(r"https?://[!-~]{1,60}", fullmatch=True)
 job_ends = tuples(st.sampled_from(JOB_EVENTS))
@@ -115,7 +119,7 @@ job_fields = {
     "metadata": st.dictionaries(filled, texts, max_size=3),
     "callback": maybe(callbacks),
 }
-judged_fields = {**job_fields, "reference": maybe(texts)}
+judged_fields = {**job_fields, "reference": maybe(texts), "other": maybe(texts)}
 samplings = st.builds(
     Sampling,
     temperature=st.floats(0, 2),
@@ -215,7 +219,13 @@ moderated = st.builds(Moderated, answer=written, moderation=passed, **about) | s
     Moderated, answer=withheld, moderation=blocked, **about
 )
 scores = st.builds(
-    Score, criterion=names, value=units, mass=maybe(units), model=maybe(aliases), note=maybe(texts)
+    Score,
+    criterion=names,
+    value=units,
+    mass=maybe(units),
+    model=maybe(aliases),
+    note=maybe(texts),
+    probability=st.floats(0, 1, exclude_min=True),
 ) | st.builds(Score, criterion=names, not_judged=st.sampled_from(NotJudged), reason=texts, model=maybe(aliases))
 vectors = st.builds(
     Embedding,

@@ -33,7 +33,10 @@ VALIDATORS = {
 }
 
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
-BEYOND_SCHEMAS = ("is below min_words", "must name one model", "comparisons: at most")
+BEYOND_SCHEMAS = (
+    "is below min_words", "is below low", "must name one model", "comparisons: at most", "uncertain.criterion must be",
+    "json_schema: ",
+)  # fmt: skip
 
 
 def refusal(event_type: str, document: Any) -> str | None:

@@ -11,9 +11,13 @@ from headrace_schemas.codec import decode_value, encode_value
 
 def doubling(levels: int) -> dict[str, Any]:
     """Definitions each of which names the next twice: 2^levels subschemas when they are followed."""
-    names = {
-        f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(levels)
-    }
+    names = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(levels)}
+    return {"$ref": "#/$defs/d0", "$defs": {**names, f"d{levels}": {"type": "string"}}}
+
+
+def chain(levels: int) -> dict[str, Any]:
+    """Definitions each of which names the next once: what is only defined is not counted."""
+    names = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(levels)}
     return {"$ref": "#/$defs/d0", "$defs": {**names, f"d{levels}": {"type": "string"}}}
 
 
@@ -46,6 +50,8 @@ def nested(levels: int) -> dict[str, Any]:
         (nested(64), "is nested deeper than 64 levels"),
         (nested(2_000), "is nested deeper than 64 levels"),
         (doubling(20), "has more than 2000 subschemas with its references followed"),
+        ({**doubling(20), "$ref": "#/$defs/d20", "properties": {"definitions": {"$ref": "#/$defs/d0"}}}, "has more than 2000 subschemas"),
+        ({"$defs": {"a": {"$ref": "http://internal.example/"}}}, "has a $ref that leads out of it"),
         (doubling(70), "is nested deeper than 64 levels"),
     ],
 )  # fmt: skip
@@ -64,6 +70,7 @@ def test_what_is_refused(schema: dict[str, Any], reason: str) -> None:
         {"properties": {"a": {"$ref": "#/$defs/a~1b%20c"}}, "$defs": {"a/b c": {"type": "string"}}},
         nested(60),
         doubling(8),
+        chain(60),
     ],
 )
 def test_what_is_taken(schema: dict[str, Any]) -> None:

@@ -13,8 +13,11 @@ from headrace_schemas import (
     Length,
     Message,
     ModerationJob,
+    Pairwise,
     Rubric,
+    TokenF1,
 )
+from headrace_schemas.criteria import Uncertain
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, derive_job_id
 
 TURNS = (
@@ -64,17 +67,41 @@ def test_one_judge_model_a_job() -> None:
     """Rubrics may leave the model out or agree on one; two models are refused."""
     one, other = Rubric(question="Kind?", model="a"), Rubric(question="True?", model="b")
     job = GenerationJob(model="m", prompt="p", criteria=(one, Rubric(question="Short?"), ExactMatch()))
-    assert job.rubric_models == {"a"}
-    assert job.wants_rubric
+    assert job.judge_models == {"a"}
+    assert job.asks_judge
     with pytest.raises(ValidationError, match="one model"):
         GenerationJob(model="m", prompt="p", criteria=(one, other))
+
+
+def test_a_doubt_is_about_one_other_criterion_that_is_always_judged() -> None:
+    """Not about itself, nor about one that is drawn, in doubt, or there twice."""
+    doubt = Pairwise(uncertain=Uncertain(criterion="f1"))
+    assert GenerationJob(model="m", prompt="p", criteria=(doubt, TokenF1())).criteria[0] == doubt
+    for others in (
+        (),
+        (TokenF1(share=0.5),),
+        (TokenF1(), TokenF1()),
+        (TokenF1(name="other"),),
+        (TokenF1(uncertain=Uncertain(criterion="exact_match")), ExactMatch()),
+    ):
+        with pytest.raises(ValidationError, match=r"uncertain\.criterion must be"):
+            GenerationJob(model="m", prompt="p", criteria=(doubt, *others))
+    with pytest.raises(ValidationError, match=r"uncertain\.criterion must be"):
+        GenerationJob(model="m", prompt="p", criteria=(TokenF1(uncertain=Uncertain(criterion="f1")),))
+
+
+def test_how_often_it_is_asked_is_no_part_of_a_version() -> None:
+    """Scores of the same question are of one kind."""
+    sampled = TokenF1(name="b", share=0.5, uncertain=Uncertain(criterion="x"))
+    assert TokenF1(name="a").version == sampled.version
+    assert Pairwise().version != Pairwise(guidance="Brevity is no fault.").version
 
 
 def test_an_evaluation_needs_a_criterion() -> None:
     """An evaluation that asks for nothing is refused; a generation may ask for no judgement."""
     with pytest.raises(ValidationError, match="criteria"):
         EvaluationJob(input="i", output="o", criteria=())
-    assert not GenerationJob(model="m", prompt="p").wants_rubric
+    assert not GenerationJob(model="m", prompt="p").asks_judge
 
 
 def test_lengths_are_ordered() -> None:

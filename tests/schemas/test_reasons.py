@@ -32,7 +32,7 @@ NO_DAY = "is no day or time that there is (day is out of range for month)"
 ALIAS = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
 KINDS = (
     "'exact_match', 'f1', 'chrf', 'bleu', 'rouge', 'contains', 'regex', 'json_valid', 'json_schema', 'language', "
-    "'length', 'rubric', 'grounded'"
+    "'length', 'rubric', 'pairwise', 'grounded'"
 )
 
 
@@ -96,7 +96,16 @@ KINDS = (
         ),
         (
             {"criteria": [{"criterion": "rubric", "question": "q", "model": name} for name in "ab"]},
-            "rubric criteria of one job must name one model, not a, b",
+            "criteria of one job must name one model, not a, b",
+        ),
+        ({"criteria": [{"criterion": "f1", "share": 0}]}, "criteria.0.share: must be greater than 0"),
+        (
+            {"criteria": [{"criterion": "f1", "uncertain": {"criterion": "bleu", "low": 0.5, "high": 0.25}}]},
+            "criteria.0.uncertain: high (0.25) is below low (0.5)",
+        ),
+        (
+            {"criteria": [{"criterion": "f1", "uncertain": {"criterion": "bleu"}}]},
+            "uncertain.criterion must be the name, or kind, of one other criterion of the job that is always judged",
         ),
         ({"deadline": 1_800_000_000}, f"deadline: {TIME}"),
         ({"deadline": "1800000000"}, f"deadline: {TIME}"),

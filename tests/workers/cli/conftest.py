@@ -49,7 +49,12 @@ def result(number: int, line: int | None = None, text: str | None = "An answer."
         "answer": Answer(text=text, finish_reason="stop", model="tiny", quantization="int8",
                          usage=Usage(prompt_tokens=7, completion_tokens=3)),
         "moderation": ModerationVerdict(action="redact", findings=(finding,)),
-        "judge": JudgeVerdict(scores=(Score(criterion="f1", value=0.5), Score(criterion="rubric", not_judged="no_model", reason="no judge"))),
+        "judge": JudgeVerdict(
+            scores=(
+                Score(criterion="f1", value=0.5),
+                Score(criterion="rubric", not_judged="no_model", reason="no judge"),
+            )
+        ),
         "stages": (stage("generate"), stage("moderate"), stage("judge")),
         "accepted_at": NOW, "total_ms": 1234.5,
     }  # fmt: skip

@@ -52,7 +52,10 @@ def made(folder: Path, rows: Iterable[Mapping[str, Any]], more: str = "", text: 
 def answered(line: int, scores: Scores, text: str = "yes") -> bytes:
     """The receipt of a job that was answered; a score that is a text is the reason why there is none."""
     judged = tuple(
-        Score(criterion="contains", **({"not_judged": "unanswered", "reason": each} if isinstance(each, str) else {"value": each}))
+        Score(
+            criterion="contains",
+            **({"not_judged": "unanswered", "reason": each} if isinstance(each, str) else {"value": each}),
+        )
         for each in scores
     )
     result = Result(

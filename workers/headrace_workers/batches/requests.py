@@ -48,7 +48,7 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
         kind = job_type(kind_of(job))
         assert kind is not None  # noqa: S101 - of a kind of job
         jobs.append(through_door(kind, encode_value(job), number, terms, admit))
-    return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.wants_rubric for job in request.jobs))
+    return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
 
 
 def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:

@@ -137,9 +137,9 @@ class JobFile:
         if isinstance(job, GenerationJob):
             self.models.setdefault(job.model, line)
         if isinstance(job, JudgedJob):
-            for alias in sorted(job.rubric_models):
+            for alias in sorted(job.judge_models):
                 self.models.setdefault(alias, line)
-            self.wants_judge |= job.wants_rubric and not job.rubric_models
+            self.wants_judge |= job.asks_judge and not job.judge_models
 
     def _lines(self) -> Iterator[Line]:
         self._stream.seek(0)

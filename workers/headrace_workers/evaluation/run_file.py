@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Rouge, Rubric, Sampling, TokenF1
+from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Pairwise, Rouge, Rubric, Sampling, TokenF1
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
@@ -78,15 +78,16 @@ class Run(Value):
                 f"reference: is missing, and {compares} compares with it: say which field holds the right answer, such "
                 'as reference = "{{answer}}"'
             )
-        if len(models := {each.model for each in self.criteria if isinstance(each, Rubric) and each.model}) > 1:
-            raise ValueError(f"criteria: rubrics of one run must name one model, not {', '.join(sorted(models))}")
+        asked = [each for each in self.criteria if isinstance(each, Rubric | Pairwise)]
+        if len(models := {each.model for each in asked if each.model}) > 1:
+            raise ValueError(f"criteria: those of one run must name one model, not {', '.join(sorted(models))}")
         if self.primary not in self.criterion_names:
             raise ValueError(f"primary: is {self.primary!r}; it must be one of {', '.join(self.criterion_names)}")
         return self
 
     def _comparing(self) -> str | None:
         """The first criterion that needs a reference."""
-        compares = ExactMatch | TokenF1 | ChrF | Bleu | Rouge
+        compares = ExactMatch | TokenF1 | ChrF | Bleu | Rouge | Pairwise
         return next((each.key for each in self.criteria if isinstance(each, compares)), None)
 
     @property

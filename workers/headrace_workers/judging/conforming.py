@@ -23,8 +23,8 @@ def read_json(output: str) -> Any:
 def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]:
     """1.0 when the output is a document that conforms, else 0.0 with what is wrong first.
 
-    Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises UnusableSchema,
-    and TooDeep for a document.
+    Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
+    UnusableSchema, and TooDeep for a document.
     """
     import jsonschema_rs
 

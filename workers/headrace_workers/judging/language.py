@@ -6,7 +6,7 @@ from typing import Any, Final
 from headrace_workers.judging.unjudged import NotCovered, Unsure
 
 _ODDS: Final = 4.0  # how much likelier the language must be than the next, or that than it, before anything is said
-_MOST_READ: Final = 20_000  # characters: more do not make it surer
+_MOST_READ: Final = 2_000  # characters: of long texts that say the same again the model becomes less sure
 
 
 def language(output: str, wanted: str) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas import HeadraceError, Message, Rubric
-from headrace_workers.judging.pairwise import PAIR, build_pair
+from headrace_workers.judging.pairwise import PAIR, build_pair, preferred
 from headrace_workers.judging.rubric import SCALES, Scale, build_prompt, read_answer
 from headrace_workers.judging.subject import Subject
 from headrace_workers.judging.unjudged import Unanswered
@@ -78,7 +78,9 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
     }
     alone = [asking.rubrics([(each.question, each.good)], "yes_no")[0] for each in items]
     both = np.isfinite(ahead) & np.isfinite(behind)
-    right = both & (ahead > 0.5) & (behind < 0.5)
+    verdicts = [preferred(float(one), float(other)) for one, other in zip(ahead, behind, strict=True)]
+    right = np.array([verdict == 1.0 for verdict in verdicts])
+    flipped = np.array([verdict is None for verdict in verdicts])
     first = np.concatenate([ahead, behind])
     answered = np.isfinite(first)
     places = np.concatenate([np.arange(len(items)), np.arange(len(items))])
@@ -89,7 +91,7 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
         Measure("two answers: the right one in both orders", share(right[both]), 0.75, True),
         Measure(
             "two answers: another verdict in the other order",
-            share(((ahead > 0.5) == (behind > 0.5))[both]),
+            share(flipped[both]),
             0.2,
             False,
         ),

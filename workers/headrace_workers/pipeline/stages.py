@@ -47,9 +47,9 @@ def judge_model(job: Job, judge: str | None) -> str | None:
 
     None when no model is asked for, or none is known.
     """
-    if not isinstance(job, JudgedJob) or not job.wants_rubric:
+    if not isinstance(job, JudgedJob) or not job.asks_judge:
         return None
-    return next(iter(job.rubric_models), None) or judge or _own_model(job, judge)
+    return next(iter(job.judge_models), None) or judge or _own_model(job, judge)
 
 
 def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:

@@ -36,6 +36,8 @@ def _subject(task: Task) -> Subject | None:
                 question=job.question,
                 reference=job.reference,
                 grounded=grounded_score(task.context),
+                other=job.other,
+                job_id=task.job_id,
             )
         case EvaluationJob() as job, EvaluationJob():
             return Subject(
@@ -45,6 +47,8 @@ def _subject(task: Task) -> Subject | None:
                 reference=job.reference,
                 context=job.context,
                 grounded=grounded_score(task.context),
+                other=job.other,
+                job_id=task.job_id,
             )
         case _:
             return None
