@@ -222,7 +222,7 @@ def test_reasons_are_in_whole_words() -> None:
     (none,) = scores_of(Subject("text", (KIND,)))
     assert none.reason == "no model judges here: name one in the criterion, or set HEADRACE_JUDGE_MODEL"
     (other,) = scores_of(Subject("text", (foreign,)), judge)
-    assert other.reason == "the rubric asks for the model other, and judge judges here"
+    assert other.reason == "the criterion asks for the model other, and judge judges here"
     (blocked,) = scores_of(Subject(None, (KIND,)), judge)
     assert blocked.reason == "the output was blocked by moderation"
     (alone,) = scores_of(Subject("text", (ExactMatch(),)))
