@@ -32,6 +32,7 @@ VERDICTS: Final = Table(
     Column("tenant", String(64), nullable=False),
     Column("version", String(64)),
     Column("value", Float),  # absent where there was none
+    Column("probability", Float),  # with which the job was drawn to be judged; absent where all are
     Column("judged_at", BigInteger, nullable=False),
     Index("verdicts_judged", "judged_at"),
 )

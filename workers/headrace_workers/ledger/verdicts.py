@@ -28,7 +28,8 @@ Key = tuple[str, str]  # kind, about
 class Verdict(NamedTuple):
     """What was said of a job by a criterion, or of a category. `value` is None where it could not be judged.
 
-    `version` is that of a criterion with a name.
+    `version` is that of a criterion with a name; `probability` that with which the job was drawn to be judged, None
+    where all are.
     """
 
     job_id: str
@@ -36,6 +37,7 @@ class Verdict(NamedTuple):
     about: str
     version: str | None
     value: float | None
+    probability: float | None = None
 
 
 def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdict]:
@@ -47,7 +49,7 @@ def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdic
     called = [(score.get("name") or score["criterion"], score) for score in scores]
     times = Counter(name for name, _ in called)
     found = [
-        Verdict(job_id, "criterion", name, score.get("version"), score.get("value"))
+        Verdict(job_id, "criterion", name, score.get("version"), score.get("value"), score.get("probability"))
         for name, score in called
         if ("criterion", name) in wanted and times[name] == 1
     ]
@@ -78,7 +80,7 @@ def read(connection: Connection, tenant: str, wanted: Collection[Key], limit: in
     kept = select(VERDICTS).where(VERDICTS.c.tenant == tenant)
     for row in by_pages(connection, kept, [VERDICTS.c.job_id, VERDICTS.c.kind, VERDICTS.c.about], limit):
         if (row.kind, row.about) in wanted:
-            yield Verdict(row.job_id, row.kind, row.about, row.version, row.value)
+            yield Verdict(row.job_id, row.kind, row.about, row.version, row.value, row.probability)
 
 
 def keep(connection: Connection, job_ids: Sequence[str]) -> None:

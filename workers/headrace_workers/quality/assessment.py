@@ -33,6 +33,7 @@ class Labelled:
 
     `machine` has a row an item, NaN where there is no verdict. Of each label: `item` is the row, `value` from 0 to 1,
     `who` a number for each person, `said_at` when (ms), and `probability` that with which its item was drawn, or NaN.
+    `judged` has a row an item, too: with which probability it was drawn to be judged; None where all are.
     """
 
     machine: Floats
@@ -41,6 +42,7 @@ class Labelled:
     who: Ints
     said_at: Ints
     probability: Floats
+    judged: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,9 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         kappa=reason or kappa(told.yes, told.right, probability=told.drawn, level=level),
         among_people=_among_people(of, whole, level),
         rates=reason or rates(told.yes, told.right, told.drawn, level=level),
-        mean=drawn if isinstance(drawn, Undefined) else true_mean(Verdicts(of.machine, human, drawn), level),
+        mean=drawn
+        if isinstance(drawn, Undefined)
+        else true_mean(Verdicts(of.machine, human, drawn, judged=of.judged), level),
         reliability=reason or _reliability(told, level),
         drift=reason or _drift(of, human, decided, told, fresh_since),
     )

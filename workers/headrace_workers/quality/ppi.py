@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace_workers.quality.clusters import Clusters, Floats, Ids, Ints, numbered, weights_of
 from headrace_workers.quality.few import conservative, too_few
@@ -39,7 +40,8 @@ class Verdicts:
 
     `machine` is NaN where it abstained. `human` is NaN where nobody labelled (see `by_item`). `probability` is that
     with which an item was chosen to be labelled, read where it is labelled; without it all had the same. Both verdicts
-    lie in `span`. Items of a cluster vary together; without `clusters` each is by itself. Raises ValueError for what
+    lie in `span`. `judged` is the probability with which an item was drawn to be judged at all; without it all had the
+    same. Items of a cluster vary together; without `clusters` each is by itself. Raises ValueError for what
     cannot be.
     """
 
@@ -48,6 +50,7 @@ class Verdicts:
     probability: Floats | None = None
     clusters: Ids | None = None
     span: tuple[float, float] = (0.0, 1.0)
+    judged: Floats | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.machine)
@@ -107,8 +110,7 @@ def true_mean(of: Verdicts, level: float = 0.95) -> Corrected | Undefined:
     if reason is not None:
         value, interval = conservative(y, weights, of_labels, of.span, level)
         return Corrected(value, interval, 0.0, len(y), n_machine, 0.0, reason)
-    # Any verdict does, if only it is found without looking at the label: so that of an abstention is the mean.
-    machine = np.where(judged, of.machine, of.machine[judged].mean())
+    machine = np.where(judged, of.machine, _of_the_rest(of, judged))
     table = _Table(y, weights / weights.sum(), machine - machine.mean(), labelled, groups)
     follows = table.crossfitted()
     value, half = table.estimate(follows, of.span[1] - of.span[0], level)
@@ -117,6 +119,19 @@ def true_mean(of: Verdicts, level: float = 0.95) -> Corrected | Undefined:
     interval = Interval(max(of.span[0], value - half), min(of.span[1], value + half), level, "PPI++, clustered t")
     followed = min(1.0, float(table.share @ follows))
     return Corrected(clipped, interval, followed, len(y), n_machine, 1.0 - half / alone)
+
+
+def _of_the_rest(of: Verdicts, judged: NDArray[np.bool_]) -> float:
+    """The verdict of items that have none. Any does that is found without looking at labels: so that of an abstention
+    is the mean. Where some were likelier to be judged than others, it is what makes the mean of all that of the
+    verdicts by their weights, which is what the labels' own weights make of them.
+    """
+    found = of.machine[judged]
+    if of.judged is None or judged.all():
+        return float(found.mean())
+    weights = weights_of(of.judged[judged], len(found))
+    mean = float(weights @ found / weights.sum())
+    return (mean * len(judged) - float(found.sum())) / (len(judged) - len(found))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
