@@ -31,6 +31,7 @@ NAMES = (
     "ppi",
     "evaluation",
     "groundedness",
+    "judge",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory
