@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -27,11 +27,36 @@ class WithoutPassages(StrEnum):
     ANSWER = "answer"
 
 
+class Screening(OutgoingValue):
+    """What was done with a passage because of prompt injection, of a job whose prompt is screened.
+
+    `allow`: nothing, also where a person let it pass. `block`: the model was not given it. `score` is the highest of
+    what was found in it, 0 where that is nothing, and `policy` says by which policy.
+    """
+
+    action: Literal["allow", "block"]
+    category: Literal["prompt_injection"] = "prompt_injection"
+    score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    policy: ShortText | None = None
+
+
+class LeftOut(OutgoingValue):
+    """A passage that would have been given to the model: the document's text from `start` to `stop` (characters)."""
+
+    document: ShortText
+    section: ShortText = ""
+    start: Place
+    stop: Place
+    chunk: ShortText
+    relevance: Relevance
+    screening: Screening
+
+
 class Citation(OutgoingValue):
     """Passage [number] of the prompt: the document's text from `start` to `stop` (characters), under its headings.
 
     `cited` says whether the answer names the number. A passage that looks as if it gave a model orders is `suspicious`:
-    a hint, with the reasons. `attributes` are the document's.
+    a hint, with the reasons. `screening` is there where the job's prompt is screened. `attributes` are the document's.
     """
 
     number: Annotated[int, Field(ge=1), INTEGRAL]
@@ -43,6 +68,7 @@ class Citation(OutgoingValue):
     relevance: Relevance
     cited: bool = False
     suspicious: tuple[Name, ...] = ()
+    screening: Screening | None = None
     attributes: Attributes = {}
 
 
@@ -51,6 +77,7 @@ class Grounding(OutgoingValue):
 
     `citations` are the passages that the model was given, in their order in the prompt. `unknown` are numbers that the
     answer cites and no passage has: the model made them up. Without passages, `reason` says why there are none.
+    `left_out` are passages that screening kept from the model.
     """
 
     knowledge: Alias
@@ -60,4 +87,5 @@ class Grounding(OutgoingValue):
     floor: Annotated[Relevance, Field(description="What a passage needs to be used.")]
     citations: tuple[Citation, ...] = ()
     unknown: Annotated[tuple[Number, ...], Field(max_length=MAX_UNKNOWN)] = ()
+    left_out: tuple[LeftOut, ...] = ()
     reason: ShortText | None = None

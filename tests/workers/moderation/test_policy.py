@@ -49,6 +49,14 @@ def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
         assert load_policy(file).rules["email"] == Rule("block", float(score))
 
 
+def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
+    """A tenant's word goes before that for all; it is part of the policy's version."""
+    policy = load_policy(write(tmp_path, "screen = true\n[tenants.shop]\nscreen = false\n[tenants.mill]\n"))
+    assert [policy.of(tenant).screen for tenant in (None, "other", "shop", "mill")] == [True, True, False, True]
+    assert policy.version == policy.of("mill").version != policy.of("shop").version == load_policy().version
+    assert not load_policy().screen
+
+
 SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
 KNOWN = ", ".join(sorted(load_policy().rules))
 
@@ -77,11 +85,13 @@ KNOWN = ", ".join(sorted(load_policy().rules))
             for score, shown in (("2", "2"), ("-0.01", "-0.01"), ("true", "True"), ('"1"', "'1'"), ("nan", "nan"))
         ),
         ("categories = 3\n", ", line 1: categories: must be a table"),
+        ('screen = "on"\n', ", line 1: screen: is 'on', but must be true or false"),
+        ("[tenants.shop]\nscreen = 1\n", ", line 2: tenants.shop.screen: is 1, but must be true or false"),
         ("blocklist = 3\n", ", line 1: blocklist: must be the path of a file"),
         ('blocklist = ""\n', ", line 1: blocklist: must be the path of a file"),
         (
             'rules = "x"\nall = 1\n',
-            ", line 1: rules: unknown key; known are allow, blocklist, categories, head, tenants",
+            ", line 1: rules: unknown key; known are allow, blocklist, categories, head, screen, tenants",
         ),
         *(
             (
@@ -108,14 +118,14 @@ KNOWN = ", ".join(sorted(load_policy().rules))
             ", line 2: allow.email: has 1001 entries; at most 1000 are taken",
         ),
         ('[tenants."a b"]\n', ", line 1: tenants.a b: this is no tenant's name"),
-        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, head, tenants"),
+        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, head, screen, tenants"),
         (
             '[categories]\nemail = "allow"\n[tenants.shop.categories]\nphone = "allow"\nemail = "no"\n',
             ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block",
         ),
         (
             "[tenants.shop]\ntenants = {}\n",
-            ", line 2: tenants.shop.tenants: unknown key; known are allow, blocklist, categories",
+            ", line 2: tenants.shop.tenants: unknown key; known are allow, blocklist, categories, screen",
         ),
         ("[categories\n", " is no TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from tests.workers.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.moderation.watching import WatchedModerator
+from headrace_workers.moderation.watching import WatchedModerator, WatchedPolicy
 from headrace_workers.ports import Moderation
 
 
@@ -83,3 +83,15 @@ def test_a_wrong_one_at_the_start_is_refused(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("x = 1\n")
     with pytest.raises(ConfigurationError, match="line 1: x: unknown key"):
         WatchedModerator(tmp_path / "policy.toml", [])
+
+
+def test_who_moderates_nothing_follows_the_policy_as_well(tmp_path: Path) -> None:
+    """For those who route: what a wrong one asks for is not done, and what was asked for is."""
+    file, now = tmp_path / "policy.toml", [0.0]
+    file.write_text("screen = true\n")
+    watched = WatchedPolicy(file, every=2.0, monotonic=lambda: now[0])
+    assert watched.of("shop").screen
+    for text, screens in (("screen = 3\n", True), ("[tenants.shop]\nscreen = false\n", False)):
+        file.write_text(text)
+        now[0] += 2.0
+        assert watched.of("shop").screen is screens

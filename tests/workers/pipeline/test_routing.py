@@ -198,6 +198,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder_alias",
             "cache",
             "retrieval",
+            "passage_screener",
             "cache_mode",
             "cache_ttl",
             "max_wait",
@@ -211,7 +212,8 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
     assert {queue for queue, _ in steps} == set(PIPELINE.queues_of({role}, "echo"))
     assert built == {
         "recall": [
-            "embedder", "embedder_alias", "cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing",
+            "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
+            "max_wait", "auditing",
         ],
         "generate": ["generator"], "moderate": ["screener", "moderator"], "judge": [],
         "deliver": ["webhooks", "courier", "sealer"],
@@ -233,3 +235,16 @@ def test_a_prompt_is_screened_first_where_that_is_asked_for(default, asked, scre
     assert pipeline.next_step("id", job, job, after="screen").stage.name == "recall"
     assert "screen" in pipeline.queues_of({"moderate"}, None)
     assert "screen" not in pipeline.roles
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_a_prompt_of_whom_the_policy_names_is_screened(asked):
+    """Whatever its job says: who sends it does not decide about the policy. Others are as they were."""
+    pipeline = Pipeline(stages_of(must_screen=lambda tenant: tenant == "shop"))
+
+    def first(tenant):
+        job = generation(screen=asked, tenant=tenant)
+        return pipeline.next_step("id", job, job).stage.name
+
+    assert first("shop") == "screen"
+    assert first("mill") == ("screen" if asked else "generate")

@@ -54,7 +54,8 @@ class Flow:
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
             "screener": lambda: self.screener,
-            "retrieval": lambda: self.retrieval, "cache_mode": lambda: CacheMode.OFF,
+            "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,
+            "cache_mode": lambda: CacheMode.OFF,
             "cache_ttl": lambda: 3_600.0, "max_wait": lambda: self.max_wait,
             "auditing": lambda: Auditing(pipeline, self.audit_share), "embedder": lambda: HashEmbedder,
             "embedder_alias": lambda: "hash",

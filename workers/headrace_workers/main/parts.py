@@ -1,6 +1,7 @@
 """What several kinds of processes are built of."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import redis
 
@@ -9,7 +10,7 @@ from headrace_workers.files.store import Store
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stages import stages_of
+from headrace_workers.pipeline.stages import no_tenant, stages_of
 from headrace_workers.settings import Settings, Switch
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_names import RedisNames
@@ -22,8 +23,19 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
-    """The pipeline of this deployment."""
-    return Pipeline(stages_of(settings.cache, screen=settings.screen is Switch.ON), judge_model=settings.judge_model)
+    """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
+    screen, must_screen = settings.screen is Switch.ON, _must_screen(settings.policy)
+    return Pipeline(stages_of(settings.cache, screen=screen, must_screen=must_screen), judge_model=settings.judge_model)
+
+
+def _must_screen(policy: Path | None) -> Callable[[str], bool]:
+    """Whether the policy of a tenant asks for it, now."""
+    if policy is None:
+        return no_tenant
+    from headrace_workers.moderation.watching import WatchedPolicy
+
+    watched = WatchedPolicy(policy)
+    return lambda tenant: watched.of(tenant).screen
 
 
 def hand_out(

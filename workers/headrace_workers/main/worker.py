@@ -105,6 +105,7 @@ def _needs(
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
         "retrieval": retrieval,
+        "passage_screener": lambda: once(lambda: _passage_screener(settings, embedder)),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
@@ -141,6 +142,14 @@ def _screener(settings: Settings, embedder: Callable[[], Embedder], detectors: l
     from headrace_workers.moderation.injection import InjectionDetector
 
     return _moderator(settings, embedder, [*detectors, InjectionDetector(suspicions)])
+
+
+def _passage_screener(settings: Settings, embedder: Callable[[], Embedder]) -> Moderator:
+    """What looks at passages: for orders to the model alone, whatever else the policy finds."""
+    from headrace_workers.knowledge.suspicious import suspicions
+    from headrace_workers.moderation.injection import InjectionDetector
+
+    return _moderator(settings, embedder, [InjectionDetector(suspicions)])
 
 
 def _moderator(settings: Settings, embedder: Callable[[], Embedder], detectors: list[Detector]) -> Moderator:

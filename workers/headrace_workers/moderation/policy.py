@@ -42,12 +42,14 @@ def _like(text: str, entry: str) -> bool:
 class Policy:
     """One rule for each category, the blocklist files, which are searched together, and a trained head if there is one.
 
-    `tenants` are the policies of tenants that have one of their own.
+    `screen`: prompts are looked at, too, whatever their jobs say. `tenants` are the policies of tenants that have one
+    of their own.
     """
 
     rules: Mapping[str, Rule]
     blocklists: tuple[Path, ...] = ()
     head: Path | None = None
+    screen: bool = False
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":
@@ -57,8 +59,9 @@ class Policy:
     @cached_property
     def version(self) -> str:
         """A digest of what it says: policies that say the same have the same. A blocklist has a version of its own."""
-        said = {
+        said: dict[str, object] = {
             name: (rule.action, rule.min_score, rule.detectors, sorted(rule.allowed))
             for name, rule in self.rules.items()
         }
+        said |= {"screen": self.screen}  # no category is called so
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

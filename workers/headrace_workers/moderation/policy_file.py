@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +22,7 @@ MAX_ALLOWED: Final = 1_000  # entries of one category's allow-list
 MAX_ENTRY: Final = 500  # characters of one
 _MOST_DETECTORS: Final = 9
 _SHAPE: Final = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-_OF_ONE: Final = frozenset({"categories", "allow", "blocklist"})
+_OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen"})
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 # Actions that others have, and why they are none here.
 _NOT_YET: Final = {"regenerate": "an answer cannot be asked for again yet; `block` withholds it, `review` holds it"}
@@ -77,7 +78,7 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return Policy(whole.rules, whole.blocklists, head, MappingProxyType(own))
+    return replace(whole, head=head, tenants=MappingProxyType(own))
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
@@ -107,7 +108,8 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         rules[name] = Rule(rule.action, rule.min_score, rule.detectors, (*rule.allowed, *_allowed(at, entries)))
     blocklist = _file(keys, table, "blocklist", folder)
     own = () if blocklist is None else (blocklist,)
-    return Policy(MappingProxyType(rules), (*(base.blocklists if base else ()), *own))
+    screen = _switch(keys, table, "screen", base is not None and base.screen)
+    return Policy(MappingProxyType(rules), (*(base.blocklists if base else ()), *own), screen=screen)
 
 
 def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
@@ -115,6 +117,13 @@ def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path
     if value is not None and (not isinstance(value, str) or not value):
         raise _Wrong((*keys, name), "must be the path of a file")
     return None if value is None else folder / value
+
+
+def _switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = table.get(name, default)
+    if not isinstance(value, bool):
+        raise _Wrong((*keys, name), f"is {value!r}, but must be true or false")
+    return value
 
 
 def _rule(keys: Keys, value: object, allowed: tuple[str, ...]) -> Rule:

@@ -4,6 +4,7 @@ routing, what a worker builds.
 To add a stage: write its step in `steps/`, and add its value here.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -69,14 +70,21 @@ def _always(_job: Job) -> bool:
     return True
 
 
-def _asks_screening(default: bool, job: Job, _event: StepEvent) -> bool:
+def no_tenant(_tenant: str) -> bool:
+    """For none."""
+    return False
+
+
+def _asks_screening(default: bool, must: Callable[[str], bool], job: Job, _event: StepEvent) -> bool:
     assert isinstance(job, GenerationJob)  # noqa: S101 - the stage takes no other
-    return default if job.screen is None else job.screen
+    return must(job.tenant) or (default if job.screen is None else job.screen)
 
 
-def stages_of(cache: CacheMode = CacheMode.OFF, *, screen: bool = False) -> tuple[Stage, ...]:
+def stages_of(
+    cache: CacheMode = CacheMode.OFF, *, screen: bool = False, must_screen: Callable[[str], bool] = no_tenant
+) -> tuple[Stage, ...]:
     """The stages of a deployment. `cache` is for jobs that do not say which earlier answers are good enough, `screen`
-    for those that do not say whether their prompts are moderated.
+    for those that do not say whether their prompts are moderated; those of tenants that `must_screen` names are.
     """
     return (
         # By workers that hold an embedder already. Looking up is quick and comes first, so that groups are short: who
@@ -95,7 +103,7 @@ def stages_of(cache: CacheMode = CacheMode.OFF, *, screen: bool = False) -> tupl
             name="screen",
             takes=(GenerationJob,),
             step=screen_prompts,
-            when=partial(_asks_screening, screen),
+            when=partial(_asks_screening, screen, must_screen),
             done_by="moderate",
             needs=("screener",),
         ),
@@ -106,7 +114,7 @@ def stages_of(cache: CacheMode = CacheMode.OFF, *, screen: bool = False) -> tupl
             step=recall,
             weight=Weight.IO,
             when=partial(_asks_recall, cache),
-            needs=("cache", "retrieval", "cache_mode", "cache_ttl", "max_wait", "auditing"),
+            needs=("cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl", "max_wait", "auditing"),
             optional=_can_do_without,
         ),
         Stage(

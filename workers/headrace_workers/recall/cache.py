@@ -81,8 +81,10 @@ class Cache:
             if refused is None and self._likeness is None:
                 refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
             if refused is None and self._likeness is not None:
-                question = Question(scope_of(job, version, self._likeness.embedder), job.question)
-        return _Request(asked, key_of(job, version), question, refused)
+                question = Question(
+                    scope_of(job, version, self._likeness.embedder, screened=asked.screened), job.question
+                )
+        return _Request(asked, key_of(job, version, screened=asked.screened), question, refused)
 
     def _same(self, request: _Request, entry: Entry | None) -> Hit | None:
         if entry is None or _too_old(request, entry):

@@ -10,7 +10,7 @@ from headrace_schemas.recall import CacheMode, CacheTier
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A job that asks. One that has waited already, in vain or not, waits for nobody again. Of one that `explores`, it
-    is wanted what it was nearly served.
+    is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is `screened`.
     """
 
     job_id: str
@@ -18,6 +18,7 @@ class Asked:
     mode: CacheMode
     has_waited: bool = False
     explores: bool = False
+    screened: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

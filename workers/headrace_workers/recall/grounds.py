@@ -11,7 +11,7 @@ class Grounds:
     """Passages that an answer may rest on. `turn` is the user's turn with them, `tokens` what the job costs with it.
 
     `used` are the documents that they come from, as they were, id and version; each is so since `since` (ms of the
-    database's clock).
+    database's clock). `shown` are the passages as the turn has them, but for their marks.
     """
 
     grounding: Grounding
@@ -19,6 +19,7 @@ class Grounds:
     tokens: int
     used: tuple[tuple[int, str], ...]
     since: tuple[int, ...] = ()
+    shown: tuple[str, ...] = ()
 
     def newer(self, than: int) -> set[tuple[int, str]]:
         """Those of the documents that are as they were for a shorter time than from then on."""

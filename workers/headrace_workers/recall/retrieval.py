@@ -1,7 +1,7 @@
 """From a job that names a knowledge base to the prompt with its passages."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -10,7 +10,7 @@ from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.knowledge.packing import Passage, pack
-from headrace_workers.knowledge.prompt import INSTRUCTION, around, user_turn
+from headrace_workers.knowledge.prompt import INSTRUCTION, around, shown_passage, user_turn
 from headrace_workers.knowledge.suspicious import suspicions
 from headrace_workers.recall.grounds import Found, Grounds, NoGrounds, UnknownBase, with_turn
 from headrace_workers.recall.passages import VECTORS, Hit
@@ -72,8 +72,11 @@ class Retrieval:
     most_tokens: int
     rerank: Callable[[str, Sequence[Hit]], Sequence[Hit]] = as_found
 
-    def find(self, jobs: Sequence[GenerationJob]) -> list[Found]:
-        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. Unavailable."""
+    def find(self, jobs: Sequence[GenerationJob], without: Sequence[Collection[str]] | None = None) -> list[Found]:
+        """What each comes to; the i-th item belongs to the i-th job, each of which names a base. Unavailable.
+
+        `without`: the ids of chunks that are not to be used, of each job.
+        """
         try:
             bases = self.bases()
         except HeadraceError as error:  # it concerns those alone that ask for passages
@@ -84,23 +87,27 @@ class Retrieval:
             # By its JSON: Python takes a filter for true and one for 1 as the same.
             where = "" if job.knowledge_filter is None else job.knowledge_filter.model_dump_json()
             of_base[job.tenant, job.knowledge or "", where].append(place)
+        barred = without or [()] * len(jobs)
         for (tenant, knowledge, _), places in of_base.items():
-            for place, each in zip(places, self._of(bases, tenant, knowledge, [jobs[p] for p in places]), strict=True):
+            ours = [(jobs[place], barred[place]) for place in places]
+            for place, each in zip(places, self._of(bases, tenant, knowledge, ours), strict=True):
                 found[place] = each
         return [each for each in found if each is not None]
 
-    def _of(self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[GenerationJob]) -> list[Found]:
+    def _of(
+        self, bases: FindsPassages, tenant: str, knowledge: str, jobs: Sequence[tuple[GenerationJob, Collection[str]]]
+    ) -> list[Found]:
         """The same for jobs of one base, and with one filter."""
         if not bases.exists(tenant, knowledge):
             return [UnknownBase(_unknown(tenant, knowledge))] * len(jobs)
-        queries = [job.question for job in jobs if job.question.strip()]
-        where = jobs[0].knowledge_filter
+        queries = [job.question for job, _ in jobs if job.question.strip()]
+        where = jobs[0][0].knowledge_filter
         hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES, where=where) if queries else ())
         return [
-            self._grounds(job, self.rerank(job.question, next(hits)))
+            self._grounds(job, self.rerank(job.question, [hit for hit in next(hits) if hit.chunk.id not in barred]))
             if job.question.strip()
             else NoGrounds(self._grounding(job, reason="the question is empty"))
-            for job in jobs
+            for job, barred in jobs
         ]
 
     def _grounds(self, job: GenerationJob, hits: Sequence[Hit]) -> Found:
@@ -135,6 +142,7 @@ class Retrieval:
                     tokens,
                     tuple(used),
                     tuple(used.values()),
+                    tuple(shown_passage(number, each) for number, each in enumerate(chosen, start=1)),
                 )
             chosen.pop()  # parts of a text have a few tokens less than the whole
         reason = "no relevant passage fits into the model's context beside the prompt and its answer"

@@ -13,16 +13,18 @@ LONGEST_QUESTION = 800  # characters
 WARMEST = 0.3
 
 
-def key_of(job: GenerationJob, model: str) -> str:
-    """The very same request has the same key: SHA-256, in hexadecimal. `model` names the model and its version."""
+def key_of(job: GenerationJob, model: str, *, screened: bool = False) -> str:
+    """The very same request has the same key: SHA-256, in hexadecimal. `model` names the model and its version, and
+    `screened` says whether the passages that it rests on are.
+    """
     turns = [(message.role, message.content) for message in job.conversation]
-    return _digest({**_around(job, model), "turns": turns})
+    return _digest({**_around(job, model, screened), "turns": turns})
 
 
-def scope_of(job: GenerationJob, model: str, embedder: str) -> str:
+def scope_of(job: GenerationJob, model: str, embedder: str, *, screened: bool = False) -> str:
     """All but the question itself: questions of one scope may be answered for each other."""
     system = [message.content for message in job.conversation[:-1]]
-    return _digest({**_around(job, model), "system": system, "embedder": embedder})
+    return _digest({**_around(job, model, screened), "system": system, "embedder": embedder})
 
 
 def not_by_likeness(job: GenerationJob) -> str | None:
@@ -44,12 +46,14 @@ def _stands_alone(job: GenerationJob) -> bool:
     return last.role == "user" and all(message.role == "system" for message in before)
 
 
-def _around(job: GenerationJob, model: str) -> dict[str, Any]:
+def _around(job: GenerationJob, model: str, screened: bool) -> dict[str, Any]:
     around: dict[str, Any] = {"tenant": job.tenant, "model": model, "sampling": _chosen(job.sampling)}
     if job.knowledge is not None:
         around |= {"knowledge": job.knowledge, "without_passages": job.without_passages or WithoutPassages.ABSTAIN}
         if job.knowledge_filter is not None:
             around["knowledge_filter"] = job.knowledge_filter.model_dump(mode="json")
+        if screened:
+            around["screened"] = True
     return around
 
 

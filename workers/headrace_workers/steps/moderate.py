@@ -1,6 +1,5 @@
 """The step that decides what of an output may be shown, and says of other texts whether they could be."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
@@ -14,6 +13,7 @@ from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
 from headrace_workers.steps.receipt import receipt
+from headrace_workers.steps.review import asks_person
 from headrace_workers.steps.task import Task
 
 
@@ -56,14 +56,6 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     redacts = any(finding.action == "redact" for finding in verdict.findings)
     done: Action = "redact" if redacts else "allow"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
-
-
-def asks_person(verdict: ModerationVerdict) -> str:
-    """What a person is to decide about, without the text."""
-    found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
-    scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
-    listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))
-    return f"the moderation policy {verdict.policy} wants a person to review: {listed}"
 
 
 def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:

@@ -1,6 +1,6 @@
 """The step before a model is asked: is an answer known already, and on what may a new one rest?"""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -9,10 +9,12 @@ from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.identity import explored_id
 from headrace_workers.ledger.entries import Served, Withdraw
 from headrace_workers.ledger.rows import Written
+from headrace_workers.ports import Moderator
 from headrace_workers.recall import grounds
 from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
 from headrace_workers.steps.grounding import afresh, grounded, ungrounded
-from headrace_workers.steps.outcome import Dead, Done, Outcome, Wait, outcome_of
+from headrace_workers.steps.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
+from headrace_workers.steps.passages import SCREENED, Retrieves, find_screened
 from headrace_workers.steps.task import Job, Task
 
 CONTEXT = "recall"  # the name under which what was found goes on with the job
@@ -66,18 +68,12 @@ class LooksUp(Protocol):
         """
 
 
-class Retrieves(Protocol):
-    """Finds passages in knowledge bases, and makes prompts of them. Thread-safe."""
-
-    def find(self, jobs: Sequence[GenerationJob]) -> list[grounds.Found]:
-        """What each comes to; the i-th item belongs to the i-th job, each of which names a base."""
-
-
 def recall(
     tasks: Sequence[Task],
     *,
     cache: LooksUp,
     retrieval: Retrieves,
+    passage_screener: Callable[[], Moderator],
     cache_mode: CacheMode,
     cache_ttl: float,
     max_wait: float,
@@ -87,7 +83,7 @@ def recall(
 
     What is made of this may be served for `cache_ttl` seconds. Who finds that another job is making the answer waits
     for that, `max_wait` seconds at most. Passages are looked for where nobody makes the answer; where one is known, to
-    see whether they are of newer documents than it rests on.
+    see whether they are of newer documents than it rests on. Those for a prompt that was screened are screened, too.
     """
     outcomes: list[Outcome] = [
         Dead(Category.PERMANENT, f"recall takes generation jobs, not {type(task.job).__name__}") for task in tasks
@@ -100,6 +96,7 @@ def recall(
             mode,
             has_waited=tasks[place].woken_by is not None,
             explores=auditing.explores(tasks[place].job_id),
+            screened=SCREENED in tasks[place].context,
         )
         for place, job in jobs.items()
         if (mode := mode_of(job, cache_mode)) is not CacheMode.OFF
@@ -108,7 +105,7 @@ def recall(
     resting = [
         place for place, job in jobs.items() if job.knowledge is not None and not isinstance(found.get(place), Awaited)
     ]
-    passages = dict(zip(resting, retrieval.find([jobs[place] for place in resting]) if resting else (), strict=True))
+    passages = _passages(resting, tasks, retrieval, passage_screener)
     found.update(_renewed(found, passages, asked, cache))
     # Who waits for one of this group that will make no answer for others runs by itself, and at once.
     alone = {
@@ -119,7 +116,7 @@ def recall(
     freed = [place for place, each in found.items() if isinstance(each, Awaited) and each.job_id in alone]
     if freed:
         found.update(dict.fromkeys(freed, Miss()))
-        passages.update(zip(freed, retrieval.find([jobs[place] for place in freed]), strict=True))
+        passages |= _passages(freed, tasks, retrieval, passage_screener)
     for place, job in jobs.items():
         outcomes[place] = _outcome(
             tasks[place], job, found.get(place), passages.get(place), int(cache_ttl * 1000), max_wait, auditing
@@ -144,11 +141,19 @@ def explored(context: Mapping[str, Any]) -> Explored | None:
     return None if found is None else Explored(*found)
 
 
+def _passages(
+    places: Sequence[int], tasks: Sequence[Task], retrieval: Retrieves, screener: Callable[[], Moderator]
+) -> dict[int, grounds.Found | Held]:
+    """What the tasks at these places may rest on. A job without a base has no place here."""
+    found = find_screened([tasks[place] for place in places], retrieval, screener) if places else ()
+    return dict(zip(places, found, strict=True))
+
+
 def _outcome(
     task: Task,
     job: GenerationJob,
     found: Found | None,
-    passages: grounds.Found | None,
+    passages: grounds.Found | Held | None,
     ttl_ms: int,
     max_wait: float,
     auditing: Draws,
@@ -158,7 +163,7 @@ def _outcome(
         case Awaited(job_id):
             return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
         case Hit():
-            return _serve(task, job, found, passages, auditing)
+            return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
     said: dict[str, dict[str, Any]] = {}
     if found is not None:
         said[CONTEXT] = {"similarity": found.similarity, "refused": found.refused}
@@ -169,8 +174,8 @@ def _outcome(
             done = ungrounded(task.job_id, job, passages, recalled(said))
             rows = () if entry_id is None else (Withdraw(entry_id),)
             return replace(done, context={**said, **done.context}, rows=rows)
-        case HeadraceError():
-            return outcome_of(passages)
+        case Held() | HeadraceError():
+            return passages if isinstance(passages, Held) else outcome_of(passages)
     if entry_id is not None:
         said[CONTEXT] |= {ENTRY: entry_id, TTL_MS: ttl_ms}
     done = Done() if passages is None else grounded(passages)
@@ -182,7 +187,7 @@ def _outcome(
 
 
 def _renewed(
-    found: Mapping[int, Found], passages: Mapping[int, grounds.Found], asked: Mapping[int, Asked], cache: LooksUp
+    found: Mapping[int, Found], passages: Mapping[int, grounds.Found | Held], asked: Mapping[int, Asked], cache: LooksUp
 ) -> dict[int, Found]:
     """The same; but an answer to a question that has passages of a newer document now, which it does not rest on, is
     given to nobody any more.

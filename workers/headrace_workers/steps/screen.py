@@ -6,9 +6,10 @@ from headrace_schemas import Category, GenerationJob, HeadraceError
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.tables import RELEASED
 from headrace_workers.ports import Moderation, Moderator
-from headrace_workers.steps.moderate import asks_person
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
+from headrace_workers.steps.passages import SCREENED
 from headrace_workers.steps.receipt import receipt
+from headrace_workers.steps.review import asks_person
 from headrace_workers.steps.task import Task
 
 
@@ -16,7 +17,8 @@ def screen(tasks: Sequence[Task], *, screener: Moderator) -> list[Outcome]:
     """Screen the prompt of each task; the i-th outcome belongs to the i-th task.
 
     A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
-    could look at, is held. Every other goes on as it came: nothing is redacted in a prompt.
+    could look at, is held. Every other goes on as it came: nothing is redacted in a prompt. What is added to it later
+    is screened, too.
     """
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
     verdicts = screener.moderate([asked(job) for job in jobs.values()], [job.tenant for job in jobs.values()])
@@ -40,7 +42,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Ended(receipt(task, status="blocked", moderation=verdict.verdict, refusal="prompt_blocked"))
     if verdict.action == "review" and task.woken_by != RELEASED:
         return Held(f"the prompt: {asks_person(verdict.verdict)}")
-    return Done()
+    return Done(context={SCREENED: True})
 
 
 def _no_prompt(task: Task) -> Outcome:

@@ -1,0 +1,13 @@
+"""What a person is asked who is to review."""
+
+from collections import Counter
+
+from headrace_schemas import ModerationVerdict
+
+
+def asks_person(verdict: ModerationVerdict) -> str:
+    """What a person is to decide about, without the text."""
+    found = Counter(finding.category for finding in verdict.findings if finding.action == "review")
+    scores = {finding.category: finding.score for finding in sorted(verdict.findings, key=lambda f: f.score)}
+    listed = ", ".join(f"{name} ({number} x, {scores[name]:.2f} at most)" for name, number in sorted(found.items()))
+    return f"the moderation policy {verdict.policy} wants a person to review: {listed}"
