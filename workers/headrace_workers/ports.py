@@ -155,13 +155,25 @@ class Detection:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a model was told by its operator before it wrote a text: the system prompt, and marks that may be in it."""
+
+    system: str
+    marks: tuple[str, ...] = ()
+
+
 class Moderator(Protocol):
     """Detectors and a policy together."""
 
     def moderate(
-        self, texts: Sequence[str], tenants: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
     ) -> list["Moderation | HeadraceError"]:
         """A verdict for each text, by its tenant's policy; without tenants, by that of all who have none of their own.
+        `told` is what each must not repeat, of those that a model wrote.
 
         An error value means that this text must be held.
         """

@@ -37,7 +37,7 @@ class Models:
         """All of them."""
         return ["echo", "other"]
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
         """A guess for `echo`; `other` counts 1,000 a message, holds 3,000, and refuses a word in its template."""
         if alias == "echo":
             return None

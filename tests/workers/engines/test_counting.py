@@ -34,26 +34,36 @@ def counting(home: Path) -> CountingModels:
     return CountingModels(home, Registry(home, monotonic=lambda: float(next(times))))
 
 
+def test_what_is_counted_is_what_the_model_is_shown(home: Path) -> None:
+    """By tenant: the system prompts of some are marked."""
+    shown = {"shop": (*HELLO, *HELLO)}
+    models = CountingModels(home, Registry(home), shown.get)
+    plain, marked = (models.prompt_tokens("tiny", HELLO, tenant) for tenant in ("default", "shop"))
+    assert plain is not None
+    assert marked is not None
+    assert marked > plain
+
+
 def test_the_count_is_what_the_worker_reports(home: Path) -> None:
     """The same template and the same tokenizer."""
     (answer,) = CTranslate2Generator.load(home / "models" / "tiny", inter_threads=1).generate(
         [Request(HELLO, Sampling(max_tokens=1))]
     )
     assert isinstance(answer, Completion)
-    assert counting(home).prompt_tokens("tiny", HELLO) == answer.prompt_tokens
+    assert counting(home).prompt_tokens("tiny", HELLO, "default") == answer.prompt_tokens
 
 
 def test_a_prompt_over_the_context_is_refused_as_the_worker_would(home: Path) -> None:
     """With the counts and the bound."""
     with pytest.raises(PromptTooLong, match="3019 tokens, and the context of tiny holds 2048"):
-        counting(home).prompt_tokens("tiny", LONG)
+        counting(home).prompt_tokens("tiny", LONG, "default")
 
 
 def test_the_echo_has_no_tokenizer(home: Path) -> None:
     """Its prompts are sized by a guess."""
     models = counting(home)
     assert ("echo" in models, "none" in models, models.aliases()) == (True, False, ["echo", "tiny"])
-    assert models.prompt_tokens("echo", LONG) is None
+    assert models.prompt_tokens("echo", LONG, "default") is None
 
 
 def test_an_embedder_counts_nothing(home: Path) -> None:
@@ -61,14 +71,14 @@ def test_an_embedder_counts_nothing(home: Path) -> None:
     models = counting(home)
     assert "hash" not in models
     with pytest.raises(UnknownModel, match="known there: echo, tiny"):
-        models.prompt_tokens("hash", HELLO)
+        models.prompt_tokens("hash", HELLO, "default")
 
 
 def test_a_tokenizer_that_cannot_be_loaded_leaves_the_guess(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Said once, not for each job."""
     (home / "models" / "tiny" / "tokenizer.json").write_text("{}")
     models = counting(home)
-    assert [models.prompt_tokens("tiny", HELLO) for _ in range(3)] == [None] * 3
+    assert [models.prompt_tokens("tiny", HELLO, "default") for _ in range(3)] == [None] * 3
     assert caplog.text.count("sized by a guess") == 1
 
 
@@ -79,20 +89,20 @@ def test_a_library_that_fails_on_a_prompt_leaves_the_guess(home: Path, monkeypat
     def fail(*_arguments: object) -> int:
         raise RuntimeError("private words")
 
-    models.prompt_tokens("tiny", HELLO)
+    models.prompt_tokens("tiny", HELLO, "default")
     monkeypatch.setattr("headrace_workers.engines.prompts.Prompts.count", fail)
-    assert models.prompt_tokens("tiny", HELLO) is None
+    assert models.prompt_tokens("tiny", HELLO, "default") is None
 
 
 def test_a_model_that_was_replaced_is_read_anew(home: Path) -> None:
     """By its card: another context, another bound."""
     models = counting(home)
-    assert models.prompt_tokens("tiny", HELLO)
+    assert models.prompt_tokens("tiny", HELLO, "default")
     folder = home / "models" / "tiny"
     write_card(folder, replace(read_card(folder), context_length=10))
     models.aliases()  # the registry looks at the disk
     with pytest.raises(PromptTooLong, match="holds 10"):
-        models.prompt_tokens("tiny", HELLO)
+        models.prompt_tokens("tiny", HELLO, "default")
 
 
 def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -> None:
@@ -107,7 +117,7 @@ def test_counting_loads_a_tokenizer_when_it_is_asked_and_no_engine(home: Path) -
         "hello = (Message(role='user', content='x'),)\n"
         "heavy = ('tokenizers', 'ctranslate2', 'numpy', 'torch')\n"
         "for alias in ('echo', 'tiny'):\n"
-        "    models.prompt_tokens(alias, hello)\n"
+        "    models.prompt_tokens(alias, hello, 'default')\n"
         "    print([name for name in heavy if name in sys.modules])\n"
     )
     process = subprocess.run([sys.executable, "-c", code, str(home)], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import HeadraceError, ModerationVerdict
 from headrace_workers.moderation.bounded import BoundedModerator
-from headrace_workers.ports import Moderation
+from headrace_workers.ports import Moderation, Told
 
 WELL = Moderation("ok", ModerationVerdict(action="allow"))
 
@@ -23,8 +23,13 @@ class Hanging:
         self.asked: list[tuple[str, ...]] = []
         self.threads: set[int] = set()
 
-    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
-        self.asked.append((*texts, *(tenants or ())))
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
+        self.asked.append((*texts, *(tenants or ()), *(each.system for each in told or () if each)))
         self.threads.add(threading.get_ident())
         if "hang" in texts:
             self.hangs.set()
@@ -60,11 +65,13 @@ def test_who_does_not_hang_is_asked_once(hanging: Hanging) -> None:
 
 
 def test_what_hangs_is_held_alone(hanging: Hanging, caplog: pytest.LogCaptureFixture) -> None:
-    """The others of its group are decided, each for its tenant."""
-    verdicts = BoundedModerator(hanging, 0.02, hanging.ends).moderate(["a", "hang", "b"], ["s", "t", "u"])
+    """The others of its group are decided, each for its tenant, and by what its model was told."""
+    verdicts = BoundedModerator(hanging, 0.02, hanging.ends).moderate(
+        ["a", "hang", "b"], ["s", "t", "u"], [None, Told("v"), Told("w")]
+    )
     assert [verdicts[0], verdicts[2]] == [WELL, WELL]
     assert str(verdicts[1]) == "moderation came to no end within 0.02 s (HEADRACE_DETECTOR_TIME); it is held"
-    assert hanging.asked[1:] == [("a", "s"), ("hang", "t"), ("b", "u")]
+    assert hanging.asked[1:] == [("a", "s"), ("hang", "t", "v"), ("b", "u", "w")]
     assert {record.action for record in caplog.records} == {"detector_hangs"}
 
 

@@ -5,6 +5,7 @@ import pytest
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.moderation.blocklist import BlocklistDetector
 from headrace_workers.moderation.examples import LEARNT
+from headrace_workers.moderation.leak import CATEGORY as LEAK
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import Rule
 from headrace_workers.moderation.policy_file import load_policy
@@ -21,7 +22,7 @@ def write(path: Path, text: str) -> Path:
 def test_default_policy_has_a_rule_for_every_category() -> None:
     """What the detectors may report and what the default policy names are the same."""
     detectors = (PersonalDataDetector, SecretsDetector, ProfanityDetector, BlocklistDetector)
-    assert load_policy().rules.keys() == frozenset(LEARNT).union(*(d.categories for d in detectors))
+    assert load_policy().rules.keys() == frozenset(LEARNT).union({LEAK}, *(d.categories for d in detectors))
 
 
 def test_default_policy_redacts_data_and_blocks_insults() -> None:
@@ -57,7 +58,16 @@ def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
     assert not load_policy().screen
 
 
+def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> None:
+    """By their mark, and by stretches of so many characters; 0 is none, also for a tenant alone."""
+    policy = load_policy(write(tmp_path, "canary = true\nverbatim = 20\n[tenants.shop]\nverbatim = 0\n"))
+    assert [(each.canary, each.verbatim) for each in (policy, policy.of("shop"))] == [(True, 20), (True, None)]
+    assert len({policy.version, policy.of("shop").version, load_policy().version}) == 3
+    assert (load_policy().canary, load_policy().verbatim) == (False, None)
+
+
 SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
+KEYS = "allow, blocklist, canary, categories, head, screen, tenants, verbatim"
 KNOWN = ", ".join(sorted(load_policy().rules))
 
 
@@ -85,13 +95,21 @@ KNOWN = ", ".join(sorted(load_policy().rules))
             for score, shown in (("2", "2"), ("-0.01", "-0.01"), ("true", "True"), ('"1"', "'1'"), ("nan", "nan"))
         ),
         ("categories = 3\n", ", line 1: categories: must be a table"),
+        *(
+            (
+                f"verbatim = {value}\n",
+                f", line 1: verbatim: is {shown}, but must be a number of characters from 20 to 10000, or 0 for none",
+            )
+            for value, shown in (("19", "19"), ("10001", "10001"), ("true", "True"), ("false", "False"), ("1.5", "1.5"))
+        ),
+        ("canary = 1\n", ", line 1: canary: is 1, but must be true or false"),
         ('screen = "on"\n', ", line 1: screen: is 'on', but must be true or false"),
         ("[tenants.shop]\nscreen = 1\n", ", line 2: tenants.shop.screen: is 1, but must be true or false"),
         ("blocklist = 3\n", ", line 1: blocklist: must be the path of a file"),
         ('blocklist = ""\n', ", line 1: blocklist: must be the path of a file"),
         (
             'rules = "x"\nall = 1\n',
-            ", line 1: rules: unknown key; known are allow, blocklist, categories, head, screen, tenants",
+            f", line 1: rules: unknown key; known are {KEYS}",
         ),
         *(
             (
@@ -118,14 +136,18 @@ KNOWN = ", ".join(sorted(load_policy().rules))
             ", line 2: allow.email: has 1001 entries; at most 1000 are taken",
         ),
         ('[tenants."a b"]\n', ", line 1: tenants.a b: this is no tenant's name"),
-        ('x = "y"\n', ", line 1: x: unknown key; known are allow, blocklist, categories, head, screen, tenants"),
+        (
+            'x = "y"\n',
+            f", line 1: x: unknown key; known are {KEYS}",
+        ),
         (
             '[categories]\nemail = "allow"\n[tenants.shop.categories]\nphone = "allow"\nemail = "no"\n',
             ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block",
         ),
         (
             "[tenants.shop]\ntenants = {}\n",
-            ", line 2: tenants.shop.tenants: unknown key; known are allow, blocklist, categories, screen",
+            ", line 2: tenants.shop.tenants: unknown key; known are "
+            "allow, blocklist, canary, categories, screen, verbatim",
         ),
         ("[categories\n", " is no TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"),
     ],

@@ -20,6 +20,7 @@ from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.moderation.canary import UNMARKED
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy_file import load_policy
@@ -52,7 +53,8 @@ class Flow:
         """From now on, do the work of all roles that answer, or of all but one."""
         pipeline = Pipeline()
         needs = {
-            "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "cache": lambda: self.cache,
+            "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "canaries": lambda: UNMARKED,
+            "cache": lambda: self.cache,
             "screener": lambda: self.screener,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,
             "cache_mode": lambda: CacheMode.OFF,

@@ -24,7 +24,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
 from headrace_workers.ledger.entries import Withdraw
 from headrace_workers.ledger.tables import RELEASED
-from headrace_workers.ports import Moderation
+from headrace_workers.ports import Moderation, Told
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held
 from headrace_workers.steps.recall import CONTEXT, ENTRY
@@ -46,7 +46,12 @@ class Scripted:
         self.asked: list[str] = []
         self.tenants: list[str] = []
 
-    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
         self.asked += texts
         self.tenants += tenants or []
         return self.verdicts

@@ -46,8 +46,10 @@ class KnownModels(Protocol):
     def aliases(self) -> Sequence[str]:
         """All aliases, for messages."""
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
-        """The prompt's tokens by the model's own count, None when only a guess can be had; raises what is wrong."""
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
+        """The tokens of a tenant's prompt by its model's own count, None when only a guess can be had; raises what is
+        wrong.
+        """
 
 
 class KnownEmbedder(Protocol):
@@ -184,7 +186,7 @@ def _tokens(job: Job, rules: Rules) -> int:
 def _counted(job: Job, rules: Rules) -> int | None:
     match job:
         case GenerationJob():
-            prompt = rules.models.prompt_tokens(job.model, job.conversation)
+            prompt = rules.models.prompt_tokens(job.model, job.conversation, job.tenant)
             return None if prompt is None else prompt + job.sampling.max_tokens
         case EmbeddingJob():
             return rules.embedder.input_tokens(job.model, job.input)

@@ -7,7 +7,7 @@ each costs its model's vocabulary in memory.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     from headrace_workers.engines.prompts import Prompts
 
 
+Shown = Callable[[str, Sequence[Message]], Sequence[Message]]
+
+
+def as_it_is(_tenant: str, messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation itself."""
+    return messages
+
+
 class CountingModels:
     """The models of a home, and what prompts for them cost. Thread-safe."""
 
-    def __init__(self, home: Path, registry: Registry) -> None:
+    def __init__(self, home: Path, registry: Registry, shown: Shown = as_it_is) -> None:
+        """`shown` says what of a tenant's conversation its model is shown."""
         self._home = home
+        self._shown = shown
         self._registry = registry
         self._loaded: dict[str, tuple[ModelCard, Prompts | None]] = {}
         self._lock = threading.Lock()
@@ -36,16 +46,16 @@ class CountingModels:
         """The known aliases in order."""
         return self._registry.aliases()
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
-        """The tokens of this prompt as the model will read it; None where only a guess can be had (the echo, a model
-        whose tokenizer cannot be loaded). Raises what the model's worker would end the job with: PromptTooLong,
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
+        """The tokens of this tenant's prompt as the model will read it; None where only a guess can be had (the echo, a
+        model whose tokenizer cannot be loaded). Raises what the model's worker would end the job with: PromptTooLong,
         InvalidTemplate.
         """
         prompts = self._prompts(alias)
         if prompts is None:
             return None
         try:
-            counted = prompts.count(messages)
+            counted = prompts.count(self._shown(tenant, messages))
         except Exception as error:  # of the library; its worker will meet it, too, and the job ends there
             reason = f"a prompt was sized by a guess: counting failed with {type(error).__name__}"
             log("models", logging.WARNING, Action.STEP_FAILED, reason, model=alias)

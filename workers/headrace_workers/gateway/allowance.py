@@ -88,7 +88,7 @@ def cost_of(job: Job, models: CountingModels) -> int:
     """The tokens that a job may use, as ingest counts them. InvalidRecord where its prompt cannot run."""
     if isinstance(job, GenerationJob):
         try:
-            prompt = models.prompt_tokens(job.model, job.conversation)
+            prompt = models.prompt_tokens(job.model, job.conversation, job.tenant)
         except HeadraceError as error:
             raise InvalidRecord(str(error)) from error
         if prompt is not None:

@@ -37,7 +37,7 @@ class Lengths:
     def _count(self, jobs: Sequence[GenerationJob]) -> None:
         for job in jobs:
             try:
-                self._models.prompt_tokens(job.model, job.conversation)
+                self._models.prompt_tokens(job.model, job.conversation, job.tenant)
             except PromptTooLong:
                 raise
             except HeadraceError:  # of a template, say: ingest tells it with its own words

@@ -25,7 +25,7 @@ from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.main.parts import files_in, hand_out, pipeline_of, task_queue
+from headrace_workers.main.parts import canaries_of, files_in, hand_out, pipeline_of, task_queue
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
@@ -71,7 +71,7 @@ def build_bridge(
         ledger=ledger,
         clock=clock,
         models=models,
-        counts=CountingModels(settings.home, models),
+        counts=CountingModels(settings.home, models, canaries_of(settings).shown),
         embedder=ServedEmbedder(settings.home, settings.embedder),
         tasks=task_queue(settings, client, ledger),
         troubles=Troubles(ledger, name, clock),

@@ -15,7 +15,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
-from headrace_workers.main.parts import files_in, pipeline_of
+from headrace_workers.main.parts import canaries_of, files_in, pipeline_of
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
@@ -111,7 +111,7 @@ def _door(
     from headrace_workers.gateway.door import Door
     from headrace_workers.gateway.lengths import Lengths
 
-    counting = CountingModels(settings.home, registry)
+    counting = CountingModels(settings.home, registry, canaries_of(settings).shown)
     return Door(
         ledger=ledger,
         sink=sink,

@@ -1,14 +1,20 @@
 """What several kinds of processes are built of."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import redis
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.moderation.canary import UNMARKED, Canaries
+from headrace_workers.moderation.policy import Policy
+from headrace_workers.moderation.policy_file import load_policy
+from headrace_workers.moderation.watching import WatchedPolicy
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import no_tenant, stages_of
 from headrace_workers.settings import Settings, Switch
@@ -24,17 +30,34 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
-    screen, must_screen = settings.screen is Switch.ON, _must_screen(settings.policy)
+    screen, must_screen = settings.screen is Switch.ON, _must_screen(settings)
     return Pipeline(stages_of(settings.cache, screen=screen, must_screen=must_screen), judge_model=settings.judge_model)
 
 
-def _must_screen(policy: Path | None) -> Callable[[str], bool]:
-    """Whether the policy of a tenant asks for it, now."""
-    if policy is None:
-        return no_tenant
-    from headrace_workers.moderation.watching import WatchedPolicy
+def canaries_of(settings: Settings) -> Canaries:
+    """What marks system prompts, where the moderation policy asks for it. ConfigurationError where that is wrong."""
+    if settings.policy is None:
+        return UNMARKED
+    watched = WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings))
+    return Canaries(settings.webhook_key, lambda tenant: watched.of(tenant).canary)
 
-    watched = WatchedPolicy(policy)
+
+def policy_here(settings: Settings, path: Path) -> Policy:
+    """The policy in a file, as this deployment can follow it. ConfigurationError where it is wrong, or it cannot."""
+    policy = load_policy(path)
+    if not settings.webhook_key and any(each.canary for each in (policy, *policy.tenants.values())):
+        raise ConfigurationError(
+            f"moderation policy {path}: canary: the marks are made with HEADRACE_WEBHOOK_KEY, which is not set: "
+            "give it a key (`openssl rand -base64 32`), the same to all of headrace's processes"
+        )
+    return policy
+
+
+def _must_screen(settings: Settings) -> Callable[[str], bool]:
+    """Whether the policy of a tenant asks for it, now."""
+    if settings.policy is None:
+        return no_tenant
+    watched = WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings))
     return lambda tenant: watched.of(tenant).screen
 
 

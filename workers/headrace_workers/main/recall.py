@@ -10,7 +10,7 @@ from headrace_workers.engines.counting import CountingModels
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.main.once import once
-from headrace_workers.main.parts import files_in
+from headrace_workers.main.parts import canaries_of, files_in
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.ports import CountingEmbedder, Embedder
@@ -83,7 +83,7 @@ def retrieval_of(settings: Settings, bases: "Callable[[], FindsPassages]") -> "R
     name = settings.reranker
     return Retrieval(
         bases=bases,
-        counts=CountingModels(settings.home, Registry(settings.home)),
+        counts=CountingModels(settings.home, Registry(settings.home), canaries_of(settings).shown),
         guess=pieces,
         floor=settings.relevance,
         most_tokens=settings.passage_tokens,

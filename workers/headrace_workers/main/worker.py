@@ -10,7 +10,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
-from headrace_workers.main.parts import hand_out, pipeline_of, task_queue
+from headrace_workers.main.parts import canaries_of, hand_out, pipeline_of, policy_here, task_queue
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Detector, Embedder, Generator, Moderator
@@ -101,6 +101,7 @@ def _needs(
     return {
         "moderator": lambda: _moderator(settings, embedder, detectors()),
         "screener": lambda: _screener(settings, embedder, detectors()),
+        "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
@@ -162,6 +163,6 @@ def _moderator(settings: Settings, embedder: Callable[[], Embedder], detectors: 
     if settings.policy is None:
         moderator = with_policy(detectors, load_policy())
     else:
-        moderator = WatchedModerator(settings.policy, detectors, embedder)
+        moderator = WatchedModerator(settings.policy, detectors, embedder, load_policy=partial(policy_here, settings))
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

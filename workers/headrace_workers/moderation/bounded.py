@@ -11,7 +11,7 @@ from typing import Final
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import Unavailable
 from headrace_workers.log import Action, log
-from headrace_workers.ports import Moderation, Moderator
+from headrace_workers.ports import Moderation, Moderator, Told
 
 _CHARACTERS_A_SECOND: Final = 10_000  # of what is slowest to look at, with much to spare
 _MOST_HUNG: Final = 4  # threads that never came back: from there on nothing more is asked until one does
@@ -48,24 +48,32 @@ class BoundedModerator:
         self._hung = 0
         self._lock = threading.Lock()
 
-    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
         """A verdict for each text; an error value where there is none, or none in time."""
-        verdicts = self._ask(texts, tenants)
+        verdicts = self._ask(texts, tenants, told)
         if verdicts is not None:
             return verdicts
         if len(texts) == 1:
             return [self._late()]
         found: _Verdicts = []
         for place, text in enumerate(texts):
-            alone = self._ask([text], None if tenants is None else [tenants[place]])
+            tenant = None if tenants is None else [tenants[place]]
+            alone = self._ask([text], tenant, None if told is None else [told[place]])
             found += [self._late()] if alone is None else alone
         return found
 
-    def _ask(self, texts: Sequence[str], tenants: Sequence[str] | None) -> _Verdicts | None:
+    def _ask(
+        self, texts: Sequence[str], tenants: Sequence[str] | None, told: Sequence[Told | None] | None
+    ) -> _Verdicts | None:
         """The answer; None where there is none in time, or where too many threads hang already."""
         if self._hung >= _MOST_HUNG:
             return None
-        call = _Call(lambda: self._moderator.moderate(texts, tenants), Future())
+        call = _Call(lambda: self._moderator.moderate(texts, tenants, told), Future())
         hand = self._hand()
         hand.put(call)
         if not self._ends(call.answer, self._seconds + sum(map(len, texts)) / _CHARACTERS_A_SECOND):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 from headrace_schemas import Finding, ModerationVerdict
 from headrace_schemas.errors import ConfigurationError
@@ -9,18 +10,35 @@ from headrace_schemas.hazards import hazard_of
 from headrace_schemas.limits import MAX_TEXT
 from headrace_schemas.moderation import Action
 from headrace_workers.moderation.agreeing import agreed
+from headrace_workers.moderation.leak import CANARY
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.moderation.policy import ACTIONS, Policy
 from headrace_workers.moderation.redact import Span, redact
-from headrace_workers.ports import Detection, Detector, Moderation
+from headrace_workers.ports import Detection, Moderation
 
 _STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
+
+
+class Source(Protocol):
+    """Who finds something."""
+
+    @property
+    def name(self) -> str:
+        """Its name in findings."""
+
+    @property
+    def version(self) -> str:
+        """What it rests on."""
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """What it may report."""
 
 
 class Judge:
     """Decides by a policy about what these detectors find."""
 
-    def __init__(self, detectors: Sequence[Detector], policy: Policy) -> None:
+    def __init__(self, detectors: Sequence[Source], policy: Policy) -> None:
         """ConfigurationError where the policy has no rule for what a detector reports, or asks for more detectors of a
         category than look for it: such a rule would never do anything.
         """
@@ -32,7 +50,7 @@ class Judge:
         # Most texts hold nothing, and all of those have the same verdict.
         self._clean = self._verdict("allow", (), dict.fromkeys(covered, 0.0))
 
-    def decide(self, text: str, found: Sequence[tuple[Detector, Detection]]) -> Moderation:
+    def decide(self, text: str, found: Sequence[tuple[Source, Detection]]) -> Moderation:
         """What of the text may be shown. Blocked is what has more findings than can be listed, and what grows too long
         by redaction.
         """
@@ -49,6 +67,7 @@ class Judge:
                 findings.append(_finding(detector, detection, "allow" if let_be else rule.action))
         if self._together:
             findings = agreed(findings, self._policy)
+        findings = [_hidden(finding) for finding in findings]
         action: Action = max((f.action for f in findings), key=_STRICTNESS.__getitem__, default="allow")
         if _too_many(findings, found, self._policy):
             action = "block"
@@ -71,7 +90,7 @@ class Judge:
         )
 
 
-def _check(detectors: Sequence[Detector], policy: Policy) -> None:
+def _check(detectors: Sequence[Source], policy: Policy) -> None:
     for detector in detectors:
         if missing := detector.categories - policy.rules.keys():
             names = ", ".join(sorted(missing))
@@ -85,14 +104,22 @@ def _check(detectors: Sequence[Detector], policy: Policy) -> None:
             )
 
 
+def _hidden(finding: Finding) -> Finding:
+    """The mark of a system prompt is never shown: who knows it could have a model leave it out."""
+    if finding.detector == CANARY and finding.action == "allow":
+        return finding.model_copy(update={"action": "redact"})
+    return finding
+
+
 def _redacted(text: str, findings: Sequence[Finding], action: Action) -> str | None:
     if action == "block":
         return None
-    redacted = redact(text, (Span(f.start, f.end, f.category) for f in findings if f.action == "redact"))
+    hidden = (f for f in findings if f.action == "redact" or f.detector == CANARY)
+    redacted = redact(text, (Span(f.start, f.end, f.category) for f in hidden))
     return redacted if len(redacted) <= MAX_TEXT else None
 
 
-def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Detector, Detection]], policy: Policy) -> bool:
+def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Source, Detection]], policy: Policy) -> bool:
     """Whether a finding that matters could not be listed, or a detector stopped before the end of the text."""
     if len(found) <= MAX_FINDINGS:
         return False
@@ -102,7 +129,7 @@ def _too_many(findings: Sequence[Finding], found: Sequence[tuple[Detector, Detec
     return any(n >= MAX_DETECTIONS and policy.rules[category].action != "allow" for category, n in counts.items())
 
 
-def _finding(detector: Detector, detection: Detection, action: Action) -> Finding:
+def _finding(detector: Source, detection: Detection, action: Action) -> Finding:
     return Finding(
         category=detection.category,
         detector=detector.name,

@@ -1,18 +1,19 @@
 """Detectors and a policy together: what of a text may be shown."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
-from headrace_workers.moderation.deciding import Judge
-from headrace_workers.moderation.looks import looks_at
+from headrace_workers.moderation.deciding import Judge, Source
+from headrace_workers.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
+from headrace_workers.moderation.looks import Look, looks_at
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detection, Detector, Embedder, Moderation, Moderator
+from headrace_workers.ports import Detection, Detector, Embedder, Moderation, Moderator, Told
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
@@ -36,22 +37,32 @@ class PolicyModerator:
         """
         self._detectors = tuple(detectors)
         self._lists = dict(lists or {})
-        self._judges = {
-            tenant: Judge([*detectors, *self._own(tenant)], policy.of(tenant)) for tenant in (None, *policy.tenants)
-        }
+        self._judges: dict[tuple[str | None, bool], Judge] = {}
+        self._leaks: dict[str | None, tuple[Leaks, ...]] = {}
+        for tenant in (None, *policy.tenants):
+            here, sources = policy.of(tenant), [*detectors, *self._own(tenant)]
+            self._leaks[tenant] = leaks = _leaks(here)
+            self._judges[tenant, False] = Judge(sources, here)
+            if leaks:
+                self._judges[tenant, True] = Judge([*sources, *leaks], here)
 
-    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
         """A verdict for each text, by the policy of its tenant; an error value means that a detector failed on it, and
-        that it must be held.
+        that it must be held. What a model was `told` is looked for in what it wrote, where the policy asks for that.
 
         A text in which something hides words is looked at as it is, and without that: see `looks.py`.
         A text with more findings than a verdict can list, or that grows over the contract's bound when it is
         redacted, is blocked: nothing is shown that was not looked at in full.
         """
-        whose = [None] * len(texts) if tenants is None else [t if t in self._judges else None for t in tenants]
+        whose = [None] * len(texts) if tenants is None else [t if t in self._leaks else None for t in tenants]
         looks = looks_at(texts)
         # In order, and what several looks at a text showed only once.
-        found: list[dict[tuple[Detector, Detection], None]] = [{} for _ in texts]
+        found: list[dict[tuple[Source, Detection], None]] = [{} for _ in texts]
         failed: dict[int, HeadraceError] = {}
         unchanged = [look for look in looks if not look.for_words]
         work = [(detector, looks if detector.reads_words else unchanged) for detector in self._detectors]
@@ -66,16 +77,36 @@ class PolicyModerator:
                     failed.setdefault(look.of, result)
                 else:
                     found[look.of].update({(detector, look.in_whole(detection)): None for detection in result})
+        known = [None] * len(texts) if told is None else told
+        for look, leaks, said in self._repeats(unchanged, whose, known):
+            if isinstance(said, HeadraceError):
+                failed.setdefault(look.of, said)
+            else:
+                found[look.of].update({(leaks, look.in_whole(detection)): None for detection in said})
         return [
-            failed[i] if i in failed else self._judges[whose[i]].decide(text, list(found[i]))
+            failed[i] if i in failed else self._judge(whose[i], known[i]).decide(text, list(found[i]))
             for i, text in enumerate(texts)
         ]
+
+    def _repeats(
+        self, looks: Sequence[Look], whose: Sequence[str | None], known: Sequence[Told | None]
+    ) -> Iterator[tuple[Look, Leaks, list[Detection] | HeadraceError]]:
+        """Where texts repeat what was told to who wrote them, of tenants that want that looked for."""
+        for look in looks:
+            told = known[look.of]
+            if told is not None:
+                for leaks in self._leaks[whose[look.of]]:
+                    yield look, leaks, _found(leaks, look.text, told)
+
+    def _judge(self, tenant: str | None, told: Told | None) -> Judge:
+        return self._judges[tenant, told is not None and bool(self._leaks[tenant])]
 
     @property
     def looks_for(self) -> frozenset[str]:
         """The categories that a finding of any text may have."""
-        detectors = [*self._detectors, *self._lists.values()]
-        return frozenset().union(*(detector.categories for detector in detectors))
+        sources: list[Source] = [*self._detectors, *self._lists.values()]
+        sources += [leaks for each in self._leaks.values() for leaks in each]
+        return frozenset().union(*(source.categories for source in sources))
 
     def _own(self, tenant: str | None) -> list[Detector]:
         return [self._lists[tenant]] if tenant in self._lists else []
@@ -129,6 +160,19 @@ def with_policy(
     return PolicyModerator(detectors, policy, lists)
 
 
+def _leaks(policy: Policy) -> tuple[Leaks, ...]:
+    """What looks for that which a model was told."""
+    found: list[Leaks] = [CanaryDetector()] if policy.canary else []
+    return (*found, VerbatimDetector(policy.verbatim)) if policy.verbatim else tuple(found)
+
+
+def _found(leaks: Leaks, text: str, told: Told) -> list[Detection] | HeadraceError:
+    try:
+        return leaks.find(text, told)
+    except Exception as error:
+        return _failed(leaks.name, error)
+
+
 def _run(detector: Detector, texts: Sequence[str]) -> list[list[Detection] | HeadraceError]:
     """The detector's answer for all; when that fails, for each alone, so that only the culprit is held."""
     try:
@@ -143,9 +187,12 @@ def _run_one(detector: Detector, text: str) -> list[Detection] | HeadraceError:
     try:
         return _checked(detector, [text])[0]
     except Exception as error:
-        # Its message may quote the text: only the kind of error goes on.
-        kind = type(error).__name__
-        return Unavailable(f"moderation detector {detector.name} failed ({kind}); the output is held")
+        return _failed(detector.name, error)
+
+
+def _failed(detector: str, error: Exception) -> HeadraceError:
+    """Its message may quote the text: only the kind of error goes on."""
+    return Unavailable(f"moderation detector {detector} failed ({type(error).__name__}); the output is held")
 
 
 def _checked(detector: Detector, texts: Sequence[str]) -> list[list[Detection]]:

@@ -42,14 +42,17 @@ def _like(text: str, entry: str) -> bool:
 class Policy:
     """One rule for each category, the blocklist files, which are searched together, and a trained head if there is one.
 
-    `screen`: prompts are looked at, too, whatever their jobs say. `tenants` are the policies of tenants that have one
-    of their own.
+    `screen`: prompts are looked at, too, whatever their jobs say. `canary`: system prompts are marked, and answers
+    looked at for the mark; `verbatim`: for stretches of the system prompt of so many characters, too. `tenants` are the
+    policies of tenants that have one of their own.
     """
 
     rules: Mapping[str, Rule]
     blocklists: tuple[Path, ...] = ()
     head: Path | None = None
     screen: bool = False
+    canary: bool = False
+    verbatim: int | None = None
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":
@@ -63,5 +66,5 @@ class Policy:
             name: (rule.action, rule.min_score, rule.detectors, sorted(rule.allowed))
             for name, rule in self.rules.items()
         }
-        said |= {"screen": self.screen}  # no category is called so
+        said["of all"] = (self.screen, self.canary, self.verbatim)  # no category is called so
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

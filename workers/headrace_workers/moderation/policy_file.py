@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Tenant
 from headrace_schemas.moderation import Action
+from headrace_workers.moderation.leak import SHORTEST
 from headrace_workers.moderation.policy import ACTIONS, Policy, Rule
 from headrace_workers.moderation.toml_lines import Keys, line_of
 
@@ -21,8 +22,9 @@ MAX_TENANTS: Final = 1_000
 MAX_ALLOWED: Final = 1_000  # entries of one category's allow-list
 MAX_ENTRY: Final = 500  # characters of one
 _MOST_DETECTORS: Final = 9
+_LONGEST_STRETCH: Final = 10_000
 _SHAPE: Final = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-_OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen"})
+_OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen", "canary", "verbatim"})
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 # Actions that others have, and why they are none here.
 _NOT_YET: Final = {"regenerate": "an answer cannot be asked for again yet; `block` withholds it, `review` holds it"}
@@ -108,8 +110,13 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         rules[name] = Rule(rule.action, rule.min_score, rule.detectors, (*rule.allowed, *_allowed(at, entries)))
     blocklist = _file(keys, table, "blocklist", folder)
     own = () if blocklist is None else (blocklist,)
-    screen = _switch(keys, table, "screen", base is not None and base.screen)
-    return Policy(MappingProxyType(rules), (*(base.blocklists if base else ()), *own), screen=screen)
+    return Policy(
+        MappingProxyType(rules),
+        (*(base.blocklists if base else ()), *own),
+        screen=_switch(keys, table, "screen", base is not None and base.screen),
+        canary=_switch(keys, table, "canary", base is not None and base.canary),
+        verbatim=_verbatim(keys, table, None if base is None else base.verbatim),
+    )
 
 
 def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
@@ -123,6 +130,16 @@ def _switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> b
     value = table.get(name, default)
     if not isinstance(value, bool):
         raise _Wrong((*keys, name), f"is {value!r}, but must be true or false")
+    return value
+
+
+def _verbatim(keys: Keys, table: Mapping[str, Any], default: int | None) -> int | None:
+    value = table.get("verbatim", default)
+    if value is None or (value == 0 and not isinstance(value, bool)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not SHORTEST <= value <= _LONGEST_STRETCH:
+        between = f"from {SHORTEST} to {_LONGEST_STRETCH}"
+        raise _Wrong((*keys, "verbatim"), f"is {value!r}, but must be a number of characters {between}, or 0 for none")
     return value
 
 

@@ -11,7 +11,7 @@ from headrace_workers.moderation.followed import EVERY, Followed
 from headrace_workers.moderation.moderator import PolicyModerator, no_embedder, with_policy
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detector, Embedder, Moderation
+from headrace_workers.ports import Detector, Embedder, Moderation, Told
 
 
 class WatchedModerator:
@@ -23,6 +23,7 @@ class WatchedModerator:
         detectors: Sequence[Detector],
         embedder: Callable[[], Embedder] = no_embedder,
         *,
+        load_policy: Callable[[Path], Policy] = load_policy,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -38,15 +39,27 @@ class WatchedModerator:
 
         self._followed = Followed(load, (path,), told=told, every=every, monotonic=monotonic)
 
-    def moderate(self, texts: Sequence[str], tenants: Sequence[str] | None = None) -> list[Moderation | HeadraceError]:
+    def moderate(
+        self,
+        texts: Sequence[str],
+        tenants: Sequence[str] | None = None,
+        told: Sequence[Told | None] | None = None,
+    ) -> list[Moderation | HeadraceError]:
         """A verdict for each text by the policy of now: see `PolicyModerator`."""
-        return self._followed.now()[1].moderate(texts, tenants)
+        return self._followed.now()[1].moderate(texts, tenants, told)
 
 
 class WatchedPolicy:
     """The policy in a file as it stands now, for who asks what it wants and moderates nothing. Thread-safe."""
 
-    def __init__(self, path: Path, *, every: float = EVERY, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        load_policy: Callable[[Path], Policy] = load_policy,
+        every: float = EVERY,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """ConfigurationError where the policy is wrong from the beginning."""
         self._followed = Followed(lambda: (load_policy(path), (path,)), (path,), every=every, monotonic=monotonic)
 

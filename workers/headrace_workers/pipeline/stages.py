@@ -122,11 +122,12 @@ def stages_of(
             takes=(GenerationJob,),
             step=generate,
             weight=Weight.MODEL,
+            needs=("canaries",),
             model=_own_model,
             group=_sampling,
             prefix=shared_prefix,
         ),
-        Stage(name="moderate", takes=(Output, ModerationJob), step=moderate, needs=("moderator",)),
+        Stage(name="moderate", takes=(Output, ModerationJob), step=moderate, needs=("moderator", "canaries")),
         # A recall worker has the embedder. Judging, which comes behind it, is handed what was found.
         Stage(
             name="ground",

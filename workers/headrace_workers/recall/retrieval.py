@@ -40,8 +40,8 @@ class CountsPrompts(Protocol):
     def context_length(self, alias: str) -> int | None:
         """Prompt and answer together, in tokens."""
 
-    def prompt_tokens(self, alias: str, messages: Sequence[Message]) -> int | None:
-        """The tokens of a prompt, None where only a guess can be had. PromptTooLong, InvalidTemplate."""
+    def prompt_tokens(self, alias: str, messages: Sequence[Message], tenant: str) -> int | None:
+        """The tokens of a tenant's prompt, None where only a guess can be had. PromptTooLong, InvalidTemplate."""
 
     def text_tokens(self, alias: str, text: str) -> int | None:
         """The tokens of a text alone, None where only a guess can be had."""
@@ -172,7 +172,7 @@ class Retrieval:
         return max(1, min(job.sampling.max_tokens, context // _ANSWERS_SHARE))
 
     def _prompt_tokens(self, job: GenerationJob, messages: Sequence[Message]) -> int:
-        counted = self.counts.prompt_tokens(job.model, messages)
+        counted = self.counts.prompt_tokens(job.model, messages, job.tenant)
         return sum(self.guess(message.content) for message in messages) if counted is None else counted
 
     def _count(self, model: str, text: str) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.ledger.rows import Written
+from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.audit import compared
 from headrace_workers.steps.grounding import conversation_of, grounding_of
@@ -14,10 +15,13 @@ from headrace_workers.steps.recall import explored, recalled
 from headrace_workers.steps.task import Task
 
 
-def generate(tasks: Sequence[Task], *, generator: Generator) -> list[Outcome]:
-    """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task."""
+def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries = UNMARKED) -> list[Outcome]:
+    """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task. `canaries` mark the system
+    prompts of whom the policy says so.
+    """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
-    requests = [Request(conversation_of(job, tasks[place].context), job.sampling, job.tenant) for place, job in jobs]
+    shown = [canaries.shown(job.tenant, conversation_of(job, tasks[place].context)) for place, job in jobs]
+    requests = [Request(messages, job.sampling, job.tenant) for messages, (_, job) in zip(shown, jobs, strict=True)]
     completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, job), completion in zip(jobs, completions, strict=True):

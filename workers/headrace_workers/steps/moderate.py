@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
+from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.rows import Written
 from headrace_workers.ledger.tables import RELEASED
-from headrace_workers.ports import Moderation, Moderator
+from headrace_workers.moderation.canary import UNMARKED, Canaries
+from headrace_workers.ports import Moderation, Moderator, Told
 from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
@@ -17,8 +18,9 @@ from headrace_workers.steps.review import asks_person
 from headrace_workers.steps.task import Task
 
 
-def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
+def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries = UNMARKED) -> list[Outcome]:
     """Moderate the output of each task, or the text that it brings; the i-th outcome belongs to the i-th task.
+    `canaries` know what the model of an output was told.
 
     An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
 
@@ -28,7 +30,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator) -> list[Outcome]:
     passed on unmoderated.
     """
     texts = {place: text for place, task in enumerate(tasks) if (text := _text(task)) is not None}
-    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts])
+    told = [_told(tasks[place], canaries) for place in texts]
+    verdicts = moderator.moderate(list(texts.values()), [tasks[place].job.tenant for place in texts], told)
     outcomes: list[Outcome] = [_no_text(task) for task in tasks]
     for place, verdict in zip(texts, verdicts, strict=True):
         outcomes[place] = _outcome(tasks[place], verdict)
@@ -44,6 +47,13 @@ def _text(task: Task) -> str | None:
     return None
 
 
+def _told(task: Task, canaries: Canaries) -> Told | None:
+    """What the model was told that wrote this text; None of what was brought."""
+    if isinstance(task.event, Output) and isinstance(task.job, GenerationJob):
+        return canaries.told(task.job.tenant, task.job.conversation)
+    return None
+
+
 def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
     if isinstance(verdict, HeadraceError):
         return Held(reason_of(verdict), needs_person=False)
@@ -53,8 +63,7 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
         return Held(asks_person(verdict.verdict))
-    redacts = any(finding.action == "redact" for finding in verdict.findings)
-    done: Action = "redact" if redacts else "allow"
+    done: Action = "allow" if verdict.text == task.event.text else "redact"
     return _passed_on(task, task.event, verdict, verdict.verdict.model_copy(update={"action": done}))
 
 
