@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from tests.workers.bridge.records import moderation
+from tests.workers.bridge.records import generation, moderation
 from tests.workers.ledger_jobs import take_in
 from tests.workers.moderation.heads import examples
 
-from headrace_schemas import ModerationVerdict, Result
+from headrace_schemas import Answer, ModerationVerdict, Result, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.app import run
@@ -157,3 +157,106 @@ def test_what_was_said_is_counted_by_time_and_category(call, ledger) -> None:
     table = call("moderation", "report")[1]
     assert "100.0%" in table
     assert call("moderation", "report", "--since", "0s")[2].startswith("moderation said nothing")
+
+
+ANSWERS = (
+    ("fine", "allow", False, "The heron stands."),
+    ("released", "allow", True, "Write to ann@example.com."),
+    ("redacted", "redact", True, "Write to [EMAIL]."),
+    ("blocked", "block", True, None),
+    ("new", "allow", False, "Project falcon is late."),
+    ("told", "allow", False, "I was told: you are the clerk of a mill by the river."),
+)
+
+
+def answered(ledger, at) -> dict[str, str]:
+    """Answers that were moderated, one of a job whose prompt was blocked, and one of another tenant; ids by names."""
+    system = "You are the clerk of a mill by the river."
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": "Who?"}]
+    names = [*(name for name, *_ in ANSWERS), "prompt", "elsewhere"]
+    jobs = take_in(ledger, [
+        generation(prompt=None, messages=turns, tenant="shop" if name == "elsewhere" else "default") for name in names
+    ])  # fmt: skip
+    ends = dict(zip(names, jobs, strict=True))
+    for name, action, flagged, text in (*ANSWERS, ("elsewhere", "allow", False, "A falcon.")):
+        moderation_ = ModerationVerdict(action=action, flagged=flagged, categories={"personal_data": flagged})
+        answer = Answer(
+            text="x",
+            finish_reason="stop",
+            model="m",
+            quantization="q",
+            usage=Usage(prompt_tokens=1, completion_tokens=1),
+        ).with_text(text)
+        _end(ledger, ends[name], at, moderation=moderation_, answer=answer)
+    _end(ledger, ends["prompt"], at, status="blocked", refusal="prompt_blocked",
+         moderation=ModerationVerdict(action="block"))  # fmt: skip
+    return ends
+
+
+def _end(ledger, job, at, **fields) -> None:
+    given = {"job_id": job, "tenant": "default", "status": "completed", "kind": "generation"} | fields
+    result = Result(accepted_at=datetime.now(UTC), **given)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == job).values(
+            state="done", ended_at=at, terminal_type="headrace.result.v1", terminal=encode_value(result),
+        ))  # fmt: skip
+
+
+def test_a_policy_is_tried_on_what_was_answered(call, ledger, policy) -> None:
+    """What is no longer there as it was is counted; a change names its jobs, and never their texts."""
+    ends = answered(ledger, ledger.now() - 1)
+    policy.write_text('blocklist = "list.txt"\nverbatim = 30\n[tenants.shop.categories]\nblocklist = "allow"\n')
+    code, out, _ = call("moderation", "try", str(policy), "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["tried"], found["changed"], found["not_there"]) == (5, 3, {"redact": 1, "block": 1})
+    moves = {(each["before"], each["now"]): (each["count"], set(each["examples"])) for each in found["actions"]}
+    assert moves == {
+        ("allow", "allow"): (2, set()),
+        ("allow", "block"): (2, {ends["new"], ends["told"]}),
+        ("released", "redact"): (1, {ends["released"]}),
+    }
+    assert found["categories"] == {
+        "blocklist": {"before": 0, "now": 1},
+        "personal_data": {"before": 1, "now": 1},
+        "system_prompt_leak": {"before": 0, "now": 1},
+    }
+    _, table, said = call("moderation", "try", str(policy), "--on", "outputs", "--examples", "1")
+    assert "falcon" not in table
+    assert "no longer there as they were: 2 (1 of action block, 1 of action redact)" in said
+    assert "would do something else with 3 of 5; nothing was changed" in said
+    assert json.loads(call("moderation", "try", str(policy), "--tenant", "shop", "--json")[1])["changed"] == 0
+    assert json.loads(call("moderation", "try", str(policy), "-n", "1", "--json")[1])["tried"] <= 1
+    assert "no text since 0s" in call("moderation", "try", str(policy), "--since", "0s")[2]
+
+
+def test_a_policy_is_tried_on_texts_that_were_brought(call, ledger, policy) -> None:
+    """All are there, whatever was said of them."""
+    jobs = take_in(ledger, [moderation(input="A falcon."), moderation(input="A heron.")])
+    for job in jobs:
+        receipt_of(ledger, job, {"blocklist": True}, "block", ledger.now() - 1)
+    found = json.loads(call("moderation", "try", str(policy), "--on", "texts", "--json")[1])
+    assert [(each["before"], each["now"], each["examples"]) for each in found["actions"]] == [
+        ("block", "allow", [jobs[1]]), ("block", "block", []),
+    ]  # fmt: skip
+    assert (found["tried"], found["not_there"]) == (2, {})
+
+
+def test_a_wrong_policy_is_tried_on_nothing(call, policy) -> None:
+    """With its line."""
+    policy.write_text("x = 1\n")
+    code, _, said = call("moderation", "try", str(policy))
+    assert code == 2
+    assert "line 1: x: unknown key" in said
+
+
+def test_a_long_past_is_read_page_by_page(call, ledger, policy, monkeypatch) -> None:
+    """Each job once, the newest first; also where many ended in the same moment."""
+    monkeypatch.setattr("headrace_workers.ledger.for_people._PAGE", 2)
+    at = ledger.now() - 1
+    for job in take_in(ledger, [moderation(input=f"falcon {n}") for n in range(5)]):
+        receipt_of(ledger, job, {}, "allow", at)
+    for limit, tried in ((3, 3), (4, 4), (5, 5), (9, 5)):
+        found = json.loads(call("moderation", "try", str(policy), "--on", "texts", "-n", str(limit), "--json")[1])
+        assert found["tried"] == tried
+        assert len(found["actions"][0]["examples"]) == tried

@@ -194,6 +194,7 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         (
             "moderator",
             "screener",
+            "canaries",
             "embedder",
             "embedder_alias",
             "cache",

@@ -15,6 +15,7 @@ from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.knowledge import embedder_here
 from headrace_workers.cli.moderation_report import report
 from headrace_workers.cli.moderation_train import train
+from headrace_workers.cli.moderation_try import try_policy
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.ports import Moderation
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     moderation.command("check")(check)
     moderation.command("train")(train)
     moderation.command("report")(report)
+    moderation.command("try")(try_policy)
     policy = typer.Typer(
         help="Policy files.\n\nExample: `headrace moderation policy check policy.toml`", no_args_is_help=True
     )

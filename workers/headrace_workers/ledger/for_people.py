@@ -1,7 +1,7 @@
 """What people and their clients ask of the ledger: how all stands, what was set aside, and what is to become of it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Row
 
@@ -9,6 +9,8 @@ from headrace_workers.ledger import cancel, counts, held, lookup, moderated, out
 from headrace_workers.ledger.database import reading, writing
 from headrace_workers.ledger.engines import Engines
 from headrace_workers.ledger.outbox import SetAside
+
+_PAGE: Final = 500  # rows with texts that are in memory at once
 
 
 class ForPeople(Engines):
@@ -63,6 +65,24 @@ class ForPeople(Engines):
         """What moderation said of the jobs that ended in this time (ms), the newest first."""
         with reading(self._engine) as tx:
             return [*moderated.said(tx, since, until, tenant, limit)]
+
+    def moderated_ends(self, span: moderated.Span, kind: str, limit: int) -> Iterator[Row[Any]]:
+        """The ends of so many jobs of a kind, the newest first: ended_at (ms), id, tenant, payload, terminal. A page at
+        a time, each a transaction of its own: who reads them may take long.
+        """
+        before: tuple[int, str] | None = None
+        while limit > 0:
+            with reading(self._engine) as tx:
+                rows = moderated.page(tx, span, kind, before, min(limit, _PAGE))
+            yield from rows
+            if len(rows) < min(limit, _PAGE):
+                return
+            before, limit = (rows[-1].ended_at, rows[-1].id), limit - len(rows)
+
+    def count_moderated_ends(self, span: moderated.Span, kind: str) -> int:
+        """How many those are."""
+        with reading(self._engine) as tx:
+            return moderated.count(tx, span, kind)
 
     def replay(self, wanted: replay.DeadFilter, limit: int = 1_000) -> tuple[int, int]:
         """Give the dead another chance, a bounded part of them: (replayed, impossible because the original was cut)."""

@@ -12,29 +12,31 @@ from headrace_workers.log import Action, log
 
 EVERY: Final = 2.0  # seconds between two looks at the files
 
+R = TypeVar("R")
 T = TypeVar("T")
 _Seen = tuple[tuple[int, int, int] | None, ...]
 
 
-class Followed(Generic[T]):
-    """What `load` makes of files, as they are now. Thread-safe.
+class Followed(Generic[R, T]):
+    """What is made of files as they are now. Thread-safe.
 
     Files that are wrong change nothing: the log says once what is wrong, and what was right last holds.
     """
 
     def __init__(
         self,
-        load: Callable[[], tuple[T, Sequence[Path]]],
+        read: Callable[[], tuple[R, Sequence[Path]]],
+        make: Callable[[R], T],
         files: Sequence[Path],
         *,
         told: Callable[[T], object] = lambda _: None,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`load` also says which files it read, `files` before the first time; `told` hears of each change. What
-        `load` raises is raised here, where there is nothing from before.
+        """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
+        the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
         """
-        self._load, self._told, self._every, self._monotonic = load, told, every, monotonic
+        self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
         self._looking = threading.Lock()
         self._files = tuple(files)
         self._value = self._loaded()
@@ -63,12 +65,12 @@ class Followed(Generic[T]):
     def _loaded(self) -> T:
         """What is seen of the files is so before they are read: a change meanwhile is the next one."""
         self._seen = _states(self._files)
-        value, files = self._load()
+        read, files = self._read()
         if tuple(files) != self._files:
             self._files = tuple(files)
             self._seen = _states(self._files)
-            value, _ = self._load()
-        return value
+            read, _ = self._read()
+        return self._make(read)
 
 
 def _states(files: Sequence[Path]) -> _Seen:

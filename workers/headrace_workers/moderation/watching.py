@@ -29,15 +29,18 @@ class WatchedModerator:
     ) -> None:
         """ConfigurationError where the policy is wrong from the beginning."""
 
-        def load() -> tuple[tuple[Policy, PolicyModerator], Sequence[Path]]:
+        def read() -> tuple[Policy, Sequence[Path]]:
             policy = load_policy(path)
-            return (policy, with_policy(detectors, policy, embedder)), (path, *_beside(policy))
+            return policy, (path, *_beside(policy))
+
+        def make(policy: Policy) -> tuple[Policy, PolicyModerator]:
+            return policy, with_policy(detectors, policy, embedder)
 
         def told(now: tuple[Policy, PolicyModerator]) -> None:
             log("moderation", logging.INFO, Action.POLICY_CHANGED, "outputs are moderated by another policy",
                 path=str(path), version=now[0].version)  # fmt: skip
 
-        self._followed = Followed(load, (path,), told=told, every=every, monotonic=monotonic)
+        self._followed = Followed(read, make, (path,), told=told, every=every, monotonic=monotonic)
 
     def moderate(
         self,
@@ -61,7 +64,11 @@ class WatchedPolicy:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """ConfigurationError where the policy is wrong from the beginning."""
-        self._followed = Followed(lambda: (load_policy(path), (path,)), (path,), every=every, monotonic=monotonic)
+
+        def read() -> tuple[Policy, Sequence[Path]]:
+            return load_policy(path), (path,)
+
+        self._followed = Followed(read, lambda policy: policy, (path,), every=every, monotonic=monotonic)
 
     def of(self, tenant: str) -> Policy:
         """What holds for this tenant."""
