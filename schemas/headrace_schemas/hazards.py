@@ -44,6 +44,7 @@ HAZARDS: Final = (
     Hazard("system_prompt_leak"),
     Hazard("profanity"),
     Hazard("blocklist"),
+    Hazard("unsafe"),  # what a guard objects to, without saying what it is
 )
 OF_OPENAI: Final = tuple(hazard.name for hazard in HAZARDS if hazard.openai)
 _OF_KINDS: Final = {kind: hazard.name for hazard in HAZARDS for kind in hazard.kinds}

@@ -91,6 +91,7 @@ class Settings:
     hold: float = 7 * 86_400.0  # how long an output may be held before it is withheld
     detector_time: float = 10.0  # that moderation may take for a group of texts, and 1 s more for 10,000 characters
     screen: Switch = Switch.OFF  # moderate the prompts of jobs that do not say whether that is to be
+    moderation_key: str | None = field(default=None, repr=False)  # of the endpoint that the policy names
     policy: Path | None = None  # moderation policy; absent: the one in the package
     files: str = field(default="", repr=False)  # where files lie: a folder, or a URL that fsspec knows
     files_retention: float = 30 * 86_400.0  # how long batches, and files that are theirs, are kept
@@ -143,6 +144,7 @@ class Settings:
             files=files_of(env),
             judge_model=judge_name(env),
             screen=_one_of(env, "HEADRACE_SCREEN", Switch),
+            moderation_key=moderation_key(env),
             policy=policy_of(env),
             device=_device(env),
             compute_type=env.get("HEADRACE_COMPUTE_TYPE") or None,
@@ -196,6 +198,21 @@ def policy_of(env: Mapping[str, str] | None = None) -> Path | None:
     """HEADRACE_POLICY: the moderation policy; None is the one in the package."""
     env = os.environ if env is None else env
     return Path(policy) if (policy := env.get("HEADRACE_POLICY")) else None
+
+
+def moderation_key(env: Mapping[str, str] | None = None) -> str | None:
+    """The key in HEADRACE_MODERATION_KEY, or in the file that HEADRACE_MODERATION_KEY_FILE names."""
+    env = os.environ if env is None else env
+    key = env.get("HEADRACE_MODERATION_KEY")
+    if file := env.get("HEADRACE_MODERATION_KEY_FILE"):
+        try:
+            key = Path(file).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"HEADRACE_MODERATION_KEY_FILE: cannot read {file}: {error.strerror}") from error
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ConfigurationError("HEADRACE_MODERATION_KEY holds what no header may: a key is one line of ASCII")
+    return key or None
 
 
 def webhook_reach(env: Mapping[str, str] | None = None) -> Reach:

@@ -20,7 +20,7 @@ from headrace_workers.measuring.heads import train
 from headrace_workers.moderation import head_file
 from headrace_workers.moderation.head import HeadDetector
 from headrace_workers.moderation.head_file import Head, load_head, save_head
-from headrace_workers.moderation.moderator import build_moderator
+from headrace_workers.moderation.moderator import Aids, build_moderator
 from headrace_workers.moderation.segments import segments
 from headrace_workers.ports import Moderation
 
@@ -49,7 +49,7 @@ def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) 
     """By default what it finds is reviewed; the score of a text that it lets be is told."""
     save_head(head, tmp_path / "head.npz")
     (tmp_path / "policy.toml").write_text('head = "head.npz"\n')
-    moderator = build_moderator(tmp_path / "policy.toml", lambda: EMBEDDER)
+    moderator = build_moderator(tmp_path / "policy.toml", Aids(lambda: EMBEDDER))
     grim, calm = moderator.moderate(["smash burn crush", "river mill flour"])
     assert isinstance(grim, Moderation)
     assert isinstance(calm, Moderation)
@@ -63,7 +63,7 @@ def test_a_policy_names_a_head_and_a_person_decides(head: Head, tmp_path: Path) 
         build_moderator(tmp_path / "policy.toml")
     other = HashEmbedder("other")
     with pytest.raises(ConfigurationError, match=f"trained over {EMBEDDER.id}, and the embedder here is {other.id}"):
-        build_moderator(tmp_path / "policy.toml", lambda: other)
+        build_moderator(tmp_path / "policy.toml", Aids(lambda: other))
 
 
 def test_a_head_is_read_as_it_was_written(head: Head, tmp_path: Path) -> None:

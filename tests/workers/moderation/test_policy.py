@@ -5,6 +5,7 @@ import pytest
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.moderation.blocklist import BlocklistDetector
 from headrace_workers.moderation.examples import LEARNT
+from headrace_workers.moderation.guard import CATEGORY as UNSAFE
 from headrace_workers.moderation.leak import CATEGORY as LEAK
 from headrace_workers.moderation.personal_data import PersonalDataDetector
 from headrace_workers.moderation.policy import Rule
@@ -22,7 +23,7 @@ def write(path: Path, text: str) -> Path:
 def test_default_policy_has_a_rule_for_every_category() -> None:
     """What the detectors may report and what the default policy names are the same."""
     detectors = (PersonalDataDetector, SecretsDetector, ProfanityDetector, BlocklistDetector)
-    assert load_policy().rules.keys() == frozenset(LEARNT).union({LEAK}, *(d.categories for d in detectors))
+    assert load_policy().rules.keys() == frozenset(LEARNT).union({LEAK, UNSAFE}, *(d.categories for d in detectors))
 
 
 def test_default_policy_redacts_data_and_blocks_insults() -> None:
@@ -67,7 +68,7 @@ def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> No
 
 
 SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-KEYS = "allow, blocklist, canary, categories, head, screen, tenants, verbatim"
+KEYS = "allow, blocklist, canary, categories, detectors, head, screen, tenants, verbatim"
 KNOWN = ", ".join(sorted(load_policy().rules))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.knowledge import embedder_here
+from headrace_workers.cli.aids import aids_here
 from headrace_workers.cli.moderation import PolicyOption
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
@@ -82,7 +82,7 @@ def clean(
         raise ConfigurationError(f"--language {language}: it may be {', '.join(sorted(SMALL_WORDS))}")
     _apart(source, target, removed)
     rules = Rules(
-        moderator=build_moderator(policy or policy_of(), embedder_here),
+        moderator=build_moderator(policy or policy_of(), aids_here()),
         field=field,
         quality=quality,
         language=language,

@@ -12,7 +12,7 @@ import typer
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.cli.knowledge import embedder_here
+from headrace_workers.cli.aids import aids_here
 from headrace_workers.cli.moderation_report import report
 from headrace_workers.cli.moderation_train import train
 from headrace_workers.cli.moderation_try import try_policy
@@ -49,14 +49,15 @@ def check(
     tenant: Annotated[str | None, typer.Option("--tenant", help="by the policy of this tenant")] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Say what moderation would do with a text, and why. No service is needed, and nothing leaves this process.
+    """Say what moderation would do with a text, and why. No service is needed, and nothing leaves this process but what
+    the policy sends to an endpoint that it names.
 
     Example: `headrace moderation check "Write to ann@example.com." --policy policy.toml`
     """
     from headrace_workers.moderation.moderator import build_moderator
 
     whole = _read(text)
-    (verdict,) = build_moderator(policy or policy_of(), embedder_here).moderate(
+    (verdict,) = build_moderator(policy or policy_of(), aids_here()).moderate(
         [whole], None if tenant is None else [tenant]
     )
     if isinstance(verdict, HeadraceError):
@@ -80,7 +81,7 @@ def check_policy(
 
     policy = load_policy(file)
     detectors = shipped_detectors()
-    moderator = with_policy(detectors, policy, embedder_here)
+    moderator = with_policy(detectors, policy, aids_here())
     looked_for = moderator.looks_for
     rules = {name: rule for name, rule in sorted(policy.rules.items()) if name in looked_for}
     if as_json:

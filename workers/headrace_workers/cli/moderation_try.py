@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace_workers.cli.aids import aids_here
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.knowledge import embedder_here
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
@@ -52,7 +52,7 @@ def try_policy(
     from headrace_workers.measuring.policy_trial import KINDS, Trial, tried
     from headrace_workers.moderation.moderator import build_moderator
 
-    moderator = build_moderator(policy, embedder_here)
+    moderator = build_moderator(policy, aids_here())
     ledger = need_ledger()
     now = ledger.now()
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))

@@ -1,7 +1,8 @@
 """A worker, by its roles."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace_schemas.aliases import embedder_alias
@@ -11,6 +12,8 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
 from headrace_workers.main.parts import canaries_of, hand_out, pipeline_of, policy_here, task_queue
+from headrace_workers.moderation.policy import Policy
+from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Detector, Embedder, Generator, Moderator
@@ -28,6 +31,7 @@ from headrace_workers.worker.runs import Runs
 from headrace_workers.worker.work import Work
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
+    from headrace_workers.moderation.moderator import Aids
     from headrace_workers.recall.retrieval import Retrieval
 
 
@@ -91,6 +95,7 @@ def _needs(
     embedder = once(lambda: recall.embedder_of(settings))
     of_questions = once(lambda: recall.remembering(embedder))
     detectors = once(_detectors)  # they are large: what screens and what moderates share them
+    aids = once(lambda: _aids(settings, embedder))
     bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions))
 
     def retrieval() -> "Retrieval":
@@ -99,14 +104,14 @@ def _needs(
         return recall.retrieval_of(settings, bases)
 
     return {
-        "moderator": lambda: _moderator(settings, embedder, detectors()),
-        "screener": lambda: _screener(settings, embedder, detectors()),
+        "moderator": lambda: _moderator(settings, aids(), detectors(), partial(policy_here, settings)),
+        "screener": lambda: _screener(settings, aids(), detectors()),
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
         "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
         "retrieval": retrieval,
-        "passage_screener": lambda: once(lambda: _passage_screener(settings, embedder)),
+        "passage_screener": lambda: once(lambda: _passage_screener(settings, aids())),
         "cache_mode": lambda: settings.cache,
         "cache_ttl": lambda: settings.cache_ttl,
         "max_wait": lambda: settings.max_wait,
@@ -137,32 +142,43 @@ def _detectors() -> list[Detector]:
     return shipped_detectors()
 
 
-def _screener(settings: Settings, embedder: Callable[[], Embedder], detectors: list[Detector]) -> Moderator:
+def _aids(settings: Settings, embedder: Callable[[], Embedder]) -> "Aids":
+    """What detectors that the policy names work with; a guard is loaded once for all who ask."""
+    from headrace_workers.moderation.moderator import Aids
+
+    return Aids(embedder, cache(lambda alias: _generator(settings, alias)), settings.moderation_key)
+
+
+def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> Moderator:
     """What looks at prompts: for what outputs are looked at for, and for orders that are not the operator's."""
     from headrace_workers.knowledge.suspicious import suspicions
     from headrace_workers.moderation.injection import InjectionDetector
 
-    return _moderator(settings, embedder, [*detectors, InjectionDetector(suspicions)])
+    return _moderator(settings, aids, [*detectors, InjectionDetector(suspicions)], partial(policy_here, settings))
 
 
-def _passage_screener(settings: Settings, embedder: Callable[[], Embedder]) -> Moderator:
-    """What looks at passages: for orders to the model alone, whatever else the policy finds."""
+def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
+    """What looks at passages: for orders to the model alone."""
     from headrace_workers.knowledge.suspicious import suspicions
     from headrace_workers.moderation.injection import InjectionDetector
 
-    return _moderator(settings, embedder, [InjectionDetector(suspicions)])
+    def policy(path: Path) -> Policy:
+        return policy_here(settings, path).of_passages
+
+    return _moderator(settings, aids, [InjectionDetector(suspicions)], policy)
 
 
-def _moderator(settings: Settings, embedder: Callable[[], Embedder], detectors: list[Detector]) -> Moderator:
+def _moderator(
+    settings: Settings, aids: "Aids", detectors: list[Detector], load: Callable[[Path], Policy]
+) -> Moderator:
     from headrace_workers.moderation.bounded import BoundedModerator
     from headrace_workers.moderation.moderator import warm_up, with_policy
-    from headrace_workers.moderation.policy_file import load_policy
     from headrace_workers.moderation.watching import WatchedModerator
 
     moderator: Moderator
     if settings.policy is None:
         moderator = with_policy(detectors, load_policy())
     else:
-        moderator = WatchedModerator(settings.policy, detectors, embedder, load_policy=partial(policy_here, settings))
+        moderator = WatchedModerator(settings.policy, detectors, aids, load_policy=load)
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

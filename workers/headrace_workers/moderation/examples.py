@@ -15,7 +15,7 @@ from headrace_schemas.reasons import describe
 MAX_EXAMPLES: Final = 200_000
 _LONGEST: Final = 4_000_000  # bytes of a line
 # Found by patterns, or by the deployment's own lists: nothing to learn.
-NOT_LEARNT: Final = frozenset({"personal_data", "secrets", "system_prompt_leak", "profanity", "blocklist"})
+NOT_LEARNT: Final = frozenset({"personal_data", "secrets", "system_prompt_leak", "profanity", "blocklist", "unsafe"})
 LEARNT: Final = tuple(hazard.name for hazard in HAZARDS if hazard.name not in NOT_LEARNT)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
@@ -11,17 +12,32 @@ from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge, Source
 from headrace_workers.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.moderation.looks import Look, looks_at
+from headrace_workers.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detection, Detector, Embedder, Moderation, Moderator, Told
+from headrace_workers.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Told
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
 
 
+def no_guard(alias: str) -> Generator:
+    """For who has none: a policy that names one cannot be followed."""
+    raise ConfigurationError(f"the moderation policy names the guard {alias}, and no model is loaded here")
+
+
 def no_embedder() -> Embedder:
     """For who has none: a head cannot read anything without."""
     raise ConfigurationError("the moderation policy names a head, and there is no embedder here")
+
+
+@dataclass(frozen=True, slots=True)
+class Aids:
+    """What detectors that a policy names work with: an embedder, a guard by its alias, and the key of an endpoint."""
+
+    embedder: Callable[[], Embedder] = no_embedder
+    guard: Callable[[str], Generator] = no_guard
+    openai_key: str | None = field(default=None, repr=False)
 
 
 class PolicyModerator:
@@ -119,14 +135,14 @@ def warm_up(moderator: Moderator) -> None:
             raise verdict
 
 
-def build_moderator(policy_path: Path | None = None, embedder: Callable[[], Embedder] = no_embedder) -> PolicyModerator:
-    """The moderator with every detector of headrace, for the policy in a file, or the default one. `embedder` is for
-    the head that the policy may name.
+def build_moderator(policy_path: Path | None = None, aids: Aids | None = None) -> PolicyModerator:
+    """The moderator with every detector of headrace, for the policy in a file, or the default one. `aids` are for those
+    that the policy may name.
 
     Cheap: libraries and models load with the first text, or by `warm_up()`. ConfigurationError when policy or
     blocklist are wrong.
     """
-    return with_policy(shipped_detectors(), load_policy(policy_path), embedder)
+    return with_policy(shipped_detectors(), load_policy(policy_path), aids)
 
 
 def shipped_detectors() -> list[Detector]:
@@ -138,10 +154,8 @@ def shipped_detectors() -> list[Detector]:
     return [PersonalDataDetector(), SecretsDetector(), ProfanityDetector()]
 
 
-def with_policy(
-    detectors: Sequence[Detector], policy: Policy, embedder: Callable[[], Embedder] = no_embedder
-) -> PolicyModerator:
-    """These detectors, and the head and the blocklists that the policy names; each set of lists is compiled once."""
+def with_policy(detectors: Sequence[Detector], policy: Policy, aids: Aids | None = None) -> PolicyModerator:
+    """These detectors, and those that the policy names, and its blocklists; each set of lists is compiled once."""
     from headrace_workers.moderation.blocklist import BlocklistDetector
 
     compiled: dict[tuple[Path, ...], Detector] = {}
@@ -152,12 +166,22 @@ def with_policy(
             if paths not in compiled:
                 compiled[paths] = BlocklistDetector.from_files(paths)
             lists[tenant] = compiled[paths]
+    return PolicyModerator([*detectors, *_named(policy, aids or Aids())], policy, lists)
+
+
+def _named(policy: Policy, aids: Aids) -> Iterator[Detector]:
+    """The detectors that a policy names, for all tenants."""
     if policy.head is not None:
         from headrace_workers.moderation.head import HeadDetector
         from headrace_workers.moderation.head_file import load_head
 
-        detectors = [*detectors, HeadDetector(load_head(policy.head), embedder())]
-    return PolicyModerator(detectors, policy, lists)
+        yield HeadDetector(load_head(policy.head), aids.embedder())
+    if policy.openai is not None:
+        yield OpenAIDetector(replace(policy.openai, key=aids.openai_key))
+    if policy.guard is not None:
+        from headrace_workers.moderation.guard import GuardDetector
+
+        yield GuardDetector(aids.guard(policy.guard))
 
 
 def _leaks(policy: Policy) -> tuple[Leaks, ...]:

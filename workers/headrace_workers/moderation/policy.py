@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, get_args
 
 from headrace_schemas.moderation import Action
+from headrace_workers.moderation.openai_endpoint import Endpoint
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
 
@@ -40,7 +41,8 @@ def _like(text: str, entry: str) -> bool:
 
 @dataclass(frozen=True)
 class Policy:
-    """One rule for each category, the blocklist files, which are searched together, and a trained head if there is one.
+    """One rule for each category, the blocklist files, which are searched together, and what else is to look: a trained
+    head, an endpoint like OpenAI's, a guard by its alias.
 
     `screen`: prompts are looked at, too, whatever their jobs say. `canary`: system prompts are marked, and answers
     looked at for the mark; `verbatim`: for stretches of the system prompt of so many characters, too. `tenants` are the
@@ -53,11 +55,19 @@ class Policy:
     screen: bool = False
     canary: bool = False
     verbatim: int | None = None
+    openai: Endpoint | None = None
+    guard: str | None = None
     tenants: Mapping[str, "Policy"] = field(default_factory=dict)
 
     def of(self, tenant: str | None) -> "Policy":
         """The policy for this tenant's texts."""
         return self if tenant is None else self.tenants.get(tenant, self)
+
+    @property
+    def of_passages(self) -> "Policy":
+        """The same for who looks for prompt injection alone: without lists and services that look for other things."""
+        tenants = {name: own.of_passages for name, own in self.tenants.items()}
+        return replace(self, blocklists=(), openai=None, guard=None, tenants=tenants)
 
     @cached_property
     def version(self) -> str:

@@ -15,6 +15,8 @@ from headrace_schemas.limits import Tenant
 from headrace_schemas.moderation import Action
 from headrace_workers.moderation.leak import SHORTEST
 from headrace_workers.moderation.policy import ACTIONS, Policy, Rule
+from headrace_workers.moderation.policy_detectors import read_detectors
+from headrace_workers.moderation.policy_tables import Wrong, only, table_of
 from headrace_workers.moderation.toml_lines import Keys, line_of
 
 MAX_FILE_BYTES: Final = 1_000_000
@@ -28,14 +30,6 @@ _OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen", "canar
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 # Actions that others have, and why they are none here.
 _NOT_YET: Final = {"regenerate": "an answer cannot be asked for again yet; `block` withholds it, `review` holds it"}
-
-
-class _Wrong(Exception):
-    """What is wrong, and the keys that lead to it."""
-
-    def __init__(self, keys: Keys, reason: str) -> None:
-        super().__init__(reason)
-        self.keys = keys
 
 
 def load_policy(path: Path | None = None) -> Policy:
@@ -68,19 +62,20 @@ def _parse(text: str, where: str, default: Policy | None, folder: Path) -> Polic
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"moderation policy {where} is no TOML: {error}") from error
     try:
-        _known((), document, _OF_ONE | {"tenants", "head"})
+        only((), document, _OF_ONE | {"tenants", "head", "detectors"})
         whole = _read((), document, default, folder)
-        tenants = _table(("tenants",), document.get("tenants", {}))
+        tenants = table_of(("tenants",), document.get("tenants", {}))
         if len(tenants) > MAX_TENANTS:
-            raise _Wrong(("tenants",), f"there are {len(tenants)}; at most {MAX_TENANTS} are taken")
+            raise Wrong(("tenants",), f"there are {len(tenants)}; at most {MAX_TENANTS} are taken")
         head = _file((), document, "head", folder)
+        openai, guard = read_detectors(document)
         own = {name: _of_tenant(name, value, whole, folder) for name, value in tenants.items()}
-    except _Wrong as wrong:
+    except Wrong as wrong:
         line = line_of(text, wrong.keys)
         place = f"{where}, line {line}" if line is not None else where
         subject = f"{'.'.join(wrong.keys)}: " if wrong.keys else ""
         raise ConfigurationError(f"moderation policy {place}: {subject}{wrong}") from None
-    return replace(whole, head=head, tenants=MappingProxyType(own))
+    return replace(whole, head=head, tenants=MappingProxyType(own), openai=openai, guard=guard)
 
 
 def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
@@ -88,22 +83,22 @@ def _of_tenant(name: str, value: object, whole: Policy, folder: Path) -> Policy:
     try:
         _TENANT.validate_python(name)
     except ValidationError:
-        raise _Wrong(keys, "this is no tenant's name") from None
-    table = _table(keys, value)
-    _known(keys, table, _OF_ONE)
+        raise Wrong(keys, "this is no tenant's name") from None
+    table = table_of(keys, value)
+    only(keys, table, _OF_ONE)
     return _read(keys, table, whole, folder)
 
 
 def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Path) -> Policy:
     """The policy that a table says, where it says nothing that of `base`; without one, its categories are all."""
     rules: dict[str, Rule] = {} if base is None else dict(base.rules)
-    categories = _table((*keys, "categories"), table.get("categories", {}))
+    categories = table_of((*keys, "categories"), table.get("categories", {}))
     for name, value in categories.items():
         at = (*keys, "categories", name)
         if base is not None:
             _is_category(at, rules)
         rules[name] = _rule(at, value, rules[name].allowed if name in rules else ())
-    for name, entries in _table((*keys, "allow"), table.get("allow", {})).items():
+    for name, entries in table_of((*keys, "allow"), table.get("allow", {})).items():
         at = (*keys, "allow", name)
         _is_category(at, rules)
         rule = rules[name]
@@ -122,14 +117,14 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
 def _file(keys: Keys, table: Mapping[str, Any], name: str, folder: Path) -> Path | None:
     value = table.get(name)
     if value is not None and (not isinstance(value, str) or not value):
-        raise _Wrong((*keys, name), "must be the path of a file")
+        raise Wrong((*keys, name), "must be the path of a file")
     return None if value is None else folder / value
 
 
 def _switch(keys: Keys, table: Mapping[str, Any], name: str, default: bool) -> bool:
     value = table.get(name, default)
     if not isinstance(value, bool):
-        raise _Wrong((*keys, name), f"is {value!r}, but must be true or false")
+        raise Wrong((*keys, name), f"is {value!r}, but must be true or false")
     return value
 
 
@@ -139,51 +134,39 @@ def _verbatim(keys: Keys, table: Mapping[str, Any], default: int | None) -> int 
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not SHORTEST <= value <= _LONGEST_STRETCH:
         between = f"from {SHORTEST} to {_LONGEST_STRETCH}"
-        raise _Wrong((*keys, "verbatim"), f"is {value!r}, but must be a number of characters {between}, or 0 for none")
+        raise Wrong((*keys, "verbatim"), f"is {value!r}, but must be a number of characters {between}, or 0 for none")
     return value
 
 
 def _rule(keys: Keys, value: object, allowed: tuple[str, ...]) -> Rule:
     table = {"action": value} if isinstance(value, str) else value
     if not isinstance(table, dict) or "action" not in table or table.keys() - {"action", "min_score", "detectors"}:
-        raise _Wrong(keys, _SHAPE)
+        raise Wrong(keys, _SHAPE)
     action, score, detectors = table["action"], table.get("min_score", 0.0), table.get("detectors", 1)
     if action in _NOT_YET:
-        raise _Wrong(keys, f"{action} is no action yet: {_NOT_YET[action]}")
+        raise Wrong(keys, f"{action} is no action yet: {_NOT_YET[action]}")
     if action not in ACTIONS:
-        raise _Wrong(keys, f"unknown action {action!r}; known are {', '.join(ACTIONS)}")
+        raise Wrong(keys, f"unknown action {action!r}; known are {', '.join(ACTIONS)}")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise _Wrong(keys, f"min_score is {score!r}, but must be a number from 0 to 1")
+        raise Wrong(keys, f"min_score is {score!r}, but must be a number from 0 to 1")
     if isinstance(detectors, bool) or not isinstance(detectors, int) or not 1 <= detectors <= _MOST_DETECTORS:
-        raise _Wrong(keys, f"detectors is {detectors!r}, but must be a whole number from 1 to {_MOST_DETECTORS}")
+        raise Wrong(keys, f"detectors is {detectors!r}, but must be a whole number from 1 to {_MOST_DETECTORS}")
     return Rule(cast(Action, action), float(score), detectors, allowed)
 
 
 def _allowed(keys: Keys, entries: object) -> tuple[str, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise _Wrong(keys, "must be a list of texts that are let be")
+        raise Wrong(keys, "must be a list of texts that are let be")
     if len(entries) > MAX_ALLOWED:
-        raise _Wrong(keys, f"has {len(entries)} entries; at most {MAX_ALLOWED} are taken")
+        raise Wrong(keys, f"has {len(entries)} entries; at most {MAX_ALLOWED} are taken")
     for entry in entries:
         if len(entry) > MAX_ENTRY:
-            raise _Wrong(keys, f"an entry has {len(entry)} characters; at most {MAX_ENTRY} are taken")
+            raise Wrong(keys, f"an entry has {len(entry)} characters; at most {MAX_ENTRY} are taken")
         if not entry.strip("*") or "*" in entry[1:-1] or (entry.startswith("*") and entry.endswith("*")):
-            raise _Wrong(keys, f"{entry!r} must be a text, with one * at its beginning or at its end if any")
+            raise Wrong(keys, f"{entry!r} must be a text, with one * at its beginning or at its end if any")
     return tuple(entries)
 
 
 def _is_category(keys: Keys, rules: Mapping[str, Rule]) -> None:
     if keys[-1] not in rules:
-        raise _Wrong(keys, f"unknown category {keys[-1]!r}; known are {', '.join(sorted(rules))}")
-
-
-def _table(keys: Keys, value: object) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise _Wrong(keys, "must be a table")
-    return value
-
-
-def _known(keys: Keys, table: Mapping[str, Any], known: frozenset[str]) -> None:
-    for name in table:
-        if name not in known:
-            raise _Wrong((*keys, name), f"unknown key; known are {', '.join(sorted(known))}")
+        raise Wrong(keys, f"unknown category {keys[-1]!r}; known are {', '.join(sorted(rules))}")

@@ -18,7 +18,7 @@ def segments(text: str) -> list[Part]:
     A short text of one sentence is one part. Nothing but white space is none.
     """
     least = max(1, len(text) // _MOST)
-    parts = {*_sentences(text, least), *_windows(text)}
+    parts = {*_sentences(text, least), *stretches(len(text), _LONGEST, _OVERLAP)}
     return sorted(part for part in parts if not text[slice(*part)].isspace())
 
 
@@ -36,11 +36,12 @@ def _bounded(start: int, end: int) -> Iterator[Part]:
         yield begin, min(begin + _LONGEST, end)
 
 
-def _windows(text: str) -> Iterator[Part]:
+def stretches(length: int, longest: int, overlap: int) -> Iterator[Part]:
+    """Start and end of parts of at most so many characters, of a text of this length; each begins in the one before."""
     start = 0
-    while start < len(text):
-        end = min(start + _LONGEST, len(text))
+    while start < length:
+        end = min(start + longest, length)
         yield start, end
-        if end == len(text):
+        if end == length:
             return
-        start = end - _OVERLAP
+        start = end - overlap

@@ -8,10 +8,10 @@ from pathlib import Path
 from headrace_schemas import HeadraceError
 from headrace_workers.log import Action, log
 from headrace_workers.moderation.followed import EVERY, Followed
-from headrace_workers.moderation.moderator import PolicyModerator, no_embedder, with_policy
+from headrace_workers.moderation.moderator import Aids, PolicyModerator, with_policy
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detector, Embedder, Moderation, Told
+from headrace_workers.ports import Detector, Moderation, Told
 
 
 class WatchedModerator:
@@ -21,7 +21,7 @@ class WatchedModerator:
         self,
         path: Path,
         detectors: Sequence[Detector],
-        embedder: Callable[[], Embedder] = no_embedder,
+        aids: Aids | None = None,
         *,
         load_policy: Callable[[Path], Policy] = load_policy,
         every: float = EVERY,
@@ -34,7 +34,7 @@ class WatchedModerator:
             return policy, (path, *_beside(policy))
 
         def make(policy: Policy) -> tuple[Policy, PolicyModerator]:
-            return policy, with_policy(detectors, policy, embedder)
+            return policy, with_policy(detectors, policy, aids)
 
         def told(now: tuple[Policy, PolicyModerator]) -> None:
             log("moderation", logging.INFO, Action.POLICY_CHANGED, "outputs are moderated by another policy",

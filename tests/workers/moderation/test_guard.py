@@ -1,0 +1,99 @@
+"""A model that says safe or unsafe first, as a detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.engines.echo import CHOICE_MASS, EchoGenerator
+from headrace_workers.moderation.guard import GuardDetector
+from headrace_workers.moderation.moderator import Aids, with_policy
+from headrace_workers.moderation.policy_file import load_policy
+from headrace_workers.ports import Moderation
+
+
+class Guard(EchoGenerator):
+    """Says unsafe of what has a bad word in it, with this probability, and remembers what it read."""
+
+    def __init__(self, sure: float = 0.8) -> None:
+        super().__init__("guard")
+        self.sure, self.read = sure, list[str]()
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        assert list(choices) == ["safe", "unsafe"]
+        found: list[tuple[float, ...] | HeadraceError] = []
+        for (message,) in prompts:
+            self.read.append(message.content)
+            bad = "bomb" in message.content
+            found.append(Unavailable("no room") if "raise" in message.content else (0.1, self.sure if bad else 0.05))
+        return found
+
+
+def test_the_score_is_the_probability_of_unsafe() -> None:
+    """Not its share of both: a guard that says something else is sure of nothing. Nothing is asked of an empty text."""
+    guard = Guard()
+    found = GuardDetector(guard).detect(["a bomb", "", "a heron"])
+    assert [[(each.category, each.score, each.start, each.end) for each in own] for own in found] == [
+        [("unsafe", 0.8, 0, 6)], [], [("unsafe", 0.05, 0, 7)],
+    ]  # fmt: skip
+    assert guard.read == ["a bomb", "a heron"]
+    assert GuardDetector(guard).detect([""]) == [[]]
+
+
+def test_a_real_engine_is_asked() -> None:
+    """Its probabilities of both words, as of any judge's choices."""
+    ((found,),) = GuardDetector(EchoGenerator("echo")).detect(["a heron"])
+    assert 0 < found.score < CHOICE_MASS
+
+
+def test_the_longest_text_is_read_in_parts() -> None:
+    """The part that the guard objects to is the span."""
+    text = ("word " * 40_000)[:199_000] + " a bomb " + "x" * 992
+    guard = Guard()
+    (found,) = GuardDetector(guard).detect([text])
+    assert len(text) == 200_000
+    assert all(len(part) <= 4_000 for part in guard.read)
+    (sure,) = [each for each in found if each.score > 0.5]
+    assert "bomb" in text[sure.start : sure.end]
+
+
+def policy(folder: Path, text: str = '[detectors.guard]\nmodel = "guard"\n') -> Path:
+    (folder / "policy.toml").write_text(text)
+    return folder / "policy.toml"
+
+
+def test_a_policy_names_it_and_reviews_what_it_finds(tmp_path: Path) -> None:
+    """Unless that says otherwise. What the model cannot do holds the text that it is about, and no other."""
+    asked: list[str] = []
+
+    def load(alias: str) -> Guard:
+        asked.append(alias)
+        return Guard()
+
+    moderator = with_policy([], load_policy(policy(tmp_path)), Aids(guard=load))
+    bad, held, good = moderator.moderate(["a bomb", "raise", "a heron"])
+    assert asked == ["guard"]
+    assert isinstance(bad, Moderation)
+    assert isinstance(good, Moderation)
+    assert isinstance(held, HeadraceError)
+    assert (bad.action, good.action) == ("review", "allow")
+    assert bad.verdict.categories == {"unsafe": True}
+    assert bad.verdict.detectors["guard"].endswith("+guard/none")
+
+
+def test_where_there_is_no_model_the_policy_is_refused(tmp_path: Path) -> None:
+    """It says which."""
+    with pytest.raises(ConfigurationError, match="names the guard guard, and no model is loaded here"):
+        with_policy([], load_policy(policy(tmp_path)))
+
+
+def test_passages_are_looked_at_without_it(tmp_path: Path) -> None:
+    """For prompt injection alone, by the same rules."""
+    text = '[detectors.guard]\nmodel = "guard"\n[detectors.openai]\nurl = "http://a"\nmodel = "m"\n[tenants.shop]\n'
+    whole = load_policy(policy(tmp_path, 'blocklist = "list.txt"\n' + text))
+    for each in (whole.of_passages, whole.of_passages.of("shop")):
+        assert (each.guard, each.openai, each.blocklists, each.version) == (None, None, (), whole.version)

@@ -1,0 +1,210 @@
+"""OpenAI's moderation endpoint as a detector, against a server of our own that speaks like it."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_schemas import HeadraceError
+from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_workers.moderation.moderator import Aids, PolicyModerator, with_policy
+from headrace_workers.moderation.openai_endpoint import Endpoint, OpenAIDetector
+from headrace_workers.moderation.policy_file import load_policy
+from headrace_workers.ports import Detection, Moderation
+from headrace_workers.settings import moderation_key
+
+Answer = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_network() -> None:
+    """This one reaches for the network, and for this machine alone."""
+
+
+class Service:
+    """An endpoint; `answer` makes its answer of a request's body, as JSON or as bytes."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.answer: Answer = scored(lambda text: {"violence": 0.9 if "smash" in text else 0.01})
+        self.status, self.drip = 200, 0.0
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                service.asked.append(body)
+                service.keys.append(self.headers["Authorization"])
+                said = service.answer(body)
+                content = said if isinstance(said, bytes) else json.dumps(said).encode()
+                self.send_response(service.status)
+                self.send_header("Location", service.url)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                for at in range(len(content)) if service.drip else ():
+                    self.wfile.write(content[at : at + 1])
+                    time.sleep(service.drip)
+                if not service.drip:
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/moderations"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def detector(self, key: str | None = None, timeout: float = 20.0) -> OpenAIDetector:
+        return OpenAIDetector(Endpoint(self.url, "omni", timeout, key))
+
+
+def scored(score: Callable[[str], dict[str, float]]) -> Answer:
+    """What OpenAI answers, with these scores of each text."""
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        found = [{"flagged": False, "categories": {}, "category_scores": score(text)} for text in body["input"]]
+        return {"id": "modr-1", "model": body["model"], "results": found}
+
+    return answer
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_what_the_service_scores_is_found(service: Service) -> None:
+    """The whole text is the span. Texts go in one request, with the model's name, and a key where there is one."""
+    found = service.detector(key="sk-1").detect(["smash it", "", "be kind"])
+    assert found == [[Detection("violence", 0.9, 0, 8)], [], [Detection("violence", 0.01, 0, 7)]]
+    assert service.asked == [{"model": "omni", "input": ["smash it", "be kind"]}]
+    assert service.keys == ["Bearer sk-1"]
+    service.detector().detect(["x"])
+    assert service.keys[1] is None
+
+
+def test_many_and_long_texts_are_asked_about_in_parts(service: Service) -> None:
+    """No more than 32 in one request; a span says which part of a text."""
+    long = "word " * 39_998 + "smash now."
+    found = service.detector().detect([long, *("x",) * 60])
+    assert [len(each["input"]) for each in service.asked] == [32, 32, 7]
+    assert all(len(text) <= 20_000 for each in service.asked for text in each["input"])
+    (sure,) = [each for each in found[0] if each.score > 0.5]
+    assert "smash" in long[sure.start : sure.end]
+    assert sure.end == len(long) == 200_000
+    assert [len(each) for each in found[1:]] == [1] * 60
+
+
+def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Path) -> None:
+    """With headrace's own detectors or with two that must agree; the verdict names which of its models looked."""
+    (tmp_path / "policy.toml").write_text(
+        f'[detectors.openai]\nurl = "{service.url}"\nmodel = "omni"\ntimeout = 20\n'
+        '[categories]\nviolence = { action = "block", min_score = 0.8 }\n'
+    )
+    moderator = with_policy([], load_policy(tmp_path / "policy.toml"), Aids(openai_key="sk-2"))
+    bad, good = moderator.moderate(["smash it", "be kind"])
+    assert isinstance(bad, Moderation)
+    assert isinstance(good, Moderation)
+    assert (bad.action, good.action) == ("block", "allow")
+    assert good.verdict.category_scores["violence"] == 0.01
+    assert good.verdict.category_scores["sexual/minors"] == 0.0
+    assert bad.verdict.detectors["openai"].endswith("+omni")
+    assert service.keys == ["Bearer sk-2"]
+    assert "sk-2" not in repr(Aids(openai_key="sk-2")) + repr(Endpoint("u", "m", 1.0, "sk-2"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "why"),
+    [
+        (lambda _: {}, 500, "answers 500"),
+        (lambda _: {}, 302, "answers 302"),
+        (lambda _: b"<html>", 200, "is none of OpenAI's"),
+        (lambda _: b"[" * 100_000, 200, "is none of OpenAI's"),
+        (lambda _: {"results": [{"category_scores": {"violence": "high"}}]}, 200, "is none of OpenAI's"),
+        (lambda _: {"results": []}, 200, "answers 0 texts of 1"),
+        (lambda _: {"results": [{"category_scores": {}}] * 2}, 200, "answers 2 texts of 1"),
+        (lambda _: b" " * 5_000_000, 200, "comes to no end"),
+    ],
+    ids=["error", "elsewhere", "html", "deep", "no number", "too few", "too many", "endless"],
+)
+def test_what_is_no_answer_is_raised(service: Service, answer: Answer, status: int, why: str) -> None:
+    """Nobody is sent elsewhere, and nothing of the text or the key is told."""
+    service.answer, service.status = answer, status
+    with pytest.raises(Unavailable, match=why) as raised:
+        service.detector(key="sk-secret").detect(["my words"])
+    assert "my words" not in str(raised.value)
+    assert "sk-secret" not in str(raised.value)
+    assert len(service.asked) == 1
+
+
+def test_a_score_that_is_none_holds_the_text(service: Service) -> None:
+    """As the moderator says of any detector."""
+    service.answer = scored(lambda _: {"violence": 1.5})
+    (verdict,) = PolicyModerator([service.detector()], load_policy()).moderate(["x"])
+    assert isinstance(verdict, HeadraceError)
+
+
+def test_a_service_that_answers_byte_by_byte_is_given_up(service: Service) -> None:
+    """Each byte comes in time, and all together do not."""
+    service.drip = 0.05
+    with pytest.raises(Unavailable, match="comes to no end"):
+        service.detector(timeout=0.3).detect(["x"])
+
+
+def test_one_that_is_away_is_told(service: Service) -> None:
+    """The text is held."""
+    service.server.shutdown()
+    service.server.server_close()
+    with pytest.raises(Unavailable, match="does not answer: ConnectError"):
+        service.detector().detect(["x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[detectors.other]\n", "line 1: detectors.other: unknown key; known are guard, openai"),
+        ("detectors = 1\n", "line 1: detectors: must be a table"),
+        ('[detectors.openai]\nmodel = "m"\n', "line 1: detectors.openai.url: is None, but must be an http"),
+        *(
+            (f'[detectors.openai]\nurl = "{url}"\nmodel = "m"\n', "line 2: detectors.openai.url: is '")
+            for url in ("file:///etc/passwd", "//a", "http://", "http://u:p@a", "http://[")
+        ),
+        ('[detectors.openai]\nurl = "http://a"\n', "detectors.openai.model: must name one"),
+        *(
+            (f'[detectors.openai]\nurl = "http://a"\nmodel = "m"\ntimeout = {value}\n', "at most 60")
+            for value in ("0", "61", "true", '"1"', "nan")
+        ),
+        ('[detectors.openai]\nurl = "http://a"\nmodel = "m"\nkey = "sk"\n', "line 4: detectors.openai.key: unknown"),
+        ("[detectors.guard]\n", "detectors.guard.model: must be the alias of a model"),
+        ('[detectors.guard]\nmodel = "a b"\n', "line 2: detectors.guard.model: must be the alias of a model"),
+    ],
+)
+def test_a_policy_that_names_it_wrongly_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """With the line."""
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as raised:
+        load_policy(tmp_path / "policy.toml")
+    assert message in str(raised.value)
+
+
+def test_the_key_is_the_environments(tmp_path: Path) -> None:
+    """Or a file's; one that could not be sent is refused, and not shown."""
+    (tmp_path / "key").write_text("sk-file\n")
+    assert moderation_key({}) is None
+    assert moderation_key({"HEADRACE_MODERATION_KEY": " sk-1 "}) == "sk-1"
+    named = {"HEADRACE_MODERATION_KEY": "sk-1", "HEADRACE_MODERATION_KEY_FILE": str(tmp_path / "key")}
+    assert moderation_key(named) == "sk-file"
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        moderation_key({"HEADRACE_MODERATION_KEY_FILE": str(tmp_path / "none")})
+    with pytest.raises(ConfigurationError) as raised:
+        moderation_key({"HEADRACE_MODERATION_KEY": "sk-\nX: y"})
+    assert "sk-" not in str(raised.value)
