@@ -93,7 +93,7 @@ def test_errors_stay_with_their_task() -> None:
     outcomes = generate([task(GenerationJob(model="m", prompt="p"), i) for i in range(3)], generator=model)
     assert outcomes[0] == Retry("later")
     assert isinstance(outcomes[1], Done)
-    assert outcomes[2] == Dead(Category.PERMANENT, "9,000 tokens")
+    assert outcomes[2] == Dead(Category.INVALID, "9,000 tokens")
 
 
 def test_a_text_that_no_event_may_carry_is_mended() -> None:
