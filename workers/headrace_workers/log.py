@@ -63,13 +63,21 @@ class _Lines(logging.Formatter):
     def __init__(self, as_json: bool) -> None:
         super().__init__()
         self._as_json = as_json
+        self._second = 0, ""
+
+    def _time(self, created: float) -> str:
+        """The second of a line, made once for all of it."""
+        second, text = self._second
+        if second != int(created):
+            second, text = self._second = int(created), time.strftime("%Y-%m-%dT%H:%M:%S", self.converter(created))
+        return text
 
     def format(self, record: logging.LogRecord) -> str:
         """One line: time, level, where, what, and the fields."""
         fields: dict[str, Any] = getattr(record, "fields", {})
         action = getattr(record, "action", None)
         line: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
+            "time": self._time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             **({"action": str(action)} if action else {}),
@@ -122,6 +130,9 @@ def configure(level: str = "INFO", as_json: bool = False) -> None:
     logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of every rebalance, and retries by itself
     logging.getLogger("kombu").setLevel(logging.ERROR)  # it warns of every stale connection, and opens another
     logging.getLogger("headrace").setLevel(level)
+    # No line tells of these, and to find them out takes as long as the line (logging's own advice for speed).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def log(name: str, level: int, action: Action, message: str, **fields: Any) -> None:

@@ -39,6 +39,7 @@ from headrace_workers.gateway.services import Services
 from headrace_workers.openai.errors import Refused
 
 ROUTERS: Final = (
+    jobs.sending,
     jobs.router,
     events.router,
     evaluations.router,

@@ -31,13 +31,24 @@ def needs(scope: Scope) -> Any:
     async def caller(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
-        services = request.app.state.services
-        found: Caller = await services.keyring.caller(request, credentials.credentials if credentials else None)
-        visit = request.scope["headrace"]
-        visit.tenant, visit.key_id = found.tenant, found.key_id
-        if not allows(found.scopes, scope):
-            raise Refusal(Why.FORBIDDEN, f"this key lacks the scope {scope}: make one that has it")
-        await services.rates.take(found.tenant, 1)
-        return found
+        return await caller_of(request, credentials.credentials if credentials else None, scope)
 
     return Depends(caller)
+
+
+async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
+    """The caller behind a key, which must allow this. Raises as `needs` says."""
+    services = request.app.state.services
+    found: Caller = await services.keyring.caller(request, key)
+    visit = request.scope["headrace"]
+    visit.tenant, visit.key_id = found.tenant, found.key_id
+    if not allows(found.scopes, scope):
+        raise Refusal(Why.FORBIDDEN, f"this key lacks the scope {scope}: make one that has it")
+    await services.rates.take(found.tenant, 1)
+    return found
+
+
+def bearer(request: Request) -> str | None:
+    """The key that a request comes with, if it does."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None

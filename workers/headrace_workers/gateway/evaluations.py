@@ -3,12 +3,14 @@
 from fastapi import APIRouter, Request, Response
 
 from headrace_workers.gateway.bodies import parsed
+from headrace_workers.gateway.direct import direct
 from headrace_workers.gateway.job_request import jobs_of
 from headrace_workers.gateway.jobs import Key, Trace, Writes, let_in
+from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.shapes import ACCEPTED, body_of_evaluations
 
-router = APIRouter(tags=["evaluations"])
+router = APIRouter(tags=["evaluations"], route_class=direct(Scope.JOBS_WRITE))
 
 
 @router.post("/v1/evaluations", status_code=202, responses=ACCEPTED, openapi_extra=body_of_evaluations())

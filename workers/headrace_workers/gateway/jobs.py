@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from headrace_schemas.envelope import is_traceparent
 from headrace_workers.gateway.bodies import parsed
 from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.direct import direct
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.hangup import while_here
 from headrace_workers.gateway.job_body import JobShape, accepted_body, is_over, job_body
@@ -20,6 +21,7 @@ from headrace_workers.ledger.told import Standing
 from headrace_workers.steps.task import Job
 
 router = APIRouter(tags=["jobs"])
+sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))
 
 _JSON: Final = "application/json"
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -34,7 +36,7 @@ Trace = Annotated[str | None, Header(description="W3C Trace Context: goes on wit
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end at most.")]
 
 
-@router.post("/v1/jobs", status_code=202, responses=ACCEPTED, openapi_extra=body_of_jobs())
+@sending.post("/v1/jobs", status_code=202, responses=ACCEPTED, openapi_extra=body_of_jobs())
 async def send(
     request: Request,
     caller: Writes,

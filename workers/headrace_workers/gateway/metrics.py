@@ -32,6 +32,8 @@ class Metrics:
         )  # fmt: skip
         # Bytes of bodies, in and out.
         self._bytes = Counter("headrace_gateway_bytes", "Bytes of bodies.", ("direction",), registry=self._registry)
+        self._in, self._out = self._bytes.labels("in"), self._bytes.labels("out")
+        self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         # Jobs that were let in: 202 was said of each, or is about to be.
         self._jobs = Counter("headrace_gateway_jobs", "Jobs that were let in.", ("kind",), registry=self._registry)
         # Requests that were refused, by reason: see `Why` in errors.py.
@@ -46,12 +48,20 @@ class Metrics:
     def visited(self, visit: Visit, route: str) -> None:
         """A request has ended."""
         method = visit.method if visit.method in _METHODS else "other"
-        self._requests.labels(route, method, str(visit.status)).inc()
-        self._seconds.labels(route).observe(visit.seconds)
-        self._bytes.labels("in").inc(visit.received)
-        self._bytes.labels("out").inc(visit.sent)
+        requests, seconds = self._of(route, method, visit.status)
+        requests.inc()
+        seconds.observe(visit.seconds)
+        self._in.inc(visit.received)
+        self._out.inc(visit.sent)
         if visit.why is not None:
             self._refused.labels(visit.why).inc()
+
+    def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        """The figures of such requests. To find them by their labels takes longer than to count."""
+        key = route, method, status
+        if key not in self._found:
+            self._found[key] = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+        return self._found[key]
 
     def let_in(self, kind: str) -> None:
         """A job was let in."""

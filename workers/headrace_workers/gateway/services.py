@@ -133,7 +133,7 @@ class Services:
         return outcomes
 
 
-def _services(request: Request) -> Any:
+async def _services(request: Request) -> Any:  # as a plain function it would be called on a thread
     return request.app.state.services
 
 

@@ -13,7 +13,6 @@ from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.gateway.errors import KafkaAway, Refusal, Why, refusal_of
-from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.topics import Topics
 from headrace_workers.log import Action, log
 
@@ -43,14 +42,11 @@ class Sink:
         self._executor = executor
         self._transport: Transport | None = None
         self._trouble = "no broker has answered yet"
-        # What could not be handed over in time, or not whole, may be sent all the same.
-        self._send: Together[Sequence[Record], None] = Together(
-            self._hand_over, executor, away=lambda words: KafkaAway(words, again=False)
-        )
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._to_send: list[_Parcel] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._waiting: dict[str, deque[_Parcel]] = {}
         self._told: deque[tuple[str, HeadraceError | None]] = deque()
-        self._since: dict[int, float] = {}  # when each request began to wait, the oldest first
-        self._number = 0
+        self._since: dict[_Parcel, float] = {}  # when each request began to wait, the oldest first
         self._connecting: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -91,49 +87,56 @@ class Sink:
         if trouble := self._silence:
             raise KafkaAway(trouble)
         self._refuse_missing(records)
-        self._number += 1
-        number = self._number
-        futures = [self._loop.create_future() for _ in records]
-        for record, future in zip(records, futures, strict=True):
-            self._waiting.setdefault(record.job_id, deque()).append(future)
-        self._since[number] = time.monotonic()
+        parcel = _Parcel(records, self._loop.create_future())
+        for record in records:
+            self._waiting.setdefault(record.job_id, deque()).append(parcel)
+        self._since[parcel] = time.monotonic()
+        self._to_send.append(parcel)
+        if self._sending is None:
+            self._sending = self._loop.create_task(self._send())
         try:
-            await self._send.ask(records)
-            async with asyncio.timeout(CONFIRM_SECONDS + 1):
-                told = await self._ends(records, futures)
-        except TimeoutError:
-            raise KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False) from None
+            await self._told_of(parcel)
         finally:
-            del self._since[number]
-            for record, future in zip(records, futures, strict=True):
-                self._forget(record.job_id, future)
-        if errors := [error for error in told if error is not None]:
-            raise _refusal_of_all(errors, again=None if len(errors) == len(records) else False)
+            del self._since[parcel]
+            self._forget(parcel)
 
-    async def _ends(
-        self, records: Sequence[Record], futures: Sequence["asyncio.Future[None]"]
-    ) -> list[BaseException | None]:
-        """What became of each. A topic that went missing is told of before their time is up."""
-        _, waiting = await asyncio.wait(futures, timeout=_DOUBT_SECONDS)
-        if waiting:
+    async def _told_of(self, parcel: "_Parcel") -> None:
+        """Wait until it is. A topic that went missing is told of before its time is up."""
+        await asyncio.wait({parcel.end}, timeout=_DOUBT_SECONDS)
+        if not parcel.end.done():
             await self._topics.look()
-            self._refuse_missing(records, again=False)
-        return await asyncio.gather(*futures, return_exceptions=True)
+            self._refuse_missing(parcel.records, again=False)
+            await asyncio.wait({parcel.end}, timeout=CONFIRM_SECONDS + 1 - _DOUBT_SECONDS)
+        if not parcel.end.done():
+            raise KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False)
+        if refusal := parcel.end.result():
+            raise refusal
 
     def _refuse_missing(self, records: Iterable[Record], again: bool | None = None) -> None:
         if words := self._topics.missing_words({record.topic for record in records}):
             raise KafkaAway(words, Why.KAFKA_REFUSES, again=again)
 
-    def _forget(self, job_id: str, future: asyncio.Future[None]) -> None:
-        if future.done() and not future.cancelled():
-            future.exception()  # it was seen to
-        queue = self._waiting.get(job_id)
-        if queue is None:
-            return
-        if future in queue:
-            queue.remove(future)
-        if not queue:
-            del self._waiting[job_id]
+    def _forget(self, parcel: "_Parcel") -> None:
+        """Nobody waits for it any more."""
+        for record in parcel.records:
+            queue = self._waiting.get(record.job_id)
+            if queue and parcel in queue:
+                queue.remove(parcel)
+            if not queue:
+                self._waiting.pop(record.job_id, None)
+
+    async def _send(self) -> None:
+        """Hand over all that waits, on a thread; what comes meanwhile is handed over together behind it."""
+        while self._to_send:
+            parcels, self._to_send = self._to_send, []
+            try:
+                refusals = await self._loop.run_in_executor(self._executor, self._hand_over, parcels)
+            except Exception as error:  # whatever it was, some of them may have been sent
+                refusals = [KafkaAway(str(error) or type(error).__name__, again=False)] * len(parcels)
+            for parcel, refusal in zip(parcels, refusals, strict=True):
+                if refusal is not None:
+                    parcel.ends(refusal)
+        self._sending = None
 
     async def _keep_connecting(self) -> None:
         while True:
@@ -147,22 +150,22 @@ class Sink:
             await asyncio.sleep(_CONNECT_EVERY)
         await self._topics.watch()
 
-    def _hand_over(self, requests: list[Sequence[Record]]) -> list[BaseException | None]:
+    def _hand_over(self, parcels: "Sequence[_Parcel]") -> list[Refusal | None]:
         """On a thread: a buffer that is full makes it wait."""
         transport = self._transport
         if transport is None:
             raise Unavailable("the gateway is being stopped")
-        answers: list[BaseException | None] = []
-        for records in requests:
+        refusals: list[Refusal | None] = []
+        for parcel in parcels:
             taken = 0
             try:
-                for record in records:
+                for record in parcel.records:
                     transport.send(record)
                     taken += 1
-                answers.append(None)
+                refusals.append(None)
             except HeadraceError as error:
-                answers.append(_not_taken(error, again=False if taken else None))
-        return answers
+                refusals.append(_not_taken(error, again=False if taken else None))
+        return refusals
 
     def _on_delivery(self, job_id: str, error: HeadraceError | None) -> None:
         """On the teller's thread: one call of the loop for all that is told at a time."""
@@ -175,13 +178,32 @@ class Sink:
         while self._told:
             job_id, error = self._told.popleft()
             queue = self._waiting.get(job_id)
-            future = queue.popleft() if queue else None  # the records of one job are told of in their order
-            if future is None or future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
+            if queue:
+                queue.popleft().hears(error)  # the records of one job are told of in their order
+
+
+class _Parcel:
+    """The records of one request, until Kafka has said of each what became of it."""
+
+    def __init__(self, records: Sequence[Record], end: "asyncio.Future[Refusal | None]") -> None:
+        self.records = records
+        self.end = end
+        self._left = len(records)
+        self._errors: list[HeadraceError] = []
+
+    def hears(self, error: HeadraceError | None) -> None:
+        """One more of them has been confirmed, or has failed."""
+        self._left -= 1
+        if error is not None:
+            self._errors.append(error)
+        if not self._left:
+            whole = len(self._errors) == len(self.records)
+            self.ends(_refusal_of_all(self._errors, again=None if whole else False) if self._errors else None)
+
+    def ends(self, refusal: Refusal | None) -> None:
+        """What became of all of them, if nothing was said before."""
+        if not self.end.done():
+            self.end.set_result(refusal)
 
 
 def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:

@@ -1,6 +1,7 @@
 """What many requests ask for at the same moment, asked for in one call on a thread."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
@@ -37,6 +38,8 @@ class Together(Generic[T, R]):
         self._patience = patience
         self._away = away
         self._items: list[tuple[T, asyncio.Future[R]]] = []
+        self._asked: deque[tuple[float, asyncio.Future[R]]] = deque()  # until when each waits, in that order
+        self._alarm: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._began: float | None = None
 
@@ -47,15 +50,30 @@ class Together(Generic[T, R]):
             raise self._silent()
         future: asyncio.Future[R] = loop.create_future()
         self._items.append((item, future))
+        self._asked.append((loop.time() + self._patience, future))
         if self._task is None:
             self._task = loop.create_task(self._run(loop))
+        if self._alarm is None:
+            self._alarm = loop.call_later(self._patience, self._expire, loop)
         try:
-            async with asyncio.timeout(self._patience):
-                return await future
-        except TimeoutError:
-            raise self._silent() from None
+            return await future
         except Unavailable as error:
             raise self._away(str(error)) from error
+        finally:
+            self._forget_answered()
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One alarm for all who wait: one for each would cost as much as the call."""
+        while self._asked and self._asked[0][0] <= loop.time():
+            _, future = self._asked.popleft()
+            if not future.done():
+                future.set_exception(self._silent())
+        self._forget_answered()
+        self._alarm = loop.call_at(self._asked[0][0], self._expire, loop) if self._asked else None
+
+    def _forget_answered(self) -> None:
+        while self._asked and self._asked[0][1].done():
+            self._asked.popleft()
 
     def _silent(self) -> Refusal:
         return self._away(f"no answer within {self._patience:g} s")
