@@ -118,6 +118,26 @@ def test_a_half_open_way_to_the_database_is_away_and_then_goes_on(postgres, hurr
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("direction", ["both", "down"])
+def test_a_look_up_of_an_answer_is_bounded_as_all_else(postgres, hurried, at, direction):
+    """It goes a shorter way, and that may be half open, too."""
+    with proxied(postgres.port) as proxy:
+        ledger = at(make_url(hurried).set(port=proxy.port).render_as_string())
+        assert ledger.answers.exact({"k"}) == {}
+        proxy.swallow(direction)
+        for _ in range(2):  # on the connection that was open, and on a new one
+            with pytest.raises(Unavailable):
+                ledger.answers.exact({"k"})
+        proxy.heal()
+        eventually(lambda: _knows_nothing(ledger))
+
+
+def _knows_nothing(ledger):
+    with suppress(Unavailable):
+        return ledger.answers.exact({"k"}) == {}
+    return False
+
+
 def test_a_statement_that_takes_too_long_is_not_now(hurried, at):
     """The server ends it by itself, and the connection stays."""
     ledger = at(hurried)

@@ -262,6 +262,33 @@ def test_a_base_that_nobody_asks_for_is_let_go(ledger, embedder):
     assert spied.reads == [("u", "k", None)]
 
 
+def test_while_nobody_asks_nothing_is_followed(ledger, embedder, monkeypatch):
+    """A gateway that once searched asks the ledger nothing for the rest of its days; the next search is kept up."""
+    now, asked = 0.0, []
+    bases = Bases(ledger, embedder, unused=60.0, monotonic=lambda: now)
+    follower = Follower(bases, Progress().loop("follow documents"))
+    changed = bases.changed
+    monkeypatch.setattr(bases, "changed", lambda *given: asked.append(given) or changed(*given))
+    put(ledger, {"mill.md": [MILL]})
+    follower.once()
+    assert found(bases) == [MILL]
+    now = 61.0
+    follower.once()
+    assert len(asked) == 2  # it is held
+    bases.tidy()
+    follower.once()
+    follower.once()
+    assert len(asked) == 2
+    put(ledger, {"mill.md": [CLOCK]}, sha="2")
+    assert found(bases) == [CLOCK]
+    follower.once()
+    assert found(bases) == [CLOCK]
+    assert bases.begun == 2  # the ledger may have been restored meanwhile
+    put(ledger, {"mill.md": [MILL]}, sha="3")
+    follower.once()
+    assert found(bases) == [MILL]
+
+
 def test_the_passages_in_memory_are_bounded(ledger, embedder):
     """Those go that nobody asked for longest; the last one stays, whatever its size."""
     now = 0.0

@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace_workers.guards.opposites import opposite
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
 
 _COMPARED: Final = 60  # words on each side; more than these are refused as leftovers anyhow
 
@@ -33,4 +33,4 @@ def _is_sold(read: Profile) -> bool:
 
 @read_once
 def _words(read: Profile) -> dict[str, None]:
-    return {token.key: None for token in read.tokens if token.kind == "word"}
+    return dict.fromkeys(of_kinds(read).get("word", ()))

@@ -1,6 +1,6 @@
 """Dates, days, months and times of day, in any order and any way of writing."""
 
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, said
 
 
 class Dates:
@@ -14,6 +14,5 @@ class Dates:
         return None if ours == theirs else f"asks about {said(ours, asked)}; the answer is for {said(theirs, cached)}"
 
 
-@read_once
 def _dates(read: Profile) -> list[str]:
-    return sorted(token.key for token in read.tokens if token.kind == "date")
+    return sorted(of_kinds(read).get("date", ()))

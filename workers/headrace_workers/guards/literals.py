@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
 
 
 class Literals:
@@ -26,4 +26,5 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _exact(read: Profile) -> Counter[str]:
-    return Counter(token.key for token in read.tokens if token.kind in {"literal", "symbol"})
+    kinds = of_kinds(read)
+    return Counter([*kinds.get("literal", ()), *kinds.get("symbol", ())])

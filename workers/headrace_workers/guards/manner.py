@@ -83,13 +83,13 @@ def _persons(read: Profile) -> set[str]:
 
 
 def _named(read: Profile, classes: dict[str, str]) -> set[str]:
-    found = set()
-    for token in read.tokens:
-        if token.kind == "word":
-            said = classes.get(token.text.lower()) or classes.get(token.key)
-            if said:
-                found.add(said)
-    return found
+    return {said for text, key in _words(read) if (said := classes.get(text) or classes.get(key))}
+
+
+@read_once
+def _words(read: Profile) -> list[tuple[str, str]]:
+    """Each word, and its key."""
+    return [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
 
 
 @read_once
@@ -104,6 +104,8 @@ def _lasts(read: Profile) -> bool:
 
 def _subjects(read: Profile) -> set[str]:
     """Who is asked about in `am I`, `are you`."""
+    if "be" not in read.keys:
+        return set()
     return {
         _WHO_IS[word]
         for before, token in pairwise(read.tokens)

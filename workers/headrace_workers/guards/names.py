@@ -24,4 +24,4 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _named(read: Profile) -> Counter[str]:
-    return Counter(token.key for token in read.tokens if token.name and not token.starts and says_what(token))
+    return Counter([token.key for token in read.tokens if token.name and not token.starts and says_what(token)])

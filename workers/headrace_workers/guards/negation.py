@@ -4,7 +4,7 @@ from typing import Final
 
 from headrace_workers.guards.affixes import denies
 from headrace_workers.guards.lists import words_of
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
 
 DENIALS: Final = words_of(
     """not never no none neither nor without nobody nothing nowhere hardly barely rarely seldom lack lacking
@@ -33,4 +33,4 @@ def _denials(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _denying(read: Profile) -> list[str]:
-    return [token.key for token in read.tokens if token.key in DENIALS and token.kind == "word"]
+    return [key for key in of_kinds(read).get("word", ()) if key in DENIALS]

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
 from headrace_workers.guards.tokens import Token
 
 
@@ -23,9 +23,8 @@ class Numbers:
         )
 
 
-@read_once
 def _numbers(read: Profile) -> list[str]:
-    return [token.key for token in read.tokens if token.kind == "number"]
+    return of_kinds(read).get("number", [])
 
 
 @read_once

@@ -57,6 +57,7 @@ _ORDINALS: Final = {
     )
 } | {"twentieth": 20, "thirtieth": 30, "hundredth": 100, "thousandth": 1_000}
 _OTHER: Final = {"dozen": 12, "twice": 2, "thrice": 3, "once": 1, "double": 2, "triple": 3, "pair": 2}
+_FIRST: Final = frozenset({"second", *_ONES, *_TENS, *_SCALES, *_ORDINALS, *_OTHER})  # words that a number begins with
 _PRONOUN_AFTER: Final = words_of(
     """which the this that no any every some do does can should would could each another other if how when"""
 )
@@ -80,12 +81,14 @@ def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
 
 def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
     """How many tokens from here make a number, and the number; 0 tokens where there is none."""
-    first = found[at].text.lower()
-    before = found[at - 1].text.lower() if at else ""
     if found[at].kind == "number":
         scale = _SCALES.get(found[at + 1].text.lower()) if at + 1 < len(found) else None
         return (2, _times(found[at].key, scale)) if scale else (0, "")
-    if found[at].kind != "word" or (first == "one" and (before in _PRONOUN_AFTER or not _counted(found, at))):
+    first = found[at].text.lower()
+    if found[at].kind != "word" or first not in _FIRST:
+        return 0, ""
+    before = found[at - 1].text.lower() if at else ""
+    if first == "one" and (before in _PRONOUN_AFTER or not _counted(found, at)):
         return 0, ""
     if first in _OTHER or first in _ORDINALS:
         return 1, str(_OTHER.get(first) or _ORDINALS[first])

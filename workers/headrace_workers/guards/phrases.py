@@ -51,7 +51,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
         token = found[at]
         starts = starts or token.starts
         greeting = greeting and (at == 0 or found[at - 1].key in _GREETINGS)
-        size, read = _match(keys, at, starts or greeting)
+        size, read = _match(keys, at, starts or greeting) if keys[at] in _TABLE else (0, ())
         if size:
             said = " ".join(one.text for one in found[at : at + size])
             named = any(one.name and not one.starts for one in found[at : at + size])
@@ -62,17 +62,16 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
             continue
         if token.kind == "word" and token.text in _ACRONYMS:
             token = token._replace(key=_ACRONYMS[token.text])
-        out.append(token._replace(starts=starts))
+        out.append(token if token.starts == starts else token._replace(starts=starts))
         starts = False
         at += 1
     return tuple(out)
 
 
 def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
-    rules = _TABLE.get(keys[at])
-    if rules is not None:
-        for size in range(min(_LONGEST[keys[at]], len(keys) - at), 0, -1):
-            read = rules.get(tuple(keys[at : at + size]))
-            if read is not None and (heads or not read.heads):
-                return size, read.keys
+    rules = _TABLE[keys[at]]
+    for size in range(min(_LONGEST[keys[at]], len(keys) - at), 0, -1):
+        read = rules.get(tuple(keys[at : at + size]))
+        if read is not None and (heads or not read.heads):
+            return size, read.keys
     return 0, ()

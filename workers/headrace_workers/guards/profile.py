@@ -5,17 +5,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import pairwise
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from headrace_workers.guards.calendar_dates import dates
 from headrace_workers.guards.measures import measures
 from headrace_workers.guards.numerals import numerals
 from headrace_workers.guards.phrases import rewritten
 from headrace_workers.guards.small_words import EMPTY_OR_SMALL, MEASURES
-from headrace_workers.guards.tokens import Token, quotations, tokens
+from headrace_workers.guards.tokens import Kind, Token, quotations, tokens
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+_NOTHING: Final = Token("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,12 @@ class Profile:
 def profile(text: str) -> Profile:
     """What guards read of a text. Linear in its length; any text will do, the empty one too."""
     found = dates(measures(numerals(rewritten(tokens(text)))))
-    content = Counter(
+    content = [
         token.key
-        for before, token in pairwise((None, *found))
-        if token is not None and says_what(token) and not _measure(before, token)
-    )
-    return Profile(found, content, frozenset(token.key for token in found), quotations(text))
+        for before, token in pairwise((_NOTHING, *found))
+        if says_what(token) and not (before.key == "how" and token.key in MEASURES)
+    ]
+    return Profile(found, Counter(content), frozenset([token.key for token in found]), quotations(text))
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
@@ -51,7 +54,7 @@ def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenat
     @wraps(read)
     def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
         found: T
-        key = (read, *where, *named.values())
+        key = (read, *where, *named.values()) if where or named else read
         try:
             found = profile.kept[key]
         except KeyError:
@@ -61,13 +64,18 @@ def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenat
     return kept
 
 
-def _measure(before: Token | None, token: Token) -> bool:
-    return before is not None and before.key == "how" and token.key in MEASURES
+@read_once
+def of_kinds(read: Profile) -> dict[Kind, list[str]]:
+    """The keys of all tokens by their kind, each in order; a kind that no token has is not in it."""
+    found: dict[Kind, list[str]] = {}
+    for token in read.tokens:
+        found.setdefault(token.kind, []).append(token.key)
+    return found
 
 
 def says_what(token: Token) -> bool:
     """Whether a token says what a question is about; numbers and dates have guards of their own."""
-    return token.kind in {"literal", "symbol", "unit"} or (token.kind == "word" and token.key not in EMPTY_OR_SMALL)
+    return token.key not in EMPTY_OR_SMALL if token.kind == "word" else token.kind in {"literal", "symbol", "unit"}
 
 
 def said(keys: Iterable[str], *reads: Profile) -> str:

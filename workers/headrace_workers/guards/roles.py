@@ -1,9 +1,8 @@
 """Who does what to whom: the order of what is named, with passives and possessives read as what they say."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.preamble import preamble
@@ -27,8 +26,7 @@ _NO_ROLE: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """Something named: the word that ties its run to what came before, and the number of that run of words."""
 
     key: str
@@ -128,7 +126,7 @@ def _numbered(read: Profile) -> list[_Part]:
     out = []
     for part in _parts(read):
         seen[part.key] += 1
-        out.append(replace(part, key=f"{part.key}#{seen[part.key]}") if seen[part.key] > 1 else part)
+        out.append(part._replace(key=f"{part.key}#{seen[part.key]}") if seen[part.key] > 1 else part)
     return out
 
 
@@ -180,7 +178,7 @@ def _parts(read: Profile) -> list[_Part]:
                 be = be or key == "be"
     _put_owners_last(parts, owners)
     if len({part.run for part in parts[:topic]}) == 1:
-        parts[:topic] = [replace(part, tie=part.tie or "on") for part in parts[:topic]]
+        parts[:topic] = [part._replace(tie=part.tie or "on") for part in parts[:topic]]
     return _active(parts, verb, by, bounds) if verb >= 0 else parts
 
 
@@ -203,8 +201,8 @@ def _put_owners_last(parts: list[_Part], owners: tuple[int, int]) -> None:
     if first < end:
         owning, things = parts[first:end], parts[end:]
         parts[first:] = [
-            *(replace(thing, tie=owning[0].tie) for thing in things),
-            *(replace(owner, tie="of", run=-owner.run - 1) for owner in owning),
+            *(thing._replace(tie=owning[0].tie) for thing in things),
+            *(owner._replace(tie="of", run=-owner.run - 1) for owner in owning),
         ]
 
 
@@ -212,5 +210,5 @@ def _active(parts: list[_Part], verb: int, by: int, bounds: list[int]) -> list[_
     """`B is beaten by A` in the order of `A beats B`. The subject of a passive is what stands last before its verb."""
     start = max(bound for bound in bounds if bound < verb) if verb else 0
     end = by if by > verb else len(parts)
-    actor = [replace(part, tie="" if part.tie == "by" else part.tie) for part in parts[end:]]
+    actor = [part._replace(tie="" if part.tie == "by" else part.tie) for part in parts[end:]]
     return [*parts[:start], *actor, parts[verb], *parts[start:verb], *parts[verb + 1 : end]]

@@ -27,7 +27,9 @@ class Token(NamedTuple):
 
 # Each alternative is bounded, so that the time is linear. What is quoted is one literal.
 _QUOTED: Final = re.compile(r"""`{1,3}([^`]{1,2000})`{1,3}|"([^"\n]{1,500})"|“([^”\n]{1,500})”|«([^»\n]{1,500})»""")
+_A_QUOTE: Final = re.compile("[`\"“«']")  # without one nothing is quoted
 _SINGLE: Final = re.compile(r"(?<![\w'])'([^'\n]{2,300})'(?![\w'])")
+_ENDS: Final = ".!?…:"
 _EDGES: Final = ".,;:!?()[]{}…\"'`‘’“”«»*|<>~"
 _NUMBER: Final = re.compile(r"[-+−]?[$€£¥₹]?\d{1,40}(?:[.,]\d{1,40}){0,20}")
 _UNIT: Final = re.compile(r"[a-zA-Zµ°%²³/$€£¥₹]{1,12}")
@@ -86,14 +88,16 @@ def tokens(text: str) -> list[Token]:
             core = chunk.strip(_EDGES)
             if core:
                 for token in _chunk(core):
-                    found.append(token._replace(starts=starts, kind="literal" if quoted else token.kind))
+                    plain = not (quoted or starts)
+                    kind = "literal" if quoted else token.kind
+                    found.append(token if plain else token._replace(starts=starts, kind=kind))
                     starts = False
             elif not any(sign in ".,;:!?…" for sign in chunk):
                 bare = chunk.strip("\"'`‘’“”«»()[]{}")
                 if bare in {"<", ">", "*", "|", "~"} or len(bare) > 1:
                     found.append(Token(bare, bare, "symbol", False, starts))
                     starts = False
-            if chunk[-1] in ".!?…:" and not (core and _DOTTED.fullmatch(core + ".")):
+            if chunk[-1] in _ENDS and not (core and _DOTTED.fullmatch(core + ".")):
                 starts = True
     return found
 
@@ -109,6 +113,9 @@ def _plain(text: str) -> str:
 
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     """The text in parts: those that stand in quotation marks, and what is between them."""
+    if not _A_QUOTE.search(text):
+        yield text, False
+        return
     at = 0
     for match in _QUOTED.finditer(text):
         yield from _single_quoted(text[at : match.start()])
@@ -195,10 +202,10 @@ def _with_apostrophe(core: str) -> Iterator[Token]:
 def _word(core: str) -> Token:
     if core in _ROMAN:
         return Token(core, _ROMAN[core], "number")
-    lower = _MISSPELT.get(core.lower(), core.lower())
-    inner = core[1:] != core[1:].lower()
+    lower = core.lower()
     # An identifier such as `camelCase` or `DataFrame`; an acronym; a word with a capital.
-    return Token(core, stem(lower), "word", core != core.lower() and (inner or core[0].isupper()) and core != "I")
+    name = core not in (lower, "I") and (core[0].isupper() or core[1:] != core[1:].lower())
+    return Token(core, stem(_MISSPELT.get(lower, lower)), "word", name)
 
 
 def _numeric(core: str) -> Iterator[Token]:

@@ -1,6 +1,6 @@
 """Units of measure and money: kilometres are not miles."""
 
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, of_kinds, said
 
 
 class Units:
@@ -14,6 +14,5 @@ class Units:
         return None if ours == theirs else f"asks in {said(ours, asked)}; the answer is in {said(theirs, cached)}"
 
 
-@read_once
 def _units(read: Profile) -> list[str]:
-    return sorted(token.key for token in read.tokens if token.kind == "unit")
+    return sorted(of_kinds(read).get("unit", ()))

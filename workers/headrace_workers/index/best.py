@@ -43,7 +43,8 @@ def best(similarities: Floats, positions: Positions, k: int) -> tuple[Floats, Po
     """The k largest similarities of each row, in order, with their positions; rows may be shorter than k."""
     width = similarities.shape[1]
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-    top, at = np.take_along_axis(similarities, order, axis=1), np.take_along_axis(positions, order, axis=1)
+    rows = np.arange(len(order))[:, None]
+    top, at = similarities[rows, order], positions[rows, order]
     if width >= k:
         return top, at
     longer, longer_at = nothing(len(top), k)

@@ -15,6 +15,7 @@ Flags = NDArray[np.bool_]
 Table = NDArray[Any] | Sequence[ArrayLike]  # vectors as a caller has them: an array, or one after the other
 
 UNIT_WITHIN: Final = 1e-3  # how far a vector's length may be from 1
+_SQUARES: Final = ((1 - UNIT_WITHIN) ** 2, (1 + UNIT_WITHIN) ** 2)
 
 
 class VectorRefused(HeadraceError):
@@ -48,15 +49,22 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
             raise VectorRefused(
                 f"the vector of {kind} {key} has shape {np.shape(row)}; this index takes ({dimension},)"
             )
-    with np.errstate(over="ignore", invalid="ignore"):
-        table = np.ascontiguousarray(vectors, dtype=np.float32)
-        lengths = np.sqrt(np.einsum("nd,nd->n", table, table))
-        good = np.abs(lengths - 1.0) <= UNIT_WITHIN  # false for NaN, too
+    table = _as_float32(vectors)
+    squares = np.einsum("nd,nd->n", table, table)
+    good = (squares >= _SQUARES[0]) & (squares <= _SQUARES[1])  # false for NaN, too
     if not good.all():
         at = int(np.flatnonzero(~good)[0])
-        what = f"has length {lengths[at]:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
+        length = float(squares[at]) ** 0.5
+        what = f"has length {length:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
         raise VectorRefused(f"the vector of {kind} {keys[at]} {what}: only vectors of unit length are taken")
     return table
+
+
+def _as_float32(vectors: Table) -> Floats:
+    if isinstance(vectors, np.ndarray) and vectors.dtype == np.float32:
+        return np.ascontiguousarray(vectors)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused
+        return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def read_vectors(kind: str, keys: Sequence[int], written: Sequence[bytes], dimension: int) -> Floats:

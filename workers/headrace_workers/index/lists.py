@@ -10,6 +10,7 @@ Nothing here changes once it is built: FAISS allows any number of searches besid
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -86,14 +87,14 @@ class Lists:
             return nothing(len(queries), k)
         wanted = min(max(_LEAST_CANDIDATES, _CANDIDATES * k), self.covered)
         found = self._candidates(queries, wanted, int(self.index.nprobe), alive)
-        short = np.flatnonzero((found >= 0).sum(axis=1) < min(k, living))
+        short = np.flatnonzero(found[:, min(k, living) - 1] < 0)  # what was not found stands last
         if short.size:
             found[short] = self._candidates(queries[short], wanted, int(self.index.nlist), alive)
         return refined(queries, found, vectors, k)
 
     def _candidates(self, queries: Floats, wanted: int, probes: int, alive: Bits | None) -> Positions:
-        living = selector(alive, self.covered)
-        parameters = faiss().IVFRaBitQSearchParameters(nprobe=probes, qb=_QUERY_BITS, sel=living)
+        living = selector(alive, self.covered)  # held here: FAISS borrows it
+        parameters = _of_all(probes) if living is None else _parameters(probes, living)
         _, positions = self.index.search(queries, wanted, params=parameters)
         return np.asarray(positions, np.int64)
 
@@ -114,6 +115,14 @@ class Lists:
         if (index.ntotal, index.d) != (covered, dimension):
             raise NotLists(f"it holds {index.ntotal} x {index.d}, not {covered} x {dimension}")
         return cls(index, trained)
+
+
+def _parameters(probes: int, living: Any = None) -> Any:
+    return faiss().IVFRaBitQSearchParameters(nprobe=probes, qb=_QUERY_BITS, sel=living)
+
+
+# FAISS only reads them: one value for all searches.
+_of_all = lru_cache(maxsize=64)(_parameters)
 
 
 def _probes(index: Any, vectors: Floats) -> int:

@@ -35,17 +35,24 @@ class State:
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
         """Similarities and ids of the k nearest to each query, both (queries, k), best first; id -1: there is none."""
-        rows, covered = self.rows, self.covered
-        if rows.count > covered and len(queries):
-            behind = rows.vectors[covered : rows.count]
-            similarities, positions = nearest_of_all(queries, behind, self.outside, k)
-            positions[positions != NOWHERE] += covered
-        else:
-            similarities, positions = nothing(len(queries), k)
-        if self.lists is not None and len(queries):
-            others, at = self.lists.nearest(queries, k, rows.vectors, self.inside, self.living)
-            similarities, positions = best(np.hstack([others, similarities]), np.hstack([at, positions]), k)
+        found = self._found(queries, k) if len(queries) else []
+        if not found:
+            return nothing(len(queries), k)
+        (similarities, positions), *more = found
+        for others, at in more:
+            similarities, positions = best(np.hstack([similarities, others]), np.hstack([positions, at]), k)
         return similarities, self._ids(positions)
+
+    def _found(self, queries: Floats, k: int) -> list[tuple[Floats, Positions]]:
+        """What the lists have, and what the rows behind them do, where there are any."""
+        rows, covered, found = self.rows, self.covered, []
+        if self.lists is not None:
+            found.append(self.lists.nearest(queries, k, rows.vectors, self.inside, self.living))
+        if rows.count > covered:
+            similarities, positions = nearest_of_all(queries, rows.vectors[covered : rows.count], self.outside, k)
+            positions[positions != NOWHERE] += covered
+            found.append((similarities, positions))
+        return found
 
     def search_among(self, queries: Floats, k: int, ids: Ids) -> tuple[Floats, Ids]:
         """The same of the rows with these ids alone: each of them is compared, since lists would pass some over."""

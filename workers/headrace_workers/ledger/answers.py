@@ -7,24 +7,24 @@ from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger import changes, entries, purge, quota, recall_counts, recalled, uses
 from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.reads import Reads
 from headrace_workers.ledger.uses import Used
 
 
 class Answers:
     """The answers of one ledger. Thread-safe. Unavailable when the database does not answer."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reads: Reads) -> None:
         self._engine = engine
+        self._reads = reads
 
     def exact(self, keys: Collection[str]) -> dict[str, entries.Entry]:
         """The answers to these very requests that may be served, by key."""
-        with reading(self._engine) as tx:
-            return entries.exact(tx, keys)
+        return entries.exact(self._reads, keys)
 
     def living(self, entry_ids: Collection[int]) -> dict[int, entries.Entry]:
         """Those of these answers that may still be served, by id."""
-        with reading(self._engine) as tx:
-            return entries.living(tx, entry_ids)
+        return entries.living(self._reads, entry_ids)
 
     def lead(self, wanted: Sequence[entries.NewEntry], passed: Collection[int] = ()) -> entries.Led:
         """Let the first that asks for each of these requests make its answer; see `entries.lead`."""

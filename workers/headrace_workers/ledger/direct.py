@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.psycopg import dialect
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from headrace_workers.ledger.errors import leads_elsewhere
@@ -26,8 +27,13 @@ def run(connection: Connection, statement: Any, parameters: Parameters | Sequenc
     if once is None or connection.dialect.name != "postgresql" or connection.dispatch.before_cursor_execute:
         result = connection.execute(statement, parameters)
         return result.all() if result.returns_rows else ()
+    return run_text(connection, *as_text(statement, once))
+
+
+def as_text(statement: Any, parameters: Parameters) -> tuple[str, Parameters]:
+    """A statement that is built once and kept, in psycopg's own words, and all its parameters."""
     text, constants = _compiled(statement)
-    return run_text(connection, text, {**constants, **once})
+    return text, {**constants, **parameters}
 
 
 def run_text(connection: Connection, text: str, parameters: Parameters | Sequence[Any]) -> Rows:
@@ -45,21 +51,24 @@ def run_text(connection: Connection, text: str, parameters: Parameters | Sequenc
 def failed(connection: Connection, text: str, error: Exception) -> DBAPIError:
     """The driver's error as SQLAlchemy would raise it. A connection that is lost is given up, and so are those that
     lead to the same place."""
-    import psycopg
-
-    driver: Any = connection.connection.driver_connection
-    gone = driver.broken or driver.closed or leads_elsewhere(error)
+    gone = is_gone(connection.connection.driver_connection, error)
     if gone:
         connection.invalidate()
         connection.engine.dispose()
+    return as_sqlalchemy(connection.dialect, text, error, gone=gone)
+
+
+def is_gone(driver: Any, error: Exception) -> bool:
+    """Whether a connection of the driver's is lost, or leads to a server that is none that we can use."""
+    return bool(driver.broken or driver.closed or leads_elsewhere(error))
+
+
+def as_sqlalchemy(of: Dialect, text: str, error: Exception, *, gone: bool) -> DBAPIError:
+    """The driver's error as SQLAlchemy would raise it."""
+    import psycopg
+
     wrapped = DBAPIError.instance(
-        text,
-        None,
-        error,
-        psycopg.Error,
-        hide_parameters=True,
-        connection_invalidated=gone,
-        dialect=connection.dialect,
+        text, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=gone, dialect=of
     )
     assert isinstance(wrapped, DBAPIError)  # noqa: S101 - it is of what psycopg raises
     return wrapped

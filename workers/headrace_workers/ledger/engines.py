@@ -5,6 +5,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from headrace_workers.ledger.database import connect, lose_together
+from headrace_workers.ledger.reads import Reads
 
 
 class Engines:
@@ -15,6 +16,7 @@ class Engines:
         # For hand-outs, starts, renewals and duties: a crash of the database that forgets one of them looks like a
         # lease that ran out, or makes an event be published again under the same id.
         self._volatile = volatile or engine
+        self._reads = Reads(engine)  # for what is read alone, and at once
 
     @classmethod
     def at(cls, url: str) -> Self:
@@ -30,5 +32,6 @@ class Engines:
 
     def close(self) -> None:
         """Close all connections."""
+        self._reads.close()
         self._engine.dispose()
         self._volatile.dispose()

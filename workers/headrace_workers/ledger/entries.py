@@ -14,8 +14,8 @@ from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, 
 
 from headrace_workers.ledger import changes, uses
 from headrace_workers.ledger.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
-from headrace_workers.ledger.direct import run
 from headrace_workers.ledger.ends import wake, withdraw
+from headrace_workers.ledger.reads import Reads, rows_of
 from headrace_workers.ledger.recall_tables import ENTRIES, IS_LIVE, IS_PENDING, SERVES
 from headrace_workers.ledger.tables import NEVER
 from headrace_workers.ledger.uses import Used
@@ -60,9 +60,14 @@ class Entry(NamedTuple):
 
 
 @lru_cache
-def _servable(dialect: str, column: str) -> Select[Any]:
-    """Live entries by one of their columns, as `Entry` has them."""
+def _servable(dialect: str, column: str, *, alone: bool) -> Select[Any]:
+    """Live entries by one of their columns, as `Entry` has them.
+
+    One that is asked for `alone` is no array: PostgreSQL keeps the plan of that, and makes one for an array each time,
+    which takes longer than to find the row.
+    """
     by = ENTRIES.c[column]
+    one = bindparam("wanted", type_=by.type, required=True)
     return select(
         ENTRIES.c.id,
         ENTRIES.c.key,
@@ -73,17 +78,21 @@ def _servable(dialect: str, column: str) -> Select[Any]:
         ENTRIES.c.saved_ms,
         now_ms() - ENTRIES.c.made_at,
         func.coalesce(ENTRIES.c.asked_at, ENTRIES.c.made_at),
-    ).where(IS_LIVE, one_of(dialect, by, bindparam_of(dialect, by, name="wanted")), ENTRIES.c.expires_at > now_ms())
+    ).where(
+        IS_LIVE,
+        by == one if alone else one_of(dialect, by, bindparam_of(dialect, by, name="wanted")),
+        ENTRIES.c.expires_at > now_ms(),
+    )
 
 
-def exact(connection: Connection, keys: Collection[str]) -> dict[str, Entry]:
+def exact(where: Reads | Connection, keys: Collection[str]) -> dict[str, Entry]:
     """The live answers to these very requests, by key."""
-    return {entry.key: entry for entry in _serve(connection, "key", keys)}
+    return {entry.key: entry for entry in _serve(where, "key", keys)}
 
 
-def living(connection: Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
+def living(where: Reads | Connection, entry_ids: Collection[int]) -> dict[int, Entry]:
     """Those of these entries that may still be served, by id."""
-    return {entry.id: entry for entry in _serve(connection, "id", entry_ids)}
+    return {entry.id: entry for entry in _serve(where, "id", entry_ids)}
 
 
 def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[int, Leader]:
@@ -95,10 +104,12 @@ def in_the_making(connection: Connection, entry_ids: Collection[int]) -> dict[in
     return {row.id: Leader(row.id, row.job_id, row.lane) for row in rows}
 
 
-def _serve(connection: Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
+def _serve(where: Reads | Connection, column: str, wanted: Collection[Any]) -> list[Entry]:
     if not wanted:
         return []
-    rows = run(connection, _servable(connection.dialect.name, column), {"wanted": list(wanted)})
+    alone = len(wanted) == 1
+    statement = _servable(where.dialect.name, column, alone=alone)
+    rows = rows_of(where, statement, {"wanted": next(iter(wanted)) if alone else list(wanted)})
     return [Entry._make(row) for row in rows]
 
 

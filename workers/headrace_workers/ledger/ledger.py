@@ -68,7 +68,7 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     @cached_property
     def answers(self) -> Answers:
         """The answers that may be given again."""
-        return Answers(self._engine)
+        return Answers(self._engine, self._reads)
 
     @cached_property
     def knowledge(self) -> KnowledgeBases:

@@ -77,6 +77,7 @@ class Bases:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._held: dict[BaseName, _Held] = {}
+        self._needed = monotonic()  # when any was asked for last
         self._asked: Counter[BaseName] = Counter()
         self._mark: Mark | None = None  # the last change that was taken in
         self.begun = 0  # how often all were let go, to be followed from then on
@@ -155,6 +156,11 @@ class Bases:
                 loop.beat()
         self._mark = changes[-1].mark
 
+    def idle(self) -> bool:
+        """Whether no base is in memory, nor was asked for lately."""
+        with self._lock:
+            return not self._held and self._monotonic() - self._needed > self._unused
+
     def holds(self) -> bool:
         """Whether the ledger still has the change that was taken in last."""
         return self._mark is not None and self._ledger.knowledge.stands(self._mark)
@@ -169,6 +175,7 @@ class Bases:
 
     def _passages(self, name: BaseName, *, wanted: bool = True) -> Passages:
         with self._lock:
+            self._needed = self._monotonic()
             held = self._held.get(name)
             reads = held is None
             if held is None:

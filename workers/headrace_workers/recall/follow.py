@@ -39,6 +39,9 @@ class Memory(Protocol[Change]):
     def tidy(self) -> None:
         """Do what can wait; it may take seconds."""
 
+    def idle(self) -> bool:
+        """Whether nothing is held, and nobody has asked for long: until somebody does, nothing is followed."""
+
     def holds(self) -> bool:
         """The ledger was away: whether it is still what this was read from, and not one that was restored."""
 
@@ -65,6 +68,9 @@ class Follower(KeepsGoing, Generic[Change]):
             raise
 
     def _once(self) -> int:
+        if self._memory.idle():
+            self._position = None  # whoever is asked for later is followed from then on
+            return 0
         if self._position is None or self._is_to_begin():
             self._position = None
             self._position = self._memory.begin(self._progress)

@@ -58,6 +58,10 @@ class Questions:
             self._rebuilding = threading.Thread(target=self._known.compact, name="rebuild", daemon=True)
             self._rebuilding.start()
 
+    def idle(self) -> bool:
+        """Never: any question may be asked next."""
+        return False
+
     def holds(self) -> bool:
         """Whether the ledger still has the change that is the last here."""
         return self._reached is not None and self._ledger.answers.stands(self._reached.mark)

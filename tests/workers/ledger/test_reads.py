@@ -1,0 +1,158 @@
+"""Reads that stand alone have connections of their own, which are given up with the others."""
+
+import os
+from contextlib import closing
+from itertools import count
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import bindparam, event, func, literal, select, text
+from tests.services.eventually import eventually
+from tests.services.tables import postgres_tables
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.ledger.append import append
+from headrace_workers.ledger.database import connect, reading, writing
+from headrace_workers.ledger.errors import LedgerRefused
+from headrace_workers.ledger.reads import Reads, rows_of
+from headrace_workers.ledger.tables import OUTBOX
+
+_NAMED = select(OUTBOX.c.topic).where(OUTBOX.c.key == bindparam("name", type_=OUTBOX.c.key.type))
+_FAILS = select(literal(1) / bindparam("by", type_=OUTBOX.c.id.type))
+_BACKEND = select(func.pg_backend_pid())
+_ROW = {"topic": "outputs", "key": "k", "headers": "{}", "value": b""}
+_OTHERS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+_databases = count()
+
+
+@pytest.fixture
+def engine(ledger_url):
+    """A ledger's database."""
+    engine = connect(ledger_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def reads(engine):
+    """Reads of it."""
+    with closing(Reads(engine)) as reads:
+        yield reads
+
+
+@pytest.fixture
+def server(postgres):
+    """An engine of a database on PostgreSQL, and reads of it."""
+    engine = connect(postgres_tables(postgres, f"reads_{next(_databases)}_{os.getpid()}_{uuid4().hex[:6]}"))
+    with closing(Reads(engine)) as reads:
+        yield engine, reads
+    engine.dispose()
+
+
+def backend(reads):
+    """The server's process that answers."""
+    ((pid,),) = reads.rows(_BACKEND, {})
+    return pid
+
+
+def test_alone_it_sees_what_is_committed_and_within_a_transaction_what_that_wrote(engine, reads):
+    """The rows are the same."""
+    with writing(engine) as tx:
+        append(tx, OUTBOX, [_ROW])
+        assert [tuple(row) for row in rows_of(tx, _NAMED, {"name": "k"})] == [("outputs",)]
+        assert list(rows_of(reads, _NAMED, {"name": "k"})) == []
+    assert [tuple(row) for row in rows_of(reads, _NAMED, {"name": "k"})] == [("outputs",)]
+
+
+def test_who_listens_to_statements_sees_it(engine, reads):
+    """As tracing does."""
+    seen = []
+    event.listen(engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
+    assert list(reads.rows(_NAMED, {"name": "k"})) == []
+    assert sum(each.startswith("SELECT") for each in seen) == 1
+
+
+def test_it_opens_no_transaction_and_uses_its_connection_again(server):
+    """What is read is never held back from those who write and clean up."""
+    _, reads = server
+    times = select(func.transaction_timestamp(), func.pg_backend_pid())
+    (first,), (second,) = reads.rows(times, {}), reads.rows(times, {})
+    assert (first[0] != second[0], first[1] == second[1]) == (True, True)
+
+
+def test_what_is_refused_is_told_and_the_connection_stays(server):
+    """As everywhere."""
+    _, reads = server
+    before = backend(reads)
+    with pytest.raises(LedgerRefused, match="division by zero"):
+        reads.rows(_FAILS, {"by": 0})
+    assert backend(reads) == before
+
+
+def test_a_connection_that_was_lost_is_not_now_and_the_next_is_another(server):
+    """And so it is with all that lead to the same place."""
+    engine, reads = server
+    drivers = [reads._opened(), reads._opened()]
+    for driver in drivers:
+        reads._keep(driver, reads._left)
+    before = {driver.info.backend_pid for driver in drivers}
+    with writing(engine) as tx:
+        tx.execute(_OTHERS)
+
+    def lost():
+        try:
+            backend(reads)
+        except Unavailable:
+            return True
+        return False
+
+    eventually(lost)
+    assert all(driver.closed for driver in drivers)
+    assert backend(reads) not in before
+
+
+@pytest.mark.parametrize("how", ["lost", "left"])
+def test_what_the_engine_loses_or_leaves_is_left_here_too(server, how):
+    """A server that was a primary may still answer, with what was true once."""
+    engine, reads = server
+    before = backend(reads)
+    if how == "left":
+        engine.dispose()
+    else:
+        with pytest.raises(Unavailable), reading(engine) as tx:
+            tx.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert backend(reads) != before
+
+
+def test_one_that_is_in_use_then_is_not_kept(server):
+    """It comes back to nobody."""
+    _, reads = server
+    driver = reads._opened()
+    left = reads._left
+    reads.close()
+    reads._keep(driver, left)
+    assert (driver.closed, reads._kept) == (True, [])
+
+
+def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
+    """As by Ctrl-C: the answer that is still to come must not be the next one's."""
+    _, reads = server
+    driver = reads._opened()
+    reads._keep(driver, reads._left)
+    driver.pgconn.send_query(b"SELECT 'late'")
+    assert driver.info.transaction_status.name == "ACTIVE"
+    reads._kept.clear()
+    reads._keep(driver, reads._left)
+    assert (driver.closed, reads._kept) == (True, [])
+
+
+def test_few_are_kept(server):
+    """However many read at once."""
+    _, reads = server
+    drivers = [reads._opened() for _ in range(6)]
+    for driver in drivers:
+        reads._keep(driver, reads._left)
+    assert [driver.closed for driver in drivers] == [False] * 4 + [True] * 2
