@@ -15,11 +15,19 @@ JOB_ENDS: Final[tuple[JobEvent, ...]] = ("job.completed", "job.failed", "job.can
 JOB_EVENTS: Final[tuple[JobEvent, ...]] = (*JOB_ENDS, "job.held")
 BATCH_EVENTS: Final[tuple[BatchEvent, ...]] = ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
 RESPONSE_EVENTS: Final = ("response.completed", "response.failed", "response.cancelled", "response.incomplete")
+EVAL_RUN_EVENTS: Final = ("eval.run.succeeded", "eval.run.failed", "eval.run.canceled")
 ENDPOINT_DISABLED: Final = "endpoint.disabled"
 TEST: Final = "webhook.test"
 
-# All that an endpoint may ask to hear of. What concerns responses and batches is called as OpenAI calls it.
-WEBHOOK_EVENTS: Final[tuple[str, ...]] = (*JOB_EVENTS, *BATCH_EVENTS, *RESPONSE_EVENTS, ENDPOINT_DISABLED)
+# All that an endpoint may ask to hear of. What concerns responses, batches and evals is called as OpenAI calls
+# it.
+WEBHOOK_EVENTS: Final[tuple[str, ...]] = (
+    *JOB_EVENTS,
+    *BATCH_EVENTS,
+    *RESPONSE_EVENTS,
+    *EVAL_RUN_EVENTS,
+    ENDPOINT_DISABLED,
+)
 
 
 class Recipient(Value):

@@ -7,12 +7,27 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from headrace_schemas.answer_schema import bounded
-from headrace_schemas.limits import FAIL_FAST, INTEGRAL, Alias, Label, LanguageCode, ShortText
+from headrace_schemas.limits import (
+    FAIL_FAST,
+    INTEGRAL,
+    Alias,
+    Digest,
+    Label,
+    LanguageCode,
+    Question,
+    ShortText,
+    Text,
+)
 from headrace_schemas.model import Value
 
 _VERSION_DIGITS: Final = 12
+_MOST_LABELS: Final = 16
+# Neither the name, nor how often it is asked, nor what one item brought: that is one question for all items of a
+# template.
+_NO_PART_OF_VERSION: Final = frozenset({"name", "template", "reference", "share", "uncertain"})
 
 Shown = Literal["context", "input", "reference"]
+NonEmptyLabel = Annotated[ShortText, Field(min_length=1, max_length=100)]
 
 
 class Uncertain(Value):
@@ -47,6 +62,10 @@ class _Named(Value):
         Uncertain | None,
         Field(description="Judged is whatever another criterion is unsure about, and of the rest the `share`."),
     ] = None
+    template: Annotated[
+        Digest | None,
+        Field(description="Of one that was filled for an item: the version of what all were filled from, as its own."),
+    ] = None
 
     @property
     def key(self) -> str:
@@ -58,37 +77,52 @@ class _Named(Value):
         """The digest of all that it asks for, but for its name and how often it is asked: another question is another
         version.
         """
-        content = self.model_dump(mode="json", exclude={"name", "share", "uncertain"}, exclude_defaults=True)
+        if self.template is not None:
+            return self.template
+        content = self.model_dump(mode="json", exclude=set(_NO_PART_OF_VERSION), exclude_defaults=True)
         content["criterion"] = getattr(self, "criterion")  # noqa: B009
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_VERSION_DIGITS]
 
 
-class ExactMatch(_Named):
-    """1.0 when output and reference are the same after trimming white space, else 0.0. Needs a reference."""
+class _Compared(_Named):
+    """What every criterion has that compares."""
+
+    reference: Annotated[
+        Text | None, Field(description="What this one compares with, where that is not the job's reference.")
+    ] = None
+
+
+class ExactMatch(_Compared):
+    """1.0 when output and reference are the same, else 0.0; with `differs` the other way round. Needs a reference.
+
+    White space around both counts only where `trim` is false.
+    """
 
     criterion: Literal["exact_match"] = "exact_match"
     ignore_case: bool = False
+    trim: bool = True
+    differs: bool = False
 
 
-class TokenF1(_Named):
+class TokenF1(_Compared):
     """F1 of the word bags of output and reference (SQuAD's measure). Needs a reference."""
 
     criterion: Literal["f1"] = "f1"
 
 
-class ChrF(_Named):
+class ChrF(_Compared):
     """chrF of the output against the reference (Popović 2015, sacrebleu), divided by 100. Needs a reference."""
 
     criterion: Literal["chrf"] = "chrf"
 
 
-class Bleu(_Named):
+class Bleu(_Compared):
     """Sentence BLEU with effective order (Papineni 2002, sacrebleu), divided by 100. Needs a reference."""
 
     criterion: Literal["bleu"] = "bleu"
 
 
-class Rouge(_Named):
+class Rouge(_Compared):
     """ROUGE of the output against the reference (Lin 2004), as F1. Needs a reference.
 
     `variant` is `l` for the longest common subsequence of words, or a number for runs of so many words.
@@ -157,17 +191,33 @@ class Length(_Named):
 class Rubric(_Named):
     """A question that a model answers about the output, scored from the logits of its first answer token.
 
-    `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1].
-    The probability mass that fell on the permitted answers is reported beside the score. Criteria of one job that name
-    a model name the same one. `guidance` says what deserves which answer; `show` what else than the output is shown.
+    `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1]. With `labels`
+    the model chooses among these instead, and the score is the probability of those that are `passing`; to the model
+    no two may begin alike. The probability mass that fell on the permitted answers is reported beside the score.
+    Criteria of one job that name a model name the same one. `guidance` says what deserves which answer; `show` what else
+    than the output is shown.
     """
 
     criterion: Literal["rubric"] = "rubric"
-    question: Annotated[ShortText, Field(min_length=1)]
+    question: Question
     scale: Literal["yes_no", "1-5"] = "yes_no"
+    labels: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
+    passing: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
     guidance: Annotated[ShortText, Field(min_length=1)] | None = None
     show: Annotated[tuple[Shown, ...], Field(max_length=3), FAIL_FAST] = ("context", "input", "reference")
     model: Alias | None = None  # the judge's own default model when absent
+
+    @model_validator(mode="after")
+    def _labels_that_differ(self) -> "Rubric":
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels and passing: two labels are the same")
+        if len(self.labels) == 1:
+            raise ValueError("labels and passing: one label is no choice")
+        if strange := sorted(set(self.passing) - set(self.labels)):
+            raise ValueError(f"labels and passing: {strange[0]!r} is none of labels")
+        if self.labels and not self.passing:
+            raise ValueError("labels and passing: without one that passes nothing ever would")
+        return self
 
 
 class Pairwise(_Named):

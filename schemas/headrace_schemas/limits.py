@@ -10,6 +10,7 @@ MAX_VALUE_BYTES = 1_000_000  # a job as it comes in; Apache Kafka's own default 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 MAX_TEXT = 200_000  # characters of one prompt, message, output, reference or context
 MAX_SHORT_TEXT = 2_000  # characters of a question, a pattern or a reason
+MAX_QUESTION = 20_000  # characters of what a judge is asked, with what a template brought into it
 MAX_MESSAGES = 128
 MAX_STOPS = 8
 MAX_CRITERIA = 16
@@ -26,6 +27,7 @@ _TENANT: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _LABEL: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 _NAME: Final = r"^[a-z][a-z0-9_]{0,63}$"
 _HAZARD: Final = r"^[a-z][a-z0-9_-]{0,63}(/[a-z0-9_-]{1,63})?$"
+_DIGEST: Final = r"^[0-9a-f]{12}$"
 _BASE64: Final = r"^[A-Za-z0-9+/]*={0,2}$"
 _JOB_ID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _URL: Final = r"^https?://[!-~]{1,2040}$"
@@ -40,6 +42,7 @@ PATTERNS: Final[dict[str, str]] = {
     _LABEL: "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter",
     _NAME: "must be 1 to 64 of a-z, 0-9 and '_', beginning with a letter",
     _HAZARD: "must be 1 to 64 of a-z, 0-9, '_' and '-', beginning with a letter; behind a '/' as many more",
+    _DIGEST: "must be 12 of 0-9 and a-f",
     _BASE64: "must be base64 (RFC 4648, section 4)",
     _JOB_ID: "must be a job's id: a UUID in lower case, with hyphens",
     _URL: "must be a URL that begins with https://, in ASCII and without spaces, of 2,048 characters at most",
@@ -62,6 +65,8 @@ FAIL_FAST: Final = FailFast()
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=NO_NUL), Strict()]
 ShortText = Annotated[str, StringConstraints(max_length=MAX_SHORT_TEXT, pattern=NO_NUL), Strict()]
+Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION, pattern=NO_NUL), Strict()]
+Digest = Annotated[str, StringConstraints(pattern=_DIGEST), Strict()]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL), Strict()]
 Alias = Annotated[str, StringConstraints(pattern=_ALIAS), Strict()]
 Tenant = Annotated[str, StringConstraints(pattern=_TENANT), Strict()]

@@ -75,7 +75,15 @@ lengths = st.tuples(st.integers(0, 50), maybe(st.integers(50, 99))).map(
     lambda p: Length(min_words=p[0], max_words=p[1])
 )
 plain_criteria = st.one_of(
-    st.builds(ExactMatch, ignore_case=st.booleans(), share=st.sampled_from([1.0, 0.5, 1e-9])),
+    st.builds(
+        ExactMatch,
+        ignore_case=st.booleans(),
+        share=st.sampled_from([1.0, 0.5, 1e-9]),
+        trim=st.booleans(),
+        differs=st.booleans(),
+        reference=maybe(texts),
+        template=maybe(st.from_regex(r"[0-9a-f]{12}", fullmatch=True)),
+    ),
     st.sampled_from([TokenF1(), ChrF(), Bleu(), JsonValid()]),
     st.builds(Contains, text=filled, ignore_case=st.booleans()),
     st.builds(Regex, pattern=filled),

@@ -35,7 +35,7 @@ VALIDATORS = {
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
 BEYOND_SCHEMAS = (
     "is below min_words", "is below low", "must name one model", "comparisons: at most", "uncertain.criterion must be",
-    "json_schema: ",
+    "json_schema: ", "labels and passing",
 )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class OwnEars(Idle):
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
     work, events, ends, batches, moved = heard = [threading.Event() for _ in range(5)]
-    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "bell")} | parts
+    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "bell")} | parts
     return Bridge(
         name="bridge",
         duties=duties,
@@ -152,7 +152,7 @@ def test_an_end_is_published_at_once_and_what_soon_follows_with_it(tmp_path, mon
             thread.join(120)
 
 
-@pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, Duty.BATCHES])
+@pytest.mark.parametrize("duty", [Duty.INGEST, Duty.RELAY, Duty.BATCHES, Duty.EVALS])
 def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
     """So `headrace health` names a partition that cannot be read, a broker that takes no events, a full disk."""
     stop, progress, lacking = threading.Event(), Progress(), Awaited("Kafka", "frozen")
@@ -160,7 +160,7 @@ def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
     part.waits = lacking
     part.once = lambda *_: lacking if duty is Duty.INGEST else 0
     with sqlite_ledger(tmp_path) as ledger:
-        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "bell")
+        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "bell")
         known = {name: Idle() for name in names} | {"bulk" if duty is Duty.BATCHES else str(duty): part}
         made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
                       events=threading.Event(), ends=threading.Event(), batches=threading.Event(),

@@ -67,6 +67,8 @@ RESOURCES = [
     ("POST", "/v1/uploads"), ("GET", "/v1/batches"), ("POST", "/v1/batches"), ("GET", "/v1/batches/batch_1"),
     ("GET", "/v1/vector_stores"), ("POST", "/v1/vector_stores"), ("POST", "/v1/vector_stores/vs_1/search"),
     ("POST", "/v1/vector_stores/vs_1/files"), ("POST", "/v1/vector_stores/vs_1/file_batches"),
+    ("GET", "/v1/evals"), ("POST", "/v1/evals"), ("GET", "/v1/evals/eval_1/runs"), ("POST", "/v1/evals/eval_1/runs"),
+    ("GET", "/v1/evals/eval_1/runs/evalrun_1/output_items"),
     ("GET", "/v1/webhook_endpoints"), ("POST", "/v1/webhook_endpoints"),
     ("GET", "/v1/webhook_endpoints/we_1/deliveries"),
     ("GET", "/v1/responses/resp_7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"), ("POST", "/v1/responses"),
@@ -77,6 +79,19 @@ BODIES = {
     "/v1/uploads": {"bytes": 1, "filename": "x", "mime_type": "text/plain", "purpose": "batch"},
     "/v1/batches": {"input_file_id": "file-1", "endpoint": "/v1/embeddings", "completion_window": "24h"},
     "/v1/vector_stores": {},
+    "/v1/evals": {
+        "data_source_config": {"type": "custom", "item_schema": {}},
+        "testing_criteria": [
+            {
+                "type": "string_check",
+                "name": "x",
+                "input": "{{item.x}}",
+                "reference": "x",
+                "operation": "eq",
+            }
+        ],
+    },
+    "/v1/evals/eval_1/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}},
     "/v1/webhook_endpoints": {"event_types": ["batch.completed"], "name": "x", "url": "https://shop.example/"},
     "/v1/responses": {"model": "echo", "input": "x", "background": True},
     "/v1/chat/completions": {"model": "echo", "messages": [{"role": "user", "content": "x"}]},

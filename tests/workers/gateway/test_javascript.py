@@ -104,6 +104,32 @@ const output = await (await client.files.content(batch.output_file_id)).text();
 told.batch = [batch.status, output.trim().split("\\n").map((each) => JSON.parse(each).custom_id).sort()];
 told.batches = (await collect(client.batches.list())).includes(batch.id);
 
+const grader = {
+  type: "string_check", name: "same", input: "{{sample.output_text}}", reference: "{{item.q}}", operation: "eq",
+};
+const config = { type: "custom", item_schema: { type: "object" }, include_sample_schema: true };
+const made = await client.evals.create({ name: "js", data_source_config: config, testing_criteria: [grader] });
+const source = {
+  type: "completions", model: "echo", source: { type: "file_content", content: [{ item: { q: "say" } }] },
+  input_messages: { type: "template", template: [{ role: "user", content: "{{item.q}}" }] },
+};
+const ran = await client.evals.runs.create(made.id, { data_source: source });
+const of = { eval_id: made.id };
+let judged = ran;
+while (!["completed", "failed", "canceled"].includes(judged.status)) {
+  await new Promise((done) => setTimeout(done, 50));
+  judged = await client.evals.runs.retrieve(ran.id, of);
+}
+told.eval = [judged.status, judged.result_counts.passed, (await client.evals.retrieve(made.id)).name];
+told.evals = [(await collect(client.evals.list())).includes(made.id)];
+told.evals.push((await collect(client.evals.runs.list(made.id))).length);
+const items = await collect(client.evals.runs.outputItems.list(ran.id, of));
+told.item = (await client.evals.runs.outputItems.retrieve(items[0], { ...of, run_id: ran.id })).status;
+told.ended = (await client.evals.runs.cancel(ran.id, of)).status;
+told.evalsGone = [(await client.evals.runs.delete(ran.id, of)).deleted, (await client.evals.delete(made.id)).deleted];
+told.evalName = (await client.evals.create({ data_source_config: config, testing_criteria: [grader] })
+  .then((each) => client.evals.update(each.id, { name: "new" }))).name;
+
 const store = await client.vectorStores.create({ name: "Handbook", metadata: { team: "x" } });
 const mill = await toFile(Buffer.from("A mill."), "mill.md");
 const note = await client.files.create({ file: mill, purpose: "assistants" });
@@ -144,6 +170,8 @@ def test_its_resources_work_in_javascript(gateway: Gateway, node: Node):
     assert told == {
         "file": ["in.jsonl", True], "listed": True, "upload": ["completed", True],
         "batch": ["completed", ["n1", "n2"]], "batches": True,
+        "eval": ["completed", 1, "js"], "evals": [True, 1], "item": "pass", "ended": "completed",
+        "evalsGone": [True, True], "evalName": "new",
         "set": [1, [ids["note"]]], "retrieved": True, "cancelled": 1, "inStore": "in_progress", "store": "Handbook",
         "removed": True, "receiver": ["new", True], "receivers": True, "types": True, "forgotten": True,
         "event": "batch.completed",

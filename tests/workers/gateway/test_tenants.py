@@ -49,6 +49,15 @@ def a_store(client: httpx.Client) -> str:
     return str(client.post("/v1/vector_stores", json={}).json()["id"])
 
 
+CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "x", "operation": "eq"}
+
+
+def an_eval(client: httpx.Client) -> str:
+    """An eval of the client's tenant."""
+    asked = {"data_source_config": {"type": "custom", "item_schema": {}}, "testing_criteria": [CHECK]}
+    return str(client.post("/v1/evals", json=asked).json()["id"])
+
+
 # How the first tenant comes by a thing of which a path has the id, by the name of the parameter.
 OTHERS = {
     "job_id": a_job,
@@ -58,9 +67,10 @@ OTHERS = {
     "batch_id": a_batch,
     "endpoint_id": an_endpoint,
     "vector_store_id": a_store,
+    "eval_id": an_eval,
 }
-# A thing within another, of which test_vector_stores.py walks the paths; and what is of no tenant.
-APART = ("{store_file_id}", "{file_batch_id}", "{model}")
+# A thing within another, of which test_vector_stores.py and test_evals.py walk the paths; and what is of no tenant.
+APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")
 
 
 def walked(gateway: Gateway) -> list[tuple[str, str]]:

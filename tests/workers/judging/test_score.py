@@ -305,3 +305,25 @@ def test_a_criterion_with_a_name_is_told_with_what_it_is_now() -> None:
     assert TokenF1(name="a").version != ExactMatch(name="a").version
     (without,) = scores_of(Subject(None, (one,)))
     assert (without.name, without.version) == ("polite", named.version)
+
+
+def test_a_criterion_with_its_own_reference_compares_with_that() -> None:
+    """Not with the job's; where white space counts, a space is a difference; where one is asked for, it is right."""
+    mine = ExactMatch(reference="mine")
+    wanted = (mine, ExactMatch(reference="mine ", trim=False), ExactMatch(differs=True), TokenF1(reference="other"))
+    scores = scores_of(Subject(" mine", wanted, reference="theirs"))
+    assert [score.value for score in scores] == [1.0, 0.0, 1.0, 0.0]
+    assert mine.version == ExactMatch().version
+    assert mine.version != ExactMatch(trim=False).version
+
+
+def test_a_rubric_may_choose_among_labels() -> None:
+    """Its score is the probability of those that pass, of all; rubrics with other labels are asked apart."""
+    labels = Rubric(question="?", labels=("good", "bad", "odd"), passing=("good", "odd"))
+    other = Rubric(question="?", labels=("good", "bad", "odd"), passing=("bad",))
+    judge = JudgeModel(lambda prompt, choices: (0.2, 0.3, 0.1) if len(choices) == 3 else (0.25,) * len(choices))
+    first, second, third = scores_of(Subject("text", (labels, other, KIND)), judge)
+    assert (first.value, first.mass) == (pytest.approx(0.5), pytest.approx(0.6))
+    assert second.value == pytest.approx(0.5)
+    assert third.value == pytest.approx(0.5)
+    assert len(judge.calls) == 3

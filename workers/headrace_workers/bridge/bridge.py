@@ -10,6 +10,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_workers.away import AWAY, keep_going
 from headrace_workers.bridge.bulk import Bulk
 from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
@@ -36,6 +37,7 @@ class Duty(StrEnum):
     RELAY = "relay"
     REAP = "reap"
     BATCHES = "batches"
+    EVALS = "evals"
 
 
 class Bridge:
@@ -58,6 +60,7 @@ class Bridge:
         relay: Relay,
         reap: Reap,
         bulk: Bulk,
+        evals: EvalRuns,
         bell: Bell,
         progress: Progress,
     ) -> None:
@@ -75,6 +78,7 @@ class Bridge:
         self._relay = relay
         self._reap = reap
         self._bulk = bulk
+        self._evals = evals
         self._bell = bell
         self._progress = progress
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
@@ -89,6 +93,7 @@ class Bridge:
             Duty.DISPATCH: (self._dispatch_once, self._stop),
             Duty.REAP: (self._reap_once, self._stop),
             Duty.BATCHES: (self._bulk_once, self._stop),
+            Duty.EVALS: (self._evals_once, self._stop),
             Duty.RELAY: (self._relay_once, self._stop_relay),
         }
         self._ears.start()
@@ -187,6 +192,16 @@ class Bridge:
         self._stop.wait(self._bulk.gathers)
         (self._moved if self._bulk.is_open else self._batches).wait(self._bulk.rest)
         return self._bulk.waits
+
+    def _evals_once(self) -> Awaited | None:
+        self._evals.once(self._tell_all)
+        self._stop.wait(self._evals.rest)
+        return self._evals.waits
+
+    def _tell_all(self, hint: Hint) -> None:
+        """There is something to do, wherever it is done."""
+        self._ears.touch(hint)
+        self._bell.ring(hint)
 
     def _reap_once(self) -> None:
         if self._reap.once():

@@ -16,6 +16,8 @@ class Scope(StrEnum):
     FILES_WRITE = "files:write"
     BATCHES_READ = "batches:read"
     BATCHES_WRITE = "batches:write"
+    EVALS_READ = "evals:read"
+    EVALS_WRITE = "evals:write"
     KNOWLEDGE_READ = "knowledge:read"  # vector stores
     KNOWLEDGE_WRITE = "knowledge:write"
     WEBHOOKS_READ = "webhooks:read"

@@ -79,7 +79,7 @@ def _question(criterion: Rubric | Pairwise, subject: Subject, context_length: in
             context_length=context_length,
         )
         return _Question(criterion, prompts, pairwise.PAIR)
-    scale = rubric.SCALES[criterion.scale]
+    scale = rubric.scale_of(criterion)
     return _Question(criterion, (rubric.build_prompt(criterion, subject, scale, context_length=context_length),), scale)
 
 

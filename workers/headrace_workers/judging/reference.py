@@ -10,9 +10,9 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
-def exact_match(output: str, reference: str, *, ignore_case: bool) -> float:
-    """1.0 when both are the same after trimming white space, else 0.0."""
-    left, right = output.strip(), reference.strip()
+def exact_match(output: str, reference: str, *, ignore_case: bool, trim: bool = True) -> float:
+    """1.0 when both are the same, else 0.0; with `trim` white space around them does not count."""
+    left, right = (output.strip(), reference.strip()) if trim else (output, reference)
     return float(left.casefold() == right.casefold() if ignore_case else left == right)
 
 

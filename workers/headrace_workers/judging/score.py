@@ -71,9 +71,10 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
     try:
         match criterion:
             case ExactMatch() | TokenF1() | ChrF() | Bleu() | Rouge():
-                if subject.reference is None:
+                expected = subject.reference if criterion.reference is None else criterion.reference
+                if expected is None:
                     return unscored(criterion, NotJudged.NO_REFERENCE, _NO_REFERENCE)
-                value = _compared(criterion, subject.output, subject.reference)
+                value = _compared(criterion, subject.output, expected)
             case Contains() | Regex() | JsonValid() | Language() | Length():
                 value = _checked(criterion, subject.output)
             case JsonSchema():
@@ -93,7 +94,8 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
 def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu | Rouge, output: str, expected: str) -> float:
     match criterion:
         case ExactMatch():
-            return reference.exact_match(output, expected, ignore_case=criterion.ignore_case)
+            same = reference.exact_match(output, expected, ignore_case=criterion.ignore_case, trim=criterion.trim)
+            return 1.0 - same if criterion.differs else same
         case TokenF1():
             return reference.token_f1(output, expected)
         case ChrF():

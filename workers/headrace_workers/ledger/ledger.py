@@ -17,6 +17,7 @@ from headrace_workers.ledger.audits import Audits
 from headrace_workers.ledger.bases import KnowledgeBases
 from headrace_workers.ledger.bulk import Batches
 from headrace_workers.ledger.database import clock, reading
+from headrace_workers.ledger.evals import Evals
 from headrace_workers.ledger.file_batches import FileBatches
 from headrace_workers.ledger.for_bridges import ForBridges
 from headrace_workers.ledger.for_gateways import ForGateways
@@ -99,6 +100,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     def labels(self) -> Labels:
         """What people say of jobs' ends."""
         return Labels(self._engine)
+
+    @cached_property
+    def evals(self) -> Evals:
+        """The evals of OpenAI's clients, and their runs."""
+        return Evals(self._engine)
 
     @cached_property
     def responses(self) -> Responses:

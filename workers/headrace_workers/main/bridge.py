@@ -12,6 +12,7 @@ from headrace_workers.bridge.admit import door
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
+from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.ingest import Ingest
 from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.pass_over import PassOver
@@ -99,6 +100,7 @@ def build_bridge(
         relay=_relay(shared),
         reap=_reap(shared),
         bulk=_bulk(shared),
+        evals=_evals(shared),
         bell=Bell(client, channel),
         progress=progress,
     )
@@ -188,6 +190,18 @@ def _bulk(shared: _Shared) -> Bulk:
         feed=Feed(batches=ledger.batches, files=files, admit=admit),
         outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
         room=Room(settings.batch_lines, settings.batch_window),
+        bridge=shared.name,
+        clock=shared.clock,
+        troubles=shared.troubles,
+        keep=settings.files_retention,
+    )
+
+
+def _evals(shared: _Shared) -> EvalRuns:
+    settings, ledger = shared.settings, shared.ledger
+    return EvalRuns(
+        ledger=ledger,
+        files=files_in(settings, ledger),
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,

@@ -6,6 +6,7 @@ from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADA
     audit_tables,
     batch_tables,
     door_tables,
+    eval_tables,
     label_tables,
     recall_tables,
     response_tables,

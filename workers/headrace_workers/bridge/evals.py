@@ -1,0 +1,276 @@
+"""Runs of evals: their rows become a batch, its answers become what graders say, and runs come to their ends.
+
+One bridge at a time does it. Each step is one transaction, and may be done again: a row's job has the row's number for
+its key, a run's batch the run's, and what came of items counts together with how far the batch's files are read.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import Row as LedgerRow
+
+from headrace_workers.batches.defaults import Defaults
+from headrace_workers.batches.json_lines import NoJSON, parsed, read_on
+from headrace_workers.batches.submit import EmptyInput, Wishes, submit
+from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.evaluation.eval_plan import EvalPlan, Row, error_of, item_text
+from headrace_workers.evaluation.tally import Tally, status_of
+from headrace_workers.files.files import Files
+from headrace_workers.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.files.text import NotReadable, text_of
+from headrace_workers.ledger.eval_runs import Judged, NewItem, ReadBefore
+from headrace_workers.ledger.eval_tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.log import Action, log
+from headrace_workers.openai.errors import Refused
+from headrace_workers.ports import Clock
+from headrace_workers.progress import Awaited
+from headrace_workers.wire.bell import Hint
+
+DUTY: Final = "evals"
+PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
+MAX_ROWS: Final = 500_000
+_DUTY_LEASE = 10.0  # seconds
+_IDLE = 1.0  # seconds to the next look
+_REST = 0.5  # while a run is open
+_ITEMS_AT_ONCE = 200
+_LINES_AT_ONCE = 500
+_LONGEST_ROW = 4 * 1024**2  # bytes
+_LONGEST_ANSWER = 64 * 1024**2
+_FORGOTTEN_AT_ONCE = 10  # transactions
+_LOST: Final = error_of("lost", "nothing came of it")
+
+
+class EvalRuns:
+    """All runs of a ledger. Belongs to the thread that calls `once`. `keep`: seconds that the files are kept."""
+
+    def __init__(
+        self, *, ledger: Ledger, files: Files, bridge: str, clock: Clock, troubles: Troubles, keep: float
+    ) -> None:
+        self._ledger = ledger
+        self._files = files
+        self._bridge = bridge
+        self._clock = clock
+        self._troubles = troubles
+        self._keep = keep
+        self._held_until = float("-inf")
+        self.rest = _IDLE
+        self.waits: Awaited | None = None
+
+    def once(self, ring: Callable[[Hint], object]) -> int:
+        """Go on with each run, a bounded way; how many items were written down or ended. Unavailable."""
+        runs = self._ledger.evals.unfinished()
+        if not self._on_duty():
+            self.rest = _IDLE
+            return 0
+        troubles: dict[str, str] = {}
+        done = 0
+        for run in runs:
+            try:
+                done += self._go_on(run, ring)
+            except (StoreUnavailable, NoSuchObject) as error:
+                troubles[run.id] = str(error)
+            except ReadBefore as error:
+                log(DUTY, logging.DEBUG, Action.LEASE_LOST, str(error), run=run.id)
+        self._troubles.tell(DUTY, troubles)
+        self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
+        for _ in range(_FORGOTTEN_AT_ONCE):
+            if not self._ledger.evals.forget():
+                break
+        self.rest = 0.0 if done else _REST if runs else _IDLE
+        return done
+
+    def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> int:
+        try:
+            plan = EvalPlan.of(json.loads(run.testing_criteria), *_source(run))
+        except Refused as error:  # a version that takes other graders
+            self._finish(run, FAILED, f"its graders or its data source are not taken any more: {error}", ring)
+            return 0
+        if run.batch is None:
+            if run.state == CANCELING:
+                self._finish(run, CANCELED, None, ring)
+                return 0
+            return self._begin(run, plan, ring)
+        batch = self._ledger.batches.batch(run.batch, run.tenant)
+        if batch is None:
+            self._finish(run, FAILED, "its batch is not known any more", ring)
+            return 0
+        if run.state == CANCELING and batch.cancelling_at is None and batch.ended_at is None:
+            self._ledger.batches.cancel(batch.id, batch.tenant)
+            ring(Hint.BATCHES)
+        ended = self._collect(run, plan, batch)
+        if not ended and batch.ended_at is not None:
+            self._end(run, batch, ring)
+        return ended
+
+    # -- the beginning
+
+    def _begin(self, run: LedgerRow[Any], plan: EvalPlan, ring: Callable[[Hint], object]) -> int:
+        """Write all items down, and let a batch carry their jobs."""
+        source = json.loads(run.data_source)["source"]["id"]
+        if self._ledger.files.file(source, run.tenant) is None:
+            self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
+            return 0
+        items = _Items(self._ledger, run, plan)
+        try:
+            with text_of(self._files.open(source)) as stream:
+                file = self._files.add(
+                    items.lines(stream), tenant=run.tenant, purpose=PURPOSE, name=f"{run.id}.jsonl", keep=self._keep,
+                    lines=True,
+                )  # fmt: skip
+        except (NotReadable, _TooMany) as error:
+            self._finish(run, FAILED, f"its data cannot be read: {error}", ring)
+            return 0
+        batch_id = None
+        wishes = Wishes(
+            tenant=run.tenant,
+            defaults=Defaults("", {"tenant": run.tenant}),
+            metadata={"eval_run": run.id},
+            name=run.id,
+        )
+        try:
+            batch, is_new = submit(self._ledger.batches, file, wishes, wishes.key(run.id))
+            batch_id = batch.id
+            if not is_new:
+                self._files.remove(file.id)
+        except EmptyInput:
+            self._files.remove(file.id)
+        tally = Tally.empty([grader.name for grader in plan.graders], self._ledger.evals.count(run.number, ERROR))
+        self._ledger.evals.begin(run.number, batch_id, items.count, tally.to_json())
+        if batch_id is None:
+            self._finish(run, FAILED, f"none of its {items.count:,} rows makes a job", ring)
+        ring(Hint.BATCHES)
+        log(DUTY, logging.INFO, Action.TAKEN, "a run of an eval begins", run=run.id, items=items.count)
+        return items.count
+
+    # -- the answers
+
+    def _collect(self, run: LedgerRow[Any], plan: EvalPlan, batch: LedgerRow[Any]) -> int:
+        """Read on in what the batch has written, and write down what graders say."""
+        places = {"output_read": batch.output_file, "errors_read": batch.error_file}
+        read = {name: getattr(run, name) for name in places}
+        lines: dict[int, dict[str, Any]] = {}
+        for name, file_id in places.items():
+            if file_id is not None and len(lines) < _LINES_AT_ONCE:
+                read[name] = self._read(file_id, read[name], lines)
+        if not lines:
+            return 0
+        tally = Tally.from_json(json.loads(run.tally), [grader.name for grader in plan.graders])
+        ends: list[Judged] = []
+        for number, item in self._ledger.evals.open_items(run.number, list(lines)).items():
+            status, sample, results = _judged(plan, Row.of(json.loads(item)), lines[number])
+            tally = tally.with_end(status, results, sample)
+            ends.append(Judged(number, status, json.dumps(sample), json.dumps(results)))
+        self._ledger.evals.put_ends(run, ends, read, tally.to_json())
+        return len(lines)
+
+    def _read(self, file_id: str, position: int, lines: dict[int, dict[str, Any]]) -> int:
+        """Lines from a place of a file on, by the numbers of their items; where the next begins."""
+        with io.BufferedReader(self._files.open(file_id, position)) as stream:
+            for line in read_on(stream, _LONGEST_ANSWER, position):
+                position = line.end
+                said = json.loads(line.text)
+                lines[int(said["custom_id"])] = said
+                if len(lines) >= _LINES_AT_ONCE:
+                    break
+        return position
+
+    # -- the end
+
+    def _end(self, run: LedgerRow[Any], batch: LedgerRow[Any], ring: Callable[[Hint], object]) -> None:
+        if batch.cancelling_at is not None:
+            self._finish(run, CANCELED, None, ring)
+        elif batch.completed:
+            self._finish(run, COMPLETED, None, ring)
+        else:
+            self._finish(run, FAILED, batch.reason or "no item has an answer: see its items", ring)
+
+    def _finish(self, run: LedgerRow[Any], state: str, reason: str | None, ring: Callable[[Hint], object]) -> None:
+        error = error_of("canceled", "its run was cancelled") if state == CANCELED else _LOST
+        if self._ledger.evals.finish(run.number, state, reason, {"error": error}) is not None:
+            ring(Hint.WORK)  # webhooks may follow
+            log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a run of an eval is over: {state}", run=run.id)
+
+    def _on_duty(self) -> bool:
+        """Keep the duty, asking the ledger when half of its lease is gone."""
+        now = self._clock.monotonic()
+        if now < self._held_until - _DUTY_LEASE / 2:
+            return True
+        if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
+            self._held_until = float("-inf")
+            return False
+        self._held_until = now + _DUTY_LEASE
+        return True
+
+
+class _TooMany(ValueError):
+    """A file has more rows than a run may have."""
+
+
+class _Items:
+    """Writes items down on the way from the rows of a file to the lines of a batch."""
+
+    def __init__(self, ledger: Ledger, run: LedgerRow[Any], plan: EvalPlan) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._plan = plan
+        self._found: list[NewItem] = []
+        self.count = 0
+
+    def lines(self, stream: Any) -> Iterator[bytes]:
+        """The lines of those rows that make jobs."""
+        for read in read_on(stream, _LONGEST_ROW):
+            if read.is_empty:
+                continue
+            if self.count >= MAX_ROWS:
+                raise _TooMany(f"it has more than {MAX_ROWS:,} rows: split it")
+            line = self._line(read.text, read.number, read.too_long)
+            self.count += 1
+            if len(self._found) >= _ITEMS_AT_ONCE:
+                self._write()
+            if line is not None:
+                yield line
+        self._write()
+
+    def _line(self, text: bytes, number: int, too_long: bool) -> bytes | None:
+        row, item = Row({}), "{}"
+        try:
+            if too_long:
+                raise ValueError(f"it has more than {_LONGEST_ROW:,} bytes")
+            row = Row.of(parsed(text))
+            item = item_text(row)
+            line = self._plan.line(row, self.count, self._run.id, self._run.tenant)
+        except (NoJSON, ValueError) as error:
+            sample = {"error": error_of("invalid_row", f"line {number}: {error}")}
+            self._found.append(NewItem(self.count, item, ERROR, json.dumps(sample)))
+            return None
+        self._found.append(NewItem(self.count, item))
+        return line
+
+    def _write(self) -> None:
+        self._ledger.evals.put_items(self._run.number, self._found)
+        self._found = []
+
+
+def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:
+    """The data source as it was sent, and the schema of its rows, which is kept with it."""
+    kept = json.loads(run.data_source)
+    return {name: said for name, said in kept.items() if name != "item_schema"}, kept.get("item_schema") or {}
+
+
+def _judged(plan: EvalPlan, row: Row, line: dict[str, Any]) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Status, sample and results of an item, of a line that its batch wrote."""
+    if (error := line.get("error")) is not None:
+        return ERROR, plan.sample(row, None, error_of(str(error["code"]), str(error["message"]))), []
+    scores = (line.get("judge") or {}).get("scores") or []
+    if len(scores) != plan.criteria_count:
+        return ERROR, plan.sample(row, None, error_of("lost", "its scores are not those of its graders")), []
+    results = plan.results(scores)
+    answer = line.get("answer")
+    error = None
+    if line.get("status") == "blocked":
+        error = error_of("content_filter", "moderation withheld the answer")
+    return status_of(results), plan.sample(row, answer, error), results

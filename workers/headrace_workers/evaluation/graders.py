@@ -1,0 +1,334 @@
+"""Graders of OpenAI's evals and criteria of headrace's: the same thing in two spellings. Pure.
+
+    string_check       exact_match (eq, ne), contains (like, ilike)
+    text_similarity    bleu, rouge (rouge_1 … rouge_5, rouge_l)
+    label_model        rubric with labels: the score is the probability of those that pass
+    score_model        rubric on the scale 1-5, stretched to the grader's range
+    multi              the criteria of its graders, and a formula over their scores
+
+A grader of the type `python` is code, and refused. A grader's templates are filled for each item; the criterion keeps
+the version of what it was filled from.
+"""
+
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+
+from headrace_schemas import Bleu, Contains, Criterion, ExactMatch, Rouge, Rubric
+from headrace_schemas.limits import MAX_CRITERIA, Alias, NonEmptyText, Question, Text
+from headrace_schemas.model import Value
+from headrace_schemas.reasons import describe
+from headrace_workers.evaluation.formula import Formula
+from headrace_workers.evaluation.placeholders import Template
+from headrace_workers.evaluation.scope import SAMPLED, Scope, filled, template_of
+from headrace_workers.openai.content import text_of
+from headrace_workers.openai.errors import unsupported, wrong
+from headrace_workers.openai.parameters import Parameters
+
+PARTS: Final = {"input_text": "text", "output_text": "text", "text": "text"}
+_SIMILARITIES: Final[dict[str, Bleu | Rouge]] = {
+    "bleu": Bleu(),
+    "rouge_1": Rouge(variant="1"),
+    "rouge_2": Rouge(variant="2"),
+    "rouge_3": Rouge(variant="3"),
+    "rouge_4": Rouge(variant="4"),
+    "rouge_5": Rouge(variant="5"),
+    "rouge_l": Rouge(variant="l"),
+}
+_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
+_MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
+_SAMPLING: Final = Parameters(
+    works=frozenset(),
+    refused={
+        "temperature": (0,), "top_p": (1,), "seed": (), "max_completions_tokens": (), "reasoning_effort": ("none",)
+    },
+)  # fmt: skip
+_NO_LABEL: Final = re.compile(r"[^A-Za-z0-9_.-]")
+_POINTER: Final = "[the output]"  # what a judge reads where a template names the text that it is shown anyhow
+_USUAL_RANGE: Final = (0.0, 1.0)
+
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Items = Annotated[tuple[Any, ...], Field(min_length=1, max_length=64)]
+
+
+class StringCheck(Value):
+    """Compares the text that is judged with a reference."""
+
+    type: Literal["string_check"]
+    name: Name
+    input: Text
+    reference: Text
+    operation: Literal["eq", "ne", "like", "ilike"]
+
+
+class TextSimilarity(Value):
+    """How like a reference the text is."""
+
+    type: Literal["text_similarity"]
+    name: Name
+    input: Text
+    reference: Text
+    evaluation_metric: str
+    pass_threshold: Annotated[float, Field(ge=0, le=1)] | None = None  # OpenAI asks for one, but for a part of a multi
+
+
+class LabelModel(Value):
+    """A model chooses a label."""
+
+    type: Literal["label_model"]
+    name: Name
+    model: Alias
+    input: Items
+    labels: Annotated[tuple[NonEmptyText, ...], Field(min_length=2, max_length=16)]
+    passing_labels: Annotated[tuple[NonEmptyText, ...], Field(min_length=1, max_length=16)]
+
+
+class ScoreModel(Value):
+    """A model says how far."""
+
+    type: Literal["score_model"]
+    name: Name
+    model: Alias
+    input: Items
+    range: tuple[float, float] | None = None
+    pass_threshold: float | None = None
+    sampling_params: dict[str, Any] | None = None
+
+
+class Multi(Value):
+    """Several, and a formula over their scores."""
+
+    type: Literal["multi"]
+    name: Name
+    graders: Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=MAX_CRITERIA)]
+    calculate_output: NonEmptyText
+    pass_threshold: float | None = None
+
+
+Leaf = StringCheck | TextSimilarity | LabelModel | ScoreModel
+_LEAVES: Final[dict[str, type[Leaf]]] = {
+    "string_check": StringCheck,
+    "text_similarity": TextSimilarity,
+    "label_model": LabelModel,
+    "score_model": ScoreModel,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """One criterion that a grader is: the text that it judges (None: whatever is judged), and how a row fills it."""
+
+    leaf: Leaf
+    label: str
+    version: str
+    judged: Template | None
+    asked: Template  # the reference, or the question of a model
+
+    def criterion(self, scope: Scope) -> Criterion:
+        """For a row. ValueError says what the row lacks, or what is wrong with what it has."""
+        said: dict[str, Any] = {"name": self.label, "template": self.version}
+        try:
+            match self.leaf:
+                case StringCheck(operation="eq" | "ne" as operation):
+                    expected = filled(self.asked, scope, "reference")
+                    return ExactMatch(**said, reference=expected, trim=False, differs=operation == "ne")
+                case StringCheck(operation=operation):
+                    text = filled(self.asked, scope, "reference")
+                    return Contains(**said, text=text, ignore_case=operation == "ilike")
+                case TextSimilarity(evaluation_metric=metric):
+                    said["reference"] = filled(self.asked, scope, "reference")
+                    like = _SIMILARITIES[metric]
+                    return type(like).model_validate({**like.model_dump(), **said})
+                case LabelModel() as leaf:
+                    question = _question(self.asked, scope)
+                    return Rubric(
+                        **said, question=question, labels=leaf.labels, passing=leaf.passing_labels, show=(),
+                        model=leaf.model,
+                    )  # fmt: skip
+                case ScoreModel() as leaf:
+                    return Rubric(**said, question=_question(self.asked, scope), scale="1-5", show=(), model=leaf.model)
+        except ValidationError as error:
+            raise ValueError(describe(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A grader of an eval: its criteria, and what their scores come to."""
+
+    name: str
+    type: str
+    parts: tuple[Judging, ...]
+    threshold: float
+    formula: Formula | None = None
+
+    def result(self, scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What OpenAI's clients read of it, given its criteria's scores as receipts have them.
+
+        Where there is no score, it is null with the reason as `error`, and not passed.
+        """
+        told = {"name": self.name, "type": self.type}
+        if reason := next((score["reason"] for score in scores if score.get("value") is None), None):
+            return {**told, "score": None, "passed": False, "error": reason}
+        values = [_stretched(part.leaf, score["value"]) for part, score in zip(self.parts, scores, strict=True)]
+        try:
+            value = values[0] if self.formula is None else self.formula.value(_by_name(self.parts, values))
+        except ValueError as error:
+            return {**told, "score": None, "passed": False, "error": f"calculate_output: {error}"}
+        notes = [score["note"] for score in scores if score.get("note")]
+        sample = {"sample": {"notes": notes}} if notes else {}
+        return {**told, "score": value, "passed": value >= self.threshold, **sample}
+
+
+def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
+    """The graders of an eval. Refused names what is wrong, or not supported, by its place."""
+    if not criteria:
+        raise wrong("testing_criteria", "must name at least one grader")
+    found = tuple(_grader(each, f"testing_criteria[{place}]") for place, each in enumerate(criteria))
+    names = [grader.name for grader in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise wrong("testing_criteria", f"two are called {twice!r}: give each a name of its own")
+    parts = [part for grader in found for part in grader.parts]
+    if len(parts) > MAX_CRITERIA:
+        raise wrong("testing_criteria", f"are {len(parts)} with those of `multi`, and may be {MAX_CRITERIA}")
+    labels = [part.label for part in parts]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise wrong("testing_criteria", f"two are called {twice!r} as criteria: let their names differ in letters")
+    models = sorted({part.leaf.model for part in parts if isinstance(part.leaf, LabelModel | ScoreModel)})
+    if len(models) > 1:
+        raise unsupported("testing_criteria", f"models that judge must be one, not {', '.join(models)}")
+    return found
+
+
+def _grader(raw: Any, path: str) -> Grader:
+    if not isinstance(raw, Mapping):
+        raise wrong(path, "must be an object")
+    if raw.get("type") != "multi":
+        part = _judging(raw, path)
+        return Grader(part.leaf.name, part.leaf.type, (part,), _threshold(part.leaf, path))
+    multi = _read(Multi, raw, path)
+    parts = tuple(
+        _judging({**each, "name": name}, f"{path}.graders.{name}", within=f"{multi.name}.{name}")
+        for name, each in multi.graders.items()
+    )
+    try:
+        formula = Formula.parse(multi.calculate_output, tuple(multi.graders))
+    except ValueError as error:
+        raise wrong(f"{path}.calculate_output", str(error)) from None
+    threshold = 0.5 if multi.pass_threshold is None else multi.pass_threshold
+    return Grader(multi.name, multi.type, parts, threshold, formula)
+
+
+def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Judging:
+    """`within`: what a part of a `multi` is called."""
+    kind = raw.get("type")
+    if kind == "python":
+        raise unsupported(f"{path}.type", "a python grader is code, and headrace runs none of its callers'")
+    cls = _LEAVES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise unsupported(f"{path}.type", f"must be one of {', '.join(_LEAVES)}, multi")
+    leaf = _read(cls, raw, path)
+    content = leaf.model_dump(mode="json", exclude={"name", "pass_threshold"}, exclude_none=True)
+    version = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    label = _label(within or leaf.name)
+    if isinstance(leaf, StringCheck | TextSimilarity):
+        return Judging(leaf, label, version, *_compared(leaf, path))
+    if isinstance(leaf, LabelModel):
+        _labels(leaf, path)
+    if isinstance(leaf, ScoreModel):
+        _SAMPLING.given(leaf.sampling_params or {}, f"{path}.sampling_params")
+        if leaf.range is not None and leaf.range[0] >= leaf.range[1]:
+            raise wrong(f"{path}.range", "must be two numbers, the smaller first")
+    asked = _prompt(leaf.input, f"{path}.input")
+    reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in asked.fields else None
+    return Judging(leaf, label, version, reads, asked)
+
+
+def _labels(leaf: LabelModel, path: str) -> None:
+    """Refused where they are none that a rubric may have."""
+    try:
+        Rubric(question=_POINTER, labels=leaf.labels, passing=leaf.passing_labels)
+    except ValidationError as error:
+        raise wrong(path, describe(error).replace("labels and passing:", "labels and passing_labels:")) from None
+
+
+def _read(cls: type[Any], raw: Mapping[str, Any], path: str) -> Any:
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        raise wrong(path, describe(error)) from None
+
+
+def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, Template]:
+    """The text that is judged, and what it is compared with. What is the same both ways may stand either way."""
+    if isinstance(leaf, TextSimilarity) and leaf.evaluation_metric not in _SIMILARITIES:
+        raise unsupported(f"{path}.evaluation_metric", f"must be one of {', '.join(_SIMILARITIES)}")
+    judged, expected = template_of(leaf.input, f"{path}.input"), template_of(leaf.reference, f"{path}.reference")
+    either_way = isinstance(leaf, StringCheck) and leaf.operation in ("eq", "ne")
+    if either_way and expected.fields == (SAMPLED,) and not any(expected.texts):
+        judged, expected = expected, judged
+    if SAMPLED in expected.fields:
+        raise unsupported(f"{path}.reference", f"{{{{{SAMPLED}}}}} is what is judged: let it be the input")
+    return judged, expected
+
+
+def _prompt(messages: Sequence[Any], path: str) -> Template:
+    """The messages to a model that judges, as one question."""
+    texts = []
+    for place, each in enumerate(messages):
+        given = _MESSAGE.given(each, f"{path}[{place}]")
+        if given.get("role") not in _ROLES:
+            raise unsupported(f"{path}[{place}].role", f"must be one of {', '.join(sorted(_ROLES))}")
+        content = given.get("content")
+        content = [content] if isinstance(content, Mapping) else content
+        texts.append(text_of(content, PARTS, f"{path}[{place}].content"))
+    return template_of("\n\n".join(texts), path)
+
+
+def _question(asked: Template, scope: Scope) -> Question:
+    """What a judge is asked: texts of the item are data, and written as such."""
+    shown = {name: html.escape(_value(scope, name), quote=False) for name in asked.fields if name != SAMPLED}
+    return "".join(
+        text + (_POINTER if name == SAMPLED else shown.get(name, ""))
+        for text, name in zip(asked.texts, (*asked.fields, ""), strict=True)
+    )
+
+
+def _value(scope: Scope, name: str) -> str:
+    return filled(Template(("", ""), (name,)), scope, "input")
+
+
+def _threshold(leaf: Leaf, path: str) -> float:
+    match leaf:
+        case TextSimilarity(pass_threshold=None):
+            raise wrong(f"{path}.pass_threshold", "is missing")
+        case TextSimilarity(pass_threshold=threshold) | ScoreModel(pass_threshold=float() as threshold):
+            return float(threshold or 0.0)
+        case ScoreModel(range=bounds):
+            low, high = bounds or _USUAL_RANGE
+            return (low + high) / 2
+        case StringCheck():
+            return 1.0
+    return 0.5
+
+
+def _stretched(leaf: Leaf, value: float) -> float:
+    if isinstance(leaf, ScoreModel):
+        low, high = leaf.range or _USUAL_RANGE
+        return low + (high - low) * value
+    return value
+
+
+def _by_name(parts: Sequence[Judging], values: Sequence[float]) -> dict[str, float]:
+    return {part.leaf.name: value for part, value in zip(parts, values, strict=True)}
+
+
+def _label(name: str) -> str:
+    """A grader's name as a criterion has one."""
+    plain = _NO_LABEL.sub("_", name)[:60]
+    return plain if plain[:1].isalpha() and plain.isascii() else f"g_{plain}"

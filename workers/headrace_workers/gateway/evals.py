@@ -1,0 +1,120 @@
+"""Evals, as OpenAI's clients make, find, change and remove them."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from sqlalchemy import Row
+
+from headrace_schemas.errors import InvalidRecord
+from headrace_workers.evaluation.eval_plan import item_schema_of, judged_by
+from headrace_workers.evaluation.graders import graders_of
+from headrace_workers.evaluation.scope import SAMPLED
+from headrace_workers.files.files import new_id
+from headrace_workers.gateway.bodies import JSONRoute
+from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
+from headrace_workers.gateway.eval_shapes import EvalChange, EvalDeleted, EvalList, EvalShape, NewEvalBody
+from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.paging import PAGE, After, Limit, Order
+from headrace_workers.gateway.scopes import Scope
+from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.ledger.evals import NewEval
+from headrace_workers.openai.errors import wrong
+
+router = APIRouter(tags=["evals"], route_class=JSONRoute)
+
+Reads = Annotated[Caller, needs(Scope.EVALS_READ)]
+Writes = Annotated[Caller, needs(Scope.EVALS_WRITE)]
+
+
+@router.post("/v1/evals", responses=ERRORS)
+async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalShape:
+    """Say what is to be asked of each item. What is not supported is refused by name."""
+    item_schema_of(wanted.data_source_config)
+    judged = judged_by(graders_of(wanted.testing_criteria))
+    samples = wanted.data_source_config.get("include_sample_schema")
+    if judged is not None and SAMPLED in judged.fields and not samples:
+        raise wrong("data_source_config.include_sample_schema", f"must be true: a grader reads {{{{{SAMPLED}}}}}")
+    new = NewEval(
+        id=new_id("eval_"),
+        tenant=caller.tenant,
+        name=wanted.name or "",
+        data_source_config=json.dumps(wanted.data_source_config),
+        testing_criteria=json.dumps(wanted.testing_criteria),
+        metadata=json.dumps(wanted.metadata or {}),
+    )
+    try:
+        return EvalShape.of(await services.ask(services.ledger.evals.create, new))
+    except LedgerAway as error:  # it may be there all the same: a second try would be a second eval
+        raise LedgerAway(str(error), again=False) from error
+
+
+@router.get("/v1/evals", responses=ERRORS)
+async def list_evals(
+    caller: Reads,
+    services: Wired,
+    limit: Limit = PAGE,
+    order: Order = "asc",
+    after: After = None,
+    order_by: Annotated[
+        Literal["created_at", "updated_at"], Query(description="By age, or by the last change.")
+    ] = "created_at",
+) -> EvalList:
+    """The tenant's evals."""
+    if after is not None and await services.ask(services.ledger.evals.eval, after, caller.tenant) is None:
+        raise InvalidRecord("after: this tenant has no eval of this id")
+    found = await services.ask(
+        services.ledger.evals.evals, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
+        by_change=order_by == "updated_at",
+    )  # fmt: skip
+    data = [EvalShape.of(row) for row in found[:limit]]
+    return EvalList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=len(found) > limit,
+    )
+
+
+@router.get("/v1/evals/{eval_id}", responses=ERRORS)
+async def retrieve(eval_id: str, caller: Reads, services: Wired) -> EvalShape:
+    """One eval."""
+    return EvalShape.of(await eval_of(services, caller, eval_id))
+
+
+@router.post("/v1/evals/{eval_id}", responses=ERRORS)
+async def change(eval_id: str, caller: Writes, services: Wired, wanted: EvalChange) -> EvalShape:
+    """Give an eval another name, or other metadata: what it asks stays what it is."""
+    values = {}
+    if wanted.name is not None:
+        values["name"] = wanted.name
+    if wanted.metadata is not None:
+        values["metadata"] = json.dumps(wanted.metadata)
+    await eval_of(services, caller, eval_id)
+    found = await services.ask(services.ledger.evals.change, eval_id, caller.tenant, values)
+    if found is None:
+        raise _no_eval()
+    return EvalShape.of(found)
+
+
+@router.delete("/v1/evals/{eval_id}", responses=ERRORS)
+async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
+    """Remove an eval with its runs, which must have ended."""
+    await eval_of(services, caller, eval_id)
+    await services.ask(services.ledger.evals.remove, eval_id, caller.tenant)
+    return EvalDeleted(eval_id=eval_id)
+
+
+async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
+    """An eval of the caller's; 404 where there is none of this id."""
+    found = None
+    if "\x00" not in eval_id:
+        found = await services.ask(services.ledger.evals.eval, eval_id, caller.tenant)
+    if found is None:
+        raise _no_eval()
+    return found
+
+
+def _no_eval() -> Refusal:
+    return Refusal(Why.NOT_FOUND, "this tenant has no eval of this id")
