@@ -69,6 +69,8 @@ OTHERS = {
     "vector_store_id": a_store,
     "eval_id": an_eval,
 }
+# What must be said where nothing is no request.
+BODIES = {"/v1/evals/{eval_id}/runs": {"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}}
 # A thing within another, of which test_vector_stores.py and test_evals.py walk the paths; and what is of no tenant.
 APART = ("{store_file_id}", "{file_batch_id}", "{run_id}", "{model}")
 
@@ -92,7 +94,8 @@ def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
         for method, path in walked(gateway):
             things = {name: make(own) for name, make in OTHERS.items()}
             url = path.format(**things)
-            told = stranger.request(method.upper(), url, json={} if method in ("post", "put", "patch") else None)
+            body = BODIES.get(path, {}) if method in ("post", "put", "patch") else None
+            told = stranger.request(method.upper(), url, json=body)
             assert told.status_code == 404, (method, path, told.text)
             if method == "get":
                 assert own.get(url).status_code == 200, (method, path)
@@ -108,5 +111,12 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
         for method in METHODS:
             if method in methods and path not in opened:
                 ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
-                url = gateway.url + path.format(store_file_id="file-1", file_batch_id="vsfb_1", model="echo", **ids)
+                url = gateway.url + path.format(
+                    store_file_id="file-1",
+                    file_batch_id="vsfb_1",
+                    run_id="evalrun_1",
+                    output_item_id="outputitem_1_0",
+                    model="echo",
+                    **ids,
+                )
                 assert httpx.request(method.upper(), url).status_code == 401, (method, path)

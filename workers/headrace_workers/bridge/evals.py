@@ -132,7 +132,7 @@ class EvalRuns:
             name=run.id,
         )
         try:
-            batch, is_new = submit(self._ledger.batches, file, wishes, wishes.key(run.id))
+            batch, is_new = submit(self._ledger, file, wishes, wishes.key(run.id))
             batch_id = batch.id
             if not is_new:
                 self._files.remove(file.id)
