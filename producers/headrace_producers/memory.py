@@ -12,6 +12,7 @@ from headrace_schemas import CancelJob
 from headrace_schemas.codec import decode
 from headrace_schemas.event_types import Event
 from headrace_schemas.job import AnyJob
+from headrace_schemas.review import Review
 
 
 class MemorySink:
@@ -64,6 +65,11 @@ class MemoryProducer(Producer):
         """Id and job of each job that was sent, in order; a job that was sent twice is there twice."""
         pairs = zip(self.records, self.events, strict=True)
         return [(record.job_id, event) for record, event in pairs if isinstance(event, AnyJob)]
+
+    @property
+    def reviews(self) -> list[Review]:
+        """The labels that were sent, in order."""
+        return [event for event in self.events if isinstance(event, Review)]
 
     @property
     def cancelled(self) -> list[str]:

@@ -38,6 +38,7 @@ from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import AnyJob, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.recall import CacheMode
+from headrace_schemas.review import Review
 
 FLUSH_SECONDS = 30.0
 
@@ -284,6 +285,42 @@ class Producer:
         event = validated(CancelJob, {"job_id": job_id, "tenant": tenant or self._settings.tenant, "reason": reason})
         self._send(event, job_id, str(uuid.uuid4()), None, None, None)
 
+    def review(
+        self,
+        *,
+        job_id: str,
+        who: str,
+        criterion: str | None = None,
+        category: str | None = None,
+        label: bool | None = None,
+        score: float | None = None,
+        when: datetime | None = None,
+        probability: float | None = None,
+        tenant: str | None = None,
+        traceparent: str | None = None,
+        correlationid: str | None = None,
+    ) -> str:
+        """Tell what a person says of a job's end: by a criterion or a category of moderation, yes or no (`label`), or
+        how far (`score`, from 0 to 1). Returns the label's id, which is the same for the same label.
+
+        `when` it was said is now, where it is left out. `probability` is that with which the job was drawn to be
+        labelled. Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
+        """
+        said = {
+            "job_id": job_id,
+            "tenant": tenant or self._settings.tenant,
+            "criterion": criterion,
+            "category": category,
+            "label": label,
+            "score": score,
+            "who": who,
+            "when": when or self._now(),
+            "probability": probability,
+        }
+        event = validated(Review, said)
+        self._send(event, event.job_id, str(uuid.uuid4()), None, traceparent, correlationid)
+        return event.id
+
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Wait until the broker has confirmed all that was sent before; DeliveryFailed lists what it has not."""
         self._sink.flush(timeout)
@@ -323,7 +360,7 @@ class Producer:
 
     def _send(
         self,
-        event: AnyJob | CancelJob,
+        event: AnyJob | CancelJob | Review,
         job_id: str,
         event_id: str,
         deadline: datetime | None,

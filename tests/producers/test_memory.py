@@ -13,3 +13,12 @@ def test_jobs_and_cancellations_can_be_listed():
     assert [(job_id, type(job)) for job_id, job in producer.jobs] == [(first, GenerationJob), (second, EvaluationJob)]
     assert producer.cancelled == [first]
     assert [record.job_id for record in producer.records] == [first, second, first]
+
+
+def test_labels_can_be_listed():
+    """Beside jobs, which they are none of."""
+    producer = MemoryProducer()
+    job_id = producer.generate(model="echo", prompt="x")
+    label = producer.review(job_id=job_id, criterion="right", label=False, who="ann")
+    assert [(each.id, each.job_id, each.label) for each in producer.reviews] == [(label, job_id, False)]
+    assert len(producer.jobs) == 1

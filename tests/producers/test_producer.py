@@ -21,6 +21,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import decode
 from headrace_schemas.job import JOB_NAMESPACE, Lane
+from headrace_schemas.review import Review
 
 
 def test_generate_sends_one_record_that_says_what_was_asked(transport):
@@ -110,6 +111,25 @@ def test_cancel_goes_to_its_own_topic_under_the_job_key(transport):
     [record] = [record for record in transport.sent() if record.topic is Topic.CANCELLATION]
     assert decode(record.headers, record.value)[1] == CancelJob(job_id=job_id, tenant="acme", reason="changed my mind")
     assert record.key == job_id.encode()
+
+
+def test_a_review_goes_to_its_own_topic_under_the_job_key(transport):
+    """Said now where nobody says when; the same label has the same id."""
+    job_id, noon = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00", datetime(2026, 1, 31, 12, tzinfo=UTC)
+    said = {"job_id": job_id, "criterion": "polite", "label": True, "who": "ann", "probability": 0.5, "tenant": "shop"}
+    ids = [transport.producer.review(**said, when=noon) for _ in range(2)]
+    other = transport.producer.review(job_id=job_id, category="profanity", score=0.25, who="bob")
+    transport.producer.flush()
+    first, second, last = transport.sent()
+    assert (first.topic, first.key.decode()) == (Topic.REVIEWS, job_id)
+    envelope, event = decode(first.headers, first.value)
+    assert (envelope.type, envelope.subject) == ("headrace.review.v1", job_id)
+    assert event == Review(**said, when=noon)
+    assert ids == [event.id, decode(second.headers, second.value)[1].id]
+    again = decode(last.headers, last.value)[1]
+    assert (again.category, again.score, again.tenant, again.id) == ("profanity", 0.25, "acme", other)
+    with pytest.raises(InvalidJob, match="give one of both"):
+        transport.producer.review(job_id=job_id, label=True, who="ann")
 
 
 def test_records_of_one_job_stay_in_order(transport):

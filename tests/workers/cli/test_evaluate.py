@@ -93,3 +93,16 @@ def test_rows_that_do_not_do_leave_nothing(folder: Path, call: Call) -> None:
     code, _, told = call(*CALL)
     assert (code, "items.jsonl:1: variant A: the prompt cannot be filled: it lacks `q`" in told) == (2, True)
     assert list((folder / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("", "run-"), ("capitals", "capitals-"), ("../Q 1/é?", "Q-1-é-"), ("...", "evaluation-")]
+)
+def test_a_folder_is_called_by_the_run(folder: Path, call: Call, name: str, begins: str) -> None:
+    """By its name where it has one, else by its file; a name that no folder may have becomes one, in this folder."""
+    text = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(f"name = {json.dumps(name, ensure_ascii=False)}\n{text}" if name else text)
+    call("evaluate", "run.toml", "--no-start")
+    (made,) = [each.name for each in folder.iterdir() if each.is_dir()]
+    assert made.startswith(begins)
+    assert len(made) == len(begins) + 10

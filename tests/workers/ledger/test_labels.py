@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from headrace_schemas import JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
@@ -130,6 +130,26 @@ def test_verdicts_are_forgotten_at_last_unless_they_are_labelled(ledger, judged)
     ledger.prune(AGE)
     assert [(row.job_id, row.about) for row in ledger.read(select(VERDICTS))] == [(labelled, "right")]
     assert len(ledger.read(select(LABELS))) == 2
+
+
+def test_a_label_keeps_the_verdict_that_it_is_about_and_no_other(ledger, judged):
+    """Of the same name there may be a criterion and a category, and another tenant's."""
+    both = judged(score(1.0, "hate"), categories={"hate": True})
+    theirs = judged(score(1.0, "hate"), tenant="b")
+    ledger.labels.add([review(both, criterion=None, category="hate"), review(theirs, tenant="b", criterion="hate")])
+    ledger.labels.add([review(both, criterion="hate")])
+    ledger.prune(-AGE)
+    with writing(ledger.engine) as tx:
+        tx.execute(update(VERDICTS).values(judged_at=VERDICTS.c.judged_at - 2 * KEPT_MS))
+        tx.execute(delete(LABELS).where(LABELS.c.kind == "criterion"))
+        tx.execute(
+            update(VERDICTS).where(VERDICTS.c.tenant == "b").values(judged_at=VERDICTS.c.judged_at + 2 * KEPT_MS)
+        )
+    ledger.prune(AGE)
+    assert sorted((row.tenant, row.kind) for row in ledger.read(select(VERDICTS))) == [
+        ("a", "category"),
+        ("b", "criterion"),
+    ]
 
 
 @pytest.mark.parametrize(

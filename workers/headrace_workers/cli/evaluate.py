@@ -1,6 +1,7 @@
 """`headrace evaluate`: variants of a prompt or model over the same items, and a report that says which is better."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _PINNED, _JOBS, _RECEIPTS = "run.json", "jobs.jsonl", "receipts.jsonl"
 _HTML, _JSON, _MARKDOWN = "report.html", "report.json", "report.md"
+_NO_FOLDER = re.compile(r"[^\w.-]+")
+_LONGEST_FOLDER = 60  # characters
 _WRITTEN = (_PINNED, _JOBS, _RECEIPTS, _HTML, _JSON, _MARKDOWN)
 
 
@@ -37,7 +40,7 @@ def evaluate(
     file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="which dataset, variants and criteria")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run file's name and a digest"),
+        typer.Option("--output", "-o", metavar="FOLDER", help="by default the run's name and a digest"),
     ] = None,
     gate: Annotated[
         str | None, typer.Option("--gate", help="exit code 1 unless it surely holds, e.g. 'B >= A - 0.02'")
@@ -77,12 +80,17 @@ def evaluate(
     patience = None if wait is None else parse_duration(wait).total_seconds()
     dataset = read_dataset(file.parent / run.dataset, run.id, run.cluster)
     plan = Plan(run, dataset, run.tenant or settings.tenant, name)
-    folder = output or Path(f"{file.stem}-{plan.identity[:10]}")
+    folder = output or Path(f"{_as_folder(run.name)}-{plan.identity[:10]}")
     with ends_on_sigterm():
         _pin(plan, folder)
         _answer(plan, folder, start=start, engine_threads=engine_threads, patience=patience)
     passed = _report(plan, folder, bound, as_json=as_json)
     raise typer.Exit(0 if passed else 1)
+
+
+def _as_folder(name: str) -> str:
+    """A run's name as one folder may be called."""
+    return _NO_FOLDER.sub("-", name).strip("-.")[:_LONGEST_FOLDER] or "evaluation"
 
 
 def _pin(plan: "Plan", folder: Path) -> None:
