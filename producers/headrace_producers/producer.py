@@ -37,6 +37,7 @@ from headrace_schemas.event_types import topic_for, type_of
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import AnyJob, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.recall import CacheMode
 from headrace_schemas.review import Review
 
@@ -101,6 +102,7 @@ class Producer:
         criteria: Sequence[Criterion] | None = None,
         reference: str | None = None,
         other: str | None = None,
+        min_quality: MinQuality | Mapping[str, Any] | None = None,
         traceparent: str | None = None,
         correlationid: str | None = None,
     ) -> str:
@@ -114,7 +116,8 @@ class Producer:
         `deadline` is a point in time with a zone, or a duration from now. The same tenant and idempotency key give
         the same job. `correlationid` is a name of your own, which every event about the job carries. `callback` says
         whom a webhook tells of the end, such as `{"url": "https://shop.example/hooks"}`. The answer is judged by
-        `criteria`, some of which compare it with the `reference`, or with an `other` output.
+        `criteria`, some of which compare it with the `reference`, or with an `other` output; `min_quality` is a floor
+        by one of them, such as `{"criterion": "json_valid", "value": 1, "then": "regenerate", "attempts": 2}`.
         Raises InvalidJob when a field is wrong, BufferFull when the broker is too slow.
         """
         keywords = {
@@ -138,6 +141,7 @@ class Producer:
                 "knowledge": knowledge,
                 "knowledge_filter": knowledge_filter,
                 "without_passages": without_passages,
+                "min_quality": min_quality,
                 **self._common(
                     lane=lane,
                     priority=priority,

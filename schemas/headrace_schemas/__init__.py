@@ -34,6 +34,7 @@ from headrace_schemas.events import (
     Usage,
 )
 from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, Message, ModerationJob, Sampling
+from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.topics import Topic
@@ -65,6 +66,7 @@ __all__ = [
     "Language",
     "Length",
     "Message",
+    "MinQuality",
     "Moderated",
     "ModerationJob",
     "ModerationVerdict",

@@ -21,6 +21,7 @@ from headrace_schemas.limits import (
     Tenant,
     Text,
 )
+from headrace_schemas.min_quality import QualityFloor
 from headrace_schemas.model import OutgoingValue
 from headrace_schemas.moderation import Count, ModerationVerdict, Unit
 from headrace_schemas.not_judged import NotJudged
@@ -173,9 +174,10 @@ class Score(OutgoingValue):
 
 
 class JudgeVerdict(OutgoingValue):
-    """One score for each criterion that the job asked for, in its order."""
+    """One score for each criterion that the job asked for, in its order; and what became of its floor."""
 
     scores: Annotated[tuple[Score, ...], Field(max_length=MAX_CRITERIA)] = ()
+    floor: Annotated[QualityFloor | None, Field(description="Of a job that asks for `min_quality`.")] = None
 
 
 class Embedding(OutgoingValue):

@@ -35,6 +35,7 @@ from headrace_schemas.job import (
     Sampling,
     derive_job_id,
 )
+from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged
 from headrace_schemas.recall import CacheMode, Recall
@@ -187,6 +188,13 @@ _EVENTS: Final[tuple[Event, ...]] = (
         answer=_MODERATED,
         moderation=_VERDICT,
         judge=JudgeVerdict(
+            floor=QualityFloor(
+                criterion="contains",
+                floor=1.0,
+                outcome="met",
+                attempts=(Attempt(value=0.0), Attempt(value=1.0)),
+                chosen=2,
+            ),
             scores=(
                 Score(criterion="contains", value=1.0),
                 Score(
@@ -194,7 +202,7 @@ _EVENTS: Final[tuple[Event, ...]] = (
                     not_judged=NotJudged.NO_REFERENCE,
                     reason="the job gave no reference to compare with",
                 ),
-            )
+            ),
         ),
         accepted_at=_NOON,
         total_ms=975.75,

@@ -27,6 +27,7 @@ from headrace_schemas.limits import (
     Text,
     WrittenJobId,
 )
+from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.model import Value
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_schemas.times import Time
@@ -173,6 +174,13 @@ class GenerationJob(JudgedJob):
         Field(description="What to do where no passage of it is relevant enough; absent: abstain."),
     ] = None
 
+    min_quality: Annotated[
+        MinQuality | None,
+        Field(
+            description="A floor by one of the criteria, and what to do below it. Such an answer is always made anew."
+        ),
+    ] = None
+
     @model_validator(mode="after")
     def _one_input(self) -> "GenerationJob":
         if self.prompt is None and not self.messages:
@@ -187,6 +195,22 @@ class GenerationJob(JudgedJob):
             raise ValueError("knowledge_filter is given without knowledge: name the base whose documents it is about")
         if self.knowledge is None and self.without_passages is not None:
             raise ValueError("without_passages is given without knowledge: name the base that passages come from")
+        return self
+
+    @model_validator(mode="after")
+    def _floor_by_a_criterion(self) -> "GenerationJob":
+        floor = self.min_quality
+        if floor is None:
+            return self
+        always = [each.key for each in self.criteria if each.share == 1.0 and each.uncertain is None]
+        if [each.key for each in self.criteria].count(floor.criterion) != 1 or floor.criterion not in always:
+            raise ValueError(
+                "min_quality.criterion must be the name, or kind, of one of the criteria, by which all jobs are judged"
+            )
+        if self.cache not in (None, CacheMode.OFF):
+            raise ValueError(
+                "min_quality is given with cache: an answer with a floor is made anew; leave one of them out"
+            )
         return self
 
     @property

@@ -28,6 +28,7 @@ from headrace_schemas import (
     Language,
     Length,
     Message,
+    MinQuality,
     Moderated,
     ModerationJob,
     ModerationVerdict,
@@ -49,6 +50,7 @@ from headrace_schemas.callback import JOB_EVENTS, Callback
 from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
+from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.review import Review
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
@@ -138,12 +140,18 @@ samplings = st.builds(
     seed=maybe(st.integers(0, 2**32 - 1)),
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
+floors = [MinQuality(criterion="f1", value=0.5), MinQuality(criterion="f1", value=1, then="hold", attempts=3)]
 common = {"model": aliases, "sampling": samplings, "criteria": tuples(criteria), **judged_fields}
 common |= {"knowledge": maybe(aliases)}
 on_a_base = common | {"knowledge": aliases, "without_passages": maybe(st.sampled_from(WithoutPassages))}
 generations = st.one_of(
     st.builds(GenerationJob, prompt=filled, **common),
     st.builds(GenerationJob, messages=tuples(messages, min_size=1), **common),
+    st.builds(
+        GenerationJob,
+        prompt=filled,
+        **common | {"criteria": st.just((TokenF1(),)), "min_quality": st.sampled_from(floors)},
+    ),
     st.builds(GenerationJob, prompt=filled, **on_a_base | {"knowledge_filter": maybe(filters)}),
 )
 evaluations = st.builds(
@@ -243,6 +251,16 @@ vectors = st.builds(
     vector=st.binary(max_size=40).map(lambda data: base64.b64encode(data).decode()),
     usage=usages,
 )
+attempts = st.builds(Attempt, value=units) | st.builds(Attempt, not_judged=st.sampled_from(NotJudged))
+told_floors = st.builds(
+    QualityFloor,
+    criterion=st.just("f1"),
+    floor=units,
+    outcome=st.sampled_from(["met", "below", "not_judged"]),
+    attempts=tuples(attempts, min_size=1),
+    chosen=st.integers(1, 4),
+    note=maybe(texts),
+)
 results = st.builds(
     Result,
     status=st.sampled_from(["completed", "blocked"]),
@@ -253,7 +271,7 @@ results = st.builds(
     answer=maybe(written | withheld),
     moderation=maybe(blocked | passed),
     embedding=maybe(vectors),
-    judge=st.builds(JudgeVerdict, scores=tuples(scores)),
+    judge=st.builds(JudgeVerdict, scores=tuples(scores), floor=maybe(told_floors)),
     accepted_at=times,
     total_ms=durations,
     **about,

@@ -104,6 +104,27 @@ KINDS = (
             "criteria.0.uncertain: high (0.25) is below low (0.5)",
         ),
         (
+            {"min_quality": {"criterion": "f1", "value": 0.5}},
+            "min_quality.criterion must be the name, or kind, of one of the criteria, by which all jobs are judged",
+        ),
+        (
+            {"min_quality": {"criterion": "f1", "value": 0.5}, "criteria": [{"criterion": "f1", "share": 0.5}]},
+            "min_quality.criterion must be the name, or kind, of one of the criteria, by which all jobs are judged",
+        ),
+        (
+            {"min_quality": {"criterion": "f1", "value": 0.5}, "criteria": [{"criterion": "f1"}, {"criterion": "f1"}]},
+            "min_quality.criterion must be the name, or kind, of one of the criteria, by which all jobs are judged",
+        ),
+        (
+            {"min_quality": {"criterion": "f1", "value": 0.5}, "criteria": [{"criterion": "f1"}], "cache": "exact"},
+            "min_quality is given with cache: an answer with a floor is made anew; leave one of them out",
+        ),
+        (
+            {"min_quality": {"criterion": "f1", "value": 0, "attempts": 4, "then": "x"}},
+            "min_quality.value: must be greater than 0; min_quality.then: must be 'regenerate', 'hold' or 'accept'; "
+            "min_quality.attempts: must be at most 3",
+        ),
+        (
             {"criteria": [{"criterion": "f1", "uncertain": {"criterion": "bleu"}}]},
             "uncertain.criterion must be the name, or kind, of one other criterion of the job that is always judged",
         ),

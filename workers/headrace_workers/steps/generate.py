@@ -9,6 +9,7 @@ from headrace_workers.ledger.rows import Written
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.audit import compared
+from headrace_workers.steps.floor import turns, without_another
 from headrace_workers.steps.grounding import conversation_of, grounding_of
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
 from headrace_workers.steps.recall import explored, recalled
@@ -21,7 +22,10 @@ def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries 
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     shown = [canaries.shown(job.tenant, conversation_of(job, tasks[place].context)) for place, job in jobs]
-    requests = [Request(messages, job.sampling, job.tenant) for messages, (_, job) in zip(shown, jobs, strict=True)]
+    requests = [
+        Request((*messages, *turns(tasks[place].context)), job.sampling, job.tenant)
+        for messages, (place, job) in zip(shown, jobs, strict=True)
+    ]
     completions = generator.generate(requests) if requests else []
     outcomes: list[Outcome] = [_not_a_generation(task) for task in tasks]
     for (place, job), completion in zip(jobs, completions, strict=True):
@@ -31,7 +35,7 @@ def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries 
 
 def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
     if isinstance(completion, HeadraceError):
-        return outcome_of(completion)
+        return without_another(task.context, completion) or outcome_of(completion)
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
     return Done(

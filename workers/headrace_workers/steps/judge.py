@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated, Result
+from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
+from headrace_workers.steps.floor import judged, stopped
 from headrace_workers.steps.ground import grounded_score
-from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
 
@@ -21,7 +22,7 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
     """
     subjects = {place: subject for place, task in enumerate(tasks) if (subject := _subject(task)) is not None}
     found = score_all(list(subjects.values()), generator)
-    outcomes: list[Outcome] = [_not_judgeable(task) for task in tasks]
+    outcomes: list[Outcome] = [_unjudged(task) for task in tasks]
     for place, scored in zip(subjects, found, strict=True):
         outcomes[place] = _outcome(tasks[place], scored)
     return outcomes
@@ -29,6 +30,8 @@ def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[
 
 def _subject(task: Task) -> Subject | None:
     match task.job, task.event:
+        case GenerationJob(), Moderated() if stopped(task) is not None:
+            return None
         case GenerationJob() as job, Moderated() as event:
             return Subject(
                 event.answer.text,
@@ -55,26 +58,21 @@ def _subject(task: Task) -> Subject | None:
 
 
 def _outcome(task: Task, scored: Scored) -> Outcome:
-    result = _result(task, JudgeVerdict(scores=scored.scores))
+    verdict = JudgeVerdict(scores=scored.scores)
+    outcome: Ended | Done | Held
+    if isinstance(task.job, GenerationJob) and isinstance(task.event, Moderated):
+        outcome = judged(task, task.job, task.event, verdict)
+    else:
+        outcome = Ended(receipt(task, judge=verdict))
     if scored.trouble is None:
-        return Ended(result)
+        return outcome
     # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.
-    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=Ended(result))
+    return Retry(reason_of(scored.trouble), category=scored.trouble.category, otherwise=outcome)
 
 
-def _result(task: Task, verdict: JudgeVerdict) -> Result:
-    if not isinstance(task.event, Moderated):
-        return receipt(task, judge=verdict)
-    answer, moderation = task.event.answer, task.event.moderation
-    return receipt(
-        task,
-        status="blocked" if answer.text is None else "completed",
-        answer=answer,
-        moderation=moderation,
-        judge=verdict,
-    )
-
-
-def _not_judgeable(task: Task) -> Outcome:
+def _unjudged(task: Task) -> Outcome:
+    """Of a task that is not judged: it was before, and could not be answered again; or it cannot be."""
+    if (result := stopped(task)) is not None:
+        return Ended(result)
     found = f"{type(task.event).__name__} of a {type(task.job).__name__}"
     return Dead(Category.PERMANENT, f"judging takes moderated outputs and evaluation jobs, not {found}")

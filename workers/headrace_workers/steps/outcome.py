@@ -41,13 +41,14 @@ class Retry:
     """Not now: worth another try. The delay is by the stage's schedule, and `after` seconds at least.
 
     A `REROUTABLE` one is tried at once with another model, if the stage knows of one. `otherwise` is used when no
-    attempt is left, or no time before the deadline: the job goes on or ends with it. Without it the job is then dead.
+    attempt is left, or no time before the deadline: the job goes on, ends or is held with it. Without it the job is
+    then dead.
     """
 
     reason: str
     after: float = 0.0
     category: Category = Category.TRANSIENT
-    otherwise: Done | Ended | None = None
+    otherwise: "Done | Ended | Held | None" = None
 
 
 @dataclass(frozen=True, slots=True)

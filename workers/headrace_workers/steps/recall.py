@@ -125,8 +125,10 @@ def recall(
 
 
 def mode_of(job: Job, default: CacheMode) -> CacheMode:
-    """Which earlier answers are good enough for a job."""
-    return CacheMode.OFF if not isinstance(job, GenerationJob) else job.cache or default
+    """Which earlier answers are good enough for a job; none for one with a floor, whose answer may be made again."""
+    if not isinstance(job, GenerationJob) or job.min_quality is not None:
+        return CacheMode.OFF
+    return job.cache or default
 
 
 def recalled(context: Mapping[str, Any]) -> Recall | None:

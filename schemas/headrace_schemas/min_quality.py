@@ -1,0 +1,52 @@
+"""A floor under an answer's quality: what a job may ask for, and what its receipt says became of it."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from headrace_schemas.limits import INTEGRAL, Label, ShortText
+from headrace_schemas.model import OutgoingValue, Value
+from headrace_schemas.moderation import Unit
+from headrace_schemas.not_judged import NotJudged
+
+MAX_ATTEMPTS: Final = 3
+
+
+class MinQuality(Value):
+    """The least score by one of the job's criteria, and what becomes of an answer below it.
+
+    `regenerate`: the model is asked again, with its answer and what is wrong with it in words, `attempts` times at
+    most; of all answers the best goes out. `hold`: a person decides whether it does. `accept`: it goes out. The
+    receipt tells it in each case. An answer that could not be judged goes out.
+    """
+
+    criterion: Annotated[
+        Label, Field(description="Its name, or its kind where it has none. All jobs are judged by it.")
+    ]
+    value: Annotated[float, Field(gt=0, le=1)]
+    then: Literal["regenerate", "hold", "accept"] = "regenerate"
+    attempts: Annotated[
+        int, Field(ge=1, le=MAX_ATTEMPTS, description="How often the model is asked again, at most."), INTEGRAL
+    ] = 1
+
+
+class Attempt(OutgoingValue):
+    """One answer of a job: its score by the criterion, or why it has none."""
+
+    value: Unit | None = None
+    not_judged: NotJudged | None = None
+
+
+class QualityFloor(OutgoingValue):
+    """What became of a job's floor. `met` and `below` are of the answer that went out; it is the `chosen` attempt."""
+
+    criterion: Label
+    floor: Unit
+    outcome: Literal["met", "below", "not_judged"]
+    attempts: Annotated[
+        tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS + 1, description="Each answer, in the order of making.")
+    ]
+    chosen: Annotated[int, Field(ge=1, description="Which of them this receipt has, counted from 1."), INTEGRAL]
+    note: Annotated[ShortText | None, Field(description="Why there are no more of them, if something went wrong.")] = (
+        None
+    )
