@@ -14,6 +14,7 @@ from tests.workers.engines.asking import ask, done, one
 from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
+from headrace_workers.engines.standing_aside import Run
 from headrace_workers.ports import Completion
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
@@ -228,6 +229,20 @@ def test_urgent_work_waits_for_nobody(tiny: CTranslate2Generator) -> None:
         assert not any(other.done() for other in others)
     finally:
         gate.set()
+
+
+@pytest.mark.parametrize("sampling", [{}, {"stop": ("zzzz",)}, {"seed": 7, "temperature": 1.0}])
+def test_only_bulk_work_may_stand_aside(
+    tiny: CTranslate2Generator, monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any]
+) -> None:
+    """Between any two of its tokens, however it is computed; and it says what it would have said."""
+    asked: list[int] = []
+    monkeypatch.setattr(Run, "between", lambda _run: asked.append(1))
+    request = ask("Name three rivers.", max_tokens=8, **sampling)
+    urgent = one(tiny.urgent, request)
+    assert asked == []
+    assert one(tiny, request) == urgent
+    assert len(asked) >= urgent.completion_tokens - 1 > 0
 
 
 def test_requests_with_unlike_sampling_do_not_touch_each_other(tiny: CTranslate2Generator) -> None:

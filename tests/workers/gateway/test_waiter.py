@@ -11,7 +11,7 @@ from headrace_schemas import JobCancelled
 from headrace_schemas.errors import Unavailable
 from headrace_workers.gateway import waiter as room
 from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.ledger.told import Looked
+from headrace_workers.ledger.told import Looked, Standing
 from headrace_workers.progress import Progress
 
 
@@ -27,13 +27,14 @@ class Book:
         event = JobCancelled(job_id=job_id, tenant="t").model_dump_json().encode()
         self.ended[job_id] = ("headrace.job.cancelled.v1", event)
 
-    def look(self, known, unknown):
+    def look(self, known, unknown, whole):
         """What a look finds."""
         self.looks.append((frozenset(known), frozenset(unknown)))
         if self.away:
             raise Unavailable("it is away")
         ended = {job_id: self.ended[job_id] for job_id in (*known, *unknown) if job_id in self.ended}
-        return Looked(ended, frozenset(set(unknown) & (self.there | set(self.ended))), {})
+        stand = {job_id: Standing("t") for job_id in whole if job_id in ended}
+        return Looked(ended, frozenset(set(unknown) & (self.there | set(self.ended))), {}, stand)
 
 
 def waiting(work):
@@ -77,6 +78,25 @@ def test_all_that_wait_share_one_look():
     assert [list(each) for each in found] == [[job_id] for job_id in ids]
     assert all(isinstance(each[job_id], JobCancelled) for each, job_id in zip(found, ids, strict=True))
     assert (looks, left) == (1, 0)
+
+
+def test_how_a_job_stands_is_found_by_the_look_that_sees_its_end():
+    """For who asks for that alone; others are told of the end."""
+    ids = [str(uuid4()) for _ in range(3)]
+
+    async def work(waiter, book):
+        whole = [asyncio.create_task(waiter.stands([job_id], 30)) for job_id in ids[:2]]
+        end = asyncio.create_task(waiter.ended(ids[2:], 30))
+        assert await waiter.stands(ids[:1], 0.01) == {}
+        for job_id in ids:
+            book.end(job_id)
+        waiter.rang()
+        return await asyncio.gather(*whole), await end, waiter.waiting
+
+    found, end, left = waiting(work)
+    assert [list(each) for each in found] == [[job_id] for job_id in ids[:2]]
+    assert all(isinstance(each[job_id], Standing) for each, job_id in zip(found, ids[:2], strict=True))
+    assert (list(end), left) == (ids[2:], 0)
 
 
 def test_what_is_known_is_not_asked_for_again():

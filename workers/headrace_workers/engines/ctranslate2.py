@@ -237,7 +237,7 @@ class CTranslate2Generator:
             include_prompt_in_result=False,  # else max_length would count the prompt
             max_length=max(row.limit for row in rows),
             end_token=self._end_ids,
-            callback=Stopper(rows, self._decode) if needs_stopper(rows) else None,
+            callback=self._between(Stopper(rows, self._decode) if needs_stopper(rows) else None),
             **_sampling_options(prompts[0].sampling),
             **beginning.options,
             **options,
@@ -274,9 +274,21 @@ class CTranslate2Generator:
                 end_token=self._end_ids,
                 sampling_topk=1,
                 return_logits_vocab=True,
-                callback=row,
+                callback=self._between(row),
             )
         return [self._complete(prompt, row.ids)]
+
+    def _between(self, stops: Callable[[Any], bool] | None) -> Callable[[Any], bool] | None:
+        """What the engine calls with each token. What is not urgent stands aside there: see `standing_aside`."""
+        if self._urgent or self._placement.device != "cpu":
+            return stops
+        run = self._slots.aside.run()
+
+        def between(step: Any) -> bool:
+            run.between()
+            return stops is not None and stops(step)
+
+        return between
 
     def _complete(self, prompt: _Prompt, ids: list[int]) -> Completion:
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off.

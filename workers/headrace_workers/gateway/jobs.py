@@ -59,8 +59,8 @@ async def show(job_id: str, request: Request, caller: Reads, services: Wired, wa
     """How a job stands. With `wait`, the answer comes when it has ended, or when that time is over."""
     standing = await standing_of(services, caller, job_id)
     if wait and not is_over(standing):
-        await while_here(request, services.waiter.ended([job_id], wait))
-        standing = await standing_of(services, caller, job_id)
+        ended = await while_here(request, services.waiter.stands([job_id], wait))
+        standing = ended.get(job_id) or await standing_of(services, caller, job_id)
     return Response(job_body(job_id, standing), media_type=_JSON)
 
 

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from headrace_schemas import DeadLetter, JobCancelled, Result
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.event_types import type_of
 from headrace_workers.away import awaited
-from headrace_workers.ledger.told import Looked
+from headrace_workers.ledger.told import Looked, Standing
 from headrace_workers.progress import Loop
 
 End = Result | DeadLetter | JobCancelled
@@ -25,7 +26,8 @@ _GATHER = 0.005  # hints that come together cost one look; the next comes no soo
 _LONGEST_GATHER = 0.1
 _EAGER = 0.02  # while somebody waits until a job is taken in, of which no hint tells
 
-Look = Callable[[Collection[str], Collection[str]], Looked]
+Look = Callable[[Collection[str], Collection[str], Collection[str]], Looked]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class _Awaited:
 
     known: bool = False  # to be in the ledger
     ends: list[asyncio.Future[Told | None]] = field(default_factory=list)
+    stands: list[asyncio.Future[Standing | None]] = field(default_factory=list)
     taken: list[asyncio.Future[DeadLetter | None]] = field(default_factory=list)
 
 
@@ -84,6 +87,7 @@ class Waiter:
         self._over = True
         for job in self._jobs.values():
             _resolve(job.ends, None)
+            _resolve(job.stands, None)
             _resolve(job.taken, None)
         self._rung.set()
 
@@ -101,39 +105,46 @@ class Waiter:
 
     async def ended(self, job_ids: Collection[str], seconds: float) -> dict[str, Told]:
         """The same, as they stand in the ledger: type and JSON."""
-        if self.stopping or not job_ids:
+        if self.stopping:
             return {}
-        loop = asyncio.get_running_loop()
-        futures: dict[str, asyncio.Future[Told | None]] = {job_id: loop.create_future() for job_id in job_ids}
-        for job_id, future in futures.items():
-            self._jobs.setdefault(job_id, _Awaited()).ends.append(future)
-        self._rung.set()  # it may have ended already
-        try:
-            await asyncio.wait(futures.values(), timeout=seconds)
-        finally:
-            for job_id, future in futures.items():
-                self._jobs[job_id].ends.remove(future)
-                self._let_go(job_id)
-        done = {job_id: future.result() for job_id, future in futures.items() if future.done()}
-        return {job_id: told for job_id, told in done.items() if told is not None}
+        return await self._told(job_ids, seconds, lambda job: job.ends)
+
+    async def stands(self, job_ids: Collection[str], seconds: float) -> dict[str, Standing]:
+        """How those of these jobs stand that end within so many seconds, as the look found it that saw their ends."""
+        if self.stopping:
+            return {}
+        return await self._told(job_ids, seconds, lambda job: job.stands)
 
     async def taken(self, job_ids: Collection[str], seconds: float) -> dict[str, DeadLetter | None]:
         """Those of these jobs that the ledger takes in within so many seconds, each with None, and those that are
         refused, each with the letter.
         """
+        done = await self._done(job_ids, seconds, lambda job: job.taken)
+        return {} if self._over else done
+
+    async def _told(
+        self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T | None]]]"
+    ) -> dict[str, T]:
+        done = await self._done(job_ids, seconds, of)
+        return {job_id: told for job_id, told in done.items() if told is not None}
+
+    async def _done(
+        self, job_ids: Collection[str], seconds: float, of: "Callable[[_Awaited], list[asyncio.Future[T]]]"
+    ) -> dict[str, T]:
+        """What is told of these jobs within so many seconds; `of` says where whoever tells it looks."""
+        if not job_ids:
+            return {}
         loop = asyncio.get_running_loop()
-        futures: dict[str, asyncio.Future[DeadLetter | None]] = {job_id: loop.create_future() for job_id in job_ids}
+        futures: dict[str, asyncio.Future[T]] = {job_id: loop.create_future() for job_id in job_ids}
         for job_id, future in futures.items():
-            self._jobs.setdefault(job_id, _Awaited()).taken.append(future)
-        self._rung.set()
+            of(self._jobs.setdefault(job_id, _Awaited())).append(future)
+        self._rung.set()  # it may be so already
         try:
             await asyncio.wait(futures.values(), timeout=seconds)
         finally:
             for job_id, future in futures.items():
-                self._jobs[job_id].taken.remove(future)
+                of(self._jobs[job_id]).remove(future)
                 self._let_go(job_id)
-        if self._over:
-            return {}
         return {job_id: future.result() for job_id, future in futures.items() if future.done()}
 
     async def turn(self, seconds: float = _REST) -> None:
@@ -146,7 +157,7 @@ class Waiter:
 
     def _let_go(self, job_id: str) -> None:
         job = self._jobs[job_id]
-        if not job.ends and not job.taken:
+        if not (job.ends or job.stands or job.taken):
             del self._jobs[job_id]
 
     async def _follow(self) -> None:
@@ -168,9 +179,10 @@ class Waiter:
     async def _once(self) -> None:
         known = [job_id for job_id, job in self._jobs.items() if job.known]
         unknown = [job_id for job_id, job in self._jobs.items() if not job.known]
+        whole = [job_id for job_id, job in self._jobs.items() if job.stands]
         try:
             loop = asyncio.get_running_loop()
-            looked = await loop.run_in_executor(self._executor, self._look, known, unknown)
+            looked = await loop.run_in_executor(self._executor, self._look, known, unknown, whole)
         except Unavailable as error:
             self.trouble = str(error)
             self._progress.beat(awaited(error))
@@ -185,6 +197,9 @@ class Waiter:
             if job := self._jobs.get(job_id):
                 job.known = True
                 _resolve(job.taken, None)
+        for job_id, standing in looked.standings.items():
+            if job := self._jobs.get(job_id):
+                _resolve(job.stands, standing)
         ends: Mapping[str, Told] = {
             **looked.ended,
             **{job_id: (type_of(letter), encode_value(letter)) for job_id, letter in refused.items()},
@@ -202,9 +217,7 @@ def end_of(event_type: str, value: bytes) -> End:
     return event
 
 
-def _resolve(
-    futures: "list[asyncio.Future[Told | None]] | list[asyncio.Future[DeadLetter | None]]", value: object
-) -> None:
+def _resolve(futures: "list[asyncio.Future[T]]", value: T) -> None:
     for future in futures:
         if not future.done():
-            future.set_result(value)  # type: ignore[arg-type]
+            future.set_result(value)

@@ -47,10 +47,10 @@ class ForGateways(Engines):
         with writing(self._engine) as tx:
             return token_quotas.remove(tx, tenant)
 
-    def look_for(self, known: Collection[str], unknown: Collection[str]) -> told.Looked:
+    def look_for(self, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()) -> told.Looked:
         """Look once for the ends of all these jobs: see `told.look`."""
         with reading(self._engine) as tx:
-            return told.look(tx, known, unknown)
+            return told.look(tx, known, unknown, whole)
 
     def standings(self, job_ids: Sequence[str]) -> dict[str, told.Standing]:
         """How each of these jobs stands; those of which nothing is known are left out."""

@@ -1,7 +1,7 @@
 """What is told of jobs over HTTP: whether some have ended, and how one stands, for many askers in one look."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,12 +23,14 @@ class Looked:
     """What one look at jobs that are waited for found.
 
     `ended` has the terminal event (its type and JSON) of each that has ended, `refused` the letter of each that was
-    refused at the door, `known` those of the ones that nobody knew before which the ledger has.
+    refused at the door, `known` those of the ones that nobody knew before which the ledger has. `standings` tells of
+    those that have ended, and of which all is wanted, how they stand.
     """
 
     ended: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
     refused: Mapping[str, DeadLetter] = field(default_factory=dict)
+    standings: "Mapping[str, Standing]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,18 @@ class Standing:
     refused: DeadLetter | None = None
 
 
-def look(connection: Connection, known: Collection[str], unknown: Collection[str]) -> Looked:
-    """Look once for the ends of all these jobs: those of which it is known that the ledger has them, and others."""
+def look(
+    connection: Connection, known: Collection[str], unknown: Collection[str], whole: Collection[str] = ()
+) -> Looked:
+    """Look once for the ends of all these jobs: those of which it is known that the ledger has them, and others. Of
+    those of `whole` that have ended it is told how they stand.
+    """
+    looked = _look(connection, known, unknown)
+    over = [job_id for job_id in whole if job_id in looked.ended or job_id in looked.refused]
+    return replace(looked, standings=standings(connection, over)) if over else looked
+
+
+def _look(connection: Connection, known: Collection[str], unknown: Collection[str]) -> Looked:
     ended: dict[str, tuple[str, bytes]] = {}
     if known:
         rows = run(connection, _ended(connection.dialect.name), {"wanted": list(known)})

@@ -1,0 +1,79 @@
+"""Bulk runs stand aside, between two of their tokens, while something urgent is computed beside full slots.
+
+There are as many slots as cores. A run more than those would share them, and take half as long again; so one of the
+others waits until it has ended. None waits longer than it has computed since it last did: where urgent work never
+ends, a bulk run still has half of a slot.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Condition
+from typing import Final
+
+_AT_FIRST: Final = 0.5  # seconds that a run may wait before it has computed anything
+
+
+class Aside:
+    """Who computes beside full slots, and who waits for that. Thread-safe."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._changed = Condition()
+        self._urgent = 0
+        self._waiting = 0
+
+    @contextmanager
+    def urgent(self) -> Iterator[None]:
+        """Something urgent is computed in this block."""
+        with self._changed:
+            self._urgent += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._urgent -= 1
+                self._changed.notify_all()
+
+    def run(self) -> "Run":
+        """A bulk run that begins now."""
+        return Run(self, self._now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something urgent is computed beside full slots."""
+        return self._urgent > 0
+
+    @property
+    def waiting(self) -> int:
+        """How many runs stand aside now."""
+        return self._waiting
+
+    def wait(self, most: float) -> float:
+        """Stand aside, where somebody has to, for so many seconds at most; for how long it was."""
+        if most <= 0 or not self._urgent:  # mostly so, and this is asked for each token
+            return 0.0
+        with self._changed:
+            if self._waiting >= self._urgent:  # another does
+                return 0.0
+            self._waiting += 1
+            begun = self._now()
+            try:
+                self._changed.wait_for(lambda: not self._urgent, most)
+            finally:
+                self._waiting -= 1
+            return self._now() - begun
+
+
+class Run:
+    """One bulk run: `between` two of its tokens it may stand aside. Belongs to the thread that computes it."""
+
+    def __init__(self, aside: Aside, now: Callable[[], float]) -> None:
+        self._aside = aside
+        self._now = now
+        self._since = now() - _AT_FIRST
+
+    def between(self) -> None:
+        """Stand aside if that is needed now, and this run has computed for as long."""
+        if self._aside.wait(self._now() - self._since):
+            self._since = self._now()
