@@ -66,7 +66,7 @@ class OwnEars(Idle):
 def bridge(ledger, duties=frozenset(Duty), **parts):
     """A bridge of idle parts, some replaced."""
     work, events, ends, batches, moved = heard = [threading.Event() for _ in range(5)]
-    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "bell")} | parts
+    known = {name: Idle() for name in ("ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell")} | parts
     return Bridge(
         name="bridge",
         duties=duties,
@@ -160,7 +160,7 @@ def test_what_parts_wait_for_is_told_to_their_loops(tmp_path, duty):
     part.waits = lacking
     part.once = lambda *_: lacking if duty is Duty.INGEST else 0
     with sqlite_ledger(tmp_path) as ledger:
-        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "bell")
+        names = ("ears", "ingest", "dispatch", "relay", "reap", "bulk", "evals", "rates", "bell")
         known = {name: Idle() for name in names} | {"bulk" if duty is Duty.BATCHES else str(duty): part}
         made = Bridge(name="b", duties=frozenset({duty}), ledger=ledger, work=threading.Event(),
                       events=threading.Event(), ends=threading.Event(), batches=threading.Event(),

@@ -8,13 +8,14 @@ from tests.workers.bridge.records import evaluation, generation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger.after import After, answer
 from tests.workers.ledger.test_documents import document
-from tests.workers.ledger_jobs import claim_one, take_in
+from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.pass_rates import PassRate
 from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
 from headrace_workers.steps.outcome import Dead, Done, Retry
 
@@ -111,3 +112,17 @@ def test_who_follows_what_and_how_far_behind_is_told(call: Call, ledger: Ledger)
     assert [row.split()[-1] == "–" or "–" in row for row in rows] == [False, True]
     told = json.loads(call("status", "--json")[1])["followers"]
     assert [(each["kind"], each["behind"]) for each in told] == [("document", 1), ("entry", 0)]
+
+
+def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch):
+    """By tenant and criterion, with the interval; nothing where nobody labels."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    monkeypatch.setenv("HEADRACE_LEDGER", url)
+    with sqlite_ledger(tmp_path) as ledger:
+        assert "pass rate" not in call("status")[1]
+        ledger.pass_rates.put("shop", [PassRate("polite", "", 0.25, 0.125, 0.5, 0.95, 40, 900)])
+    _, shown, _ = call("status")
+    assert "0.250" in shown
+    assert "0.125 to 0.500" in shown
+    (rate,) = json.loads(call("status", "--json")[1])["pass_rates"]
+    assert (rate["tenant"], rate["criterion"], rate["value"], rate["labels"]) == ("shop", "polite", 0.25, 40)

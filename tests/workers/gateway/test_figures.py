@@ -5,6 +5,7 @@ import re
 from tests.workers.gateway.served import Gateway
 
 from headrace_workers.gateway.scopes import USUAL, Scope
+from headrace_workers.ledger.pass_rates import PassRate
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
@@ -51,6 +52,18 @@ def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
         assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
+def test_pass_rates_are_those_that_the_ledger_has(gateway: Gateway):
+    """With the interval, and how many labels they rest on; gone with them."""
+    rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
+    gateway.services.ledger.pass_rates.put("shop-of-rates", [rate])
+    line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
+    with gateway.client() as client:
+        text = client.get("/metrics").text
+        assert [figure(text, line.format(each)) for each in ("", "_low", "_high", "_labels")] == [0.25, 0.125, 0.5, 40]
+        gateway.services.ledger.pass_rates.put("shop-of-rates", [])
+        assert "shop-of-rates" not in client.get("/metrics").text
+
+
 def test_the_set_is_closed(gateway: Gateway):
     """What is added stands here, and in the page."""
     with gateway.client() as client:
@@ -59,5 +72,6 @@ def test_the_set_is_closed(gateway: Gateway):
     assert {name for name in names if not name.endswith("_created")} == {
         "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
         "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
-        "headrace_gateway_up",
+        "headrace_gateway_up", "headrace_pass_rate", "headrace_pass_rate_low", "headrace_pass_rate_high",
+        "headrace_pass_rate_labels",
     }  # fmt: skip

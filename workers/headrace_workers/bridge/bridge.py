@@ -12,6 +12,7 @@ from headrace_workers.bridge.bulk import Bulk
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.live_rates import LiveRates
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
@@ -61,6 +62,7 @@ class Bridge:
         reap: Reap,
         bulk: Bulk,
         evals: EvalRuns,
+        rates: LiveRates,
         bell: Bell,
         progress: Progress,
     ) -> None:
@@ -79,6 +81,7 @@ class Bridge:
         self._reap = reap
         self._bulk = bulk
         self._evals = evals
+        self._rates = rates
         self._bell = bell
         self._progress = progress
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
@@ -195,6 +198,7 @@ class Bridge:
 
     def _evals_once(self) -> Awaited | None:
         self._evals.once(self._tell_all)
+        self._rates.once()
         self._stop.wait(self._evals.rest)
         return self._evals.waits
 

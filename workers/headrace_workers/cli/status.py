@@ -19,6 +19,7 @@ from headrace_workers.cli.status_views import (
     job_dict,
     overview_dict,
     queue_rows,
+    rate_rows,
     step_rows,
     trouble_lines,
     unit_rows,
@@ -78,12 +79,12 @@ def status(
 
 def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bool) -> None:
     if job_id is None:
-        stack, found = running(), ledger.overview()
+        stack, found, rates = running(), ledger.overview(), ledger.pass_rates.all()
         served = _served(found)
         if as_json:
-            put_json(overview_dict(found, stack, served, local()))
+            put_json(overview_dict(found, stack, served, local(), rates))
         else:
-            console(data=True).print(draw_overview(found, stack, served, local()))
+            console(data=True).print(draw_overview(found, stack, served, local(), rates))
         return
     view = _find(ledger, job_id, tenant)
     if as_json:
@@ -112,7 +113,7 @@ def _watch(ledger: "Ledger", job_id: str | None, tenant: str | None) -> None:
             view = _find(ledger, job_id, tenant)
             return draw_job(view, ledger.units_of(view.job.id))
         found = ledger.overview()
-        return draw_overview(found, running(), _served(found), local())
+        return draw_overview(found, running(), _served(found), local(), ledger.pass_rates.all())
 
     with Live(draw(), console=console(data=True), auto_refresh=False) as live:
         while True:
@@ -150,7 +151,9 @@ def _served(found: "Overview") -> Served:
     return served_queues({queue.queue for queue in found.queues})
 
 
-def draw_overview(found: "Overview", stack: RunningStack | None, served: Served, here: Local) -> "Group":
+def draw_overview(
+    found: "Overview", stack: RunningStack | None, served: Served, here: Local, rates: Sequence[Any] = ()
+) -> "Group":
     """The whole, as tables."""
     from rich.console import Group
     from rich.text import Text
@@ -184,7 +187,20 @@ def draw_overview(found: "Overview", stack: RunningStack | None, served: Served,
         follower_rows(found.followers),
         right=("changes behind", "oldest"),
     )
-    return Group(jobs, *([queues] if found.queues else []), *lacking, rest, *([memories] if found.followers else []))
+    passing = table(
+        "what people would say",
+        ("tenant", "criterion", "version", "pass rate", "95 % interval", "labelled jobs", "verdicts"),
+        rate_rows(rates),
+        right=("pass rate", "95 % interval", "labelled jobs", "verdicts"),
+    )
+    return Group(
+        jobs,
+        *([queues] if found.queues else []),
+        *lacking,
+        rest,
+        *([memories] if found.followers else []),
+        *([passing] if rates else []),
+    )
 
 
 def _broker(stack: RunningStack | None) -> str:

@@ -23,7 +23,9 @@ _FOLLOWS = {"entry": "answers", "document": "documents"}
 Served = frozenset[str] | None  # queues that a worker listens to; None when it is not known
 
 
-def overview_dict(found: "Overview", stack: RunningStack | None, served: Served, here: Local) -> dict[str, Any]:
+def overview_dict(
+    found: "Overview", stack: RunningStack | None, served: Served, here: Local, rates: Sequence[Any] = ()
+) -> dict[str, Any]:
     """The whole, for `--json`. Ages in ms; a queue's `served` is null when it is not known."""
     whole = asdict(found)
     whole["queues"] = [
@@ -36,7 +38,24 @@ def overview_dict(found: "Overview", stack: RunningStack | None, served: Served,
     whole["embedded"] = stack and {
         "broker": stack.broker, "durable": stack.durable, "kafka": stack.kafka, "pid": stack.pid,
     }  # fmt: skip
+    whole["pass_rates"] = [{**rate._asdict(), "computed_at": rfc3339(rate.computed_at)} for rate in rates]
     return whole
+
+
+def rate_rows(rates: Iterable[Any]) -> list[tuple[str, ...]]:
+    """Pass rates with their intervals, and what they rest on."""
+    return [
+        (
+            rate.tenant,
+            rate.criterion,
+            rate.version or "–",
+            f"{rate.value:.3f}",
+            f"{rate.low:.3f} to {rate.high:.3f}",
+            f"{rate.labels:,}",
+            f"{rate.verdicts:,}",
+        )
+        for rate in rates
+    ]
 
 
 def queue_rows(queues: Iterable["QueueCount"], served: Served) -> list[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Response
 
 from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.errors import LedgerAway
 from headrace_workers.gateway.metrics import CONTENT_TYPE
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
@@ -17,10 +18,15 @@ _TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "con
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
 async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
-    """What this gateway did since its start, and how things stand; nothing of any tenant."""
+    """What this gateway did since its start, and how things stand; of tenants their pass rates alone."""
     up = {
         "kafka": services.sink.trouble is None,
         "ledger": services.waiter.trouble is None,
         "redis": not services.rates.away,
     }
-    return Response(services.metrics.text(waiting=services.waiter.waiting, up=up), media_type=CONTENT_TYPE)
+    try:
+        rates = await services.ask(services.ledger.pass_rates.all)
+    except LedgerAway:  # the other figures are told all the more
+        rates = []
+    text = services.metrics.text(waiting=services.waiter.waiting, up=up, rates=rates)
+    return Response(text, media_type=CONTENT_TYPE)

@@ -1,18 +1,30 @@
-"""The figures of a gateway, in Prometheus' text format: a closed set. None names a tenant, a key or a job.
+"""The figures of a gateway, in Prometheus' text format: a closed set. None names a key or a job, and a tenant only what
+people's labels say of its jobs.
 
-Each gateway counts for itself, from its start.
+Each gateway counts for itself, from its start; the pass rates are the ledger's.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from sqlalchemy import Row
 
 from headrace_workers.gateway.entry import Visit
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+_OF_A_RATE: Final = ("tenant", "criterion", "version")
+_RATES: Final = {
+    "": "The share of jobs that people would say pass.",
+    "_low": "The lower end of its interval.",
+    "_high": "The upper end of its interval.",
+    "_labels": "Jobs that people labelled.",
+}
 
 
 class Metrics:
@@ -44,6 +56,13 @@ class Metrics:
         self._waiting = Gauge("headrace_gateway_waiting", "Jobs that are waited for.", registry=self._registry)
         # Services that answered when they were last needed (1), or did not (0): kafka, ledger, redis.
         self._up = Gauge("headrace_gateway_up", "Services that answer.", ("service",), registry=self._registry)
+        # Of each tenant and criterion (and the version of its question, "": it has no name) the share of all jobs that
+        # people would say pass, as a bridge last worked it out from their labels and all verdicts: the value, both ends
+        # of its 95 % interval, and how many jobs are labelled. Not worked out when this is asked for.
+        self._rate = {
+            name: Gauge(f"headrace_pass_rate{name}", words, _OF_A_RATE, registry=self._registry)
+            for name, words in _RATES.items()
+        }
 
     def visited(self, visit: Visit, route: str) -> None:
         """A request has ended."""
@@ -67,8 +86,15 @@ class Metrics:
         """A job was let in."""
         self._jobs.labels(kind).inc()
 
-    def text(self, *, waiting: int, up: dict[str, bool]) -> bytes:
-        """All figures, with how things stand now."""
+    def text(self, *, waiting: int, up: dict[str, bool], rates: Sequence[Row[Any]] = ()) -> bytes:
+        """All figures, with how things stand now; `rates` are the pass rates that the ledger has."""
+        for gauge in self._rate.values():
+            gauge.clear()
+        for rate in rates:
+            of = (rate.tenant, rate.criterion, rate.version)
+            told = {"": rate.value, "_low": rate.low, "_high": rate.high, "_labels": rate.labels}
+            for name, value in told.items():
+                self._rate[name].labels(*of).set(value)
         self._waiting.set(waiting)
         for service, answers in up.items():
             self._up.labels(service).set(answers)

@@ -72,12 +72,14 @@ class Labels:
         with reading(self._engine) as tx:
             yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
 
-    def beside(self, tenant: str) -> tuple[list[Row[Any]], list[Verdict]]:
-        """A tenant's labels, and all verdicts by the criteria and categories that they are about."""
+    def beside(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
+        """A tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they are
+        about.
+        """
         with reading(self._engine) as tx:
             rows = list(tx.execute(select(LABELS).where(LABELS.c.tenant == tenant)).all())
             wanted = {(row.kind, row.about) for row in rows}
-            return rows, list(verdicts.read(tx, tenant, wanted, MOST_JOBS)) if wanted else []
+            return rows, list(verdicts.read(tx, tenant, wanted, most)) if wanted else []
 
 
 def add(connection: Connection, reviews: Sequence[Review]) -> Added:

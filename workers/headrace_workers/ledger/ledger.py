@@ -25,6 +25,7 @@ from headrace_workers.ledger.for_people import ForPeople
 from headrace_workers.ledger.for_workers import ForWorkers
 from headrace_workers.ledger.keys import ApiKeys
 from headrace_workers.ledger.labels import Labels
+from headrace_workers.ledger.pass_rates import PassRates
 from headrace_workers.ledger.responses import Responses
 from headrace_workers.ledger.stored import StoredFiles
 from headrace_workers.ledger.tables import IDENTITY
@@ -100,6 +101,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     def labels(self) -> Labels:
         """What people say of jobs' ends."""
         return Labels(self._engine)
+
+    @cached_property
+    def pass_rates(self) -> PassRates:
+        """What people would say in the mean, as it was last worked out."""
+        return PassRates(self._engine)
 
     @cached_property
     def evals(self) -> Evals:

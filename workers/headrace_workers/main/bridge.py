@@ -14,6 +14,7 @@ from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.ingest import Ingest
+from headrace_workers.bridge.live_rates import LiveRates
 from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.pass_over import PassOver
 from headrace_workers.bridge.publish import Publisher
@@ -101,6 +102,7 @@ def build_bridge(
         reap=_reap(shared),
         bulk=_bulk(shared),
         evals=_evals(shared),
+        rates=LiveRates(ledger=ledger, bridge=name, clock=clock),
         bell=Bell(client, channel),
         progress=progress,
     )

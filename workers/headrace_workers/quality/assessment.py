@@ -92,12 +92,19 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         kappa=reason or kappa(told.yes, told.right, probability=told.drawn, level=level),
         among_people=_among_people(of, whole, level),
         rates=reason or rates(told.yes, told.right, told.drawn, level=level),
-        mean=drawn
-        if isinstance(drawn, Undefined)
-        else true_mean(Verdicts(of.machine, human, drawn, judged=of.judged), level),
+        mean=corrected_mean(of, level),
         reliability=reason or _reliability(told, level),
         drift=reason or _drift(of, human, decided, told, fresh_since),
     )
+
+
+def corrected_mean(of: Labelled, level: float = 0.95) -> Corrected | Undefined:
+    """What people would say in the mean of all items."""
+    drawn = _drawn(of)
+    if isinstance(drawn, Undefined):
+        return drawn
+    human = by_item(of.value, of.item, len(of.machine))
+    return true_mean(Verdicts(of.machine, human, drawn, judged=of.judged), level)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

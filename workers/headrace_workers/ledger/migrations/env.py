@@ -8,6 +8,7 @@ from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADA
     door_tables,
     eval_tables,
     label_tables,
+    rate_tables,
     recall_tables,
     response_tables,
     store_tables,
