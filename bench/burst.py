@@ -1,14 +1,20 @@
-"""Bursts: how often the model runs for one question asked two hundred times, and how soon a hit is there."""
+"""Bursts: how often the model runs for one question asked two hundred times, and how soon a hit is there; and that
+who asks for neither cache nor passages pays nothing for them.
+"""
 
 import itertools
+import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import mean
 from typing import Any
 
-from bench.deployment import deployment
+from bench.deployment import TWO_WORKERS, deployment
 from bench.ends import Ends, Say
-from bench.flow import ECHO, ECHO_TOKENS, SMOLLM2, make_home, requests, run
+from bench.flow import ECHO, ECHO_TOKENS, SMOLLM2, echo_jobs, make_home, requests, run
 from bench.report import Report, Row, percentile, report, row, skipped
 from bench.services import Services, services
 from headrace_producers import Producer
@@ -42,12 +48,14 @@ _ENDS = ("?", ", please?", "? Thank you.", "? Thanks!")
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """200 jobs at once of each sort, with the echo; then hits beside SmolLM2's own answers, one at a time."""
-    count, turns = (40, 2) if quick else (200, 20)
+    """200 jobs at once of each sort, with the echo; hits beside SmolLM2's own answers, one at a time; and 3,000 echo
+    jobs that ask for nothing, four times beside a recall worker and four times without."""
+    count, turns, plain, plain_turns = (40, 2, 100, 1) if quick else (200, 20, 3_000, 4)
     with services(embedded=embedded) as there:
         say("the models are made ready")
         rows = _bursts(there, count, say)
         rows += _hits(there, turns, say)
+        rows += _untouched(there, plain, plain_turns, say)
         return report(NAME, there.stack, rows)
 
 
@@ -123,6 +131,36 @@ def _hits(there: Services, turns: int, say: Say) -> list[Row]:
                 percentile(took[name], 50) / percentile(took["generated"], 50), "ratio"),
         ]  # fmt: skip
     return [*rows, row("look-ups that should have hit, and did not", missed, "jobs")]
+
+
+def _untouched(there: Services, count: int, turns: int, say: Say) -> list[Row]:
+    """Jobs that ask for no cache, in turns beside a recall worker and with that one standing still."""
+    home = make_home(there.folder, ECHO, DEFAULT_EMBEDDER)
+    workers = {"recall": WORKERS["recall"], **TWO_WORKERS}
+    rates: dict[str, list[float]] = {"beside a recall worker": [], "without": []}
+    jobs = [{**job, "cache": "off"} for job in echo_jobs(count)]
+    with deployment(there, home, [ECHO], workers) as live, live.producer() as producer, Ends(live.kafka) as ends:
+        run(producer, ends, jobs[:500], say)
+        for turn in range(turns):
+            say(f"turn {turn + 1} of {turns}: {count:,} jobs that ask for no cache")
+            rates["beside a recall worker"].append(run(producer, ends, jobs, say).rate)
+            with _still(live.pids["recall"]):
+                rates["without"].append(run(producer, ends, jobs, say).rate)
+    of = f"{count:,} echo jobs with cache off"
+    beside, without = (mean(found) for found in rates.values())
+    return [
+        *(row(f"{of}, {name}, mean of {turns}", mean(found), "jobs/s") for name, found in rates.items()),
+        row(f"{of}: beside a recall worker to without", beside / without, "ratio", at_least=0.97),
+    ]
+
+
+@contextmanager
+def _still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def _echo(text: str, cache: str, max_tokens: int = ECHO_TOKENS) -> dict[str, Any]:

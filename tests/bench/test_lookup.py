@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bench.lookup import by_likeness, faiss_alone, in_other_words, in_turns, question
+from bench.lookup import asked_before, by_likeness, faiss_alone, in_other_words, in_turns, question
 from bench.vectors import KnownVectors, clustered, near
 
 from headrace_workers.embedders.hashed import HashEmbedder
@@ -19,8 +19,8 @@ def test_vectors_come_in_groups():
 
 def test_questions_differ_and_so_do_their_other_wordings():
     """Whatever their number."""
-    texts = {write(number) for number in range(2_000) for write in (question, in_other_words)}
-    assert len(texts) == 4_000
+    texts = {write(number) for number in range(2_000) for write in (question, in_other_words, asked_before)}
+    assert len(texts) == 6_000
 
 
 def test_known_vectors_cost_what_an_embedder_costs():

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,19 @@ def test_a_folder_is_walked_in_order(folder: Path) -> None:
 
 
 def test_files_and_globs(folder: Path) -> None:
-    """A file that is named itself is taken, also a hidden one; a glob stands for files."""
+    """A file that is named itself is taken, also a hidden one; a glob stands for what a shell would have named."""
     assert names(folder / "a/.hidden.md", folder / "b.md") == [".hidden.md", "b.md"]
     assert names(folder / "**/*.md") == ["z.md", "b.md"]
     assert names(folder / "**") == ["z.md", "b.md", "e.txt"]
+    assert names(folder / "*") == ["a/z.md", "b.md", "c/d/e.txt"]
+    assert names(folder / "[ac]") == ["a/z.md", "c/d/e.txt"]
 
 
-@pytest.mark.parametrize("name", ["gone.md", "*.pdf"])
+@pytest.mark.parametrize("name", ["gone.md", "*.pdf", "empty/**"])
 def test_a_path_that_names_nothing(folder: Path, name: str) -> None:
     """The error names it."""
-    with pytest.raises(DocumentRefused, match=name.replace("*", r"\*")):
+    (folder / "empty").mkdir()
+    with pytest.raises(DocumentRefused, match=re.escape(name)):
         names(folder / name)
 
 

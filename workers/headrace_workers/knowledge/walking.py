@@ -40,11 +40,12 @@ def _named(named: str) -> Iterator[Path]:
     if path.exists():
         yield path
         return
-    matches = sorted(glob.iglob(named, recursive=True)) if glob.has_magic(named) else []
-    if not matches:
+    matches = map(Path, sorted(glob.iglob(named, recursive=True)) if glob.has_magic(named) else [])
+    # A shell would have named folders, too, and they are walked; `**` names a folder and what is in it.
+    found = [path for path in matches if "**" not in named or not path.is_dir()]
+    if not found:
         raise DocumentRefused(f"{named}: there is no such file or folder, and no file that it stands for")
-    # `**` names a folder and what is in it.
-    yield from (path for path in map(Path, matches) if not path.is_dir())
+    yield from found
 
 
 def _walk(folder: Path, root: Path, name: PurePath, passed_over: Told) -> Iterator[Found]:

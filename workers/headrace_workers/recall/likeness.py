@@ -150,6 +150,11 @@ def _read(text: str) -> Profile:
     return profile(text)
 
 
+def forget_read() -> None:
+    """Read each question anew: for measurements."""
+    _read.cache_clear()
+
+
 def refused(asked: str, known: str) -> Refusal | None:
     """Why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
