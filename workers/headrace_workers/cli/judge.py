@@ -1,10 +1,11 @@
-"""`headrace judge`: how far a model may be trusted as a judge."""
+"""`headrace judge`: how far a model may be trusted as a judge, and what another criterion would say."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace_producers.settings import ProducerSettings
+from headrace_workers.cli.judge_try import try_criterion
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.settings import home_of, judge_name
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
         help="Look at a judge.\n\nExample: `headrace judge probe --model smollm2-135m-instruct`", no_args_is_help=True
     )
     judge.command("probe")(probe)
+    judge.command("try")(try_criterion)
     app.add_typer(judge, name="judge")
 
 

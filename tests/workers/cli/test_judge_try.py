@@ -1,0 +1,155 @@
+"""`headrace judge try`: a criterion is tried on what was judged before, from a shell and without a service."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from tests.workers.bridge.records import generation
+from tests.workers.ledger_jobs import take_in
+
+from headrace_schemas import (
+    Answer,
+    Contains,
+    EvaluationJob,
+    JudgeVerdict,
+    Length,
+    ModerationVerdict,
+    NotJudged,
+    Result,
+    Score,
+    Usage,
+)
+from headrace_schemas.codec import encode_value
+from headrace_workers.engines.echo import make_echo_model
+from headrace_workers.ledger.database import reading, writing
+from headrace_workers.ledger.tables import JOBS
+
+POLITE = Contains(text="please", name="polite")
+OUTPUTS = (
+    ("Water, please.", 1.0),
+    ("Water, now.", 0.0),
+    ("Water, thanks.", 0.0),
+    ("Thanks, please.", 1.0),
+    ("Not judged, thanks.", None),
+    (None, None),
+)
+
+
+def end(ledger: Any, job: str, text: str | None, value: float | None, at: int) -> None:
+    score = Score(
+        criterion="contains", name="polite", version="v1", value=value,
+        not_judged=None if value is not None else NotJudged.NOT_SAMPLED, reason=None if value is not None else "drawn",
+    )  # fmt: skip
+    answer = Answer(
+        text=text, finish_reason="stop", model="m", quantization="q", usage=Usage(prompt_tokens=1, completion_tokens=1)
+    )
+    result = Result(
+        job_id=job, tenant="default", status="completed", kind="generation", accepted_at=datetime.now(UTC),
+        answer=answer, moderation=ModerationVerdict(action="allow"), judge=JudgeVerdict(scores=(score,)),
+    )  # fmt: skip
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == job).values(
+            state="done", ended_at=at, terminal_type="headrace.result.v1", terminal=encode_value(result),
+        ))  # fmt: skip
+
+
+@pytest.fixture
+def judged(ledger: Any) -> list[str]:
+    """Answers that a criterion `polite` judged, one that it did not, and one that moderation withheld; their ids."""
+    jobs = take_in(ledger, [generation(criteria=[POLITE], prompt=f"{n}?") for n in range(len(OUTPUTS))])
+    for job, (text, value) in zip(jobs, OUTPUTS, strict=True):
+        end(ledger, job, text, value, ledger.now() - 1_000)
+    return jobs
+
+
+def written(tmp_path: Path, text: str, name: str = "polite.toml") -> str:
+    file = tmp_path / name
+    file.write_text(text)
+    return str(file)
+
+
+def test_a_new_version_is_shown_beside_what_was_said(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
+    """Drift with an interval, what turned, and who has a verdict only now; the ledger stays as it is."""
+    file = written(tmp_path, 'criterion = "contains"\ntext = "thanks"\nshare = 0.01\n')
+    before = rows(ledger)
+    code, out, _ = call("judge", "try", file, "--on", "outputs", "--since", "1h", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["criterion"], found["against"], found["tried"]) == ("polite", "polite", 5)
+    assert (found["judged_both_times"], found["only_before"], found["only_now"]) == (4, 0, 1)
+    assert (found["turned_to_yes"], found["turned_to_no"]) == (1, 1)
+    assert (found["drift"], found["low"] < 0 < found["high"]) == (0.0, True)
+    assert found["not_judged_before"] == {"not_sampled": 1}
+    moved = {each["job_id"]: (each["before"], each["now"], each["output"]) for each in found["moved"]}
+    assert moved == {judged[0]: (1.0, 0.0, "Water, please."), judged[2]: (0.0, 1.0, "Water, thanks.")}
+    assert rows(ledger) == before
+    table = call("judge", "try", file, "--examples", "1")
+    assert table[1].count("Water") == 1
+    assert "turned to yes: 1; turned to no: 1; nothing was changed" in table[2]
+
+
+def test_what_is_looked_at(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
+    """So many, since then, of one tenant; and another criterion of before by its name."""
+    file = written(tmp_path, 'criterion = "contains"\ntext = "please"\nname = "other"\n')
+    assert json.loads(call("judge", "try", file, "--limit", "2", "--json")[1])["tried"] == 1
+    assert "there is no output since 0s" in call("judge", "try", file, "--since", "0s")[2]
+    assert "there is no output since 7d" in call("judge", "try", file, "--tenant", "shop")[2]
+    nothing = call("judge", "try", file)
+    assert "none of which other judged before" in nothing[2]
+    same = json.loads(call("judge", "try", file, "--against", "polite", "--json")[1])
+    assert (same["drift"], same["turned_to_yes"], same["moved"]) == (0.0, 0, [])
+
+
+def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
+    """With no worker and no job; the file's kind is a rubric where it names none."""
+    make_echo_model(tmp_path / ".headrace", "echo")
+    file = written(tmp_path, 'question = "Is it polite?"\nmodel = "another"\n')
+    before = rows(ledger)
+    found = json.loads(call("judge", "try", file, "--model", "echo", "--json")[1])
+    assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (5, 4, {})
+    assert rows(ledger) == before
+
+
+def test_outputs_that_evaluations_brought(call: Any, ledger: Any, tmp_path: Path) -> None:
+    """Their own criteria judged them, with their context and reference."""
+    job = EvaluationJob(input="Why?", output="Since it rained.", reference="it rained", criteria=(Length(max_words=2),))
+    (job_id,) = take_in(ledger, [job])
+    score = Score(criterion="length", value=0.0)
+    result = Result(
+        job_id=job_id, tenant="default", status="completed", kind="evaluation", accepted_at=datetime.now(UTC),
+        judge=JudgeVerdict(scores=(score,)),
+    )  # fmt: skip
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(
+            state="done", ended_at=ledger.now() - 1, terminal_type="headrace.result.v1", terminal=encode_value(result),
+        ))  # fmt: skip
+    file = written(tmp_path, 'criterion = "f1"\n')
+    found = json.loads(call("judge", "try", file, "--on", "evaluations", "--against", "length", "--json")[1])
+    assert [each["now"] for each in found["moved"]] == [pytest.approx(0.8)]
+    assert json.loads(call("judge", "try", file, "--json")[1])["tried"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('criterion = "taste"\n', "polite.toml: criterion: must be one of"),
+        ("question = 5\n", "polite.toml: question: must be text, not a number"),
+        ("question = \n", "polite.toml is no TOML: "),
+        ('criterion = "grounded"\n', "polite.toml: grounded has no versions to try"),
+        ("# " + "x" * 100_000, "polite.toml has more than 100,000 bytes"),
+    ],
+)
+def test_a_file_that_is_no_criterion(call: Any, ledger: Any, tmp_path: Path, text: str, told: str) -> None:
+    """Is refused with its name and the reason."""
+    code, _, err = call("judge", "try", written(tmp_path, text))
+    assert (code, told in " ".join(err.split())) == (2, True)
+    code, _, err = call("judge", "try", str(tmp_path / "none.toml"))
+    assert (code, "cannot be read" in " ".join(err.split())) == (2, True)
+
+
+def rows(ledger: Any) -> list[Any]:
+    with reading(ledger.engine) as tx:
+        return [*tx.execute(JOBS.select().order_by(JOBS.c.id))]

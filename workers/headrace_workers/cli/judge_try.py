@@ -1,0 +1,144 @@
+"""`headrace judge try`: what a criterion would have said of outputs that were judged before."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headrace_producers.settings import ProducerSettings
+from headrace_schemas import Grounded, Pairwise, Rubric
+from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.options import OneJsonOption
+from headrace_workers.cli.output import console, put_json, say, table
+from headrace_workers.cli.reach import need_ledger
+from headrace_workers.settings import home_of, judge_name
+
+if TYPE_CHECKING:
+    from headrace_schemas import Criterion
+    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.moderated import Span
+    from headrace_workers.measuring.criterion_trial import Past, Trial
+    from headrace_workers.ports import Generator
+
+_SHOWN: Final = 60  # characters of an output
+
+
+class On(StrEnum):
+    """Which outputs: answers, or those that evaluation jobs brought."""
+
+    OUTPUTS = "outputs"
+    EVALUATIONS = "evaluations"
+
+
+def try_criterion(
+    file: Annotated[Path, typer.Argument(metavar="CRITERION.toml", help="a criterion, in TOML", dir_okay=False)],
+    on: Annotated[On, typer.Option("--on", help="answers, or the outputs of evaluation jobs")] = On.OUTPUTS,
+    since: Annotated[
+        str, typer.Option("--since", help="of jobs that ended since: a duration before now, or a time")
+    ] = "7d",
+    tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="the criterion of before, by its name; else the one called alike")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="the judge [the criterion's, else HEADRACE_JUDGE_MODEL]")
+    ] = None,
+    examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="the largest changes to show")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="judge so many outputs, the newest")] = 1_000,
+    as_json: OneJsonOption = False,
+) -> None:
+    """Judge outputs that the ledger still has by a criterion, and show it beside what was said of them.
+
+    Nothing is changed: no job is made, and a model is asked in this process. `grounded` cannot be tried.
+
+    Example: `headrace judge try polite.toml --on outputs --since 7d`
+    """
+    from headrace_workers.judging.criterion_file import read_criterion
+    from headrace_workers.ledger.moderated import Span
+    from headrace_workers.measuring.criterion_trial import KINDS, Trial, tried
+
+    criterion = read_criterion(file)
+    if isinstance(criterion, Grounded):
+        raise ConfigurationError(f"{file}: grounded has no versions to try: it asks for nothing that could be another")
+    ledger = need_ledger()
+    now = ledger.now()
+    begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
+    span, kind, trial = Span(begin, now + 1, tenant), KINDS[on.value], Trial(examples)
+    total = min(limit, ledger.count_moderated_ends(span, kind))
+    generator = _judge(criterion, model) if total else None
+    called = against or criterion.key
+    with console().status(f"judging {total:,} outputs") as status:
+        done = 0
+        for count in tried(_past(ledger, span, kind, limit, called), criterion, generator, trial):
+            done += count
+            status.update(f"judging: {done:,} of {total:,} outputs")
+    if as_json:
+        put_json(_document(trial, criterion, called))
+    else:
+        _show(trial, file, called, since)
+
+
+def _judge(criterion: "Criterion", model: str | None) -> "Generator | None":
+    """The model that answers, loaded here; None where none is asked."""
+    if not isinstance(criterion, Rubric | Pairwise):
+        return None
+    from headrace_workers.engines.load import load_generator
+
+    return load_generator(home_of(), model or criterion.model or judge_name() or ProducerSettings.from_env().model)
+
+
+def _past(ledger: "Ledger", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":
+    from headrace_workers.measuring.criterion_trial import past_of
+
+    for row in ledger.moderated_ends(span, kind, limit):
+        if (past := past_of(row.id, kind, bytes(row.payload), bytes(row.terminal), called)) is not None:
+            yield past
+
+
+def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, Any]:
+    from headrace_workers.quality.interval import Undefined
+
+    drift = trial.drift
+    told: dict[str, Any] = {
+        "criterion": criterion.key, "version": criterion.version, "against": called, "tried": trial.tried,
+        "judged_both_times": len(trial.now), "only_before": trial.alone_before, "only_now": trial.alone_now,
+        "turned_to_yes": trial.to_yes, "turned_to_no": trial.to_no,
+        "not_judged_before": dict(trial.not_judged_before), "not_judged_now": dict(trial.not_judged_now),
+        "moved": [each._asdict() for each in trial.moved],
+    }  # fmt: skip
+    if isinstance(drift, Undefined):
+        return {**told, "drift": None, "reason": drift.reason}
+    return {**told, "drift": drift.difference, "low": drift.interval.low, "high": drift.interval.high}
+
+
+def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
+    from headrace_workers.quality.interval import Undefined
+
+    if not trial.tried:
+        say(f"there is no output since {since} that could be judged")
+        return
+    out = console(data=True)
+    if trial.moved:
+        rows = [
+            (each.job_id, f"{each.before:.2f}", f"{each.now:.2f}", f"{each.now - each.before:+.2f}",
+             " ".join(each.output[: _SHOWN * 4].split())[:_SHOWN])
+            for each in trial.moved
+        ]  # fmt: skip
+        columns = ("job", "was", "would be", "change", "output")
+        out.print(table("the largest changes", columns, rows, right=columns[1:4], whole=("job",)))
+    codes = sorted(trial.not_judged_before.keys() | trial.not_judged_now.keys())
+    if codes:
+        counts = [(code, f"{trial.not_judged_before[code]:,}", f"{trial.not_judged_now[code]:,}") for code in codes]
+        out.print(table("not judged", ("because", "was", "would be"), counts, right=("was", "would be")))
+    drift = trial.drift
+    if isinstance(drift, Undefined):
+        say(f"{trial.tried:,} outputs were judged, none of which {called} judged before: there is nothing to compare")
+        return
+    low, high = drift.interval.low, drift.interval.high
+    moved = f"{drift.difference:+.3f} ({low:+.3f} to {high:+.3f})"
+    say(f"{file}: scores are higher by {moved} on {len(trial.now):,} outputs that were judged both times")
+    say(f"turned to yes: {trial.to_yes:,}; turned to no: {trial.to_no:,}; nothing was changed")

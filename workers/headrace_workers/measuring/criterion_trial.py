@@ -1,0 +1,121 @@
+"""What a criterion says of outputs of before, beside what was said of them then: drift, and verdicts that turn."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from pydantic_core import from_json
+
+from headrace_schemas import Criterion, EvaluationJob, GenerationJob, Score
+from headrace_schemas.codec import decode_job
+from headrace_workers.judging.score import score_all
+from headrace_workers.judging.subject import Subject
+from headrace_workers.ports import Generator
+from headrace_workers.quality.comparison import Comparison, compare
+from headrace_workers.quality.interval import Undefined
+
+KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "evaluation"}
+_AT_ONCE: Final = 16  # outputs, in one call of a model
+_YES: Final = 0.5  # and more
+_ALWAYS: Final = {"share": 1.0, "uncertain": None}
+
+
+class Past(NamedTuple):
+    """An output, and what was said of it by the criterion that is called alike: a value, a code, or nothing."""
+
+    job_id: str
+    subject: Subject
+    value: float | None
+    not_judged: str | None
+
+
+class Turned(NamedTuple):
+    """An output whose score moved."""
+
+    job_id: str
+    before: float
+    now: float
+    output: str
+
+
+@dataclass(eq=False, slots=True)
+class Trial:
+    """What came of it. `moved` has the largest changes, at most `examples` of them."""
+
+    examples: int
+    before: list[float] = field(default_factory=list)  # of those that have a value both times
+    now: list[float] = field(default_factory=list)
+    alone_before: int = 0  # a value then, and none now
+    alone_now: int = 0
+    not_judged_before: Counter[str] = field(default_factory=Counter)
+    not_judged_now: Counter[str] = field(default_factory=Counter)
+    tried: int = 0
+    moved: list[Turned] = field(default_factory=list)
+
+    @property
+    def to_yes(self) -> int:
+        """How many verdicts turned from no to yes: a half and more is yes."""
+        return sum(a < _YES <= b for a, b in zip(self.before, self.now, strict=True))
+
+    @property
+    def to_no(self) -> int:
+        """And the other way."""
+        return sum(b < _YES <= a for a, b in zip(self.before, self.now, strict=True))
+
+    @property
+    def drift(self) -> Comparison | Undefined:
+        """By how much scores are higher now, with an interval."""
+        return compare(np.array(self.before), np.array(self.now))
+
+    def note(self, past: Past, score: Score) -> None:
+        """Count one."""
+        self.tried += 1
+        if past.value is None:
+            self.not_judged_before[past.not_judged or "not_asked"] += 1
+        if score.value is None:
+            self.not_judged_now[str(score.not_judged)] += 1
+        if past.value is None or score.value is None:
+            self.alone_before += past.value is not None
+            self.alone_now += score.value is not None
+            return
+        self.before.append(past.value)
+        self.now.append(score.value)
+        if not math.isclose(past.value, score.value, abs_tol=1e-9):
+            self.moved.append(Turned(past.job_id, past.value, score.value, past.subject.output or ""))
+            self.moved.sort(key=lambda each: abs(each.now - each.before), reverse=True)
+            del self.moved[self.examples :]
+
+
+def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> Past | None:
+    """The output of a job that ended; None where there is none any more, as moderation withheld it."""
+    job, receipt = decode_job(kind, payload), from_json(end)
+    given: dict[str, Any]
+    match job:
+        case EvaluationJob():
+            given = {"output": job.output, "question": job.input, "context": job.context}
+        case GenerationJob():
+            given = {"output": (receipt.get("answer") or {}).get("text"), "question": job.question}
+        case _:
+            return None
+    if given["output"] is None:
+        return None
+    subject = Subject(**given, criteria=(), reference=job.reference, other=job.other, job_id=job_id)
+    scores = (receipt.get("judge") or {}).get("scores", ())
+    mine = [each for each in scores if (each.get("name") or each["criterion"]) == called]
+    said = mine[0] if len(mine) == 1 else {}
+    return Past(job_id, subject, said.get("value"), said.get("not_judged"))
+
+
+def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial) -> Iterator[int]:
+    """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time."""
+    asked = criterion.model_copy(update=_ALWAYS | ({"model": None} if hasattr(criterion, "model") else {}))
+    rest = iter(found)
+    while group := [*islice(rest, _AT_ONCE)]:
+        subjects = [replace(each.subject, criteria=(asked,)) for each in group]
+        for past, scored in zip(group, score_all(subjects, generator), strict=True):
+            trial.note(past, scored.scores[0])
+        yield len(group)
