@@ -31,6 +31,7 @@ NAMES = (
     "ppi",
     "evaluation",
     "groundedness",
+    "moderation",
     "judge",
     "lookup-large",
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
-from itertools import chain
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -70,23 +70,25 @@ class ProfanityDetector:
         """The profanities in each text. The model is loaded by the first call."""
         found: list[list[Detection]] = [[] for _ in texts]
         model = self._model
-        tokens = [list(_WORD.finditer(text)) for text in texts]
-        unknown = len(model.idf) - 1
-        known = model.vocabulary.get
-        words = np.fromiter((known(match[0].lower(), unknown) for match in chain.from_iterable(tokens)), dtype=np.int64)
-        segments, count = _segments(texts, tokens)
+        said, of_sentences, of_texts = _said(texts)
+        known, unknown = model.vocabulary.get, len(model.idf) - 1
+        words = np.fromiter(map(known, map(str.lower, said), repeat(unknown)), dtype=np.int64, count=len(said))
+        segments, count = _segments(of_sentences)
         scores = model.probabilities(words, segments, count)
-        if not (scores >= SCORE_FLOOR).any():
-            return found
-        owner = np.repeat(np.arange(len(texts)), [len(t) for t in tokens])
-        matches = list(chain.from_iterable(tokens))
-        for segment in np.flatnonzero(scores >= SCORE_FLOOR):
-            first, last = np.searchsorted(segments, [segment, segment + 1])
+        hits = np.flatnonzero(scores >= SCORE_FLOOR)
+        ends = np.cumsum(of_texts)
+        matches: dict[int, list[re.Match[str]]] = {}  # of the texts in which there is something
+        for segment in hits.tolist():
+            first, last = np.searchsorted(segments, [segment, segment + 1]).tolist()
+            owner = int(np.searchsorted(ends, first, side="right"))
+            if owner not in matches:
+                matches[owner] = list(_WORD.finditer(texts[owner]))
+            mine, before = matches[owner], int(ends[owner]) - of_texts[owner]
             score = min(1.0, float(scores[segment]))
             inside = range(first, last)
-            spans = [matches[i].span() for i in inside if model.alone[words[i]] >= SCORE_FLOOR]
-            spans = spans or [(matches[first].start(), matches[last - 1].end())]
-            found[owner[first]] += [Detection(_CATEGORY, score, start, end) for start, end in spans]
+            spans = [mine[i - before].span() for i in inside if model.alone[words[i]] >= SCORE_FLOOR]
+            spans = spans or [(mine[first - before].start(), mine[last - 1 - before].end())]
+            found[owner] += [Detection(_CATEGORY, score, start, end) for start, end in spans]
         return found
 
     @cached_property
@@ -99,26 +101,29 @@ class ProfanityDetector:
         return _load()
 
 
-def _segments(texts: Sequence[str], tokens: Sequence[Sequence[re.Match[str]]]) -> tuple[NDArray[np.int64], int]:
-    """For each word of all texts the number of its segment, ascending; and how many segments there are."""
-    numbers: list[int] = []
-    number = -1
-    for text, matches in zip(texts, tokens, strict=True):
-        ends = [*_sentence_ends(text), len(text) + 1]
-        end = -1
-        length = 0
-        at = 0
-        for match in matches:
-            start = match.start()
-            if start > end or length == WINDOW_WORDS:
-                while ends[at] < start:
-                    at += 1
-                end = ends[at]
-                number += 1
-                length = 0
-            length += 1
-            numbers.append(number)
-    return np.array(numbers, dtype=np.int64), number + 1
+def _said(texts: Sequence[str]) -> tuple[list[str], list[int], list[int]]:
+    """The words of all texts, and how many each sentence and each text has. No line of Python is run for each word."""
+    said: list[str] = []
+    of_sentences: list[int] = []
+    of_texts: list[int] = []
+    for text in texts:
+        begin, before = 0, len(said)
+        for end in (*_sentence_ends(text), len(text)):
+            words = _WORD.findall(text, begin, end)
+            said += words
+            of_sentences.append(len(words))
+            begin = end
+        of_texts.append(len(said) - before)
+    return said, of_sentences, of_texts
+
+
+def _segments(of_sentences: Sequence[int]) -> tuple[NDArray[np.int64], int]:
+    """For each word the number of its segment, ascending, from the words of each sentence; and how many there are."""
+    words = np.array(of_sentences, dtype=np.int64)
+    segments = -(-words // WINDOW_WORDS)
+    before, first = np.cumsum(words) - words, np.cumsum(segments) - segments
+    places = np.arange(words.sum()) - np.repeat(before, words)
+    return np.repeat(first, words) + places // WINDOW_WORDS, int(segments.sum())
 
 
 def _sentence_ends(text: str) -> Iterator[int]:
