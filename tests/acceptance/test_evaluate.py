@@ -1,11 +1,14 @@
 """`headrace evaluate` with a stack of its own."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from tests.acceptance.conftest import Shell
+from tests.services.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
 
@@ -25,3 +28,40 @@ def test_the_example_says_which_variant_is_better(tmp_path: Path) -> None:
     found = json.loads(again.stdout)
     assert [each["says"] for each in found["comparisons"]] == ["better", "unknown"]
     assert [each["from_the_cache"] for each in found["variants"]] == [0, 0]
+
+
+RUN = """
+dataset = "items.jsonl"
+reference = "{{q}}"
+primary = "same"
+margin = 0.1
+common = { model = "echo" }
+variants = [{ name = "A", prompt = "{{q}}" }, { name = "B", prompt = "%%sleep:0.05%% {{q}}" }]
+criteria = [{ name = "same", criterion = "exact_match" }]
+"""
+ITEMS = 150
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_is_killed_twice_goes_on_where_it_was(shell: Shell) -> None:
+    """With its stack, by SIGKILL: each job has one receipt, what was written stands, and the report is of all items."""
+    (shell.folder / "run.toml").write_text(RUN)
+    (shell.folder / "items.jsonl").write_text("".join(json.dumps({"q": f"item {n}"}) + "\n" for n in range(ITEMS)))
+    receipts = shell.folder / "report" / "receipts.jsonl"
+    call = ("evaluate", "run.toml", "-o", "report")
+    before: list[bytes] = []
+    for _ in range(2):
+        run, enough = shell.start(*call), len(before) + 50
+        eventually(lambda enough=enough: receipts.exists() and receipts.read_bytes().count(b"\n") >= enough, 600)
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait(300)
+        written = receipts.read_bytes().rsplit(b"\n", 1)[0].splitlines()
+        assert written[: len(before)] == before
+        assert len(written) < 2 * ITEMS
+        before = written
+    shell.run(*call)
+    after = receipts.read_bytes().splitlines()
+    assert after[: len(before)] == before
+    assert sorted(json.loads(line)["line"] for line in after) == list(range(1, 2 * ITEMS + 1))
+    report = json.loads((shell.folder / "report" / "report.json").read_text())
+    assert (report["without_end"], len(report["answers"])) == (0, ITEMS)

@@ -1,0 +1,81 @@
+"""Evals, runs and items in the ledger."""
+
+import json
+
+import pytest
+
+from headrace_workers.ledger.eval_runs import Judged, NewItem, ReadBefore
+from headrace_workers.ledger.evals import NewEval, NewRun, StillRuns
+
+NOTHING = {"error": {"code": "lost", "message": "nothing came of it"}}
+
+
+@pytest.fixture
+def run(ledger):
+    """A run of three items, of which one makes no job, carried by a batch."""
+    said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
+    ledger.evals.create(NewEval(id="eval_1", **said))
+    made = ledger.evals.start("eval_1", "a", NewRun(id="evalrun_1", name="", data_source="{}", metadata="{}"))
+    items = [NewItem(0, "{}"), NewItem(1, json.dumps({"item": {"q": "a\0\ud800"}})), NewItem(2, "{}", "error", "{}")]
+    for _ in range(2):  # whoever was killed does so again
+        ledger.evals.put_items(made.number, items)
+    for batch in ("batch_1", "batch_2"):
+        ledger.evals.begin(made.number, batch, 3, {})
+    return ledger.evals.run("eval_1", "evalrun_1", "a")
+
+
+def judged(number):
+    """An item that passed."""
+    return Judged(number, "pass", "{}", "[]")
+
+
+def test_a_run_begins_once(ledger, run):
+    """What is there already stays as it is, and the batch is the first one."""
+    assert (run.state, run.batch, run.total) == ("in_progress", "batch_1", 3)
+    assert json.loads(ledger.evals.open_items(run.number, [0, 1, 2])[1]) == {"item": {"q": "a\0\ud800"}}
+    assert ledger.evals.open_items(run.number, [2]) == {}
+
+
+def test_answers_are_counted_once_however_often_they_are_read(ledger, run):
+    """Who has read from the same place as another counts nothing, and writes nothing."""
+    ledger.evals.put_ends(run, [judged(0)], {"output_read": 10}, {"n": 1})
+    with pytest.raises(ReadBefore):
+        ledger.evals.put_ends(run, [judged(1)], {"output_read": 20}, {"n": 1})
+    (first, _) = ledger.evals.items(run.number, after=None, limit=9)
+    assert (first.number, first.status) == (0, "pass")
+    again = ledger.evals.run("eval_1", "evalrun_1", "a")
+    assert (again.output_read, again.errors_read, again.tally) == (10, 0, '{"n": 1}')
+    ledger.evals.put_ends(again, [judged(1)], {"errors_read": 5}, {"n": 2})
+    with pytest.raises(ReadBefore):
+        ledger.evals.put_ends(again, [], {"output_read": 20}, {"n": 3})
+
+
+def test_a_run_ends_once_and_what_never_ended_says_so(ledger, run):
+    """And only then is it removed, or its eval."""
+    ledger.evals.put_ends(run, [judged(0)], {"output_read": 10}, {})
+    with pytest.raises(StillRuns):
+        ledger.evals.remove_run("eval_1", "evalrun_1", "a")
+    with pytest.raises(StillRuns):
+        ledger.evals.remove("eval_1", "a")
+    assert ledger.evals.finish(run.number, "completed", None, NOTHING).state == "completed"
+    assert ledger.evals.finish(run.number, "failed", "x", NOTHING) is None
+    with pytest.raises(ReadBefore):
+        ledger.evals.put_ends(run, [judged(1)], {"output_read": 20}, {})
+    items = ledger.evals.items(run.number, after=None, limit=9)
+    assert [row.status for row in items] == ["pass", "error", "error"]
+    assert json.loads(items[1].sample) == NOTHING
+    assert ledger.evals.unfinished() == []
+    assert ledger.evals.cancel("eval_1", "evalrun_1", "a").state == "completed"
+
+
+def test_another_tenant_has_none_of_it(ledger, run):
+    """Nor does anything that it asks for happen."""
+    ledger.evals.finish(run.number, "completed", None, NOTHING)
+    assert ledger.evals.eval("eval_1", "b") is None
+    assert ledger.evals.run("eval_1", "evalrun_1", "b") is None
+    assert ledger.evals.start("eval_1", "b", NewRun(id="evalrun_2", name="", data_source="{}", metadata="{}")) is None
+    assert ledger.evals.change("eval_1", "b", {"name": "theirs"}) is None
+    ledger.evals.remove_run("eval_1", "evalrun_1", "b")
+    ledger.evals.remove("eval_1", "b")
+    assert ledger.evals.run("eval_1", "evalrun_1", "a").state == "completed"
+    assert ledger.evals.eval("eval_1", "a").name == ""
