@@ -48,7 +48,7 @@ def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: P
     a, b = found.scores[:2]
     assert isinstance(b.mean, Estimate)
     assert (b.mean.value, b.mean.n, b.failed, b.abstained, dict(b.reasons)) == (
-        1.0, 85, 10, 5, {"the judge did not answer": 5},
+        1.0, 85, 10, 5, {"unanswered": 5},
     )  # fmt: skip
     assert (b.bounds.low, b.bounds.high, a.bounds.low) == (0.85, 1.0, 1.0)
     compared = found.compared[0]

@@ -1,6 +1,8 @@
 """JSON by a schema: what conforms, what is said of the rest, and what nobody may make of it."""
 
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,12 +59,20 @@ def test_no_pattern_stalls_a_worker() -> None:
     assert json_schema(json.dumps("a" * 200_000 + "!"), {"pattern": "^(a+)+$"})[0] == 0.0
 
 
-def test_nothing_is_fetched() -> None:
-    """A reference that leads elsewhere is refused at the door; one that came past it is not followed either."""
+def test_nothing_is_fetched(tmp_path: Path) -> None:
+    """A reference that leads elsewhere is refused at the door; one that came past it is not followed either, be there
+    a schema in the file, or a server that would be asked.
+    """
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "object"}')
     with pytest.raises(UnusableSchema):
-        json_schema("{}", {"$ref": "http://127.0.0.1:9/schema.json"})
-    with pytest.raises(UnusableSchema):
-        json_schema("{}", {"$ref": "file:///etc/passwd"})
+        json_schema("{}", {"$ref": file.as_uri()})
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        with pytest.raises(UnusableSchema):
+            json_schema("{}", {"$ref": f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"})
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_a_document_nested_too_deeply_is_a_reason() -> None:

@@ -14,9 +14,13 @@ from headrace_schemas import (
     Contains,
     ExactMatch,
     HeadraceError,
+    JsonSchema,
     JsonValid,
+    Language,
     Length,
+    Pairwise,
     Regex,
+    Rouge,
     Rubric,
     Score,
     TokenF1,
@@ -327,3 +331,15 @@ def test_a_rubric_may_choose_among_labels() -> None:
     assert second.value == pytest.approx(0.5)
     assert third.value == pytest.approx(0.5)
     assert len(judge.calls) == 3
+
+
+def test_the_longest_texts_there_may_be_have_a_score_by_each_criterion() -> None:
+    """200,000 characters of output and reference, of words and of one word, and a pattern that is a bomb elsewhere."""
+    wanted = (
+        ExactMatch(), TokenF1(), Rouge(), Contains(text="b"), JsonValid(), Regex(pattern="^(a+)+$"),
+        Regex(pattern="(.*a){20}b"), JsonSchema(json_schema={"pattern": "^(a|a)*$"}), Language(language="en"), KIND,
+        Pairwise(),
+    )  # fmt: skip
+    for output in ("a " * 100_000, "a" * 199_999 + "!"):
+        scores = scores_of(Subject(output, wanted, reference="a " * 100_000, question=output), JudgeModel(uniform))
+        assert [score.criterion for score in scores] == [criterion.criterion for criterion in wanted]

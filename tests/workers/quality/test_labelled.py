@@ -26,7 +26,7 @@ def verdict(job: object, value: float | None, probability: float | None) -> Verd
 
 def world(weighted: bool) -> tuple[float, Corrected]:
     """Doubtful jobs, of which half are right, are all judged; one of ten of the others, of which nine tenths are.
-    People label 600 of what was judged.
+    People label 3,000 of what was judged.
     """
     chance = np.random.default_rng(3)
     doubtful = chance.random(20_000) < 0.3
@@ -37,7 +37,7 @@ def world(weighted: bool) -> tuple[float, Corrected]:
         verdict(n, float(said[n]) if judged[n] else None, (1.0 if doubtful[n] else 0.1) if weighted else None)
         for n in range(20_000)
     ]
-    labels = [label(n, float(right[n])) for n in chance.choice(np.flatnonzero(judged), 600, replace=False)]
+    labels = [label(n, float(right[n])) for n in chance.choice(np.flatnonzero(judged), 3_000, replace=False)]
     (found,) = by_subject(labels, verdicts).values()
     mean = assess(found, NEVER).mean
     assert isinstance(mean, Corrected)

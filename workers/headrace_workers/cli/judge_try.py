@@ -140,5 +140,5 @@ def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
         return
     low, high = drift.interval.low, drift.interval.high
     moved = f"{drift.difference:+.3f} ({low:+.3f} to {high:+.3f})"
-    say(f"{file}: scores are higher by {moved} on {len(trial.now):,} outputs that were judged both times")
+    say(f"{file}: scores moved by {moved} in the mean of {len(trial.now):,} outputs that were judged both times")
     say(f"turned to yes: {trial.to_yes:,}; turned to no: {trial.to_no:,}; nothing was changed")

@@ -33,7 +33,9 @@ class Outcomes:
     ran_ms: Floats
     cached: NDArray[np.bool_]
     failures: tuple[Counter[str], ...]  # of each variant: why there is no answer
-    abstentions: tuple[tuple[Counter[str], ...], ...]  # of each variant and criterion: why an answer has no score
+    abstentions: tuple[
+        tuple[Counter[str], ...], ...
+    ]  # of each variant and criterion: why an answer has no score, by code
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -91,9 +93,9 @@ def _note(into: Outcomes, receipt: dict[str, Any] | None, row: int, variant: int
 def _note_scores(into: Outcomes, scores: Any, row: int, variant: int) -> None:
     criteria = into.scores.shape[-1]
     for place in range(criteria):
-        score: Mapping[str, Any] = scores[place] if place < len(scores) else {"reason": "it was not judged"}
+        score: Mapping[str, Any] = scores[place] if place < len(scores) else {}
         if score.get("value") is None:
-            _count(into.abstentions[variant][place], str(score.get("reason")))
+            _count(into.abstentions[variant][place], str(score.get("not_judged", "it was not judged")))
         else:
             into.scores[row, variant, place] = score["value"]
 
