@@ -49,6 +49,15 @@ def test_inspect_ai_asks_the_gateway(stack: Shell, folder: Path) -> None:
     assert found["results"]["scores"][0]["metrics"]["accuracy"]["value"] == 1.0
 
 
+@pytest.mark.slow
+def test_lm_eval_asks_the_gateway(stack: Shell, folder: Path) -> None:
+    """The same."""
+    called(stack, "lm_eval", folder)
+    (results,) = (folder / "out").rglob("results_*.json")
+    found = json.loads(results.read_text())["results"]["capitals"]
+    assert found["exact_match,none"] == 1.0
+
+
 def test_the_page_names_what_is_there() -> None:
     """Also where no harness is installed."""
     for name in re.findall(r"capitals\.\w+", PAGE.partition("## Other harnesses")[2]):
