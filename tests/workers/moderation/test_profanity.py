@@ -90,3 +90,16 @@ def test_sentences_end_where_the_plain_pattern_says(text: str) -> None:
     """Which is quadratic in a long run of stops, and so is not used."""
     plain = re.compile(r"[.!?…:;\n]+(?=\s|$)")
     assert list(_sentence_ends(text)) == [match.start() for match in plain.finditer(text)]
+
+
+@pytest.mark.parametrize("stop", [". ", "!\n", " ... ", "?! ", ";\n"])
+def test_what_is_said_in_one_sentence_is_not_diluted_by_the_next(profanity: ProfanityDetector, stop: str) -> None:
+    """Sentences have the scores that each has by itself, at their places."""
+    said = ["You idiot", "the weather is nice today", "what a stupid bitch you are"]
+    (found,) = profanity.detect([stop.join(said)])
+    at, alone = 0, []
+    for (each,), text in zip((profanity.detect([text]) for text in said), said, strict=True):
+        alone += [(d.start + at, d.end + at, pytest.approx(d.score)) for d in each]
+        at += len(text) + len(stop)
+    assert [(d.start, d.end, d.score) for d in found] == alone
+    assert len(alone) >= 2
