@@ -28,6 +28,7 @@ def jobs(ledger: Ledger) -> list[str]:
     )
     for job_id, value in zip(ids, (1.0, 1.0, 0.0, None), strict=True):
         score = Score(criterion="length", name="right", version="v1", value=value,
+                      not_judged="failed" if value is None else None,
                       reason="not judged" if value is None else None)  # fmt: skip
         receipt = Result(job_id=job_id, tenant="default", status="completed", kind="evaluation",
                          accepted_at=datetime(2026, 1, 1, tzinfo=UTC), judge=JudgeVerdict(scores=(score,)))  # fmt: skip

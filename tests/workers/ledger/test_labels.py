@@ -87,7 +87,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
         [
             Verdict(first, "criterion", "right", "v1", 0.75),
             Verdict(second, "criterion", "right", "v1", 0.25),
-            Verdict(silent, "criterion", "right", "v1", None),
+            Verdict(silent, "criterion", "right", "v1", None, None, "failed"),
             Verdict(flagged, "category", "profanity", None, 1.0),
         ]
     )

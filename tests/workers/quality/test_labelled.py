@@ -70,6 +70,18 @@ def test_whose_probability_counts(labels: list[Any], expected: list[float]) -> N
     assert found.probability == pytest.approx(np.array(expected), nan_ok=True)
 
 
+def test_what_was_not_judged_is_counted_by_code() -> None:
+    """Beside the verdicts; what is known of no more is not among it."""
+    verdicts = [
+        verdict("a", 1.0, None),
+        *(verdict(job, None, None)._replace(not_judged=code) for job, code in (("b", "order"), ("c", "order"))),
+        verdict("d", None, None)._replace(not_judged="failed"),
+        verdict("e", None, None),
+    ]
+    (found,) = by_subject([label("a", 1.0)], verdicts).values()
+    assert assess(found, NEVER).not_judged == {"order": 2, "failed": 1}
+
+
 def test_where_all_are_judged_nothing_is_drawn() -> None:
     """Labels without a probability have none."""
     (found,) = by_subject([label("a", 1.0)], [verdict("a", 1.0, None)]).values()

@@ -37,6 +37,9 @@ def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
     yield f"{tenant}, {_name(subject)}:"
     if isinstance(of.mean, Corrected):
         yield f"  people would say {of.mean.words}"
+    if of.not_judged:
+        counts = sorted(of.not_judged.items(), key=lambda each: (-each[1], each[0]))
+        yield f"  not judged: {', '.join(f'{code} {count:,}' for code, count in counts)}"
     if of.contested:
         yield f"  of {of.contested:,} jobs people said both"
     if not isinstance(of.among_people, Undefined):
@@ -65,6 +68,7 @@ def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:
         "verdicts": of.verdicts,
         "jobs_with_both": of.both,
         "contested": of.contested,
+        "not_judged": dict(of.not_judged),
         **{name: asdict(value) for name, value in _numbers(of).items()},
     }
 

@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     """What was said of a job by a criterion, or of a category. `value` is None where it could not be judged.
 
     `version` is that of a criterion with a name; `probability` that with which the job was drawn to be judged, None
-    where all are.
+    where all are. `not_judged` is the code of why there is no value, as long as the job is known.
     """
 
     job_id: str
@@ -38,6 +38,7 @@ class Verdict(NamedTuple):
     version: str | None
     value: float | None
     probability: float | None = None
+    not_judged: str | None = None
 
 
 def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdict]:
@@ -49,7 +50,15 @@ def verdicts_in(job_id: str, end: bytes, wanted: Collection[Key]) -> list[Verdic
     called = [(score.get("name") or score["criterion"], score) for score in scores]
     times = Counter(name for name, _ in called)
     found = [
-        Verdict(job_id, "criterion", name, score.get("version"), score.get("value"), score.get("probability"))
+        Verdict(
+            job_id,
+            "criterion",
+            name,
+            score.get("version"),
+            score.get("value"),
+            score.get("probability"),
+            score.get("not_judged"),
+        )
         for name, score in called
         if ("criterion", name) in wanted and times[name] == 1
     ]
@@ -94,7 +103,11 @@ def keep(connection: Connection, job_ids: Sequence[str]) -> None:
         judged, among(connection, JOBS.c.tenant, list(wanted))
     )
     rows = [
-        {**verdict._asdict(), "tenant": job.tenant, "judged_at": job.ended_at}
+        {
+            **{name: value for name, value in verdict._asdict().items() if name != "not_judged"},
+            "tenant": job.tenant,
+            "judged_at": job.ended_at,
+        }
         for job in connection.execute(query).all()
         for verdict in verdicts_in(job.id, job.terminal, wanted.get(job.tenant, ()))
     ]

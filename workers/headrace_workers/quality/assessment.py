@@ -4,7 +4,8 @@ Items are jobs. An item's label is the mean of what people said of it; where the
 neither right nor wrong, and counts for the mean alone. Where there is no number, there is a reason.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,7 @@ class Labelled:
     `machine` has a row an item, NaN where there is no verdict. Of each label: `item` is the row, `value` from 0 to 1,
     `who` a number for each person, `said_at` when (ms), and `probability` that with which its item was drawn, or NaN.
     `judged` has a row an item, too: with which probability it was drawn to be judged; None where all are.
+    `not_judged` counts items without a verdict by the code of the reason, where that is known.
     """
 
     machine: Floats
@@ -43,6 +45,7 @@ class Labelled:
     said_at: Ints
     probability: Floats
     judged: Floats | None = None
+    not_judged: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Assessment:
     verdicts: int
     both: int
     contested: int
+    not_judged: Mapping[str, int]
     agreement: Estimate | Undefined
     kappa: Estimate | Undefined
     among_people: Estimate | Undefined
@@ -88,6 +92,7 @@ def assess(of: Labelled, fresh_since: int, level: float = 0.95) -> Assessment:
         verdicts=int((~np.isnan(of.machine)).sum()),
         both=int(both.sum()),
         contested=_contested(of),
+        not_judged=of.not_judged,
         agreement=reason or raw_agreement(told.yes, told.right, told.drawn, level=level),
         kappa=reason or kappa(told.yes, told.right, probability=told.drawn, level=level),
         among_people=_among_people(of, whole, level),

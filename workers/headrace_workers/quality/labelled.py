@@ -1,6 +1,6 @@
 """From the ledger's labels and verdicts to arrays: one set for each criterion as it was, and each category."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,11 +23,14 @@ def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subje
     versions = {(verdict.job_id, verdict.kind, verdict.about): verdict.version for verdict in verdicts}
     items: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
     drawn: defaultdict[Subject, dict[str, float]] = defaultdict(dict)
+    silent: defaultdict[Subject, Counter[str]] = defaultdict(Counter)
     said: defaultdict[Subject, list[Any]] = defaultdict(list)
     for verdict in verdicts:
         value = np.nan if verdict.value is None else verdict.value
         subject = Subject(verdict.kind, verdict.about, verdict.version)
         items[subject][verdict.job_id] = value
+        if verdict.not_judged is not None:
+            silent[subject][verdict.not_judged] += 1
         if verdict.probability is not None:
             drawn[subject][verdict.job_id] = verdict.probability
     for label in labels:
@@ -35,10 +38,12 @@ def by_subject(labels: Sequence[Any], verdicts: Sequence[Verdict]) -> dict[Subje
         items[subject].setdefault(label.job_id, np.nan)
         said[subject].append(label)
     ordered = sorted(said, key=lambda subject: (subject.kind, subject.about, subject.version or ""))
-    return {subject: _labelled(items[subject], said[subject], drawn[subject]) for subject in ordered}
+    return {subject: _labelled(items[subject], said[subject], drawn[subject], silent[subject]) for subject in ordered}
 
 
-def _labelled(items: dict[str, float], labels: Sequence[Any], drawn: Mapping[str, float]) -> Labelled:
+def _labelled(
+    items: dict[str, float], labels: Sequence[Any], drawn: Mapping[str, float], silent: Mapping[str, int]
+) -> Labelled:
     places = {job_id: place for place, job_id in enumerate(items)}
     people: dict[str, int] = {}
     machine = np.array(list(items.values()), dtype=np.float64)
@@ -56,4 +61,5 @@ def _labelled(items: dict[str, float], labels: Sequence[Any], drawn: Mapping[str
         said_at=np.array([label.said_at for label in labels], dtype=np.int64),
         probability=probability,
         judged=judged,
+        not_judged=silent,
     )
