@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from headrace_schemas import Category, Topic
 from headrace_workers.ledger.accepted import Reserved, Wish
+from headrace_workers.ledger.cancel import Cancellation
 from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.door_tables import ACCEPTED
 from headrace_workers.ledger.ingest import NewJob
@@ -75,6 +76,21 @@ def test_a_job_that_was_refused_has_a_new_chance(ledger: Ledger):
     ledger.let_in([wish(job_id, "b")])
     assert ledger.standings([job_id])[job_id].refused is None
     assert ledger.look_for([], [job_id]).refused == {}
+
+
+def test_a_look_tells_how_those_stand_that_have_ended_and_are_wanted_whole(ledger: Ledger, job: Callable[..., NewJob]):
+    """One that was refused, and one that was cancelled; of one that goes on, or whose end is enough, nothing more."""
+    over, other, goes_on = job(), job(), job()
+    ledger.ingest([over, other, goes_on])
+    ledger.cancel_all([Cancellation(each.id, each.tenant, "no need") for each in (over, other)])
+    refused = str(uuid4())
+    ledger.let_in([wish(refused)])
+    refuse(ledger, refused)
+    looked = ledger.look_for([over.id, other.id, goes_on.id], [refused], [over.id, goes_on.id, refused])
+    assert looked.standings.keys() == {over.id, refused}
+    assert looked.standings[over.id] == ledger.standings([over.id])[over.id]
+    assert looked.standings[refused].refused is not None
+    assert looked.ended.keys() == {over.id, other.id}
 
 
 def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
