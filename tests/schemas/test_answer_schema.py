@@ -57,7 +57,7 @@ def deep_to(reference: str, levels: int) -> dict[str, Any]:
         ({"const": "a\0b"}, "holds the character NUL"),
         (nested(64), "is nested deeper than 64 levels"),
         (nested(2_000), "is nested deeper than 64 levels"),
-        ({"anyOf": [{"$ref": "#/$defs/a"}], "not": deep_to("#/$defs/a", 30), "$defs": {"a": nested(40)}}, "is nested deeper"),
+        ({"anyOf": [{"$ref": "#/$defs/a"}], "not": deep_to("#/$defs/a", 30), "$defs": {"a": nested(40)}}, "is nested"),
         (doubling(20), "has more than 2000 subschemas with its references followed"),
         (
             {"properties": {"definitions": {"$ref": "#/$defs/d0"}}, "$defs": doubling(20)["$defs"]},
