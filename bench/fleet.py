@@ -16,9 +16,10 @@ from bench.lookup import question
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from bench.vectors import clustered
-from headrace_workers.ledger import changes, entries
-from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.recall import entries
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.work import changes
 from headrace_workers.progress import Progress
 from headrace_workers.recall.follow import Follower
 from headrace_workers.recall.known import Known

@@ -21,11 +21,11 @@ from bench.services import Services
 from headrace_schemas import Answer as Said
 from headrace_schemas import JudgeVerdict, ModerationVerdict, Result, Usage
 from headrace_workers.identity import end_id
-from headrace_workers.ledger.database import among, clock, writing
-from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import Outgoing, outgoing
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.sql.database import among, clock, writing
+from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.work.ends import active, end
+from headrace_workers.ledger.work.outbox import Outgoing, outgoing
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames

@@ -21,11 +21,11 @@ from bench.flow import ECHO, make_home
 from bench.report import Report, Row, percentile, report, row
 from bench.services import Services, services
 from headrace_workers.embedded.ports import free_ports
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.delivery_views import Range
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import JOBS
-from headrace_workers.ledger.webhook_tables import DELIVERIES
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.tables.webhooks import DELIVERIES
+from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.webhooks import registering
 from headrace_workers.webhooks.courier import Courier, Letter
 from headrace_workers.webhooks.reach import Reach

@@ -12,7 +12,7 @@ from tests.services.eventually import eventually
 
 from headrace_schemas import GenerationJob
 from headrace_workers.embedded.ports import free_ports
-from headrace_workers.ledger.deliveries import body
+from headrace_workers.ledger.webhooks.deliveries import body
 from headrace_workers.moderation.moderator import PolicyModerator, build_moderator
 from headrace_workers.ports import Moderation
 from headrace_workers.webhooks.courier import Courier, Letter, Reply

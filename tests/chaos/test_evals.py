@@ -11,7 +11,7 @@ from tests.services.eventually import eventually
 
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
-from headrace_workers.ledger.evals import NewEval, NewRun
+from headrace_workers.ledger.evals.evals import NewEval, NewRun
 from headrace_workers.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.chaos

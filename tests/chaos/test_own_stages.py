@@ -26,7 +26,7 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.bridge.bridge import Duty
 from headrace_workers.health import watched
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.main.bridge import build_bridge
 from headrace_workers.main.worker import serve
 from headrace_workers.pipeline.retry import RetrySchedule

@@ -11,9 +11,9 @@ from headrace_schemas import Topic
 from headrace_schemas.job import derive_job_id
 from headrace_schemas.topics import topic_of
 from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
 
 SEND = """
 import { CompressionTypes, Kafka, Partitioners, logLevel } from "kafkajs";

@@ -10,9 +10,9 @@ from tests.workers.bridge.records import RULES, record
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.bridge.accept import accept
 from headrace_workers.bridge.dispatch import Dispatch
-from headrace_workers.ledger.claim import Claim, Wanted
-from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.claim import Claim, Wanted
+from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.wire.taskqueue import TaskQueue
 

@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import claim_one, dispatch, take_in
 from headrace_schemas import EvaluationJob, GenerationJob
 from headrace_workers.away import AWAY
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue

@@ -8,7 +8,7 @@ from tests.services.eventually import eventually
 from tests.services.proxy import proxied
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.progress import Progress
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.celery_app import create_app, queue_of

@@ -20,13 +20,13 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.identity import end_id, process_name
-from headrace_workers.ledger.batch_tables import BATCHES
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.dead import job_burial
-from headrace_workers.ledger.outbox import outgoing
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.batches import BATCHES
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.dead import job_burial
+from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.pipeline.routing import Pipeline
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})

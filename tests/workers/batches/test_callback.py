@@ -12,7 +12,7 @@ from tests.workers.webhooks.receiver import receiving
 from headrace_schemas import InvalidRecord
 from headrace_schemas.callback import BatchCallback
 from headrace_workers.batches.submit import Wishes
-from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.webhooks.keyring import callbacks_of
 
 NOBODYS = "we_0123456789abcdef01234567"

@@ -14,10 +14,10 @@ from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
 from headrace_workers.files.text import NotReadable
-from headrace_workers.ledger.batch_tables import LINES
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.delivery_views import Range
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.batches import LINES
+from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.wire.bell import Hint
 
 

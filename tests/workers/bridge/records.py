@@ -21,7 +21,7 @@ from headrace_schemas.event_types import Event, topic_for, type_of
 from headrace_schemas.review import Review
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
-from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.work.records import Record
 from headrace_workers.pipeline.routing import Pipeline
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows

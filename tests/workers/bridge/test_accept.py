@@ -39,14 +39,14 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.topics import INBOUND
 from headrace_workers.bridge.accept import accept
 from headrace_workers.identity import refusal_id
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.labels import Sent
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.labels.labels import Sent
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, NEVER, OUTBOX
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.work.records import Record
 from headrace_workers.pipeline.routing import Pipeline
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -8,9 +8,9 @@ from tests.workers.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Topic
 from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import announce, letter
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import announce, letter
+from headrace_workers.ledger.work.ingest import NewJob
 
 NAMED = {
     "key": lambda given, name: replace(given, key=name),

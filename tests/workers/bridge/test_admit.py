@@ -6,8 +6,8 @@ from tests.workers.bridge.records import RULES, generation, record
 from headrace_schemas import Category
 from headrace_schemas.errors import Unavailable
 from headrace_workers.bridge.admit import door
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
 
 THERE, GONE = f"we_{'1' * 24}", f"we_{'2' * 24}"
 

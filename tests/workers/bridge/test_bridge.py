@@ -18,8 +18,8 @@ from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wire.bell import Hint

@@ -11,10 +11,10 @@ from tests.workers.tasks_in_memory import Tasks
 
 from headrace_schemas.job import Lane
 from headrace_workers.away import AWAY
-from headrace_workers.ledger.claim import Claim, Claimed
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.ledger.work.claim import Claim, Claimed
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
 from headrace_workers.wire.redis_names import PRIORITIES, RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
 

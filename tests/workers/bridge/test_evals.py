@@ -13,7 +13,7 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
-from headrace_workers.ledger.evals import NewEval, NewRun
+from headrace_workers.ledger.evals.evals import NewEval, NewRun
 from headrace_workers.ledger.ledger import Ledger
 
 ROWS = 450  # more than are written down at once

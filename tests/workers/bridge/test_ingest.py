@@ -19,8 +19,8 @@ from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.bridge.partitions import group_of
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import OUTBOX
+from headrace_workers.ledger.tables.core import OUTBOX
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.wire.bell import Hint
 
 ALL = 4 * len(INBOUND)  # partitions that are read

@@ -18,7 +18,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import AWAY, KafkaUnavailable, awaited
 from headrace_workers.bridge import partition_watch
-from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.work.replay import DeadFilter
 
 HALF = 2 * len(INBOUND)  # of all partitions
 

@@ -13,10 +13,10 @@ from headrace_schemas.review import Review
 from headrace_workers.bridge import live_rates
 from headrace_workers.bridge.live_rates import LiveRates
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.label_tables import LABELS
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.tables.labels import LABELS
 from headrace_workers.quality.assessment import assess
 from headrace_workers.quality.labelled import by_subject
 

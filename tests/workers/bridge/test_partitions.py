@@ -15,7 +15,7 @@ from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge import partitions
 from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.ledger.positions import Place
+from headrace_workers.ledger.work.positions import Place
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
 IN_MEMORY = replace(KAFKA, groups=False)

@@ -8,9 +8,9 @@ from tests.workers.ledger_jobs import claim_one, take_in
 
 from headrace_schemas import GenerationJob
 from headrace_workers.bridge.pass_over import PassOver
-from headrace_workers.ledger import unrun
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.ledger.work import unrun
 from headrace_workers.pipeline.carried import unpack
 from headrace_workers.pipeline.routing import Pipeline
 

@@ -9,7 +9,7 @@ from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError, Mess
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.bridge.publish import Publisher
-from headrace_workers.ledger.outbox import OutboxRow, Outgoing
+from headrace_workers.ledger.work.outbox import OutboxRow, Outgoing
 
 
 class Client:

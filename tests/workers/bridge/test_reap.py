@@ -9,8 +9,8 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 
 from headrace_workers.bridge.accept import accept
 from headrace_workers.bridge.reap import Reap
-from headrace_workers.ledger.recover import Due, Reaped
-from headrace_workers.ledger.tables import DEAD_LETTERS
+from headrace_workers.ledger.tables.core import DEAD_LETTERS
+from headrace_workers.ledger.work.recover import Due, Reaped
 
 
 class Time:

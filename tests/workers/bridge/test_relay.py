@@ -23,9 +23,9 @@ from headrace_workers.bridge.publish import _PRODUCER, Publisher, waves
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.outbox import OutboxRow, Outgoing, put
-from headrace_workers.ledger.tables import OUTBOX
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import OUTBOX
+from headrace_workers.ledger.work.outbox import OutboxRow, Outgoing, put
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.wire.hand_out import HandOut

@@ -15,8 +15,8 @@ from tests.workers.recall.conftest import Flow, asks  # noqa: F401 - fixtures
 from tests.workers.recall.test_audits import ask, asked, audits, like, run, semantic, serve  # noqa: F401 - fixtures
 
 from headrace_schemas import GenerationJob
-from headrace_workers.ledger.audit_tables import AUDITS
-from headrace_workers.ledger.recall_tables import ENTRIES
+from headrace_workers.ledger.tables.audits import AUDITS
+from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.ports import Completion
 

@@ -16,11 +16,11 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Wanted
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.recall_tables import ENTRIES
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.claim import Wanted
 
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 

@@ -16,8 +16,8 @@ from tests.workers.cli.conftest import Call, job_id
 
 from headrace_schemas import Category, Topic
 from headrace_workers.cli.app import app
-from headrace_workers.ledger.dead import Burial
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 

@@ -11,7 +11,7 @@ from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.cache_views import explained_rows
 from headrace_workers.cli.explain import Explained, explain
-from headrace_workers.ledger.lookup import JobView
+from headrace_workers.ledger.work.lookup import JobView
 from headrace_workers.pipeline.carried import pack
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"

@@ -8,10 +8,10 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
-from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import NEVER, RELEASED, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import NEVER, RELEASED, STEPS
+from headrace_workers.ledger.work.replay import DeadFilter
 
 AGAIN = (NEVER, 60_000, NEVER)  # one needs no person
 REASON = "does it name [a customer]?"

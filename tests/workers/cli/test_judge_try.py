@@ -24,8 +24,8 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import encode_value
 from headrace_workers.engines.echo import make_echo_model
-from headrace_workers.ledger.database import reading, writing
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.tables.core import JOBS
 
 POLITE = Contains(text="please", name="polite")
 OUTPUTS = (

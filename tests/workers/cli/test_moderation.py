@@ -18,8 +18,8 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.cli.app import run
 from headrace_workers.embedders.hashed import make_hash_embedder
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:

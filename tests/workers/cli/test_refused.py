@@ -8,10 +8,10 @@ from tests.workers.cli.conftest import Call
 
 from headrace_schemas import GenerationJob
 from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.replay import DeadFilter
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.replay import DeadFilter
 
 JOB = generation(model="gone", tenant="shop", idempotency_key="k")
 JOB_ID = JOB.job_id("")

@@ -9,10 +9,10 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Topic
 from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.database import writing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import Outgoing, put
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.work.outbox import Outgoing, put
 from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames

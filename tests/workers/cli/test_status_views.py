@@ -13,10 +13,10 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
-from headrace_workers.ledger.database import writing
+from headrace_workers.ledger.labels.pass_rates import PassRate
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.pass_rates import PassRate
-from headrace_workers.ledger.tables import CLAIMS, JOBS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, JOBS, STEPS
 from headrace_workers.steps.outcome import Dead, Done, Retry
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows

@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import receiving, says
 
-from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.webhooks.sealing import Sealer, keys_of
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -7,10 +7,10 @@ from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.files.files import FileInUse, Files
 from headrace_workers.files.store import Store
-from headrace_workers.ledger import files as rows
-from headrace_workers.ledger.batches import NewBatch
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.files import NewFile, Overtaken
+from headrace_workers.ledger.batches import files as rows
+from headrace_workers.ledger.batches.batches import NewBatch
+from headrace_workers.ledger.batches.files import NewFile, Overtaken
+from headrace_workers.ledger.sql.database import writing
 
 GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
 

@@ -15,10 +15,10 @@ from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services
 from headrace_workers.gateway.serving import Server, listen
 from headrace_workers.identity import end_id
-from headrace_workers.ledger.database import clock, writing
-from headrace_workers.ledger.ends import active, end
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import outgoing
+from headrace_workers.ledger.sql.database import clock, writing
+from headrace_workers.ledger.work.ends import active, end
+from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.main.gateway import build_gateway
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings

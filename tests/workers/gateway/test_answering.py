@@ -12,8 +12,8 @@ from tests.services.eventually import eventually
 from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import Gateway, answer, served
 
-from headrace_workers.ledger.door_tables import ACCEPTED
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.tables.door import ACCEPTED
 
 RIVERS = {"model": "echo", "messages": [{"role": "user", "content": "Name three rivers."}]}
 

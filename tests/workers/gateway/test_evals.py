@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
-from headrace_workers.ledger.webhook_tables import DELIVERIES
+from headrace_workers.ledger.tables.webhooks import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
 SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}, "answer": {"type": "string"}}, "required": ["q"]}

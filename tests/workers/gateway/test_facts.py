@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from headrace_workers.gateway.facts import facts_of, news
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 
 JOB = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 

@@ -5,7 +5,7 @@ import re
 from tests.workers.gateway.served import Gateway
 
 from headrace_workers.gateway.scopes import USUAL, Scope
-from headrace_workers.ledger.pass_rates import PassRate
+from headrace_workers.ledger.labels.pass_rates import PassRate
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 

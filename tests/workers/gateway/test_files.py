@@ -10,7 +10,7 @@ import pytest
 from tests.services.eventually import eventually
 
 from headrace_workers.gateway.scopes import Scope
-from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.webhooks.delivery_views import Range
 
 CHAT = "/v1/chat/completions"
 

@@ -11,7 +11,7 @@ from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.embedders.hashed import make_hash_embedder
 from headrace_workers.knowledge.reading import Reader
-from headrace_workers.ledger.documents import NewChunk, NewDocument
+from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
 from headrace_workers.main.parts import files_in
 from headrace_workers.recall.filling import Filling
 from headrace_workers.settings import Settings

@@ -11,7 +11,7 @@ from headrace_schemas import JobCancelled
 from headrace_schemas.errors import Unavailable
 from headrace_workers.gateway import waiter as room
 from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.ledger.told import Looked, Standing
+from headrace_workers.ledger.door.told import Looked, Standing
 from headrace_workers.progress import Progress
 
 

@@ -13,8 +13,8 @@ from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
 from tests.workers.webhooks.receiver import Heard, closes, receiving, says
 
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.settings import HttpUse, Settings
 
 

@@ -8,10 +8,10 @@ from tests.workers.ledger.test_work import settings
 
 from headrace_schemas import Result
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.outbox import outgoing
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage, Weight

@@ -9,12 +9,12 @@ import pytest
 from tests.services.tables import give_back, postgres_tables, sqlite_tables
 
 from headrace_schemas import Topic
-from headrace_workers.ledger.claim import Claim, Wanted
-from headrace_workers.ledger.ingest import NewJob
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.steps import NewStep
-from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.tables.core import NEVER
+from headrace_workers.ledger.work.claim import Claim, Wanted
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.steps import NewStep
 
 _numbers = itertools.count()
 

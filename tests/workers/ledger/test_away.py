@@ -17,9 +17,9 @@ from tests.services.proxy import proxied
 from tests.services.tables import postgres_tables, sqlite_tables
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.database import connect, writing
-from headrace_workers.ledger.errors import LedgerRefused
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.sql.database import connect, writing
+from headrace_workers.ledger.sql.errors import LedgerRefused
 
 NOT_NOW = ["25006", "25P04", "40001", "40P01", "53100", "53200", "53300", "55P03", "57014", "57P01", "58030"]
 _names = itertools.count()
@@ -285,7 +285,7 @@ def test_a_time_limit_that_is_none_is_refused(tmp_path):
 
 def test_a_migration_may_take_longer(hurried):
     """Whoever runs it is there to stop it."""
-    from headrace_workers.ledger.database import unhurried
+    from headrace_workers.ledger.sql.database import unhurried
 
     engine = connect(hurried)
     begun = time.monotonic()

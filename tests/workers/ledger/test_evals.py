@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from headrace_workers.ledger.eval_runs import Judged, NewItem, ReadBefore
-from headrace_workers.ledger.evals import NewEval, NewRun, StillRuns
+from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
+from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
 
 NOTHING = {"error": {"code": "lost", "message": "nothing came of it"}}
 

@@ -3,9 +3,9 @@
 from sqlalchemy import select
 
 from headrace_schemas import Category, Topic
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.replay import DeadFilter
 
 
 def test_a_job_sent_twice_is_taken_once(ledger, job):

@@ -10,10 +10,10 @@ from headrace_schemas import JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
 from headrace_schemas.moderation import ModerationVerdict
 from headrace_schemas.review import Review
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.label_tables import LABELS, VERDICTS
-from headrace_workers.ledger.tables import JOBS
-from headrace_workers.ledger.verdicts import KEPT_MS, Verdict
+from headrace_workers.ledger.labels.verdicts import KEPT_MS, Verdict
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.tables.labels import LABELS, VERDICTS
 
 AGE = 60_000
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS, DUTIES, LOOKS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, STEPS
 
 LEASE = 30_000
 

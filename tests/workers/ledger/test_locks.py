@@ -14,19 +14,19 @@ from tests.services.eventually import eventually
 from tests.services.tables import postgres_tables
 from tests.workers.ledger.test_complete import burial, goes_on, record
 
-from headrace_workers.ledger import entries
-from headrace_workers.ledger.audit_rows import Audited, NewAudit
-from headrace_workers.ledger.audit_tables import AUDITS
-from headrace_workers.ledger.cancel import Cancellation, cancel
 from headrace_workers.ledger.complete import Advanced, complete
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.entries import Admit, Disallow, NewEntry
-from headrace_workers.ledger.hand_out import Room
-from headrace_workers.ledger.leases import hold, renew
-from headrace_workers.ledger.purge import EntryFilter
-from headrace_workers.ledger.recall_tables import ENTRIES
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.ledger.recall import entries
+from headrace_workers.ledger.recall.audit_rows import Audited, NewAudit
+from headrace_workers.ledger.recall.entries import Admit, Disallow, NewEntry
+from headrace_workers.ledger.recall.purge import EntryFilter
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.audits import AUDITS
+from headrace_workers.ledger.tables.core import CLAIMS, JOBS, LOOKS, NEVER, STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.work.cancel import Cancellation, cancel
+from headrace_workers.ledger.work.hand_out import Room
+from headrace_workers.ledger.work.leases import hold, renew
+from headrace_workers.ledger.work.replay import DeadFilter
 
 LEASE = 60_000
 

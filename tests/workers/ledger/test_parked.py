@@ -11,12 +11,12 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import Category, EvaluationJob, Topic
 from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Wanted
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.rows import Row
-from headrace_workers.ledger.tables import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.ledger.work.rows import Row
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.pipeline.stages import STAGES

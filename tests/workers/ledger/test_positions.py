@@ -1,6 +1,6 @@
 """How far ingest is."""
 
-from headrace_workers.ledger.positions import Place
+from headrace_workers.ledger.work.positions import Place
 
 
 def test_positions_are_written_with_the_jobs_and_never_go_back_in_one_log(ledger, job):

@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import insert, select
 
-from headrace_workers.ledger import quota
-from headrace_workers.ledger.database import now_ms, writing
-from headrace_workers.ledger.entries import Served, kill
-from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES
+from headrace_workers.ledger.recall import quota
+from headrace_workers.ledger.recall.entries import Served, kill
+from headrace_workers.ledger.sql.database import now_ms, writing
+from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
 
 DAY = 86_400_000
 

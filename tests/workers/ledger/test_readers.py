@@ -5,9 +5,9 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.positions import Place
-from headrace_workers.ledger.tables import READERS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import READERS
+from headrace_workers.ledger.work.positions import Place
 
 LEASE = 30_000
 PLACES = [Place(topic, number, "log1") for topic in ("a", "b") for number in range(4)]

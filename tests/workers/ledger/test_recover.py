@@ -9,11 +9,11 @@ from tests.workers.ledger.dying import begin, run_out
 from headrace_workers.bridge.reap import Reap
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.complete import Postponed
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.recover import Due, Reaped, expire, promote
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.sizing import LARGEST_BYTES
-from headrace_workers.ledger.tables import CLAIMS, LOOKS, NEVER, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, LOOKS, NEVER, STEPS
+from headrace_workers.ledger.work.recover import Due, Reaped, expire, promote
+from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.ledger.work.sizing import LARGEST_BYTES
 
 
 def test_a_lease_in_time_is_left_alone(ledger, job, claim):
@@ -160,8 +160,8 @@ def test_a_delay_that_ended_makes_no_other_step_of_its_job_ready(ledger, job):
 
 def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
     """Of delays that ended, of leases that ran out, and of deadlines that passed; the next look goes on."""
-    monkeypatch.setattr("headrace_workers.ledger.recover._MANY", 2)
-    monkeypatch.setattr("headrace_workers.ledger.recover._AT_ONCE", 2)
+    monkeypatch.setattr("headrace_workers.ledger.work.recover._MANY", 2)
+    monkeypatch.setattr("headrace_workers.ledger.work.recover._AT_ONCE", 2)
     ledger.ingest([job() for _ in range(3)])
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(state="waiting", ready_at=1))

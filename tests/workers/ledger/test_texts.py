@@ -10,8 +10,8 @@ from tests.workers.ledger_jobs import take_in
 from headrace_schemas import DeadLetter, Result
 from headrace_schemas.codec import decode_value
 from headrace_schemas.job import Lane
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import BUDGETS
+from headrace_workers.ledger.tables.core import BUDGETS
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.policy import Policy, Rule
 from headrace_workers.moderation.secrets import SecretsDetector

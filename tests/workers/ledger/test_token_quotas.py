@@ -9,15 +9,15 @@ from sqlalchemy import select, update
 from tests.workers.gateway.served import answer
 
 from headrace_schemas import Category
-from headrace_workers.ledger import token_quotas
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.door_tables import QUOTAS, RESERVATIONS
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.door.usage import DAY_MS
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import DEAD_LETTERS, JOBS
-from headrace_workers.ledger.token_quotas import Want
-from headrace_workers.ledger.usage import DAY_MS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS
+from headrace_workers.ledger.tables.door import QUOTAS, RESERVATIONS
+from headrace_workers.ledger.work import token_quotas
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.token_quotas import Want
 
 Make = Callable[..., NewJob]
 

@@ -7,10 +7,10 @@ from tests.workers.ledger_jobs import take_in
 
 from headrace_schemas import Category
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.routing import Pipeline

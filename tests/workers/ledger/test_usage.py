@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import update
 from tests.workers.gateway.served import answer
 
-from headrace_workers.ledger import usage
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.door import usage
+from headrace_workers.ledger.door.usage import DAY_MS, LAG_MS
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import JOBS
-from headrace_workers.ledger.usage import DAY_MS, LAG_MS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work.ingest import NewJob
 
 
 def ended(ledger: Ledger, job: Callable[..., NewJob], ages_ms: list[int], tenant: str = "a") -> None:

@@ -13,12 +13,12 @@ from headrace_producers import KafkaSettings
 from headrace_schemas import Answer, Category, Moderated, ModerationVerdict, Output, Rubric, Usage
 from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.settings import Settings
 from headrace_workers.steps.judge import judge

@@ -7,8 +7,8 @@ from tests.workers.bridge.records import generation
 
 from headrace_schemas import Answer, Moderated, ModerationVerdict, Output, Result, Usage
 from headrace_schemas.codec import encode_value
-from headrace_workers.ledger.start import Started, StepRow
-from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.tables.core import NEVER
+from headrace_workers.ledger.work.start import Started, StepRow
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.pipeline.stage import Stage

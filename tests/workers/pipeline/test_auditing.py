@@ -7,8 +7,8 @@ from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import CacheTier
 from headrace_workers.calibration.sampling import twice
 from headrace_workers.identity import audit_id, explored_id
-from headrace_workers.ledger.audit_rows import NewAudit
-from headrace_workers.ledger.lanes import BATCH
+from headrace_workers.ledger.recall.audit_rows import NewAudit
+from headrace_workers.ledger.work.lanes import BATCH
 from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import STAGES

@@ -7,7 +7,7 @@ from tests.schemas.strategies import embeddings, evaluations, generations, moder
 from tests.workers.bridge.records import evaluation, generation
 
 from headrace_schemas import Message, Sampling
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.pipeline.grouping import estimate_tokens, shared_prefix
 from headrace_workers.pipeline.stage import model_queue
 from headrace_workers.pipeline.stages import STAGES

@@ -26,10 +26,10 @@ from headrace_schemas.examples import EXAMPLES
 from headrace_schemas.limits import MAX_EVENT_BYTES
 from headrace_workers.identity import end_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.rows import Row
-from headrace_workers.ledger.start import Started
-from headrace_workers.ledger.tables import NEVER, TROUBLES
+from headrace_workers.ledger.tables.core import NEVER, TROUBLES
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.rows import Row
+from headrace_workers.ledger.work.start import Started
 from headrace_workers.pipeline.carried import pack
 from headrace_workers.pipeline.grouping import shared_prefix
 from headrace_workers.pipeline.retry import RetrySchedule

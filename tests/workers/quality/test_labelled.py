@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace_workers.ledger.verdicts import Verdict
+from headrace_workers.ledger.labels.verdicts import Verdict
 from headrace_workers.quality.assessment import assess
 from headrace_workers.quality.labelled import by_subject
 from headrace_workers.quality.ppi import Corrected

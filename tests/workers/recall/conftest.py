@@ -17,9 +17,9 @@ from headrace_schemas.recall import CacheMode
 from headrace_workers.clock import SystemClock
 from headrace_workers.embedders.hashed import HashEmbedder
 from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables import JOBS, STEPS
+from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.work.claim import Wanted
 from headrace_workers.moderation.canary import UNMARKED
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.personal_data import PersonalDataDetector

@@ -6,11 +6,11 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Wanted
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.recall_tables import ENTRIES
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.claim import Wanted
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

@@ -5,12 +5,12 @@ from sqlalchemy import func, select, update
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_schemas import Answer
-from headrace_workers.ledger import audit_rows
-from headrace_workers.ledger.audit_tables import AUDITS, STANDINGS
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.purge import EntryFilter
-from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
-from headrace_workers.ledger.tables import OUTBOX, STEPS
+from headrace_workers.ledger.recall import audit_rows
+from headrace_workers.ledger.recall.purge import EntryFilter
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.audits import AUDITS, STANDINGS
+from headrace_workers.ledger.tables.core import OUTBOX, STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

@@ -6,10 +6,10 @@ from tests.workers.recall.test_audits import BATCH, audits, like, run, semantic,
 
 from headrace_schemas import Category, HeadraceError
 from headrace_workers.engines.echo import EchoGenerator
-from headrace_workers.ledger.claim import Wanted
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.replay import DeadFilter
 
 
 @pytest.mark.parametrize("how", ["expired", "poison", "forgotten"])

@@ -8,7 +8,7 @@ from tests.workers.recall.test_grounds import MILL, QUESTION, Recording, home, p
 from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job, encode_value
 from headrace_schemas.grounding import Grounding, WithoutPassages
-from headrace_workers.ledger.audit_tables import AUDITS
+from headrace_workers.ledger.tables.audits import AUDITS
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

@@ -12,9 +12,9 @@ from tests.services.eventually import eventually
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.documents import NewChunk, NewDocument
-from headrace_workers.ledger.recall_tables import CHANGES
+from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.recall import CHANGES
 from headrace_workers.progress import Progress
 from headrace_workers.recall import follow
 from headrace_workers.recall.bases import Bases

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from headrace_workers.ledger.audit_counts import Beside, Labels, Pair, Tally, Window
-from headrace_workers.ledger.standings import ScopeStanding, unheard_of
+from headrace_workers.ledger.recall.audit_counts import Beside, Labels, Pair, Tally, Window
+from headrace_workers.ledger.recall.standings import ScopeStanding, unheard_of
 from headrace_workers.recall.bounds import fit_due, judge, together
 
 NEW = unheard_of("ab" * 32, "shop")

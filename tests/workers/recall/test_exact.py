@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import select, update
 from tests.workers.recall.conftest import tiers
 
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.entries import kill
-from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.recall.entries import kill
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
+from headrace_workers.ledger.work.cancel import Cancellation
 
 
 def entries(flow):

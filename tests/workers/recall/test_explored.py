@@ -7,14 +7,14 @@ from tests.workers.recall.test_audits import ask, asked, like
 
 from headrace_schemas import Answer
 from headrace_workers.identity import explored_id
-from headrace_workers.ledger import audit_rows
-from headrace_workers.ledger.audit_tables import AUDITS, STANDINGS
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.claim import Wanted
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.purge import EntryFilter
-from headrace_workers.ledger.recall_tables import ENTRIES, SERVES
-from headrace_workers.ledger.tables import CLAIMS, JOBS
+from headrace_workers.ledger.recall import audit_rows
+from headrace_workers.ledger.recall.purge import EntryFilter
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.audits import AUDITS, STANDINGS
+from headrace_workers.ledger.tables.core import CLAIMS, JOBS
+from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.claim import Wanted
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

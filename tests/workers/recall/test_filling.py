@@ -7,8 +7,8 @@ from tests.services.eventually import eventually
 
 from headrace_schemas.errors import Unavailable, UnknownModel
 from headrace_workers.knowledge.reading import Reader
-from headrace_workers.ledger.documents import FIRST
-from headrace_workers.ledger.store_files import Incoming
+from headrace_workers.ledger.recall.documents import FIRST
+from headrace_workers.ledger.stores.store_files import Incoming
 from headrace_workers.progress import Progress
 from headrace_workers.recall.filling import Filling, Fills
 from headrace_workers.testing import HashEmbedder

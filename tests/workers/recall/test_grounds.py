@@ -11,9 +11,9 @@ from headrace_schemas import DeadLetter
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.engines.echo import EchoGenerator, make_echo_model
 from headrace_workers.knowledge.prompt import INSTRUCTION
-from headrace_workers.ledger.documents import NewChunk, NewDocument
-from headrace_workers.ledger.recall_tables import ENTRIES
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.models.registry import Registry, read_card, write_card
 from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.recall.bases import Bases

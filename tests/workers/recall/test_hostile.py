@@ -9,9 +9,9 @@ from tests.workers.recall.conftest import Flow, tiers
 from tests.workers.recall.test_exact import entries
 from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noqa: F401 - a fixture
 
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.entries import Admit, NewEntry, Withdraw
-from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES
+from headrace_workers.ledger.recall.entries import Admit, NewEntry, Withdraw
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

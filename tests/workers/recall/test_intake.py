@@ -14,9 +14,9 @@ from headrace_workers.knowledge.documents import Document
 from headrace_workers.knowledge.reading import Loaded, Reader
 from headrace_workers.knowledge.terms import Terms
 from headrace_workers.knowledge.walking import Found, find
-from headrace_workers.ledger.changes import BEFORE_ALL
-from headrace_workers.ledger.documents import FIRST, NewChunk, NewDocument
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.recall.documents import FIRST, NewChunk, NewDocument
+from headrace_workers.ledger.work.changes import BEFORE_ALL
 from headrace_workers.recall.intake import LONGEST_NAME, Intake
 from headrace_workers.testing import HashEmbedder
 

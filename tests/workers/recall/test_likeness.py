@@ -6,9 +6,9 @@ from sqlalchemy import select, update
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_workers.guards import refusal as guards
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.entries import kill
-from headrace_workers.ledger.recall_tables import ENTRIES
+from headrace_workers.ledger.recall.entries import kill
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower

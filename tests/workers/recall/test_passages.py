@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 
 from headrace_schemas.attributes import Equality, Filter, matches
 from headrace_workers.knowledge.terms import Terms
-from headrace_workers.ledger.documents import FIRST, NewChunk, NewDocument
-from headrace_workers.ledger.uses import version_of
+from headrace_workers.ledger.recall.documents import FIRST, NewChunk, NewDocument
+from headrace_workers.ledger.recall.uses import version_of
 from headrace_workers.recall import passages
 from headrace_workers.recall.passages import VECTORS, WORDS, Passages
 from headrace_workers.testing import HashEmbedder

@@ -16,10 +16,10 @@ from tests.workers.recall.test_likeness import ASKED, LIKE, ask, semantic  # noq
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.index.snapshot import MANIFEST
-from headrace_workers.ledger.changes import KEPT_MS
-from headrace_workers.ledger.database import now_ms, writing
-from headrace_workers.ledger.entries import kill
-from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES
+from headrace_workers.ledger.recall.entries import kill
+from headrace_workers.ledger.sql.database import now_ms, writing
+from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES
+from headrace_workers.ledger.work.changes import KEPT_MS
 from headrace_workers.progress import Progress
 from headrace_workers.recall import saved as saving
 from headrace_workers.recall.follow import Follower

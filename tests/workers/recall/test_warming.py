@@ -10,8 +10,8 @@ from tests.workers.recall.test_bases import CLOCK, MILL, Spied, found
 from tests.workers.recall.test_passages import put
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.recall_tables import BASE_USES, DOCUMENTS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.recall import BASE_USES, DOCUMENTS
 from headrace_workers.progress import Progress
 from headrace_workers.recall import bases as bases_module
 from headrace_workers.recall.bases import Bases

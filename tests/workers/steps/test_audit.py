@@ -5,7 +5,7 @@ from tests.workers.steps.test_generate import Model
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.errors import PromptTooLong, Unavailable
-from headrace_workers.ledger.audit_rows import Audited, Own
+from headrace_workers.ledger.recall.audit_rows import Audited, Own
 from headrace_workers.ports import Completion
 from headrace_workers.steps import audit as audits
 from headrace_workers.steps.audit import audit

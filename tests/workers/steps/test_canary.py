@@ -11,7 +11,7 @@ from headrace_schemas import GenerationJob, Message, Moderated, Output
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.moderation import Action
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.main.parts import canaries_of, pipeline_of, policy_here
 from headrace_workers.moderation.canary import Canaries
 from headrace_workers.moderation.moderator import PolicyModerator

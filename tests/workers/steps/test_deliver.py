@@ -19,11 +19,11 @@ from tests.workers.webhooks.receiver import hangs, receiving, says
 
 from headrace_schemas.callback import Callback
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.delivery_views import Range
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, STEPS
-from headrace_workers.ledger.webhook_tables import DELIVERIES, ENDPOINTS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.ledger.tables.webhooks import DELIVERIES, ENDPOINTS
+from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.steps.deliver import deliver
 from headrace_workers.steps.outcome import Wait
 from headrace_workers.steps.task import Unit

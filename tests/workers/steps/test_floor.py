@@ -26,8 +26,8 @@ from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
 from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.ledger.start import Started
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
+from headrace_workers.ledger.work.start import Started
 from headrace_workers.moderation.moderator import PolicyModerator
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.pipeline.routing import Pipeline

@@ -18,7 +18,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.ledger.audit_rows import Audited
+from headrace_workers.ledger.recall.audit_rows import Audited
 from headrace_workers.ports import Completion, Request
 from headrace_workers.steps.generate import generate
 from headrace_workers.steps.outcome import Dead, Done, Retry

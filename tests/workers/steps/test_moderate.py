@@ -22,8 +22,8 @@ from headrace_schemas import (
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_schemas.moderation import Action
-from headrace_workers.ledger.entries import Withdraw
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.recall.entries import Withdraw
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ports import Moderation, Told
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held

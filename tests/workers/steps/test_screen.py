@@ -9,7 +9,7 @@ from tests.workers.steps.test_moderate import REVIEW, Scripted, says
 from headrace_schemas import Category, Finding, GenerationJob, Message, ModerationJob, Result
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held
 from headrace_workers.steps.passages import SCREENED
 from headrace_workers.steps.screen import screen

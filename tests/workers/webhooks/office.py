@@ -8,12 +8,12 @@ from tests.workers.ledger.test_work import settings
 
 from headrace_schemas import Result
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.claim import Wanted
 from headrace_workers.ledger.complete import Advanced
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.outbox import outgoing
-from headrace_workers.ledger.tables import STEPS
-from headrace_workers.ledger.webhook_tables import ENDPOINTS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.tables.webhooks import ENDPOINTS
+from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.deliver import deliver
@@ -97,7 +97,7 @@ class Office:
 
     def states(self, **which):
         """The states of deliveries, oldest first."""
-        from headrace_workers.ledger.delivery_views import Range
+        from headrace_workers.ledger.webhooks.delivery_views import Range
 
         return [each.state for each in reversed(self.webhooks.deliveries(Range(**which), 1_000))]
 

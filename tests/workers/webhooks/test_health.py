@@ -1,6 +1,6 @@
 """How a receiver stands, by a clock of the test's own."""
 
-from headrace_workers.ledger.endpoints import Health
+from headrace_workers.ledger.webhooks.endpoints import Health
 from headrace_workers.webhooks.courier import Reply
 from headrace_workers.webhooks.health import PATIENCE, after
 

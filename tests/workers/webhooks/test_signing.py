@@ -13,7 +13,7 @@ from openai.types.webhooks import BatchCompletedWebhookEvent
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.deliveries import body
+from headrace_workers.ledger.webhooks.deliveries import body
 from headrace_workers.webhooks import signing
 
 BODY = body(message="5d0c9f8a-0000-5000-8000-000000000000", event_type="batch.completed", at_ms=1_700_000_000_123,

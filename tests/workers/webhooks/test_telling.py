@@ -10,12 +10,12 @@ from tests.workers.webhooks.office import ALL, ORIGINS, Office
 
 from headrace_schemas import JobHeld
 from headrace_schemas.callback import JOB_ENDS, Callback
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.delivery_views import Range
-from headrace_workers.ledger.outbox import outgoing
-from headrace_workers.ledger.tables import OUTBOX, STEPS
-from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import OUTBOX, STEPS
+from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS
+from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.webhooks.payloads import Wording
 
 

@@ -7,7 +7,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.tasks_in_memory import Tasks
 
 from headrace_workers.bridge.accept import accept
-from headrace_workers.ledger.tables import STEPS, TURNS
+from headrace_workers.ledger.tables.core import STEPS, TURNS
 from headrace_workers.wire.hand_out import HandOut, alone
 
 

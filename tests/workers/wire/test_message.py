@@ -5,7 +5,7 @@ import json
 
 from tests.workers.serving import NAMES
 
-from headrace_workers.ledger.claim import Claim
+from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_names import PRIORITIES

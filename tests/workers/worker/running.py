@@ -13,8 +13,8 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings

@@ -10,7 +10,7 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import Bell
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import STUCK_EXIT, Progress
 from headrace_workers.wire.bell import Hint

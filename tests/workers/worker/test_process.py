@@ -11,8 +11,8 @@ from tests.workers.serving import NAMES, is_done, send, served, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas.job import Lane
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import JOBS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_names import PRIORITIES

@@ -12,8 +12,8 @@ from tests.workers.serving import is_done, started
 from tests.workers.worker_process import worker
 
 from headrace_schemas import Sampling
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.progress import STUCK_EXIT
 
 HANGING = (str(Path(__file__).parents[1] / "hanging_program.py"),)

@@ -9,7 +9,7 @@ from tests.workers.ledger_jobs import sqlite_ledger
 from tests.workers.serving import NAMES, is_done, send, served, started, tasks_of
 from tests.workers.worker_process import worker
 
-from headrace_workers.ledger.tables import CLAIMS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, STEPS
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served as listened_to
 

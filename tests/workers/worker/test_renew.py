@@ -10,8 +10,8 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from tests.workers.worker.running import Bell
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import CLAIMS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import CLAIMS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.wire.bell import Hint

@@ -19,10 +19,10 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.clock import SystemClock
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import BUDGETS, JOBS, STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import BUDGETS, JOBS, STEPS
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Dead, Retry
 

@@ -6,10 +6,10 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.worker.running import answer_all, crashes, run_all, run_out, runner, states
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.errors import LedgerRefused
-from headrace_workers.ledger.replay import DeadFilter
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.sql.errors import LedgerRefused
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.work.replay import DeadFilter
 
 
 def test_a_ledger_that_is_away_for_a_moment_costs_no_answer(ledger, monkeypatch):

@@ -7,8 +7,8 @@ from tests.workers.ledger_jobs import claim_one, take_in
 from tests.workers.tasks_in_memory import Tasks
 from tests.workers.worker.running import Bell, answer_all, runner, states
 
-from headrace_workers.ledger.database import writing
-from headrace_workers.ledger.tables import STEPS
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.wire.bell import Hint
 
 

@@ -10,8 +10,8 @@ from headrace_workers.batches.defaults import NoKind
 from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
 from headrace_workers.batches.json_lines import NoJSON, Read, parsed
 from headrace_workers.batches.requests import asked, is_request
-from headrace_workers.ledger.batch_lines import NewLine
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.batches.batch_lines import NewLine
+from headrace_workers.ledger.work.ingest import NewJob
 
 LONGEST_LINE: Final = 8 * MAX_VALUE_BYTES  # bytes: JSON may write one character as six
 _LONGEST_NAME: Final = 256  # characters of a custom_id

@@ -13,9 +13,9 @@ from headrace_workers.batches.json_lines import read_on
 from headrace_workers.batches.submit import PURPOSE
 from headrace_workers.files.files import Files, new_id
 from headrace_workers.files.text import text_of
-from headrace_workers.ledger.batch_tables import FAILED
-from headrace_workers.ledger.batches import DUPLICATE, NewBatch
-from headrace_workers.ledger.bulk import Batches
+from headrace_workers.ledger.batches.batches import DUPLICATE, NewBatch
+from headrace_workers.ledger.batches.bulk import Batches
+from headrace_workers.ledger.tables.batches import FAILED
 
 _AT_ONCE = 1_000  # lines that are asked for
 _CHUNK = 1024**2  # bytes

@@ -11,11 +11,11 @@ from headrace_schemas import Envelope
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import EventType
 from headrace_workers.batches.defaults import Defaults
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.labels import Sent
-from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.labels.labels import Sent
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
 
 INVALID: Final = "invalid"
 _SOURCE: Final = "/headrace/batches"

@@ -13,10 +13,10 @@ from headrace_workers.batches.doorway import Admit, terms_of
 from headrace_workers.batches.json_lines import Read, read_on
 from headrace_workers.files.files import Files
 from headrace_workers.files.text import NotReadable, text_of
-from headrace_workers.ledger.batch_feeding import Chunk
-from headrace_workers.ledger.batch_lines import NewLine
-from headrace_workers.ledger.batches import CANCELLING
-from headrace_workers.ledger.bulk import Batches
+from headrace_workers.ledger.batches.batch_feeding import Chunk
+from headrace_workers.ledger.batches.batch_lines import NewLine
+from headrace_workers.ledger.batches.batches import CANCELLING
+from headrace_workers.ledger.batches.bulk import Batches
 from headrace_workers.log import Action, log
 
 _LINES_AT_ONCE = 500  # of one batch in one transaction

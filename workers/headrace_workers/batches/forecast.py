@@ -13,8 +13,8 @@ from headrace_schemas import GenerationJob
 from headrace_schemas.codec import decode_job
 from headrace_schemas.recall import CacheMode
 from headrace_workers.batches.estimate import Interval, Ran, last_one, predicted, side_by_side
-from headrace_workers.ledger.batch_lines import NewLine
-from headrace_workers.ledger.batches import DUPLICATE
+from headrace_workers.ledger.batches.batch_lines import NewLine
+from headrace_workers.ledger.batches.batches import DUPLICATE
 from headrace_workers.recall.scope import key_of
 
 GENERATES: Final = "generate"

@@ -12,8 +12,8 @@ from sqlalchemy import Row
 
 from headrace_workers.batches.written import Circumstances, Written, written
 from headrace_workers.files.files import Files
-from headrace_workers.ledger.bulk import Batches
-from headrace_workers.ledger.files import Growth, NewFile, Overtaken
+from headrace_workers.ledger.batches.bulk import Batches
+from headrace_workers.ledger.batches.files import Growth, NewFile, Overtaken
 from headrace_workers.log import Action, log
 
 PURPOSE: Final = "batch_output"

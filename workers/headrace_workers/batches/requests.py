@@ -14,7 +14,7 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
-from headrace_workers.ledger.ingest import NewJob
+from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.log import Action, log
 from headrace_workers.openai.endpoint import ENDPOINTS, Asker, Request
 from headrace_workers.openai.errors import Refused

@@ -13,7 +13,7 @@ from headrace_schemas.callback import BatchCallback
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.files.files import new_id
-from headrace_workers.ledger.batches import NewBatch
+from headrace_workers.ledger.batches.batches import NewBatch
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.webhooks.named import check, named_by
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from headrace_workers.ledger.batches import CANCELLED, CANCELLING, COMPLETED, EXPIRED, FAILED_WHOLE
+from headrace_workers.ledger.batches.batches import CANCELLED, CANCELLING, COMPLETED, EXPIRED, FAILED_WHOLE
 
 NATIVE: Final = "/v1/jobs"  # what a batch of headrace's own jobs says of its endpoint
 _ENDED: Final = {COMPLETED: "completed_at", FAILED_WHOLE: "failed_at", EXPIRED: "expired_at", CANCELLED: "cancelled_at"}

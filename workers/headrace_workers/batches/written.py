@@ -18,8 +18,8 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.batches.doorway import NoJob, Terms, terms_of
 from headrace_workers.batches.json_lines import NoJSON, parsed
 from headrace_workers.batches.requests import job_ids, read
-from headrace_workers.ledger.batch_outputs import EndedLine, Fate, JobEnd
-from headrace_workers.ledger.batches import BATCH_CANCELLED, BATCH_EXPIRED
+from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate, JobEnd
+from headrace_workers.ledger.batches.batches import BATCH_CANCELLED, BATCH_EXPIRED
 from headrace_workers.openai.errors import Refused
 
 CANCELLED: Final = "cancelled"

@@ -21,15 +21,15 @@ from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.labels import Sent
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
-from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.refusals import refusal
-from headrace_workers.ledger.steps import NewStep
-from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.labels.labels import Sent
+from headrace_workers.ledger.tables.core import NEVER
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.refusals import refusal
+from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job

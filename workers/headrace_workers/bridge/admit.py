@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 
 from headrace_workers.bridge.accept import Accepted, Rules, accept
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.records import Record
-from headrace_workers.ledger.refusals import refusal
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.refusals import refusal
 from headrace_workers.webhooks.named import Named, Unknown, no_such_endpoint
 
 

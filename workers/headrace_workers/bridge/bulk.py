@@ -14,7 +14,7 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.files.text import NotReadable
-from headrace_workers.ledger.batches import CANCELLING, IN_PROGRESS
+from headrace_workers.ledger.batches.batches import CANCELLING, IN_PROGRESS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from headrace_workers.ledger.claim import Claim, Wanted
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.claim import Claim, Wanted
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
 from headrace_workers.pipeline.routing import Pipeline, Queue
 from headrace_workers.wire.taskqueue import TaskQueue
 

@@ -21,9 +21,9 @@ from headrace_workers.evaluation.tally import Tally, status_of
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.files.text import NotReadable, text_of
-from headrace_workers.ledger.eval_runs import Judged, NewItem, ReadBefore
-from headrace_workers.ledger.eval_tables import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
+from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables.evals import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.log import Action, log
 from headrace_workers.openai.errors import Refused
 from headrace_workers.ports import Clock

@@ -16,12 +16,12 @@ from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
 from headrace_workers.bridge.partitions import DUTY, Partitions
 from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.ledger.cancel import Cancellation
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.labels import Sent
+from headrace_workers.ledger.labels.labels import Sent
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.records import Record
+from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Clock

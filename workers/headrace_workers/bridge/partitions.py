@@ -18,7 +18,7 @@ from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.positions import Place
+from headrace_workers.ledger.work.positions import Place
 from headrace_workers.ports import Clock
 
 DUTY = "ingest"

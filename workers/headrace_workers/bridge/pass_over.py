@@ -8,7 +8,7 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.codec import decode_job
 from headrace_schemas.job import Job
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.unrun import Move, Stay
+from headrace_workers.ledger.work.unrun import Move, Stay
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.carried import pack
 from headrace_workers.pipeline.routing import Pipeline

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from headrace_schemas import Topic
 from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published
-from headrace_workers.ledger.outbox import OutboxRow
+from headrace_workers.ledger.work.outbox import OutboxRow
 
 _AGAIN = 10.0  # seconds to the next try
 _SHARE = 0.1  # of the time goes, at most, into leafing through what is left

@@ -12,7 +12,7 @@ from kafka.structs import TopicPartition
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.ledger.outbox import Outgoing
+from headrace_workers.ledger.work.outbox import Outgoing
 
 _SILENT_SECONDS = 10.0  # for a broker that says nothing of a topic
 _MISSING_SECONDS = 2.0  # for a topic that a broker does not know: it may have been made just now

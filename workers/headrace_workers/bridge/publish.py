@@ -19,7 +19,7 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas import Topic
 from headrace_workers.bridge.places import Place, Places, Shut
-from headrace_workers.ledger.outbox import OutboxRow
+from headrace_workers.ledger.work.outbox import OutboxRow
 
 _PRODUCER = {
     "acks": "all",

@@ -21,7 +21,7 @@ from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published, Publisher
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import OutboxRow
+from headrace_workers.ledger.work.outbox import OutboxRow
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.following import Following
 from headrace_workers.ports import Clock

@@ -123,7 +123,7 @@ def cancel(batch_id: _IdArgument, tenant: _TenantOption = None, as_json: OneJson
     Example: `headrace batch cancel batch_6b0f…`
     """
     from headrace_workers.batches.views import batch_object, progress_words
-    from headrace_workers.ledger.batches import CANCELLED, CANCELLING
+    from headrace_workers.ledger.batches.batches import CANCELLED, CANCELLING
 
     with _deployment() as here:
         before = here.batch(batch_id, tenant)

@@ -23,7 +23,7 @@ from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.files.text import NotReadable
-from headrace_workers.ledger.bulk import Batches
+from headrace_workers.ledger.batches.bulk import Batches
 from headrace_workers.settings import figure, files_of
 from headrace_workers.webhooks.named import check, named_by
 

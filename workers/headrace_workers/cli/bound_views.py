@@ -9,8 +9,8 @@ from headrace_workers.cli.tables import shorten
 
 if TYPE_CHECKING:
     from headrace_workers.cli.explain import AuditOf
-    from headrace_workers.ledger.audit_counts import OfGuard
-    from headrace_workers.ledger.standings import ScopeStanding
+    from headrace_workers.ledger.recall.audit_counts import OfGuard
+    from headrace_workers.ledger.recall.standings import ScopeStanding
     from headrace_workers.recall.bounds import Whole
 
 BOUND_COLUMNS = (

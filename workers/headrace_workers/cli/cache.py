@@ -18,8 +18,8 @@ from headrace_workers.cli.sure import be_sure
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.purge import EntryFilter
-    from headrace_workers.ledger.recalled import AnswerOf, Recalled
+    from headrace_workers.ledger.recall.purge import EntryFilter
+    from headrace_workers.ledger.recall.recalled import AnswerOf, Recalled
 
 _HEX = frozenset("0123456789abcdef")
 _LONGEST_ID = 2**63 - 1
@@ -244,7 +244,7 @@ def _said(answers: list["AnswerOf"], recalled: "Recalled", served: int) -> str:
 def _wanted(
     ledger: "Ledger", tenant: str | None, scope: str | None, older_than: str | None, ids: list[int] | None
 ) -> "EntryFilter":
-    from headrace_workers.ledger.purge import EXACT, EntryFilter
+    from headrace_workers.ledger.recall.purge import EXACT, EntryFilter
 
     if scope is not None and scope != EXACT and not (scope and len(scope) <= 64 and _HEX.issuperset(scope)):
         raise ConfigurationError(

@@ -27,7 +27,7 @@ from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.standings import ScopeStanding
+    from headrace_workers.ledger.recall.standings import ScopeStanding
     from headrace_workers.recall.bounds import Whole
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.bound_views import audit_words
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
-from headrace_workers.ledger.purge import EXACT
+from headrace_workers.ledger.recall.purge import EXACT
 
 if TYPE_CHECKING:
     from headrace_workers.cli.ask_again import Again
     from headrace_workers.cli.explain import Explained
-    from headrace_workers.ledger.recall_counts import CacheCounts, Kept
-    from headrace_workers.ledger.recalled import AnswerOf
+    from headrace_workers.ledger.recall.recall_counts import CacheCounts, Kept
+    from headrace_workers.ledger.recall.recalled import AnswerOf
 
 TIERS = tuple(tier.value for tier in CacheTier if tier is not CacheTier.NONE)
 STATES = ("live", "pending", "dead")

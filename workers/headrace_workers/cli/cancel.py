@@ -10,7 +10,7 @@ from headrace_workers.cli.output import hush_kafka, put_json, say
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.lookup import JobView
+    from headrace_workers.ledger.work.lookup import JobView
 
 _WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.1

@@ -14,7 +14,7 @@ from headrace_workers.cli.reach import need_ledger, ring_bridges
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.replay import DeadFilter
 
 _NAMES = "its own id, its job's, or a refused record's key, ce_id, ce_subject or correlation id"
 _CategoryOption = Annotated[Category | None, typer.Option("--category", help="only of this category")]
@@ -68,7 +68,7 @@ def show(
 
     Example: `headrace dead show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.replay import DeadFilter
 
     letters: list[Any] = need_ledger().dead(DeadFilter(id=letter_id, replayed=True), 10)
     if not letters:
@@ -105,7 +105,7 @@ def replay(
 
     Examples: `headrace dead replay --category transient --since 1h`, `headrace dead replay --all`
     """
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.replay import DeadFilter
 
     filtered = category is not None or since is not None or until is not None
     if (bool(ids) + everything + filtered) != 1:
@@ -147,7 +147,7 @@ def _filter(
     now: int | None = None,
 ) -> "DeadFilter":
     """Times count from the ledger's clock, by which the dead letters are dated."""
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.replay import DeadFilter
 
     present = datetime.fromtimestamp((now or ledger.now()) / 1000, UTC)
     return DeadFilter(

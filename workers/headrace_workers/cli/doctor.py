@@ -75,8 +75,8 @@ def _topics(settings: Settings) -> list[str]:
 
 
 def _ledger(settings: Settings) -> list[str]:
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.ledger.sql.database import connect
 
     engine = connect(settings.ledger)
     try:

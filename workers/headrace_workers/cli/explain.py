@@ -12,8 +12,8 @@ from headrace_workers.pipeline.carried import unpack
 from headrace_workers.steps.recall import recalled
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.lookup import JobView
-    from headrace_workers.ledger.recalled import AnswerOf
+    from headrace_workers.ledger.recall.recalled import AnswerOf
+    from headrace_workers.ledger.work.lookup import JobView
 
 _STAGE = "recall"
 

@@ -38,8 +38,8 @@ def gateway(
     from headrace_workers.garbage import spare_what_is_loaded
     from headrace_workers.gateway.serving import Server, listen
     from headrace_workers.health import watched
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.gateway import build_gateway
 
     hush_kafka()

@@ -82,7 +82,7 @@ def _waits_for(row: Any) -> str:
 
 
 def _needs_person(row: Any) -> bool:
-    from headrace_workers.ledger.tables import NEVER
+    from headrace_workers.ledger.tables.core import NEVER
 
     return bool(row.again >= NEVER)
 

@@ -19,8 +19,8 @@ from headrace_workers.settings import home_of, judge_name
 
 if TYPE_CHECKING:
     from headrace_schemas import Criterion
+    from headrace_workers.ledger.labels.moderated import Span
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.moderated import Span
     from headrace_workers.measuring.criterion_trial import Past, Trial
     from headrace_workers.ports import Generator
 
@@ -58,7 +58,7 @@ def try_criterion(
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """
     from headrace_workers.judging.criterion_file import read_criterion
-    from headrace_workers.ledger.moderated import Span
+    from headrace_workers.ledger.labels.moderated import Span
     from headrace_workers.measuring.criterion_trial import KINDS, Trial, tried
 
     criterion = read_criterion(file)

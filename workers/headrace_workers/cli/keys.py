@@ -13,7 +13,7 @@ from headrace_workers.cli.tenants import checked_tenant
 
 if TYPE_CHECKING:
     from headrace_workers.gateway.tokens import Token
-    from headrace_workers.ledger.keys import KeyRow, NewKey
+    from headrace_workers.ledger.door.keys import KeyRow, NewKey
 
 _LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -122,7 +122,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KEY", help="the id, as
 def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None = None) -> "tuple[Token, NewKey]":
     """A new key, as its holder gets it and as the ledger keeps it."""
     from headrace_workers.gateway.tokens import new_token
-    from headrace_workers.ledger.keys import NewKey
+    from headrace_workers.ledger.door.keys import NewKey
 
     lives = None if expires is None else _ms(expires)
     token = new_token()

@@ -15,7 +15,7 @@ from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.moderated import Said
+    from headrace_workers.ledger.labels.moderated import Said
 
 _COLUMNS = ("from", "texts", "redacted", "blocked", "category", "looked at", "objected to", "share")
 

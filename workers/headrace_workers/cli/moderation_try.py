@@ -18,8 +18,8 @@ from headrace_workers.cli.reach import need_ledger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace_workers.ledger.labels.moderated import Span
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.moderated import Span
     from headrace_workers.measuring.policy_trial import Past, Trial
 
 
@@ -48,7 +48,7 @@ def try_policy(
 
     Example: `headrace moderation try new.toml --on outputs --since 7d`
     """
-    from headrace_workers.ledger.moderated import Span
+    from headrace_workers.ledger.labels.moderated import Span
     from headrace_workers.measuring.policy_trial import KINDS, Trial, tried
     from headrace_workers.moderation.moderator import build_moderator
 

@@ -40,8 +40,8 @@ def bridge(only: _OnlyOption = None) -> None:
     from headrace_workers.bridge.bridge import Duty
     from headrace_workers.garbage import spare_what_is_loaded
     from headrace_workers.health import watched
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.bridge import build_bridge
 
     unknown = sorted(set(only or ()) - set(Duty))
@@ -73,8 +73,8 @@ def worker(
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
     from headrace_workers.health import watched
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.worker import serve
     from headrace_workers.pipeline.routing import Pipeline
 
@@ -165,8 +165,8 @@ def _limits(kafka: "KafkaSettings") -> list[str]:
 
 
 def _migrate(url: str) -> str:
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import migrate as bring_up_to_date
+    from headrace_workers.ledger.sql.database import connect
 
     engine = connect(url)
     try:

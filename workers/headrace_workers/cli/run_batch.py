@@ -21,9 +21,9 @@ from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.lookup import Jobs
 from headrace_workers.cli.reach import ring_bridges
 from headrace_workers.cli.receipt import Receipt
-from headrace_workers.ledger.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
-from headrace_workers.ledger.dead import Burial, letter
-from headrace_workers.ledger.refusals import INGEST
+from headrace_workers.ledger.batches.batches import BATCH_CANCELLED, BATCH_EXPIRED, CONFLICT
+from headrace_workers.ledger.work.dead import Burial, letter
+from headrace_workers.ledger.work.refusals import INGEST
 
 _CHUNK = 1024**2  # bytes
 _AT_ONCE = 8 * 1024**2  # bytes that are read of an output in one turn

@@ -119,8 +119,8 @@ def _done(url: str) -> Done | None:
 
 
 def _migrate(url: str) -> None:
-    from headrace_workers.ledger.database import connect
     from headrace_workers.ledger.migrate import migrate
+    from headrace_workers.ledger.sql.database import connect
 
     engine = connect(url)
     try:

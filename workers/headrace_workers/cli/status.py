@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from headrace_workers.ledger.counts import Overview
     from headrace_workers.ledger.ledger import Ledger
-    from headrace_workers.ledger.lookup import JobView
+    from headrace_workers.ledger.work.lookup import JobView
 
 _REFRESH_SECONDS = 1.0
 _SHOWN = 10  # jobs of one name
@@ -96,8 +96,8 @@ def _print(ledger: "Ledger", job_id: str | None, tenant: str | None, as_json: bo
 
 def _tell_refused(ledger: "Ledger", job_id: str) -> None:
     """Records that came under the job's id and were turned away: whoever sent them asks here, too."""
-    from headrace_workers.ledger.refusals import INGEST
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.refusals import INGEST
+    from headrace_workers.ledger.work.replay import DeadFilter
 
     letters: list[Any] = ledger.dead(DeadFilter(id=job_id, replayed=True), _SHOWN)
     for letter in letters:
@@ -128,8 +128,8 @@ def _find(ledger: "Ledger", job_id: str, tenant: str | None) -> "JobView":
     named = ledger.named(job_id, tenant, _SHOWN + 1)
     if len(named) == 1 and (view := ledger.job(named[0])) is not None:
         return view
-    from headrace_workers.ledger.refusals import INGEST
-    from headrace_workers.ledger.replay import DeadFilter
+    from headrace_workers.ledger.work.refusals import INGEST
+    from headrace_workers.ledger.work.replay import DeadFilter
 
     letters: list[Any] = []
     for name in (job_id, derive_job_id(tenant or "default", job_id)):  # the second: of a refused record under this key

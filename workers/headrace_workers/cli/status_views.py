@@ -12,9 +12,9 @@ from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.counts import Overview, QueueCount
-    from headrace_workers.ledger.followers import FollowerState
-    from headrace_workers.ledger.lookup import JobView
-    from headrace_workers.ledger.outbox import SetAside
+    from headrace_workers.ledger.recall.followers import FollowerState
+    from headrace_workers.ledger.work.lookup import JobView
+    from headrace_workers.ledger.work.outbox import SetAside
 
 LANES = ("interactive", "batch")
 _FOLLOWS = {"entry": "answers", "document": "documents"}

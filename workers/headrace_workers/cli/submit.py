@@ -140,7 +140,7 @@ def _taken(file: JobFile, entries: Sequence[Entry], jobs: "Jobs | None") -> list
     """Those under whose key the ledger has a job with other content: published, they would be refused later."""
     if jobs is None:
         return []
-    from headrace_workers.ledger.repetitions import Said
+    from headrace_workers.ledger.work.repetitions import Said
 
     there = jobs.accepted([entry.job_id for entry in entries])
     known = [entry for entry in entries if entry.job_id in there]

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from headrace_workers.cli.durations import rfc3339, show_ms, show_time
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.delivery_views import DeliveryView
-    from headrace_workers.ledger.endpoints import Endpoint
+    from headrace_workers.ledger.webhooks.delivery_views import DeliveryView
+    from headrace_workers.ledger.webhooks.endpoints import Endpoint
 
 ENDPOINT_COLUMNS = ("endpoint", "tenant", "name", "url", "events", "secret", "stands")
 DELIVERY_COLUMNS = ("delivery", "event", "subject", "made", "state", "attempts", "answered", "next", "reason")

@@ -17,9 +17,9 @@ from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.delivery_views import DeliveryView, Range, State
-    from headrace_workers.ledger.endpoints import Endpoint
     from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.webhooks.delivery_views import DeliveryView, Range, State
+    from headrace_workers.ledger.webhooks.endpoints import Endpoint
     from headrace_workers.webhooks.registering import WithSecret
     from headrace_workers.webhooks.sealing import Sealer
 
@@ -298,7 +298,7 @@ def _tell_secret(made: "WithSecret", words: str, as_json: bool) -> None:
 
 
 def _range(ledger: "Ledger", endpoint: str | None, tenant: str | None, since: str | None, until: str | None) -> "Range":
-    from headrace_workers.ledger.delivery_views import Range
+    from headrace_workers.ledger.webhooks.delivery_views import Range
 
     if endpoint is not None:
         _found(ledger, endpoint)

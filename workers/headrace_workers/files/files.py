@@ -16,8 +16,8 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.store import NoSuchObject, Store
 from headrace_workers.files.stream import PieceStream
 from headrace_workers.files.text import LineCount, NotReadable
-from headrace_workers.ledger.files import Growth, NewFile, Piece
-from headrace_workers.ledger.stored import StoredFiles
+from headrace_workers.ledger.batches.files import Growth, NewFile, Piece
+from headrace_workers.ledger.batches.stored import StoredFiles
 
 _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for

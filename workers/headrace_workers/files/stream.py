@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from headrace_workers.files.store import NoSuchObject
-from headrace_workers.ledger.files import Piece
+from headrace_workers.ledger.batches.files import Piece
 
 _TRIES = 3  # a file that grows fast replaces its last object now and then
 

@@ -7,8 +7,8 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.files import Files, new_id
-from headrace_workers.ledger.files import PENDING, NewFile, Piece
-from headrace_workers.ledger.stored import StoredFiles
+from headrace_workers.ledger.batches.files import PENDING, NewFile, Piece
+from headrace_workers.ledger.batches.stored import StoredFiles
 
 LIVES = 3_600.0  # seconds that an upload may take
 

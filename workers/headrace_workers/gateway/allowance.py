@@ -11,7 +11,7 @@ from headrace_workers.engines.counting import CountingModels
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.together import Together
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.token_quotas import Quota, Want, beyond
+from headrace_workers.ledger.work.token_quotas import Quota, Want, beyond
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.steps.task import Job
 

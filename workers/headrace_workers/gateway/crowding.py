@@ -7,8 +7,8 @@ from typing import Final
 
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.together import Together
-from headrace_workers.ledger.lanes import INTERACTIVE
 from headrace_workers.ledger.pressure import Place, Pressure
+from headrace_workers.ledger.work.lanes import INTERACTIVE
 
 _FRESH_SECONDS: Final = 1.0
 _WAIT_FULL: Final = 5.0  # seconds to a next try

@@ -29,9 +29,9 @@ from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.ledger.accepted import Reserved, Wish
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.door.accepted import Reserved, Wish
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job

@@ -28,7 +28,7 @@ from headrace_workers.gateway.files import file_of, stored
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.ledger.evals import NewRun
+from headrace_workers.ledger.evals.evals import NewRun
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from headrace_workers.evaluation.scope import SAMPLED
 from headrace_workers.evaluation.tally import Tally, pass_rate
-from headrace_workers.ledger.eval_tables import FAILED
+from headrace_workers.ledger.tables.evals import FAILED
 
 _NAME: Final = 64  # characters
 _VALUE: Final = 512

@@ -19,7 +19,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
-from headrace_workers.ledger.evals import NewEval
+from headrace_workers.ledger.evals.evals import NewEval
 from headrace_workers.openai.errors import wrong
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)

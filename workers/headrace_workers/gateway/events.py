@@ -11,7 +11,7 @@ from headrace_workers.gateway.facts import END, facts_of, news
 from headrace_workers.gateway.jobs import Reads, standing_of
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.shapes import ANSWERS, STREAM
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 
 router = APIRouter(tags=["jobs"])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from headrace_workers.gateway.job_body import is_over, job_body, step_body
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 
 ACCEPTED: Final = "accepted"
 END: Final = "end"

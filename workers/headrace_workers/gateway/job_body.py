@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 
 State = Literal["accepted", "active", "done", "dead", "cancelled", "refused"]
 

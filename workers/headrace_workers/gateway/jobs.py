@@ -17,7 +17,7 @@ from headrace_workers.gateway.job_request import jobs_of
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import LONGEST_WAIT, Services, Wired
 from headrace_workers.gateway.shapes import ACCEPTED, ANSWERS, body_of_jobs
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 from headrace_workers.steps.task import Job
 
 router = APIRouter(tags=["jobs"])

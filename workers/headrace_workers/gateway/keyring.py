@@ -14,7 +14,7 @@ from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.scopes import Scope, granted
 from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.tokens import Token, read_token
-from headrace_workers.ledger.keys import ApiKeys, KeyRow
+from headrace_workers.ledger.door.keys import ApiKeys, KeyRow
 
 KEPT_SECONDS: Final = 5.0  # so soon a key that was revoked, or that expires, opens nothing any more
 _MOST_KEPT = 10_000

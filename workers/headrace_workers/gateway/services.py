@@ -21,9 +21,9 @@ from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.ledger.cancel import Cancellation, CancelOutcome
+from headrace_workers.ledger.door.told import Standing
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.work.cancel import Cancellation, CancelOutcome
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.settings import Settings

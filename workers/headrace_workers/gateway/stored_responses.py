@@ -12,7 +12,7 @@ from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.services import Services
 from headrace_workers.gateway.waiter import End, end_of
-from headrace_workers.ledger.told import Standing
+from headrace_workers.ledger.door.told import Standing
 from headrace_workers.openai.endpoint import Asker, Body, Request
 from headrace_workers.openai.errors import wrong
 from headrace_workers.openai.response_body import ended, job_id_of, unended

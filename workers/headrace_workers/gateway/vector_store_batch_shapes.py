@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from headrace_schemas.attributes import AttributeMap, Attributes
 from headrace_schemas.model import Value
 from headrace_workers.gateway.vector_store_shapes import MOST_FILES, Chunking, FileCounts, FileId, NewStoreFile
-from headrace_workers.ledger.file_batches import FileBatch
+from headrace_workers.ledger.stores.file_batches import FileBatch
 
 
 class NewFileBatch(Value):

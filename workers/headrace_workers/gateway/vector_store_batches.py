@@ -13,7 +13,7 @@ from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_batch_shapes import FileBatchShape, NewFileBatch
 from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, body_of, takes
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
-from headrace_workers.ledger.file_batches import FileBatch
+from headrace_workers.ledger.stores.file_batches import FileBatch
 
 router = APIRouter(tags=["vector stores"])
 

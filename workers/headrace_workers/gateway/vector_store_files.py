@@ -22,7 +22,7 @@ from headrace_workers.gateway.vector_store_shapes import (
     takes,
 )
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
-from headrace_workers.ledger.store_files import StoreFile
+from headrace_workers.ledger.stores.store_files import StoreFile
 
 router = APIRouter(tags=["vector stores"])
 

@@ -10,8 +10,8 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import NO_NUL, NonEmptyText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
-from headrace_workers.ledger.store_files import StoreFile, file_of
-from headrace_workers.ledger.stores import Store
+from headrace_workers.ledger.stores.store_files import StoreFile, file_of
+from headrace_workers.ledger.stores.stores import Store
 
 if TYPE_CHECKING:  # it imports NumPy
     from headrace_workers.recall.passages import Hit

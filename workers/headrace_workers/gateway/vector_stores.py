@@ -29,8 +29,8 @@ from headrace_workers.gateway.vector_store_shapes import (
     body_of,
     takes,
 )
-from headrace_workers.ledger.store_files import Incoming
-from headrace_workers.ledger.stores import Store
+from headrace_workers.ledger.stores.store_files import Incoming
+from headrace_workers.ledger.stores.stores import Store
 
 if TYPE_CHECKING:  # it imports NumPy
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.event_types import type_of
 from headrace_workers.away import awaited
-from headrace_workers.ledger.told import Looked, Standing
+from headrace_workers.ledger.door.told import Looked, Standing
 from headrace_workers.progress import Loop
 
 End = Result | DeadLetter | JobCancelled

@@ -9,7 +9,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.webhook_endpoints import MOST, Reads, Writes, endpoint_of
 from headrace_workers.gateway.webhook_shapes import Again, AgainShape, DeliveryList, delivery_shape
-from headrace_workers.ledger.delivery_views import Range
+from headrace_workers.ledger.webhooks.delivery_views import Range
 
 router = APIRouter(tags=["webhooks"], route_class=JSONRoute)
 

@@ -7,7 +7,7 @@ from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services
-from headrace_workers.ledger.endpoints import Endpoint
+from headrace_workers.ledger.webhooks.endpoints import Endpoint
 
 MOST: Final = 100  # of a page
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)

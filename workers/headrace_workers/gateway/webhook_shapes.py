@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace_workers.ledger.delivery_views import DeliveryView
-from headrace_workers.ledger.endpoints import Endpoint
+from headrace_workers.ledger.webhooks.delivery_views import DeliveryView
+from headrace_workers.ledger.webhooks.endpoints import Endpoint
 
 Events = Annotated[
     list[str], Field(min_length=1, max_length=64, description="`GET /v1/webhook_event_types` lists them.")

@@ -15,18 +15,18 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, String, bindparam, delete, func, select, update
 
-from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.database import bindparam_of, insert, now_ms, one_of
-from headrace_workers.ledger.dead import Burial, bury
-from headrace_workers.ledger.direct import run
-from headrace_workers.ledger.ends import Alive, active, end, ended, wake
-from headrace_workers.ledger.hand_out import Room, hand_out
 from headrace_workers.ledger.holding import hold
-from headrace_workers.ledger.outbox import Outgoing, put
-from headrace_workers.ledger.rows import Written
-from headrace_workers.ledger.sizing import next_budget
-from headrace_workers.ledger.steps import NewStep, parked_state, ready_at_latest
-from headrace_workers.ledger.tables import BUDGETS, CLAIMS, STEPS
+from headrace_workers.ledger.sql.database import bindparam_of, insert, now_ms, one_of
+from headrace_workers.ledger.sql.direct import run
+from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, STEPS
+from headrace_workers.ledger.work.claim import Claim
+from headrace_workers.ledger.work.dead import Burial, bury
+from headrace_workers.ledger.work.ends import Alive, active, end, ended, wake
+from headrace_workers.ledger.work.hand_out import Room, hand_out
+from headrace_workers.ledger.work.outbox import Outgoing, put
+from headrace_workers.ledger.work.rows import Written
+from headrace_workers.ledger.work.sizing import next_budget
+from headrace_workers.ledger.work.steps import NewStep, parked_state, ready_at_latest
 
 
 @dataclass(frozen=True, slots=True)

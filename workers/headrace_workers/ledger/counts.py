@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, text
 
-from headrace_workers.ledger import standings
-from headrace_workers.ledger.database import clock
-from headrace_workers.ledger.followers import FollowerState, followers
-from headrace_workers.ledger.tables import CLAIMS, DEAD_LETTERS, IS_ACTIVE, IS_HELD, JOBS, LIVE, OUTBOX, STEPS
-from headrace_workers.ledger.troubles import Trouble, troubles
+from headrace_workers.ledger.recall import standings
+from headrace_workers.ledger.recall.followers import FollowerState, followers
+from headrace_workers.ledger.sql.database import clock
+from headrace_workers.ledger.tables.core import CLAIMS, DEAD_LETTERS, IS_ACTIVE, IS_HELD, JOBS, LIVE, OUTBOX, STEPS
+from headrace_workers.ledger.work.troubles import Trouble, troubles
 
 
 @dataclass(frozen=True, slots=True)

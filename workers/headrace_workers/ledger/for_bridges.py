@@ -5,21 +5,23 @@ from dataclasses import replace
 from typing import Any
 
 from headrace_schemas import Topic
-from headrace_workers.ledger import (
+from headrace_workers.ledger import held, prune
+from headrace_workers.ledger.door import usage
+from headrace_workers.ledger.labels import labels
+from headrace_workers.ledger.recall import entries
+from headrace_workers.ledger.sql.database import clock, reading, writing
+from headrace_workers.ledger.sql.engines import Engines
+from headrace_workers.ledger.work import (
     cancel,
     claim,
     dead,
     duties,
-    entries,
     hand_out,
-    held,
     ingest,
-    labels,
     leases,
     lookup,
     outbox,
     positions,
-    prune,
     readers,
     recover,
     refusals,
@@ -27,10 +29,7 @@ from headrace_workers.ledger import (
     troubles,
     units,
     unrun,
-    usage,
 )
-from headrace_workers.ledger.database import clock, reading, writing
-from headrace_workers.ledger.engines import Engines
 
 
 class ForBridges(Engines):

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-from headrace_workers.ledger import accepted, cancel, pressure, token_quotas, told, usage
-from headrace_workers.ledger.database import reading, writing
-from headrace_workers.ledger.engines import Engines
+from headrace_workers.ledger import pressure
+from headrace_workers.ledger.door import accepted, told, usage
+from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.sql.engines import Engines
+from headrace_workers.ledger.work import cancel, token_quotas
 
 
 class ForGateways(Engines):

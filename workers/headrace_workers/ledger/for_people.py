@@ -5,10 +5,12 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from headrace_workers.ledger import cancel, counts, held, lookup, moderated, outbox, repetitions, replay, troubles
-from headrace_workers.ledger.database import reading, writing
-from headrace_workers.ledger.engines import Engines
-from headrace_workers.ledger.outbox import SetAside
+from headrace_workers.ledger import counts, held
+from headrace_workers.ledger.labels import moderated
+from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.sql.engines import Engines
+from headrace_workers.ledger.work import cancel, lookup, outbox, repetitions, replay, troubles
+from headrace_workers.ledger.work.outbox import SetAside
 
 _PAGE: Final = 500  # rows with texts that are in memory at once
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from headrace_workers.ledger import changes, complete, followers, hand_out, leases, start
-from headrace_workers.ledger.database import brief, reading, writing
-from headrace_workers.ledger.engines import Engines
+from headrace_workers.ledger import complete
+from headrace_workers.ledger.recall import followers
+from headrace_workers.ledger.sql.database import brief, reading, writing
+from headrace_workers.ledger.sql.engines import Engines
+from headrace_workers.ledger.work import changes, hand_out, leases, start
 
 
 class ForWorkers(Engines):

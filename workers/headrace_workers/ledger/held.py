@@ -6,12 +6,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger import recalled
-from headrace_workers.ledger.database import among, clock, now_ms
-from headrace_workers.ledger.dead import bury
-from headrace_workers.ledger.ends import active
-from headrace_workers.ledger.recover import burials
-from headrace_workers.ledger.tables import IS_HELD, JOBS, NEVER, RELEASED, STEPS
+from headrace_workers.ledger.recall import recalled
+from headrace_workers.ledger.sql.database import among, clock, now_ms
+from headrace_workers.ledger.tables.core import IS_HELD, JOBS, NEVER, RELEASED, STEPS
+from headrace_workers.ledger.work.dead import bury
+from headrace_workers.ledger.work.ends import active
+from headrace_workers.ledger.work.recover import burials
 
 _AT_ONCE: Final = 500
 

@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, select
 
-from headrace_workers.ledger import audit_rows, uses
-from headrace_workers.ledger.audit_rows import Audited
-from headrace_workers.ledger.database import among, locks_rows
-from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
-from headrace_workers.ledger.recall_tables import ENTRIES
-from headrace_workers.ledger.rows import Written
+from headrace_workers.ledger.recall import audit_rows, uses
+from headrace_workers.ledger.recall.audit_rows import Audited
+from headrace_workers.ledger.recall.entries import Admit, Disallow, Withdraw
+from headrace_workers.ledger.sql.database import among, locks_rows
+from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.work.rows import Written
 
 
 def hold(connection: Connection, rows: Sequence[Written]) -> None:

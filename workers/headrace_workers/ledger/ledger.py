@@ -12,25 +12,25 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from headrace_workers.ledger.answers import Answers
-from headrace_workers.ledger.audits import Audits
-from headrace_workers.ledger.bases import KnowledgeBases
-from headrace_workers.ledger.bulk import Batches
-from headrace_workers.ledger.database import clock, reading
-from headrace_workers.ledger.evals import Evals
-from headrace_workers.ledger.file_batches import FileBatches
+from headrace_workers.ledger.batches.bulk import Batches
+from headrace_workers.ledger.batches.stored import StoredFiles
+from headrace_workers.ledger.door.keys import ApiKeys
+from headrace_workers.ledger.door.responses import Responses
+from headrace_workers.ledger.evals.evals import Evals
 from headrace_workers.ledger.for_bridges import ForBridges
 from headrace_workers.ledger.for_gateways import ForGateways
 from headrace_workers.ledger.for_people import ForPeople
 from headrace_workers.ledger.for_workers import ForWorkers
-from headrace_workers.ledger.keys import ApiKeys
-from headrace_workers.ledger.labels import Labels
-from headrace_workers.ledger.pass_rates import PassRates
-from headrace_workers.ledger.responses import Responses
-from headrace_workers.ledger.stored import StoredFiles
-from headrace_workers.ledger.tables import IDENTITY
-from headrace_workers.ledger.vector_stores import VectorStores
-from headrace_workers.ledger.webhooks import Webhooks
+from headrace_workers.ledger.labels.labels import Labels
+from headrace_workers.ledger.labels.pass_rates import PassRates
+from headrace_workers.ledger.recall.answers import Answers
+from headrace_workers.ledger.recall.audits import Audits
+from headrace_workers.ledger.recall.bases import KnowledgeBases
+from headrace_workers.ledger.sql.database import clock, reading
+from headrace_workers.ledger.stores.file_batches import FileBatches
+from headrace_workers.ledger.stores.vector_stores import VectorStores
+from headrace_workers.ledger.tables.core import IDENTITY
+from headrace_workers.ledger.webhooks.webhooks import Webhooks
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Engine, inspect, text
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.ledger.database import locks_rows, reading, unhurried, writing
-from headrace_workers.ledger.errors import NotAdmitted
+from headrace_workers.ledger.sql.database import locks_rows, reading, unhurried, writing
+from headrace_workers.ledger.sql.errors import NotAdmitted
 
 if TYPE_CHECKING:
     from alembic.config import Config

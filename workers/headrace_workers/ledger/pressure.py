@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from headrace_workers.ledger.counts import active_jobs
-from headrace_workers.ledger.database import clock
-from headrace_workers.ledger.tables import IS_READY, STEPS
+from headrace_workers.ledger.sql.database import clock
+from headrace_workers.ledger.tables.core import IS_READY, STEPS
 
 Place = tuple[str, int]  # a queue and a lane
 

@@ -5,24 +5,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 
-from headrace_workers.ledger import (
-    accepted,
-    base_uses,
-    endpoints,
-    followers,
-    responses,
-    token_quotas,
-    troubles,
-    usage,
-    verdicts,
-)
-from headrace_workers.ledger.audit_tables import AUDITS
-from headrace_workers.ledger.changes import KEPT_MS, newest
-from headrace_workers.ledger.database import among, clock, locks_rows, now_ms
-from headrace_workers.ledger.recall_tables import CHANGES, ENTRIES, SERVES, USES
-from headrace_workers.ledger.tables import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
-from headrace_workers.ledger.turns import CLOCK
-from headrace_workers.ledger.webhook_tables import CALLBACKS_OF_JOBS, DELIVERIES
+from headrace_workers.ledger.door import accepted, responses, usage
+from headrace_workers.ledger.labels import verdicts
+from headrace_workers.ledger.recall import base_uses, followers
+from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.ledger.tables.audits import AUDITS
+from headrace_workers.ledger.tables.core import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
+from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES, SERVES, USES
+from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS, DELIVERIES
+from headrace_workers.ledger.webhooks import endpoints
+from headrace_workers.ledger.work import token_quotas, troubles
+from headrace_workers.ledger.work.changes import KEPT_MS, newest
+from headrace_workers.ledger.work.turns import CLOCK
 
 _AT_ONCE = 500
 _SERVES_MS = 90 * 86_400_000

@@ -25,8 +25,8 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
-from headrace_workers.ledger.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
 from headrace_workers.main.parts import canaries_of, files_in, hand_out, pipeline_of, task_queue
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.following import Following

@@ -9,8 +9,8 @@ import redis
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
-from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy

@@ -7,9 +7,9 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_workers.calibration.sampling import band, chosen, twice
 from headrace_workers.identity import audit_id, explored_id
-from headrace_workers.ledger.audit_rows import Afresh, NewAudit
-from headrace_workers.ledger.lanes import BATCH
-from headrace_workers.ledger.steps import NewStep
+from headrace_workers.ledger.recall.audit_rows import Afresh, NewAudit
+from headrace_workers.ledger.work.lanes import BATCH
+from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.uuids import Namespace
-from headrace_workers.ledger.lanes import BATCH
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.outbox import Outgoing
-from headrace_workers.ledger.steps import NewStep
-from headrace_workers.ledger.units import NewUnit
+from headrace_workers.ledger.work.lanes import BATCH
+from headrace_workers.ledger.work.outbox import Outgoing
+from headrace_workers.ledger.work.steps import NewStep
+from headrace_workers.ledger.work.units import NewUnit
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import Stage
 from headrace_workers.steps.task import Job

@@ -12,11 +12,11 @@ from headrace_schemas.events import JobEvent
 from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_workers.identity import held_id, said_id
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.ledger.dead import Burial, job_burial
-from headrace_workers.ledger.outbox import Outgoing, outgoing
-from headrace_workers.ledger.start import Started, StepRow
-from headrace_workers.ledger.steps import NewStep
-from headrace_workers.ledger.tables import NEVER
+from headrace_workers.ledger.tables.core import NEVER
+from headrace_workers.ledger.work.dead import Burial, job_burial
+from headrace_workers.ledger.work.outbox import Outgoing, outgoing
+from headrace_workers.ledger.work.start import Started, StepRow
+from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.pipeline.carried import WrongOutcome, pack, published, unpack
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry, Wait

@@ -11,7 +11,7 @@ from typing import Final
 from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, Moderated, ModerationJob, Output
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.recall import CacheMode
-from headrace_workers.ledger.deliveries import STAGE as DELIVER
+from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
 from headrace_workers.pipeline.grouping import sampling_group, shared_prefix
 from headrace_workers.pipeline.retry import RetrySchedule
 from headrace_workers.pipeline.stage import Stage, Weight

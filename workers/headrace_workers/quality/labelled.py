@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace_workers.ledger.verdicts import Verdict
+from headrace_workers.ledger.labels.verdicts import Verdict
 from headrace_workers.quality.assessment import Labelled
 
 

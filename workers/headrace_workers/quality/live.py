@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from headrace_workers.ledger.pass_rates import PassRate
-from headrace_workers.ledger.verdicts import Verdict
+from headrace_workers.ledger.labels.pass_rates import PassRate
+from headrace_workers.ledger.labels.verdicts import Verdict
 from headrace_workers.quality.assessment import Labelled, corrected_mean
 from headrace_workers.quality.interval import Undefined
 from headrace_workers.quality.labelled import by_subject

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
-from headrace_workers.ledger.changes import DocumentChange, Mark, Position
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.changes import DocumentChange, Mark, Position
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
 from headrace_workers.progress import Loop

@@ -8,9 +8,9 @@ from headrace_workers.calibration.bounds import Bound, Stratum, served_error
 from headrace_workers.calibration.curve import fit, threshold
 from headrace_workers.calibration.spending import spend
 from headrace_workers.calibration.state import Recent, State, standing
-from headrace_workers.ledger.audit_counts import Beside, Pair, Tally, Window
-from headrace_workers.ledger.standings import NOT_YET, OFF, ScopeStanding
-from headrace_workers.ledger.standings import State as Told
+from headrace_workers.ledger.recall.audit_counts import Beside, Pair, Tally, Window
+from headrace_workers.ledger.recall.standings import NOT_YET, OFF, ScopeStanding
+from headrace_workers.ledger.recall.standings import State as Told
 
 # Decided audits of the first curve; each later one has twice as many. The k-th spends its part of alpha: that shrinks
 # with k² while the audits double, so each can show what the one before it could.

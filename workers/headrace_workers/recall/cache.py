@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 from headrace_schemas import Answer
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
-from headrace_workers.ledger.entries import Entry, Leader, NewEntry
-from headrace_workers.ledger.lanes import BATCH, INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.recall.entries import Entry, Leader, NewEntry
+from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
 from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
 from headrace_workers.recall.known import Neighbour, Question
 from headrace_workers.recall.near import Behind, Likeness, Near, Vectored

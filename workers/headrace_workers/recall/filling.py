@@ -17,9 +17,9 @@ from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownMode
 from headrace_workers.away import KeepsGoing
 from headrace_workers.knowledge.documents import DocumentRefused
 from headrace_workers.knowledge.reading import SIZE_LIMIT, Loaded, Reader
-from headrace_workers.ledger.documents import NewDocument
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.store_files import document_name
+from headrace_workers.ledger.recall.documents import NewDocument
+from headrace_workers.ledger.stores.store_files import document_name
 from headrace_workers.log import Action, log
 from headrace_workers.ports import CountingEmbedder
 from headrace_workers.progress import Awaited, Loop

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import KeepsGoing
-from headrace_workers.ledger.changes import KEPT_MS, Position
+from headrace_workers.ledger.work.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
 
 _PAUSE = 0.5  # s between two looks

@@ -13,8 +13,8 @@ from headrace_workers.knowledge.front_matter import FrontMatter
 from headrace_workers.knowledge.reading import MARKDOWN, Loaded, Reader, load
 from headrace_workers.knowledge.terms import Terms
 from headrace_workers.knowledge.walking import Found
-from headrace_workers.ledger.documents import NewChunk, NewDocument, written
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.recall.documents import NewChunk, NewDocument, written
 from headrace_workers.ports import Embedder
 
 LONGEST_NAME: Final = 2_000  # bytes of UTF-8: what PostgreSQL's indexes take

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import against, refusal
-from headrace_workers.ledger.changes import Change
+from headrace_workers.ledger.work.changes import Change
 from headrace_workers.ports import Embedder
 from headrace_workers.recall.known import Entry, Known, Neighbour, Question, Shelf
 from headrace_workers.recall.near import Behind, Near, Nearly, Vectored

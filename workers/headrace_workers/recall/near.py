@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from headrace_workers.ledger.changes import Change
+from headrace_workers.ledger.work.changes import Change
 from headrace_workers.recall.known import Neighbour, Question
 
 

@@ -19,9 +19,9 @@ from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.fusion import Leg, fuse
 from headrace_workers.knowledge.lexical import LexicalIndex, Matches
 from headrace_workers.knowledge.terms import Terms
-from headrace_workers.ledger.documents import FIRST, ChunkAt
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.uses import version_of
+from headrace_workers.ledger.recall.documents import FIRST, ChunkAt
+from headrace_workers.ledger.recall.uses import version_of
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Embedder
 

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Sequence
 
-from headrace_workers.ledger.changes import Change, Mark, Position
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.changes import Change, Mark, Position
 from headrace_workers.progress import Loop
 from headrace_workers.recall.known import Entry, Known
 from headrace_workers.recall.saved import Reached, Saved, dropped

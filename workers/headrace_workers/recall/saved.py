@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headrace_workers.index import snapshot
 from headrace_workers.index.snapshot import Bytes, NoSnapshot, SnapshotRefused
-from headrace_workers.ledger.changes import Mark
+from headrace_workers.ledger.work.changes import Mark
 from headrace_workers.log import Action, log
 from headrace_workers.recall.known import Known, Question, Shelf
 

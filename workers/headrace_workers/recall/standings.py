@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from headrace_workers.away import KeepsGoing
 from headrace_workers.calibration.state import WINDOW
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.standings import OFF, SHOWN, ScopeStanding
+from headrace_workers.ledger.recall.standings import OFF, SHOWN, ScopeStanding
 from headrace_workers.log import Action, log
 from headrace_workers.progress import Loop
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import KeepsGoing
-from headrace_workers.ledger.base_uses import LatelyUsed
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.recall.base_uses import LatelyUsed
 from headrace_workers.log import Action, log
 from headrace_workers.progress import Loop
 from headrace_workers.recall.bases import BaseName, Bases

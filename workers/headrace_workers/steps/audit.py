@@ -7,7 +7,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Output
 from headrace_schemas.reasons import reason_of
 from headrace_workers.calibration.labels import compare
 from headrace_workers.calibration.sampling import twice
-from headrace_workers.ledger.audit_rows import Audited, Own
+from headrace_workers.ledger.recall.audit_rows import Audited, Own
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.outcome import Done, Outcome, Retry
 from headrace_workers.steps.task import Unit

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from headrace_schemas import Category
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.ledger.attempts import Due, Tried
-from headrace_workers.ledger.endpoints import Endpoint, Health
-from headrace_workers.ledger.webhooks import Webhooks
+from headrace_workers.ledger.webhooks.attempts import Due, Tried
+from headrace_workers.ledger.webhooks.endpoints import Endpoint, Health
+from headrace_workers.ledger.webhooks.webhooks import Webhooks
 from headrace_workers.log import Action, log
 from headrace_workers.steps.outcome import Dead, Done, Outcome, Retry, Wait
 from headrace_workers.steps.task import Unit

@@ -5,7 +5,7 @@ from typing import Any
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
-from headrace_workers.ledger.rows import Written
+from headrace_workers.ledger.work.rows import Written
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Completion, Generator, Request
 from headrace_workers.steps.audit import compared

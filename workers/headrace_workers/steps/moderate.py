@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from headrace_schemas import Category, GenerationJob, HeadraceError, Moderated, ModerationJob, ModerationVerdict, Output
 from headrace_schemas.moderation import Action
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.entries import Admit, Disallow, Withdraw
-from headrace_workers.ledger.rows import Written
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.recall.entries import Admit, Disallow, Withdraw
+from headrace_workers.ledger.tables.core import RELEASED
+from headrace_workers.ledger.work.rows import Written
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Moderation, Moderator, Told
 from headrace_workers.steps.grounding import USED

@@ -7,7 +7,7 @@ from typing import Any
 from headrace_schemas import Category, HeadraceError
 from headrace_schemas.events import JobEvent
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.rows import Written
+from headrace_workers.ledger.work.rows import Written
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from headrace_schemas import GenerationJob, HeadraceError, ModerationVerdict
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.grounding import Citation, LeftOut, Screening
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.recall.grounds import Found, Grounds, NoGrounds
 from headrace_workers.steps.outcome import Held

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.identity import explored_id
-from headrace_workers.ledger.entries import Served, Withdraw
-from headrace_workers.ledger.rows import Written
+from headrace_workers.ledger.recall.entries import Served, Withdraw
+from headrace_workers.ledger.work.rows import Written
 from headrace_workers.ports import Moderator
 from headrace_workers.recall import grounds
 from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace_schemas import Category, GenerationJob, HeadraceError
 from headrace_schemas.reasons import reason_of
-from headrace_workers.ledger.tables import RELEASED
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.passages import SCREENED

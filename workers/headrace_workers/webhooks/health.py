@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from headrace_workers.ledger.endpoints import Health
+from headrace_workers.ledger.webhooks.endpoints import Health
 from headrace_workers.webhooks.courier import Reply
 
 PATIENCE: Final = 5  # failures in a row

@@ -1,7 +1,7 @@
 """The keys that sign for an endpoint: opened only where something is sent, and never written down."""
 
-from headrace_workers.ledger.endpoints import Endpoint, callbacks_id
-from headrace_workers.ledger.webhooks import Webhooks
+from headrace_workers.ledger.webhooks.endpoints import Endpoint, callbacks_id
+from headrace_workers.ledger.webhooks.webhooks import Webhooks
 from headrace_workers.webhooks.sealing import Sealer
 from headrace_workers.webhooks.signing import hint, new_secret
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
 from headrace_schemas.callback import MAX_BODY
-from headrace_workers.ledger.deliveries import body
+from headrace_workers.ledger.webhooks.deliveries import body
 
 End = Result | JobCancelled | DeadLetter | JobHeld
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from headrace_schemas.callback import TEST, WEBHOOK_EVENTS
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.ledger.deliveries import body
-from headrace_workers.ledger.endpoints import Endpoint, new_id
-from headrace_workers.ledger.webhooks import Webhooks
+from headrace_workers.ledger.webhooks.deliveries import body
+from headrace_workers.ledger.webhooks.endpoints import Endpoint, new_id
+from headrace_workers.ledger.webhooks.webhooks import Webhooks
 from headrace_workers.webhooks import signing, urls
 from headrace_workers.webhooks.courier import Courier, Letter, Reply
 from headrace_workers.webhooks.keyring import keys_of

@@ -10,13 +10,13 @@ from typing import Final
 from headrace_schemas import DeadLetter, JobCancelled, JobHeld, Result
 from headrace_schemas.callback import Callback
 from headrace_schemas.codec import decode_value
-from headrace_workers.ledger.deliveries import message_id, origin_of, unit
-from headrace_workers.ledger.delivery_rows import NewDelivery
-from headrace_workers.ledger.endpoints import place_id
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.listening import Heard
-from headrace_workers.ledger.outbox import Outgoing
-from headrace_workers.ledger.units import NewUnit
+from headrace_workers.ledger.webhooks.deliveries import message_id, origin_of, unit
+from headrace_workers.ledger.webhooks.endpoints import place_id
+from headrace_workers.ledger.work.delivery_rows import NewDelivery
+from headrace_workers.ledger.work.listening import Heard
+from headrace_workers.ledger.work.outbox import Outgoing
+from headrace_workers.ledger.work.units import NewUnit
 from headrace_workers.webhooks.payloads import End, Wording, name_of, of_job, of_response, response_name_of
 
 _MET_SECONDS: Final = 60.0  # a place that was met is not met again for so long

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from headrace_producers.words import words
 from headrace_schemas.errors import Unavailable
-from headrace_workers.ledger.claim import Claim
 from headrace_workers.ledger.complete import Advanced, Settled
-from headrace_workers.ledger.hand_out import Room
-from headrace_workers.ledger.ingest import NewJob
-from headrace_workers.ledger.lanes import INTERACTIVE
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.claim import Claim
+from headrace_workers.ledger.work.hand_out import Room
+from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.lanes import INTERACTIVE
 from headrace_workers.log import Action, log
 from headrace_workers.wire.taskqueue import TaskQueue
 

@@ -7,8 +7,8 @@ import redis
 
 from headrace_producers.words import words
 from headrace_workers.away import REDIS_AWAY, RedisUnavailable
-from headrace_workers.ledger.claim import Claim
-from headrace_workers.ledger.lanes import INTERACTIVE
+from headrace_workers.ledger.work.claim import Claim
+from headrace_workers.ledger.work.lanes import INTERACTIVE
 from headrace_workers.wire.message import message
 from headrace_workers.wire.redis_names import PRIORITIES, Line, RedisNames
 

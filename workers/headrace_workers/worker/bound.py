@@ -24,7 +24,7 @@ from typing import Final
 
 from headrace_schemas import Output
 from headrace_workers.ledger.complete import Advanced, Settled
-from headrace_workers.ledger.start import Started
+from headrace_workers.ledger.work.start import Started
 from headrace_workers.pipeline.stage import Weight
 
 _SLOWER: Final = 10.0  # than it was: still no hang

@@ -14,9 +14,9 @@ from typing import TypeVar
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import awaited
 from headrace_workers.ledger.complete import Completed, Settled
-from headrace_workers.ledger.hand_out import Room
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.start import Started
+from headrace_workers.ledger.work.hand_out import Room
+from headrace_workers.ledger.work.start import Started
 from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Progress

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace_workers.ledger.complete import Settled
-from headrace_workers.ledger.start import Started
+from headrace_workers.ledger.work.start import Started
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.worker.bound import Speed, bound, pace_of, tokens_done

@@ -13,9 +13,9 @@ from typing import Any
 from headrace_schemas import Category
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
-from headrace_workers.ledger.dead import Burial
-from headrace_workers.ledger.start import Started, StepRow
-from headrace_workers.ledger.steps import NewStep, Tried
+from headrace_workers.ledger.work.dead import Burial
+from headrace_workers.ledger.work.start import Started, StepRow
+from headrace_workers.ledger.work.steps import NewStep, Tried
 from headrace_workers.pipeline.carried import published, unpack
 from headrace_workers.pipeline.isolate import Step, run_isolated, unreadable
 from headrace_workers.pipeline.routing import Pipeline

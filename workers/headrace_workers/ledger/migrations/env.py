@@ -2,19 +2,19 @@
 
 from alembic import context
 
-from headrace_workers.ledger import (  # noqa: F401 - their tables are in METADATA, too
-    audit_tables,
-    batch_tables,
-    door_tables,
-    eval_tables,
-    label_tables,
-    rate_tables,
-    recall_tables,
-    response_tables,
-    store_tables,
-    webhook_tables,
+from headrace_workers.ledger.tables import (  # noqa: F401 - all tables are in METADATA when these are imported
+    audits,
+    batches,
+    door,
+    evals,
+    labels,
+    rates,
+    recall,
+    responses,
+    stores,
+    webhooks,
 )
-from headrace_workers.ledger.tables import METADATA
+from headrace_workers.ledger.tables.core import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
 context.run_migrations()

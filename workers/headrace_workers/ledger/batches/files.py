@@ -1,0 +1,228 @@
+"""Files as rows: whose they are, how large, and of which objects of the file store they consist."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.ledger.sql.append import append
+from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
+
+PENDING = "pending"  # of an upload
+_REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over
+
+
+class Overtaken(HeadraceError):
+    """Another process has done it meanwhile: what was read before no longer holds, and nothing was written."""
+
+    category = Category.TRANSIENT
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An object of the file store, and how many bytes it has."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFile:
+    """A file to be written down. Without a digest it is one that grows. `keep_ms`: how long; None: for ever."""
+
+    id: str
+    tenant: str
+    purpose: str
+    name: str
+    pieces: tuple[Piece, ...] = ()
+    lines: int | None = None
+    digest: str | None = None
+    keep_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What is appended to a file that had `before` bytes: `added` bytes, which stand at the end of a new object.
+
+    That is the piece of this number. With `replaces` it takes that object's place, and begins with all that is in it.
+    """
+
+    file: NewFile
+    before: int
+    added: int
+    number: int
+    piece: Piece
+    replaces: str | None = None
+
+
+def add(connection: Connection, new: NewFile) -> None:
+    """Write down a file."""
+    now = clock(connection)
+    row = {
+        "id": new.id,
+        "tenant": new.tenant,
+        "purpose": new.purpose,
+        "name": new.name,
+        "size": sum(piece.size for piece in new.pieces),
+        "lines": new.lines,
+        "digest": new.digest,
+        "created_at": now,
+        "expires_at": None if new.keep_ms is None else now + new.keep_ms,
+    }
+    append(connection, FILES, [row])
+    pieces = [
+        {"file_id": new.id, "number": number, "path": piece.path, "size": piece.size}
+        for number, piece in enumerate(new.pieces)
+    ]
+    append(connection, PIECES, pieces)
+
+
+def grow(connection: Connection, growth: Growth) -> None:
+    """Append to a file; the first time it is made. Overtaken when it is not as it was."""
+    if growth.number == 0 and growth.replaces is None:
+        if file(connection, growth.file.id) is not None:
+            raise Overtaken(f"the file {growth.file.id} has been made meanwhile")
+        add(connection, growth.file)
+    grown = update(FILES).where(FILES.c.id == growth.file.id, FILES.c.size == growth.before)
+    if connection.execute(grown.values(size=FILES.c.size + growth.added)).rowcount != 1:
+        raise Overtaken(f"the file {growth.file.id} has grown meanwhile")
+    place = and_(PIECES.c.file_id == growth.file.id, PIECES.c.number == growth.number)
+    if growth.replaces is None:
+        row = {"file_id": growth.file.id, "number": growth.number, "path": growth.piece.path, "size": growth.piece.size}
+        append(connection, PIECES, [row])
+        return
+    changed = update(PIECES).where(place, PIECES.c.path == growth.replaces)
+    if connection.execute(changed.values(path=growth.piece.path, size=growth.piece.size)).rowcount != 1:
+        raise Overtaken(f"the file {growth.file.id} has grown meanwhile")
+
+
+def file(connection: Connection, file_id: str, tenant: str | None = None) -> Row[Any] | None:
+    """A file; with `tenant` only where it is that one's."""
+    query = select(FILES).where(FILES.c.id == file_id)
+    return connection.execute(query if tenant is None else query.where(FILES.c.tenant == tenant)).first()
+
+
+def files(
+    connection: Connection,
+    tenant: str,
+    *,
+    purpose: str | None = None,
+    after: str | None = None,
+    limit: int = 10_000,
+    newest_first: bool = True,
+) -> list[Row[Any]]:
+    """A tenant's files by age, those that come after the file `after`."""
+    query = select(FILES).where(FILES.c.tenant == tenant)
+    if purpose is not None:
+        query = query.where(FILES.c.purpose == purpose)
+    if after is not None and (last := file(connection, after, tenant)) is not None:
+        at, name = FILES.c.created_at, FILES.c.id
+        beyond = (at < last.created_at, at == last.created_at, name < last.id)
+        if not newest_first:
+            beyond = (at > last.created_at, at == last.created_at, name > last.id)
+        query = query.where(or_(beyond[0], and_(beyond[1], beyond[2])))
+    order = (FILES.c.created_at, FILES.c.id)
+    query = query.order_by(*(column.desc() if newest_first else column for column in order)).limit(limit)
+    return list(connection.execute(query))
+
+
+def pieces(connection: Connection, file_id: str) -> list[Piece]:
+    """The objects that a file consists of, in order."""
+    query = select(PIECES.c.path, PIECES.c.size).where(PIECES.c.file_id == file_id).order_by(PIECES.c.number)
+    return [Piece(path, size) for path, size in connection.execute(query)]
+
+
+def complete(connection: Connection, file_id: str, digest: str) -> None:
+    """A file grows no more."""
+    connection.execute(update(FILES).where(FILES.c.id == file_id).values(digest=digest))
+
+
+def in_use(connection: Connection, file_id: str) -> str | None:
+    """A batch that is not over and reads or writes this file."""
+    theirs = or_(BATCHES.c.input_file == file_id, BATCHES.c.output_file == file_id, BATCHES.c.error_file == file_id)
+    return connection.execute(select(BATCHES.c.id).where(IS_UNFINISHED, theirs).limit(1)).scalar()
+
+
+def remove(connection: Connection, file_ids: Sequence[str]) -> list[str]:
+    """Forget files; the paths of their objects, which nobody needs any more."""
+    query = select(PIECES.c.path).where(among(connection, PIECES.c.file_id, list(file_ids)))
+    paths = list(connection.execute(query).scalars())
+    for column in (PIECES.c.file_id, FILES.c.id):
+        connection.execute(delete(column.table).where(among(connection, column, list(file_ids))))
+    return paths
+
+
+def expired(connection: Connection, limit: int) -> list[str]:
+    """Files whose time is over, and that no batch needs."""
+    theirs = or_(
+        BATCHES.c.input_file == FILES.c.id, BATCHES.c.output_file == FILES.c.id, BATCHES.c.error_file == FILES.c.id
+    )
+    needed = select(BATCHES.c.number).where(IS_UNFINISHED, theirs).exists()
+    now = select(now_ms()).scalar_subquery()
+    return list(connection.execute(select(FILES.c.id).where(FILES.c.expires_at < now, ~needed).limit(limit)).scalars())
+
+
+# -- uploads in parts
+
+
+def begin_upload(
+    connection: Connection, *, upload_id: str, tenant: str, purpose: str, name: str, size: int, lives_ms: int,
+    file_seconds: int | None,
+) -> Row[Any]:  # fmt: skip
+    """Expect a file in parts."""
+    now = clock(connection)
+    row = {
+        "id": upload_id, "tenant": tenant, "purpose": purpose, "name": name, "size": size, "state": PENDING,
+        "file_seconds": file_seconds, "created_at": now, "expires_at": now + lives_ms,
+    }  # fmt: skip
+    append(connection, UPLOADS, [row])
+    found = upload(connection, upload_id, tenant)
+    assert found is not None  # noqa: S101 - it has just been written
+    return found
+
+
+def upload(connection: Connection, upload_id: str, tenant: str, *, lock: bool = False) -> Row[Any] | None:
+    """A tenant's upload. One that was not completed in time says `expired`."""
+    query = select(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.tenant == tenant)
+    return connection.execute(query.with_for_update() if lock and locks_rows(connection) else query).first()
+
+
+def add_part(connection: Connection, upload_id: str, part_id: str, piece: Piece) -> int:
+    """Write down a part; when (ms)."""
+    now = clock(connection)
+    row = {"id": part_id, "upload_id": upload_id, "path": piece.path, "size": piece.size, "created_at": now}
+    append(connection, PARTS, [row])
+    return now
+
+
+def parts(connection: Connection, upload_id: str) -> dict[str, Piece]:
+    """The parts of an upload by id."""
+    query = select(PARTS.c.id, PARTS.c.path, PARTS.c.size).where(PARTS.c.upload_id == upload_id)
+    return {part_id: Piece(path, size) for part_id, path, size in connection.execute(query)}
+
+
+def end_upload(connection: Connection, upload_id: str, state: str, file_id: str | None = None) -> None:
+    """An upload is over; its parts are forgotten."""
+    connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload_id).values(state=state, file_id=file_id))
+    connection.execute(delete(PARTS).where(PARTS.c.upload_id == upload_id))
+
+
+def expire_uploads(connection: Connection, limit: int) -> list[str]:
+    """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
+    needs any more.
+    """
+    now = clock(connection)
+    late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
+    if locks_rows(connection):
+        late = late.with_for_update(skip_locked=True)
+    ids = list(connection.execute(late).scalars())
+    paths = select(PARTS.c.path).where(among(connection, PARTS.c.upload_id, ids))
+    gone = list(connection.execute(paths).scalars()) if ids else []
+    for upload_id in ids:
+        end_upload(connection, upload_id, "expired")
+    old = and_(UPLOADS.c.state != PENDING, UPLOADS.c.expires_at < now - _REMEMBERED_MS)
+    connection.execute(delete(UPLOADS).where(old))
+    return gone

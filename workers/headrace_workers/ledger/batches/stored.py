@@ -1,0 +1,114 @@
+"""The files that are stored, as the ledger keeps them. Each method is one transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row
+
+from headrace_workers.ledger.batches import files
+from headrace_workers.ledger.batches.files import NewFile, Piece
+from headrace_workers.ledger.sql.database import reading, writing
+
+
+class StoredFiles:
+    """The files of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, new: NewFile) -> None:
+        """Write down a file whose objects are there."""
+        with writing(self._engine) as tx:
+            files.add(tx, new)
+
+    def file(self, file_id: str, tenant: str | None = None) -> Row[Any] | None:
+        """A file; with `tenant` only where it is that one's."""
+        with reading(self._engine) as tx:
+            return files.file(tx, file_id, tenant)
+
+    def files(
+        self,
+        tenant: str,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 10_000,
+        newest_first: bool = True,
+    ) -> list[Row[Any]]:
+        """A tenant's files by age, those that come after the file `after`."""
+        with reading(self._engine) as tx:
+            return files.files(tx, tenant, purpose=purpose, after=after, limit=limit, newest_first=newest_first)
+
+    def pieces(self, file_id: str) -> list[Piece]:
+        """The objects that a file consists of, in order."""
+        with reading(self._engine) as tx:
+            return files.pieces(tx, file_id)
+
+    def complete(self, file_id: str, digest: str) -> None:
+        """A file grows no more."""
+        with writing(self._engine) as tx:
+            files.complete(tx, file_id, digest)
+
+    def in_use(self, file_id: str) -> str | None:
+        """A batch that is not over and reads or writes this file."""
+        with reading(self._engine) as tx:
+            return files.in_use(tx, file_id)
+
+    def remove(self, file_ids: Sequence[str]) -> list[str]:
+        """Forget files; the paths of their objects, which nobody needs any more."""
+        with writing(self._engine) as tx:
+            return files.remove(tx, file_ids)
+
+    def expired(self, limit: int) -> list[str]:
+        """Files whose time is over, and that no batch needs."""
+        with reading(self._engine) as tx:
+            return files.expired(tx, limit)
+
+    # -- uploads in parts
+
+    def begin_upload(
+        self, *, upload_id: str, tenant: str, purpose: str, name: str, size: int, lives_ms: int,
+        file_seconds: int | None,
+    ) -> Row[Any]:  # fmt: skip
+        """Expect a file in parts, for so long."""
+        with writing(self._engine) as tx:
+            return files.begin_upload(
+                tx, upload_id=upload_id, tenant=tenant, purpose=purpose, name=name, size=size, lives_ms=lives_ms,
+                file_seconds=file_seconds,
+            )  # fmt: skip
+
+    def upload(self, upload_id: str, tenant: str) -> Row[Any] | None:
+        """A tenant's upload."""
+        with reading(self._engine) as tx:
+            return files.upload(tx, upload_id, tenant)
+
+    def add_part(self, upload_id: str, tenant: str, part_id: str, piece: Piece) -> int | None:
+        """Write down a part; when (ms). None where the upload is not pending any more."""
+        with writing(self._engine) as tx:
+            found = files.upload(tx, upload_id, tenant, lock=True)
+            if found is None or found.state != files.PENDING:
+                return None
+            return files.add_part(tx, upload_id, part_id, piece)
+
+    def parts(self, upload_id: str) -> dict[str, Piece]:
+        """The parts of an upload by id."""
+        with reading(self._engine) as tx:
+            return files.parts(tx, upload_id)
+
+    def end_upload(self, upload_id: str, tenant: str, new: NewFile | None) -> bool:
+        """Make a file of an upload, or cancel it (None); whether it was pending."""
+        with writing(self._engine) as tx:
+            found = files.upload(tx, upload_id, tenant, lock=True)
+            if found is None or found.state != files.PENDING:
+                return False
+            if new is not None:
+                files.add(tx, new)
+            files.end_upload(tx, upload_id, "cancelled" if new is None else "completed", new.id if new else None)
+            return True
+
+    def expire_uploads(self, limit: int) -> list[str]:
+        """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
+        needs any more.
+        """
+        with writing(self._engine) as tx:
+            return files.expire_uploads(tx, limit)

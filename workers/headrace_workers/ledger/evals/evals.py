@@ -1,0 +1,215 @@
+"""Evals, their runs and items, as the ledger keeps them. Each method is one transaction."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, delete, select, update
+
+from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.ledger.evals import eval_runs
+from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
+from headrace_workers.ledger.sql.database import clock, now_ms, reading, writing
+from headrace_workers.ledger.tables.evals import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
+
+
+class StillRuns(HeadraceError):
+    """A run that is to be removed, or whose eval is, has not ended."""
+
+    category = Category.CONFLICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEval:
+    """An eval to be written down. The texts are JSON."""
+
+    id: str
+    tenant: str
+    name: str
+    data_source_config: str
+    testing_criteria: str
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be written down. The texts are JSON."""
+
+    id: str
+    name: str
+    data_source: str
+    metadata: str
+
+
+class Evals:
+    """The evals of one ledger. Thread-safe. Unavailable when the database does not answer."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, new: NewEval) -> Row[Any]:
+        """Write an eval down; its row."""
+        with writing(self._engine) as tx:
+            now = clock(tx)
+            tx.execute(EVALS.insert().values(**asdict(new), created_at=now, updated_at=now))
+            return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
+
+    def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
+        """An eval of this tenant's."""
+        with reading(self._engine) as tx:
+            return _eval(tx, eval_id, tenant)
+
+    def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> list[Row[Any]]:
+        """A tenant's evals by age or by their last change, those that come after the eval `after`."""
+        with reading(self._engine) as tx:
+            last = None if after is None else _eval(tx, after, tenant)
+            query = select(EVALS).where(EVALS.c.tenant == tenant)
+            if not by_change:
+                return _page(tx, query, EVALS.c.number, last, limit, newest)
+            found = tx.execute(query.order_by(EVALS.c.updated_at, EVALS.c.number)).all()
+            ordered = list(reversed(found)) if newest else list(found)
+            place = next((n + 1 for n, row in enumerate(ordered) if last is not None and row.id == last.id), 0)
+            return ordered[place : place + limit]
+
+    def change(self, eval_id: str, tenant: str, values: Mapping[str, str]) -> Row[Any] | None:
+        """Give an eval another name or other metadata; None where there is no such eval."""
+        with writing(self._engine) as tx:
+            mine = update(EVALS).where(EVALS.c.id == eval_id, EVALS.c.tenant == tenant)
+            tx.execute(mine.values(**values, updated_at=now_ms()))
+            return _eval(tx, eval_id, tenant)
+
+    def remove(self, eval_id: str, tenant: str) -> None:
+        """Remove an eval with all its runs. StillRuns."""
+        with writing(self._engine) as tx:
+            if (found := _eval(tx, eval_id, tenant)) is None:
+                return
+            if running := tx.execute(select(RUNS.c.id).where(RUNS.c.eval == found.number, IS_OPEN).limit(1)).scalar():
+                raise StillRuns(f"{running} has not ended: cancel it first, or wait for it")
+            tx.execute(update(RUNS).where(RUNS.c.eval == found.number).values(removed_at=now_ms()))
+            tx.execute(delete(EVALS).where(EVALS.c.number == found.number))
+
+    # -- runs
+
+    def start(self, eval_id: str, tenant: str, new: NewRun) -> Row[Any] | None:
+        """Write a run down, which a bridge begins; its row. None where the eval is gone."""
+        with writing(self._engine) as tx:
+            of = _eval(tx, eval_id, tenant)
+            if of is None:
+                return None
+            said = {
+                "eval": of.number, "eval_id": of.id, "tenant": tenant, "testing_criteria": of.testing_criteria,
+                "state": QUEUED, "created_at": clock(tx),
+            }  # fmt: skip
+            tx.execute(RUNS.insert().values(**asdict(new), **said))
+            return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
+
+    def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+        """A run of this tenant's eval."""
+        with reading(self._engine) as tx:
+            return _run(tx, eval_id, run_id, tenant)
+
+    def runs(
+        self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
+    ) -> list[Row[Any]]:
+        """The runs of an eval by age, those that come after the run `after`."""
+        with reading(self._engine) as tx:
+            last = None if after is None else _run(tx, eval_id, after, tenant)
+            query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))
+            if state is not None:
+                query = query.where(RUNS.c.state == state)
+            return _page(tx, query, RUNS.c.number, last, limit, newest)
+
+    def cancel(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+        """Let a run be cancelled, unless it is over; how it stands then."""
+        with writing(self._engine) as tx:
+            eval_runs.wish_cancel(tx, run_id, tenant)
+            return _run(tx, eval_id, run_id, tenant)
+
+    def remove_run(self, eval_id: str, run_id: str, tenant: str) -> None:
+        """Remove a run with its items. StillRuns."""
+        with writing(self._engine) as tx:
+            found = _run(tx, eval_id, run_id, tenant)
+            if found is not None and found.ended_at is None:
+                raise StillRuns(f"{run_id} has not ended: cancel it first, or wait for it")
+            if found is not None:
+                tx.execute(update(RUNS).where(RUNS.c.number == found.number).values(removed_at=now_ms()))
+
+    def items(
+        self, run: int, *, after: int | None, limit: int, newest: bool = False, status: str | None = None
+    ) -> list[Row[Any]]:
+        """The items of a run that have ended, in their order, those behind the item `after`."""
+        query = select(ITEMS).where(ITEMS.c.run == run)
+        query = query.where(ITEMS.c.status.is_not(None) if status is None else ITEMS.c.status == status)
+        if after is not None:
+            query = query.where(ITEMS.c.number < after if newest else ITEMS.c.number > after)
+        order = ITEMS.c.number.desc() if newest else ITEMS.c.number
+        with reading(self._engine) as tx:
+            return list(tx.execute(query.order_by(order).limit(limit)))
+
+    def item(self, run: int, number: int) -> Row[Any] | None:
+        """One item, where it has ended."""
+        query = select(ITEMS).where(ITEMS.c.run == run, ITEMS.c.number == number, ITEMS.c.status.is_not(None))
+        with reading(self._engine) as tx:
+            return tx.execute(query).first()
+
+    # -- the bridge
+
+    def unfinished(self) -> list[Row[Any]]:
+        """The runs that are not over, oldest first."""
+        with reading(self._engine) as tx:
+            return eval_runs.unfinished(tx)
+
+    def put_items(self, run: int, items: Sequence[NewItem]) -> None:
+        """Write items down, a few hundred; those that are there already stay as they are."""
+        with writing(self._engine) as tx:
+            eval_runs.put_items(tx, run, items)
+
+    def begin(self, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
+        """All items are written down, and this batch carries those that made jobs."""
+        with writing(self._engine) as tx:
+            eval_runs.begin(tx, run, batch, total, json.dumps(tally))
+
+    def open_items(self, run: int, numbers: Sequence[int]) -> dict[int, str]:
+        """The data of these items that have not ended yet, as JSON."""
+        with reading(self._engine) as tx:
+            return eval_runs.items_of(tx, run, numbers)
+
+    def put_ends(
+        self, run: Row[Any], ends: Sequence[Judged], read: Mapping[str, int], tally: Mapping[str, Any]
+    ) -> None:
+        """Write down what came of items, and how far the batch's files are read. ReadBefore."""
+        with writing(self._engine) as tx:
+            eval_runs.put_ends(tx, run, ends, read, json.dumps(tally))
+
+    def finish(self, run: int, state: str, reason: str | None, lost: Mapping[str, Any]) -> Row[Any] | None:
+        """End a run, and tell who listens; None when it was over. Items of which nothing came get `lost`."""
+        with writing(self._engine) as tx:
+            return eval_runs.finish(tx, run, state, reason, json.dumps(lost))
+
+    def count(self, run: int, status: str | None) -> int:
+        """How many items stand so."""
+        with reading(self._engine) as tx:
+            return eval_runs.count(tx, run, status)
+
+    def forget(self) -> bool:
+        """Forget a bounded part of what was removed; whether there is more."""
+        with writing(self._engine) as tx:
+            return eval_runs.forget(tx)
+
+
+def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:
+    return connection.execute(select(EVALS).where(EVALS.c.id == eval_id, EVALS.c.tenant == tenant)).first()
+
+
+def _run(connection: Connection, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
+    query = select(RUNS).where(RUNS.c.id == run_id, RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant)
+    return connection.execute(query.where(RUNS.c.removed_at.is_(None))).first()
+
+
+def _page(
+    connection: Connection, query: Select[Any], key: Any, last: Row[Any] | None, limit: int, newest: bool
+) -> list[Row[Any]]:
+    if last is not None:
+        query = query.where(key < last.number if newest else key > last.number)
+    return list(connection.execute(query.order_by(key.desc() if newest else key).limit(limit)))

@@ -1,0 +1,100 @@
+"""Reads of the hot path that stand alone: a look-up waits for one, and mostly that is all it does."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import Dialect, ExceptionContext
+
+from headrace_workers.ledger.sql.database import reading
+from headrace_workers.ledger.sql.direct import Parameters, Rows, as_sqlalchemy, as_text, is_gone, run
+from headrace_workers.ledger.sql.errors import translated
+
+_KEPT: Final = 4  # connections that are open while nobody reads
+
+
+class Reads:
+    """Reads in no transaction. Thread-safe; not to be carried over a fork (call `close` in the parent before).
+
+    On PostgreSQL they have connections of their own: to lend one from SQLAlchemy's pool and to give it back costs as
+    much as such a read. They are made as the engine's are, and bounded as those are; what the engine has lost, or left,
+    they leave, too, since they lead to the same place.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: list[Any] = []
+        self._left = 0  # how often all were closed
+        event.listen(engine, "engine_disposed", self._disposed)
+        event.listen(engine, "handle_error", self._lost)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Of the database."""
+        return self._engine.dialect
+
+    def rows(self, statement: Any, parameters: Parameters) -> Rows:
+        """The rows of a query that is built once and kept. Unavailable when the database does not answer."""
+        if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
+            with reading(self._engine) as connection:
+                return run(connection, statement, parameters)
+        with translated():
+            return self._asked(*as_text(statement, parameters))
+
+    def close(self) -> None:
+        """Close what is kept; what is in use is closed when it comes back."""
+        self._left += 1
+        while (driver := self._taken()) is not None:
+            driver.close()
+
+    def _asked(self, text: str, parameters: Parameters) -> Rows:
+        import psycopg
+
+        left = self._left
+        driver = None
+        try:
+            driver = self._taken() or self._opened()
+            return driver.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
+        except psycopg.Error as error:
+            gone = driver is not None and is_gone(driver, error)
+            if gone:
+                self._engine.dispose()
+            raise as_sqlalchemy(self.dialect, text, error, gone=gone) from None
+        finally:
+            if driver is not None:
+                self._keep(driver, left)
+
+    def _opened(self) -> Any:
+        """One that is ours, and not the pool's."""
+        pooled = self._engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        pooled.detach()
+        driver.autocommit = True
+        return driver
+
+    def _taken(self) -> Any:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
+
+    def _keep(self, driver: Any, left: int) -> None:
+        """For the next read, unless its statement was broken off, or all were left meanwhile."""
+        from psycopg.pq import TransactionStatus
+
+        idle = driver.info.transaction_status == TransactionStatus.IDLE
+        if idle and left == self._left and len(self._kept) < _KEPT:
+            self._kept.append(driver)
+        else:
+            driver.close()
+
+    def _disposed(self, _engine: Engine) -> None:
+        self.close()
+
+    def _lost(self, context: ExceptionContext) -> None:
+        if context.is_disconnect:
+            self.close()
+
+
+def rows_of(where: Reads | Connection, statement: Any, parameters: Parameters) -> Rows:
+    """The rows of such a query: alone, or within what is under way."""
+    return where.rows(statement, parameters) if isinstance(where, Reads) else run(where, statement, parameters)

@@ -1,0 +1,102 @@
+"""Sending deliveries again, each as it was and under the id that it had."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+
+from headrace_workers.ledger.sql.database import among, clock, locks_rows
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
+from headrace_workers.ledger.tables.webhooks import DELIVERIES
+from headrace_workers.ledger.webhooks.deliveries import PATIENCE_MS
+from headrace_workers.ledger.webhooks.delivery_views import Range
+
+_AT_ONCE: Final = 500
+TWICE_MS: Final = 600_000  # what was sent again within this time is not once more
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What sending again would send, by state; and what was left out, as it was sent again a moment ago."""
+
+    failed: int
+    delivered: int
+    just_now: int
+
+
+def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview:
+    """What `replay` would do. Without `delivered` only what failed is sent again."""
+    now = clock(connection)
+    states = _replayable(delivered)
+    query = (
+        select(JOBS.c.state, _twice(now).label("twice"), func.count().label("times"))
+        .select_from(DELIVERIES.join(JOBS, JOBS.c.id == DELIVERIES.c.id))
+        .where(which.condition(), JOBS.c.state.in_(["dead", "done"]))
+        .group_by(JOBS.c.state, "twice")
+    )
+    counts = {(row.state, bool(row.twice)): row.times for row in connection.execute(query)}
+    return Preview(
+        failed=counts.get(("dead", False), 0),
+        delivered=counts.get(("done", False), 0) if delivered else 0,
+        just_now=sum(times for (state, twice), times in counts.items() if twice and (state in states or not delivered)),
+    )
+
+
+def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
+    """Send these again, a bounded number, the oldest first, each under the id that it had; how many. Call it until
+    it finds none.
+
+    What was sent again a moment ago is not sent once more, whatever became of it: a double click sends nothing twice.
+    """
+    now = clock(connection)
+    query = (
+        select(JOBS.c.id)
+        .join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id)
+        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered)), ~_twice(now))
+        .order_by(DELIVERIES.c.created_at, JOBS.c.id)
+        .limit(_AT_ONCE)
+    )
+    ids = list(connection.execute(query).scalars())
+    if not ids:
+        return 0
+    # Lock order: jobs in the order of their ids, steps. Whoever was quicker has changed what we saw.
+    locked = select(JOBS.c.id).where(among(connection, JOBS.c.id, ids), JOBS.c.state.in_(_replayable(delivered)))
+    locked = locked.order_by(JOBS.c.id)
+    free = list(connection.execute(locked.with_for_update() if locks_rows(connection) else locked).scalars())
+    marked = (
+        update(DELIVERIES)
+        .where(among(connection, DELIVERIES.c.id, free), ~_twice(now))
+        .values(replayed_at=now)
+        .returning(DELIVERIES.c.id)
+    )
+    chosen = list(connection.execute(marked).scalars())
+    _revive(connection, chosen, now)
+    return len(chosen)
+
+
+def _replayable(delivered: bool) -> list[str]:
+    return ["dead", "done"] if delivered else ["dead"]
+
+
+def _twice(now: int) -> ColumnElement[bool]:
+    return and_(DELIVERIES.c.replayed_at.is_not(None), DELIVERIES.c.replayed_at > now - TWICE_MS)
+
+
+def _revive(connection: Connection, ids: Sequence[str], now: int) -> None:
+    connection.execute(
+        update(JOBS)
+        .where(among(connection, JOBS.c.id, ids))
+        .values(state="active", ended_at=None, accepted_at=now, replays=JOBS.c.replays + 1)
+    )
+    connection.execute(
+        update(STEPS)
+        .where(among(connection, STEPS.c.job_id, ids))
+        .values(state="ready", attempts=0, crashes=0, ready_at=now, ended_at=None, reason=None, claim_id=None,
+                deadline=now + PATIENCE_MS)
+    )  # fmt: skip
+    connection.execute(
+        update(DEAD_LETTERS)
+        .where(among(connection, DEAD_LETTERS.c.job_id, ids), DEAD_LETTERS.c.replayed_at.is_(None))
+        .values(replayed_at=now)
+    )

@@ -1,0 +1,79 @@
+"""Records that are turned away at the door: told with all by which their senders find them. No job's end."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from headrace_schemas import Category
+from headrace_workers.identity import refusal_id
+from headrace_workers.ledger.sql.database import insert
+from headrace_workers.ledger.tables.core import DEAD_LETTERS
+from headrace_workers.ledger.work.dead import Burial, Origin, announce, letter_row
+from headrace_workers.ledger.work.outbox import put
+from headrace_workers.ledger.work.records import Record
+
+INGEST = "ingest"  # the "stage" of a refusal
+
+
+def refusal(
+    record: Record,
+    category: Category,
+    reason: str,
+    *,
+    refers_to: str | None,
+    tenant: str | None,
+    traceparent: str | None = None,
+    sound: bool = False,
+) -> Burial:
+    """The letter about a record: the same one however often the record is read.
+
+    `traceparent` is that of an envelope that was found good: only such a trace is handed through.
+    """
+    correlationid = record.header("ce_correlationid") or None
+    return Burial(
+        id=refusal_id(str(record.topic), record.partition, record.offset, record.timestamp),
+        job_id=None,
+        refers_to=refers_to,
+        tenant=tenant,
+        category=category,
+        reason=reason,
+        stage=INGEST,
+        attempts=0,
+        topic=record.topic,
+        value=record.value or b"",
+        headers=record.shown_headers(),
+        traceparent=traceparent,
+        correlationid=correlationid,
+        sound=sound,
+        origin=Origin(
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key_text,
+            ce_id=record.header("ce_id"),
+            ce_subject=record.header("ce_subject"),
+            traceparent=record.header("ce_traceparent"),
+            correlationid=correlationid,
+        ),
+    )
+
+
+def over_quota(record: Record, job_id: str, tenant: str, reason: str) -> Burial:
+    """The letter about a record that was good, but for its tenant's quota."""
+    return refusal(record, Category.QUOTA, reason, refers_to=job_id, tenant=tenant)
+
+
+def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
+    """Write dead letters of records that never became jobs; those that were written before are passed over."""
+    by_id = {burial.id: burial for burial in burials}
+    if not by_id:
+        return 0
+    new = (
+        connection.execute(
+            insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
+            [letter_row(burial, now) for burial in by_id.values()],
+        )
+        .scalars()
+        .all()
+    )
+    put(connection, [announce(by_id[key], now) for key in new])
+    return len(new)
