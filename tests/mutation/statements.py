@@ -15,7 +15,20 @@ from tests.mutation.sql import Change, changes
 _LEDGER = Path("headrace_workers/ledger")
 _TESTS = Path("tests/workers/ledger")
 # These make no statements: migrations and tables, how connections are made, and the ledger's face.
-_LEFT_OUT = frozenset({"__init__", "database", "ledger", "migrate", "patience", "tables"})
+_LEFT_OUT = frozenset({"__init__.py", "ledger.py", "migrate.py", "sql/database.py", "sql/patience.py"})
+_LEFT_OUT_ROOMS = ("migrations", "tables")
+
+
+def modules(ledger: Path) -> list[Path]:
+    """The ledger's files that make statements, below its folder."""
+    below = sorted(path.relative_to(ledger) for path in ledger.rglob("*.py"))
+    return [
+        path
+        for path in below
+        if path.as_posix() not in _LEFT_OUT and path.parts[0] not in _LEFT_OUT_ROOMS and path.name != "__init__.py"
+    ]
+
+
 _FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1")
 _SECONDS = 900.0  # beyond that the tests hang: the slowest machine needs a third of it for all
 _VERDICTS = {0: "survived", 1: "killed", 2: "killed"}  # 2: the module cannot even be imported
@@ -32,10 +45,10 @@ class Statements:
 
     def make(self) -> list[str]:
         """Find them; their names, which say module and number."""
-        for path in sorted((self._folder / "src" / _LEDGER).glob("*.py")):
-            if path.stem not in _LEFT_OUT:
-                module = ".".join((*_LEDGER.parts, path.stem))
-                self._changes |= {f"{module}.sql_{number}": found for number, found in enumerate(changes(path))}
+        ledger = self._folder / "src" / _LEDGER
+        for below in modules(ledger):
+            module = ".".join((*_LEDGER.parts, *below.with_suffix("").parts))
+            self._changes |= {f"{module}.sql_{number}": found for number, found in enumerate(changes(ledger / below))}
         return sorted(self._changes)
 
     def run(self, names: Sequence[str]) -> dict[str, str]:
@@ -64,7 +77,7 @@ class Statements:
 
     def _try(self, change: Change) -> str:
         source = self._copies.get()
-        path = source / _LEDGER / change.path.name
+        path = source / change.path.relative_to(self._folder / "src")
         try:
             path.write_text(change.source(), encoding="utf-8")
             return self._verdict(source, change.path.stem)

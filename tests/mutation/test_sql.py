@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.mutation.sql import changes
+from tests.mutation.statements import modules
 
 _LEDGER = Path(__file__).parents[2] / "workers/headrace_workers/ledger"
 
@@ -58,8 +59,8 @@ def test_each_mutant_is_one_small_change(tmp_path: Path):
     assert all(len(change.difference().splitlines()) >= 4 for change in changes(path))
 
 
-@pytest.mark.parametrize("path", sorted(_LEDGER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", modules(_LEDGER), ids=str)
 def test_every_mutant_of_the_ledger_is_a_module(path: Path):
     """One that could not be compiled would count as noticed."""
-    for change in changes(path):
+    for change in changes(_LEDGER / path):
         compile(change.source(), path.name, "exec")
