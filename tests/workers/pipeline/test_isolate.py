@@ -43,7 +43,7 @@ def test_only_the_culprits_get_the_error(count, culprits):
     group = tasks(count)
     outcomes = run_isolated(raising_on(culprits, PromptTooLong("too long")), group)
     assert outcomes == [
-        Dead(Category.PERMANENT, "too long") if int(task.job_id) in culprits else marked(task) for task in group
+        Dead(Category.INVALID, "too long") if int(task.job_id) in culprits else marked(task) for task in group
     ]
 
 

@@ -18,7 +18,7 @@ class Rerouted(HeadraceError):
     [
         (Unavailable("later"), Retry("later", category=Category.TRANSIENT)),
         (Rerouted("other"), Retry("other", category=Category.REROUTABLE)),
-        (PromptTooLong("long"), Dead(Category.PERMANENT, "long")),
+        (HeadraceError("broken"), Dead(Category.PERMANENT, "broken")),
         (UnknownModel("who"), Dead(Category.INVALID, "who")),
     ],
 )
