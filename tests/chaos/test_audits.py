@@ -142,7 +142,7 @@ def test_wrong_answers_are_found_and_their_scope_turns_itself_off(deployment, le
     assert any((each.refused or "").startswith("Broken: ") for each in refused)
     (still,) = ask(deployment, ledger, [like(3)], tenant="other")
     assert still.tier == "semantic"
-    assert states(ledger)["other"] == "not yet shown"
+    deployment.wait_until(lambda: states(ledger)["other"] == "not yet shown", "it is worked out how the other stands")
 
 
 def states(ledger):

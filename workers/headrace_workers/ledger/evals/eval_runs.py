@@ -86,7 +86,8 @@ def begin(connection: Connection, run: int, batch: str | None, total: int, tally
 def items_of(connection: Connection, run: int, numbers: Sequence[int]) -> dict[int, str]:
     """The data of these items that have not ended yet, as JSON."""
     query = select(ITEMS.c.number, ITEMS.c.item).where(ITEMS.c.run == run, ITEMS.c.number.in_(numbers))
-    return dict(iter(connection.execute(query.where(ITEMS.c.status.is_(None))).tuples()))
+    rows = connection.execute(query.where(ITEMS.c.status.is_(None)))
+    return {row.number: row.item for row in rows}
 
 
 def put_ends(
