@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, cast
@@ -115,9 +116,10 @@ class Forked:
         return code
 
     def send_signal(self, number: int) -> None:
-        """A signal to it alone; one that has ended is no error."""
+        """A signal to it alone; one that has ended is no error, also where that is not told yet."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
