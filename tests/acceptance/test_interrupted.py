@@ -10,6 +10,7 @@ from tests.services.eventually import eventually
 pytestmark = pytest.mark.acceptance
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
     """Killed, interrupted, stopped, and run again each time: each line has one receipt, and what was written stands."""
     jobs = [{"prompt": f"%%sleep:0.05%% {number}"} for number in range(400)]

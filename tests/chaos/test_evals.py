@@ -50,6 +50,7 @@ def begun(ledger, files):
     )
 
 
+@pytest.mark.slow
 def test_every_item_has_one_end_however_often_its_bridge_dies(deployment):
     """Killed while items are written down and again while answers are read: each is counted once, and asked once."""
     ledger = Ledger.at(deployment.ledger)

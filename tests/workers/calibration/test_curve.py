@@ -102,6 +102,7 @@ def test_a_curve_that_can_be_followed_serves_most_of_what_could_be() -> None:
     assert served > 0.8 * possible
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "right from 0.75 on", "step", "up to 98.5 %"])
 def test_a_scope_that_explores_keeps_its_promises(name: str) -> None:
     """Its curve moves the threshold up and down, by labels of what was served and of what was nearly: neither the bound

@@ -163,6 +163,7 @@ def test_a_short_prompt_is_found_whole() -> None:
     assert verbatim("Be brief, and kind.", system="Be brief, and kind.") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["ab " * 66_666, SYSTEM, "".join(map(chr, range(0x4E00, 0x9E00))) * 9])
 def test_the_longest_text_and_prompt_come_to_an_end(system: str) -> None:
     """Also where all of it repeats."""
