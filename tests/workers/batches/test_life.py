@@ -248,7 +248,7 @@ def test_two_bridges_at_a_time_do_nothing_twice(running):
     """Also when the one that had the duty does not know that it lost it."""
     batch_id = running.submit(jobs(1_000))
     mine, other = running.bulk, running.bridge()
-    mine._held_until = other._held_until = float("inf")  # both believe that they have the duty
+    mine._duty.held_until = other._duty.held_until = float("inf")  # both believe that they have the duty
     for _ in range(6):
         before = running.ledger.batches.unfinished()
         mine.once(running.heard.append)

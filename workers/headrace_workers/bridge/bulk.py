@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
+from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.files.files import Files
@@ -75,12 +76,11 @@ class Bulk:
         self._feed = feed
         self._outputs = outputs
         self._room = room
-        self._bridge = bridge
         self._clock = clock
         self._troubles = troubles
         self._keep_ms = int(keep * 1000)
         self._ledger_time = LedgerTime(ledger, clock)
-        self._held_until = float("-inf")
+        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._forgot_at = clock.monotonic()
         self.waits: Awaited | None = None  # what keeps it from going on
         self.is_open = False  # whether a batch is, of which this bridge has the duty
@@ -95,7 +95,7 @@ class Bulk:
         self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
         unfinished = self._ledger.batches.unfinished()
         forgets = self._clock.monotonic() - self._forgot_at > _FORGET_EVERY
-        if not (unfinished or forgets) or not self._on_duty():
+        if not (unfinished or forgets) or not self._duty.held():
             self._feed.close()
             self._say({})
             return 0
@@ -171,17 +171,6 @@ class Bulk:
         for _ in range(_FORGOTTEN_AT_ONCE):
             if not self._ledger.batches.forget(self._keep_ms):
                 break
-
-    def _on_duty(self) -> bool:
-        """Keep the duty, asking the ledger when half of its lease is gone."""
-        now = self._clock.monotonic()
-        if now < self._held_until - _DUTY_LEASE / 2:
-            return True
-        if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
-            self._held_until = float("-inf")
-            return False
-        self._held_until = now + _DUTY_LEASE
-        return True
 
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)

@@ -15,6 +15,7 @@ from sqlalchemy import Row as LedgerRow
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.json_lines import NoJSON, parsed, read_on
 from headrace_workers.batches.submit import EmptyInput, Wishes, submit
+from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.evaluation.eval_plan import EvalPlan, Row, error_of, item_text
 from headrace_workers.evaluation.tally import Tally, status_of
@@ -40,6 +41,7 @@ _ITEMS_AT_ONCE = 200
 _LINES_AT_ONCE = 500
 _LONGEST_ROW = 4 * 1024**2  # bytes
 _LONGEST_ANSWER = 64 * 1024**2
+_FORGET_EVERY = 60.0
 _FORGOTTEN_AT_ONCE = 10  # transactions
 _LOST: Final = error_of("lost", "nothing came of it")
 
@@ -52,19 +54,21 @@ class EvalRuns:
     ) -> None:
         self._ledger = ledger
         self._files = files
-        self._bridge = bridge
         self._clock = clock
         self._troubles = troubles
         self._keep = keep
-        self._held_until = float("-inf")
+        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._forgets_at = float("-inf")
         self.rest = _IDLE
         self.waits: Awaited | None = None
 
     def once(self, ring: Callable[[Hint], object]) -> int:
         """Go on with each run, a bounded way; how many items were written down or ended. Unavailable."""
         runs = self._ledger.evals.unfinished()
-        if not self._on_duty():
+        forgets = self._clock.monotonic() >= self._forgets_at
+        if not (runs or forgets) or not self._duty.held():
             self.rest = _IDLE
+            self._say({})
             return 0
         troubles: dict[str, str] = {}
         done = 0
@@ -75,11 +79,9 @@ class EvalRuns:
                 troubles[run.id] = str(error)
             except ReadBefore as error:
                 log(DUTY, logging.DEBUG, Action.LEASE_LOST, str(error), run=run.id)
-        self._troubles.tell(DUTY, troubles)
-        self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
-        for _ in range(_FORGOTTEN_AT_ONCE):
-            if not self._ledger.evals.forget():
-                break
+        self._say(troubles)
+        if forgets:
+            self._forget()
         self.rest = 0.0 if done else _REST if runs else _IDLE
         return done
 
@@ -105,6 +107,10 @@ class EvalRuns:
         if not ended and batch.ended_at is not None:
             self._end(run, batch, ring)
         return ended
+
+    def _forget(self) -> None:
+        if not all(self._ledger.evals.forget() for _ in range(_FORGOTTEN_AT_ONCE)):
+            self._forgets_at = self._clock.monotonic() + _FORGET_EVERY
 
     # -- the beginning
 
@@ -194,16 +200,9 @@ class EvalRuns:
             ring(Hint.WORK)  # webhooks may follow
             log(DUTY, logging.INFO, Action.BATCH_ENDED, f"a run of an eval is over: {state}", run=run.id)
 
-    def _on_duty(self) -> bool:
-        """Keep the duty, asking the ledger when half of its lease is gone."""
-        now = self._clock.monotonic()
-        if now < self._held_until - _DUTY_LEASE / 2:
-            return True
-        if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
-            self._held_until = float("-inf")
-            return False
-        self._held_until = now + _DUTY_LEASE
-        return True
+    def _say(self, troubles: dict[str, str]) -> None:
+        self._troubles.tell(DUTY, troubles)
+        self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
 
 
 class _TooMany(ValueError):

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from headrace_producers.words import words
 from headrace_workers.away import KafkaUnavailable, awaited
+from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.passing import Passing
 from headrace_workers.bridge.places import Place
@@ -62,7 +63,7 @@ class Relay:
         self._hand_out = hand_out
         # Who is told of an end by other ways than Kafka need not wait for that.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
-        self._held_until = float("-inf")
+        self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._gives_way_until = float("-inf")
         self._passing: Passing | None = None  # while a place takes nothing
         self.waits: Awaited | None = None  # what keeps it from publishing
@@ -138,19 +139,14 @@ class Relay:
         self._beside.shutdown(wait=False)
 
     def _on_duty(self) -> bool:
-        """Keep the duty, asking the ledger when half of its lease is gone."""
-        now = self._clock.monotonic()
-        if now < self._gives_way_until:
+        """Whether this bridge publishes: it has the duty, and does not give way."""
+        if self._clock.monotonic() < self._gives_way_until:
             return False
-        if now < self._held_until - _DUTY_LEASE / 2:
+        if self._duty.held():
             return True
-        if not self._ledger.hold(DUTY, self._bridge, int(_DUTY_LEASE * 1000)):
-            self._held_until = float("-inf")
-            self._passing = None
-            self._say({})  # another does it
-            return False
-        self._held_until = now + _DUTY_LEASE
-        return True
+        self._passing = None
+        self._say({})  # another does it
+        return False
 
     def _say(self, shut: Mapping[Place, str]) -> None:
         """These places take nothing; without any, all is well."""
@@ -159,7 +155,7 @@ class Relay:
 
     def _give_way(self, error: BaseException) -> None:
         self._passing = None
-        self._held_until = float("-inf")
+        self._duty.let_go()
         self._gives_way_until = self._clock.monotonic() + _GIVES_WAY
         self._ledger_time.ask_anew()
         reason = f"events cannot be published from here: {_in_words(error)}"
