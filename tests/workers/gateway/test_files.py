@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+from uuid import uuid4
 
 import openai
 import pytest
@@ -24,8 +25,9 @@ def ai(gateway):
 
 @pytest.fixture(scope="module")
 def stranger(gateway):
-    """The same, of another tenant."""
-    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("stranger"), max_retries=0) as client:
+    """The same, of another tenant, of which no other test has anything."""
+    key = gateway.key(f"stranger-{uuid4().hex[:8]}")
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
         yield client
 
 
