@@ -122,8 +122,8 @@ class Reranker(Protocol):
         """One figure for each passage, in their order: a higher one is better. Only those of one call are compared."""
 
 
-class Detector(Protocol):
-    """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
+class Source(Protocol):
+    """Who finds something in a text."""
 
     @property
     def name(self) -> str:
@@ -136,6 +136,10 @@ class Detector(Protocol):
     @property
     def categories(self) -> frozenset[str]:
         """The categories that it may report."""
+
+
+class Detector(Source, Protocol):
+    """Finds spans of one kind of trouble. Raises when it cannot say; the output is then held."""
 
     @property
     def reads_words(self) -> bool:

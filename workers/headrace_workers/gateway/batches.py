@@ -20,6 +20,7 @@ from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
 from headrace_workers.gateway.files import Expiry, file_of
 from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 
@@ -85,14 +86,8 @@ class BatchShape(BaseModel):
     metadata: dict[str, str]
 
 
-class BatchList(BaseModel):
+class BatchList(Page[BatchShape]):
     """Batches, a page of them, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 @router.post("/v1/batches", responses=ERRORS)
@@ -137,13 +132,7 @@ async def list_batches(
     if after is not None:
         await _batch(services, caller, after, "after")
     found = await services.ask(services.ledger.batches.batches, caller.tenant, after, limit + 1)
-    data = [_shape(row) for row in found[:limit]]
-    return BatchList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return BatchList.of(found, limit, _shape)
 
 
 @router.get("/v1/batches/{batch_id}", responses=ERRORS)

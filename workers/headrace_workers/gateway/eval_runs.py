@@ -89,13 +89,7 @@ async def list_runs(
         services.ledger.evals.runs, eval_id, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
         state=status,
     )  # fmt: skip
-    data = [_shape(row, services) for row in found[:limit]]
-    return RunList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return RunList.of(found, limit, lambda row: _shape(row, services))
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
@@ -141,13 +135,7 @@ async def list_items(
     found = await services.ask(
         services.ledger.evals.items, run.number, after=behind, limit=limit + 1, newest=order == "desc", status=status
     )
-    data = [ItemShape.of(row, run) for row in found[:limit]]
-    return ItemList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return ItemList.of(found, limit, lambda row: ItemShape.of(row, run))
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", responses=ERRORS)

@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from headrace_workers.evaluation.scope import SAMPLED
 from headrace_workers.evaluation.tally import Tally, pass_rate
+from headrace_workers.gateway.paging import Page
 from headrace_workers.ledger.tables.evals import FAILED
 
 _NAME: Final = 64  # characters
@@ -83,14 +84,8 @@ class EvalShape(BaseModel):
         )
 
 
-class EvalList(BaseModel):
+class EvalList(Page[EvalShape]):
     """Evals, a page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[EvalShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class EvalDeleted(BaseModel):
@@ -165,14 +160,8 @@ class RunShape(BaseModel):
         )
 
 
-class RunList(BaseModel):
+class RunList(Page[RunShape]):
     """Runs, a page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[RunShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class ItemShape(BaseModel):
@@ -206,14 +195,8 @@ class ItemShape(BaseModel):
         )
 
 
-class ItemList(BaseModel):
+class ItemList(Page[ItemShape]):
     """Items, a page of them, in the order of their rows."""
-
-    object: Literal["list"] = "list"
-    data: list[ItemShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 _NO_SAMPLE: Final[dict[str, Any]] = {

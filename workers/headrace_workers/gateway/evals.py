@@ -68,13 +68,7 @@ async def list_evals(
         services.ledger.evals.evals, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
         by_change=order_by == "updated_at",
     )  # fmt: skip
-    data = [EvalShape.of(row) for row in found[:limit]]
-    return EvalList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return EvalList.of(found, limit, EvalShape.of)
 
 
 @router.get("/v1/evals/{eval_id}", responses=ERRORS)

@@ -18,6 +18,7 @@ from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 
@@ -51,14 +52,8 @@ class FileShape(BaseModel):
     status_details: str | None = None
 
 
-class FileList(BaseModel):
+class FileList(Page[FileShape]):
     """Files, a page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[FileShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class FileDeleted(BaseModel):
@@ -121,13 +116,7 @@ async def list_files(
         services.ledger.files.files, caller.tenant, purpose=purpose, after=after, limit=limit + 1,
         newest_first=order == "desc",
     )  # fmt: skip
-    data = [FileShape(**file_object(row)) for row in found[:limit]]
-    return FileList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return FileList.of(found, limit, lambda row: FileShape(**file_object(row)))
 
 
 @router.get("/v1/files/{file_id}", responses=ERRORS)

@@ -1,9 +1,10 @@
 """How lists are asked for a page at a time, as OpenAI's clients do."""
 
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Generic, Literal, Protocol, Self, TypeVar, cast
 
 from fastapi import Query
+from pydantic import BaseModel
 
 from headrace_schemas.errors import InvalidRecord
 
@@ -30,6 +31,30 @@ class Named(Protocol):
 
 
 Each = TypeVar("Each", bound=Named)
+Shape = TypeVar("Shape", bound=BaseModel)
+Found = TypeVar("Found")
+
+
+class Page(BaseModel, Generic[Shape]):
+    """A page of a list; what is in it has an `id`."""
+
+    object: Literal["list"] = "list"
+    data: list[Shape]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape]) -> Self:
+        """The first `limit` of what was found, each in its shape; where there are others, that there are more."""
+        data = [shape(each) for each in found[:limit]]
+        ids = [each.id for each in cast(list[Named], data)]
+        return cls(
+            data=data,
+            first_id=ids[0] if ids else None,
+            last_id=ids[-1] if ids else None,
+            has_more=len(found) > limit,
+        )
 
 
 def onwards(found: Sequence[Each], order: str, after: str | None, missing: str) -> list[Each]:

@@ -11,7 +11,7 @@ from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_batch_shapes import FileBatchShape, NewFileBatch
-from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, body_of, takes
+from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, StoreFileShape, body_of, takes
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.stores.file_batches import FileBatch
 
@@ -70,7 +70,7 @@ async def list_files(
     batch = await _batch(services, caller, vector_store_id, file_batch_id)
     files = onwards(batch.files, order, after, "this batch has no file of this id")
     found = [each for each in files if status in (None, each.state)]
-    return StoreFileList.of(found, limit, vector_store_id)
+    return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:

@@ -70,7 +70,7 @@ async def list_files(
             newest_first=order == "desc",
             state=status,
         )
-    return StoreFileList.of(found, limit, vector_store_id)
+    return StoreFileList.of(found, limit, lambda each: StoreFileShape.of(each, vector_store_id))
 
 
 @router.get(_ONE, responses=ERRORS)

@@ -1,6 +1,6 @@
 """What OpenAI's vector stores say: bodies that are read, and what is told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
@@ -10,6 +10,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import NO_NUL, NonEmptyText
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
+from headrace_workers.gateway.paging import Page
 from headrace_workers.ledger.stores.store_files import StoreFile, file_of
 from headrace_workers.ledger.stores.stores import Store
 
@@ -151,14 +152,8 @@ class VectorStoreShape(BaseModel):
         )
 
 
-class StoreList(BaseModel):
+class StoreList(Page[VectorStoreShape]):
     """Stores, a page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[VectorStoreShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class StoreDeleted(BaseModel):
@@ -204,25 +199,8 @@ class StoreFileShape(BaseModel):
         )
 
 
-class StoreFileList(BaseModel):
+class StoreFileList(Page[StoreFileShape]):
     """Files of a store, a page of them."""
-
-    object: Literal["list"] = "list"
-    data: list[StoreFileShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-    @classmethod
-    def of(cls, found: Sequence[StoreFile], limit: int, store_id: str) -> "StoreFileList":
-        """The first `limit` of these; where there are others, that there are more."""
-        data = [StoreFileShape.of(each, store_id) for each in found[:limit]]
-        return cls(
-            data=data,
-            first_id=data[0].id if data else None,
-            last_id=data[-1].id if data else None,
-            has_more=len(found) > limit,
-        )
 
 
 class StoreFileDeleted(BaseModel):

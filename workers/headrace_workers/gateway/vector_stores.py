@@ -76,13 +76,7 @@ async def list_stores(
     only_onwards(before)
     stores = await services.ask(services.ledger.stores.stores, caller.tenant)
     found = onwards(stores, order, after, "this tenant has no vector store of this id")
-    data = [VectorStoreShape.of(each) for each in found[:limit]]
-    return StoreList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return StoreList.of(found, limit, VectorStoreShape.of)
 
 
 @router.get("/v1/vector_stores/{vector_store_id}", responses=ERRORS)

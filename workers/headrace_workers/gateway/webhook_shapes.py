@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headrace_workers.gateway.paging import Page
 from headrace_workers.ledger.webhooks.delivery_views import DeliveryView
 from headrace_workers.ledger.webhooks.endpoints import Endpoint
 
@@ -99,14 +100,8 @@ class EndpointWithSecret(EndpointShape):
     signing_secret: str
 
 
-class EndpointList(BaseModel):
+class EndpointList(Page[EndpointShape]):
     """A page of receivers, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[EndpointShape]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class DeletedShape(BaseModel):

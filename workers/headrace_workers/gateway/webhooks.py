@@ -75,13 +75,7 @@ async def list_endpoints(
     found = await services.ask(
         services.ledger.webhooks.endpoints, caller.tenant, limit + 1, after, origins=("registered",)
     )
-    data = [EndpointShape(**endpoint_shape(each)) for each in found[:limit]]
-    return EndpointList(
-        data=data,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-        has_more=len(found) > limit,
-    )
+    return EndpointList.of(found, limit, lambda each: EndpointShape(**endpoint_shape(each)))
 
 
 @router.get("/v1/webhook_endpoints/{endpoint_id}", responses=ERRORS)

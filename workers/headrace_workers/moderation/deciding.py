@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
 
 from headrace_schemas import Finding, ModerationVerdict
 from headrace_schemas.errors import ConfigurationError
@@ -14,25 +13,9 @@ from headrace_workers.moderation.leak import CANARY
 from headrace_workers.moderation.limits import MAX_DETECTIONS, MAX_FINDINGS
 from headrace_workers.moderation.policy import ACTIONS, Policy
 from headrace_workers.moderation.redact import Span, redact
-from headrace_workers.ports import Detection, Moderation
+from headrace_workers.ports import Detection, Moderation, Source
 
 _STRICTNESS = {action: i for i, action in enumerate(ACTIONS)}
-
-
-class Source(Protocol):
-    """Who finds something."""
-
-    @property
-    def name(self) -> str:
-        """Its name in findings."""
-
-    @property
-    def version(self) -> str:
-        """What it rests on."""
-
-    @property
-    def categories(self) -> frozenset[str]:
-        """What it may report."""
 
 
 class Judge:

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from headrace_workers.moderation.limits import MAX_DETECTIONS
 from headrace_workers.moderation.versions import with_part
-from headrace_workers.ports import Detection, Told
+from headrace_workers.ports import Detection, Source, Told
 
 CATEGORY: Final = "system_prompt_leak"
 CANARY: Final = "canary"  # the detector whose findings are never shown, whatever the policy says
@@ -15,20 +15,8 @@ SHORTEST: Final = 20  # characters: what is shorter is said by chance
 _WORD: Final = re.compile(r"\S+")
 
 
-class Leaks(Protocol):
+class Leaks(Source, Protocol):
     """Finds what was told. Its findings are of one category."""
-
-    @property
-    def name(self) -> str:
-        """The detector's name in findings."""
-
-    @property
-    def version(self) -> str:
-        """What it rests on."""
-
-    @property
-    def categories(self) -> frozenset[str]:
-        """That category."""
 
     def find(self, text: str, told: Told) -> list[Detection]:
         """Where this text repeats it."""

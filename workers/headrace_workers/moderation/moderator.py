@@ -9,13 +9,13 @@ from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.log import Action as LogAction
 from headrace_workers.log import log
-from headrace_workers.moderation.deciding import Judge, Source
+from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.moderation.looks import Look, looks_at
 from headrace_workers.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
-from headrace_workers.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Told
+from headrace_workers.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
 
 # Something for every detector to look at, so that all of them load what they need.
 _SAMPLE = "Write to jo@example.com or call +44 20 7946 0958. Card 4111 1111 1111 1111, key AKIAIOSFODNN7EXAMPLE, http://a:b@c."
