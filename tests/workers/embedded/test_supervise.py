@@ -79,6 +79,14 @@ def test_a_restart_that_fails_is_told_once_with_its_log(supervisor, time, caplog
     ]
 
 
+def crash(supervisor, time):
+    """Let the first child end by itself, and be started again."""
+    supervisor.children[0].process.wait()
+    supervisor.check()
+    time.now += supervise.LONGEST_DELAY
+    supervisor.check()
+
+
 def test_delays_double_up_to_a_bound():
     """The first restart comes soon, the later ones at most every half minute."""
     assert [restart_delay(crashes) for crashes in (1, 2, 3, 7, 50)] == [0.5, 1.0, 2.0, 30.0, 30.0]
@@ -118,16 +126,10 @@ def test_a_child_that_always_crashes_ends_in_an_error(supervisor, time):
     """After ten crashes in a row the supervisor gives up and says where the log is."""
     supervisor.start(ChildSpec(name="broken", argv=CRASH))
 
-    def crash():
-        supervisor.children[0].process.wait()
-        supervisor.check()
-        time.now += supervise.LONGEST_DELAY
-        supervisor.check()
-
     for _ in range(supervise.MAX_CRASHES - 1):
-        crash()
+        crash(supervisor, time)
     with pytest.raises(ChildFailed, match=r"broken ended with exit code 7; see .*broken\.log; that was crash 10"):
-        crash()
+        crash(supervisor, time)
 
 
 @pytest.mark.parametrize(
@@ -162,16 +164,10 @@ def test_what_others_do_excuses_no_process_that_runs_no_jobs(tmp_path, time):
     supervisor = Supervisor(tmp_path, monotonic=time, done=lambda: Done(*[next(ended)] * 2))
     supervisor.start(ChildSpec(name="serves", argv=CRASH))
 
-    def crash():
-        supervisor.children[0].process.wait()
-        supervisor.check()
-        time.now += supervise.LONGEST_DELAY
-        supervisor.check()
-
     for _ in range(supervise.MAX_CRASHES - 1):
-        crash()
+        crash(supervisor, time)
     with pytest.raises(ChildFailed, match="that was crash 10 in a row without progress"):
-        crash()
+        crash(supervisor, time)
     supervisor.stop_all()
 
 
@@ -225,18 +221,12 @@ def test_while_something_is_in_the_way_of_all_no_crash_is_one_too_many(tmp_path,
     supervisor = Supervisor(tmp_path, monotonic=time, obstacle=lambda: obstacles[0])
     supervisor.start(ChildSpec(name="broken", argv=CRASH))
 
-    def crash():
-        supervisor.children[0].process.wait()
-        supervisor.check()
-        time.now += supervise.LONGEST_DELAY
-        supervisor.check()
-
     for _ in range(2 * supervise.MAX_CRASHES):
-        crash()
+        crash(supervisor, time)
     assert all("; no space is left; " in warning for warning in warnings(caplog))
     obstacles[0] = None
     with pytest.raises(ChildFailed, match="that was crash 10 in a row"):
-        crash()
+        crash(supervisor, time)
     supervisor.stop_all()
 
 
