@@ -148,7 +148,7 @@ def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[
     item = _items(error)[0]
     if item["type"] == "json_invalid":
         return None, describe(error, document)
-    return tuple(_parts(item["type"], item["loc"])), _words(item)
+    return tuple(_parts(item["type"], item["loc"])), words_of(item)
 
 
 def _items(error: ValidationError) -> list[dict[str, Any]]:
@@ -165,12 +165,13 @@ def _is_echo(short: Any, items: Sequence[Any]) -> bool:
 
 
 def _problem(item: Any) -> str:
-    return _place(item["type"], item["loc"]) + _words(item)
+    return _place(item["type"], item["loc"]) + words_of(item)
 
 
-def _words(item: Any) -> str:
+def words_of(item: Mapping[str, Any]) -> str:
+    """What is wrong with one item of a validation (pydantic's `errors`), never with the value that was sent."""
     saying = _SAYINGS.get(item["type"])
-    return saying(item, item.get("ctx", {})) if saying else item["msg"]
+    return saying({"of": "", **item}, item.get("ctx", {})) if saying else str(item["msg"])
 
 
 def _place(kind: str, location: tuple[int | str, ...]) -> str:

@@ -135,3 +135,25 @@ def test_a_store_that_is_not_there_is_refused_before_there_is_a_job(gateway: Gat
             answer = client.post(path, json=body)
             assert answer.status_code == 404
             assert "no vector store, and no knowledge base, 'vs_theirs'" in told(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/v1/evals", {}, "body.data_source_config: is missing; body.testing_criteria: is missing"),
+        (
+            "/v1/evals",
+            {"data_source_config": {}, "testing_criteria": []},
+            "body.testing_criteria: at least 1 of testing_criteria",
+        ),
+        ("/v1/batches", {**json.loads(FEW), "input_file_id": 7}, "body.input_file_id: must be text, not a number"),
+        ("/v1/evals?limit=0", None, "query.limit: must be at least 1"),
+        ("/v1/evals?limit=few", None, "query.limit: must be a whole number, not text"),
+    ],
+)
+def test_what_a_field_must_be_is_told_in_the_words_of_the_contract(gateway: Gateway, path: str, body, words: str):
+    """And not in a library's."""
+    with gateway.client() as client:
+        answer = client.get(path) if body is None else client.post(path, json=body)
+    assert answer.status_code == 400
+    assert words in told(answer)

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from headrace_schemas.errors import HeadraceError
+from headrace_schemas.reasons import words_of
 from headrace_workers.gateway import (
     batches,
     chat,
@@ -123,4 +124,4 @@ def _said(error: Mapping[str, Any]) -> str:
     """Where and what, never the value that was sent."""
     if error["loc"] == ("body",) and error["type"] == "missing":
         return "the body is empty"
-    return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"
+    return f"{'.'.join(str(part) for part in error['loc'])}: {words_of(error)}"
