@@ -12,7 +12,7 @@ import pytest
 
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.moderation.moderator import Aids, PolicyModerator, with_policy
+from headrace_workers.moderation.moderator import Aids, PolicyModerator, warm_up, with_policy
 from headrace_workers.moderation.openai_endpoint import Endpoint, OpenAIDetector
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Detection, Moderation
@@ -166,6 +166,29 @@ def test_one_that_is_away_is_told(service: Service) -> None:
     service.server.server_close()
     with pytest.raises(Unavailable, match="does not answer: ConnectError"):
         service.detector().detect(["x"])
+
+
+def test_one_that_is_away_stops_no_worker_from_starting(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that starts meanwhile serves: texts are held until it is there, with what is wrong in words."""
+    moderator = PolicyModerator([service.detector()], load_policy())
+    service.status = 503
+    warm_up(moderator)
+    why = "moderation detector openai: the moderation endpoint answers 503; the output is held"
+    assert caplog.messages[-1] == why
+    (verdict,) = moderator.moderate(["x"])
+    assert isinstance(verdict, Unavailable)
+    assert str(verdict) == why
+    service.status = 200
+    (verdict,) = moderator.moderate(["x"])
+    assert isinstance(verdict, Moderation)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_one_that_refuses_is_told_at_the_start(service: Service, status: int) -> None:
+    """A wrong key or address does not mend itself."""
+    service.status = status
+    with pytest.raises(Unavailable, match=f"the moderation endpoint answers {status}"):
+        warm_up(PolicyModerator([service.detector()], load_policy()))
 
 
 @pytest.mark.parametrize(

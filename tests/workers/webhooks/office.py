@@ -38,9 +38,7 @@ class Office:
         self.sealer = sealer or Sealer()
         self.pipeline = Pipeline()
         self.following = Following(self.pipeline, ledger, Telling(ledger, wording or Wording()))
-        step = partial(
-            deliver, webhooks=ledger.webhooks, courier=courier or Courier(HERE, seconds=2.0), sealer=self.sealer
-        )
+        step = partial(deliver, webhooks=ledger.webhooks, courier=courier or Courier(HERE), sealer=self.sealer)
         self.work = Work(self.pipeline, {("deliver", "deliver"): step}, settings(), SystemClock())
 
     def register(self, url, **wanted):

@@ -12,7 +12,7 @@ from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.moderation.looks import Look, looks_at
-from headrace_workers.moderation.openai_endpoint import OpenAIDetector
+from headrace_workers.moderation.openai_endpoint import NoAnswer, OpenAIDetector
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told
@@ -129,9 +129,13 @@ class PolicyModerator:
 
 
 def warm_up(moderator: Moderator) -> None:
-    """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here."""
+    """Load what the detectors load lazily. Raises the HeadraceError of a detector that cannot work here; one whose
+    service is away may work by and by, and its texts are held until then.
+    """
     for verdict in moderator.moderate([_SAMPLE]):
-        if isinstance(verdict, HeadraceError):
+        if isinstance(verdict, NoAnswer) and verdict.passes:
+            log("moderation", logging.WARNING, LogAction.DETECTOR_FAILED, str(verdict))
+        elif isinstance(verdict, HeadraceError):
             raise verdict
 
 
@@ -215,7 +219,9 @@ def _run_one(detector: Detector, text: str) -> list[Detection] | HeadraceError:
 
 
 def _failed(detector: str, error: Exception) -> HeadraceError:
-    """Its message may quote the text: only the kind of error goes on."""
+    """A message may quote the text, so only the kind of error goes on; those of NoAnswer never do."""
+    if isinstance(error, NoAnswer):
+        return NoAnswer(f"moderation detector {detector}: {error}; the output is held", passes=error.passes)
     return Unavailable(f"moderation detector {detector} failed ({type(error).__name__}); the output is held")
 
 

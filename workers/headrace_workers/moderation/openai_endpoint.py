@@ -18,6 +18,7 @@ from headrace_workers.ports import Detection
 if TYPE_CHECKING:
     import httpx
 
+_REFUSES: Final = frozenset((401, 403, 404))
 _INPUTS: Final = 32  # of one request
 _LONGEST_ANSWER: Final = 4_000_000  # bytes
 _PART: Final = 20_000  # characters of one input
@@ -42,6 +43,17 @@ class _Result(BaseModel):
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="ignore")
     results: list[_Result] = Field(max_length=_INPUTS)
+
+
+class NoAnswer(Unavailable):
+    """The endpoint gave no answer that can be used. The words quote nothing of what was asked.
+
+    `passes`: it may give one the next time; where it refuses the key or has nothing at this address, it will not.
+    """
+
+    def __init__(self, words: str, *, passes: bool = True) -> None:
+        super().__init__(words)
+        self.passes = passes
 
 
 class OpenAIDetector:
@@ -81,9 +93,11 @@ class OpenAIDetector:
             with self._client.stream("POST", self._endpoint.url, json=body, headers=headers) as response:
                 content = b"".join(self._bounded(response.iter_bytes()))
         except httpx.HTTPError as error:
-            raise Unavailable(f"the moderation endpoint does not answer: {type(error).__name__}") from None
+            raise NoAnswer(f"the moderation endpoint does not answer: {type(error).__name__}") from None
         if response.status_code != httpx.codes.OK:
-            raise Unavailable(f"the moderation endpoint answers {response.status_code}")
+            raise NoAnswer(
+                f"the moderation endpoint answers {response.status_code}", passes=response.status_code not in _REFUSES
+            )
         return _scores(content, len(inputs))
 
     def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -92,7 +106,7 @@ class OpenAIDetector:
         for chunk in chunks:
             size += len(chunk)
             if size > _LONGEST_ANSWER or self._monotonic() > ends:
-                raise Unavailable("the moderation endpoint's answer comes to no end")
+                raise NoAnswer("the moderation endpoint's answer comes to no end")
             yield chunk
 
 
@@ -100,9 +114,9 @@ def _scores(content: bytes, asked: int) -> list[dict[str, float]]:
     try:
         results = _Answer.model_validate(json.loads(content)).results
     except (ValueError, ValidationError, RecursionError):
-        raise Unavailable("the moderation endpoint's answer is none of OpenAI's") from None
+        raise NoAnswer("the moderation endpoint's answer is none of OpenAI's") from None
     if len(results) != asked:
-        raise Unavailable(f"the moderation endpoint answers {len(results)} texts of {asked}")
+        raise NoAnswer(f"the moderation endpoint answers {len(results)} texts of {asked}")
     return [each.category_scores for each in results]
 
 
