@@ -13,11 +13,13 @@ from tests.workers.webhooks.office import Office
 from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
+from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.batches import LINES
 from headrace_workers.ledger.tables.core import JOBS, STEPS
 from headrace_workers.ledger.webhooks.delivery_views import Range
+from headrace_workers.progress import Awaited
 from headrace_workers.wire.bell import Hint
 
 
@@ -242,6 +244,26 @@ def test_a_disk_that_takes_nothing_is_waited_for(running, tmp_path):
     assert running.bulk.waits is None
     assert running.ledger.troubles() == []
     assert [line["line"] for line in running.output(batch_id)] == [1, 2, 3]
+
+
+def test_a_store_that_forgets_nothing_is_called_by_its_name(running, monkeypatch):
+    """What is too old is forgotten when it is back; the ledger is not said to be away."""
+    file = running.files.add([b"x"], tenant="a", purpose="batch", name="x", keep=-1.0)
+    monkeypatch.setattr(running.bulk, "_forgot_at", float("-inf"))
+    with monkeypatch.context() as patched:
+        patched.setattr(running.store, "remove", refuse)
+        running.turn(2)
+    assert running.bulk.waits == Awaited("the file store", "away")
+    assert [trouble.reason for trouble in running.ledger.troubles()] == ["away"]
+    running.turn(2)
+    assert (running.bulk.waits, running.ledger.troubles()) == (None, [])
+    assert running.ledger.files.file(file.id) is None
+
+
+def refuse(paths):
+    """A store that is away."""
+    if list(paths):
+        raise StoreUnavailable("away")
 
 
 def test_two_bridges_at_a_time_do_nothing_twice(running):

@@ -7,6 +7,7 @@ from tests.workers.bridge.records import NOW, RULES, cancel, generation, record,
 from tests.workers.bridge.refusing import GOOD, refused, value
 
 from headrace_schemas import Topic
+from headrace_schemas.codec import decode
 from headrace_workers.bridge.accept import accept
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.dead import announce, letter
@@ -96,3 +97,14 @@ def test_names_of_any_size_can_be_kept(size):
     for found in (told.key, told.ce_id, told.ce_subject, told.correlationid, told.traceparent):
         assert found == "€" * len(found)
         assert 0 < len(found.encode()) <= 1024
+
+
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\x85", "\x00"])
+def test_what_tells_of_a_refused_record_can_be_read_itself(character):
+    """A name with a control character is no reason for a letter that every reader would refuse, too."""
+    name = f"order{character}7".encode()
+    headers = tuple((f"ce_{header}", name) for header in ("subject", "correlationid", "traceparent"))
+    found = accept(record(headers=(*GOOD, *headers), key=name), RULES)
+    told = announce(found, NOW)
+    envelope, event = decode([(header, text.encode()) for header, text in told.headers.items()], told.value)
+    assert (envelope.correlationid, event.correlationid, event.key) == ("order\ufffd7",) * 3

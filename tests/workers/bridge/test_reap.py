@@ -91,6 +91,14 @@ def test_leases_are_put_off_before_any_is_taken_back(fake, caplog):
     assert "leases were put off" in caplog.text
 
 
+def test_that_the_clock_went_back_is_said(fake, caplog):
+    """By how much: who set it may want to know what that did."""
+    fake.gap = -3_600_000
+    reaper(fake)
+    assert [(record.levelname, record.fields["ms"]) for record in caplog.records] == [("WARNING", 3_600_000)]
+    assert "the database's clock went back" in caplog.text
+
+
 def test_a_lease_that_ran_out_is_looked_at_whenever_it_is(fake):
     """However short a time ago a look was noted: the clock may have jumped since."""
     reap = reaper(fake)

@@ -1,22 +1,26 @@
 """Which bridge publishes, and when one gives way to another: with a clock and a publisher of the test's own."""
 
 import logging
+from datetime import UTC, datetime
 
 import pytest
 from kafka.errors import InvalidTimestampError, KafkaError
-from tests.workers.bridge.records import evaluation
+from tests.workers.bridge.records import RULES, evaluation, record
 from tests.workers.bridge.test_relay import left, say
 from tests.workers.ledger_jobs import take_in
 from tests.workers.tasks_in_memory import Tasks
 from tests.workers.webhooks.office import Office
 
-from headrace_schemas import Topic
+from headrace_schemas import Result, Topic
 from headrace_schemas.errors import Unavailable
 from headrace_workers.away import KafkaUnavailable
+from headrace_workers.bridge.accept import accept
 from headrace_workers.bridge.places import Place
 from headrace_workers.bridge.publish import Published
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.bridge.troubles import Troubles
+from headrace_workers.ledger.work.outbox import outgoing
+from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited
@@ -198,6 +202,26 @@ def test_what_kafka_refuses_is_set_aside_and_counted(ledger, time, caplog):
     assert left(ledger) == 2
     assert sorted(record.fields["job"] for record in caplog.records) == ["job2", "job4"]
     assert relay.once() == 0
+
+
+@pytest.mark.parametrize("lie", [None, b"headrace.result.v1", b"headrace.dead.v1"])
+def test_nothing_follows_from_a_refused_record_that_is_replayed(ledger, time, lie):
+    """Its headers are its sender's. Without a type they stop nothing, and it ends no job, whatever they say."""
+    office = Office(ledger)
+    office.register("http://127.0.0.1:1/")
+    (job,) = take_in(ledger, [evaluation()])
+    end = outgoing(
+        Result(job_id=job, tenant="default", status="completed", kind="evaluation", accepted_at=datetime.now(UTC)),
+        event_id="e", job_id=job, traceparent=None, correlationid=None, at_ms=1,
+    )  # fmt: skip
+    headers = [(name, text.encode()) for name, text in end.headers.items() if name != "ce_type"]
+    forged = record(headers=(*headers, *([("ce_type", lie)] if lie else [])), value=end.value, key=job.encode())
+    ledger.ingest([], [accept(forged, RULES)])
+    relay, plan = relay_of(ledger, time, following=office.following)
+    assert relay.once() == 1  # the letter about it
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert (relay.once(), left(ledger), len(plan.calls)) == (1, 0, 2)
+    assert office.states() == []
 
 
 def test_what_was_done_before_an_error_is_done_with(ledger, time, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
 from headrace_workers.files.files import FileInUse, Files
-from headrace_workers.files.store import Store
+from headrace_workers.files.store import Store, StoreUnavailable
 from headrace_workers.ledger.batches import files as rows
 from headrace_workers.ledger.batches.batches import NewBatch
 from headrace_workers.ledger.batches.files import NewFile, Overtaken
@@ -108,6 +108,26 @@ def test_what_is_deleted_or_too_old_is_gone(ledger, files, store):  # noqa: F811
     assert [row.id for row in ledger.files.files("a")] == [kept.id]
     assert store.objects(f"a/{deleted.id}") == store.objects(f"a/{old.id}") == []
     assert read(files, kept.id) == b"a\nb\n"
+
+
+@pytest.mark.parametrize("how", ["deleted", "too old"])
+def test_what_the_store_could_not_remove_is_removed_later(ledger, files, store, monkeypatch, how):  # noqa: F811
+    """A store that is away leaves nothing behind that nobody knows of."""
+    row = add(files, keep=-1.0 if how == "too old" else None)
+
+    def remove() -> object:
+        return files.expire() if how == "too old" else files.remove(row.id)
+
+    def away(_path):
+        raise OSError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._filesystem, "rm_file", away)
+        with pytest.raises(StoreUnavailable, match="away"):
+            remove()
+    assert len(store.objects(f"a/{row.id}")) == 1
+    remove()
+    assert (store.objects(f"a/{row.id}"), ledger.files.files("a")) == ([], [])
 
 
 def test_files_are_a_tenants(ledger, files):  # noqa: F811

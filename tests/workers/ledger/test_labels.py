@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from headrace_schemas import JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
@@ -105,6 +105,23 @@ def test_what_is_labelled_outlives_the_jobs(ledger, judged):
     assert ledger.read(select(JOBS.c.id)) == []
     assert sorted(ledger.labels.beside("a")[1]) == sorted(before)
     assert ledger.labels.add([review(second), review(second, tenant="b")]).new == 1
+
+
+def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judged):
+    """More than a statement takes parameters: as many jobs as are forgotten at once, of sixteen criteria and more."""
+    names = [f"c{n}" for n in range(16)]
+    categories = [f"g{n}" for n in range(10)]
+    first = judged(*(score(name=name) for name in names), categories=dict.fromkeys(categories, True))
+    labels = [review(first, criterion=name) for name in names]
+    labels += [review(first, criterion=None, category=name) for name in categories]
+    ledger.labels.add(labels)
+    (row,) = ledger.read(select(JOBS))
+    with writing(ledger.engine) as tx:
+        tx.execute(JOBS.insert(), [{**row._mapping, "id": f"{n:036d}"} for n in range(499)])
+        tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - 2 * AGE))
+    ledger.prune(AGE)
+    assert ledger.read(select(func.count()).select_from(JOBS))[0][0] == 0
+    assert ledger.read(select(func.count()).select_from(VERDICTS))[0][0] == 500 * 26
 
 
 def test_of_what_nobody_labels_nothing_is_kept(ledger, judged):

@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS
+from headrace_workers.ledger.work.positions import Place
 
 LEASE = 30_000
 
@@ -238,3 +239,41 @@ def test_a_lease_ends_as_late_after_its_renewal_as_was_asked(ledger, held):
     assert abs(until - renewed - 50_000) <= 1_000
     assert abs(renewed - ledger.now()) < 5_000
     assert ledger.renew([], 50_000) == frozenset()
+
+
+def set_back(ledger, ms):
+    """The database's clock goes back: what is written lies in its future."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at + ms, lease_until=CLAIMS.c.lease_until + ms))
+        for table in (DUTIES, READERS):
+            tx.execute(update(table).values(lease_until=table.c.lease_until + ms))
+        tx.execute(update(LOOKS).values(at=LOOKS.c.at + ms))
+
+
+def test_what_the_dead_hold_ends_as_it_would_have_though_the_clock_went_back(ledger, held):
+    """Their claims, duties and partitions: nobody does their work for an hour, else."""
+    place = Place("t", 0, "log")
+    assert ledger.hold("relay", "dead", LEASE)
+    assert ledger.share("dead", [place], LEASE) == {place}
+    set_back(ledger, 3_600_000)
+    assert not ledger.hold("relay", "b", LEASE)
+    assert ledger.look(LEASE) == pytest.approx(-3_600_000, abs=10_000)
+    assert ledger.look(LEASE) == 0
+    assert 0 < left(ledger) <= 20.5
+    assert not ledger.hold("relay", "b", LEASE)
+    assert ledger.share("b", [place], LEASE) == frozenset()
+    pass_by(ledger, 31_000, looked=True)
+    with writing(ledger.engine) as tx:
+        for table in (DUTIES, READERS):
+            tx.execute(update(table).where(table.c.lease_until < ledger.now() + LEASE).values(lease_until=1))
+    assert ledger.hold("relay", "b", LEASE)
+    assert ledger.share("b", [place], LEASE) == {place}
+    assert ledger.reap(3).crashed == 1
+
+
+def test_who_lives_keeps_what_is_its_own_though_the_clock_went_back(ledger, held):
+    """What was renewed since is as long as before, also where it is longer than a bridge's own lease."""
+    set_back(ledger, 3_600_000)
+    assert ledger.renew([held.claim_id], 20 * LEASE)
+    ledger.look(LEASE)
+    assert left(ledger) > 19 * LEASE / 1000

@@ -13,6 +13,7 @@ from headrace_schemas.codec import decode_value
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import JOBS, OUTBOX, POSITIONS, RELEASED, STEPS
+from headrace_workers.ledger.work import ends
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.claim import Wanted
 from headrace_workers.ledger.work.replay import DeadFilter
@@ -122,6 +123,19 @@ def test_a_wake_up_that_was_lost_is_made_good(ledger, begun):
         tx.execute(update(JOBS).where(JOBS.c.id == other).values(state="done", ended_at=1))
     ledger.reap(3)
     assert bench.row(job).state == "ready"
+
+
+def test_an_end_wakes_a_bounded_number_and_the_others_soon(ledger, begun, monkeypatch):
+    """However many wait for it: what takes longer than the ledger has for a statement would never be written."""
+    monkeypatch.setattr(ends, "_WOKEN_AT_ONCE", 2)
+    (other,) = take_in(ledger, [generation()])
+    bench, jobs = begun(waits_for(other), *(evaluation(input=str(n)) for n in range(5)))
+    bench.run()
+    bench.end(other)
+    for woken in (2, 4, 5):
+        assert [bench.row(job).state for job in jobs].count("ready") == woken
+        assert ledger.due().steps == (woken < 5)
+        ledger.reap(3)
 
 
 @pytest.mark.parametrize("how", ["dead", "done"])

@@ -42,6 +42,7 @@ class Flow:
     retrieval: Any = None
     max_wait: float = 60.0
     audit_share: float = 0.0
+    moderator: Moderator = MODERATOR
     screener: Moderator = MODERATOR
     generator: Any = field(default_factory=lambda: EchoGenerator("echo"))
     generated: list[str] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Flow:
         """From now on, do the work of all roles that answer, or of all but one."""
         pipeline = Pipeline()
         needs = {
-            "generator": lambda: self.generator, "moderator": lambda: MODERATOR, "canaries": lambda: UNMARKED,
+            "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,

@@ -244,7 +244,7 @@ def test_who_has_waited_already_leads_beside_another(semantic, asks, monkeypatch
     semantic.send(asks(LIKE, cache="semantic", idempotency_key="2"))
     monkeypatch.setattr(semantic.cache, "_ledger", Meeting(semantic.ledger, lambda: other.run("recall")))
     request = asks(ASKED, cache="semantic")
-    (found,) = semantic.cache.look_up([Asked("job", request, request.cache, has_waited=True)])
+    (found,) = semantic.cache.look_up([Asked("job", request, request.cache, waited_for="another")])
     assert isinstance(found, Miss)
     assert found.entry_id is not None
     assert entries(semantic) == ["pending"] * 2

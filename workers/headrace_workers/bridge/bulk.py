@@ -108,9 +108,12 @@ class Bulk:
             except (StoreUnavailable, NoSuchObject) as error:
                 self._feed.forget(batch.number)
                 troubles[batch.id] = str(error)
-        self._say(troubles)
         if forgets:
-            self._forget()
+            try:
+                self._forget()
+            except StoreUnavailable as error:
+                troubles["of files whose time is over"] = str(error)
+        self._say(troubles)
         if unfinished:
             self.is_open = True
             self.gathers = 0.0 if lines else _gathered(unfinished)
@@ -166,11 +169,11 @@ class Bulk:
             self._ledger.batches.finalize(batch.number)
 
     def _forget(self) -> None:
-        self._forgot_at = self._clock.monotonic()
-        self._files.expire()
         for _ in range(_FORGOTTEN_AT_ONCE):
             if not self._ledger.batches.forget(self._keep_ms):
                 break
+        self._files.expire()
+        self._forgot_at = self._clock.monotonic()
 
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)

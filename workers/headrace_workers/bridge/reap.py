@@ -70,7 +70,10 @@ class Reap:
         """Note that a bridge looks. Leases are put off before any is taken back."""
         gap = self._ledger.look(self._lease_ms)
         self._looked_at = self._clock.monotonic()
-        if gap:
+        if gap < 0:
+            text = "the database's clock went back: what was held by the old time ends earlier by that"
+            log("reap", logging.WARNING, Action.LEASES_PUT_OFF, text, ms=-gap)
+        elif gap:
             # On a busy machine a look comes late now and then.
             level = logging.WARNING if gap > self._lease_ms / 3 else logging.DEBUG
             log("reap", level, Action.LEASES_PUT_OFF,

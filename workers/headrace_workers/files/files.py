@@ -7,7 +7,7 @@ no row names.
 import hashlib
 import io
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -126,7 +126,7 @@ class Files:
         """Delete a file. FileInUse while a batch needs it."""
         if batch := self._rows.in_use(file_id):
             raise FileInUse(f"{file_id} belongs to {batch}, which is not over: cancel that first, or wait for it")
-        self._store.remove(self._rows.remove([file_id]))
+        self._remove([file_id])
 
     def drop(self, pieces: Iterable[Piece]) -> None:
         """Remove objects that are to become no file."""
@@ -136,9 +136,14 @@ class Files:
         """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
         self._store.remove(self._rows.expire_uploads(limit))
         late = self._rows.expired(limit)
-        if late:
-            self._store.remove(self._rows.remove(late))
+        self._remove(late)
         return len(late)
+
+    def _remove(self, file_ids: Sequence[str]) -> None:
+        """First what they consist of: once its row is gone, nobody would know of what is left in the store."""
+        for file_id in file_ids:
+            self._store.remove(piece.path for piece in self._rows.pieces(file_id))
+            self._store.remove(self._rows.remove([file_id]))  # it may have grown meanwhile
 
     @staticmethod
     def _path(tenant: str, file_id: str, number: int) -> str:

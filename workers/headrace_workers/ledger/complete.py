@@ -8,7 +8,7 @@ any other by whoever holds its job, so that no two wait for each other. Only who
 bridge that claims, a delay that ends) does without.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,12 +21,12 @@ from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, STEPS
 from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.ledger.work.dead import Burial, bury
-from headrace_workers.ledger.work.ends import Alive, active, end, ended, wake
+from headrace_workers.ledger.work.ends import Alive, active, end, ended, pass_on, wake
 from headrace_workers.ledger.work.hand_out import Room, hand_out
 from headrace_workers.ledger.work.outbox import Outgoing, put
 from headrace_workers.ledger.work.rows import Written
 from headrace_workers.ledger.work.sizing import next_budget
-from headrace_workers.ledger.work.steps import NewStep, parked_state, ready_at_latest
+from headrace_workers.ledger.work.steps import HELD, NewStep, parked_state, ready_at_latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,9 @@ def complete(
     done = _advance(connection, claim_id, advanced, started_at, now, alive)
     handed_out = hand_out(connection, [step for item in done.values() for step in item.following], room, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
-    later += _park(connection, claim_id, [item for item in settled if isinstance(item, Parked)], now)
+    parked = [item for item in settled if isinstance(item, Parked)]
+    later += _park(connection, claim_id, parked, now)
+    pass_on(connection, _held(done.values(), parked))
     dead = _bury(connection, claim_id, [item for item in settled if isinstance(item, Burial)], done.keys(), now)
     if len(done.keys() | dead) + later < size:  # the jobs of the rest were cancelled meanwhile
         connection.execute(
@@ -233,6 +235,12 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
         waited_for = [item.waits_for for item in parked if item.waits_for is not None]
         wake(connection, ended(connection, waited_for))
     return len(parked)
+
+
+def _held(done: Iterable[Advanced], parked: Iterable[Parked]) -> list[str]:
+    """The jobs that are held from here on, at this step or at one that was tried behind it."""
+    behind = [step.job_id for item in done for step in item.following if step.tried and step.tried.state == HELD]
+    return [*behind, *(item.job_id for item in parked if item.waits_for is None)]
 
 
 def _bury(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.errors import HeadraceError
+from headrace_schemas.topics import INBOUND
 from headrace_schemas.uuids import Namespace
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.lanes import BATCH
@@ -34,7 +35,12 @@ class Following:
         self._telling = telling
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
-        """The units that follow from these records, at `now` (ms by the ledger's clock)."""
+        """The units that follow from these records, at `now` (ms by the ledger's clock).
+
+        A refused record that is replayed goes back to its own topic as its sender wrote it. Nothing follows from that,
+        whatever its headers say: they may name no type, or call it the end of somebody's job.
+        """
+        records = [record for record in records if record.topic not in INBOUND]
         told = self._telling.units(records, now) if self._telling is not None else []
         return [*told, *self._followed(records, now)]
 

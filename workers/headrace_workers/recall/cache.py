@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from headrace_schemas import Answer
+from headrace_schemas import Answer, GenerationJob
 from headrace_schemas.job import Lane
 from headrace_schemas.recall import CacheMode, CacheTier
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.recall.entries import Entry, Leader, NewEntry
 from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
-from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
+from headrace_workers.recall.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
 from headrace_workers.recall.known import Neighbour, Question
 from headrace_workers.recall.near import Behind, Likeness, Near, Vectored
 from headrace_workers.recall.scope import key_of, not_by_likeness, scope_of
@@ -62,6 +62,7 @@ class Cache:
         missing = self._near([(place, each) for place, each in enumerate(requests) if place not in found])
         alive = self._alive(missing)
         found |= _known(missing, alive)
+        found |= self._failed(missing := _but(missing, found))
         found |= self._lately(missing := _but(missing, found))
         found |= self._made(_but(missing, found), same)
         nearly = {each.place: near for each in missing if (near := _nearly(each, alive)) is not None}
@@ -107,6 +108,23 @@ class Cache:
         ids = {each.near.entry_id for each in missing if each.near.entry_id is not None}
         ids |= {each.near.nearly.found.entry_id for each in missing if each.near.nearly is not None}
         return self._ledger.answers.living(ids) if ids else {}
+
+    def _failed(self, missing: Sequence[_Missing]) -> dict[int, Found]:
+        """Those whose very request ended for what it asks while they waited: it would do so again, and may have killed
+        its workers.
+        """
+        waited_for = {each.request.asked.waited_for for each in missing} - {None}
+        ends = self._ledger.answers.failed(waited_for) if waited_for else {}
+        return {
+            each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
+            for each in missing
+            if (asked := each.request.asked).waited_for is not None
+            and (end := ends.get(asked.waited_for)) is not None
+            and self._key(end.job, asked) == each.request.key
+        }
+
+    def _key(self, job: GenerationJob, asked: Asked) -> str:
+        return key_of(job, self._version(job.model), screened=asked.screened)
 
     def _lately(self, missing: Sequence[_Missing]) -> dict[int, Found]:
         """What comes of those that are being made for somebody, or were a moment ago, before memory could know."""

@@ -3,22 +3,28 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from headrace_schemas import Answer, GenerationJob
+from headrace_schemas import Answer, Category, GenerationJob
 from headrace_schemas.recall import CacheMode, CacheTier
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job that asks. One that has waited already, in vain or not, waits for nobody again. Of one that `explores`, it
-    is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is `screened`.
+    """A job that asks. One that has waited for another already, in vain or not, waits for nobody again. Of one that
+    `explores`, it is wanted what it was nearly served. What rests on passages that nobody screened is nothing to who is
+    `screened`.
     """
 
     job_id: str
     job: GenerationJob
     mode: CacheMode
-    has_waited: bool = False
+    waited_for: str | None = None
     explores: bool = False
     screened: bool = False
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it has."""
+        return self.waited_for is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,4 +73,12 @@ class Awaited:
     job_id: str
 
 
-Found = Hit | Miss | Awaited
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It cannot be answered: the very same request, which it waited for, could not."""
+
+    category: Category
+    reason: str
+
+
+Found = Hit | Miss | Awaited | Failed

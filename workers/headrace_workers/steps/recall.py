@@ -5,13 +5,15 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from headrace_schemas import Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas.limits import MAX_SHORT_TEXT
 from headrace_schemas.recall import CacheMode, CacheTier, Recall
 from headrace_workers.identity import explored_id
 from headrace_workers.ledger.recall.entries import Served, Withdraw
+from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ledger.work.rows import Written
 from headrace_workers.ports import Moderator
 from headrace_workers.recall import grounds
-from headrace_workers.recall.found import Asked, Awaited, Found, Hit, Miss, NearMiss
+from headrace_workers.recall.found import Asked, Awaited, Failed, Found, Hit, Miss, NearMiss
 from headrace_workers.steps.grounding import afresh, grounded, ungrounded
 from headrace_workers.steps.outcome import Dead, Done, Held, Outcome, Wait, outcome_of
 from headrace_workers.steps.passages import SCREENED, Retrieves, find_screened
@@ -94,7 +96,7 @@ def recall(
             tasks[place].job_id,
             job,
             mode,
-            has_waited=tasks[place].woken_by is not None,
+            waited_for=tasks[place].woken_by if tasks[place].woken_by != RELEASED else None,
             explores=auditing.explores(tasks[place].job_id),
             screened=SCREENED in tasks[place].context,
         )
@@ -103,7 +105,9 @@ def recall(
     }
     found = dict(zip(asked, cache.look_up(list(asked.values())) if asked else (), strict=True))
     resting = [
-        place for place, job in jobs.items() if job.knowledge is not None and not isinstance(found.get(place), Awaited)
+        place
+        for place, job in jobs.items()
+        if job.knowledge is not None and not isinstance(found.get(place), Awaited | Failed)
     ]
     passages = _passages(resting, tasks, retrieval, passage_screener)
     found.update(_renewed(found, passages, asked, cache))
@@ -162,8 +166,8 @@ def _outcome(
 ) -> Outcome:
     """`found` is None for a job that does not ask for the cache, `passages` for one that needs none."""
     match found:
-        case Awaited(job_id):
-            return Wait(job_id, f"job {job_id} makes the same answer", at_most=max_wait)
+        case Awaited() | Failed():
+            return _waits_or_fails(found, max_wait)
         case Hit():
             return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
     said: dict[str, dict[str, Any]] = {}
@@ -186,6 +190,12 @@ def _outcome(
         return replace(done, context={**said, **done.context})
     said[CONTEXT] |= {_NEARLY: [explored_id(task.job_id), nearly.text]}
     return replace(done, context={**said, **done.context}, rows=(auditing.explore(task.job_id, job, nearly),))
+
+
+def _waits_or_fails(found: Awaited | Failed, max_wait: float) -> Wait | Dead:
+    if isinstance(found, Awaited):
+        return Wait(found.job_id, f"job {found.job_id} makes the same answer", at_most=max_wait)
+    return Dead(found.category, found.reason[:MAX_SHORT_TEXT])
 
 
 def _renewed(

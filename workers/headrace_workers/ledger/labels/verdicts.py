@@ -111,8 +111,8 @@ def keep(connection: Connection, job_ids: Sequence[str]) -> None:
         for job in connection.execute(query).all()
         for verdict in verdicts_in(job.id, job.terminal, wanted.get(job.tenant, ()))
     ]
-    if rows:
-        connection.execute(insert(connection, VERDICTS).values(rows).on_conflict_do_nothing())
+    if rows:  # row by row as far as the database goes: no statement takes as many parameters as there may be
+        connection.execute(insert(connection, VERDICTS).on_conflict_do_nothing(), rows)
 
 
 def forget(connection: Connection) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger.recall import entries, purge, quota, recall_counts, recalled, uses
+from headrace_workers.ledger.recall import entries, failed, purge, quota, recall_counts, recalled, uses
 from headrace_workers.ledger.recall.uses import Used
 from headrace_workers.ledger.sql.database import reading, writing
 from headrace_workers.ledger.sql.reads import Reads
@@ -51,6 +51,11 @@ class Answers:
         """Who makes those of these answers that are being made at this moment, by id."""
         with reading(self._engine) as tx:
             return entries.in_the_making(tx, entry_ids)
+
+    def failed(self, job_ids: Collection[str]) -> dict[str, failed.Failure]:
+        """Those of these jobs that are dead for what they ask: see `failed.failed`."""
+        with reading(self._engine) as tx:
+            return failed.failed(tx, job_ids)
 
     def mark(self, up_to: changes.Position) -> changes.Mark | None:
         """The last change of an answer up to a position; None where there is none."""

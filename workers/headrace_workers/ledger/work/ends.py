@@ -15,6 +15,8 @@ from headrace_workers.ledger.tables.recall import ENTRIES, IS_PENDING
 from headrace_workers.ledger.work import changes, token_quotas
 from headrace_workers.ledger.work.outbox import Outgoing, put
 
+_WOKEN_AT_ONCE = 5_000
+
 _END_JOB = (
     update(JOBS)
     .where(JOBS.c.id == bindparam("job"))
@@ -96,14 +98,17 @@ def ended(connection: Connection, job_ids: Sequence[str]) -> list[str]:
 
 
 def wake(connection: Connection, job_ids: Sequence[str]) -> int:
-    """Make the steps ready that wait for the end of these jobs; how many.
+    """Make the steps ready that wait for the end of these jobs, a bounded number a call; how many.
 
-    Steps that others have locked are passed over, and found later by `recover.wake_missed`: two transactions that end
-    jobs which wait for each other must not wait in a circle.
+    The rest, and steps that others have locked, are passed over, and found later by `recover.wake_missed`: an end that
+    took as long as very many waiters take would never be written, and two transactions that end jobs which wait for
+    each other must not wait in a circle.
     """
     if not job_ids:
         return 0
-    parked = select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids))
+    parked = (
+        select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids)).limit(_WOKEN_AT_ONCE)
+    )
     if locks_rows(connection):
         parked = parked.with_for_update(skip_locked=True)
     free = list(connection.execute(parked).scalars())
@@ -114,6 +119,13 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
         .where(IS_PARKED, among(connection, STEPS.c.job_id, free), among(connection, STEPS.c.waits_for, job_ids))
         .values(state="ready", ready_at=now_ms(), woken_by=STEPS.c.waits_for, waits_for=None)
     ).rowcount
+
+
+def pass_on(connection: Connection, job_ids: Sequence[str]) -> None:
+    """These jobs are held, and nobody knows for how long: who waits for an answer of theirs makes it instead."""
+    if job_ids:
+        withdraw(connection, among(connection, ENTRIES.c.job_id, job_ids))
+        wake(connection, job_ids)
 
 
 def withdraw(connection: Connection, which: ColumnElement[bool]) -> None:

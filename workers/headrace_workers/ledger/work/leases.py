@@ -1,11 +1,12 @@
 """Claims that were handed out: kept, given back, found, and put off."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, case, delete, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, select, update
 
 from headrace_workers.ledger.sql.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.ledger.tables.core import CLAIMS, LOOKS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS
 from headrace_workers.ledger.work.ends import active
 
 _REAP = "reap"  # the row of LOOKS
@@ -88,7 +89,8 @@ def acquit(connection: Connection, stage: str, job_ids: Sequence[str]) -> None:
 
 
 def look(connection: Connection, lease_ms: int) -> int:
-    """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0.
+    """Note that a bridge looks for leases that ran out; by how many ms they were put off before, mostly 0. Less than 0:
+    the clock has gone back by that much, and what was held by the old time ends so much earlier.
 
     Time in which no bridge looked, since the ledger was away or its clock jumped, is no silence of workers: a lease
     ends a lease and that gap after its last sign of life, though no later than one that begins now. It is counted from
@@ -100,18 +102,40 @@ def look(connection: Connection, lease_ms: int) -> int:
     note = insert(connection, LOOKS).values(what=_REAP, at=now)
     connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
     gap = now - seen if seen is not None else 0
+    if gap < -lease_ms:
+        _set_back(connection, now, lease_ms, gap)
+        return gap
     if gap <= lease_ms // _SLACK:
         return 0
     due = case(
         (CLAIMS.c.renewed_at + lease_ms + gap < now + lease_ms, CLAIMS.c.renewed_at + lease_ms + gap),
         else_=now + lease_ms,
     )
-    # One that is being renewed at this moment need not be put off, and is not waited for.
-    early = select(CLAIMS.c.id).where(CLAIMS.c.lease_until < due)
-    if locks_rows(connection):
-        early = early.with_for_update(skip_locked=True)
-    ids = list(connection.execute(early).scalars())
+    ids = _free(connection, CLAIMS.c.id, CLAIMS.c.lease_until < due)
     if not ids:
         return 0
     connection.execute(update(CLAIMS).where(among(connection, CLAIMS.c.id, ids)).values(lease_until=due))
     return gap
+
+
+def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
+    """The clock went back: what the dead hold would be theirs for that time, too. Who lives takes anew what is its own.
+
+    Delays are left as they are: a step comes later by that time.
+    """
+    renewed = update(CLAIMS).where(
+        among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, CLAIMS.c.renewed_at > now))
+    )
+    connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
+    for table in (DUTIES, READERS):  # what was taken since may be among these, and is taken again
+        held = _free(connection, table.c.name, table.c.lease_until > now + lease_ms)
+        until = update(table).where(among(connection, table.c.name, held))
+        connection.execute(until.values(lease_until=table.c.lease_until + by))
+
+
+def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
+    """The keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
+    query = select(key).where(which)
+    return list(
+        connection.execute(query.with_for_update(skip_locked=True) if locks_rows(connection) else query).scalars()
+    )

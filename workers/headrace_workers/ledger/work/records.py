@@ -1,5 +1,6 @@
 """A record as it was consumed, and what can be read of it when it is refused. Pure."""
 
+import re
 from dataclasses import dataclass
 
 from headrace_schemas import Topic
@@ -7,6 +8,7 @@ from headrace_schemas import Topic
 _KEPT_HEADERS = 64
 _KEPT_CHARACTERS = 1024  # of a header's name, and of its value
 _KEPT_BYTES = 1024  # of what a letter is looked up by: more than an index of PostgreSQL takes would stop ingest
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # no attribute of an event may hold one, nor that of a letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +46,5 @@ class Record:
 
 
 def _legible(value: bytes) -> str:
-    text = value[:_KEPT_BYTES].decode("utf-8", "replace").replace("\x00", "\ufffd")
+    text = _CONTROL.sub("\ufffd", value[:_KEPT_BYTES].decode("utf-8", "replace"))
     return text.encode()[:_KEPT_BYTES].decode("utf-8", "ignore")

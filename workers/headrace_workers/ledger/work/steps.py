@@ -1,9 +1,11 @@
 """Steps as they are made: ready, leased at once, or tried already by whoever made them."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headrace_workers.ledger.tables.core import NEVER
+
+HELD: Final = "held"  # the state of a step that waits for a person, or until something works
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Tried:
 
 def parked_state(waits_for: str | None) -> str:
     """The state of a step that waits for another job's end, or for a person."""
-    return "held" if waits_for is None else "parked"
+    return HELD if waits_for is None else "parked"
 
 
 def ready_at_latest(now: int, longest_ms: int | None) -> int:
@@ -91,9 +93,9 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "turn": step.turn,
         "tokens": step.tokens,
         "prefix": step.prefix,
-        "attempts": 0 if state in ("ready", "parked", "held") else 1,
+        "attempts": 0 if state in ("ready", "parked", HELD) else 1,
         "ready_at": ready_at,
-        "held_at": tried.began_at if tried and state == "held" else None,
+        "held_at": tried.began_at if tried and state == HELD else None,
         "started_at": tried.began_at if tried else None,
         "ended_at": now if done else None,
         "claim_id": claim_id,
