@@ -1,6 +1,6 @@
 """From a call's arguments to a job: pure, and the one place where they are checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -38,10 +38,12 @@ def sampling_of(sampling: Sampling | None, keywords: Mapping[str, Any]) -> Sampl
 
 
 def sequence_of(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """A list or tuple as the tuple that a job holds; a lone string is one value, not its characters."""
+    """A list or tuple as the tuple that a job holds; a lone string is one value, not its characters. What is no list is
+    left to the job to refuse.
+    """
     if values is None:
         return None
-    return (values,) if isinstance(values, str) else tuple(values)
+    return (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
 
 
 def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
@@ -49,7 +51,10 @@ def deadline_at(deadline: Deadline, now: datetime) -> datetime | None:
     if isinstance(deadline, timedelta):
         if deadline <= timedelta(0):
             raise InvalidJob(f"deadline: {deadline} is not in the future")
-        return (now + deadline).astimezone(UTC)
+        try:
+            return (now + deadline).astimezone(UTC)
+        except OverflowError:
+            raise InvalidJob(f"deadline: {deadline} from now lies beyond the year 9999") from None
     return deadline
 
 
@@ -64,13 +69,13 @@ def check_correlationid(correlationid: str | None) -> str | None:
 
 
 def _header_text(name: str, text: str) -> str:
-    if not 0 < len(text) <= _MAX_HEADER or not text.isprintable():
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_HEADER or not text.isprintable():
         raise InvalidJob(f"{name}: must be 1 to {_MAX_HEADER} printable characters")
     return text
 
 
 def check_traceparent(traceparent: str | None) -> str | None:
     """A W3C traceparent, or None."""
-    if traceparent is not None and not is_traceparent(traceparent):
+    if traceparent is not None and not (isinstance(traceparent, str) and is_traceparent(traceparent)):
         raise InvalidJob("traceparent: is not of the form 00-<32 hex>-<16 hex>-<2 hex>, see W3C Trace Context")
     return traceparent
