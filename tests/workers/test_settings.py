@@ -53,6 +53,19 @@ def test_a_wrong_value_is_refused_by_name(name, text):
         Settings.from_env(ENV | {f"HEADRACE_{name}": text})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [("LEASE", "0.05", "from 0.1 to 86,400"), ("LEASE", "90000", "from 0.1 to 86,400"),
+     ("GROUP_SIZE", "20000", "from 1 to 10,000"), ("MAX_ATTEMPTS", "40000", "from 1 to 10,000"),
+     ("MAX_CRASHES", "9000", "from 1 to 1,000"), ("RETENTION", "1e20", "3,153,600,000 at most"),
+     ("MAX_ACTIVE", "9" * 20, "3,153,600,000 at most")],
+)  # fmt: skip
+def test_what_the_ledger_cannot_count_is_refused(name, text, wanted):
+    """At the start, and not by a database that calls it a fault of the program."""
+    with pytest.raises(ConfigurationError, match=f"HEADRACE_{name} is '{text}'; it must be {wanted}$"):
+        Settings.from_env(ENV | {f"HEADRACE_{name}": text})
+
+
 @pytest.mark.parametrize(("name", "wanted"), [("LINGER", "a number"), ("GROUP_SIZE", "a whole number")])
 def test_what_a_number_must_be_is_said_in_words(name, wanted):
     """Not in the names of Python's types."""

@@ -185,6 +185,17 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_answer_wait": float,
 }
 
+# A hundred years, in seconds: more than anybody means, and far below what the database can count.
+_MOST = 100 * 365 * 86_400
+# What must be in narrower bounds: below a lease's least nobody could renew it in time, and of a group's steps, as of
+# attempts and crashes, the ledger counts no more.
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "HEADRACE_LEASE": (0.1, 86_400),
+    "HEADRACE_GROUP_SIZE": (1, 10_000),
+    "HEADRACE_MAX_ATTEMPTS": (1, 10_000),
+    "HEADRACE_MAX_CRASHES": (1, 1_000),
+}
+
 _MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_PREFIX_TOKENS", "HEADRACE_RATE"})
 
 
@@ -300,6 +311,10 @@ def _number(env: Mapping[str, str], name: str, kind: Callable[[str], float | int
         return value
     if not 0 < value < math.inf:  # nan is neither
         raise ConfigurationError(f"{name} is {env[name]!r}; it must be above 0 and finite")
+    least, most = _BOUNDS.get(name, (0, _MOST))
+    if not least <= value <= most:
+        wanted = f"from {least:g} to {most:,}" if least else f"{most:,} at most"
+        raise ConfigurationError(f"{name} is {env[name]!r}; it must be {wanted}")
     return value
 
 
