@@ -91,14 +91,6 @@ def test_silence_while_a_bridge_looks_ends_a_lease(ledger, held):
     assert ledger.reap(3).crashed == 1
 
 
-def test_a_clock_that_is_set_back_puts_nothing_off(ledger, held):
-    """Leases hold longer then by themselves."""
-    pass_by(ledger, -3_600_000)
-    before = left(ledger)
-    assert ledger.look(LEASE) == 0
-    assert left(ledger) <= before
-
-
 def test_what_nobody_began_is_put_off_too(ledger, job, claim):
     """The workers could not ask for it."""
     ledger.ingest([job()])
