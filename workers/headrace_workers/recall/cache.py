@@ -113,7 +113,8 @@ class Cache:
         """Those whose very request ended for what it asks while they waited: it would do so again, and may have killed
         its workers.
         """
-        waited_for = {each.request.asked.waited_for for each in missing} - {None}
+        asking = [each.request.asked for each in missing]
+        waited_for = {asked.waited_for for asked in asking if asked.waited_for is not None}
         ends = self._ledger.answers.failed(waited_for) if waited_for else {}
         return {
             each.place: Failed(end.category, f"the very same request of job {asked.waited_for} ended so: {end.reason}")
