@@ -28,7 +28,7 @@ _RUNS = "SELECT sum(attempts), count(*) FROM steps WHERE stage = 'generate'"
 def deployment(request, service_folder):
     """A bridge and workers as processes of their own."""
     broker, redis, postgres = services_of(request)
-    made = over(broker, redis, postgres, service_folder, "evals")
+    made = over(broker, redis, postgres, service_folder, "evals", lease=15.0)  # no worker is taken for dead here
     made.prepare()
     yield made
     made.close()

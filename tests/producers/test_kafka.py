@@ -42,7 +42,7 @@ def own_broker(tmp_path: Path):
 def test_a_missing_topic_is_named_and_not_created(kafka):
     """Nothing creates topics behind one's back: the error names the topic, twice in a row."""
     settings = KafkaSettings.at(kafka.address, "nowhere.")
-    with Producer(KafkaSink(settings, max_block=1.0)) as producer:
+    with Producer(KafkaSink(settings)) as producer:
         for _ in range(2):
             with pytest.raises(TopicMissing, match=r"nowhere\.jobs\.generation"):
                 producer.generate(prompt="Hello")
@@ -149,9 +149,11 @@ def test_close_counts_what_is_not_confirmed_as_failed(own_broker):
 
 def test_a_full_buffer_blocks_a_while_and_then_refuses(own_broker):
     """While the broker is silent the buffer fills to its bound, and not beyond."""
-    producer = Producer(KafkaSink(own_broker.settings(), buffer_bytes=20_000, max_block=0.3))
+    sink = KafkaSink(own_broker.settings(), buffer_bytes=20_000)
+    producer = Producer(sink)
     producer.generate(prompt="before")
     producer.flush()
+    sink._max_block = 0.3  # from here on: a broker that answers is waited for
     own_broker.freeze()
     for _ in range(8):
         producer.generate(prompt="x" * 1_000)

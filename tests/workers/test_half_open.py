@@ -1,6 +1,7 @@
 """What reads from Redis beside Celery notices a connection that is half open, says so, and comes back by itself."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 from redis.client import PubSub
@@ -78,8 +79,8 @@ def test_the_ears_hear_again(proxy, url, redis_server, progress, way):
         eventually(lambda: waits(loop) == "Redis")
         heard.clear()
         proxy.heal()
-        eventually(rings, 60)
-        eventually(lambda: waits(loop) is None, 60)
+        eventually(rings)
+        eventually(lambda: waits(loop) is None)
     finally:
         ears.stop()
 
@@ -101,7 +102,7 @@ def test_a_silent_bell_is_no_half_open_connection(proxy, url, progress, monkeypa
     ears = Ears(redis_client(url), NAMES.bell, {hint: threading.Event() for hint in Hint}, loop)
     ears.start()
     try:
-        eventually(lambda: len(asked) >= 3, 60)
+        eventually(lambda: len(asked) >= 3)
         assert len(set(asked)) == 1
         assert waits(loop) is None
     finally:
@@ -123,9 +124,9 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
         proxy.swallow()
         eventually(lambda: waits(loop) == "Redis")
         proxy.heal()
-        eventually(lambda: waits(loop) is None, 60)
+        eventually(lambda: waits(loop) is None)
         tasks.send(Claim(2, QUEUE, "generate", 0, 1))
-        eventually(lambda: 2 in taken, 60)
+        eventually(lambda: 2 in taken)
     finally:
         express.stop(5)
 
@@ -134,15 +135,20 @@ def test_the_task_queue_gives_up_soon(proxy, url):
     """Both to look and to send: the caller is told, and tries again."""
     tasks = TaskQueue(redis_client(url, SECONDS), NAMES, "ledger")
     claim = Claim(1, QUEUE, "generate", 0, 1)
-    tasks.send(claim)
-    assert tasks.waiting([(QUEUE, 0)]) == {(QUEUE, 0): 1}
+
+    def arrives():
+        with suppress(Unavailable):  # on a busy machine its second may pass before Redis has answered
+            tasks.send(claim)
+            return tasks.waiting([(QUEUE, 0)])[QUEUE, 0]
+        return 0
+
+    before = eventually(arrives)
     proxy.swallow()
     for act in (lambda: tasks.send(claim), lambda: tasks.waiting([(QUEUE, 0)])):
         with pytest.raises(Unavailable, match="Redis did not answer"):
             act()
     proxy.heal()
-    tasks.send(claim)
-    assert tasks.waiting([(QUEUE, 0)])[QUEUE, 0] >= 2  # what was not confirmed may have arrived
+    assert eventually(arrives) > before  # what was not confirmed may have arrived, too
 
 
 def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
@@ -155,6 +161,6 @@ def test_a_sign_of_life_comes_back(proxy, url, redis_server, progress):
         eventually(lambda: served(client, NAMES, ["judge"]))
         proxy.swallow()
         eventually(lambda: waits(loop) == "Redis")
-        eventually(lambda: served(client, NAMES, ["judge"]) == frozenset(), 60)
+        eventually(lambda: served(client, NAMES, ["judge"]) == frozenset())
         proxy.heal()
-        eventually(lambda: served(client, NAMES, ["judge"]), 60)
+        eventually(lambda: served(client, NAMES, ["judge"]))

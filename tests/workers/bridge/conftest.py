@@ -17,8 +17,8 @@ def ingests(ledger):
     """Makes ingests, and closes them."""
     made = []
 
-    def make(kafka, max_active=1_000, name="a"):
-        clock = SystemClock()
+    def make(kafka, max_active=1_000, name="a", clock=None):
+        clock = clock or SystemClock()
         made.append(
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,

@@ -1,6 +1,5 @@
 """Kafka to ledger where a log is spoilt, begins anew or stays open, or a broker gives nothing."""
 
-import time
 from contextlib import suppress
 
 import pytest
@@ -18,6 +17,7 @@ from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import AWAY, KafkaUnavailable, awaited
 from headrace_workers.bridge import partition_watch
+from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.work.replay import DeadFilter
 
 HALF = 2 * len(INBOUND)  # of all partitions
@@ -97,6 +97,14 @@ def test_what_a_producer_took_back_is_not_taken(ledger, apache_kafka, fresh_pref
     assert set(states(ledger)) == {jobs[1][1], jobs[3][1], generation(idempotency_key="last").job_id("")}
 
 
+def only_trouble(ledger, kafka):
+    """Why the first partition of jobs is not read, while nothing else is wrong: on a busy machine other partitions take
+    half a second, too, for a moment.
+    """
+    found = {each.subject: each.reason for each in ledger.troubles()}
+    return found.get(f"ingest {kafka.topic(Topic.GENERATION)}-0", "") if len(found) == 1 else ""
+
+
 def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_prefix, ingests, monkeypatch):
     """What lies behind it in its partition waits, all others go on; when it ends, nothing is left to tell."""
     monkeypatch.setattr(partition_watch, "LASTS", 0.5)
@@ -111,11 +119,9 @@ def test_a_transaction_that_stays_open_is_named(ledger, apache_kafka, fresh_pref
     producer.flush()
     write(kafka, [record(jobs[1][0]), record(jobs[2][0], partition=1)])
     ingest = ingests(kafka)
-    until(ingest, ledger.troubles)
+    words = "from offset 0 on wait for a transaction"
+    until(ingest, lambda: states(ledger) and words in only_trouble(ledger, kafka))
     assert set(states(ledger)) == {jobs[2][1]}
-    [trouble] = ledger.troubles()
-    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
-    assert "from offset 0 on wait for a transaction" in trouble.reason
     assert "wait for a transaction" in ingest.once(lambda hint: None).why
     producer.commit_transaction()
     producer.close()
@@ -136,10 +142,7 @@ def test_a_partition_that_the_broker_cannot_read_holds_no_other(
         file.seek(8)
         file.write((5).to_bytes(4, "big"))  # a batch shorter than its own head
     ingest = ingests(kafka)
-    until(ingest, ledger.troubles)
-    [trouble] = ledger.troubles()
-    assert trouble.subject == f"ingest {kafka.topic(Topic.GENERATION)}-0"
-    assert "cannot be read at offset 0" in trouble.reason
+    until(ingest, lambda: "cannot be read at offset 0" in only_trouble(ledger, kafka))
     write(kafka, [record(jobs[2][0], partition=1), record(jobs[3][0], partition=2)])
     until(ingest, lambda: set(states(ledger)) == {job_id for _, job_id in jobs[1:]})
 
@@ -159,10 +162,9 @@ def test_what_the_client_raises_for_one_partition_holds_no_other(ledger, kafka, 
 
     ingest._fetches._parse = fail
     write(kafka, [record(job, partition=number) for number, (job, _) in enumerate(jobs)])
-    until(ingest, lambda: len(states(ledger)) == 2 and ledger.troubles())
+    words = "no whole batch; the other partitions go on"
+    until(ingest, lambda: len(states(ledger)) == 2 and only_trouble(ledger, kafka).endswith(words))
     assert set(states(ledger)) == {job_id for _, job_id in jobs[1:]}
-    [trouble] = ledger.troubles()
-    assert trouble.reason.endswith("no whole batch; the other partitions go on")
     ingest._fetches._parse = parse
     until(ingest, lambda: len(states(ledger)) == 3 and not ledger.troubles())
 
@@ -188,7 +190,7 @@ def test_a_broker_that_answers_no_fetch_is_named(ledger, embedded_kafka, fresh_p
         eventually(lambda: waits_for() == "Kafka")
     finally:
         embedded_kafka.thaw()
-    eventually(lambda: waits_for() == "nothing", 60)
+    eventually(lambda: waits_for() == "nothing")
 
 
 def test_a_bridge_that_cannot_read_leaves_that_to_others(ledger, kafka, ingests):
@@ -239,17 +241,27 @@ def test_a_log_that_began_anew_loses_no_refusal(ledger, embedded_kafka, fresh_pr
         embedded_kafka.restart()
 
 
+class Later(SystemClock):
+    """A clock that may be put on."""
+
+    by = 0.0
+
+    def monotonic(self):
+        """So much later than it is."""
+        return super().monotonic() + self.by
+
+
 def test_time_in_which_nobody_polled_is_no_silence_of_kafka(ledger, kafka, ingests, monkeypatch):
     """A ledger that does not answer for long costs a bridge its partitions only for that time."""
-    monkeypatch.setattr("headrace_workers.bridge.ingest._SILENCE", 2.0)
-    monkeypatch.setattr("headrace_workers.bridge.ingest._HELD_UP", 1.5)
-    ingest, share, failures = ingests(kafka), ledger.share, []
+    clock = Later()
+    ingest, share, failures = ingests(kafka, clock=clock), ledger.share, []
     until(ingest, lambda: ingest._consumer is not None)
     consumer = ingest._consumer
 
     def slow(*args):
         if not failures:
-            failures.append(time.sleep(3.0))
+            failures.append("away")
+            clock.by += 3_600.0
             raise Unavailable("away")
         return share(*args)
 

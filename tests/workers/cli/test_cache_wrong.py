@@ -1,6 +1,8 @@
 """`headrace cache wrong`: an answer that was wrong is called back from all who have it, on each database."""
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 from tests.services.kafka import KafkaServer
@@ -62,7 +64,8 @@ def test_who_read_it_just_before_is_listed_too(cache: Call, flow: Flow, shared: 
     def wait(_seconds: float) -> None:
         flow.ledger.complete(claim.id, settled, ran_ms=1, quantum_ms=5_000)
 
-    monkeypatch.setattr("time.sleep", wait)
+    # The command's alone: other threads of this process sleep, too.
+    monkeypatch.setattr("headrace_workers.cli.cache.time", SimpleNamespace(sleep=wait, monotonic=time.monotonic))
     if not ends:
         monkeypatch.setattr("headrace_workers.cli.cache._WAIT_SECONDS", -1.0)
     code, out, said = cache("wrong", shared[0], "--json")

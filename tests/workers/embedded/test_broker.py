@@ -158,7 +158,7 @@ def _event_ids(settings):
         **settings.client_options(),
         group_id=None,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=10_000,
+        consumer_timeout_ms=120_000,
     )
     record = next(consumer)
     consumer.close()

@@ -1,7 +1,9 @@
 """A real gateway in this process: uvicorn on a free port, on a thread of its own."""
 
+import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +69,22 @@ def served(
         thread.join(60)
         listening.close()
     assert not thread.is_alive()
+
+
+def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object], headers: str = "") -> None:
+    """As many clients as bodies begin to wait for answers, and hang up all at once. Nobody else may wait there."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    key, connections = gateway.key(), []
+    for body in bodies:
+        content = json.dumps(body)
+        connection = socket.create_connection((host, int(port)))
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{headers}Content-Length: "
+        connection.sendall(f"{head}{len(content)}\r\n\r\n{content}".encode())
+        connections.append(connection)
+    eventually(lambda: gateway.services.waiter.waiting == len(bodies))
+    for connection in connections:
+        connection.close()
+    eventually(lambda: gateway.services.waiter.waiting == 0)
 
 
 def answer(ledger: Ledger, job_id: str, text: str = "An answer.") -> None:

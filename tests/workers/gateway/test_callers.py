@@ -17,7 +17,7 @@ def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
     if header == "Bearer of a new key":
         header = f"Bearer {new_token().text}"
     headers = {} if header is None else {"authorization": header}
-    told = httpx.post(f"{gateway.url}/v1/jobs", json=JOB, headers=headers)
+    told = httpx.post(f"{gateway.url}/v1/jobs", json=JOB, headers=headers, timeout=60)
     assert (told.status_code, told.headers["www-authenticate"]) == (401, "Bearer")
     assert told.json()["type"] == "urn:headrace:problem:unauthorized"
 
@@ -57,10 +57,12 @@ def test_a_key_with_another_s_id_opens_nothing(gateway: Gateway):
 def test_without_keys_it_answers_programs_of_this_machine(gateway: Gateway):
     """And no page in a browser, which could send requests to loopback, too."""
     with served(gateway.settings, open_to="visitor") as opened:
-        sent = httpx.post(f"{opened.url}/v1/jobs", json=JOB)
+        sent = httpx.post(f"{opened.url}/v1/jobs", json=JOB, timeout=60)
         assert sent.status_code == 202
         row = opened.services.ledger.standings([sent.json()["id"]])[sent.json()["id"]]
         assert row.tenant == "visitor"
         for headers in ({"host": "evil.example"}, {"host": "evil.example:8420"}, {"origin": "http://evil.example"}):
-            assert httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers=headers).status_code == 403
-        assert httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers={"host": "[::1]:80"}).status_code == 202
+            assert httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers=headers, timeout=60).status_code == 403
+        assert (
+            httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers={"host": "[::1]:80"}, timeout=60).status_code == 202
+        )

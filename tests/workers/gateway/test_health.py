@@ -9,10 +9,10 @@ from tests.workers.gateway.served import Gateway, served
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
     """Nobody needs a key to know."""
-    assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "ok"}
-    told = httpx.get(f"{gateway.url}/readyz")
-    assert told.status_code == 200
-    assert told.json() == {"ready": True, "stopping": False, "kafka": "ok", "ledger": "ok", "redis": "ok"}
+    assert httpx.get(f"{gateway.url}/healthz", timeout=60).json() == {"status": "ok"}
+    ready = {"ready": True, "stopping": False, "kafka": "ok", "ledger": "ok", "redis": "ok"}
+    eventually(lambda: httpx.get(f"{gateway.url}/readyz", timeout=60).json() == ready)
+    assert httpx.get(f"{gateway.url}/readyz", timeout=60).status_code == 200
 
 
 def test_without_kafka_it_lives_and_is_not_ready(settings):

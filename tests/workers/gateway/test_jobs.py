@@ -141,8 +141,8 @@ def test_what_ingest_refuses_is_told_and_has_a_new_chance(alone: Gateway, bridge
 def test_with_a_log_in_memory_only_the_ledger_counts(settings, bridge):
     """202 comes when ingest took the job in; what ingest refuses is told at once; without a bridge it is 503."""
     with served(settings, durable=False) as gateway, gateway.client() as client, bridge():
-        sent = send(client)
-        assert sent.status_code == 202
+        # Until the bridge reads, nobody has taken a job in.
+        sent = eventually(lambda: (found := send(client)).status_code == 202 and found)
         assert gateway.services.ledger.job(sent.json()["id"]) is not None
         gateway.services.door._check = lambda _jobs: None
         late = {**JOB, "deadline": "2026-11-26T00:00:00.000001Z"}

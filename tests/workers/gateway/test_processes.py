@@ -30,7 +30,7 @@ def process(settings: Settings, folder: Path, *options: str) -> Iterator[tuple[C
 
     def ready() -> bool:
         try:
-            return httpx.get(f"{url}/readyz").status_code == 200
+            return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -105,7 +105,10 @@ def test_a_gateway_stops_when_it_is_told_to(settings: Settings, second: Gateway,
     key = second.key()
     with process(settings, tmp_path) as (child, url):
         sent = httpx.post(
-            f"{url}/v1/jobs", json={**JOB, "prompt": "the secret"}, headers={"authorization": f"Bearer {key}"}
+            f"{url}/v1/jobs",
+            json={**JOB, "prompt": "the secret"},
+            headers={"authorization": f"Bearer {key}"},
+            timeout=60,
         )
         assert sent.status_code == 202
         child.process.send_signal(signal.SIGTERM)

@@ -119,4 +119,4 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
                     model="echo",
                     **ids,
                 )
-                assert httpx.request(method.upper(), url).status_code == 401, (method, path)
+                assert httpx.request(method.upper(), url, timeout=60).status_code == 401, (method, path)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ class Service:
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1/moderations"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def detector(self, key: str | None = None, timeout: float = 20.0) -> OpenAIDetector:
-        return OpenAIDetector(Endpoint(self.url, "omni", timeout, key))
+    def detector(self, key: str | None = None) -> OpenAIDetector:
+        return OpenAIDetector(Endpoint(self.url, "omni", 60.0, key))
 
 
 def scored(score: Callable[[str], dict[str, float]]) -> Answer:
@@ -155,9 +156,10 @@ def test_a_score_that_is_none_holds_the_text(service: Service) -> None:
 
 def test_a_service_that_answers_byte_by_byte_is_given_up(service: Service) -> None:
     """Each byte comes in time, and all together do not."""
-    service.drip = 0.05
+    service.drip = 0.02
+    clock = count(0.0, 25.0)  # at each look so much later
     with pytest.raises(Unavailable, match="comes to no end"):
-        service.detector(timeout=0.3).detect(["x"])
+        OpenAIDetector(Endpoint(service.url, "omni", 60.0, None), lambda: next(clock)).detect(["x"])
 
 
 def test_one_that_is_away_is_told(service: Service) -> None:

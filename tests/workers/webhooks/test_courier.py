@@ -121,7 +121,7 @@ def test_nobody_is_there(courier):
 
     (reply,) = send(courier, letter(url))
     assert "it cannot be reached" in reply.error
-    unknown = Courier(HERE, seconds=1, resolve=nothing)
+    unknown = Courier(HERE, resolve=nothing)
     (reply,) = send(unknown, letter("http://shop.invalid/"))
     assert "shop.invalid cannot be resolved" in reply.error
 
@@ -312,7 +312,7 @@ def test_a_name_that_leads_inside_is_refused(answers):
     async def resolve(_name):
         return answers
 
-    (reply,) = send(Courier(Reach(), seconds=2, resolve=resolve), letter("https://rebind.example/"))
+    (reply,) = send(Courier(Reach(), resolve=resolve), letter("https://rebind.example/"))
     assert (reply.status, reply.hopeless) == (None, False)
     assert "nothing is sent to rebind.example" in reply.error
 
@@ -330,7 +330,7 @@ def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
         return next(answers)
 
     with receiving() as receiver:
-        courier = Courier(HERE, seconds=2, resolve=rebinding)
+        courier = Courier(HERE, resolve=rebinding)
         url = f"http://rebind.example:{receiver.port}/hooks"
         replies = [send(courier, letter(url))[0] for _ in range(4)]
         assert [reply.taken for reply in replies] == [True, False, False, True]
@@ -345,5 +345,5 @@ def test_of_several_addresses_one_that_answers_is_enough():
         return ["127.0.0.2", "127.0.0.1"]
 
     with receiving() as receiver:
-        (reply,) = send(Courier(HERE, seconds=5, resolve=resolve), letter(f"http://two.example:{receiver.port}/"))
+        (reply,) = send(Courier(HERE, resolve=resolve), letter(f"http://two.example:{receiver.port}/"))
     assert reply.taken

@@ -40,17 +40,21 @@ def test_a_name_is_asked_for_once_at_a_time():
 
 def test_a_name_server_that_says_nothing_holds_up_nobody_else(monkeypatch):
     """It is given up in time, and other names are answered meanwhile."""
-    monkeypatch.setattr(resolving, "_SECONDS", 0.05)
-    over = threading.Event()
+    over, mute_is_asked = threading.Event(), threading.Event()
 
     def ask(name):
         if name == "mute.example":
-            over.wait(5)
+            mute_is_asked.set()
+            over.wait(60)
         return ["10.0.0.1"]
 
     async def both():
         resolver = SystemResolver(ask)
-        mute = asyncio.ensure_future(resolver("mute.example"))
+        with monkeypatch.context() as patch:
+            patch.setattr(resolving, "_SECONDS", 0.05)
+            mute = asyncio.ensure_future(resolver("mute.example"))
+            while not mute_is_asked.is_set():
+                await asyncio.sleep(0.001)
         heard = await resolver("shop.example")
         with pytest.raises(OSError, match=r"mute\.example"):
             await mute
