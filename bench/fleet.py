@@ -25,6 +25,10 @@ from headrace_workers.recall.follow import Follower
 from headrace_workers.recall.known import Known
 from headrace_workers.recall.questions import Questions
 from headrace_workers.recall.saved import Reached, Saved
+from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.ears import Ears
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
 
 NAME = "fleet"
 _DIMENSIONS = 384
@@ -120,17 +124,13 @@ def converge(ledger: Ledger, all_known: Sequence[Known], count: int) -> tuple[li
 def _converge(there: Services, url: str, workers: int, count: int, say: Say) -> list[Row]:
     say(f"{workers} workers follow, each with connections of its own, while {count} answers come and die")
     with ExitStack() as stack:
-        all_known = []
-        for number in range(workers):
-            ledger = stack.enter_context(_opened(url))
-            known = Known(_DIMENSIONS)
-            saved = Saved(there.folder / "recall", ledger.identity, _EMBEDDER)
-            follower = Follower(Questions(ledger, known, saved), Progress().loop(f"follow {number}"))
-            follower.start()
-            stack.callback(follower.stop)
-            all_known.append(known)
+        channel = RedisNames(there.new_prefix()).bell
+        all_known = [stack.enter_context(_following(there, url, channel, number)) for number in range(workers)]
         mine = stack.enter_context(_opened(url))
+        client = stack.enter_context(redis_client(there.redis))
+        mine.tell_of_changes(partial(Bell(client, channel).ring, Hint.CHANGES))
         _until(lambda: all(len(known) for known in all_known))
+        _until(lambda: client.pubsub_numsub(channel)[0][1] == workers)
         came, went = converge(mine, all_known, count)
     of = f"{workers} workers, {count} times"
     return [
@@ -141,6 +141,20 @@ def _converge(there: Services, url: str, workers: int, count: int, say: Say) -> 
             row(f"{name} by all of {of}, longest", max(took), "s", at_most=1.0),
         )
     ]
+
+
+@contextmanager
+def _following(there: Services, url: str, channel: str, number: int) -> Iterator[Known]:
+    """What a worker knows, which follows the ledger and is woken by the bell."""
+    with _opened(url) as ledger, ExitStack() as stack:
+        known = Known(_DIMENSIONS)
+        saved = Saved(there.folder / "recall", ledger.identity, _EMBEDDER)
+        follower = Follower(Questions(ledger, known, saved), Progress().loop(f"follow {number}"))
+        heard = {Hint.CHANGES: follower.woken}
+        for each in (Ears(redis_client(there.redis), channel, heard, Progress().loop(f"ears {number}")), follower):
+            each.start()
+            stack.callback(each.stop)
+        yield known
 
 
 def _memory(ledger: Ledger, folder: Path, size: int) -> Row:

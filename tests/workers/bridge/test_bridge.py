@@ -23,7 +23,7 @@ from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wire.bell import Hint
-from headrace_workers.wire.ears import Both
+from headrace_workers.wire.ears import Several
 
 
 class Idle:
@@ -72,13 +72,15 @@ class OwnEars(Idle):
     def __init__(self, work, events, ends, batches, moved):
         super().__init__()
         self.heard = {
-            Hint.WORK: work, Hint.EVENTS: Both(events, moved), Hint.ENDS: ends, Hint.BATCHES: Both(batches, moved),
+            Hint.WORK: work, Hint.EVENTS: Several(events, moved), Hint.ENDS: ends,
+            Hint.BATCHES: Several(batches, moved),
         }  # fmt: skip
 
     def touch(self, *hints):
         """Tell the loops."""
         for hint in hints:
-            self.heard[hint].set()
+            if hint in self.heard:
+                self.heard[hint].set()
 
 
 def bridge(ledger, duties=frozenset(Duty), **parts):

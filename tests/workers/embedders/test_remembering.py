@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headrace_workers.embedders.remembering import RememberingEmbedder
+from headrace_workers.embedders.remembering import RememberingEmbedder, embed_for
 from headrace_workers.testing import HashEmbedder
 
 
@@ -36,3 +36,13 @@ def test_what_was_asked_longest_ago_is_forgotten():
     for text in ("a", "b", "a", "c", "a", "b"):
         embedder.embed([text])
     assert inner.read == ["a", "b", "c", "b"]
+
+
+def test_what_another_tenant_asked_is_not_remembered_for_one():
+    """It would be faster, and tell that somebody asked it."""
+    inner = Counting()
+    embedder = RememberingEmbedder(inner)
+    for tenant, text in (("a", "b c"), ("a", "b c"), ("b", "b c"), ("a b", "c"), ("a", "b c")):
+        assert np.array_equal(embed_for(embedder, [tenant], [text]), HashEmbedder().embed([text]))
+    assert inner.read == ["b c", "b c", "c"]
+    assert np.array_equal(embed_for(inner, ["a"], ["b c"]), HashEmbedder().embed(["b c"]))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from headrace_workers.settings import home_of, ledger_url
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.wire.bell import Bell
 
 LEDGER_FILE = "ledger.db"
 _REDIS_SECONDS = 1.0  # it gives hints only, which are not worth a longer wait
@@ -109,15 +110,40 @@ def served_queues(queues: Collection[str], env: Mapping[str, str] | None = None)
 
 def ring_bridges(env: Mapping[str, str] | None = None) -> None:
     """Tell the bridges that there are steps and events, so that they look at once; where that fails, they do soon."""
+    bell = _bell(env)
+    if bell is not None:
+        from headrace_workers.wire.bell import Hint
+
+        bell.ring(*Hint)
+
+
+def _wakes_followers(env: Mapping[str, str] | None) -> Callable[[], None]:
+    """Tells who follows answers and documents that there are changes; no more, once that failed: they look soon."""
+    known, bell = False, None
+
+    def wake() -> None:
+        from headrace_workers.wire.bell import Hint
+
+        nonlocal known, bell
+        if not known:
+            known, bell = True, _bell(env)
+        if bell is not None and not bell.ring(Hint.CHANGES):
+            bell = None
+
+    return wake
+
+
+def _bell(env: Mapping[str, str] | None) -> "Bell | None":
     url = find_redis_url(env)
     if url is None:
-        return
-    from headrace_workers.wire.bell import Bell, Hint
+        return None
+    from headrace_workers.wire.bell import Bell
     from headrace_workers.wire.redis_client import redis_client
     from headrace_workers.wire.redis_names import RedisNames
 
-    with suppress(ValueError), redis_client(url, _REDIS_SECONDS) as client:  # it may be no URL
-        Bell(client, RedisNames(topic_prefix(env)).bell).ring(*Hint)
+    with suppress(ValueError):  # it may be no URL
+        return Bell(redis_client(url, _REDIS_SECONDS), RedisNames(topic_prefix(env)).bell)
+    return None
 
 
 def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> "Ledger | None":
@@ -125,7 +151,9 @@ def find_ledger(env: Mapping[str, str] | None = None, *, live: bool = False) -> 
     url = find_ledger_url(env, live=live)
     if url is None:
         return None
-    return open_ledger(url)
+    ledger = open_ledger(url)
+    ledger.tell_of_changes(_wakes_followers(env))
+    return ledger
 
 
 def open_ledger(url: str) -> "Ledger":

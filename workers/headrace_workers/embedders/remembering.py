@@ -1,4 +1,7 @@
-"""An embedder that remembers: a text that several ask about, one after the other, is embedded once."""
+"""An embedder that remembers: a text that one tenant's jobs ask about, one after the other, is embedded once.
+
+What one tenant asked makes nothing faster for another, who could tell by that what it was.
+"""
 
 import hashlib
 import threading
@@ -16,12 +19,12 @@ _MOST = 4_096  # vectors: some 6 MB
 
 
 class RememberingEmbedder:
-    """Another embedder, with the vectors of the last texts that it was given. Thread-safe."""
+    """Another embedder, with the vectors of the last texts that it was given, by whose they are. Thread-safe."""
 
     def __init__(self, embedder: Embedder, most: int = _MOST) -> None:
         self._embedder = embedder
         self._most = most
-        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()  # by the text's SHA-256: texts may be long
+        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()  # by SHA-256: texts may be long
         self._lock = threading.Lock()
 
     @property
@@ -40,8 +43,12 @@ class RememberingEmbedder:
         return self._embedder.max_tokens
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """A row for each text; those that are not remembered are embedded in one call."""
-        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        """A row for each text, which are nobody's."""
+        return self.embed_for([""] * len(texts), texts)
+
+    def embed_for(self, tenants: Sequence[str], texts: Sequence[str]) -> "NDArray[np.float32]":
+        """A row for each text, the i-th tenant's; those that are not remembered are embedded in one call."""
+        keys = [_key(tenant, text) for tenant, text in zip(tenants, texts, strict=True)]
         with self._lock:
             found = {key: self._known[key] for key in keys if key in self._known}
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
@@ -62,3 +69,15 @@ class RememberingEmbedder:
                 self._known.move_to_end(key)
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
+
+
+def embed_for(embedder: Embedder, tenants: Sequence[str], texts: Sequence[str]) -> "NDArray[np.float32]":
+    """A row for each text, the i-th tenant's: remembered where the embedder remembers."""
+    if isinstance(embedder, RememberingEmbedder):
+        return embedder.embed_for(tenants, texts)
+    return embedder.embed(texts)
+
+
+def _key(tenant: str, text: str) -> bytes:
+    """Of a tenant's text: a tenant's name has no NUL."""
+    return hashlib.sha256(f"{tenant}\0{text}".encode("utf-8", "surrogatepass")).digest()

@@ -1,8 +1,11 @@
 """What counts letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
 
 from collections import Counter
+from typing import Final
 
 from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
+
+_NOTHING: Final = Counter[str]()
 
 
 class Literals:
@@ -27,4 +30,5 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 @read_once
 def _exact(read: Profile) -> Counter[str]:
     kinds = of_kinds(read)
-    return Counter([*kinds.get("literal", ()), *kinds.get("symbol", ())])
+    exact = [*kinds.get("literal", ()), *kinds.get("symbol", ())]
+    return Counter(exact) if exact else _NOTHING

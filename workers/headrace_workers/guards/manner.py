@@ -45,6 +45,7 @@ _PERSONS: Final = {
     "her": "she",
     "hers": "she",
 }
+_NAMED: Final = frozenset({*_TIMES, *_DUTIES, *_PERSONS})
 # `How do I`, `how do you` and `how do we` ask for the same; `am I` and `are you` do not.
 _WHO_IS: Final = {"i": "I", "we": "I", "you": "you"}
 
@@ -88,13 +89,14 @@ def _named(read: Profile, classes: dict[str, str]) -> set[str]:
 
 @read_once
 def _words(read: Profile) -> list[tuple[str, str]]:
-    """Each word, and its key."""
-    return [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
+    """Each word that names one of these, and its key."""
+    words = [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
+    return [word for word in words if word[0] in _NAMED or word[1] in _NAMED]
 
 
 @read_once
 def _passive(read: Profile) -> bool:
-    return any(token.key == "by" for token in read.tokens)
+    return "by" in read.keys
 
 
 def _lasts(read: Profile) -> bool:

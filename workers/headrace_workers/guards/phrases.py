@@ -1,6 +1,7 @@
 """Several words that say what one word says, and openings that say nothing: rewritten before questions are compared."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from headrace_workers.guards.lists import lines_of
@@ -26,20 +27,29 @@ def _choices(pattern: str) -> list[tuple[str, ...]]:
     return found
 
 
-def _table() -> dict[str, dict[tuple[str, ...], _Reading]]:
-    table: dict[str, dict[tuple[str, ...], _Reading]] = {}
+@dataclass(slots=True)
+class _Node:
+    """Where the words so far lead: what they are read as, and the words that may come next."""
+
+    read: _Reading | None = None
+    after: "dict[str, _Node]" = field(default_factory=dict)
+
+
+def _tree() -> dict[str, _Node]:
+    """The nodes of first words."""
+    root = _Node()
     for rule in lines_of("phrases"):
         said, _, read = rule.partition(":")
         for words in _choices(said.removeprefix("^")):
-            keyed = tuple(stem(word) if word != "i'd" else "i" for word in words)
-            if keyed:
-                rule_read = _Reading(tuple(stem(word) for word in read.split()), said.startswith("^"))
-                table.setdefault(keyed[0], {})[keyed] = rule_read
-    return table
+            node = root
+            for word in words:
+                node = node.after.setdefault(stem(word) if word != "i'd" else "i", _Node())
+            if words:
+                node.read = _Reading(tuple(stem(word) for word in read.split()), said.startswith("^"))
+    return root.after
 
 
-_TABLE: Final = _table()
-_LONGEST: Final = {first: max(map(len, rules)) for first, rules in _TABLE.items()}
+_PHRASES: Final = _tree()
 
 
 def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
@@ -51,7 +61,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
         token = found[at]
         starts = starts or token.starts
         greeting = greeting and (at == 0 or found[at - 1].key in _GREETINGS)
-        size, read = _match(keys, at, starts or greeting) if keys[at] in _TABLE else (0, ())
+        size, read = _match(keys, at, starts or greeting) if keys[at] in _PHRASES else (0, ())
         if size:
             said = " ".join(one.text for one in found[at : at + size])
             named = any(one.name and not one.starts for one in found[at : at + size])
@@ -60,7 +70,7 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
                 starts = False
             at += size
             continue
-        if token.kind == "word" and token.text in _ACRONYMS:
+        if token.text in _ACRONYMS and token.kind == "word":
             token = token._replace(key=_ACRONYMS[token.text])
         out.append(token if token.starts == starts else token._replace(starts=starts))
         starts = False
@@ -69,9 +79,12 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
 
 
 def _match(keys: Sequence[str], at: int, heads: bool) -> tuple[int, tuple[str, ...]]:
-    rules = _TABLE[keys[at]]
-    for size in range(min(_LONGEST[keys[at]], len(keys) - at), 0, -1):
-        read = rules.get(tuple(keys[at : at + size]))
-        if read is not None and (heads or not read.heads):
-            return size, read.keys
-    return 0, ()
+    """How many words from here on are the longest phrase, and what that is read as; 0 words where there is none."""
+    found: tuple[int, tuple[str, ...]] = (0, ())
+    nodes, size = _PHRASES, 0
+    while at + size < len(keys) and (node := nodes.get(keys[at + size])) is not None:
+        size += 1
+        if node.read is not None and (heads or not node.read.heads):
+            found = size, node.read.keys
+        nodes = node.after
+    return found

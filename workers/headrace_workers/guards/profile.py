@@ -19,6 +19,7 @@ P = ParamSpec("P")
 
 
 _NOTHING: Final = Token("", "")
+_UNREAD: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,11 @@ def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenat
 
     @wraps(read)
     def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
-        found: T
         key = (read, *where, *named.values()) if where or named else read
-        try:
-            found = profile.kept[key]
-        except KeyError:
+        found = profile.kept.get(key, _UNREAD)
+        if found is _UNREAD:
             found = profile.kept[key] = read(profile, *where, **named)
-        return found
+        return found  # type: ignore[no-any-return]
 
     return kept
 

@@ -28,6 +28,8 @@ _CLASSES: Final = {
     for word in words.split()
 }
 
+_NOTHING: Final = Counter[str]()
+
 
 class Quantifiers:
     """Refuses another quantity: what holds for some need not hold for all."""
@@ -44,12 +46,12 @@ class Quantifiers:
 
 @read_once
 def _quantifiers(read: Profile) -> Counter[str]:
-    found: Counter[str] = Counter()
+    found = []
     before = ""
     for token in read.tokens:
         # In `how many` the quantity is what is asked for.
         said = _CLASSES.get(token.text.lower()) or _CLASSES.get(token.key)
         if said is not None and token.kind == "word" and before != "how":
-            found[said] += 1
+            found.append(said)
         before = token.key
-    return found
+    return Counter(found) if found else _NOTHING

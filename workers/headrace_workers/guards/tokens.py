@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from headrace_workers.guards.lists import lines_of, words_of
@@ -78,28 +79,42 @@ _ROMAN: Final = {
 }
 
 
+class _Chunk(NamedTuple):
+    """What stands between two spaces: its tokens, as they are where no sentence starts. What `stands` alone is a sign,
+    which no quotation marks make literal; behind what `ends`, a sentence starts.
+    """
+
+    tokens: tuple[Token, ...]
+    stands: bool
+    ends: bool
+
+
 def tokens(text: str) -> list[Token]:
     """The tokens of a text, in order. What stands in quotation marks is literal, word by word."""
-    text = _plain(text)
     found: list[Token] = []
     starts = True
-    for piece, quoted in _pieces(text):
-        for chunk in piece.split():
-            core = chunk.strip(_EDGES)
-            if core:
-                for token in _chunk(core):
-                    plain = not (quoted or starts)
-                    kind = "literal" if quoted else token.kind
-                    found.append(token if plain else token._replace(starts=starts, kind=kind))
-                    starts = False
-            elif not any(sign in ".,;:!?…" for sign in chunk):
-                bare = chunk.strip("\"'`‘’“”«»()[]{}")
-                if bare in {"<", ">", "*", "|", "~"} or len(bare) > 1:
-                    found.append(Token(bare, bare, "symbol", False, starts))
-                    starts = False
-            if chunk[-1] in _ENDS and not (core and _DOTTED.fullmatch(core + ".")):
-                starts = True
+    for piece, quoted in _pieces(_plain(text)):
+        for chunk in map(_read, piece.split()):
+            literal = quoted and not chunk.stands
+            for token in chunk.tokens:
+                plain = not (starts or literal)
+                found.append(
+                    token if plain else token._replace(starts=starts, kind="literal" if literal else token.kind)
+                )
+                starts = False
+            starts = starts or chunk.ends
     return found
+
+
+@lru_cache(maxsize=8_192)  # questions share most of their words
+def _read(chunk: str) -> _Chunk:
+    core = chunk.strip(_EDGES)
+    ends = chunk[-1] in _ENDS and not (core and _DOTTED.fullmatch(core + "."))
+    if core:
+        return _Chunk(tuple(_chunk(core)), False, ends)
+    bare = "" if any(sign in ".,;:!?…" for sign in chunk) else chunk.strip("\"'`‘’“”«»()[]{}")
+    is_sign = bare in {"<", ">", "*", "|", "~"} or len(bare) > 1
+    return _Chunk((Token(bare, bare, "symbol"),) if is_sign else (), True, ends)
 
 
 def quotations(text: str) -> tuple[str, ...]:

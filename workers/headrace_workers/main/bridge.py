@@ -36,7 +36,7 @@ from headrace_workers.settings import Settings
 from headrace_workers.webhooks.payloads import Wording
 from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.ears import Both, Ears, Rung
+from headrace_workers.wire.ears import Ears, Rung, Several
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served
@@ -65,7 +65,8 @@ def build_bridge(
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
     client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
-    models = Registry(settings.home)
+    bell, models = Bell(client, channel), Registry(settings.home)
+    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     shared = _Shared(
         settings=settings,
         pipeline=pipeline or pipeline_of(settings),
@@ -81,9 +82,9 @@ def build_bridge(
     work, events, ends, batches, moved = (threading.Event() for _ in range(5))
     heard: dict[Hint, Rung] = {
         Hint.WORK: work,
-        Hint.EVENTS: Both(events, moved),
+        Hint.EVENTS: Several(events, moved),
         Hint.ENDS: ends,
-        Hint.BATCHES: Both(batches, moved),
+        Hint.BATCHES: Several(batches, moved),
     }
     dispatch = _dispatch(shared)
     return Bridge(
@@ -103,7 +104,7 @@ def build_bridge(
         bulk=_bulk(shared),
         evals=_evals(shared),
         rates=LiveRates(ledger=ledger, bridge=name, clock=clock),
-        bell=Bell(client, channel),
+        bell=bell,
         progress=progress,
     )
 

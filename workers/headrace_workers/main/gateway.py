@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace_producers.settings import KafkaSettings
@@ -21,7 +22,7 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.ears import Ears
+from headrace_workers.wire.ears import Ears, Rung, Several
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 
@@ -58,13 +59,14 @@ def build_gateway(
     pipeline = pipeline or pipeline_of(settings)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    bell = Bell(redis_client(settings.redis), names.bell)
+    bell, followers = Bell(redis_client(settings.redis), names.bell), Several()
+    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
     files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
-        bases=once(lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder)),
+        bases=once(lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers)),
         files=files,
         uploads=Uploads(ledger.files, files),
         registry=registry,
@@ -77,7 +79,7 @@ def build_gateway(
         metrics=metrics,
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
-        hear=lambda rang: _hear(settings, names, progress, rang),
+        hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: bell.ring(*Hint),
     )
 
@@ -129,10 +131,10 @@ def _door(
 
 
 def _hear(
-    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object]
+    settings: Settings, names: RedisNames, progress: Progress, rang: Callable[[], object], followers: Rung
 ) -> Callable[[], object]:
-    """Call this whenever the bell rings; returns what ends that."""
-    heard = dict.fromkeys(Hint, _Rung(rang))
+    """Call this whenever the bell rings, but for who follows answers and documents; returns what ends that."""
+    heard: dict[Hint, Rung] = {**dict.fromkeys(Hint, _Rung(rang)), Hint.CHANGES: followers}
     ears = Ears(redis_client(settings.redis), names.bell, heard, progress.loop("ears"))
     ears.start()
     return ears.stop

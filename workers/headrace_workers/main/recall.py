@@ -16,6 +16,10 @@ from headrace_workers.pipeline.grouping import pieces
 from headrace_workers.ports import CountingEmbedder, Embedder
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
+from headrace_workers.wire.bell import Hint
+from headrace_workers.wire.ears import Ears, Several
+from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_names import RedisNames
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.recall.bases import Bases
@@ -45,8 +49,21 @@ def for_jobs(embedder: Callable[[], CountingEmbedder]) -> CountingEmbedder:
         raise Unavailable(f"no vector is made without an embedder, and this worker has none: {error}") from error
 
 
+def woken_by_changes(settings: Settings, progress: Progress) -> Several:
+    """What is set when the bell tells of changes of answers or documents; it begins to listen."""
+    followers = Several()
+    channel = RedisNames(settings.kafka.prefix).bell
+    Ears(redis_client(settings.redis), channel, {Hint.CHANGES: followers}, progress.loop("ears")).start()
+    return followers
+
+
 def cache_of(
-    settings: Settings, ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]
+    settings: Settings,
+    ledger: Ledger,
+    progress: Progress,
+    worker: str,
+    embedder: Callable[[], Embedder],
+    followers: Callable[[], Several],
 ) -> "Cache":
     """The answers that may be given again. Where no embedder is here, only those to the very same request."""
     from headrace_workers.recall.cache import Cache
@@ -67,7 +84,9 @@ def cache_of(
     known = Known(made.dimensions)
     saved = Saved(settings.home / "recall", ledger.identity, made.id)
     questions = Questions(ledger, known, saved)
-    Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry")).start()
+    follower = Follower(questions, progress.loop("follow"), partial(ledger.followed, worker, "entry"))
+    followers().add(follower.woken)
+    follower.start()
     Keeping(saved, questions).start()
     standings = Standings(ledger, settings.max_error, worker, progress.loop("standings"))
     standings.start()
@@ -108,7 +127,13 @@ def keep_warm(ledger: Ledger, progress: Progress, bases: "Callable[[], Bases]") 
     KeepsWarm(ledger, bases, progress.loop("knowledge bases")).start()
 
 
-def bases_of(ledger: Ledger, progress: Progress, worker: str, embedder: Callable[[], Embedder]) -> "Bases":
+def bases_of(
+    ledger: Ledger,
+    progress: Progress,
+    worker: str,
+    embedder: Callable[[], Embedder],
+    followers: Callable[[], Several],
+) -> "Bases":
     """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower
@@ -117,5 +142,7 @@ def bases_of(ledger: Ledger, progress: Progress, worker: str, embedder: Callable
         bases = Bases(ledger, embedder())
     except UnknownModel as error:
         raise Unavailable(f"passages are not found without an embedder, and this worker has none: {error}") from error
-    Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document")).start()
+    follower = Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document"))
+    followers().add(follower.woken)
+    follower.start()
     return bases

@@ -21,7 +21,7 @@ from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.webhooks.courier import Courier
 from headrace_workers.webhooks.sealing import Sealer
-from headrace_workers.wire.bell import Bell
+from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.redis_client import redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.worker.process import Hands, run_worker
@@ -71,6 +71,7 @@ def build_hands(
     runs = Runs(progress, pipeline, settings.longest_run)
     client = redis_client(settings.redis)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
+    ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()
     runner = Runner(
@@ -96,7 +97,8 @@ def _needs(
     of_questions = once(lambda: recall.remembering(embedder))
     detectors = once(_detectors)  # they are large: what screens and what moderates share them
     aids = once(lambda: _aids(settings, embedder))
-    bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions))
+    followers = once(lambda: recall.woken_by_changes(settings, progress))
+    bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions, followers))
 
     def retrieval() -> "Retrieval":
         recall.fill(settings, ledger, progress, embedder)
@@ -109,7 +111,7 @@ def _needs(
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
-        "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions),
+        "cache": lambda: recall.cache_of(settings, ledger, progress, worker, of_questions, followers),
         "retrieval": retrieval,
         "passage_screener": lambda: once(lambda: _passage_screener(settings, aids())),
         "cache_mode": lambda: settings.cache,

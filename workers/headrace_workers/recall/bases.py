@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace_schemas.attributes import AnyFilter
+from headrace_workers.embedders.remembering import embed_for
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.changes import DocumentChange, Mark, Position
 from headrace_workers.log import Action, log
@@ -112,7 +113,7 @@ class Bases:
         with self._lock:
             self._asked[name] += len(queries)
         if vectors is None:
-            vectors = self._embedder.embed(queries)
+            vectors = embed_for(self._embedder, [tenant] * len(queries), queries)
         return [passages.search(query, k, vector, where) for query, vector in zip(queries, vectors, strict=True)]
 
     def read(self, name: BaseName) -> None:

@@ -83,7 +83,7 @@ class Cache:
                 refused = "no embedder is loaded: `headrace models pull all-minilm-l6-v2` gets one"
             if refused is None and self._likeness is not None:
                 question = Question(
-                    scope_of(job, version, self._likeness.embedder, screened=asked.screened), job.question
+                    scope_of(job, version, self._likeness.embedder, screened=asked.screened), job.question, job.tenant
                 )
         return _Request(asked, key_of(job, version, screened=asked.screened), question, refused)
 

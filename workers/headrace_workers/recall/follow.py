@@ -1,5 +1,9 @@
-"""Following the ledger: what is in memory is what the ledger said half a second ago."""
+"""Following the ledger: what is in memory is what the ledger said a moment ago.
 
+A follower looks when it is woken, and twice a second by itself: a hint that was lost costs that half second.
+"""
+
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -9,7 +13,11 @@ from headrace_workers.away import KeepsGoing
 from headrace_workers.ledger.work.changes import KEPT_MS, Position
 from headrace_workers.progress import Loop
 
-_PAUSE = 0.5  # s between two looks
+_REST = 0.5  # s between two looks, where nobody wakes it
+# s to the look after one that it was woken for, then twice as long each time: of what was written, PostgreSQL shows
+# nothing here as long as an older transaction goes on.
+_AGAIN = 0.005
+_GATHER, _LONGEST_GATHER, _SHARE = 0.002, 0.1, 4  # what comes together costs one look: of its time, so often it rests
 _TELL_EVERY = 5.0  # s
 _AT_ONCE = 1_000
 _TOO_LONG = KEPT_MS / 1000 / 2  # s without a look: changes may have been forgotten since
@@ -49,9 +57,19 @@ class Memory(Protocol[Change]):
 class Follower(KeepsGoing, Generic[Change]):
     """Keeps a memory like the ledger, from a thread of its own."""
 
-    def __init__(self, memory: Memory[Change], loop: Loop, tell: Callable[[Position], None] | None = None) -> None:
-        """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger."""
+    def __init__(
+        self,
+        memory: Memory[Change],
+        loop: Loop,
+        tell: Callable[[Position], None] | None = None,
+        rest: float = _REST,
+    ) -> None:
+        """`tell` is told every few seconds how far it is; it may raise Unavailable, with the ledger. `rest`: seconds
+        between two looks, where nobody wakes it.
+        """
         super().__init__(loop)
+        self.woken = threading.Event()  # set it, and it looks
+        self._rest = self._pause = rest
         self._memory = memory
         self._position: Position | None = None
         self._looked = 0.0
@@ -97,9 +115,19 @@ class Follower(KeepsGoing, Generic[Change]):
             return True
         return self._was_away and not self._memory.holds()
 
+    def stop(self) -> None:
+        """Follow no more, and wait until that is so."""
+        self._stop.set()
+        self.woken.set()
+        super().stop()
+
     def _look(self) -> None:
+        self.woken.clear()
+        began = time.monotonic()
         self.once()
+        took = time.monotonic() - began
         self._say_how_far()
         with self._progress.excused():
             self._memory.tidy()
-        self._stop.wait(_PAUSE)
+        self._stop.wait(min(_LONGEST_GATHER, max(_GATHER, _SHARE * took)))
+        self._pause = _AGAIN if self.woken.wait(self._pause) else min(self._rest, 2 * self._pause)

@@ -33,10 +33,11 @@ class Neighbour(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A question, and where it may be asked."""
+    """A question, where it may be asked, and of one that is asked whose it is."""
 
     scope: str
     text: str
+    tenant: str = ""
 
 
 class Shelf:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.embedders.remembering import embed_for
 from headrace_workers.guards.port import Refusal
 from headrace_workers.guards.profile import Profile, profile
 from headrace_workers.guards.refusal import against, refusal
@@ -63,7 +64,8 @@ class NearestQuestions:
 
     def nearest(self, questions: Sequence[Question], explored: Collection[int] = ()) -> list[Near]:
         """For each question, what it came to; of those at the places `explored`, also what it nearly was."""
-        vectors = self._embedder.embed([question.text for question in questions])
+        tenants, texts = [question.tenant for question in questions], [question.text for question in questions]
+        vectors = embed_for(self._embedder, tenants, texts)
         return [
             self._near(question, vector, place in explored)
             for place, (question, vector) in enumerate(zip(questions, vectors, strict=True))
@@ -100,7 +102,11 @@ class NearestQuestions:
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
         near = shelf.nearest(question.scope, vector, _NEIGHBOURS)
         least = self._least_by(limit)
-        return [each for each in near if each.similarity >= least and refused(question.text, each.question) is None]
+        return [
+            each
+            for each in near
+            if each.similarity >= least and refused(question.text, each.question, question.scope) is None
+        ]
 
     def _least_by(self, limit: Limit) -> float:
         """The curve's similarity; one below what the deployment begins with only while the scope's bound is shown."""
@@ -122,7 +128,7 @@ class NearestQuestions:
         for neighbour in neighbours:
             if neighbour.similarity < least:
                 break
-            against = refused(question.text, neighbour.question)
+            against = refused(question.text, neighbour.question, question.scope)
             if against is None:
                 return Near(written, neighbour, neighbour.similarity)
             why = why or f"{against.guard}: {against.reason}"
@@ -134,19 +140,17 @@ class NearestQuestions:
         for neighbour in neighbours:
             if neighbour.similarity < self._explored_from:
                 break
-            if neighbour.similarity < least and refused(question.text, neighbour.question) is None:
+            if neighbour.similarity < least and refused(question.text, neighbour.question, question.scope) is None:
                 return Nearly("below", neighbour)
         first = neighbours[0]
-        return (
-            Nearly("refused", first, _alone_against(question.text, first.question))
-            if first.similarity >= least
-            else None
-        )
+        return Nearly("refused", first, _alone_against(question, first.question)) if first.similarity >= least else None
 
 
 @lru_cache(maxsize=4_096)
-def _read(text: str) -> Profile:
-    """What guards read of a question; read when it is first near to one that is asked."""
+def _read(scope: str, text: str) -> Profile:
+    """What guards read of a question; read when it is first near to one that is asked, and in each scope by itself, so
+    that no look-up is faster for what another tenant asked.
+    """
     return profile(text)
 
 
@@ -155,19 +159,19 @@ def forget_read() -> None:
     _read.cache_clear()
 
 
-def refused(asked: str, known: str) -> Refusal | None:
+def refused(asked: str, known: str, scope: str = "") -> Refusal | None:
     """Why the answer to a known question must not be served for another; a guard that fails refuses."""
     try:
-        return refusal(_read(asked), _read(known))
+        return refusal(_read(scope, asked), _read(scope, known))
     except Exception as error:  # a guard that fails has not said that they are the same
         logging.getLogger("headrace.recall").exception("a guard failed, which counts as a refusal")
         return Refusal(_A_GUARD, f"failed with {type(error).__name__}")
 
 
-def _alone_against(asked: str, known: str) -> str:
+def _alone_against(asked: Question, known: str) -> str:
     """The guard that alone refuses, so that without it the answer would be given; `several`, where others do, too."""
     try:
-        names = against(_read(asked), _read(known))
+        names = against(_read(asked.scope, asked.text), _read(asked.scope, known))
     except Exception:  # it failed before, and was logged then
         return _A_GUARD
     return names[0] if len(names) == 1 else SEVERAL

@@ -11,12 +11,13 @@ from headrace_workers.log import Action, log
 class Hint(StrEnum):
     """What there may be: steps to hand out or room for them, or events to publish. ENDS comes with EVENTS, unless
     whoever took the work on will soon ring for more of them, and to publish all at once is enough. BATCHES: one was
-    made, or is to end."""
+    made, or is to end. CHANGES: of answers that may be given again, or of documents."""
 
     WORK = "work"
     EVENTS = "events"
     ENDS = "ends"
     BATCHES = "batches"
+    CHANGES = "changes"
 
 
 class Bell:
@@ -26,9 +27,11 @@ class Bell:
         self._redis = client
         self._channel = channel
 
-    def ring(self, *hints: Hint) -> None:
-        """Tell every bridge what changed."""
+    def ring(self, *hints: Hint) -> bool:
+        """Tell everybody who listens what changed; whether Redis took it."""
         try:
             self._redis.publish(self._channel, " ".join(hints))
         except redis.RedisError as error:
             log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
+            return False
+        return True

@@ -24,20 +24,24 @@ class Rung(Protocol):
         """There is such a hint. On the thread that hears it."""
 
 
-class Both:
-    """Sets what is waited for in two places."""
+class Several:
+    """Sets what is waited for in several places."""
 
-    def __init__(self, one: Rung, other: Rung) -> None:
-        self._one, self._other = one, other
+    def __init__(self, *rungs: Rung) -> None:
+        self._rungs = list(rungs)
+
+    def add(self, rung: Rung) -> None:
+        """Set this, too, from now on."""
+        self._rungs.append(rung)
 
     def set(self) -> None:
-        """Set both."""
-        self._one.set()
-        self._other.set()
+        """Set all."""
+        for rung in self._rungs:
+            rung.set()
 
 
 class Ears:
-    """Listens in a thread, and sets the event of each hint that the bell gives, or `touch`."""
+    """Listens in a thread, and sets what there is for each hint that the bell gives, or `touch`."""
 
     def __init__(self, client: redis.Redis, channel: str, events: Mapping[Hint, Rung], loop: Loop) -> None:
         self._redis = client
@@ -59,7 +63,8 @@ class Ears:
     def touch(self, *hints: Hint) -> None:
         """As if the bell had rung, in this process only."""
         for hint in hints:
-            self._events[hint].set()
+            if (rung := self._events.get(hint)) is not None:
+                rung.set()
 
     def _listen(self) -> None:
         while not self._stop.is_set():

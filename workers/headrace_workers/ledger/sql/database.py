@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ from headrace_workers.ledger.sql.errors import leads_elsewhere, translated
 STATEMENT_SECONDS = 10.0
 # What the server is given beyond that to end the statement itself, before we take it for gone.
 _GRACE_SECONDS = 2.0
+_TELL, _TOLD = "headrace_tell", "headrace_told"
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
 # next ANALYZE. Every query of the hot path has an index; the few that count all rows still may.
@@ -186,9 +187,26 @@ def _use_wal(connection: Any) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`."""
+    """One transaction that may write. Whatever may pass, such as a lost connection or a full disk, is `Unavailable`.
+
+    Who listens to the engine (`listen`) is told when it has been committed, where `tell` was called in it.
+    """
     with translated(), engine.begin() as connection:
+        connection.info.pop(_TELL, None)  # of one that was rolled back
         yield connection
+        tells = connection.info.pop(_TELL, False)
+    if tells and (told := engine.get_execution_options().get(_TOLD)) is not None:
+        told()
+
+
+def listen(engine: Engine, told: Callable[[], object]) -> None:
+    """Call this after each transaction of `writing` in which `tell` was called, on its thread."""
+    engine.update_execution_options(**{_TOLD: told})
+
+
+def tell(connection: Connection) -> None:
+    """Others should look at what this transaction writes, once it has been committed."""
+    connection.info[_TELL] = True
 
 
 @contextmanager

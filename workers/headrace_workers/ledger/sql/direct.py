@@ -33,7 +33,7 @@ def run(connection: Connection, statement: Any, parameters: Parameters | Sequenc
 def as_text(statement: Any, parameters: Parameters) -> tuple[str, Parameters]:
     """A statement that is built once and kept, in psycopg's own words, and all its parameters."""
     text, constants = _compiled(statement)
-    return text, {**constants, **parameters}
+    return text, {**constants, **parameters} if constants else parameters
 
 
 def run_text(connection: Connection, text: str, parameters: Parameters | Sequence[Any]) -> Rows:

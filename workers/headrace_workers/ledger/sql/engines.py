@@ -1,10 +1,11 @@
 """The two ways into the ledger's database: one that nothing is lost of, and a faster one."""
 
+from collections.abc import Callable
 from typing import Self
 
 from sqlalchemy import Engine
 
-from headrace_workers.ledger.sql.database import connect, lose_together
+from headrace_workers.ledger.sql.database import connect, listen, lose_together
 from headrace_workers.ledger.sql.reads import Reads
 
 
@@ -29,6 +30,10 @@ class Engines:
     def engine(self) -> Engine:
         """The engine, for migrations and for reading in tests."""
         return self._engine
+
+    def tell_of_changes(self, told: Callable[[], object]) -> None:
+        """Call this, on the thread of the writer, whenever a transaction of ours has changed what workers follow."""
+        listen(self._engine, told)
 
     def close(self) -> None:
         """Close all connections."""

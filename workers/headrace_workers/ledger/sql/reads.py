@@ -10,6 +10,7 @@ from headrace_workers.ledger.sql.direct import Parameters, Rows, as_sqlalchemy, 
 from headrace_workers.ledger.sql.errors import translated
 
 _KEPT: Final = 4  # connections that are open while nobody reads
+_IDLE: Final = 0  # psycopg's TransactionStatus.IDLE, which is not loaded where there is no PostgreSQL
 
 
 class Reads:
@@ -37,8 +38,7 @@ class Reads:
         if self.dialect.name != "postgresql" or self._engine.dispatch.before_cursor_execute:
             with reading(self._engine) as connection:
                 return run(connection, statement, parameters)
-        with translated():
-            return self._asked(*as_text(statement, parameters))
+        return self._asked(*as_text(statement, parameters))
 
     def close(self) -> None:
         """Close what is kept; what is in use is closed when it comes back."""
@@ -53,19 +53,21 @@ class Reads:
         driver = None
         try:
             driver = self._taken() or self._opened()
-            return driver.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
+            return driver.execute(text, parameters, binary=True).fetchall()  # type: ignore[no-any-return]
         except psycopg.Error as error:
             gone = driver is not None and is_gone(driver, error)
             if gone:
                 self._engine.dispose()
-            raise as_sqlalchemy(self.dialect, text, error, gone=gone) from None
+            with translated():
+                raise as_sqlalchemy(self.dialect, text, error, gone=gone) from None
         finally:
             if driver is not None:
                 self._keep(driver, left)
 
     def _opened(self) -> Any:
         """One that is ours, and not the pool's."""
-        pooled = self._engine.raw_connection()
+        with translated():
+            pooled = self._engine.raw_connection()
         driver: Any = pooled.driver_connection
         pooled.detach()
         driver.autocommit = True
@@ -79,9 +81,7 @@ class Reads:
 
     def _keep(self, driver: Any, left: int) -> None:
         """For the next read, unless its statement was broken off, or all were left meanwhile."""
-        from psycopg.pq import TransactionStatus
-
-        idle = driver.info.transaction_status == TransactionStatus.IDLE
+        idle = driver.pgconn.transaction_status == _IDLE
         if idle and left == self._left and len(self._kept) < _KEPT:
             self._kept.append(driver)
         else:

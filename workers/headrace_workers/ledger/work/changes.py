@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, FromClause, Scalar
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from headrace_workers.ledger.sql.database import among, now_ms
+from headrace_workers.ledger.sql.database import among, now_ms, tell
 from headrace_workers.ledger.tables.core import NEVER
 from headrace_workers.ledger.tables.recall import CHANGES, DOCUMENTS, ENTRIES
 
@@ -112,8 +112,11 @@ Kind = Literal["entry", "document"]
 
 
 def note(connection: Connection, ids: Sequence[int], kind: Kind = "entry") -> None:
-    """Write that these entries, or documents, changed in this transaction."""
+    """Write that these entries, or documents, changed in this transaction; who follows them is told when it is
+    committed: see `Engines.tell_of_changes`.
+    """
     if ids:
+        tell(connection)
         statement = CHANGES.insert().values(xact=this_transaction(), kind=kind, at=now_ms())
         connection.execute(statement, [{"subject": each} for each in ids])
 
