@@ -13,10 +13,11 @@ from tests.workers.ledger_jobs import claim_one, sqlite_ledger, take_in
 from headrace_schemas import Category
 from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.status_views import job_dict, step_rows
+from headrace_workers.ledger.door import scored
 from headrace_workers.ledger.labels.pass_rates import PassRate
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, JOBS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, JOBS, NEVER, STEPS
 from headrace_workers.steps.outcome import Dead, Done, Retry
 
 STATE, WAITED, RAN = 1, 4, 5  # columns of step_rows
@@ -126,3 +127,21 @@ def test_the_whole_shows_what_people_would_say(call: Call, tmp_path, monkeypatch
     assert "0.125 to 0.500" in shown
     (rate,) = json.loads(call("status", "--json")[1])["pass_rates"]
     assert (rate["tenant"], rate["criterion"], rate["value"], rate["labels"]) == ("shop", "polite", 0.25, 40)
+
+
+def test_the_whole_shows_what_was_judged_and_what_is_held(call: Call, ledger: Ledger):
+    """By why there is no score, the most frequent first; by stage and what it waits for, with a reason."""
+    assert not any(said in call("status")[1] for said in ("by why", "waits for"))
+    (job_id,) = take_in(ledger, [evaluation()])
+    with writing(ledger.engine) as tx:
+        scored.add(tx, {("rubric", "unanswered"): 1_203, ("rubric", "order"): 2, ("rubric", "too_long"): 40, ("f1", ""): 7})
+        values = {"state": "held", "held_at": 1, "ready_at": NEVER, "reason": "polite is 0.2"}
+        tx.execute(update(STEPS).where(STEPS.c.job_id == job_id).values(values))
+    shown = call("status")[1]
+    assert "unanswered 1,203, too_long 40, order 2" in " ".join(shown.split())
+    (held,) = [line for line in shown.splitlines() if "polite is" in line]
+    assert "a person" in held
+    told = json.loads(call("status", "--json")[1])
+    assert {"criterion": "rubric", "not_judged": "too_long", "scores": 40} in told["scores"]
+    (held,) = told["held_by"]
+    assert (held["stage"], held["needs_person"], held["held"], told["held"]) == ("judge", True, 1, 1)

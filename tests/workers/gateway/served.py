@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from tests.services.eventually import eventually
 
-from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Usage
+from headrace_schemas import Answer, JudgeVerdict, ModerationVerdict, Result, Score, Usage
 from headrace_workers.cli.keys import new_key
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services
@@ -87,8 +87,8 @@ def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object],
     eventually(lambda: gateway.services.waiter.waiting == 0)
 
 
-def answer(ledger: Ledger, job_id: str, text: str = "An answer.") -> None:
-    """End a job of the ledger's as a worker would, with this answer."""
+def answer(ledger: Ledger, job_id: str, text: str = "An answer.", scores: Sequence[Score] = ()) -> None:
+    """End a job of the ledger's as a worker would, with this answer and these scores."""
     with writing(ledger.engine) as tx:
         alive, now = active(tx, [job_id]), clock(tx)
         assert job_id in alive
@@ -97,7 +97,7 @@ def answer(ledger: Ledger, job_id: str, text: str = "An answer.") -> None:
                 "job_id": job_id, "tenant": "default", "status": "completed", "kind": "generation",
                 "answer": Answer(text=text, finish_reason="stop", model="echo", quantization="none",
                                  usage=Usage(prompt_tokens=7, completion_tokens=3)),
-                "moderation": ModerationVerdict(action="allow"), "judge": JudgeVerdict(),
+                "moderation": ModerationVerdict(action="allow"), "judge": JudgeVerdict(scores=tuple(scores)),
                 "accepted_at": "2026-11-26T00:00:00Z",
             }
         )  # fmt: skip

@@ -2,10 +2,17 @@
 
 import re
 
+from sqlalchemy import update
+from tests.workers.bridge.records import evaluation
 from tests.workers.gateway.served import Gateway
+from tests.workers.ledger_jobs import take_in
 
+from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.scopes import USUAL, Scope
+from headrace_workers.ledger.door import scored
 from headrace_workers.ledger.labels.pass_rates import PassRate
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import NEVER, STEPS
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 
@@ -64,6 +71,33 @@ def test_pass_rates_are_those_that_the_ledger_has(gateway: Gateway):
         assert "shop-of-rates" not in client.get("/metrics").text
 
 
+def test_scores_and_what_is_held_are_those_that_the_ledger_has(gateway: Gateway):
+    """Scores by kind and by why there is none; steps by stage and by what they wait for, gone when they go on."""
+    ledger = gateway.services.ledger
+    lacking = 'headrace_scores_total{criterion="f1",not_judged="no_reference"}'
+    held = 'headrace_held{stage="judge",waits_for="person"}'
+    with gateway.client() as client:
+        before = client.get("/metrics").text
+        with writing(ledger.engine) as tx:
+            scored.add(tx, {("f1", "no_reference"): 3, ("f1", ""): 2})
+        (job_id,) = take_in(ledger, [evaluation(tenant="of-figures")])
+        with writing(ledger.engine) as tx:
+            step = STEPS.c.job_id == job_id
+            tx.execute(update(STEPS).where(step).values(state="held", held_at=1, ready_at=NEVER, reason="look"))
+        after = client.get("/metrics").text
+        ledger.withhold([job_id], "no")
+        gone = client.get("/metrics").text
+    assert figure(after, lacking) - figure(before, lacking) == 3
+    assert (figure(before, held), figure(after, held), figure(gone, held)) == (0, 1, 0)
+
+
+def test_a_silent_ledger_takes_no_other_figure_away():
+    """Those that it has are left out."""
+    text = Metrics().text(waiting=3, up={"ledger": False}, known=None).decode()
+    assert figure(text, "headrace_gateway_waiting") == 3
+    assert "headrace_held{" not in text
+
+
 def test_the_set_is_closed(gateway: Gateway):
     """What is added stands here, and in the page."""
     with gateway.client() as client:
@@ -73,5 +107,5 @@ def test_the_set_is_closed(gateway: Gateway):
         "headrace_gateway_requests_total", "headrace_gateway_request_seconds", "headrace_gateway_bytes_total",
         "headrace_gateway_jobs_total", "headrace_gateway_refused_total", "headrace_gateway_waiting",
         "headrace_gateway_up", "headrace_pass_rate", "headrace_pass_rate_low", "headrace_pass_rate_high",
-        "headrace_pass_rate_labels",
+        "headrace_pass_rate_labels", "headrace_scores_total", "headrace_held",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from headrace_schemas import Topic
 from headrace_workers.ledger.complete import Advanced, Postponed
 from headrace_workers.ledger.counts import QueueCount
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.tables.core import JOBS, NEVER, STEPS
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.outbox import Outgoing, put
 from headrace_workers.ledger.work.replay import DeadFilter
@@ -47,7 +47,7 @@ def test_an_empty_ledger_has_nothing(ledger):
     seen = ledger.overview()
     assert (seen.active, seen.done, seen.dead, seen.cancelled, seen.dead_letters) == (0, 0, 0, 0, 0)
     assert (seen.outbox, seen.claims, seen.oldest_ms, seen.ended_last_minute) == (0, 0, 0, 0)
-    assert (seen.queues, seen.set_aside, seen.troubles) == ((), 0, ())
+    assert (seen.queues, seen.set_aside, seen.troubles, seen.held_by, seen.scores) == ((), 0, (), (), ())
     assert ledger.active_jobs() == 0
 
 
@@ -158,3 +158,23 @@ def test_ends_are_told_of_what_has_ended(ledger, mixed):
     }
     assert list(ledger.terminals([mixed[1].id, mixed[9].id])) == [mixed[1].id]
     assert ledger.terminals([]) == {}
+
+
+def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
+    """The longest of each, and one of their reasons."""
+    jobs = [job() for _ in range(5)]
+    ledger.ingest(jobs)
+    for each, stage, again, reason in zip(
+        jobs, ("judge", "judge", "moderate", "moderate"), (NEVER, NEVER, NEVER, 5), ("b", "a", "c", "it is away"),
+        strict=False,
+    ):  # fmt: skip
+        values = {"state": "held", "stage": stage, "ready_at": again, "held_at": ledger.now() - 90_000, "reason": reason}
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STEPS).where(STEPS.c.job_id == each.id).values(values))
+    seen = ledger.overview()
+    assert seen.held == 4
+    assert [(each.stage, each.needs_person, each.held, each.reason) for each in seen.held_by] == [
+        ("judge", True, 2, "a"), ("moderate", False, 1, "it is away"), ("moderate", True, 1, "c"),
+    ]  # fmt: skip
+    assert all(90_000 <= each.oldest_ms < 400_000 for each in seen.held_by)
+    assert [each.held for each in ledger.figures().held] == [2, 1, 1]

@@ -1,13 +1,15 @@
 """What tenants have used, counted once."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from sqlalchemy import update
 from tests.workers.gateway.served import answer
 
+from headrace_schemas import NotJudged, Score
 from headrace_workers.ledger.door import usage
+from headrace_workers.ledger.door.scored import ScoreCount
 from headrace_workers.ledger.door.usage import DAY_MS, LAG_MS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
@@ -15,13 +17,15 @@ from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.work.ingest import NewJob
 
 
-def ended(ledger: Ledger, job: Callable[..., NewJob], ages_ms: list[int], tenant: str = "a") -> None:
-    """Jobs that were answered so long ago."""
+def ended(
+    ledger: Ledger, job: Callable[..., NewJob], ages_ms: list[int], tenant: str = "a", scores: Sequence[Score] = ()
+) -> None:
+    """Jobs that were answered so long ago, each with these scores."""
     new = [job(tenant=tenant) for _ in ages_ms]
     ledger.ingest(new)
     now = ledger.now()
     for each, age in zip(new, ages_ms, strict=True):
-        answer(ledger, each.id)
+        answer(ledger, each.id, scores=scores)
         with writing(ledger.engine) as tx:
             tx.execute(update(JOBS).where(JOBS.c.id == each.id).values(ended_at=now - age))
 
@@ -100,3 +104,28 @@ def test_two_that_count_at_a_time_count_once(ledger: Ledger, job: Callable[..., 
     for thread in threads:
         thread.join()
     assert sums(ledger) == [(20, 140, 60)]
+
+
+JUDGED = (
+    Score(criterion="rubric", name="polite", value=0.5),
+    Score(criterion="rubric", name="true", not_judged=NotJudged.UNANSWERED, reason="no mass"),
+    Score(criterion="f1", not_judged=NotJudged.NO_REFERENCE, reason="none"),
+)
+
+
+def test_scores_are_counted_once_by_kind_and_by_why_there_is_none(ledger: Ledger, job: Callable[..., NewJob]):
+    """Names are users': they are not told apart. What ended just now is counted later, and what is forgotten stays."""
+    ended(ledger, job, [LAG_MS + 5_000, LAG_MS + 6_000], scores=JUDGED)
+    ended(ledger, job, [0], scores=JUDGED)
+    ended(ledger, job, [LAG_MS + 7_000])
+    for _ in range(3):
+        ledger.count_usage()
+    two = (ScoreCount("f1", "no_reference", 2), ScoreCount("rubric", "", 2), ScoreCount("rubric", "unanswered", 2))
+    assert ledger.overview().scores == ledger.figures().scores == two
+    ended(ledger, job, [LAG_MS], tenant="b", scores=JUDGED[:1])
+    with writing(ledger.engine) as tx:
+        tx.execute(update(JOBS).values(ended_at=JOBS.c.ended_at - LAG_MS))
+    while ledger.prune(0):
+        pass
+    assert ledger.read(JOBS.select()) == []
+    assert [each.scores for each in ledger.figures().scores] == [3, 4, 3]

@@ -16,10 +16,12 @@ from headrace_workers.cli.status_views import (
     Served,
     aside_lines,
     follower_rows,
+    held_rows,
     job_dict,
     overview_dict,
     queue_rows,
     rate_rows,
+    score_rows,
     step_rows,
     trouble_lines,
     unit_rows,
@@ -28,6 +30,7 @@ from headrace_workers.cli.status_views import (
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
     from headrace_workers.ledger.counts import Overview
     from headrace_workers.ledger.ledger import Ledger
@@ -187,20 +190,38 @@ def draw_overview(
         follower_rows(found.followers),
         right=("changes behind", "oldest"),
     )
+    held = table(
+        "held",
+        ("stage", "waits for", "jobs", "longest", "one of the reasons"),
+        held_rows(found.held_by),
+        right=("jobs", "longest"),
+    )
+    return Group(
+        jobs,
+        *([queues] if found.queues else []),
+        *lacking,
+        *([held] if found.held_by else []),
+        rest,
+        *([memories] if found.followers else []),
+        *_verdicts(found, rates),
+    )
+
+
+def _verdicts(found: "Overview", rates: Sequence[Any]) -> list["Table"]:
+    """What judges said, and what people would say; of each only where there is something."""
+    judged = table(
+        "scores",
+        ("criterion", "with a value", "not judged", "by why"),
+        score_rows(found.scores),
+        right=("with a value", "not judged"),
+    )
     passing = table(
         "what people would say",
         ("tenant", "criterion", "version", "pass rate", "95 % interval", "labelled jobs", "verdicts"),
         rate_rows(rates),
         right=("pass rate", "95 % interval", "labelled jobs", "verdicts"),
     )
-    return Group(
-        jobs,
-        *([queues] if found.queues else []),
-        *lacking,
-        rest,
-        *([memories] if found.followers else []),
-        *([passing] if rates else []),
-    )
+    return [*([judged] if found.scores else []), *([passing] if rates else [])]
 
 
 def _broker(stack: RunningStack | None) -> str:

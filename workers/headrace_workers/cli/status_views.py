@@ -11,7 +11,8 @@ from headrace_workers.cli.reach import RunningStack
 from headrace_workers.cli.unserved import start_command, unserved
 
 if TYPE_CHECKING:
-    from headrace_workers.ledger.counts import Overview, QueueCount
+    from headrace_workers.ledger.counts import HeldCount, Overview, QueueCount
+    from headrace_workers.ledger.door.scored import ScoreCount
     from headrace_workers.ledger.recall.followers import FollowerState
     from headrace_workers.ledger.work.lookup import JobView
     from headrace_workers.ledger.work.outbox import SetAside
@@ -55,6 +56,33 @@ def rate_rows(rates: Iterable[Any]) -> list[tuple[str, ...]]:
             f"{rate.verdicts:,}",
         )
         for rate in rates
+    ]
+
+
+def score_rows(scores: Iterable["ScoreCount"]) -> list[tuple[str, ...]]:
+    """A row a kind of criterion: what has a value, and what has none by why, the most frequent first."""
+    kinds: dict[str, dict[str, int]] = {}
+    for each in scores:
+        kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
+    rows = []
+    for kind, counts in kinds.items():
+        lacking = sorted(((n, code) for code, n in counts.items() if code), reverse=True)
+        told = ", ".join(f"{code} {n:,}" for n, code in lacking)
+        rows.append((kind, f"{counts.get('', 0):,}", f"{sum(n for n, _ in lacking):,}", told or "–"))
+    return rows
+
+
+def held_rows(held: Iterable["HeldCount"]) -> list[tuple[str, ...]]:
+    """A row for each stage and for what its held steps wait for."""
+    return [
+        (
+            each.stage,
+            "a person" if each.needs_person else "a service that works again",
+            f"{each.held:,}",
+            show_ms(each.oldest_ms),
+            each.reason[:200],
+        )
+        for each in held
     ]
 
 

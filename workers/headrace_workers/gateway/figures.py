@@ -18,15 +18,15 @@ _TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "con
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
 async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
-    """What this gateway did since its start, and how things stand; of tenants their pass rates alone."""
+    """What this gateway did since its start, how things stand, and what judges said; of tenants their pass rates alone."""
     up = {
         "kafka": services.sink.trouble is None,
         "ledger": services.waiter.trouble is None,
         "redis": not services.rates.away,
     }
     try:
-        rates = await services.ask(services.ledger.pass_rates.all)
+        known = await services.ask(services.ledger.figures)
     except LedgerAway:  # the other figures are told all the more
-        rates = []
-    text = services.metrics.text(waiting=services.waiter.waiting, up=up, rates=rates)
+        known = None
+    text = services.metrics.text(waiting=services.waiter.waiting, up=up, known=known)
     return Response(text, media_type=CONTENT_TYPE)

@@ -1,17 +1,21 @@
 """The figures of a gateway, in Prometheus' text format: a closed set. None names a key or a job, and a tenant only what
 people's labels say of its jobs.
 
-Each gateway counts for itself, from its start; the pass rates are the ledger's.
+Each gateway counts for itself, from its start; pass rates, scores and what is held are the ledger's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from sqlalchemy import Row
 
 from headrace_workers.gateway.entry import Visit
+from headrace_workers.ledger.counts import Figures
+from headrace_workers.ledger.door.scored import ScoreCount
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -64,6 +68,15 @@ class Metrics:
             for name, words in _RATES.items()
         }
 
+        # Scores of ended jobs, by kind of criterion, and by the code of why there is no value ("": there is one). The
+        # ledger's: they are counted a few minutes after the ends, once, and all gateways show the same.
+        self._scores = _Scores()
+        self._registry.register(self._scores)
+        # Steps that are held now, by stage, and by what they wait for: a person, or a service that works again.
+        self._held = Gauge(
+            "headrace_held", "Steps that are held.", ("stage", "waits_for"), registry=self._registry
+        )  # fmt: skip
+
     def visited(self, visit: Visit, route: str) -> None:
         """A request has ended."""
         method = visit.method if visit.method in _METHODS else "other"
@@ -86,8 +99,23 @@ class Metrics:
         """A job was let in."""
         self._jobs.labels(kind).inc()
 
-    def text(self, *, waiting: int, up: dict[str, bool], rates: Sequence[Row[Any]] = ()) -> bytes:
-        """All figures, with how things stand now; `rates` are the pass rates that the ledger has."""
+    def text(self, *, waiting: int, up: dict[str, bool], known: Figures | None) -> bytes:
+        """All figures, with how things stand now; `known` is what the ledger has, None while it does not answer."""
+        self._tell(known or Figures())
+        self._waiting.set(waiting)
+        for service, answers in up.items():
+            self._up.labels(service).set(answers)
+        return generate_latest(self._registry)
+
+    def _tell(self, known: Figures) -> None:
+        """What the ledger has, and nothing that it had."""
+        self._tell_rates(known.rates)
+        self._scores.counts = known.scores
+        self._held.clear()
+        for each in known.held:
+            self._held.labels(each.stage, "person" if each.needs_person else "service").set(each.held)
+
+    def _tell_rates(self, rates: Sequence[Row[Any]]) -> None:
         for gauge in self._rate.values():
             gauge.clear()
         for rate in rates:
@@ -95,7 +123,16 @@ class Metrics:
             told = {"": rate.value, "_low": rate.low, "_high": rate.high, "_labels": rate.labels}
             for name, value in told.items():
                 self._rate[name].labels(*of).set(value)
-        self._waiting.set(waiting)
-        for service, answers in up.items():
-            self._up.labels(service).set(answers)
-        return generate_latest(self._registry)
+
+
+class _Scores(Collector):
+    """A counter that somebody else has counted: a client's own only counts up from nothing."""
+
+    def __init__(self) -> None:
+        self.counts: Sequence[ScoreCount] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        found = CounterMetricFamily("headrace_scores", "Scores of ended jobs.", labels=("criterion", "not_judged"))
+        for each in self.counts:
+            found.add_metric((each.criterion, each.not_judged), each.scores)
+        yield found

@@ -1,13 +1,28 @@
 """How the whole stands: for people, for backpressure and for benches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Row, case, func, select, text
 
+from headrace_workers.ledger.door import scored
+from headrace_workers.ledger.door.scored import ScoreCount
+from headrace_workers.ledger.labels import pass_rates
 from headrace_workers.ledger.recall import standings
 from headrace_workers.ledger.recall.followers import FollowerState, followers
 from headrace_workers.ledger.sql.database import clock
-from headrace_workers.ledger.tables.core import CLAIMS, DEAD_LETTERS, IS_ACTIVE, IS_HELD, JOBS, LIVE, OUTBOX, STEPS
+from headrace_workers.ledger.tables.core import (
+    CLAIMS,
+    DEAD_LETTERS,
+    IS_ACTIVE,
+    IS_HELD,
+    JOBS,
+    LIVE,
+    NEVER,
+    OUTBOX,
+    STEPS,
+)
 from headrace_workers.ledger.work.troubles import Trouble, troubles
 
 
@@ -20,6 +35,17 @@ class QueueCount:
     lane: int
     waiting: int
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCount:
+    """Steps of a stage that are held for a person, or until something works again; and why one of them is."""
+
+    stage: str
+    needs_person: bool
+    held: int
+    oldest_ms: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +63,20 @@ class Overview:
     ended_last_minute: int
     queues: tuple[QueueCount, ...]
     held: int = 0  # steps that wait for a person, or until something works
+    held_by: tuple[HeldCount, ...] = ()
+    scores: tuple[ScoreCount, ...] = ()
     set_aside: int = 0  # of the outbox: what Kafka refused
     troubles: tuple[Trouble, ...] = ()
     followers: tuple[FollowerState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a gateway shows of the ledger."""
+
+    rates: Sequence[Row[Any]] = ()
+    scores: tuple[ScoreCount, ...] = ()
+    held: tuple[HeldCount, ...] = ()
 
 
 def active_jobs(connection: Connection) -> int:
@@ -76,6 +113,7 @@ def overview(connection: Connection) -> Overview:
     letters = connection.execute(
         select(func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.replayed_at.is_(None))
     ).scalar_one()
+    held = held_steps(connection)
     return Overview(
         active=states.get("active", 0),
         done=states.get("done", 0),
@@ -87,12 +125,41 @@ def overview(connection: Connection) -> Overview:
         oldest_ms=now - oldest if oldest else 0,
         ended_last_minute=recent,
         queues=_queues(connection),
-        held=connection.execute(select(func.count()).select_from(STEPS).where(IS_HELD)).scalar_one(),
+        held=sum(each.held for each in held),
+        held_by=held,
+        scores=scored.counts(connection),
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
         troubles=(*troubles(connection), *standings.troubles(connection)),
         followers=tuple(followers(connection)),
+    )
+
+
+def figures(connection: Connection) -> Figures:
+    """What a gateway shows: pass rates, scores, and what is held."""
+    return Figures(pass_rates.rates(connection), scored.counts(connection), held_steps(connection))
+
+
+def held_steps(connection: Connection) -> tuple[HeldCount, ...]:
+    """What is held, by stage and by what it waits for."""
+    needs_person = case((STEPS.c.ready_at >= NEVER, 1), else_=0).label("needs_person")
+    query = (
+        select(
+            STEPS.c.stage,
+            needs_person,
+            func.count().label("held"),
+            func.min(STEPS.c.held_at).label("since"),
+            func.min(STEPS.c.reason).label("reason"),
+        )
+        .where(IS_HELD)
+        .group_by(STEPS.c.stage, needs_person)
+        .order_by(STEPS.c.stage, needs_person)
+    )
+    now = clock(connection)
+    return tuple(
+        HeldCount(row.stage, bool(row.needs_person), row.held, now - (row.since or now), row.reason or "")
+        for row in connection.execute(query)
     )
 
 

@@ -1,4 +1,5 @@
-"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs, behind the hot path.
+"""What tenants have used: tokens by day, kind and model, counted once from the ends of jobs, behind the hot path. What
+judges said is counted with it.
 
 Jobs are counted in the order of their ends, up to a time that lies far enough back: who ends a job has written it by
 then. The time up to which all is counted is kept with the sums, and moves in the transaction that adds to them. (Where
@@ -6,13 +7,14 @@ the database's clock is set back, what ends in the time that comes twice is not 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import from_json
 from sqlalchemy import Connection, select, update
 
+from headrace_workers.ledger.door import scored
 from headrace_workers.ledger.sql.database import clock, insert, locks_rows
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.door import COUNTED, USAGE
@@ -98,12 +100,16 @@ def _ends() -> Any:
 
 def _add(connection: Connection, ends: Iterable[Any]) -> None:
     sums: dict[tuple[str, int, str, str], Counter[str]] = {}
+    scores: Counter[scored.Key] = Counter()
     for row in ends:
-        kind, model, prompt, completion = _read(row.terminal)
+        result: dict[str, Any] = from_json(bytes(row.terminal))
+        scores.update(scored.scores_of(result))
+        kind, model, prompt, completion = _read(result)
         place = sums.setdefault((row.tenant, row.ended_at // DAY_MS, kind, model), Counter())
         place.update(jobs=1, prompt_tokens=prompt, completion_tokens=completion)
     if not sums:
         return
+    scored.add(connection, scores)
     keys = ("tenant", "day", "kind", "model")
     statement = insert(connection, USAGE)
     statement = statement.on_conflict_do_update(
@@ -115,9 +121,8 @@ def _add(connection: Connection, ends: Iterable[Any]) -> None:
     )
 
 
-def _read(terminal: bytes) -> tuple[str, str, int, int]:
+def _read(result: Mapping[str, Any]) -> tuple[str, str, int, int]:
     """Kind, model, and tokens read and written, of a result."""
-    result: dict[str, Any] = from_json(bytes(terminal))
     answered: Sequence[Any] = [result.get(name) for name in ("answer", "embedding")]
     part: dict[str, Any] = next((each for each in answered if each), {})
     usage = part.get("usage") or {}

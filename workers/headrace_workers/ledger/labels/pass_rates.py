@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Engine, Row, delete, select
+from sqlalchemy import Connection, Engine, Row, delete, select
 
 from headrace_workers.ledger.sql.database import clock, reading, writing
 from headrace_workers.ledger.tables.rates import RATES
@@ -28,6 +28,12 @@ class PassRate:
     reason: str | None = None
 
 
+def rates(connection: Connection) -> list[Row[Any]]:
+    """Those of all tenants, a bounded number."""
+    order = (RATES.c.tenant, RATES.c.criterion, RATES.c.version)
+    return list(connection.execute(select(RATES).order_by(*order).limit(MOST)).all())
+
+
 class PassRates:
     """The pass rates of one ledger. Thread-safe. Unavailable when it does not answer."""
 
@@ -46,8 +52,7 @@ class PassRates:
     def all(self) -> list[Row[Any]]:
         """Those of all tenants, a bounded number."""
         with reading(self._engine) as tx:
-            order = (RATES.c.tenant, RATES.c.criterion, RATES.c.version)
-            return list(tx.execute(select(RATES).order_by(*order).limit(MOST)).all())
+            return rates(tx)
 
     def tenants(self) -> list[str]:
         """Who has some."""

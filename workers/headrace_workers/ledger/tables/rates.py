@@ -1,4 +1,4 @@
-"""The ledger's table of pass rates: what a bridge has worked out of labels and verdicts, until it does so again."""
+"""The ledger's tables of what bridges work out of verdicts: pass rates, until they do so again, and counts of scores."""
 
 from typing import Final
 
@@ -20,4 +20,14 @@ RATES: Final = Table(
     Column("verdicts", BigInteger, nullable=False),
     Column("reason", Text),  # why the verdicts were not followed, where they were not
     Column("computed_at", BigInteger, nullable=False),
+)
+
+# The scores of all jobs that are counted as having ended (see `usage_counted`), by kind of criterion. Names of criteria
+# are users', and without bound.
+SCORES: Final = Table(
+    "scores_counted",
+    METADATA,
+    Column("criterion", String(64), primary_key=True),
+    Column("not_judged", String(32), primary_key=True),  # the code of why there is no value; "" where there is one
+    Column("scores", BigInteger, nullable=False),
 )
