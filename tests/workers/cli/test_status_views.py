@@ -134,7 +134,9 @@ def test_the_whole_shows_what_was_judged_and_what_is_held(call: Call, ledger: Le
     assert not any(said in call("status")[1] for said in ("by why", "waits for"))
     (job_id,) = take_in(ledger, [evaluation()])
     with writing(ledger.engine) as tx:
-        scored.add(tx, {("rubric", "unanswered"): 1_203, ("rubric", "order"): 2, ("rubric", "too_long"): 40, ("f1", ""): 7})
+        scored.add(
+            tx, {("rubric", "unanswered"): 1_203, ("rubric", "order"): 2, ("rubric", "too_long"): 40, ("f1", ""): 7}
+        )
         values = {"state": "held", "held_at": 1, "ready_at": NEVER, "reason": "polite is 0.2"}
         tx.execute(update(STEPS).where(STEPS.c.job_id == job_id).values(values))
     shown = call("status")[1]

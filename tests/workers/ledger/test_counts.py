@@ -168,7 +168,13 @@ def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
         jobs, ("judge", "judge", "moderate", "moderate"), (NEVER, NEVER, NEVER, 5), ("b", "a", "c", "it is away"),
         strict=False,
     ):  # fmt: skip
-        values = {"state": "held", "stage": stage, "ready_at": again, "held_at": ledger.now() - 90_000, "reason": reason}
+        values = {
+            "state": "held",
+            "stage": stage,
+            "ready_at": again,
+            "held_at": ledger.now() - 90_000,
+            "reason": reason,
+        }
         with writing(ledger.engine) as tx:
             tx.execute(update(STEPS).where(STEPS.c.job_id == each.id).values(values))
     seen = ledger.overview()

@@ -4,9 +4,11 @@ import pytest
 from tests.workers.bridge.records import embedding, evaluation, generation, moderation
 from tests.workers.pipeline.test_settle import moderated, output
 
-from headrace_schemas import ExactMatch, Grounded, Rubric
+from headrace_schemas import ExactMatch, Grounded, Pairwise, Rubric
+from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
+from headrace_workers.judging.drawing import drawn
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight
 from headrace_workers.pipeline.stages import STAGES, stages_of
@@ -93,6 +95,25 @@ def test_an_answer_is_looked_up_before_it_is_judged():
     assert way(job, moderated(), after="ground")[:2] == ("rubric", "model.big")
     assert way(evaluation(criteria=(Grounded(),)), evaluation(criteria=(Grounded(),)))[:2] == ("ground", "ground")
     assert way(generation(), moderated(), after="moderate")[0] == "judge"
+
+
+@pytest.mark.parametrize("criterion", [Rubric(question="Kind?", share=0.3), Pairwise(share=0.3), Grounded(share=0.3)])
+def test_who_is_not_drawn_does_not_wait_for_whoever_would_have_answered(criterion):
+    """No model, and no embedder: it goes to the judge at once, whose score says that it was not drawn."""
+    asks = "ground" if isinstance(criterion, Grounded) else "rubric"
+    for number in range(50):
+        job = evaluation(criteria=(criterion, ExactMatch()), other="c")
+        route = PIPELINE.next_step(str(number), job, job)
+        assert route.stage.name == (asks if drawn(str(number), 0.3) else "judge")
+    both = evaluation(criteria=(criterion, *RUBRIC))
+    assert PIPELINE.next_step("1", both, both, after="ground").stage.name == "rubric"
+
+
+def test_who_may_be_judged_when_others_are_waits():
+    """What is unsure is not known before: also a job that the share leaves out goes where the model is."""
+    doubt = Rubric(question="True?", name="true", share=0.001, uncertain=Uncertain(criterion="exact_match"))
+    job = evaluation(criteria=(doubt, ExactMatch()))
+    assert {PIPELINE.next_step(str(n), job, job).stage.name for n in range(20)} == {"rubric"}
 
 
 def test_a_stage_between_two_others_takes_only_what_it_asks_for():

@@ -17,6 +17,11 @@ def drawn(job_id: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(f"judged\n{job_id}".encode()).digest()[:8]) < share * _WHOLE
 
 
+def may_be_judged(job_id: str, criterion: Criterion) -> bool:
+    """Whether a criterion is judged for this job, or may be when others are: False where it is known not to be."""
+    return criterion.uncertain is not None or drawn(job_id, criterion.share)
+
+
 def probability_of(criterion: Criterion, before: Mapping[str, Score]) -> float | None:
     """With which a criterion is judged; None where it always is. `before` are the scores that a doubt is about."""
     if criterion.uncertain is None:

@@ -70,8 +70,10 @@ class Pipeline:
             return None if found is None else self._route(found, job_id, job)
         first = 0 if after is None else self._places[after] + 1
         for stage in self.stages[first:]:
-            if isinstance(event, stage.takes) and stage.when(job, event) and (r := self._route(stage, job_id, job)):
-                return r
+            if not (isinstance(event, stage.takes) and stage.when(job, event) and stage.drawn(job_id, job)):
+                continue
+            if (route := self._route(stage, job_id, job)) is not None:
+                return route
         return None
 
     @cached_property

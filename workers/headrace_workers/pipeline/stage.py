@@ -66,6 +66,11 @@ def nowhere(_job: Job, _model: str) -> str | None:
     return None
 
 
+def every(_job_id: str, _job: Job) -> bool:
+    """Each job."""
+    return True
+
+
 def never(_job: Job) -> bool:
     """For no job."""
     return False
@@ -75,12 +80,13 @@ def never(_job: Job) -> bool:
 class Stage:
     """One stage of the pipeline.
 
-    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. A stage of a
-    model is passed over, too, when `model(job, the deployment's judge)` names none. What could not be done is tried
-    again by the schedule `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names.
-    Steps may share a call if they have the same model and the same `group(job, job_id)`; those with the same
-    `prefix(job)` begin with the same, and are run together where there are many of them. `needs` are built once a
-    process and handed to `step` by their names; a stage of a model is handed the model as `generator`.
+    An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. One that is for
+    a share of the jobs is passed over by those that are not `drawn(job_id, job)`; one of a model, too, when
+    `model(job, the deployment's judge)` names none. What could not be done is tried again by the schedule `retry`, or
+    at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if they have
+    the same model and the same `group(job, job_id)`; those with the same `prefix(job)` begin with the same, and are run
+    together where there are many of them. `needs` are built once a process and handed to `step` by their names; a stage
+    of a model is handed the model as `generator`.
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
 
@@ -97,6 +103,7 @@ class Stage:
     takes: tuple[type[StepEvent], ...] = ()
     weight: Weight = Weight.LIGHT
     when: Callable[[Job, StepEvent], bool] = always
+    drawn: Callable[[str, Job], bool] = every
     model: Callable[[Job, str | None], str | None] = no_model
     elsewhere: Callable[[Job, str], str | None] = nowhere
     group: Callable[[Job, str], str] | None = None

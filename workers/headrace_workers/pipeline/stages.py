@@ -8,9 +8,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from headrace_schemas import EmbeddingJob, EvaluationJob, GenerationJob, Moderated, ModerationJob, Output
+from headrace_schemas import (
+    Criterion,
+    EmbeddingJob,
+    EvaluationJob,
+    GenerationJob,
+    Grounded,
+    Moderated,
+    ModerationJob,
+    Output,
+    Pairwise,
+    Rubric,
+)
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.recall import CacheMode
+from headrace_workers.judging.drawing import may_be_judged
 from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
 from headrace_workers.pipeline.grouping import sampling_group, shared_prefix
 from headrace_workers.pipeline.retry import RetrySchedule
@@ -51,6 +63,14 @@ def judge_model(job: Job, judge: str | None) -> str | None:
     if not isinstance(job, JudgedJob) or not job.asks_judge:
         return None
     return next(iter(job.judge_models), None) or judge or _own_model(job, judge)
+
+
+def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) -> bool:
+    """Whether one of a job's criteria of these kinds is judged, or may be. A job that no share has drawn does not wait
+    for whoever would have answered: its score says that it was not, wherever it is written.
+    """
+    criteria = job.criteria if isinstance(job, JudgedJob) else ()
+    return any(isinstance(each, kinds) and may_be_judged(job_id, each) for each in criteria)
 
 
 def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
@@ -135,12 +155,20 @@ def stages_of(
             step=ground_answers,
             weight=Weight.ENCODER,
             when=_asks_grounding,
+            drawn=partial(_one_is_judged, (Grounded,)),
             done_by=RECALL,
             needs=("embedder",),
             quantum=0.5,
             optional=_always,
         ),
-        Stage(name="rubric", takes=(Moderated, EvaluationJob), step=judge, weight=Weight.MODEL, model=judge_model),
+        Stage(
+            name="rubric",
+            takes=(Moderated, EvaluationJob),
+            step=judge,
+            weight=Weight.MODEL,
+            model=judge_model,
+            drawn=partial(_one_is_judged, (Rubric, Pairwise)),
+        ),
         Stage(name="judge", takes=(Moderated, EvaluationJob), step=judge),
         # Beside the way of jobs: its units are written with what was served. See pipeline/auditing.py.
         Stage(
