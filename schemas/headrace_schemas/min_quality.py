@@ -16,8 +16,9 @@ class MinQuality(Value):
     """The least score by one of the job's criteria, and what becomes of an answer below it.
 
     `regenerate`: the model is asked again, with its answer and what is wrong with it in words, `attempts` times at
-    most; of all answers the best goes out. `hold`: a person decides whether it does. `accept`: it goes out. The
-    receipt tells it in each case. An answer that could not be judged goes out.
+    most; of all answers the best goes out. `hold`: a person decides whether it does, also where it could not be
+    judged. `accept`: it goes out. The receipt tells it in each case. With the other two an answer that could not be
+    judged goes out.
     """
 
     criterion: Annotated[

@@ -28,8 +28,9 @@ from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ledger.work.start import Started
+from headrace_workers.moderation.blocklist import BlocklistDetector
 from headrace_workers.moderation.moderator import PolicyModerator
-from headrace_workers.moderation.policy import Policy
+from headrace_workers.moderation.policy import Policy, Rule
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.ports import Completion, Request
@@ -193,7 +194,36 @@ def test_what_cannot_be_judged_goes_out_and_says_so() -> None:
     assert told(result) == ("not_judged", [None], 1)
     assert result.judge.floor is not None
     assert result.judge.floor.attempts[0].not_judged is NotJudged.UNANSWERED
-    assert Way(job(Rubric(question="Kind?", name="kind"), then="hold"), Scripted("No."), nonsense).end()
+    assert told(Way(job(Rubric(question="Kind?"), then="accept"), Scripted("No."), nonsense).end())[0] == "not_judged"
+
+
+def test_what_cannot_be_judged_is_held_where_a_person_is_to_decide() -> None:
+    """With the reason; released, it goes out and says so. So is what a judge that is away never looked at."""
+    nonsense = JudgeModel(lambda prompt, choices: (0.0,) * len(choices))
+    way = Way(job(Rubric(question="Kind?", name="kind"), then="hold", value=0.5), Scripted("No."), nonsense)
+    settled = way.until_it_stays()
+    assert isinstance(settled, Parked)
+    assert settled.reason.startswith("it could not be judged by kind (unanswered: the judge did not answer: ")
+    assert settled.reason.endswith(", and the job wants 0.5 or a person's word")
+    assert settled.record is not None
+    assert told(way.end(woken_by=RELEASED)) == ("not_judged", [None], 1)
+
+    away = JudgeModel(lambda prompt, choices: Unavailable("not now"))
+    way = Way(job(Rubric(question="Kind?"), then="hold"), Scripted("No."), away)
+    assert isinstance(way.until_it_stays(), Postponed)
+    settled = way.until_it_stays(attempts=3)
+    assert isinstance(settled, Parked)
+    assert "(failed: given up: not now)" in settled.reason
+
+
+@pytest.mark.parametrize("then", ["hold", "regenerate", "accept"])
+def test_what_moderation_withheld_is_not_held_for_its_quality(then: str) -> None:
+    """There is nothing to release, and nothing to make better."""
+    way = Way(job(WATER, then=then), Scripted("No idea."))
+    blocked = PolicyModerator([BlocklistDetector(["idea"])], Policy({"blocklist": Rule("block")}))
+    way.steps["moderate"] = partial(moderate, moderator=blocked)
+    result = way.end()
+    assert (result.status, told(result)) == ("blocked", ("not_judged", [None], 1))
 
 
 def test_a_second_answer_that_cannot_be_judged_is_not_better() -> None:

@@ -44,13 +44,15 @@ def judged(task: Task, job: GenerationJob, event: Moderated, verdict: JudgeVerdi
         return Ended(ended(task, event, verdict))
     score = _score_by(floor, job, verdict)
     tried = _with(task, event, score, verdict)
-    if score.value is None or score.value >= floor.value or floor.then == "accept":
-        return Ended(_best(task, floor, tried))
+    best = Ended(_best(task, floor, tried))
+    if floor.then == "accept" or (score.value is not None and score.value >= floor.value):
+        return best
     if floor.then == "hold":
-        if task.woken_by == RELEASED:
-            return Ended(_best(task, floor, tried))
-        return Held(_asks_person(floor, score))
-    return _again(job, floor, event, score, tried) or Ended(_best(task, floor, tried))
+        # Of an answer that moderation withheld there is nothing to release.
+        return best if task.woken_by == RELEASED or event.answer.text is None else Held(_asks_person(floor, score))
+    if score.value is None:
+        return best  # there is nothing to tell the model that would help
+    return _again(job, floor, event, score, tried) or best
 
 
 def stopped(task: Task) -> Result | None:
@@ -137,9 +139,10 @@ def _again(
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:
-    return (
-        f"its score by {floor.criterion} is {score.value:.3g}, and the job wants {floor.value:.3g} or a person's word"
-    )
+    wants = f"the job wants {floor.value:.3g} or a person's word"
+    if score.value is None:
+        return f"it could not be judged by {floor.criterion} ({score.not_judged}: {score.reason}), and {wants}"
+    return f"its score by {floor.criterion} is {score.value:.3g}, and {wants}"
 
 
 def _best(task: Task, floor: MinQuality, tried: Mapping[str, Any]) -> Result:
