@@ -122,6 +122,32 @@ class Bleu(_Compared):
     criterion: Literal["bleu"] = "bleu"
 
 
+class Gleu(_Compared):
+    """Sentence GLEU (Wu 2016): of the runs of 1 to 4 tokens of output and reference those that both have, by the larger
+    number of them. Needs a reference.
+    """
+
+    criterion: Literal["gleu"] = "gleu"
+
+
+class FuzzyMatch(_Compared):
+    """How much of output and reference is the same, character for character, in the same order. Needs a reference.
+
+    Twice the length of their longest common subsequence, divided by the length of both together.
+    """
+
+    criterion: Literal["fuzzy_match"] = "fuzzy_match"
+
+
+class Cosine(_Compared):
+    """The cosine of the vectors of output and reference, by the deployment's embedder; below 0 it is 0.
+
+    Needs a reference. Neither may be longer than the embedder reads.
+    """
+
+    criterion: Literal["cosine"] = "cosine"
+
+
 class Rouge(_Compared):
     """ROUGE of the output against the reference (Lin 2004), as F1. Needs a reference.
 
@@ -247,7 +273,10 @@ Criterion = Annotated[
     | TokenF1
     | ChrF
     | Bleu
+    | Gleu
     | Rouge
+    | FuzzyMatch
+    | Cosine
     | Contains
     | Regex
     | JsonValid

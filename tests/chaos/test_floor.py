@@ -1,4 +1,4 @@
-"""Answers below their floor are made again while workers are killed: between judging and making again, and meanwhile."""
+"""Answers below their floor are made anew while workers are killed: between judging and making again, or at either."""
 
 import json
 from collections import Counter, defaultdict

@@ -31,8 +31,8 @@ TIME = "must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z"
 NO_DAY = "is no day or time that there is (day is out of range for month)"
 ALIAS = "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
 KINDS = (
-    "'exact_match', 'f1', 'chrf', 'bleu', 'rouge', 'contains', 'regex', 'json_valid', 'json_schema', 'language', "
-    "'length', 'rubric', 'pairwise', 'grounded'"
+    "'exact_match', 'f1', 'chrf', 'bleu', 'gleu', 'rouge', 'fuzzy_match', 'cosine', 'contains', 'regex', 'json_valid', "
+    "'json_schema', 'language', 'length', 'rubric', 'pairwise', 'grounded'"
 )
 
 

@@ -61,6 +61,9 @@ def test_what_is_the_same_both_ways_may_stand_either_way():
 def test_text_similarity_is_a_criterion_with_its_own_reference():
     """And a threshold of the grader's."""
     assert isinstance(criterion(LIKE), Bleu)
+    for metric in ("cosine", "fuzzy_match", "gleu"):
+        made = criterion({**LIKE, "evaluation_metric": metric})
+        assert (made.criterion, made.reference) == (metric, "Paris")
     rouge = criterion({**LIKE, "evaluation_metric": "rouge_2"})
     assert (rouge.criterion, rouge.variant, rouge.reference) == ("rouge", "2", "Paris")
     (grader,) = graders_of([LIKE])
@@ -124,7 +127,8 @@ def test_names_of_fields_may_be_deep():
         ([{**CHECK, "image": 1}], r"\[0\]: image: is no field"),
         ([{**CHECK, "input": "{{sample.output_json}}"}], r"\[0\].input: \{\{sample.output_json\}\} is not known"),
         ([{**CHECK, "reference": "{{item.x"}], r"\[0\].reference: '\{\{item.x' opens no placeholder"),
-        ([{**LIKE, "evaluation_metric": "cosine"}], r"\[0\].evaluation_metric: must be one of bleu, rouge_1"),
+        ([{**LIKE, "evaluation_metric": "bert"}], r"\[0\].evaluation_metric: must be one of cosine, fuzzy_match, bleu"),
+        ([{**LIKE, "evaluation_metric": "meteor"}], r"meteor needs the synonyms of WordNet, .* must be one of cosine"),
         ([{**LABELS, "passing_labels": ["fine"]}], r"\[0\]: labels and passing_labels: 'fine' is none"),
         ([{**LABELS, "labels": ["good", "good"]}], r"\[0\]: labels and passing_labels: two labels are the same"),
         ([{**LABELS, "input": [{"role": "user", "content": {"type": "input_image", "image_url": "x"}}]}],

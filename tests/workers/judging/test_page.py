@@ -16,8 +16,8 @@ def test_every_example_is_a_criterion_and_every_criterion_has_one() -> None:
     read = TypeAdapter(Criterion).validate_json
     kinds = {read(block).criterion for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)}
     assert kinds == {
-        "exact_match", "f1", "chrf", "bleu", "rouge", "contains", "regex", "json_valid", "json_schema", "language",
-        "length", "rubric", "pairwise", "grounded",
+        "exact_match", "f1", "chrf", "bleu", "gleu", "rouge", "fuzzy_match", "cosine", "contains", "regex",
+        "json_valid", "json_schema", "language", "length", "rubric", "pairwise", "grounded",
     }  # fmt: skip
 
 

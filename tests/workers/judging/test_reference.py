@@ -5,7 +5,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_workers.judging.reference import bleu, chrf, exact_match, token_f1
+from headrace_workers.judging.reference import bleu, chrf, exact_match, fuzzy_match, gleu, token_f1
 
 PAIRS = [
     ("The cat sat on the mat.", "The cat is sitting on the mat."),
@@ -14,6 +14,28 @@ PAIRS = [
     ("Ein Haus am See", "Das Haus am See"),
     ("entirely different words", "nothing shared here"),
 ]
+
+
+# Output, reference, sentence_gleu of nltk 3.10.4 over sacrebleu's 13a tokens, and fuzz.ratio of RapidFuzz 3.14.6.
+FIGURES = [
+    (*PAIRS[0], 0.5, 0.830189),
+    (*PAIRS[1], 0.384615, 0.730769),
+    (*PAIRS[2], 0.333333, 0.625),
+    (*PAIRS[3], 0.6, 0.8),
+    (*PAIRS[4], 0.0, 0.418605),
+    ("the the the", "the cat", 0.166667, 0.555556),
+    ("", "", 0.0, 1.0),
+    ("", "something", 0.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("output", "reference", "of_gleu", "of_ratio"), FIGURES)
+def test_gleu_and_fuzzy_match_are_those_of_their_libraries(
+    output: str, reference: str, of_gleu: float, of_ratio: float
+) -> None:
+    """The larger text is what a share is of; characters count in their order."""
+    assert gleu(output, reference) == pytest.approx(of_gleu, abs=1e-6)
+    assert fuzzy_match(output, reference) == pytest.approx(of_ratio, abs=1e-6)
 
 
 @pytest.mark.parametrize(("output", "reference"), PAIRS)
@@ -34,7 +56,7 @@ def test_chrf_of_one_sentence_is_that_of_its_corpus() -> None:
 @given(output=st.text(max_size=60), reference=st.text(max_size=60))
 def test_every_figure_is_in_the_unit_interval(output: str, reference: str) -> None:
     """No pair of texts makes a figure below 0, above 1, or NaN."""
-    for figure in (chrf, bleu, token_f1):
+    for figure in (chrf, bleu, token_f1, gleu, fuzzy_match):
         assert 0.0 <= figure(output, reference) <= 1.0
 
 
@@ -44,6 +66,7 @@ def test_bleu_keeps_no_texts() -> None:
     from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
     bleu("some text", "another text")
+    gleu("some text", "another text")
     assert Tokenizer13a.__call__.cache_info().currsize == 0
     assert TokenizerRegexp.__call__.cache_info().currsize == 0
 

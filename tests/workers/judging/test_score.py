@@ -13,6 +13,8 @@ from headrace_schemas import (
     ChrF,
     Contains,
     ExactMatch,
+    FuzzyMatch,
+    Gleu,
     HeadraceError,
     JsonSchema,
     JsonValid,
@@ -286,13 +288,14 @@ def test_what_is_compared_and_checked_is_what_the_criterion_says() -> None:
         Contains(text="ONE", ignore_case=True), Contains(text="ONE", ignore_case=False),
         Regex(pattern="^One"), Regex(pattern="^one"),
         JsonValid(), Length(min_words=2), Length(min_words=3), Length(max_words=1), Length(max_words=2),
+        FuzzyMatch(), Gleu(),
     )  # fmt: skip
     scores = scores_of(Subject("One one", wanted, reference="one one"))
     values = [score.value for score in scores]
     assert values[:3] == [0.0, 1.0, 1.0]
     assert values[3] == pytest.approx(chrf("One one", "one one"))
     assert values[4] == pytest.approx(bleu("One one", "one one"))
-    assert values[5:] == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    assert values[5:] == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, pytest.approx(6 / 7), pytest.approx(1 / 3)]
     assert [score.criterion for score in scores] == [criterion.criterion for criterion in wanted]
 
 
@@ -336,9 +339,9 @@ def test_a_rubric_may_choose_among_labels() -> None:
 def test_the_longest_texts_there_may_be_have_a_score_by_each_criterion() -> None:
     """200,000 characters of output and reference, of words and of one word, and a pattern that is a bomb elsewhere."""
     wanted = (
-        ExactMatch(), TokenF1(), Rouge(), Contains(text="b"), JsonValid(), Regex(pattern="^(a+)+$"),
-        Regex(pattern="(.*a){20}b"), JsonSchema(json_schema={"pattern": "^(a|a)*$"}), Language(language="en"), KIND,
-        Pairwise(),
+        ExactMatch(), TokenF1(), Gleu(), Rouge(), FuzzyMatch(), Contains(text="b"), JsonValid(),
+        Regex(pattern="^(a+)+$"), Regex(pattern="(.*a){20}b"), JsonSchema(json_schema={"pattern": "^(a|a)*$"}),
+        Language(language="en"), KIND, Pairwise(),
     )  # fmt: skip
     for output in ("a " * 100_000, "a" * 199_999 + "!"):
         scores = scores_of(Subject(output, wanted, reference="a " * 100_000, question=output), JudgeModel(uniform))

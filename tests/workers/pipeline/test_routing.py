@@ -4,7 +4,7 @@ import pytest
 from tests.workers.bridge.records import embedding, evaluation, generation, moderation
 from tests.workers.pipeline.test_settle import moderated, output
 
-from headrace_schemas import ExactMatch, Grounded, Pairwise, Rubric
+from headrace_schemas import Cosine, ExactMatch, Grounded, Pairwise, Rubric
 from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.recall import CacheMode
@@ -97,10 +97,12 @@ def test_an_answer_is_looked_up_before_it_is_judged():
     assert way(generation(), moderated(), after="moderate")[0] == "judge"
 
 
-@pytest.mark.parametrize("criterion", [Rubric(question="Kind?", share=0.3), Pairwise(share=0.3), Grounded(share=0.3)])
+@pytest.mark.parametrize(
+    "criterion", [Rubric(question="Kind?", share=0.3), Pairwise(share=0.3), Grounded(share=0.3), Cosine(share=0.3)]
+)
 def test_who_is_not_drawn_does_not_wait_for_whoever_would_have_answered(criterion):
     """No model, and no embedder: it goes to the judge at once, whose score says that it was not drawn."""
-    asks = "ground" if isinstance(criterion, Grounded) else "rubric"
+    asks = "ground" if isinstance(criterion, Grounded | Cosine) else "rubric"
     for number in range(50):
         job = evaluation(criteria=(criterion, ExactMatch()), other="c")
         route = PIPELINE.next_step(str(number), job, job)

@@ -11,6 +11,7 @@ from tests.workers.pipeline.claimed import JOB_ID, NOW, row
 
 from headrace_schemas import (
     Contains,
+    Cosine,
     GenerationJob,
     HeadraceError,
     JsonSchema,
@@ -24,6 +25,7 @@ from headrace_schemas import (
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_schemas.recall import CacheMode
+from headrace_workers.embedders.hashed import HashEmbedder
 from headrace_workers.engines.echo import EchoGenerator
 from headrace_workers.ledger.complete import Advanced, Parked, Postponed, Settled
 from headrace_workers.ledger.tables.core import RELEASED
@@ -35,8 +37,10 @@ from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.settle import Conditions, settle, task_of
 from headrace_workers.ports import Completion, Request
 from headrace_workers.steps.generate import generate
+from headrace_workers.steps.ground import ground_answers
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
+from headrace_workers.steps.outcome import Done
 from headrace_workers.steps.recall import mode_of
 
 WATER = Contains(text="water")
@@ -236,6 +240,23 @@ def test_a_second_answer_that_cannot_be_judged_is_not_better() -> None:
     assert told(result) == ("below", [pytest.approx(0.2), None], 1)
     assert result.answer is not None
     assert result.answer.text == "First."
+
+
+def test_what_was_found_of_one_answer_is_not_said_of_the_next() -> None:
+    """Where nobody looks the second one up, it has no score."""
+    asked = job(Cosine(reference="It lacked water."), value=0.99)
+    way = Way(asked, Scripted("No idea.", "It lacked water."))
+    looks = [partial(ground_answers, embedder=HashEmbedder), lambda tasks: [Done() for _ in tasks]]
+
+    def ground(tasks: Sequence[Any]) -> Sequence[Any]:
+        return looks.pop(0)(tasks)
+
+    way.steps["ground"] = ground
+    result = way.end()
+    assert result.judge.floor is not None
+    first, second = result.judge.floor.attempts
+    assert first.value is not None
+    assert (second.value, second.not_judged, looks) == (None, NotJudged.NO_WORKER, [])
 
 
 def test_the_answer_of_before_goes_out_where_none_can_be_made() -> None:

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from tests.workers.steps.test_judge import ACCEPTED, JOB_ID, generation, moderated_task
 
-from headrace_schemas import EvaluationJob, Grounded, Result, Score
+from headrace_schemas import Cosine, EvaluationJob, Grounded, NotJudged, Result, Score
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.embedders.hashed import HashEmbedder
 from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.packing import Passage
 from headrace_workers.knowledge.prompt import user_turn
 from headrace_workers.ports import CountingEmbedder
-from headrace_workers.steps.ground import ground_answers
+from headrace_workers.steps.ground import embedded_scores, ground_answers
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.steps.task import Task
@@ -93,6 +93,45 @@ def test_what_cannot_be_looked_up_has_a_reason(task: Task, reason: str) -> None:
 def test_a_job_that_passed_the_stage_by_has_a_reason() -> None:
     """When no recall worker runs, jobs go on without it."""
     assert "role recall" in str(score(evaluated(context="x"), Done()).reason)
+    compared = beside("the mill", "the mill")
+    found = score(compared, Done())
+    assert (found.not_judged, "role recall" in str(found.reason)) == (NotJudged.NO_WORKER, True)
+    assert score(beside("the mill", None), Done()).not_judged is NotJudged.NO_REFERENCE
+
+
+def beside(output: str, reference: str | None, **of: Any) -> Task:
+    job = EvaluationJob(input="?", output=output, reference=reference, criteria=(Cosine(name="like", **of),))
+    return Task(JOB_ID, job, job, ACCEPTED)
+
+
+def test_an_answer_is_held_to_its_reference_by_their_vectors() -> None:
+    """The same is 1, what shares nothing 0 and never less; a reference of the criterion's own goes before the job's."""
+    found = looked_up(beside("the mill stood still", "the mill stood still"))
+    assert (found.criterion, found.name, found.value) == ("cosine", "like", pytest.approx(1.0, abs=1e-5))
+    ours, theirs = HashEmbedder().embed(["the mill stood still", "the mill was sold"])
+    near = looked_up(beside("the mill stood still", "x", reference="the mill was sold"))
+    assert near.value == pytest.approx(float(ours @ theirs), abs=1e-6)
+    assert all((looked_up(beside("a", text)).value or 0.0) >= 0 for text in "bcdefgh")
+    assert looked_up(beside("a", None)).not_judged is NotJudged.NO_REFERENCE
+
+
+def test_what_the_embedder_does_not_read_whole_has_no_cosine() -> None:
+    """Be it the answer or the reference: what was not read would have no part in the figure."""
+    long = "mill " * 100_000
+    for task in (beside(long[:200_000], "x"), beside("x", long[:200_000])):
+        found = looked_up(task)
+        assert found.not_judged is NotJudged.TOO_LONG
+        assert "tokens, and the embedder reads" in str(found.reason)
+
+
+def test_two_criteria_have_a_score_each_and_what_is_not_drawn_has_none() -> None:
+    """By their places; for one that a share leaves out no embedder is asked."""
+    wanted = (Cosine(reference="the mill"), Grounded(), Cosine(reference="sold", share=1e-9))
+    job = EvaluationJob(input="?", output="the mill", context="the mill", criteria=wanted)
+    task = Task(JOB_ID, job, job, ACCEPTED)
+    (outcome,) = ground_answers([task], embedder=HashEmbedder)
+    assert isinstance(outcome, Done)
+    assert embedded_scores(outcome.context).keys() == {0, 1}
 
 
 def test_an_embedder_that_is_away_is_asked_again_and_one_that_is_not_there_is_a_reason() -> None:

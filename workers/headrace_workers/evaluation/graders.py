@@ -1,7 +1,7 @@
 """Graders of OpenAI's evals and criteria of headrace's: the same thing in two spellings. Pure.
 
     string_check       exact_match (eq, ne), contains (like, ilike)
-    text_similarity    bleu, rouge (rouge_1 … rouge_5, rouge_l)
+    text_similarity    bleu, gleu, rouge (rouge_1 … rouge_5, rouge_l), fuzzy_match, cosine
     label_model        rubric with labels: the score is the probability of those that pass
     score_model        rubric on the scale 1-5, stretched to the grader's range
     multi              the criteria of its graders, and a formula over their scores
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from headrace_schemas import Bleu, Contains, Criterion, ExactMatch, Rouge, Rubric
+from headrace_schemas import Bleu, Contains, Cosine, Criterion, ExactMatch, FuzzyMatch, Gleu, Rouge, Rubric
 from headrace_schemas.limits import MAX_CRITERIA, Alias, NonEmptyText, Question, Text
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
@@ -32,8 +32,11 @@ from headrace_workers.openai.errors import unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
 
 PARTS: Final = {"input_text": "text", "output_text": "text", "text": "text"}
-_SIMILARITIES: Final[dict[str, Bleu | Rouge]] = {
+_SIMILARITIES: Final[dict[str, Bleu | Gleu | Rouge | FuzzyMatch | Cosine]] = {
+    "cosine": Cosine(),
+    "fuzzy_match": FuzzyMatch(),
     "bleu": Bleu(),
+    "gleu": Gleu(),
     "rouge_1": Rouge(variant="1"),
     "rouge_2": Rouge(variant="2"),
     "rouge_3": Rouge(variant="3"),
@@ -41,6 +44,7 @@ _SIMILARITIES: Final[dict[str, Bleu | Rouge]] = {
     "rouge_5": Rouge(variant="5"),
     "rouge_l": Rouge(variant="l"),
 }
+_NO_METEOR: Final = "needs the synonyms of WordNet, which headrace does not bring"
 _ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
 _MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
 _SAMPLING: Final = Parameters(
@@ -267,7 +271,8 @@ def _read(cls: type[Any], raw: Mapping[str, Any], path: str) -> Any:
 def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, Template]:
     """The text that is judged, and what it is compared with. What is the same both ways may stand either way."""
     if isinstance(leaf, TextSimilarity) and leaf.evaluation_metric not in _SIMILARITIES:
-        raise unsupported(f"{path}.evaluation_metric", f"must be one of {', '.join(_SIMILARITIES)}")
+        why = f"meteor {_NO_METEOR}; it must" if leaf.evaluation_metric == "meteor" else "must"
+        raise unsupported(f"{path}.evaluation_metric", f"{why} be one of {', '.join(_SIMILARITIES)}")
     judged, expected = template_of(leaf.input, f"{path}.input"), template_of(leaf.reference, f"{path}.reference")
     either_way = isinstance(leaf, StringCheck) and leaf.operation in ("eq", "ne")
     if either_way and expected.fields == (SAMPLED,) and not any(expected.texts):

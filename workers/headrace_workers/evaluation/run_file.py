@@ -9,7 +9,20 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from headrace_schemas import Bleu, ChrF, Criterion, ExactMatch, Pairwise, Rouge, Rubric, Sampling, TokenF1
+from headrace_schemas import (
+    Bleu,
+    ChrF,
+    Cosine,
+    Criterion,
+    ExactMatch,
+    FuzzyMatch,
+    Gleu,
+    Pairwise,
+    Rouge,
+    Rubric,
+    Sampling,
+    TokenF1,
+)
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
@@ -87,7 +100,7 @@ class Run(Value):
 
     def _comparing(self) -> str | None:
         """The first criterion that needs a reference."""
-        compares = ExactMatch | TokenF1 | ChrF | Bleu | Rouge | Pairwise
+        compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch | Cosine | Pairwise
         return next((each.key for each in self.criteria if isinstance(each, compares)), None)
 
     @property

@@ -18,7 +18,7 @@ _TEXT: Final[Responses] = {200: {"description": "Prometheus' text format.", "con
 
 @router.get("/metrics", response_class=Response, responses={**_TEXT, **ANSWERS})
 async def show(_caller: Annotated[Caller, needs(Scope.METRICS)], services: Wired) -> Response:
-    """What this gateway did since its start, how things stand, and what judges said; of tenants their pass rates alone."""
+    """What this gateway did since its start, how things stand, and what judges said; of tenants pass rates alone."""
     up = {
         "kafka": services.sink.trouble is None,
         "ledger": services.waiter.trouble is None,

@@ -6,6 +6,8 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
+from headrace_workers.judging.subsequence import longest_common
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -42,6 +44,33 @@ def bleu(output: str, reference: str) -> float:
     finally:
         # sacrebleu's tokenizers remember 65,536 whole texts, which for texts that never come again is a leak.
         _forget(metric.tokenizer)
+
+
+def gleu(output: str, reference: str) -> float:
+    """Sentence GLEU (Wu 2016, "Google's Neural Machine Translation System"): the runs of 1 to 4 tokens that both texts
+    have, as a share of those of the text that has more. Tokens are those of `bleu`.
+    """
+    ours, theirs = _runs(output), _runs(reference)
+    most = max(ours.total(), theirs.total())
+    return (ours & theirs).total() / most if most else 0.0
+
+
+def fuzzy_match(output: str, reference: str) -> float:
+    """Twice the length of the longest common subsequence of characters, by the length of both: `ratio` of RapidFuzz.
+
+    Two empty texts are the same.
+    """
+    both = len(output) + len(reference)
+    return 2 * longest_common(output, reference) / both if both else 1.0
+
+
+def _runs(text: str) -> Counter[tuple[str, ...]]:
+    tokenizer = _bleu().tokenizer
+    try:
+        tokens = tokenizer(text).split()
+    finally:
+        _forget(tokenizer)
+    return Counter(run for n in range(1, 5) for run in zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
 def _words(text: str) -> list[str]:

@@ -6,8 +6,9 @@ words here, where that one knows a-z alone. Two texts without such a run of word
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from typing import Final
+
+from headrace_workers.judging.subsequence import longest_common
 
 _WORDS: Final = re.compile(r"[^\W_]+")
 
@@ -21,7 +22,7 @@ def rouge_n(output: str, reference: str, n: int) -> float:
 def rouge_l(output: str, reference: str) -> float:
     """F1 of the longest sequence of words that both texts have in this order, with gaps."""
     ours, theirs = _words(output), _words(reference)
-    return _f1(_longest_common(ours, theirs), len(ours), len(theirs))
+    return _f1(longest_common(ours, theirs), len(ours), len(theirs))
 
 
 def _words(text: str) -> list[str]:
@@ -35,20 +36,3 @@ def _runs(text: str, n: int) -> Counter[tuple[str, ...]]:
 
 def _f1(shared: int, ours: int, theirs: int) -> float:
     return 2 * shared / (ours + theirs) if shared else 0.0
-
-
-def _longest_common(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """The length of the longest common subsequence (Hyyrö 2004): one row of the table is one whole number.
-
-    The table of two texts of 100,000 words has 10^10 places; so it takes a second or two.
-    """
-    places: dict[str, int] = {}
-    for place, word in enumerate(theirs):
-        places[word] = places.get(word, 0) | 1 << place
-    whole = (1 << len(theirs)) - 1
-    row = whole
-    for word in ours:
-        found = row & places.get(word, 0)
-        if found:
-            row = ((row + found) | (row - found)) & whole
-    return len(theirs) - row.bit_count()

@@ -7,8 +7,11 @@ from headrace_schemas import (
     Bleu,
     ChrF,
     Contains,
+    Cosine,
     Criterion,
     ExactMatch,
+    FuzzyMatch,
+    Gleu,
     Grounded,
     HeadraceError,
     JsonSchema,
@@ -34,7 +37,7 @@ from headrace_workers.ports import Generator
 
 _BLOCKED = "the output was blocked by moderation"
 _NO_REFERENCE = "the job gave no reference to compare with"
-_NOT_LOOKED_UP = "no worker looked it up: run one with the role recall, which has the embedder"
+_NOT_LOOKED_UP = "no worker with an embedder looked at it: run one with the role recall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +66,29 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
     return [_collect(i, subject, found) for i, subject in enumerate(subjects)]
 
 
-def score_plain(criterion: Criterion, subject: Subject) -> Score:
-    """The score of a criterion that needs no model."""
+_Compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch
+
+
+def score_plain(criterion: Criterion, subject: Subject, embedded: Score | None = None) -> Score:
+    """The score of a criterion that needs no model. `embedded`: what was found for it where an embedder is."""
     if subject.output is None:
         return unscored(criterion, NotJudged.BLOCKED, _BLOCKED)
+    expected = subject.expected_by(criterion)
+    if expected is None and isinstance(criterion, _Compares | Cosine):
+        return unscored(criterion, NotJudged.NO_REFERENCE, _NO_REFERENCE)
     note: str | None = None
     try:
         match criterion:
-            case ExactMatch() | TokenF1() | ChrF() | Bleu() | Rouge():
-                expected = subject.reference if criterion.reference is None else criterion.reference
-                if expected is None:
-                    return unscored(criterion, NotJudged.NO_REFERENCE, _NO_REFERENCE)
-                value = _compared(criterion, subject.output, expected)
+            case ExactMatch() | TokenF1() | ChrF() | Bleu() | Gleu() | Rouge() | FuzzyMatch():
+                value = _compared(criterion, subject.output, expected or "")
             case Contains() | Regex() | JsonValid() | Language() | Length():
                 value = _checked(criterion, subject.output)
             case JsonSchema():
                 value, note = conforming.json_schema(subject.output, criterion.json_schema)
-            case Grounded():
-                found = subject.grounded
-                if found is None:
+            case Grounded() | Cosine():
+                if embedded is None:
                     return unscored(criterion, NotJudged.NO_WORKER, _NOT_LOOKED_UP)
-                return found.model_copy(update=called(criterion))
+                return embedded.model_copy(update=called(criterion))
             case Rubric() | Pairwise():
                 raise TypeError("this criterion needs a model: score_all asks it")
     except HeadraceError as error:
@@ -91,21 +96,26 @@ def score_plain(criterion: Criterion, subject: Subject) -> Score:
     return scored(criterion, value=value, note=note)
 
 
-def _compared(criterion: ExactMatch | TokenF1 | ChrF | Bleu | Rouge, output: str, expected: str) -> float:
+def _compared(criterion: _Compares, output: str, expected: str) -> float:
     match criterion:
         case ExactMatch():
             same = reference.exact_match(output, expected, ignore_case=criterion.ignore_case, trim=criterion.trim)
-            return 1.0 - same if criterion.differs else same
+            figure = 1.0 - same if criterion.differs else same
         case TokenF1():
-            return reference.token_f1(output, expected)
+            figure = reference.token_f1(output, expected)
         case ChrF():
-            return reference.chrf(output, expected)
+            figure = reference.chrf(output, expected)
         case Bleu():
-            return reference.bleu(output, expected)
+            figure = reference.bleu(output, expected)
+        case Gleu():
+            figure = reference.gleu(output, expected)
+        case FuzzyMatch():
+            figure = reference.fuzzy_match(output, expected)
         case Rouge(variant="l"):
-            return rouge.rouge_l(output, expected)
+            figure = rouge.rouge_l(output, expected)
         case Rouge():
-            return rouge.rouge_n(output, expected, int(criterion.variant))
+            figure = rouge.rouge_n(output, expected, int(criterion.variant))
+    return figure
 
 
 def _checked(criterion: Contains | Regex | JsonValid | Language | Length, output: str) -> float:
@@ -138,7 +148,7 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
         if isinstance(criterion, Rubric | Pairwise) and subject.output is not None:
             asked[i, j] = criterion
         else:
-            found[i, j] = _score_plain(criterion, subject)
+            found[i, j] = _score_plain(criterion, subject, subject.embedded.get(j))
     found |= ask_all(asked, subjects, generator)
     for place, chance in chances.items():
         if isinstance(score := found[place], Score):
@@ -152,9 +162,9 @@ def _scores_of(i: int, subject: Subject, found: Found) -> dict[str, Score]:
     return {key: score for key, score in said if isinstance(score, Score)}
 
 
-def _score_plain(criterion: Criterion, subject: Subject) -> Score | HeadraceError:
+def _score_plain(criterion: Criterion, subject: Subject, embedded: Score | None) -> Score | HeadraceError:
     try:
-        return score_plain(criterion, subject)
+        return score_plain(criterion, subject, embedded)
     except Exception as error:
         return trouble(error)
 

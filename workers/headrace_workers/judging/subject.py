@@ -1,6 +1,7 @@
 """What is judged."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from headrace_schemas import Criterion, Score
 
@@ -9,7 +10,8 @@ from headrace_schemas import Criterion, Score
 class Subject:
     """An output with all that a criterion may look at. `output` is None when moderation blocked it.
 
-    `grounded` was found before: it needs an embedder, which no judge has. `job_id` decides what is drawn to be judged.
+    `embedded` are scores that were found before, by the places of their criteria: they need an embedder, which no judge
+    has. `job_id` decides what is drawn to be judged.
     """
 
     output: str | None
@@ -17,7 +19,7 @@ class Subject:
     question: str = ""
     reference: str | None = None
     context: str | None = None
-    grounded: Score | None = None
+    embedded: Mapping[int, Score] = field(default_factory=dict)
     other: str | None = None
     job_id: str = ""
 
@@ -25,3 +27,8 @@ class Subject:
     def compared(self) -> str | None:
         """What the output is compared with, where two are: the other one, else the reference."""
         return self.reference if self.other is None else self.other
+
+    def expected_by(self, criterion: Criterion) -> str | None:
+        """What a criterion compares with: its own reference, else the job's."""
+        own: str | None = getattr(criterion, "reference", None)
+        return self.reference if own is None else own

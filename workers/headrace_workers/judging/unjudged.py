@@ -42,6 +42,12 @@ class Unsure(Unjudged):
     code = NotJudged.UNSURE
 
 
+class TooLongToEmbed(Unjudged):
+    """A text that the embedder does not read whole."""
+
+    code = NotJudged.TOO_LONG
+
+
 class Unanswered(Unjudged):
     """The judge did not answer in the permitted words, so that its probabilities say nothing."""
 

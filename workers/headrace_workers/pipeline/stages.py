@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from headrace_schemas import (
+    Cosine,
     Criterion,
     EmbeddingJob,
     EvaluationJob,
@@ -31,7 +32,7 @@ from headrace_workers.steps.audit import audit
 from headrace_workers.steps.deliver import deliver
 from headrace_workers.steps.embed import embed
 from headrace_workers.steps.generate import generate
-from headrace_workers.steps.ground import ground_answers, wants_grounding
+from headrace_workers.steps.ground import ground_answers
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.moderate import moderate
 from headrace_workers.steps.recall import mode_of, recall
@@ -80,10 +81,6 @@ def _asks_recall(default: CacheMode, job: Job, _event: StepEvent) -> bool:
 def _can_do_without(job: Job) -> bool:
     """Whether a job may go on to its model without having been looked up: it asks for no passages."""
     return not isinstance(job, GenerationJob) or job.knowledge is None
-
-
-def _asks_grounding(job: Job, _event: StepEvent) -> bool:
-    return wants_grounding(job)
 
 
 def _always(_job: Job) -> bool:
@@ -154,8 +151,7 @@ def stages_of(
             takes=(Moderated, EvaluationJob),
             step=ground_answers,
             weight=Weight.ENCODER,
-            when=_asks_grounding,
-            drawn=partial(_one_is_judged, (Grounded,)),
+            drawn=partial(_one_is_judged, (Grounded, Cosine)),
             done_by=RECALL,
             needs=("embedder",),
             quantum=0.5,

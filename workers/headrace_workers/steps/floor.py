@@ -24,6 +24,7 @@ from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.critique import critique
 from headrace_workers.ledger.tables.core import RELEASED
+from headrace_workers.steps.ground import forgotten
 from headrace_workers.steps.outcome import Done, Ended, Held, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
@@ -135,7 +136,7 @@ def _again(
         {"role": "assistant", "content": answer},
         {"role": "user", "content": critique(criterion, score, answer)},
     ]
-    return Done(to=_GENERATE, context={_CONTEXT: {**tried, _TURNS: told}})
+    return Done(to=_GENERATE, context={**forgotten(), _CONTEXT: {**tried, _TURNS: told}})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:

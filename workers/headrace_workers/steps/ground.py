@@ -1,13 +1,18 @@
-"""The step that looks whether what an answer says stands in what it was given. Judging reads what it found."""
+"""The step that judges by what needs an embedder: whether what an answer says stands in what it was given, and how like
+its reference it is. Judging reads what it found.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from headrace_schemas import EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, NotJudged, Score
+from headrace_schemas import Cosine, EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, NotJudged, Score
 from headrace_schemas.events import Unsupported
 from headrace_schemas.job import JudgedJob
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_UNSUPPORTED
 from headrace_schemas.reasons import reason_of
+from headrace_workers.judging.cosine import cosine
+from headrace_workers.judging.drawing import may_be_judged
+from headrace_workers.judging.unjudged import code_of
 from headrace_workers.knowledge.prompt import passages_of
 from headrace_workers.ports import CountingEmbedder
 from headrace_workers.steps.grounding import turn_of
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from headrace_workers.groundedness.ground import Groundedness
 
 _NAME: Final = Grounded().criterion
-_CONTEXT: Final = "grounded"
+_CONTEXT: Final = "embedded"
 
 
 class _Nothing(NamedTuple):
@@ -35,29 +40,54 @@ _NO_PASSAGES: Final = _Nothing(
 
 
 def ground_answers(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbedder]) -> list[Outcome]:
-    """Look each task's answer up in what it was given; the i-th outcome belongs to the i-th task.
+    """Look each task's answer up, or hold it to its reference; the i-th outcome belongs to the i-th task.
 
-    That is the context of an evaluation, the passages of a generation that names a knowledge base, and of another
-    its prompt. Every job goes on: what keeps one from being looked up is the reason in its score.
+    It is looked up in what it was given: the context of an evaluation, the passages of a generation that names a
+    knowledge base, and of another its prompt. Every job goes on: what keeps one from being looked up is the reason in
+    its score.
     """
     return [_outcome(task, embedder) for task in tasks]
 
 
 def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
     answer, given = _read(task)
-    if answer is None:
+    if answer is None or not isinstance(task.job, JudgedJob):
         return Done()  # moderation blocked it, and judging says so
+    found: dict[int, Score] = {}
+    passing: HeadraceError | None = None
+    for place, criterion in enumerate(task.job.criteria):
+        if not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):
+            continue
+        try:
+            score = _looked_up(criterion, answer, given, task.job.reference, embedder)
+        except HeadraceError as error:
+            passing = passing or (error if error.category.retryable else None)
+            score = _unscored(criterion, _Nothing(code_of(error), reason_of(error)))
+        if score is not None:
+            found[place] = score
+    if passing is None:
+        return _said(found)
+    return Retry(reason_of(passing), category=passing.category, otherwise=_said(found))
+
+
+def _looked_up(
+    criterion: Grounded | Cosine,
+    answer: str,
+    given: "Sequence[str] | _Nothing",
+    reference: str | None,
+    embedder: Callable[[], CountingEmbedder],
+) -> Score | None:
+    """The score without the criterion's name; None where judging says itself what is lacking."""
+    if isinstance(criterion, Cosine):
+        expected = reference if criterion.reference is None else criterion.reference
+        if expected is None:
+            return None
+        return Score(criterion=criterion.criterion, value=cosine(answer, expected, embedder()))
     if isinstance(given, _Nothing):
-        return _said(Score(criterion=_NAME, not_judged=given.code, reason=given.reason))
+        return _unscored(criterion, given)
     from headrace_workers.groundedness.ground import ground
 
-    try:
-        return _said(_score(ground(answer, given, embedder())))
-    except HeadraceError as error:
-        given_up = _said(Score(criterion=_NAME, not_judged=NotJudged.FAILED, reason=reason_of(error)))
-        if not error.category.retryable:
-            return given_up
-        return Retry(reason_of(error), category=error.category, otherwise=given_up)
+    return _score(ground(answer, given, embedder()))
 
 
 def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
@@ -88,16 +118,23 @@ def _score(found: "Groundedness") -> Score:
     return Score(criterion=_NAME, value=found.share, unsupported=named, note=beyond)
 
 
-def _said(score: Score) -> Done:
-    return Done(context={_CONTEXT: score.model_dump(mode="json", exclude_none=True)})
+def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:
+    return Score(criterion=criterion.criterion, not_judged=why.code, reason=why.reason)
 
 
-def wants_grounding(job: object) -> bool:
-    """Whether one of a job's criteria is answered here."""
-    return isinstance(job, JudgedJob) and any(isinstance(each, Grounded) for each in job.criteria)
+def _said(scores: Mapping[int, Score]) -> Done:
+    return Done(
+        context={
+            _CONTEXT: {str(place): score.model_dump(mode="json", exclude_none=True) for place, score in scores.items()}
+        }
+    )
 
 
-def grounded_score(context: Mapping[str, Any]) -> Score | None:
-    """What was found, as judging hands it on; None where nobody looked."""
-    found = context.get(_CONTEXT)
-    return None if found is None else Score.model_validate(found)
+def embedded_scores(context: Mapping[str, Any]) -> dict[int, Score]:
+    """What was found, by the places of the criteria, as judging hands it on; nothing where nobody looked."""
+    return {int(place): Score.model_validate(score) for place, score in (context.get(_CONTEXT) or {}).items()}
+
+
+def forgotten() -> dict[str, Any]:
+    """For the context of a job whose answer is made again: what was found of this one says nothing of the next."""
+    return {_CONTEXT: None}

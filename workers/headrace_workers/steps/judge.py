@@ -8,7 +8,7 @@ from headrace_workers.judging.score import Scored, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
 from headrace_workers.steps.floor import judged, stopped
-from headrace_workers.steps.ground import grounded_score
+from headrace_workers.steps.ground import embedded_scores
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
@@ -38,7 +38,7 @@ def _subject(task: Task) -> Subject | None:
                 job.criteria,
                 question=job.question,
                 reference=job.reference,
-                grounded=grounded_score(task.context),
+                embedded=embedded_scores(task.context),
                 other=job.other,
                 job_id=task.job_id,
             )
@@ -49,7 +49,7 @@ def _subject(task: Task) -> Subject | None:
                 question=job.input,
                 reference=job.reference,
                 context=job.context,
-                grounded=grounded_score(task.context),
+                embedded=embedded_scores(task.context),
                 other=job.other,
                 job_id=task.job_id,
             )

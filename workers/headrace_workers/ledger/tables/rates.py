@@ -1,4 +1,4 @@
-"""The ledger's tables of what bridges work out of verdicts: pass rates, until they do so again, and counts of scores."""
+"""The ledger's tables of what bridges work out of verdicts: pass rates until they do so again, and counts of scores."""
 
 from typing import Final
 
