@@ -24,7 +24,7 @@ _VERSION_DIGITS: Final = 12
 _MOST_LABELS: Final = 16
 # Neither the name, nor how often it is asked, nor what one item brought: that is one question for all items of a
 # template.
-_NO_PART_OF_VERSION: Final = frozenset({"name", "template", "reference", "share", "uncertain"})
+_NO_PART_OF_VERSION: Final = frozenset({"name", "template", "reference", "output", "share", "uncertain"})
 
 Shown = Literal["context", "input", "reference"]
 NonEmptyLabel = Annotated[ShortText, Field(min_length=1, max_length=100)]
@@ -62,6 +62,9 @@ class _Named(Value):
         Uncertain | None,
         Field(description="Judged is whatever another criterion is unsure about, and of the rest the `share`."),
     ] = None
+    output: Annotated[Text | None, Field(description="What this one judges, where that is not the job's output.")] = (
+        None
+    )
     template: Annotated[
         Digest | None,
         Field(description="Of one that was filled for an item: the version of what all were filled from, as its own."),
@@ -220,7 +223,7 @@ class Rubric(_Named):
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1]. With `labels`
     the model chooses among these instead, and the score is the probability of those that are `passing`; to the model
     no two may begin alike. The probability mass that fell on the permitted answers is reported beside the score.
-    Criteria of one job that name a model name the same one. `guidance` says what deserves which answer; `show` what
+    `guidance` says what deserves which answer; `show` what
     else than the output is shown.
     """
 

@@ -112,13 +112,6 @@ class JudgedJob(Job):
     ] = None
 
     @model_validator(mode="after")
-    def _one_judge(self) -> Self:
-        # One judge step runs in one worker, and a worker holds one model.
-        if len(models := self.judge_models) > 1:
-            raise ValueError(f"criteria of one job must name one model, not {', '.join(sorted(models))}")
-        return self
-
-    @model_validator(mode="after")
     def _doubts_about_others(self) -> Self:
         keys = [each.key for each in self.criteria]
         always = {each.key for each in self.criteria if each.uncertain is None and each.share == 1.0}
@@ -134,9 +127,9 @@ class JudgedJob(Job):
         return self
 
     @property
-    def judge_models(self) -> frozenset[str]:
-        """The judge models that the criteria name: none or one."""
-        return frozenset(c.model for c in self.criteria if isinstance(c, Rubric | Pairwise) and c.model)
+    def judge_models(self) -> tuple[str, ...]:
+        """The judge models that the criteria name, each once, in their order."""
+        return tuple(dict.fromkeys(c.model for c in self.criteria if isinstance(c, Rubric | Pairwise) and c.model))
 
     @property
     def asks_judge(self) -> bool:

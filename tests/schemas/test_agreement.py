@@ -34,7 +34,7 @@ VALIDATORS = {
 
 # What JSON Schema cannot say: relations between two values. The descriptions say it.
 BEYOND_SCHEMAS = (
-    "is below min_words", "is below low", "must name one model", "comparisons: at most", "uncertain.criterion must be",
+    "is below min_words", "is below low", "comparisons: at most", "uncertain.criterion must be",
     "min_quality.criterion must be", "min_quality is given with cache",
     "json_schema: ", "labels and passing",
 )  # fmt: skip

@@ -63,14 +63,13 @@ def test_conversation_and_question() -> None:
     assert GenerationJob(model="m", messages=TURNS[:1]).question == ""
 
 
-def test_one_judge_model_a_job() -> None:
-    """Rubrics may leave the model out or agree on one; two models are refused."""
-    one, other = Rubric(question="Kind?", model="a"), Rubric(question="True?", model="b")
-    job = GenerationJob(model="m", prompt="p", criteria=(one, Rubric(question="Short?"), ExactMatch()))
-    assert job.judge_models == {"a"}
+def test_the_judge_models_of_a_job() -> None:
+    """Rubrics may leave the model out, or name each its own: each is there once, in the order of the criteria."""
+    one, other = Rubric(question="Kind?", model="b"), Pairwise(model="a")
+    job = GenerationJob(model="m", prompt="p", criteria=(Rubric(question="Short?"), one, ExactMatch(), other, one))
+    assert job.judge_models == ("b", "a")
     assert job.asks_judge
-    with pytest.raises(ValidationError, match="one model"):
-        GenerationJob(model="m", prompt="p", criteria=(one, other))
+    assert GenerationJob(model="m", prompt="p", criteria=(ExactMatch(),)).judge_models == ()
 
 
 def test_a_doubt_is_about_one_other_criterion_that_is_always_judged() -> None:

@@ -55,6 +55,28 @@ def test_rows_that_have_what_is_judged_are_judged_alone():
     assert json.loads(job(whole)["output"]) == ROW.item
 
 
+def test_each_grader_judges_the_text_that_it_names():
+    """The sampled one is the job's; each other comes with its criterion, and the item where a grader names none."""
+    whole = {**SCORE, "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
+    graders = [{**LIKE, "input": "{{item.q}}"}, CHECK, {**LABELS, "name": "kind"}, whole]
+    row = Row.of({"item": {"q": "Name a river.", "answer": "Rhine", "question": "?"}})
+    for source, brought in ((ASKS, None), (ROWS, "The Rhine.")):
+        found = job(EvalPlan.of(graders, source, {}), Row(row.item, brought))
+        assert found.get("output") == brought
+        like, right, kind, rated = (each.get("output") for each in found["criteria"])
+        assert (like, right, kind) == ("Name a river.", None, None)
+        assert json.loads(rated) == row.item
+    around = EvalPlan.of([CHECK, {**LIKE, "input": f"A: {SAMPLE}"}], ROWS, {})
+    assert [each.get("output") for each in job(around, Row(row.item, "x"))["criteria"]] == [None, "A: x"]
+
+
+def test_each_grader_asks_its_own_model():
+    """Its criterion names it."""
+    row = Row({"q": "?", "question": "?", "answer": ""})
+    found = job(EvalPlan.of([LABELS, {**SCORE, "model": "other"}, CHECK], ASKS, {}), row)
+    assert [each.get("model") for each in found["criteria"]] == ["echo", "other", None]
+
+
 def test_messages_may_be_those_of_a_field():
     """A list of them, or one text."""
     plan = EvalPlan.of(
@@ -116,9 +138,8 @@ def test_rows_are_held_to_their_schema():
 @pytest.mark.parametrize(
     ("criteria", "source", "reason"),
     [
-        ([CHECK, {**LIKE, "input": "{{item.q}}"}], ROWS, r"testing_criteria\[1\].input: reads another text"),
         ([{**CHECK, "input": "{{item.q}}"}], ASKS, "data_source.type: a model is asked, and no grader reads"),
-        ([{**CHECK, "input": f"A: {SAMPLE}"}], ASKS, "data_source.type: a model is asked, and no grader reads"),
+        ([CHECK, {**LIKE, "input": f"A: {SAMPLE}"}], ASKS, r"testing_criteria\[1\].input: has other text around"),
         ([CHECK], {"type": "logs"}, "data_source.type: must be one of jsonl, completions, responses"),
         ([CHECK], {**ROWS, "model": "echo"}, "data_source.model is not known"),
         ([CHECK], {**ROWS, "source": {"type": "stored_completions"}}, "data_source.source.type: must be file_id or"),

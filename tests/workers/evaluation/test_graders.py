@@ -139,7 +139,6 @@ def test_names_of_fields_may_be_deep():
         ([{**MULTI, "calculate_output": "a + c"}], r"\[0\].calculate_output: 'c' is none of the graders"),
         ([CHECK, CHECK], "two are called 'right'"),
         ([{**CHECK, "name": "a b"}, {**CHECK, "name": "a_b"}], "two are called 'a_b' as criteria"),
-        ([LABELS, {**SCORE, "model": "other"}], "models that judge must be one, not echo, other"),
         ([{**MULTI, "graders": {f"g{n}": CHECK for n in range(9)}, "calculate_output": "g1", "name": str(m)}
           for m in range(2)], "are 18 with those of `multi`, and may be 16"),
     ],

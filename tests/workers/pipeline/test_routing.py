@@ -168,6 +168,9 @@ def test_models_of_a_job_are_all_that_it_needs_on_its_way():
     assert judged.models_of(evaluation()) == frozenset()
     assert alone.models_of(evaluation(criteria=RUBRIC)) == frozenset()
     assert judged.models_of(evaluation(criteria=(Rubric(question="?", model="own"),))) == {"own"}
+    several = evaluation(criteria=(*RUBRIC, Rubric(question="?", model="b"), Pairwise(model="a")))
+    assert judged.models_of(several) == {"a", "b"}
+    assert way(several, several)[1] == "model.b"
 
 
 def test_words_name_roles():

@@ -270,6 +270,24 @@ def test_a_job_that_goes_round_in_a_circle_is_dead():
     assert "back to 'generate' more than 100 times" in dead.reason
 
 
+def test_a_job_goes_on_to_another_model_of_the_same_stage():
+    """Where the step names it: as one more round of that stage, in that model's queue, alone with its own."""
+    criteria = [{"criterion": "rubric", "question": "?", "model": name} for name in "ab"]
+    asked = generation(criteria=criteria)
+    onward = settled(
+        Done(to="rubric", model="b", context={"judged": {}}), stage="rubric", job_payload=encode_value(asked),
+        payload=encode_value(moderated()), event_type="headrace.moderated.v1",
+    )  # fmt: skip
+    (following,) = onward.following
+    assert (following.stage, following.queue, following.group_key, following.ordinal) == (
+        "rubric",
+        "model.b",
+        "rubric|b",
+        1,
+    )
+    assert onward.records == ()
+
+
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [

@@ -12,7 +12,8 @@ from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.packing import Passage
 from headrace_workers.knowledge.prompt import user_turn
 from headrace_workers.ports import CountingEmbedder
-from headrace_workers.steps.ground import embedded_scores, ground_answers
+from headrace_workers.steps.found_scores import EMBEDDED, from_context
+from headrace_workers.steps.ground import ground_answers
 from headrace_workers.steps.judge import judge
 from headrace_workers.steps.outcome import Done, Ended, Outcome, Retry
 from headrace_workers.steps.task import Task
@@ -131,7 +132,7 @@ def test_two_criteria_have_a_score_each_and_what_is_not_drawn_has_none() -> None
     task = Task(JOB_ID, job, job, ACCEPTED)
     (outcome,) = ground_answers([task], embedder=HashEmbedder)
     assert isinstance(outcome, Done)
-    assert embedded_scores(outcome.context).keys() == {0, 1}
+    assert from_context(EMBEDDED, outcome.context).keys() == {0, 1}
 
 
 def test_an_embedder_that_is_away_is_asked_again_and_one_that_is_not_there_is_a_reason() -> None:

@@ -1,5 +1,6 @@
 """The judge step: the receipt, and what the judge gets to see."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tests.workers.judging.judge_model import JudgeModel, Probabilities, Prompt, uniform
@@ -13,14 +14,17 @@ from headrace_schemas import (
     GenerationJob,
     Moderated,
     ModerationVerdict,
+    NotJudged,
     Output,
+    Pairwise,
     Result,
     Rubric,
     Usage,
 )
+from headrace_schemas.criteria import Uncertain
 from headrace_schemas.errors import PromptTooLong, Unavailable
 from headrace_workers.steps.judge import judge
-from headrace_workers.steps.outcome import Dead, Ended, Outcome, Retry
+from headrace_workers.steps.outcome import Dead, Done, Ended, Outcome, Retry
 from headrace_workers.steps.task import Task
 
 JOB_ID = "6f1d8a52-5d0c-5c39-9a53-0d1f6f6c7f11"
@@ -157,3 +161,70 @@ def test_an_unmoderated_output_is_never_judged() -> None:
     assert isinstance(wrong, Dead)
     assert "raw" not in wrong.reason
     assert receipt(right).answer == answer("Write [EMAIL]")
+
+
+def test_criteria_of_several_models_are_judged_by_each_in_turn() -> None:
+    """What one has said goes on with the job, which comes back to the same stage in the other's queue."""
+    wanted = (
+        Rubric(question="Kind?", model="a", name="kind"),
+        Contains(text="tea"),
+        Rubric(question="True?", model="b", name="true"),
+        Rubric(question="Short?"),
+        Pairwise(model="a", uncertain=Uncertain(criterion="true", low=0.4, high=0.6)),
+    )
+    task = moderated_task(generation(*wanted, other="coffee"), "tea", "allow")
+    first, second = JudgeModel(uniform, alias="a"), JudgeModel(uniform, alias="b")
+    order = []
+    for judge_model in (first, second, first):
+        (outcome,) = judge([task], generator=judge_model)
+        order.append(judge_model.alias)
+        if isinstance(outcome, Ended):
+            break
+        assert isinstance(outcome, Done)
+        assert (outcome.event, outcome.to, outcome.model) == (None, "rubric", "b" if judge_model is first else "a")
+        task = replace(task, context={**task.context, **outcome.context})
+    assert order == ["a", "b", "a"]
+    scores = receipt(outcome).judge.scores
+    assert [(score.criterion, score.model) for score in scores] == [
+        ("rubric", "a"), ("contains", None), ("rubric", "b"), ("rubric", "a"), ("pairwise", "a"),
+    ]  # fmt: skip
+    assert (scores[0].name, scores[1].value) == ("kind", 1.0)
+    assert (len(first.calls), len(second.calls)) == (2, 1)
+
+
+def test_who_is_not_drawn_does_not_go_to_its_model() -> None:
+    """Nor does an answer that moderation withheld."""
+    named = Rubric(question="True?", model="b", share=1e-9)
+    judge_model = JudgeModel(uniform, alias="a")
+    drawn = generation(Rubric(question="?", model="a"), named)
+    (outcome,) = judge([moderated_task(drawn, "tea", "allow")], generator=judge_model)
+    assert [score.not_judged for score in receipt(outcome).judge.scores] == [None, NotJudged.NOT_SAMPLED]
+    two = (Rubric(question="?", model="a"), Rubric(question="?", model="b"))
+    (outcome,) = judge([moderated_task(generation(*two), None, "block")], generator=judge_model)
+    assert [score.not_judged for score in receipt(outcome).judge.scores] == [NotJudged.BLOCKED] * 2
+
+
+def test_trouble_of_one_model_keeps_no_other_from_judging() -> None:
+    """When its attempts are used up the job goes on to the next, with the reason."""
+    two = (Rubric(question="?", model="a"), Rubric(question="?", model="b"))
+    task = moderated_task(generation(*two), "tea", "allow")
+    (outcome,) = judge([task], generator=JudgeModel(lambda prompt, choices: Unavailable("not now"), alias="a"))
+    assert isinstance(outcome, Retry)
+    assert isinstance(outcome.otherwise, Done)
+    task = replace(task, context=outcome.otherwise.context)
+    (outcome,) = judge([task], generator=JudgeModel(uniform, alias="b"))
+    assert [score.not_judged for score in receipt(outcome).judge.scores] == [NotJudged.FAILED, None]
+
+
+def test_a_criterion_judges_the_output_that_it_brings() -> None:
+    """In place of the job's, be that withheld or not; with a name its version is the same whatever it brings."""
+    own, plain = Contains(text="tea", output="green tea"), Contains(text="tea")
+    asked = Rubric(question="Kind?", output="of its own")
+    judge_model = JudgeModel(uniform)
+    (outcome,) = judge([moderated_task(generation(own, plain, asked), "coffee", "allow")], generator=judge_model)
+    assert [score.value for score in receipt(outcome).judge.scores[:2]] == [1.0, 0.0]
+    ((prompt,), _) = judge_model.calls[0]
+    assert ("of its own" in prompt[-1].content, "coffee" in prompt[-1].content) == (True, False)
+    (outcome,) = judge([moderated_task(generation(own, plain), None, "block")])
+    assert [score.not_judged for score in receipt(outcome).judge.scores] == [None, NotJudged.BLOCKED]
+    assert own.version == plain.version

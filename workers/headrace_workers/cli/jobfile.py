@@ -137,7 +137,7 @@ class JobFile:
         if isinstance(job, GenerationJob):
             self.models.setdefault(job.model, line)
         if isinstance(job, JudgedJob):
-            for alias in sorted(job.judge_models):
+            for alias in job.judge_models:
                 self.models.setdefault(alias, line)
             self.wants_judge |= job.asks_judge and not job.judge_models
 

@@ -14,7 +14,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
 from headrace_workers.evaluation.data_source import Asks, DataSource, data_source_of, judged_text
-from headrace_workers.evaluation.graders import Grader, graders_of
+from headrace_workers.evaluation.graders import Grader, Judging, graders_of
 from headrace_workers.evaluation.placeholders import Template
 from headrace_workers.evaluation.scope import SAMPLED, Scope
 from headrace_workers.evaluation.tally import Tally
@@ -48,7 +48,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan:
-    """All that is to be done with each row. `judged`: which text graders read; None: no grader names one."""
+    """All that is to be done with each row. `judged`: the text of a row's job, which is the sampled one where a grader
+    reads that, else the first that one names; None: no grader names one, and it is the item.
+    """
 
     graders: tuple[Grader, ...]
     judged: Template | None
@@ -65,10 +67,8 @@ class EvalPlan:
     def put_together(cls, graders: tuple[Grader, ...], source: DataSource, item_schema: Mapping[str, Any]) -> Self:
         """The same of what has been read."""
         judged = judged_by(graders)
-        if source.asks is not None and (judged is None or judged.fields != (SAMPLED,) or any(judged.texts)):
-            raise unsupported(
-                "data_source.type", f"a model is asked, and no grader reads {{{{{SAMPLED}}}}} as its input"
-            )
+        if source.asks is not None:
+            _known_before_the_answer(graders, judged)
         return cls(graders, judged, source.asks, item_schema)
 
     def line(self, row: Row, number: int, run: str, tenant: str) -> bytes:
@@ -138,7 +138,11 @@ class EvalPlan:
             "tenant": tenant,
             "idempotency_key": str(number),  # what the line is called
             "lane": Lane.BATCH,
-            "criteria": tuple(part.criterion(scope) for grader in self.graders for part in grader.parts),
+            "criteria": tuple(
+                part.criterion(scope, self._own_text(part, scope, row))
+                for grader in self.graders
+                for part in grader.parts
+            ),
             "metadata": {"evaluation": run, "item": str(number)},
         }
         if self.asks is None:
@@ -148,18 +152,41 @@ class EvalPlan:
             cache=CacheMode.OFF,
         )  # fmt: skip
 
+    def _own_text(self, part: Judging, scope: Scope, row: Row) -> str | None:
+        """What a grader judges, where that is another text than the job's: the one that it names, or the item."""
+        return None if part.judged == self.judged else judged_text(part.judged, scope, row.item)
+
 
 def judged_by(graders: Sequence[Grader]) -> Template | None:
-    """The one text that graders judge. Refused where they read different ones: a job has one output."""
-    found: Template | None = None
+    """The text that a row's job is about: the sampled one where a grader reads that, else the first that is read."""
+    read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
+    return next((each for each in read if _is_sample(each)), read[0] if read else None)
+
+
+def reads_sample(graders: Sequence[Grader]) -> bool:
+    """Whether one of them reads the text that was sampled."""
+    parts = (part for grader in graders for part in grader.parts)
+    return any(part.judged is not None and SAMPLED in part.judged.fields for part in parts)
+
+
+def _is_sample(text: Template) -> bool:
+    return text.fields == (SAMPLED,) and not any(text.texts)
+
+
+def _known_before_the_answer(graders: Sequence[Grader], judged: Template | None) -> None:
+    """Refused where a model is asked in vain, or a grader reads its answer among other text: a job says what is judged
+    before there is an answer.
+    """
     for place, grader in enumerate(graders):
         for part in grader.parts:
-            if part.judged is None:
-                continue
-            if found is not None and part.judged != found:
-                raise unsupported(f"testing_criteria[{place}].input", "reads another text than the graders before it")
-            found = part.judged
-    return found
+            if part.judged is not None and SAMPLED in part.judged.fields and not _is_sample(part.judged):
+                raise unsupported(
+                    f"testing_criteria[{place}].input",
+                    f"has other text around {{{{{SAMPLED}}}}}, which works with rows that bring their samples (jsonl); "
+                    "where a model is asked it must stand alone",
+                )
+    if judged is None or not _is_sample(judged):
+        raise unsupported("data_source.type", f"a model is asked, and no grader reads {{{{{SAMPLED}}}}} as its input")
 
 
 def item_schema_of(config: Any) -> Mapping[str, Any]:

@@ -126,7 +126,7 @@ _LEAVES: Final[dict[str, type[Leaf]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """One criterion that a grader is: the text that it judges (None: whatever is judged), and how a row fills it."""
+    """One criterion that a grader is: the text that it judges (None: it names none), and how a row fills it."""
 
     leaf: Leaf
     label: str
@@ -134,9 +134,11 @@ class Judging:
     judged: Template | None
     asked: Template  # the reference, or the question of a model
 
-    def criterion(self, scope: Scope) -> Criterion:
-        """For a row. ValueError says what the row lacks, or what is wrong with what it has."""
-        said: dict[str, Any] = {"name": self.label, "template": self.version}
+    def criterion(self, scope: Scope, output: str | None = None) -> Criterion:
+        """For a row; `output` is what it judges, where that is not its job's. ValueError says what the row lacks, or
+        what is wrong with what it has.
+        """
+        said: dict[str, Any] = {"name": self.label, "template": self.version, "output": output}
         try:
             match self.leaf:
                 case StringCheck(operation="eq" | "ne" as operation):
@@ -203,9 +205,6 @@ def graders_of(criteria: Sequence[Any]) -> tuple[Grader, ...]:
     labels = [part.label for part in parts]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise wrong("testing_criteria", f"two are called {twice!r} as criteria: let their names differ in letters")
-    models = sorted({part.leaf.model for part in parts if isinstance(part.leaf, LabelModel | ScoreModel)})
-    if len(models) > 1:
-        raise unsupported("testing_criteria", f"models that judge must be one, not {', '.join(models)}")
     return found
 
 

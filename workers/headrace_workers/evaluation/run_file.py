@@ -19,7 +19,6 @@ from headrace_schemas import (
     Gleu,
     Pairwise,
     Rouge,
-    Rubric,
     Sampling,
     TokenF1,
 )
@@ -91,9 +90,6 @@ class Run(Value):
                 f"reference: is missing, and {compares} compares with it: say which field holds the right answer, such "
                 'as reference = "{{answer}}"'
             )
-        asked = [each for each in self.criteria if isinstance(each, Rubric | Pairwise)]
-        if len(models := {each.model for each in asked if each.model}) > 1:
-            raise ValueError(f"criteria: those of one run must name one model, not {', '.join(sorted(models))}")
         if self.primary not in self.criterion_names:
             raise ValueError(f"primary: is {self.primary!r}; it must be one of {', '.join(self.criterion_names)}")
         return self

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord
-from headrace_workers.evaluation.eval_plan import item_schema_of, judged_by
+from headrace_workers.evaluation.eval_plan import item_schema_of, reads_sample
 from headrace_workers.evaluation.graders import graders_of
 from headrace_workers.evaluation.scope import SAMPLED
 from headrace_workers.files.files import new_id
@@ -32,9 +32,8 @@ Writes = Annotated[Caller, needs(Scope.EVALS_WRITE)]
 async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalShape:
     """Say what is to be asked of each item. What is not supported is refused by name."""
     item_schema_of(wanted.data_source_config)
-    judged = judged_by(graders_of(wanted.testing_criteria))
     samples = wanted.data_source_config.get("include_sample_schema")
-    if judged is not None and SAMPLED in judged.fields and not samples:
+    if reads_sample(graders_of(wanted.testing_criteria)) and not samples:
         raise wrong("data_source_config.include_sample_schema", f"must be true: a grader reads {{{{{SAMPLED}}}}}")
     new = NewEval(
         id=new_id("eval_"),

@@ -43,10 +43,11 @@ def ask_all(asked: Asked, subjects: Sequence[Subject], generator: Generator | No
     found: Found = {}
     by_scale: dict[int, dict[Place, _Question]] = defaultdict(dict)
     for place, criterion in asked.items():
-        if isinstance(said := _unasked(criterion, subjects[place[0]], generator), Score):
+        subject = subjects[place[0]].seen_by(criterion)
+        if isinstance(said := _unasked(criterion, subject, generator), Score):
             found[place] = said
             continue
-        question = _question(criterion, subjects[place[0]], said.context_length)
+        question = _question(criterion, subject, said.context_length)
         by_scale[id(question.scale)][place] = question
     if generator is not None:
         for questions in by_scale.values():

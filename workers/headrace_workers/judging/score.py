@@ -1,6 +1,6 @@
 """From criteria to scores: one score for each criterion, in the job's order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_schemas import (
@@ -42,13 +42,20 @@ _NOT_LOOKED_UP = "no worker with an embedder looked at it: run one with the role
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A subject's scores. `trouble` is a passing one of the judge's model: the subject is worth another try.
+    """A subject's scores, by the places of their criteria; `pending` are those of criteria that another model answers.
+    `trouble` is a passing one of the judge's model: the subject is worth another try.
 
     The scores stand also then, for when there is no other try: a criterion that the trouble hit has it as its reason.
     """
 
-    scores: tuple[Score, ...]
+    found: Mapping[int, Score]
+    pending: tuple[int, ...] = ()
     trouble: HeadraceError | None = None
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """All that there are, in the order of the criteria."""
+        return tuple(self.found[place] for place in sorted(self.found))
 
 
 def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[Scored]:
@@ -58,12 +65,30 @@ def score_all(subjects: Sequence[Subject], generator: Generator | None) -> list[
     the first scores are. Raises what the model raises, as long as there are others in the call: then only a smaller
     group can tell who was hit. An error that may pass hits all.
     """
-    found: Found = {}
+    found: Found = {(i, j): score for i, subject in enumerate(subjects) for j, score in subject.before.items()}
     for which in (0, 1):
-        places = [(i, j) for i, subject in enumerate(subjects) for j in rounds(subject.criteria)[which]]
+        places = [
+            (i, j)
+            for i, subject in enumerate(subjects)
+            for j in rounds(subject.criteria)[which]
+            if (i, j) not in found and not _doubts_what_is_pending(i, j, subject, found)
+        ]
         if places:
             found |= _judged(places, subjects, generator, found)
     return [_collect(i, subject, found) for i, subject in enumerate(subjects)]
+
+
+def next_judge(subject: Subject, pending: Sequence[int]) -> str:
+    """The model that can answer the first of these criteria that wait for another one."""
+    asked = (subject.criteria[place] for place in pending)
+    keys = {subject.criteria[place].key for place in pending}
+    return next(
+        each.model
+        for each in asked
+        if isinstance(each, Rubric | Pairwise)
+        and each.model in subject.elsewhere
+        and (each.uncertain is None or each.uncertain.criterion not in keys)
+    )
 
 
 _Compares = ExactMatch | TokenF1 | ChrF | Bleu | Gleu | Rouge | FuzzyMatch
@@ -138,7 +163,8 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
     chances: dict[Place, float] = {}
     asked: dict[Place, Rubric | Pairwise] = {}
     for i, j in places:
-        subject, criterion = subjects[i], subjects[i].criteria[j]
+        criterion = subjects[i].criteria[j]
+        subject = subjects[i].seen_by(criterion)
         probability = probability_of(criterion, _scores_of(i, subject, before))
         if probability is not None:
             chances[i, j] = probability
@@ -146,14 +172,24 @@ def _judged(places: Sequence[Place], subjects: Sequence[Subject], generator: Gen
                 found[i, j] = left_out(criterion, probability)
                 continue
         if isinstance(criterion, Rubric | Pairwise) and subject.output is not None:
-            asked[i, j] = criterion
+            if criterion.model is None or criterion.model not in subject.elsewhere:
+                asked[i, j] = criterion
         else:
             found[i, j] = _score_plain(criterion, subject, subject.embedded.get(j))
     found |= ask_all(asked, subjects, generator)
     for place, chance in chances.items():
-        if isinstance(score := found[place], Score):
+        if isinstance(score := found.get(place), Score):
             found[place] = score.model_copy(update={"probability": chance})
     return found
+
+
+def _doubts_what_is_pending(i: int, j: int, subject: Subject, found: Found) -> bool:
+    """Whether a criterion is about the doubts of another one that has no score yet."""
+    doubt = subject.criteria[j].uncertain
+    if doubt is None:
+        return False
+    about = (place for place, each in enumerate(subject.criteria) if each.key == doubt.criterion)
+    return any((i, place) not in found for place in about)
 
 
 def _scores_of(i: int, subject: Subject, found: Found) -> dict[str, Score]:
@@ -170,12 +206,16 @@ def _score_plain(criterion: Criterion, subject: Subject, embedded: Score | None)
 
 
 def _collect(i: int, subject: Subject, found: Found) -> Scored:
-    scores: list[Score] = []
+    scores: dict[int, Score] = {}
+    pending: list[int] = []
     first: HeadraceError | None = None
     for j, criterion in enumerate(subject.criteria):
-        score = found[i, j]
+        score = found.get((i, j))
+        if score is None:
+            pending.append(j)
+            continue
         if isinstance(score, HeadraceError):
             first = first or score
             score = unscored(criterion, NotJudged.FAILED, f"given up: {reason_of(score)}")
-        scores.append(score)
-    return Scored(tuple(scores), first)
+        scores[j] = score
+    return Scored(scores, tuple(pending), first)

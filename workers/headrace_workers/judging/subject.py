@@ -1,7 +1,7 @@
 """What is judged."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace_schemas import Criterion, Score
 
@@ -11,7 +11,8 @@ class Subject:
     """An output with all that a criterion may look at. `output` is None when moderation blocked it.
 
     `embedded` are scores that were found before, by the places of their criteria: they need an embedder, which no judge
-    has. `job_id` decides what is drawn to be judged.
+    has. `before` are those that other models gave, and `elsewhere` the models that will be asked behind this one.
+    `job_id` decides what is drawn to be judged.
     """
 
     output: str | None
@@ -20,8 +21,14 @@ class Subject:
     reference: str | None = None
     context: str | None = None
     embedded: Mapping[int, Score] = field(default_factory=dict)
+    before: Mapping[int, Score] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
     other: str | None = None
     job_id: str = ""
+
+    def seen_by(self, criterion: Criterion) -> "Subject":
+        """As a criterion sees it: with the output that it brings, if it does."""
+        return self if criterion.output is None else replace(self, output=criterion.output)
 
     @property
     def compared(self) -> str | None:

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.job import Lane
+from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.pipeline.isolate import Step
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
 from headrace_workers.pipeline.stages import STAGES
@@ -59,15 +59,23 @@ class Pipeline:
         return None if place is None else self.stages[place]
 
     def next_step(
-        self, job_id: str, job: Job, event: StepEvent, *, after: str | None = None, to: str | None = None
+        self,
+        job_id: str,
+        job: Job,
+        event: StepEvent,
+        *,
+        after: str | None = None,
+        to: str | None = None,
+        model: str | None = None,
     ) -> Route | None:
-        """Where a job goes with this event: to the stage `to`, or to the first behind `after` that takes it.
+        """Where a job goes with this event: to the stage `to` (and that `model`, where it is named), or to the first
+        behind `after` that takes it.
 
         None when no stage does.
         """
         if to is not None:
             found = self.stage(to)
-            return None if found is None else self._route(found, job_id, job)
+            return None if found is None else self._route(found, job_id, job, model)
         first = 0 if after is None else self._places[after] + 1
         for stage in self.stages[first:]:
             if not (isinstance(event, stage.takes) and stage.when(job, event) and stage.drawn(job_id, job)):
@@ -98,11 +106,12 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Every model alias that this job may need on its way."""
-        asked = (stage.model(job, self._judge_model) for stage in self.stages)
-        return frozenset(model for model in asked if model is not None)
+        asked = {stage.model(job, self._judge_model) for stage in self.stages}
+        named = job.judge_models if isinstance(job, JudgedJob) else ()
+        return frozenset(model for model in (*asked, *named) if model is not None)
 
-    def _route(self, stage: Stage, job_id: str, job: Job) -> Route | None:
-        model = stage.model(job, self._judge_model)
+    def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
+        model = model or stage.model(job, self._judge_model)
         if stage.weight is Weight.MODEL and model is None:
             return None
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))

@@ -147,7 +147,14 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     said = [_with_stages(event, stages) for event in (*done.also, *((done.event,) if done.event else ()))]
     event = said[-1] if done.event else task.event
     pipeline = conditions.pipeline
-    route = pipeline.next_step(row.job_id, task.job, event, after=started.stage, to=done.to)  # type: ignore[arg-type]
+    route = pipeline.next_step(
+        row.job_id,
+        task.job,
+        event,
+        after=started.stage,
+        to=done.to,
+        model=done.model,  # type: ignore[arg-type]
+    )
     if route is None:
         where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
         raise WrongOutcome(f"sent the job on to {where}")

@@ -57,7 +57,8 @@ def _sampling(job: Job, job_id: str) -> str:
 
 
 def judge_model(job: Job, judge: str | None) -> str | None:
-    """Who answers this job's rubrics: the model they name, else the deployment's judge, else the job's own model.
+    """Who answers this job's rubrics first: the model that they name first, else the deployment's judge, else the job's
+    own model. What others are to answer goes on to them from there.
 
     None when no model is asked for, or none is known.
     """

@@ -24,7 +24,7 @@ from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.critique import critique
 from headrace_workers.ledger.tables.core import RELEASED
-from headrace_workers.steps.ground import forgotten
+from headrace_workers.steps.found_scores import forgotten
 from headrace_workers.steps.outcome import Done, Ended, Held, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task

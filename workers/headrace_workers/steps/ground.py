@@ -3,7 +3,7 @@ its reference it is. Judging reads what it found.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from headrace_schemas import Cosine, EvaluationJob, GenerationJob, Grounded, HeadraceError, Moderated, NotJudged, Score
 from headrace_schemas.events import Unsupported
@@ -15,6 +15,7 @@ from headrace_workers.judging.drawing import may_be_judged
 from headrace_workers.judging.unjudged import code_of
 from headrace_workers.knowledge.prompt import passages_of
 from headrace_workers.ports import CountingEmbedder
+from headrace_workers.steps.found_scores import EMBEDDED, to_context
 from headrace_workers.steps.grounding import turn_of
 from headrace_workers.steps.outcome import Done, Outcome, Retry
 from headrace_workers.steps.task import Task
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from headrace_workers.groundedness.ground import Groundedness
 
 _NAME: Final = Grounded().criterion
-_CONTEXT: Final = "embedded"
 
 
 class _Nothing(NamedTuple):
@@ -51,15 +51,17 @@ def ground_answers(tasks: Sequence[Task], *, embedder: Callable[[], CountingEmbe
 
 def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
     answer, given = _read(task)
-    if answer is None or not isinstance(task.job, JudgedJob):
-        return Done()  # moderation blocked it, and judging says so
+    if not isinstance(task.job, JudgedJob):
+        return Done()
     found: dict[int, Score] = {}
     passing: HeadraceError | None = None
+    # Where moderation blocked the answer, judging says so.
     for place, criterion in enumerate(task.job.criteria):
-        if not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):
+        text = answer if criterion.output is None else criterion.output
+        if text is None or not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):
             continue
         try:
-            score = _looked_up(criterion, answer, given, task.job.reference, embedder)
+            score = _looked_up(criterion, text, given, task.job.reference, embedder)
         except HeadraceError as error:
             passing = passing or (error if error.category.retryable else None)
             score = _unscored(criterion, _Nothing(code_of(error), reason_of(error)))
@@ -123,18 +125,4 @@ def _unscored(criterion: Grounded | Cosine, why: _Nothing) -> Score:
 
 
 def _said(scores: Mapping[int, Score]) -> Done:
-    return Done(
-        context={
-            _CONTEXT: {str(place): score.model_dump(mode="json", exclude_none=True) for place, score in scores.items()}
-        }
-    )
-
-
-def embedded_scores(context: Mapping[str, Any]) -> dict[int, Score]:
-    """What was found, by the places of the criteria, as judging hands it on; nothing where nobody looked."""
-    return {int(place): Score.model_validate(score) for place, score in (context.get(_CONTEXT) or {}).items()}
-
-
-def forgotten() -> dict[str, Any]:
-    """For the context of a job whose answer is made again: what was found of this one says nothing of the next."""
-    return {_CONTEXT: None}
+    return Done(context=to_context(EMBEDDED, scores))

@@ -1,69 +1,70 @@
 """The step that judges an answer and writes the receipt."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from headrace_schemas import Category, EvaluationJob, GenerationJob, JudgeVerdict, Moderated
 from headrace_schemas.reasons import reason_of
-from headrace_workers.judging.score import Scored, score_all
+from headrace_workers.judging.score import Scored, next_judge, score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
 from headrace_workers.steps.floor import judged, stopped
-from headrace_workers.steps.ground import embedded_scores
+from headrace_workers.steps.found_scores import EMBEDDED, JUDGED, from_context, to_context
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
+
+_RUBRIC: Final = "rubric"  # the stage of models that judge
 
 
 def judge(tasks: Sequence[Task], *, generator: Generator | None = None) -> list[Outcome]:
     """Judge each task's answer by its job's criteria; the i-th outcome belongs to the i-th task.
 
-    `generator` answers the rubrics; without one they get a reason instead of a value. Of a generation the judge sees
-    what moderation let through, never more.
+    `generator` answers the rubrics; without one they get a reason instead of a value. Those that name another model go
+    on to that, with the scores that there are. Of a generation the judge sees what moderation let through, never more.
     """
-    subjects = {place: subject for place, task in enumerate(tasks) if (subject := _subject(task)) is not None}
+    subjects = {
+        place: subject for place, task in enumerate(tasks) if (subject := _subject(task, generator)) is not None
+    }
     found = score_all(list(subjects.values()), generator)
     outcomes: list[Outcome] = [_unjudged(task) for task in tasks]
-    for place, scored in zip(subjects, found, strict=True):
-        outcomes[place] = _outcome(tasks[place], scored)
+    for (place, subject), scored in zip(subjects.items(), found, strict=True):
+        outcomes[place] = _outcome(tasks[place], subject, scored)
     return outcomes
 
 
-def _subject(task: Task) -> Subject | None:
+def _subject(task: Task, generator: Generator | None) -> Subject | None:
     match task.job, task.event:
         case GenerationJob(), Moderated() if stopped(task) is not None:
             return None
         case GenerationJob() as job, Moderated() as event:
-            return Subject(
-                event.answer.text,
-                job.criteria,
-                question=job.question,
-                reference=job.reference,
-                embedded=embedded_scores(task.context),
-                other=job.other,
-                job_id=task.job_id,
-            )
+            subject = Subject(event.answer.text, job.criteria, question=job.question)
         case EvaluationJob() as job, EvaluationJob():
-            return Subject(
-                job.output,
-                job.criteria,
-                question=job.input,
-                reference=job.reference,
-                context=job.context,
-                embedded=embedded_scores(task.context),
-                other=job.other,
-                job_id=task.job_id,
-            )
+            subject = Subject(job.output, job.criteria, question=job.input, context=job.context)
         case _:
             return None
+    others = frozenset[str]() if generator is None else frozenset(job.judge_models) - {generator.alias}
+    return replace(
+        subject,
+        reference=job.reference,
+        other=job.other,
+        embedded=from_context(EMBEDDED, task.context),
+        before=from_context(JUDGED, task.context),
+        elsewhere=others,
+        job_id=task.job_id,
+    )
 
 
-def _outcome(task: Task, scored: Scored) -> Outcome:
-    verdict = JudgeVerdict(scores=scored.scores)
+def _outcome(task: Task, subject: Subject, scored: Scored) -> Outcome:
     outcome: Ended | Done | Held
-    if isinstance(task.job, GenerationJob) and isinstance(task.event, Moderated):
-        outcome = judged(task, task.job, task.event, verdict)
+    if scored.pending:
+        model = next_judge(subject, scored.pending)
+        outcome = Done(to=_RUBRIC, model=model, context=to_context(JUDGED, scored.found))
+    elif isinstance(task.job, GenerationJob) and isinstance(task.event, Moderated):
+        outcome = judged(task, task.job, task.event, JudgeVerdict(scores=scored.scores))
     else:
-        outcome = Ended(receipt(task, judge=verdict))
+        outcome = Ended(receipt(task, judge=JudgeVerdict(scores=scored.scores)))
     if scored.trouble is None:
         return outcome
     # The answer is there: in the end its receipt says what could not be judged, rather than that the job died.

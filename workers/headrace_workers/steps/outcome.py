@@ -16,7 +16,8 @@ class Done:
 
     `also` are published before `event`. `context` maps names to JSON: every later stage is given it, and nobody else.
     `rows` are written in the same transaction. `to` names the next stage, which may be an earlier one; without it
-    routing decides. `tokens` is what the job costs from here on, where that has changed.
+    routing decides. `model` says which one is to run it, where that is not for the stage to say. `tokens` is what the
+    job costs from here on, where that has changed.
     """
 
     event: JobEvent | None = None
@@ -24,6 +25,7 @@ class Done:
     context: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Written, ...] = ()
     to: str | None = None
+    model: str | None = None
     tokens: int | None = None
 
 
