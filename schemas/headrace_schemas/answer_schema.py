@@ -12,6 +12,7 @@ from urllib.parse import unquote
 MAX_CHARACTERS: Final = 20_000  # of the schema as JSON
 MAX_DEPTH: Final = 64  # levels, with references followed
 MAX_SUBSCHEMAS: Final = 2_000  # objects in it, with references followed
+_OF_A_PATTERN: Final = 20  # what each pattern counts as: it reads every character
 
 DIALECTS: Final = (
     "https://json-schema.org/draft/2020-12/schema",
@@ -38,11 +39,20 @@ def bounded(schema: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"$schema must be one of {', '.join(DIALECTS)}, or be left out")
     subschemas, _ = _Walk(schema).size(schema, 0)
     if subschemas > MAX_SUBSCHEMAS:
-        raise ValueError(f"has more than {MAX_SUBSCHEMAS} subschemas with its references followed")
+        raise ValueError(
+            f"has more than {MAX_SUBSCHEMAS} subschemas with its references followed, each pattern counted as "
+            f"{_OF_A_PATTERN}"
+        )
     return schema
 
 
 _TOO_DEEP: Final = f"is nested deeper than {MAX_DEPTH} levels with its references followed"
+
+
+def _patterns(node: dict[str, Any]) -> int:
+    """How many regular expressions stand in an object itself."""
+    named = node.get("patternProperties")
+    return isinstance(node.get("pattern"), str) + (len(named) if isinstance(named, dict) else 0)
 
 
 class _Walk:
@@ -77,7 +87,8 @@ class _Walk:
         if node is self._root:  # what is defined there applies where it is referred to
             for name in _DEFINITIONS:
                 self.size(node.get(name), depth + 1)
-        found = isinstance(node, dict) + sum(objects for objects, _ in parts), 1 + max((n for _, n in parts), default=0)
+        own = 1 + _OF_A_PATTERN * _patterns(node) if isinstance(node, dict) else 0
+        found = own + sum(objects for objects, _ in parts), 1 + max((levels for _, levels in parts), default=0)
         self._known[id(node)] = found
         return found
 

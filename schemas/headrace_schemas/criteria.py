@@ -186,7 +186,8 @@ class JsonSchema(_Named):
     """1.0 when the whole output is one JSON document that keeps to the JSON Schema, else 0.0.
 
     The schema (draft 2020-12, or what its `$schema` names) is whole in itself: `$ref` names parts of it, and it does
-    not refer to itself. It has at most 20,000 characters, 64 levels and 2,000 subschemas, with references followed.
+    not refer to itself. It has at most 20,000 characters, 64 levels and 2,000 subschemas (a pattern counts as 20), with
+    references followed.
     """
 
     criterion: Literal["json_schema"] = "json_schema"

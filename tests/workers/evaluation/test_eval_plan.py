@@ -115,26 +115,6 @@ def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
         job(EvalPlan.of([CHECK], ASKS, {}), Row.of(raw))
 
 
-def test_rows_are_held_to_their_schema():
-    """What it requires, and the types of fields."""
-    schema = {
-        "required": ["q"],
-        "properties": {"q": {"type": "string"}, "n": {"type": "integer"}, "b": {"type": "boolean"}},
-    }
-    plan = EvalPlan.of([CHECK], ROWS | {"source": FILE}, schema)
-    said = {"sample": {"output_text": "x"}}
-    good = {"q": "x", "answer": "y", "n": 1, "b": True}
-    job(plan, Row.of({"item": good, **said}))
-    for change, reason in (
-        ({"q": 1}, "`q` must be of the type string"),
-        ({"n": True}, "`n` must be of the type integer"),
-    ):
-        with pytest.raises(ValueError, match=reason):
-            job(plan, Row.of({"item": good | change, **said}))
-    with pytest.raises(ValueError, match="it lacks `q`, which item_schema requires"):
-        job(plan, Row.of({"item": {"answer": "y"}, **said}))
-
-
 @pytest.mark.parametrize(
     ("criteria", "source", "reason"),
     [

@@ -135,7 +135,7 @@ def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
     items = list(ai.evals.runs.output_items.list(ended.id, eval_id=of.id))
     assert [each.status for each in items] == ["pass", "fail", "error", "error"]
     assert items[0].sample.output[0].content == "Paris"
-    assert "item_schema requires" in items[2].sample.error.message
+    assert "does not keep to item_schema: " in items[2].sample.error.message
     assert items[3].sample.error.message.startswith("line 5: it is no JSON")
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -15,12 +15,11 @@ from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
 from headrace_workers.evaluation.data_source import Asks, DataSource, data_source_of, judged_text
 from headrace_workers.evaluation.graders import Grader, Judging, graders_of
+from headrace_workers.evaluation.item_schema import ItemSchema
 from headrace_workers.evaluation.placeholders import Template
 from headrace_workers.evaluation.scope import SAMPLED, Scope
 from headrace_workers.evaluation.tally import Tally
 from headrace_workers.openai.errors import unsupported, wrong
-
-_TYPES: Final = {"string": str, "number": int | float, "integer": int, "boolean": bool, "object": dict, "array": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class EvalPlan:
     graders: tuple[Grader, ...]
     judged: Template | None
     asks: Asks | None
-    schema: Mapping[str, Any]
+    schema: ItemSchema
 
     @classmethod
     def of(cls, testing_criteria: Sequence[Any], data_source: Any, item_schema: Mapping[str, Any]) -> Self:
@@ -69,11 +68,11 @@ class EvalPlan:
         judged = judged_by(graders)
         if source.asks is not None:
             _known_before_the_answer(graders, judged)
-        return cls(graders, judged, source.asks, item_schema)
+        return cls(graders, judged, source.asks, ItemSchema.of(item_schema))
 
     def line(self, row: Row, number: int, run: str, tenant: str) -> bytes:
         """The row's job as a line of a batch, called by its number. ValueError says why it makes none."""
-        lacking(row.item, self.schema)
+        self.schema.hold(row.item)
         try:
             value = encode_value(self._job(row, number, run, tenant))
         except ValidationError as error:  # before ValueError, which it is
@@ -196,28 +195,10 @@ def item_schema_of(config: Any) -> Mapping[str, Any]:
         raise unsupported(f"{path}.type", "must be custom: headrace has no logs to take rows from")
     if strange := sorted(config.keys() - {"type", "item_schema", "include_sample_schema"}):
         raise wrong(f"{path}.{strange[0]}", "is not known here: leave it out")
-    schema = config.get("item_schema")
-    if not isinstance(schema, Mapping):
-        raise wrong(f"{path}.item_schema", "must be an object: the JSON schema of each row")
+    ItemSchema.of(config.get("item_schema"))
     if not isinstance(config.get("include_sample_schema", False), bool | None):
         raise wrong(f"{path}.include_sample_schema", "must be true or false")
-    return schema
-
-
-def lacking(item: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    """ValueError where an item lacks what its schema requires, or has a field of another type."""
-    required, properties = schema.get("required"), schema.get("properties")
-    for name in required if isinstance(required, list | tuple) else ():
-        if name not in item:
-            raise ValueError(f"it lacks `{name}`, which item_schema requires")
-    for name, field in properties.items() if isinstance(properties, Mapping) else ():
-        kind = field.get("type") if isinstance(field, Mapping) else None
-        expected = _TYPES.get(kind) if isinstance(kind, str) else None
-        value = item.get(name)
-        if expected is None or name not in item:
-            continue
-        if not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean"):
-            raise ValueError(f"`{name}` must be of the type {kind}, as item_schema says")
+    return dict(config["item_schema"])
 
 
 def error_of(code: str, message: str) -> dict[str, str]:

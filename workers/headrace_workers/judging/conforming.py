@@ -7,7 +7,9 @@ from typing import Any, Final
 from headrace_workers.judging.unjudged import TooDeep, UnusableSchema
 
 _DIGITS: Final = 4_000  # of a whole number; Python reads none of more than 4,300
-_PATTERN_BYTES: Final = 1_000_000  # of one pattern when it is compiled
+# Of one pattern when it is compiled. Matching takes time by its size and by the text's: a hostile one of 1,000,000 bytes
+# took a second for 20,000 characters.
+_PATTERN_BYTES: Final = 100_000
 _LONGEST_NOTE: Final = 300  # characters
 _MASK: Final = "it"  # in place of the value: a document may be long, and is in the receipt already
 
@@ -26,10 +28,21 @@ def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]
     Nothing is fetched: references lead into the schema alone. Patterns are matched in linear time. Raises
     UnusableSchema, and TooDeep for a document.
     """
+    validator = compiled(schema)
+    try:
+        document = read_json(output)
+    except ValueError:
+        return 0.0, "it is no JSON document"
+    fault = first_fault(validator, document)
+    return (1.0, None) if fault is None else (0.0, fault)
+
+
+def compiled(schema: dict[str, Any]) -> Any:
+    """What `first_fault` checks by. UnusableSchema."""
     import jsonschema_rs
 
     try:
-        validator = jsonschema_rs.validator_for(
+        return jsonschema_rs.validator_for(
             schema,
             pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES),
             offline=True,
@@ -39,21 +52,23 @@ def json_schema(output: str, schema: dict[str, Any]) -> tuple[float, str | None]
         raise UnusableSchema(f"the schema cannot be used: {_told(error)}") from error
     except (jsonschema_rs.ReferencingError, ValueError) as error:
         raise UnusableSchema(f"the schema cannot be used: {str(error)[:_LONGEST_NOTE]}") from error
-    try:
-        document = read_json(output)
-    except ValueError:
-        return 0.0, "it is no JSON document"
+
+
+def first_fault(validator: Any, document: Any) -> str | None:
+    """What is wrong first with a document, by its place and without its value; None where it conforms. TooDeep."""
+    import jsonschema_rs
+
     try:
         if validator.is_valid(document):
-            return 1.0, None
+            return None
     except ValueError as error:
         raise TooDeep("the output is nested too deeply to be checked by a schema") from error
     try:
         validator.validate(document)  # the first fault alone: all of them may be as many as the document has places
     except jsonschema_rs.ValidationError as error:
-        return 0.0, _told(error)
+        return _told(error)
     except ValueError:  # a number in it has more digits than Python writes
-        return 0.0, "it does not keep to the schema"
+        return "it does not keep to the schema"
     raise AssertionError("a document that is not valid has a fault")
 
 
