@@ -7,7 +7,7 @@ from typing import Any, Final
 from headrace_workers.judging.unjudged import TooDeep, UnusableSchema
 
 _DIGITS: Final = 4_000  # of a whole number; Python reads none of more than 4,300
-# Of one pattern when it is compiled. Matching takes time by its size and by the text's: a hostile one of 1,000,000 bytes
+# Of one pattern when it is compiled. Matching takes time by its size and by the text's: with 1,000,000 a hostile one
 # took a second for 20,000 characters.
 _PATTERN_BYTES: Final = 100_000
 _LONGEST_NOTE: Final = 300  # characters
