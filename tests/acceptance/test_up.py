@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import select
 from tests.acceptance.conftest import Shell, lines, running
 from tests.services.eventually import eventually
 
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.testing import make_echo_model
 
 pytestmark = pytest.mark.acceptance
@@ -163,3 +166,25 @@ def test_a_stack_speaks_http_and_prints_how(stack):
     told = json.loads(stack.shell(f"{export}\n{ask.format('/' + job['id'] + '?wait=60', '')}").stdout)
     assert told["end"]["answer"]["text"] == "over http"
     assert "gateway" in stack.run("health", "gateway")
+
+
+def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
+    """As evaluation jobs of the tenants whose outputs they are; they are no outputs of the next trial."""
+    rubric = {"criterion": "rubric", "question": "Kind?", "name": "polite"}
+    asked = [{"tenant": "tries", "prompt": f"Say {n}.", "criteria": [rubric]} for n in range(3)]
+    (stack.folder / "tries.jsonl").write_text("".join(json.dumps(each) + "\n" for each in asked))
+    stack.run("run", "tries.jsonl", "-o", "tries.receipts.jsonl")
+    (stack.folder / "polite.toml").write_text('question = "Is it polite?"\n')
+    for _ in range(2):
+        done = stack.call("judge", "try", "polite.toml", "--tenant", "tries", "--json", code=0)
+        assert "3 outputs at most become evaluation jobs of the batch lane, judged by echo" in done.stderr
+        found = json.loads(done.stdout)
+        assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (3, 3, {})
+        assert {each["output"] for each in found["moved"]} == {"Say 0.", "Say 1.", "Say 2."}
+    ledger = Ledger.at(f"sqlite:///{stack.folder / '.headrace' / 'ledger.db'}")
+    made = ledger.read(select(JOBS.c.payload).where(JOBS.c.tenant == "tries", JOBS.c.kind == "evaluation"))
+    ledger.close()
+    assert len(made) == 6
+    assert {json.loads(row.payload)["lane"] for row in made} == {"batch"}
+    told = stack.words("judge", "try", "polite.toml", "--on", "evaluations", "--tenant", "tries", code=0)
+    assert "there is no output" in told

@@ -88,7 +88,7 @@ def test_a_new_version_is_shown_beside_what_was_said(call: Any, ledger: Any, jud
     assert rows(ledger) == before
     table = call("judge", "try", file, "--examples", "1")
     assert table[1].count("Water") == 1
-    assert "turned to yes: 1; turned to no: 1; nothing was changed" in table[2]
+    assert "turned to yes: 1; turned to no: 1" in table[2]
 
 
 def test_what_is_looked_at(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
@@ -104,12 +104,27 @@ def test_what_is_looked_at(call: Any, ledger: Any, judged: list[str], tmp_path: 
 
 
 def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
-    """With no worker and no job; the file's kind is a rubric where it names none."""
+    """Where that is asked for: with no worker and no job. The file's kind is a rubric where it names none."""
     make_echo_model(tmp_path / ".headrace", "echo")
     file = written(tmp_path, 'question = "Is it polite?"\nmodel = "another"\n')
     before = rows(ledger)
-    found = json.loads(call("judge", "try", file, "--model", "echo", "--json")[1])
+    found = json.loads(call("judge", "try", file, "--model", "echo", "--here", "--json")[1])
     assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (5, 4, {})
+    assert rows(ledger) == before
+
+
+@pytest.mark.parametrize("asked", ['question = "?"', 'criterion = "pairwise"', 'criterion = "cosine"'])
+def test_a_model_is_not_loaded_unasked(call: Any, ledger: Any, judged: list[str], tmp_path: Path, asked: str) -> None:
+    """Without a deployment that has it, it is said what to do; an embedder is the deployment's alone."""
+    file = written(tmp_path, f"{asked}\n")
+    before = rows(ledger)
+    code, _, err = call("judge", "try", file)
+    told = " ".join(err.split())
+    assert (code, "no deployment runs that could be asked: start `headrace up`" in told) == (2, True)
+    assert "with --here the model is loaded into this process" in told
+    if "cosine" in asked:
+        code, _, err = call("judge", "try", file, "--here")
+        assert (code, "cosine needs the deployment's embedder" in " ".join(err.split())) == (2, True)
     assert rows(ledger) == before
 
 

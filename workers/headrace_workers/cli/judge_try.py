@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from headrace_producers.settings import ProducerSettings
-from headrace_schemas import Grounded, Pairwise, Rubric
+from headrace_schemas import Cosine, Grounded, Pairwise, Rubric
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import milliseconds, parse_time
 from headrace_workers.cli.options import OneJsonOption
@@ -49,17 +49,22 @@ def try_criterion(
     ] = None,
     examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="the largest changes to show")] = 10,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="judge so many outputs, the newest")] = 1_000,
+    here: Annotated[
+        bool, typer.Option("--here", help="load the model into this process, instead of asking the deployment's")
+    ] = False,
     as_json: OneJsonOption = False,
 ) -> None:
     """Judge outputs that the ledger still has by a criterion, and show it beside what was said of them.
 
-    Nothing is changed: no job is made, and a model is asked in this process. `grounded` cannot be tried.
+    Where a model is to be asked (or an embedder: `cosine`), the deployment that runs does it: each output is an
+    evaluation job of the batch lane, of the tenant that it belongs to. All else is judged in this process, and changes
+    nothing. `grounded` cannot be tried.
 
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """
     from headrace_workers.judging.criterion_file import read_criterion
     from headrace_workers.ledger.labels.moderated import Span
-    from headrace_workers.measuring.criterion_trial import KINDS, Trial, tried
+    from headrace_workers.measuring.criterion_trial import KINDS, Trial
 
     criterion = read_criterion(file)
     if isinstance(criterion, Grounded):
@@ -69,26 +74,57 @@ def try_criterion(
     begin = milliseconds(parse_time(since, datetime.fromtimestamp(now / 1000, UTC)))
     span, kind, trial = Span(begin, now + 1, tenant), KINDS[on.value], Trial(examples)
     total = min(limit, ledger.count_moderated_ends(span, kind))
-    generator = _judge(criterion, model) if total else None
     called = against or criterion.key
-    with console().status(f"judging {total:,} outputs") as status:
-        done = 0
-        for count in tried(_past(ledger, span, kind, limit, called), criterion, generator, trial):
-            done += count
-            status.update(f"judging: {done:,} of {total:,} outputs")
+    past = _past(ledger, span, kind, limit, called)
+    asks = isinstance(criterion, Rubric | Pairwise | Cosine)
+    if asks and not here:
+        _ask_deployment(past, total, criterion, model, trial)
+    elif isinstance(criterion, Cosine):
+        raise ConfigurationError(f"{file}: cosine needs the deployment's embedder: leave --here out")
+    else:
+        _ask_here(past, total, criterion, model, trial)
     if as_json:
         put_json(_document(trial, criterion, called))
     else:
         _show(trial, file, called, since)
 
 
-def _judge(criterion: "Criterion", model: str | None) -> "Generator | None":
-    """The model that answers, loaded here; None where none is asked."""
-    if not isinstance(criterion, Rubric | Pairwise):
-        return None
-    from headrace_workers.engines.load import load_generator
+def _ask_deployment(
+    past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial"
+) -> None:
+    """Let those judge who hold the model anyhow."""
+    from headrace_workers.cli.judge_queue import judge_by_queue, need_deployment
+    from headrace_workers.measuring.criterion_trial import asked_by
 
-    return load_generator(home_of(), model or criterion.model or judge_name() or ProducerSettings.from_env().model)
+    need_deployment()
+    if not total:
+        return
+    alias = None if isinstance(criterion, Cosine) else _alias(criterion, model)
+    by = "the embedder" if alias is None else alias
+    say(f"{total:,} outputs at most become evaluation jobs of the batch lane, judged by {by} of the deployment")
+    judge_by_queue(past, asked_by(criterion, alias), trial)
+
+
+def _ask_here(past: "Iterator[Past]", total: int, criterion: "Criterion", model: str | None, trial: "Trial") -> None:
+    """Judge in this process, with a copy of the weights where a model is asked."""
+    from headrace_workers.measuring.criterion_trial import tried
+
+    generator: Generator | None = None
+    if total and isinstance(criterion, Rubric | Pairwise):
+        from headrace_workers.engines.load import load_generator
+
+        generator = load_generator(home_of(), _alias(criterion, model))
+    with console().status(f"judging {total:,} outputs") as status:
+        done = 0
+        for count in tried(past, criterion, generator, trial):
+            done += count
+            status.update(f"judging: {done:,} of {total:,} outputs")
+
+
+def _alias(criterion: "Criterion", model: str | None) -> str:
+    """The model that answers."""
+    named: str | None = getattr(criterion, "model", None)
+    return model or named or judge_name() or ProducerSettings.from_env().model
 
 
 def _past(ledger: "Ledger", span: "Span", kind: str, limit: int, called: str) -> "Iterator[Past]":
@@ -141,4 +177,4 @@ def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
     low, high = drift.interval.low, drift.interval.high
     moved = f"{drift.difference:+.3f} ({low:+.3f} to {high:+.3f})"
     say(f"{file}: scores moved by {moved} in the mean of {len(trial.now):,} outputs that were judged both times")
-    say(f"turned to yes: {trial.to_yes:,}; turned to no: {trial.to_no:,}; nothing was changed")
+    say(f"turned to yes: {trial.to_yes:,}; turned to no: {trial.to_no:,}")

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
-from headrace_schemas import Criterion, EvaluationJob, GenerationJob, Score
+from headrace_schemas import Criterion, EvaluationJob, GenerationJob, Pairwise, Rubric, Score
 from headrace_schemas.codec import decode_job
 from headrace_workers.judging.score import score_all
 from headrace_workers.judging.subject import Subject
@@ -22,12 +22,14 @@ KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "eval
 _AT_ONCE: Final = 16  # outputs, in one call of a model
 _YES: Final = 0.5  # and more
 _ALWAYS: Final = {"share": 1.0, "uncertain": None}
+TRIED: Final = "judge_try"  # what a trial calls its criterion: nobody labels that, and its scores are no verdicts
 
 
 class Past(NamedTuple):
     """An output, and what was said of it by the criterion that is called alike: a value, a code, or nothing."""
 
     job_id: str
+    tenant: str
     subject: Subject
     value: float | None
     not_judged: str | None
@@ -91,10 +93,14 @@ class Trial:
 
 
 def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> Past | None:
-    """The output of a job that ended; None where there is none any more, as moderation withheld it."""
+    """The output of a job that ended; None where there is none any more, as moderation withheld it, and of a job that a
+    trial made.
+    """
     job, receipt = decode_job(kind, payload), from_json(end)
     given: dict[str, Any]
     match job:
+        case EvaluationJob() if job.criteria[0].name == TRIED:
+            return None
         case EvaluationJob():
             given = {"output": job.output, "question": job.input, "context": job.context}
         case GenerationJob():
@@ -107,12 +113,18 @@ def past_of(job_id: str, kind: str, payload: bytes, end: bytes, called: str) -> 
     scores = (receipt.get("judge") or {}).get("scores", ())
     mine = [each for each in scores if (each.get("name") or each["criterion"]) == called]
     said = mine[0] if len(mine) == 1 else {}
-    return Past(job_id, subject, said.get("value"), said.get("not_judged"))
+    return Past(job_id, job.tenant, subject, said.get("value"), said.get("not_judged"))
+
+
+def asked_by(criterion: Criterion, model: str | None) -> Criterion:
+    """The criterion as a trial asks it: of all outputs, whatever its share, and of this model where it asks one."""
+    changes = _ALWAYS | {"name": TRIED} | ({"model": model} if isinstance(criterion, Rubric | Pairwise) else {})
+    return criterion.model_copy(update=changes)
 
 
 def tried(found: Iterable[Past], criterion: Criterion, generator: Generator | None, trial: Trial) -> Iterator[int]:
     """Judge all by this criterion, whatever its share, by the model that is given; yields how many at a time."""
-    asked = criterion.model_copy(update=_ALWAYS | ({"model": None} if hasattr(criterion, "model") else {}))
+    asked = asked_by(criterion, None)
     rest = iter(found)
     while group := [*islice(rest, _AT_ONCE)]:
         subjects = [replace(each.subject, criteria=(asked,)) for each in group]
