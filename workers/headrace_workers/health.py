@@ -25,6 +25,7 @@ from typing import Any
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.engines.hardware import available_cores
 from headrace_workers.log import Action, log
+from headrace_workers.moderation.followed import Standing, standings
 from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState, Progress, stack_of
 from headrace_workers.settings import Settings
 
@@ -90,7 +91,7 @@ class _Watch:
         states = [loop.state() for loop in loops]
         self._file.write(
             {"kind": self._kind, "pid": os.getpid(), "stuck": self._stuck, "at": time.monotonic(),
-             "loops": [asdict(state) for state in states]}
+             "loops": [asdict(state) for state in states], "policies": [asdict(each) for each in standings()]}
         )  # fmt: skip
         for loop, state in zip(loops, states, strict=True):
             if state.silent > self._stuck:
@@ -142,6 +143,7 @@ class Report:
     at: float
     stuck: float
     loops: tuple[LoopState, ...]
+    policies: tuple[Standing, ...] = ()
 
     @property
     def age(self) -> float:
@@ -173,6 +175,16 @@ class Report:
         """What its loops are in the middle of, a line each."""
         return [loop.doing for loop in self.loops if loop.doing]
 
+    @property
+    def refused(self) -> list[str]:
+        """What is wrong with policy files, and what holds instead, each once."""
+        found = {
+            each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
+            for each in self.policies
+            if each.refused is not None
+        }
+        return [*found.values()]
+
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         return {
@@ -182,6 +194,7 @@ class Report:
             "troubles": self.troubles,
             "waits": self.waits,
             "doing": self.doing,
+            "policies": [asdict(each) for each in self.policies],
         }
 
 
@@ -218,7 +231,10 @@ def judge(found: Sequence[Report]) -> list[str]:
     troubles = [f"{report.kind} {report.pid}: {trouble}" for report in found for trouble in report.troubles]
     if troubles:
         raise Unavailable("; ".join(troubles))
-    return [f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits, *report.doing]) for report in found]
+    return [
+        f"{report.kind} {report.pid}: " + "; ".join(["healthy", *report.waits, *report.doing, *report.refused])
+        for report in found
+    ]
 
 
 def _place(settings: Settings, name: str) -> Path:
@@ -291,6 +307,7 @@ def _read(path: Path) -> Report | None:
                 at=content["at"],
                 stuck=content["stuck"],
                 loops=tuple(_state(loop) for loop in content["loops"]),
+                policies=tuple(Standing(**each) for each in content["policies"]),
             )
         except FileNotFoundError:
             return None

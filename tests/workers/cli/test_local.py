@@ -9,6 +9,7 @@ from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.health import watched
+from headrace_workers.moderation.watching import WatchedPolicy
 from headrace_workers.progress import Awaited
 from headrace_workers.settings import Settings
 
@@ -90,3 +91,28 @@ def test_health_for_machines_tells_who_is_stuck_and_fails(shown, settings):
         code, said, _ = shown("health", "bridge", "--json")
         (line,) = map(json.loads, said.splitlines())
         assert (code, line["healthy"], len(line["troubles"])) == (1, False, 1)
+
+
+def test_which_policy_holds_is_shown(shown, settings, tmp_path):
+    """Its version and file; and what is wrong with what the file says now, until it is right."""
+    file, now = tmp_path / "policy.toml", [0.0]
+    file.write_text("screen = true\n")
+    policy = WatchedPolicy(file, every=2.0, monotonic=lambda: now[0])
+    version = policy.of("shop").version
+
+    def words(command):
+        return " ".join(shown(command, *(["worker"] if command == "health" else []))[1].split())
+
+    with watched("worker", settings, tick=0.05):
+        holds = f"moderation policy {version} of {file} holds"
+        eventually(lambda: holds in words("status"))
+        assert "policy of before" not in words("status")
+        file.write_text("screen = 3\n")
+        now[0] += 2.0
+        assert policy.of("shop").screen
+        refused = f"worker {os.getpid()}: the moderation policy of before, {version}, holds: "
+        eventually(lambda: refused in words("status"))
+        assert f"the moderation policy of before, {version}, holds: " in words("health")
+        (process,) = json.loads(shown("status", "--json")[1])["processes"]
+        (mine,) = (each for each in process["policies"] if each["path"] == str(file))
+        assert (mine["version"], "line 1: screen" in mine["refused"], process["healthy"]) == (version, True, True)

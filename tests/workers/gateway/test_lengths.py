@@ -1,5 +1,8 @@
 """A prompt that is longer than its model's context is refused at the door."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import pytest
 from tests.services.kafka import KafkaServer
@@ -9,6 +12,12 @@ from tests.workers.gateway.openai_client import openai_of
 from tests.workers.gateway.served import served
 
 from headrace_producers.admin import ensure_topics
+from headrace_schemas import GenerationJob, Message
+from headrace_schemas.errors import PromptTooLong
+from headrace_workers.engines.counting import CountingModels
+from headrace_workers.gateway.lengths import _TURN_TOKENS, Lengths
+from headrace_workers.models.registry import Registry
+from headrace_workers.moderation.canary import Canaries
 from headrace_workers.settings import Settings
 from headrace_workers.testing import make_tiny_model
 
@@ -44,3 +53,24 @@ def test_a_prompt_beyond_the_context_is_refused_in_openai_s_words(gateway):
         assert (told.status_code, told.json()["type"]) == (400, "urn:headrace:problem:invalid")
         # Near the bound: it is counted, and fits.
         assert own.post("/v1/jobs", json={"model": "tiny", "prompt": "x" * 2_020}).status_code == 202
+
+
+def test_the_mark_of_a_system_prompt_counts(tmp_path):
+    """What only the mark makes too long is refused at the door; without a mark, and with less, it fits."""
+    make_tiny_model(tmp_path)
+    registry, executor = Registry(tmp_path), ThreadPoolExecutor(1)
+    marked = Canaries([b"a secret"], lambda tenant: tenant == "marked")
+    models = CountingModels(tmp_path, registry, marked.shown)
+    lengths = Lengths(models, executor)
+
+    def asked(tenant: str, rest: int) -> GenerationJob:
+        room = registry.get("tiny").context_length - 2 * _TURN_TOKENS - len("Be.") - rest
+        turns = (Message(role="system", content="Be."), Message(role="user", content=hostile[:room]))
+        return GenerationJob(model="tiny", tenant=tenant, messages=turns)
+
+    # Letters that no merge of the tiny model's knows, so that each is a token, as the cheap look takes them to be.
+    hostile = "".join(chr(33 + n * 7 % 90) for n in range(4_000))
+    asyncio.run(lengths.check([asked("plain", 1), asked("marked", 400)]))
+    with pytest.raises(PromptTooLong):
+        asyncio.run(lengths.check([asked("marked", 1)]))
+    executor.shutdown()

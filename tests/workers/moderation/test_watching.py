@@ -7,6 +7,7 @@ import pytest
 from tests.workers.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.moderation.followed import standings
 from headrace_workers.moderation.watching import WatchedModerator, WatchedPolicy
 from headrace_workers.ports import Moderation
 
@@ -56,6 +57,45 @@ def test_a_wrong_one_leaves_the_old_one(watch: Watch, caplog: pytest.LogCaptureF
     ] == [("policy_refused", True)]
     watch.write('categories.email = "redact"\n')
     assert watch.action() == "redact"
+
+
+def test_what_is_wrong_is_told_once_a_process(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    """However many follow the file, whenever each looks; and again where the same is wrong another time."""
+    routing = WatchedPolicy(watch.file, what="routing", every=2.0, monotonic=lambda: watch.now)
+    marks = WatchedPolicy(watch.file, what="marks", every=2.0, monotonic=lambda: watch.now)
+    caplog.set_level("ERROR", "headrace")
+    right = {each.version for each in standings() if each.path == str(watch.file)}
+    assert len(right) == 1
+    for times in (1, 2):
+        watch.write("x = 1\n")
+        for _ in range(2):
+            watch.action()
+            routing.of("shop")
+            marks.of("shop")
+        assert [record.action for record in caplog.records] == ["policy_refused"] * times
+        found = [each for each in standings() if each.path == str(watch.file)]
+        assert [each.what for each in found] == ["marks", "outputs", "routing"]
+        assert {each.version for each in found} == right
+        assert all("line 1: x: unknown key" in str(each.refused) for each in found)
+        watch.write('categories.email = "allow"\n')
+        watch.action()  # the others do not look before it is wrong again
+    watch.write('categories.email = "block"\n')
+    watch.action()
+    (outputs,) = (each for each in standings() if each.path == str(watch.file) and each.what == "outputs")
+    assert (outputs.refused, outputs.version not in right) == (None, True)
+
+
+def test_what_only_some_refuse_is_told(watch: Watch, caplog: pytest.LogCaptureFixture) -> None:
+    """Who routes reads no blocklist, and follows; who moderates does not, and says why."""
+    routing = WatchedPolicy(watch.file, every=2.0, monotonic=lambda: watch.now)
+    caplog.set_level("ERROR", "headrace")
+    watch.write('blocklist = "none.txt"\n')
+    watch.now += 2.0
+    routing.of("shop")
+    watch.action(after=0.0)
+    assert len(caplog.records) == 1
+    refused = {each.what: each.refused is not None for each in standings() if each.path == str(watch.file)}
+    assert refused == {"outputs": True, "routing": False}
 
 
 def test_a_file_that_is_gone_leaves_the_old_one(watch: Watch) -> None:

@@ -31,11 +31,24 @@ class Local:
 
     def lines(self) -> list[str]:
         """What people should know, a line each; none when all is well."""
-        lines = [f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits, *r.doing)]
+        lines = [
+            f"{r.kind} {r.pid}: {line}" for r in self.reports for line in (*r.troubles, *r.waits, *r.doing, *r.refused)
+        ]
         return lines + [
             f"{child.name} was started again {'once' if child.restarts == 1 else f'{child.restarts} times'}; the one "
             f"before {child.last_end}"
             for child in self.restarted
+        ]
+
+    def policies(self) -> list[str]:
+        """Which moderation policy holds: a line for each version and file, with the processes where they differ."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for report in self.reports:
+            for path, version in {(each.path, each.version) for each in report.policies}:
+                found.setdefault((path, version), []).append(f"{report.kind} {report.pid}")
+        return [
+            f"moderation policy {version} of {path} holds" + (f" in {', '.join(who)}" if len(found) > 1 else "")
+            for (path, version), who in sorted(found.items())
         ]
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -202,6 +202,7 @@ def draw_overview(
         *lacking,
         *([held] if found.held_by else []),
         rest,
+        *(Text(printable(line), style="dim") for line in here.policies()),
         *([memories] if found.followers else []),
         *_verdicts(found, rates),
     )

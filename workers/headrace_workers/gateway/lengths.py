@@ -8,6 +8,7 @@ from typing import Final
 from headrace_schemas import GenerationJob, HeadraceError
 from headrace_schemas.errors import PromptTooLong
 from headrace_workers.engines.counting import CountingModels
+from headrace_workers.moderation.canary import MARK_CHARACTERS
 from headrace_workers.steps.task import Job
 
 _TURN_TOKENS: Final = 32  # that a template may add to a message
@@ -32,7 +33,7 @@ class Lengths:
         context = self._models.context_length(job.model)
         turns = job.conversation
         most = sum(len(each.content.encode("utf-8", "surrogatepass")) + _TURN_TOKENS for each in turns)  # a byte each
-        return context is not None and most >= context
+        return context is not None and most + MARK_CHARACTERS >= context
 
     def _count(self, jobs: Sequence[GenerationJob]) -> None:
         for job in jobs:

@@ -38,7 +38,7 @@ def canaries_of(settings: Settings) -> Canaries:
     """What marks system prompts, where the moderation policy asks for it. ConfigurationError where that is wrong."""
     if settings.policy is None:
         return UNMARKED
-    watched = WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings))
+    watched = WatchedPolicy(settings.policy, what="marks", load_policy=partial(policy_here, settings))
     return Canaries(settings.webhook_key, lambda tenant: watched.of(tenant).canary)
 
 

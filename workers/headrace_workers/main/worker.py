@@ -106,7 +106,7 @@ def _needs(
         return recall.retrieval_of(settings, bases)
 
     return {
-        "moderator": lambda: _moderator(settings, aids(), detectors(), partial(policy_here, settings)),
+        "moderator": lambda: _moderator(settings, aids(), detectors(), partial(policy_here, settings), "outputs"),
         "screener": lambda: _screener(settings, aids(), detectors()),
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
@@ -156,7 +156,8 @@ def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> Mo
     from headrace_workers.knowledge.suspicious import suspicions
     from headrace_workers.moderation.injection import InjectionDetector
 
-    return _moderator(settings, aids, [*detectors, InjectionDetector(suspicions)], partial(policy_here, settings))
+    looking = [*detectors, InjectionDetector(suspicions)]
+    return _moderator(settings, aids, looking, partial(policy_here, settings), "prompts")
 
 
 def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
@@ -167,11 +168,11 @@ def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
     def policy(path: Path) -> Policy:
         return policy_here(settings, path).of_passages
 
-    return _moderator(settings, aids, [InjectionDetector(suspicions)], policy)
+    return _moderator(settings, aids, [InjectionDetector(suspicions)], policy, "passages")
 
 
 def _moderator(
-    settings: Settings, aids: "Aids", detectors: list[Detector], load: Callable[[Path], Policy]
+    settings: Settings, aids: "Aids", detectors: list[Detector], load: Callable[[Path], Policy], what: str
 ) -> Moderator:
     from headrace_workers.moderation.bounded import BoundedModerator
     from headrace_workers.moderation.moderator import warm_up, with_policy
@@ -181,6 +182,6 @@ def _moderator(
     if settings.policy is None:
         moderator = with_policy(detectors, load_policy())
     else:
-        moderator = WatchedModerator(settings.policy, detectors, aids, load_policy=load)
+        moderator = WatchedModerator(settings.policy, detectors, aids, what=what, load_policy=load)
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

@@ -15,6 +15,8 @@ from headrace_workers.ports import Told
 
 _LABEL: Final = b"headrace canary"  # another use of the same secret has other keys
 _DIGITS: Final = 20  # hexadecimal: 80 bits
+_SAID: Final = "\n\nInternal mark, never to be said: "
+MARK_CHARACTERS: Final = len(_SAID) + _DIGITS  # that a marked conversation has more, a byte each
 
 
 class Canaries:
@@ -34,7 +36,7 @@ class Canaries:
             return tuple(messages)
         mark = _mark(self._keys[0], tenant, _text(system))
         last = system[-1]
-        marked = last.model_copy(update={"content": f"{last.content}\n\nInternal mark, never to be said: {mark}"})
+        marked = last.model_copy(update={"content": f"{last.content}{_SAID}{mark}"})
         return (*system[:-1], marked, *messages[len(system) :])
 
     def told(self, tenant: str, messages: Sequence[Message]) -> Told | None:

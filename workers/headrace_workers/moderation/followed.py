@@ -1,9 +1,14 @@
-"""What files say, followed: from a change on that holds, unless it is wrong."""
+"""What files say, followed: from a change on that holds, unless it is wrong.
+
+A process may follow the same files several times, for who moderates and for who routes. What is wrong with them is
+logged once for all of these; `standings` tells what each goes by.
+"""
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -15,6 +20,45 @@ EVERY: Final = 2.0  # seconds between two looks at the files
 R = TypeVar("R")
 T = TypeVar("T")
 _Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """By which version of a file's policy something is done (`what`), and why not by what the file says now."""
+
+    what: str
+    path: str
+    version: str
+    refused: str | None = None
+
+
+class _Standings:
+    """Those of this process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, str], tuple[Standing, _Seen]] = {}
+
+    def put(self, standing: Standing, seen: _Seen) -> bool:
+        """Note it; whether another one has refused these very files for the same reason."""
+        with self._lock:
+            mine = standing.what, standing.path
+            known = [pair for key, pair in self._found.items() if key != mine]
+            self._found[mine] = standing, seen
+        return any((each.path, each.refused, when) == (standing.path, standing.refused, seen) for each, when in known)
+
+    def all(self) -> list[Standing]:
+        """In order of what they are for."""
+        with self._lock:
+            return [self._found[key][0] for key in sorted(self._found)]
+
+
+_STANDINGS: Final = _Standings()
+
+
+def standings() -> list[Standing]:
+    """What this process does by which policy. Each is as it was when that was last needed."""
+    return _STANDINGS.all()
 
 
 class Followed(Generic[R, T]):
@@ -29,17 +73,22 @@ class Followed(Generic[R, T]):
         make: Callable[[R], T],
         files: Sequence[Path],
         *,
+        what: str,
+        version: Callable[[T], str],
         told: Callable[[T], object] = lambda _: None,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`read` reads the first of the files, and says which all are, `files` before the first time; `make` may read
         the others. `told` hears of each change. What they raise is raised here, where there is nothing from before.
+        `what` is done by it, and `version` is its policy's.
         """
+        self._what, self._path, self._version = what, str(files[0]), version
         self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
         self._looking = threading.Lock()
         self._files = tuple(files)
         self._value = self._loaded()
+        self._stands()
         self._next = monotonic() + every
 
     def now(self) -> T:
@@ -58,9 +107,15 @@ class Followed(Generic[R, T]):
         try:
             self._value = self._loaded()
         except HeadraceError as error:
-            log("moderation", logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
+            if not self._stands(str(error)):
+                log("moderation", logging.ERROR, Action.POLICY_REFUSED, f"the policy of before holds: {error}")
             return
+        self._stands()
         self._told(self._value)
+
+    def _stands(self, refused: str | None = None) -> bool:
+        """Note what holds; whether it is known already why it is not what the files say."""
+        return _STANDINGS.put(Standing(self._what, self._path, self._version(self._value), refused), self._seen)
 
     def _loaded(self) -> T:
         """What is seen of the files is so before they are read: a change meanwhile is the next one."""

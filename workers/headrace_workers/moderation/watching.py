@@ -23,11 +23,12 @@ class WatchedModerator:
         detectors: Sequence[Detector],
         aids: Aids | None = None,
         *,
+        what: str = "outputs",
         load_policy: Callable[[Path], Policy] = load_policy,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """ConfigurationError where the policy is wrong from the beginning."""
+        """ConfigurationError where the policy is wrong from the beginning. `what` is moderated."""
 
         def read() -> tuple[Policy, Sequence[Path]]:
             policy = load_policy(path)
@@ -37,10 +38,13 @@ class WatchedModerator:
             return policy, with_policy(detectors, policy, aids)
 
         def told(now: tuple[Policy, PolicyModerator]) -> None:
-            log("moderation", logging.INFO, Action.POLICY_CHANGED, "outputs are moderated by another policy",
+            log("moderation", logging.INFO, Action.POLICY_CHANGED, f"{what} are moderated by another policy",
                 path=str(path), version=now[0].version)  # fmt: skip
 
-        self._followed = Followed(read, make, (path,), told=told, every=every, monotonic=monotonic)
+        self._followed = Followed(
+            read, make, (path,), what=what, version=lambda now: now[0].version, told=told, every=every,
+            monotonic=monotonic,
+        )  # fmt: skip
 
     def moderate(
         self,
@@ -59,16 +63,22 @@ class WatchedPolicy:
         self,
         path: Path,
         *,
+        what: str = "routing",
         load_policy: Callable[[Path], Policy] = load_policy,
         every: float = EVERY,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """ConfigurationError where the policy is wrong from the beginning."""
+        """ConfigurationError where the policy is wrong from the beginning. `what` is done by it."""
 
         def read() -> tuple[Policy, Sequence[Path]]:
             return load_policy(path), (path,)
 
-        self._followed = Followed(read, lambda policy: policy, (path,), every=every, monotonic=monotonic)
+        def itself(policy: Policy) -> Policy:
+            return policy
+
+        self._followed = Followed(
+            read, itself, (path,), what=what, version=lambda policy: policy.version, every=every, monotonic=monotonic
+        )
 
     def of(self, tenant: str) -> Policy:
         """What holds for this tenant."""
