@@ -10,6 +10,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.engines.echo import CHOICE_MASS, EchoGenerator
 from headrace_workers.moderation.guard import GuardDetector
 from headrace_workers.moderation.moderator import Aids, with_policy
+from headrace_workers.moderation.no_answer import NoAnswer
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Moderation
 
@@ -42,6 +43,20 @@ def test_the_score_is_the_probability_of_unsafe() -> None:
     ]  # fmt: skip
     assert guard.read == ["a bomb", "a heron"]
     assert GuardDetector(guard).detect([""]) == [[]]
+
+
+@pytest.mark.parametrize("sure", [0.0, -0.1, float("nan")])
+def test_a_guard_that_says_something_else_says_nothing(sure: float) -> None:
+    """Neither word, or no probabilities: that is no verdict, and the text is held."""
+
+    class Mute(Guard):
+        def choice_probabilities(
+            self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+        ) -> list[tuple[float, ...] | HeadraceError]:
+            return [(0.02, sure) for _ in prompts]
+
+    with pytest.raises(NoAnswer, match="the guard guard says neither safe nor unsafe"):
+        GuardDetector(Mute()).detect(["a heron"])
 
 
 def test_a_real_engine_is_asked() -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 from headrace_schemas import HeadraceError, Message
 from headrace_workers.moderation.limits import MAX_DETECTIONS
+from headrace_workers.moderation.no_answer import NoAnswer
 from headrace_workers.moderation.segments import stretches
 from headrace_workers.moderation.versions import with_part
 from headrace_workers.ports import Detection, Generator
@@ -13,13 +14,16 @@ CATEGORY: Final = "unsafe"
 _SAID: Final = ("safe", "unsafe")
 _PART: Final = 4_000  # characters that are shown at once: about 1,000 tokens
 _OVERLAP: Final = 400
+_LEAST: Final = 0.05  # of the probability, that both words need together: below it the guard said something else
+_MOST: Final = 1.01  # a probability of 1 as a sum in half precision may give it
 
 
 class GuardDetector:
     """Finds what the guard calls unsafe. The span is the text, or a part of a long one; the score is the probability
     that the guard's answer begins with `unsafe`. The text is shown as a user's turn, in the guard's own template.
 
-    It raises what the model's engine cannot do: the text is then held. As thread-safe as the engine.
+    It raises what the model's engine cannot do, and NoAnswer where the model says neither word: the text is then held.
+    As thread-safe as the engine.
     """
 
     name = "guard"
@@ -39,5 +43,15 @@ class GuardDetector:
         for (at, part), answer in zip(parts, answers, strict=True):
             if isinstance(answer, HeadraceError):
                 raise answer
-            found[at].append(Detection(CATEGORY, min(1.0, answer[1]), *part))
+            found[at].append(Detection(CATEGORY, self._unsafe(answer), *part))
         return [each[:MAX_DETECTIONS] for each in found]
+
+    def _unsafe(self, answer: tuple[float, ...]) -> float:
+        both = sum(answer)
+        if not all(0 <= each <= _MOST for each in answer) or both < _LEAST:  # NaN is neither
+            raise NoAnswer(
+                f"the guard {self._guard.alias} says neither safe nor unsafe: {both:.3f} of its probability falls on "
+                "these words, for its template does not end where its answer begins, or it is no guard",
+                passes=False,
+            )
+        return min(1.0, answer[1])

@@ -12,7 +12,8 @@ from headrace_workers.log import log
 from headrace_workers.moderation.deciding import Judge
 from headrace_workers.moderation.leak import CanaryDetector, Leaks, VerbatimDetector
 from headrace_workers.moderation.looks import Look, looks_at
-from headrace_workers.moderation.openai_endpoint import NoAnswer, OpenAIDetector
+from headrace_workers.moderation.no_answer import NoAnswer
+from headrace_workers.moderation.openai_endpoint import OpenAIDetector
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Detection, Detector, Embedder, Generator, Moderation, Moderator, Source, Told

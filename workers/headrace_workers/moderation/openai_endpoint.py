@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headrace_schemas.errors import Unavailable
 from headrace_schemas.hazards import OF_OPENAI
 from headrace_workers.moderation.limits import MAX_DETECTIONS
+from headrace_workers.moderation.no_answer import NoAnswer
 from headrace_workers.moderation.segments import Part, stretches
 from headrace_workers.moderation.versions import with_part
 from headrace_workers.ports import Detection
@@ -43,17 +43,6 @@ class _Result(BaseModel):
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="ignore")
     results: list[_Result] = Field(max_length=_INPUTS)
-
-
-class NoAnswer(Unavailable):
-    """The endpoint gave no answer that can be used. The words quote nothing of what was asked.
-
-    `passes`: it may give one the next time; where it refuses the key or has nothing at this address, it will not.
-    """
-
-    def __init__(self, words: str, *, passes: bool = True) -> None:
-        super().__init__(words)
-        self.passes = passes
 
 
 class OpenAIDetector:
