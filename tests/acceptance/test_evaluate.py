@@ -39,7 +39,7 @@ common = { model = "echo" }
 variants = [{ name = "A", prompt = "{{q}}" }, { name = "B", prompt = "%%sleep:0.05%% {{q}}" }]
 criteria = [{ name = "same", criterion = "exact_match" }]
 """
-ITEMS = 150
+ITEMS = int(os.environ.get("HEADRACE_TEST_ITEMS", "150"))  # by hand with 100,000, which takes minutes
 
 
 @pytest.mark.slow
@@ -51,15 +51,17 @@ def test_an_evaluation_that_is_killed_twice_goes_on_where_it_was(shell: Shell) -
     call = ("evaluate", "run.toml", "-o", "report")
     before: list[bytes] = []
     for _ in range(2):
-        run, enough = shell.start(*call), len(before) + 50
-        eventually(lambda enough=enough: receipts.exists() and receipts.read_bytes().count(b"\n") >= enough, 600)
+        run, enough = shell.start(*call), len(before) + ITEMS // 3
+        eventually(
+            lambda enough=enough: receipts.exists() and receipts.read_bytes().count(b"\n") >= enough, 600 + ITEMS // 50
+        )
         os.kill(run.pid, signal.SIGKILL)
         run.wait(300)
         written = receipts.read_bytes().rsplit(b"\n", 1)[0].splitlines()
         assert written[: len(before)] == before
         assert len(written) < 2 * ITEMS
         before = written
-    shell.run(*call)
+    shell.run(*call, timeout=600 + ITEMS // 50)
     after = receipts.read_bytes().splitlines()
     assert after[: len(before)] == before
     assert sorted(json.loads(line)["line"] for line in after) == list(range(1, 2 * ITEMS + 1))

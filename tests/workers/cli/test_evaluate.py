@@ -7,6 +7,7 @@ import pytest
 from tests.workers.cli.conftest import Call
 from tests.workers.evaluation.runs import RUN, answered
 
+from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id
 
 CALL = ("evaluate", "run.toml", "-o", "out", "--no-start")
@@ -78,6 +79,34 @@ def test_a_folder_belongs_to_one_run(folder: Path, call: Call) -> None:
     code, _, told = call("evaluate", "run.toml", "-o", ".", "--no-start")
     assert (code, "has a report.md that is of no run" in told) == (2, True)
     assert not (folder / "jobs.jsonl").exists()
+
+
+def test_a_criterion_that_changes_in_mid_run_changes_nothing_of_the_run(folder: Path, call: Call) -> None:
+    """What was pinned is what is asked and reported; the changed file is told of, and is another run elsewhere."""
+    call(*CALL)
+    pinned = (folder / "out" / "jobs.jsonl").read_bytes()
+    answer(folder, 1, 2, 3)
+    before = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(before.replace('text = "yes"', 'text = "no"'))
+    for more in ((), ("--wait", "0s")):
+        code, _, told = call(*CALL, *more)
+        assert (code, "out holds another run: criteria, criteria_sha256 changed" in told) == (2, True)
+    assert (folder / "out" / "jobs.jsonl").read_bytes() == pinned
+    assert not (folder / "out" / "report.json").exists()
+    call("evaluate", "run.toml", "--no-start")
+    (other,) = folder.glob("run-*/jobs.jsonl")
+    versions = [
+        {Contains.model_validate(json.loads(line)["criteria"][0]).version for line in text.splitlines()}
+        for text in (pinned, other.read_bytes())
+    ]
+    assert (len(versions[0]), len(versions[1]), versions[0] & versions[1]) == (1, 1, set())
+    keys = [
+        {json.loads(line)["idempotency_key"] for line in text.splitlines()} for text in (pinned, other.read_bytes())
+    ]
+    assert not keys[0] & keys[1]  # or its jobs would be those that were judged by the one of before
+    (folder / "run.toml").write_text(before)
+    answer(folder, 4, 5, 6)
+    assert call(*CALL)[0] == 0
 
 
 def test_without_a_folder_each_run_has_its_own(folder: Path, call: Call) -> None:
