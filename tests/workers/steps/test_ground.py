@@ -100,8 +100,8 @@ def test_a_job_that_passed_the_stage_by_has_a_reason() -> None:
     assert score(beside("the mill", None), Done()).not_judged is NotJudged.NO_REFERENCE
 
 
-def beside(output: str, reference: str | None, **of: Any) -> Task:
-    job = EvaluationJob(input="?", output=output, reference=reference, criteria=(Cosine(name="like", **of),))
+def beside(output: str, of_job: str | None, **of: Any) -> Task:
+    job = EvaluationJob(input="?", output=output, reference=of_job, criteria=(Cosine(name="like", **of),))
     return Task(JOB_ID, job, job, ACCEPTED)
 
 
