@@ -139,6 +139,22 @@ def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
     assert items[3].sample.error.message.startswith("line 5: it is no JSON")
 
 
+def test_each_grader_judges_its_own_text(ai: openai.OpenAI):
+    """The model's answer, a field of the row, or the item: in one run that asks a model."""
+    said = {**RIGHT, "name": "said", "input": "{{item.said}}", "operation": "eq"}
+    near = {**LIKE, "name": "near", "input": "{{item.said}}", "evaluation_metric": "fuzzy_match", "pass_threshold": 0.6}
+    whole = {**FAR, "name": "whole", "input": [{"role": "user", "content": "Rate {{item.q}}"}]}
+    of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT, said, near, whole])
+    content = [{"item": {"q": "Paris", "answer": "Paris", "said": each}} for each in ("Paris", "paris", "Rome")]
+    ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline(content))))
+    items = list(ai.evals.runs.output_items.list(ended.id, eval_id=of.id))
+    passed = [{each.name: each.passed for each in item.results} for item in items]
+    assert passed == [
+        {"Right answer": True, "said": said_so, "near": like, "whole": True}
+        for said_so, like in ((True, True), (False, True), (False, False))
+    ]
+
+
 def test_a_run_of_which_no_row_does_has_failed(ai: openai.OpenAI):
     """And says so; so does one whose file is gone."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
@@ -204,6 +220,12 @@ def test_what_is_another_tenant_s_is_not_there(ai: openai.OpenAI, gateway: Gatew
         ({"data_source_config": {"type": "logs"}}, "data_source_config.type: must be custom"),
         ({"data_source_config": {**CONFIG, "include_sample_schema": False}}, "include_sample_schema: must be true"),
         ({"testing_criteria": []}, "testing_criteria"),
+        ({"testing_criteria": [{**LIKE, "evaluation_metric": "meteor"}]}, "meteor needs the synonyms of WordNet"),
+        ({"data_source_config": {**CONFIG, "item_schema": {"type": "colour"}}}, "item_schema: cannot be used: /type"),
+        (
+            {"data_source_config": {**CONFIG, "item_schema": {"properties": {"q": {"pattern": "(a)\\1"}}}}},
+            "item_schema: cannot be used",
+        ),
         ({"extra_body": {"headrace": {}}}, "headrace"),
         ({"metadata": {"a": "x" * 513}}, "metadata"),
     ],
