@@ -30,7 +30,6 @@ from headrace_workers.cli.status_views import (
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from headrace_workers.ledger.counts import Overview
     from headrace_workers.ledger.ledger import Ledger
@@ -208,7 +207,7 @@ def draw_overview(
     )
 
 
-def _verdicts(found: "Overview", rates: Sequence[Any]) -> list["Table"]:
+def _verdicts(found: "Overview", rates: Sequence[Any]) -> list[Any]:
     """What judges said, and what people would say; of each only where there is something."""
     judged = table(
         "scores",

@@ -64,7 +64,7 @@ def score_rows(scores: Iterable["ScoreCount"]) -> list[tuple[str, ...]]:
     kinds: dict[str, dict[str, int]] = {}
     for each in scores:
         kinds.setdefault(each.criterion, {})[each.not_judged] = each.scores
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for kind, counts in kinds.items():
         lacking = sorted(((n, code) for code, n in counts.items() if code), reverse=True)
         told = ", ".join(f"{code} {n:,}" for n, code in lacking)

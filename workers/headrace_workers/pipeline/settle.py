@@ -150,10 +150,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
     route = pipeline.next_step(
         row.job_id,
         task.job,
-        event,
+        event,  # type: ignore[arg-type]
         after=started.stage,
         to=done.to,
-        model=done.model,  # type: ignore[arg-type]
+        model=done.model,
     )
     if route is None:
         where = f"the stage {done.to!r}, which is none" if done.to else f"no stage that takes {type(event).__name__}"
