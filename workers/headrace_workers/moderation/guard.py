@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace_schemas import HeadraceError, Message
+from headrace_schemas.errors import PromptTooLong
 from headrace_workers.moderation.limits import MAX_DETECTIONS
 from headrace_workers.moderation.no_answer import NoAnswer
-from headrace_workers.moderation.segments import stretches
+from headrace_workers.moderation.segments import Part, stretches
 from headrace_workers.moderation.versions import with_part
 from headrace_workers.ports import Detection, Generator
 
@@ -14,6 +15,7 @@ CATEGORY: Final = "unsafe"
 _SAID: Final = ("safe", "unsafe")
 _PART: Final = 4_000  # characters that are shown at once: about 1,000 tokens
 _OVERLAP: Final = 400
+_LEAST_PART: Final = 3 * _OVERLAP  # of which no smaller ones are made
 _LEAST: Final = 0.05  # of the probability, that both words need together: below it the guard said something else
 _MOST: Final = 1.01  # a probability of 1 as a sum in half precision may give it
 
@@ -36,15 +38,23 @@ class GuardDetector:
 
     def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
         """The score of each part of each text."""
-        parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
-        prompts = [(Message(role="user", content=texts[at][slice(*part)]),) for at, part in parts]
-        answers = self._guard.choice_probabilities(prompts, _SAID) if prompts else []
         found: list[list[Detection]] = [[] for _ in texts]
-        for (at, part), answer in zip(parts, answers, strict=True):
-            if isinstance(answer, HeadraceError):
-                raise answer
-            found[at].append(Detection(CATEGORY, self._unsafe(answer), *part))
-        return [each[:MAX_DETECTIONS] for each in found]
+        parts = [(at, part) for at, text in enumerate(texts) for part in stretches(len(text), _PART, _OVERLAP)]
+        while parts:
+            prompts = [(Message(role="user", content=texts[at][slice(*part)]),) for at, part in parts]
+            answers = self._guard.choice_probabilities(prompts, _SAID)
+            halves: list[tuple[int, Part]] = []
+            for (at, (start, end)), answer in zip(parts, answers, strict=True):
+                if isinstance(answer, PromptTooLong) and end - start > _LEAST_PART:
+                    # Of some scripts a character is several tokens.
+                    smaller = stretches(end - start, (end - start + _OVERLAP) // 2, _OVERLAP)
+                    halves += ((at, (start + first, start + last)) for first, last in smaller)
+                elif isinstance(answer, HeadraceError):
+                    raise answer
+                else:
+                    found[at].append(Detection(CATEGORY, self._unsafe(answer), start, end))
+            parts = halves
+        return [sorted(each, key=lambda part: part.start)[:MAX_DETECTIONS] for each in found]
 
     def _unsafe(self, answer: tuple[float, ...]) -> float:
         both = sum(answer)
