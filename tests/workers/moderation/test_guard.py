@@ -1,12 +1,13 @@
 """A model that says safe or unsafe first, as a detector."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from headrace_schemas import HeadraceError, Message
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.echo import CHOICE_MASS, EchoGenerator
 from headrace_workers.moderation.guard import GuardDetector
 from headrace_workers.moderation.moderator import Aids, with_policy
@@ -74,6 +75,34 @@ def test_the_longest_text_is_read_in_parts() -> None:
     assert all(len(part) <= 4_000 for part in guard.read)
     (sure,) = [each for each in found if each.score > 0.5]
     assert "bomb" in text[sure.start : sure.end]
+
+
+class Narrow(Guard):
+    """Holds so many characters, as the context of a model does in a dense script."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def choice_probabilities(
+        self, prompts: Sequence[tuple[Message, ...]], choices: Sequence[str]
+    ) -> list[tuple[float, ...] | HeadraceError]:
+        found = super().choice_probabilities(prompts, choices)
+        long = [len(message.content) > self.room for (message,) in prompts]
+        return [PromptTooLong("no room") if too_long else each for too_long, each in zip(long, found, strict=True)]
+
+
+def test_a_part_that_does_not_fit_the_context_is_read_in_smaller_ones() -> None:
+    """Each of its characters is read; where no part would be small enough, the text is held."""
+    text = "山" * 5_000 + " a bomb " + "山" * 4_000
+    (found,) = GuardDetector(Narrow(1_250)).detect([text])
+    assert (found[0].start, found[-1].end) == (0, len(text))
+    assert all(a.end > b.start for a, b in pairwise(found))
+    (sure, *_) = [each for each in found if each.score > 0.5]
+    assert "bomb" in text[sure.start : sure.end]
+    assert sure.end - sure.start <= 1_250
+    with pytest.raises(PromptTooLong):
+        GuardDetector(Narrow(500)).detect([text])
 
 
 def policy(folder: Path, text: str = '[detectors.guard]\nmodel = "guard"\n') -> Path:

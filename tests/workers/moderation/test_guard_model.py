@@ -114,11 +114,3 @@ def test_from_a_shell(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HEADRACE_HOME", str(home))
     assert run(["moderation", "check", TEXTS[1], "--policy", str(tmp_path / "policy.toml"), "--json"]) == 0
     assert 0 < json.loads(capsys.readouterr().out)["category_scores"]["unsafe"] < 1
-
-
-def test_the_longest_text_is_read_in_parts_that_fit_its_context(guard: Generator) -> None:
-    """40,000 characters in words that are a token each, and in signs that are several: each part has a score."""
-    for text in ("water " * 6_600, "🜁" * 4_000):
-        (found,) = GuardDetector(guard).detect([text])
-        assert found[0].start == 0
-        assert found[-1].end == len(text)
