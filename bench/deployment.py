@@ -66,7 +66,7 @@ def deployment(
     this port. `env` is added to the processes' environment.
     """
     services.empty_redis()
-    kafka, ledger = KafkaSettings.at(services.kafka, services.new_prefix()), services.new_ledger()
+    kafka, ledger = services.new_kafka(), services.new_ledger()
     ensure_topics(kafka)
     full = _environment(services, kafka, ledger, home) | env
     log = services.folder / "log" / kafka.prefix.rstrip(".")

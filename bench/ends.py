@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace_producers import KafkaSettings
+from headrace_producers.attentive import attend
 from headrace_producers.topic_end import assign_at_end
 from headrace_schemas import HeadraceError, Topic
 from headrace_schemas.codec import decode
@@ -41,6 +42,7 @@ class Ends:
             max_poll_records=5_000,
             fetch_min_bytes=1,
         )
+        attend(self._client, kafka)
         names = (kafka.topic(Topic.RESULTS), self._dead)
         parts = [TopicPartition(name, part) for name in names for part in self._client.partitions_for_topic(name) or ()]
         assign_at_end(self._client, parts)

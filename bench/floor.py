@@ -18,8 +18,8 @@ import sqlalchemy
 from bench.ends import Stalled
 from bench.peers import handover_peer as peer
 from bench.services import Services
-from headrace_producers import KafkaSettings
 from headrace_producers.admin import ensure_topics
+from headrace_producers.attentive import attend
 from headrace_producers.topic_end import assign_at_end
 from headrace_schemas import Topic
 from headrace_workers.embedded.processes import ChildSpec, start, stop
@@ -62,11 +62,12 @@ def _timed(part: Part) -> float:
 def _kafka(there: Services) -> Iterator[Part]:
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-    kafka = KafkaSettings.at(there.kafka, there.new_prefix())
+    kafka = there.new_kafka()
     ensure_topics(kafka)
     name = kafka.topic(Topic.GENERATION)
     producer: Any = KafkaProducer(**kafka.client_options(), acks="all", enable_idempotence=True)
     consumer: Any = KafkaConsumer(**kafka.client_options(), enable_auto_commit=False)
+    attend(consumer, kafka)
     assign_at_end(consumer, [TopicPartition(name, number) for number in consumer.partitions_for_topic(name)])
 
     def one_way() -> None:

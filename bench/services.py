@@ -6,13 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.services.kafka import KafkaServer, find_apache, find_tansu
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import find_redis
 
+from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError
 
 
@@ -25,6 +26,7 @@ class Services:
     redis: str
     postgres: PostgresServer | None
     stack: str
+    groups: bool = True  # of the Kafka: whether its consumer groups can be relied on
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def new_database(self) -> str | None:
@@ -45,6 +47,10 @@ class Services:
     def new_prefix(self) -> str:
         """A prefix for topics that nobody has used."""
         return f"bench{next(self._numbers)}."
+
+    def new_kafka(self) -> KafkaSettings:
+        """Settings of the Kafka, with a prefix that nobody has used."""
+        return replace(KafkaSettings.at(self.kafka, self.new_prefix()), groups=self.groups)
 
     def empty_redis(self) -> None:
         """Forget all that any database of the Redis holds."""
@@ -76,7 +82,8 @@ def services(*, embedded: bool = False) -> Iterator[Services]:
                 server.start()
                 stack.callback(server.stop)
         try:
-            yield Services(folder, kafka.address, redis.url, postgres, _names(kafka, redis.url, postgres))
+            names = _names(kafka, redis.url, postgres)
+            yield Services(folder, kafka.address, redis.url, postgres, names, kafka.broker.groups)
         except BaseException as error:
             if (folder / "log").is_dir():
                 kept = tempfile.mkdtemp(prefix="headrace-bench-log-")

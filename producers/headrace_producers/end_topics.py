@@ -10,6 +10,7 @@ from kafka.structs import OffsetAndMetadata
 
 from headrace_producers.admin import missing_topics
 from headrace_producers.any_record import read_any_record
+from headrace_producers.attentive import attend
 from headrace_producers.connecting import connect
 from headrace_producers.errors import TopicMissing
 from headrace_producers.settings import KafkaSettings
@@ -41,6 +42,7 @@ class EndTopics:
             self._client = self._connect(timeout)
             try:
                 read_any_record(self._client)
+                attend(self._client, settings)
                 self._check_topics(timeout)
                 self._next = self._position(from_beginning, timeout)
             except BaseException:

@@ -13,6 +13,7 @@ from typing import Any
 from kafka.errors import KafkaError
 
 from headrace_producers.any_record import read_any_record
+from headrace_producers.attentive import attend
 from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
@@ -198,6 +199,7 @@ def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
     consumer = KafkaConsumer(**kafka.client_options(), **_CONSUMER, **options)
     try:
         read_any_record(consumer)
+        attend(consumer, kafka)
     except BaseException:
         _put_away(consumer)
         raise

@@ -1,0 +1,97 @@
+"""How long brokers are asked to keep a fetch that finds nothing."""
+
+from contextlib import closing
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from tests.services.eventually import eventually
+
+from headrace_producers.admin import ensure_topics
+from headrace_producers.attentive import attend
+from headrace_producers.end_topics import EndTopics
+from headrace_schemas import Topic
+from headrace_workers.bridge.partitions import _consumer
+
+
+@pytest.fixture
+def embedded(embedded_kafka, fresh_prefix):
+    """Settings of the embedded broker, and its topics."""
+    settings = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def place(embedded):
+    """A partition that is empty."""
+    return TopicPartition(embedded.topic(Topic.RESULTS), 0)
+
+
+@pytest.fixture
+def consumer(embedded, place):
+    """One that attends to the empty partition."""
+    found = KafkaConsumer(**embedded.client_options(), enable_auto_commit=False)
+    attend(found, embedded)
+    found.assign([place])
+    found.seek(place, 0)
+    with closing(found):
+        yield found
+
+
+def asked(consumer):
+    """For how many ms at most the next fetch may wait at the broker."""
+    return consumer._fetcher.config["fetch_max_wait_ms"]
+
+
+def test_it_is_what_the_library_asks_the_broker_for(consumer, place):
+    """A fetch says the wait that holds when it is sent."""
+    eventually(lambda: consumer.poll(timeout_ms=100) == {} and place in consumer.assignment())
+    consumer._fetcher.config["fetch_max_wait_ms"] = 321
+    said = []
+
+    def next_fetch():
+        consumer.poll(timeout_ms=100)
+        consumer._fetcher._nodes_with_pending_fetch_requests.clear()
+        said.extend(request.max_wait_ms for request, _ in consumer._fetcher._create_fetch_requests().values())
+        return said
+
+    consumer.poll = type(consumer).poll.__get__(consumer)  # as the library has it: the wait stays as it is set here
+    eventually(next_fetch)
+    assert set(said) == {321}
+
+
+def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(embedded, place, consumer):
+    """From 20 ms to the library's own, and back."""
+    assert asked(consumer) == 20
+    waits = []
+    for _ in range(6):
+        assert consumer.poll(timeout_ms=1) == {}
+        waits.append(asked(consumer))
+    assert waits == [40, 80, 160, 320, 500, 500]
+    with closing(KafkaProducer(**embedded.client_options())) as producer:
+        producer.send(place.topic, b"there", partition=0).get(timeout=30)
+    eventually(lambda: consumer.poll(timeout_ms=1_000))
+    assert asked(consumer) == 20
+
+
+def test_readers_of_ends_and_bridges_are_attentive(embedded):
+    """On the embedded broker; their first fetch is answered soon."""
+    ends = EndTopics(embedded, None, from_beginning=False, timeout=30)
+    bridge = _consumer(embedded, group_id=None)
+    try:
+        assert asked(ends._client) == asked(bridge) == 20
+    finally:
+        ends.close()
+        bridge.close()
+
+
+def test_a_broker_that_answers_at_once_is_asked_to_wait(apache_kafka, fresh_prefix):
+    """Apache Kafka keeps a fetch until there is something: a short wait would only cost."""
+    settings = apache_kafka.settings(fresh_prefix)
+    ensure_topics(settings)
+    ends = EndTopics(settings, None, from_beginning=False, timeout=30)
+    try:
+        assert list(ends.poll(0.01)) == []
+        assert asked(ends._client) == 500
+    finally:
+        ends.close()
