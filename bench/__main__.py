@@ -32,6 +32,7 @@ NAMES = (
     "evaluation",
     "groundedness",
     "moderation",
+    "rules",
     "judge",
     "lookup-large",
 )

@@ -58,12 +58,13 @@ def deployment(
     workers: Mapping[str, list[str]],
     *,
     gateway: int | None = None,
+    module: str = "headrace_workers",
     **env: str,
 ) -> Iterator[Deployment]:
     """Start a bridge and these workers on a new ledger and new topics, and stop them in the end.
 
     `home` holds the models. Each worker of the role generate is started once a model. With `gateway` there is one at
-    this port. `env` is added to the processes' environment.
+    this port. `env` is added to the processes' environment; `module` is what they run.
     """
     services.empty_redis()
     kafka, ledger = services.new_kafka(), services.new_ledger()
@@ -76,7 +77,7 @@ def deployment(
         if gateway is not None:
             commands["gateway"] = ["gateway", "--port", str(gateway)]
         for name, arguments in commands.items():
-            child = start(_spec(name, arguments, log), log, env=full)
+            child = start(_spec(name, module, arguments, log), log, env=full)
             stack.callback(stop, child)
             pids[name] = child.process.pid
         yield Deployment(kafka, ledger, pids, log, full)
@@ -93,10 +94,10 @@ def _commands(workers: Mapping[str, list[str]], models: list[str]) -> dict[str, 
     return {**commands, "bridge": ["bridge"]}
 
 
-def _spec(name: str, arguments: list[str], log: Path) -> ChildSpec:
+def _spec(name: str, module: str, arguments: list[str], log: Path) -> ChildSpec:
     return ChildSpec(
         name=name,
-        argv=(sys.executable, "-m", "headrace_workers", *arguments),
+        argv=(sys.executable, "-m", module, *arguments),
         ready=LogWatch(log / f"{name}.log", _READY[arguments[0]]).seen,
         ready_seconds=180.0,
         grace_seconds=30.0,

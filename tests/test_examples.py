@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from tests.services.eventually import eventually
@@ -107,26 +110,50 @@ def test_the_receiver_of_webhooks_is_the_one_that_is_shown() -> None:
     assert len([line for line in body.splitlines() if line.strip() not in ("try:", "")]) <= 10
 
 
-def test_the_receiver_of_webhooks_works(tmp_path: Path) -> None:
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_receiver_of_webhooks_works() -> None:
     """It takes what is signed with its secret, and nothing else."""
     secret, port = new_secret("v1"), free_ports(1)[0]
+    with _started([sys.executable, str(RECEIVER), str(port)], Path.cwd(), secret) as said:
+        eventually(lambda: _sent(port, secret).status == 204)
+        assert said.readline() == "m-1 job.completed job-1\n"
+        assert _sent(port, new_secret("v1")).status == 401
+
+
+def test_readme_s_receiver_of_webhooks_has_ten_lines_and_works(tmp_path: Path) -> None:
+    """It takes what is signed with its secret, and nothing else."""
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "standardwebhooks" in block]
+    assert len([line for line in code.splitlines() if line]) <= 10
+    (tmp_path / "receiver.py").write_text(code)
+    (command,) = re.findall(r"`uvicorn ([^`]+)`", README)
+    secret, port = new_secret("v1"), free_ports(1)[0]
+    argv = [sys.executable, "-m", "uvicorn", *command.split(), "--port", str(port), "--log-level", "critical"]
+    with _started(argv, tmp_path, secret) as said:
+        eventually(lambda: _sent(port, secret).status == 200)
+        assert said.readline() == "job.completed job-1\n"
+        assert _sent(port, new_secret("v1")).error is not None
+
+
+@contextmanager
+def _started(argv: list[str], folder: Path, secret: str) -> Iterator[IO[str]]:
+    """A receiver's process with this secret; what it says."""
     with subprocess.Popen(
-        [sys.executable, RECEIVER, str(port)], env={**os.environ, "WEBHOOK_SECRET": secret}, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
+        argv, env={**os.environ, "WEBHOOK_SECRET": secret}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, cwd=folder,
     ) as process:  # fmt: skip
         try:
-            courier = Courier(Reach(http_loopback=True))
-            content = body(message="m", event_type="job.completed", at_ms=1, data={"id": "job-1"})
-
-            def send(key: str) -> Reply:
-                letter = Letter("m-1", f"http://127.0.0.1:{port}/", content, (key,))
-                (reply,) = courier.send("we_1", [letter], probing=True, patience=1)
-                assert reply is not None
-                return reply
-
-            eventually(lambda: send(secret).status == 204)
             assert process.stdout is not None
-            assert process.stdout.readline() == "m-1 job.completed job-1\n"
-            assert send(new_secret("v1")).status == 401
+            yield process.stdout
         finally:
             process.kill()
+
+
+def _sent(port: int, key: str) -> Reply:
+    """What the receiver says to an event that is signed with this secret."""
+    content = body(message="m", event_type="job.completed", at_ms=1, data={"id": "job-1"})
+    letter = Letter("m-1", f"http://127.0.0.1:{port}/hooks", content, (key,))
+    (reply,) = Courier(Reach(http_loopback=True)).send("we_1", [letter], probing=True, patience=1)
+    assert reply is not None
+    return reply

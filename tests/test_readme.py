@@ -12,7 +12,8 @@ from headrace_workers.cli.app import app
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PYTHON = [block for block in BLOCKS if "openai" not in block]  # that needs `headrace up`: tests/acceptance has it
+# What needs `headrace up` is in tests/acceptance, and the receiver of webhooks in test_examples.py.
+PYTHON = [block for block in BLOCKS if "openai" not in block and "standardwebhooks" not in block]
 COMMANDS = sorted(set(re.findall(r"(?:^    |`)headrace ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE)))
 LINKS = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
 

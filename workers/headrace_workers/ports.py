@@ -185,10 +185,11 @@ class Moderator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Moderation:
-    """What may be shown: `text` is redacted, or None when blocked."""
+    """What may be shown: `text` is redacted, or None when blocked. `again`: its model is to be asked for another."""
 
     text: str | None
     verdict: ModerationVerdict
+    again: bool = False
 
     @property
     def action(self) -> Action:

@@ -10,6 +10,7 @@ from headrace_workers.batches.json_lines import NoJSON, parsed
     [
         (b'{"a": {"b": 1, "c": 2, "b": 1}}', "'b' is named twice"),
         (b'{"a": NaN}', "NaN is no number to JSON"),
+        (b'{"a": -1e999}', "-1e999 is larger than any number can be here"),
         (b'{"a": [-Infinity]}', "-Infinity is no number to JSON"),
     ],
 )

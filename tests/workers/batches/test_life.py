@@ -13,6 +13,7 @@ from tests.workers.webhooks.office import Office
 from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
+from headrace_workers.batches.views import batch_object, progress_words
 from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.sql.database import writing
@@ -57,6 +58,26 @@ def test_answers_can_be_read_while_the_rest_runs(running):
     running.turn()
     assert len(running.output(batch_id)) == some
     assert running.batch(batch_id).completed == some
+
+
+def test_lines_that_are_held_are_counted(running):
+    """As long as they are, in a batch that is not over; each line once, and those of no other batch."""
+    batch_id, other = running.submit(jobs(5)), running.submit(jobs(3))
+    running.turn()
+    assert (running.batch(batch_id).held, batch_object(running.batch(batch_id))["headrace"]["held"]) == (0, 0)
+    ids = [derive_job_id("a", f"batch:{batch_id}:{number}") for number in (2, 4)]
+    mine = update(STEPS).where(STEPS.c.job_id.in_(ids))
+    with writing(running.ledger.engine) as tx:
+        tx.execute(mine.values(state="held", held_at=1))
+    batch = running.batch(batch_id)
+    assert (batch.held, batch_object(batch)["headrace"]["held"], running.batch(other).held) == (2, 2, 0)
+    assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace held list` says why)"
+    assert [each.held for each in running.ledger.batches.batches("a")] == [0, 2]
+    with writing(running.ledger.engine) as tx:
+        tx.execute(mine.values(state="ready", held_at=None))
+    running.run()
+    batch = running.batch(batch_id)
+    assert (batch.state, batch.held) == ("completed", 0)
 
 
 def test_a_bad_line_stops_nothing(running):

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from tests.services.tables import sqlite_tables
 
+from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
+from headrace_workers.evaluation.eval_plan import EvalPlan
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.ledger.evals.evals import NewEval, NewRun
@@ -28,16 +30,20 @@ class Killed(BaseException):
 def ledger(tmp_path: Path):
     """With a run that nobody has begun, of which one row has no text to judge."""
     found = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
-    rows = [json.dumps({"item": {"x": str(n % 2)} if n != 7 else {}}) for n in range(ROWS)]
-    file = files_of(found, tmp_path).add(
+    with_run(found, tmp_path, [json.dumps({"item": {"x": str(n % 2)} if n != 7 else {}}) for n in range(ROWS)])
+    yield found
+    found.close()
+
+
+def with_run(ledger: Ledger, folder: Path, rows: list[str]) -> None:
+    """A run over these rows, which nobody has begun."""
+    file = files_of(ledger, folder).add(
         ["\n".join(rows).encode()], tenant="a", purpose="evals", name="rows.jsonl", keep=None
     )
     said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}"}
-    found.evals.create(NewEval(id="eval_1", **said, testing_criteria=json.dumps([CHECK])))
+    ledger.evals.create(NewEval(id="eval_1", **said, testing_criteria=json.dumps([CHECK])))
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
-    found.evals.start("eval_1", "a", NewRun(id="evalrun_1", name="", data_source=source, metadata="{}"))
-    yield found
-    found.close()
+    ledger.evals.start("eval_1", "a", NewRun(id="evalrun_1", name="", data_source=source, metadata="{}"))
 
 
 def files_of(ledger: Ledger, folder: Path) -> Files:
@@ -108,6 +114,64 @@ def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
     first.once(lambda _: None)
     (batch,) = ledger.batches.batches("a")
     assert batch.cancelling_at is not None
+
+
+def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
+    """Each part that is written down says so: a bridge that was silent for two minutes would end itself."""
+    signs: list[int] = []
+    run = stands(ledger)
+    duty(ledger, files_of(ledger, tmp_path)).once(
+        lambda _: None, lambda: signs.append(ledger.evals.count(run.number, None) + 1)
+    )
+    assert signs == [200, 400, ROWS]  # the row that makes no job has a status
+
+
+def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing of what was written down is lost, and no file is left."""
+    files, has = files_of(ledger, tmp_path), iter([True, True, False])
+    with monkeypatch.context() as patch:
+        patch.setattr(Duty, "held", lambda _: next(has))
+        assert duty(ledger, files).once(lambda _: None) == 0
+    assert (stands(ledger).state, ledger.evals.count(stands(ledger).number, None)) == ("queued", 399)
+    assert not list((tmp_path / "files").rglob(".unfinished-*"))
+    assert duty(ledger, files).once(lambda _: None) == ROWS
+
+
+def test_rows_that_are_large_are_written_down_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As many as 200 of them would take a gigabyte."""
+    ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
+    row = json.dumps({"item": {"x": "1" * 1_500_000}})
+    with_run(ledger, tmp_path, [row] * 7)
+    sizes: list[int] = []
+    put = ledger.evals.put_items
+    monkeypatch.setattr(ledger.evals, "put_items", lambda run, items: (sizes.append(len(items)), put(run, items)))
+    assert duty(ledger, files_of(ledger, tmp_path)).once(lambda _: None) == 7
+    assert sizes == [3, 3, 1]
+    ledger.close()
+
+
+def test_a_run_at_which_we_fail_ends_and_the_others_go_on(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It would stop the bridge each time that it is begun again."""
+    second = NewRun(id="evalrun_2", name="", data_source=stands(ledger).data_source, metadata="{}")
+    ledger.evals.start("eval_1", "a", second)
+    monkeypatch.setattr(EvalPlan, "line", failing_for("evalrun_1", EvalPlan.line))
+    assert duty(ledger, files_of(ledger, tmp_path)).once(lambda _: None) == ROWS
+    first, other = (ledger.evals.run("eval_1", name, "a") for name in ("evalrun_1", "evalrun_2"))
+    assert (first.state, first.reason) == ("failed", "headrace failed at it: ZeroDivisionError")
+    assert other.state == "in_progress"
+
+
+def failing_for(run: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that fails for the rows of this run."""
+
+    def failing(plan: EvalPlan, row: Any, number: int, of: str, tenant: str) -> Any:
+        return 1 / 0 if of == run else call(plan, row, number, of, tenant)
+
+    return failing
 
 
 def test_a_run_whose_file_is_gone_or_that_was_cancelled_before_it_began_ends(ledger: Ledger, tmp_path: Path):

@@ -68,8 +68,12 @@ def duty(ledger: Ledger, name: str = "one", clock: SystemClock | None = None) ->
 
 
 def test_they_are_those_that_quality_shows(ledger: Ledger):
-    """By tenant and criterion, with the interval; far from what the judge says."""
-    assert duty(ledger).once() == 2
+    """By tenant and criterion, with the interval; far from what the judge says. Behind each tenant it says that it goes
+    on: all together may take longer than a bridge may be silent.
+    """
+    signs: list[int] = []
+    assert duty(ledger).once(lambda: signs.append(len(ledger.pass_rates.tenants()))) == 2
+    assert signs == [1, 2]
     found = ledger.pass_rates.all()
     assert [(row.tenant, row.criterion, row.version) for row in found] == [
         ("mill", "right", "v1"),

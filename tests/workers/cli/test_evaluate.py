@@ -9,6 +9,9 @@ from tests.workers.evaluation.runs import RUN, answered
 
 from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.labels import LABELS
 
 CALL = ("evaluate", "run.toml", "-o", "out", "--no-start")
 
@@ -135,3 +138,22 @@ def test_a_folder_is_called_by_the_run(folder: Path, call: Call, name: str, begi
     (made,) = [each.name for each in folder.iterdir() if each.is_dir()]
     assert made.startswith(begins)
     assert len(made) == len(begins) + 10
+
+
+def test_labels_of_people_are_in_the_report(folder: Path, call: Call, ledger: Ledger) -> None:
+    """Those that the ledger has of the run's own jobs; without a ledger there is none."""
+    call(*CALL)
+    answer(folder, *range(1, 7))
+    call(*CALL)
+    path = folder / "out" / "report.json"
+    assert json.loads(path.read_text())["people"] == []
+    jobs = [answers["variants"]["A"][0]["job_id"] for answers in json.loads(path.read_text())["answers"]]
+    with writing(ledger.engine) as tx:
+        for number, job_id in enumerate([*jobs, "of-another-run"]):
+            tx.execute(LABELS.insert().values(
+                id=f"l{number}", tenant="default", job_id=job_id, kind="criterion", about="right", value=1.0, who="ann",
+                said_at=number, taken_at=number,
+            ))  # fmt: skip
+    call(*CALL)
+    (people,) = json.loads(path.read_text())["people"]
+    assert (people["criterion"], people["labels"], people["means"]["A"]["n_human"]) == ("right", 3, 3)

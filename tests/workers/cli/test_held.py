@@ -8,6 +8,8 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.cli.conftest import Call
 from tests.workers.ledger_jobs import take_in
 
+from headrace_schemas import Answer, GenerationJob, Output, Usage
+from headrace_schemas.codec import encode_value
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import NEVER, RELEASED, STEPS
@@ -50,6 +52,30 @@ def test_what_is_held_is_listed(call: Call, held: list[str]):
     assert "[a" in out  # no markup
     _, out, said = call("held", "list", "-n", "3")
     assert (held[2] in out, said) == (True, "")
+
+
+def test_what_is_to_be_decided_about_is_shown(call: Call, ledger: Ledger, held: list[str]):
+    """Why, what was asked, and the text: that which a job brings, or a model's answer. Of what is not held, nothing."""
+    code, out, said = call("held", "show", held[0], "--json")
+    assert (code, said) == (0, "")
+    shown = json.loads(out)
+    assert (shown["job_id"], shown["reason"], shown["asked"], shown["text"]) == (held[0], REASON, "0", "b")
+    (asked,) = take_in(ledger, [GenerationJob(model="echo", prompt="Who [is] it?")])
+    usage = Usage(prompt_tokens=1, completion_tokens=1)
+    answer = Answer(text="Ann\x1b[2J [B].", finish_reason="stop", model="echo", quantization="none", usage=usage)
+    output = encode_value(Output(job_id=asked, tenant="default", answer=answer))
+    brought = {"payload": output, "event_type": "headrace.output.v1", "stage": "moderate"}
+    with writing(ledger.engine) as tx:
+        values = {"state": "held", "held_at": 1_000, "ready_at": NEVER, "reason": REASON, **brought}
+        tx.execute(update(STEPS).where(STEPS.c.job_id == asked).values(**values))
+    code, out, _ = call("held", "show", asked)
+    assert code == 0
+    for line in (f"job: {asked} of default, at moderate", "waits for: a person", f"reason: {REASON}",
+                 "asked: Who [is] it?", "text: Ann\ufffd[2J [B]."):  # fmt: skip
+        assert line in out.splitlines()
+    code, out, said = call("held", "show", held[3])
+    assert (code, out) == (1, "")
+    assert "nothing of it is held" in said
 
 
 def test_nothing_is_held(call: Call, ledger: Ledger):

@@ -67,6 +67,7 @@ def test_repeats_of_an_item_are_one_row(tmp_path: Path) -> None:
     assert (found.scores[0].mean.n, found.scores[0].mean.value) == (30, 0.5)
     assert found.scores[0].abstained == 270
     assert found.scores[0].bounds.low == pytest.approx(0.05)
+    assert found.scores[0].spread is None
     assert found.compared[0].incomplete == 30
     assert found.compared[0].words.endswith("30 items lack a score: the difference of all is −0.9 to +0.9")
 
@@ -90,8 +91,30 @@ def test_a_run_that_has_just_begun_says_so(tmp_path: Path) -> None:
     found = analyse(plan, read_outcomes(plan, Receipts(b"", plan.jobs)))
     assert found.missing == 40
     assert isinstance(found.scores[0].mean, Undefined)
-    assert found.compared[0].words == "cannot tell: no item has a score of both"
+    assert found.compared[0].words == "no verdict yet: 40 jobs have no end, and it is given once"
     assert found.costs[0].total_s is None
+
+
+def test_nothing_is_decided_before_all_jobs_have_ended(tmp_path: Path) -> None:
+    """However clear it looks: who may look again until it looks clear finds what is not there. No gate is passed."""
+    plan = made(tmp_path, rows(200))
+
+    def receipts(lines: int) -> Receipts:
+        content = [answered(line, (float(line % 2 == 0), 1.0)) for line in range(1, lines + 1)]
+        return Receipts(b"".join(content), plan.jobs)
+
+    for missing, decided in ((1, False), (0, True)):
+        outcomes = read_outcomes(plan, receipts(plan.jobs - missing))
+        (first, _), gate = analyse(plan, outcomes).compared, Gate.parse("B >= A", plan.run)
+        assert first.words.startswith("B is better by 1" if decided else "no verdict yet: 1 job has no end")
+        assert (first.verdict is not None) == judge_gate(gate, plan, outcomes).passed == decided
+
+
+def test_nothing_to_compare_is_no_verdict(tmp_path: Path) -> None:
+    """All have ended, and none has a score."""
+    plan = made(tmp_path, rows(20))
+    found = analyse(plan, outcomes_of(plan, lambda *_: None))
+    assert found.compared[0].words == "cannot tell: no item has a score of both"
 
 
 def test_the_last_receipt_of_a_line_holds_and_a_torn_one_is_none(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_it_computes(text: str, value: float):
         ("", "is no formula"),
         ("a +" * LONGEST + "a", f"has more than {LONGEST} characters"),
         ("(" * 240 + "a" + ")" * 240, "is no formula"),
+        ("~" * (LONGEST - 1) + "a", "is not taken"),
     ],
 )
 def test_what_is_no_arithmetic_is_refused(text: str, reason: str):
@@ -50,8 +51,12 @@ def test_what_is_no_arithmetic_is_refused(text: str, reason: str):
 
 
 @pytest.mark.parametrize(
-    "text", ["a / (b - 1)", "9 ^ 9 ^ 9 ^ 9", "log(a - a)", "(a - b) ^ 0.5", "exp(9999)", "1e999 * a"]
-)
+    "text",
+    [
+        "a / (b - 1)", "9 ^ 9 ^ 9 ^ 9", "log(a - a)", "(a - b) ^ 0.5", "exp(9999)", "1e999 * a", "(a - a) ^ -1",
+        "max((a - b) ^ 0.5, 0)", "floor((a - b) ^ 0.5)", "abs((a - b) ^ 0.5)",
+    ],
+)  # fmt: skip
 def test_what_has_no_value_says_so(text: str):
     """Soon, and never as infinity or a complex number."""
     with pytest.raises(ValueError, match=r"\w"):

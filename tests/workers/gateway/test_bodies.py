@@ -53,6 +53,7 @@ def test_an_encoding_is_told_in_our_own_shape_on_our_own_paths(gateway: Gateway)
         (b'{"model": "\xe9"}', "the body is not UTF-8"),
         (b'{"model": NaN}', "the body is no JSON: it has neither NaN nor Infinity, send a number or null"),
         (b'{"model": -Infinity}', "the body is no JSON: it has neither NaN nor Infinity, send a number or null"),
+        (b'{"model": -1e999}', "the body cannot be read: -1e999 is larger than any number can be here"),
         (b'{"model": {"a": 1, "b": 2, "a": 1}}', "'a' is named twice"),
         (b"[" * 1_000, "is nested too deeply"),
         (b'{"model": "\\ud800"}', "model: character 1 is half of a surrogate pair"),

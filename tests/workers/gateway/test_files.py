@@ -129,6 +129,10 @@ def test_a_key_makes_one_batch(ai):
     ids = {ai.batches.create(**wanted, extra_headers=headers).id for _ in range(2)}
     assert len(ids) == 1
     assert len({ai.batches.create(**wanted).id for _ in range(2)} | ids) == 3
+    others = ({"input_file_id": send(ai, requests(2)).id}, {"metadata": {"a": "b"}}, {"completion_window": "2h"})
+    for other in others:
+        with pytest.raises(openai.ConflictError, match=f"the idempotency key belongs to {next(iter(ids))}"):
+            ai.batches.create(**wanted | other, extra_headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +242,15 @@ def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
     with pytest.raises(openai.BadRequestError, match=words):
         ai.uploads.complete(upload.id, part_ids=wanted, **options)
     assert ai.uploads.complete(upload.id, part_ids=parts).status == "completed"
+
+
+def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
+    """Twice as much: a part may be sent again whose answer was lost, but an upload is no store without a bound."""
+    upload = ai.uploads.create(bytes=3, filename="x", mime_type="text/plain", purpose="user_data")
+    parts = [ai.uploads.parts.create(upload.id, data=b"one").id for _ in range(2)]
+    with pytest.raises(openai.BadRequestError, match="have 6 bytes together, and 3 were announced: complete"):
+        ai.uploads.parts.create(upload.id, data=b"one")
+    assert ai.uploads.complete(upload.id, part_ids=parts[:1]).status == "completed"
 
 
 def test_a_cancelled_upload_leaves_nothing(ai, gateway):

@@ -1,5 +1,6 @@
 """The description of the API: complete, and its examples work."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -82,6 +83,19 @@ def test_the_examples_work(document: dict, quick: Gateway):
                 assert told.status_code in (200, 202), (path, name, told.text)
                 sent += 1
     assert sent >= 4
+
+
+def test_what_no_database_takes_is_no_fault_of_ours(document: dict, quick: Gateway):
+    """NUL in a path or a query: whatever is looked for under such a name is not there, or is refused."""
+    with quick.client() as client:
+        for method, path, operation in operations(document):
+            if "{" in path:
+                answer = client.request(method, re.sub(r"\{[^}]+\}", "a%00b", path), json={})
+                assert answer.status_code < 500, (method, path, answer.text)
+            for name in [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]:
+                if method == "get" and "{" not in path:
+                    answer = client.get(path, params={name: "a\x00b"})
+                    assert answer.status_code < 500, (path, name, answer.text)
 
 
 def test_nothing_that_can_be_sent_breaks_it(quick: Gateway):

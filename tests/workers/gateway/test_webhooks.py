@@ -1,5 +1,6 @@
 """Receivers of webhooks, registered by the unmodified `openai` client, which also reads what they are sent."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from tests.workers.bridge.records import evaluation
 from tests.workers.gateway.served import Gateway, answer, served
 from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
-from tests.workers.webhooks.receiver import Heard, closes, receiving, says
+from tests.workers.webhooks.receiver import Heard, Receiver, closes, receiving, says
 
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.webhooks.delivery_views import Range
@@ -106,6 +107,35 @@ def test_a_receiver_that_does_not_take_a_sample_is_told(client: openai.OpenAI):
         client.webhooks.test(made.id, event_type="video.failed")
     with pytest.raises(openai.NotFoundError):
         client.webhooks.test("we_unknown", event_type="batch.failed")
+
+
+def test_a_sample_beside_one_that_has_no_answer_yet_is_told(client: openai.OpenAI):
+    """A receiver that is silent is not asked twice at a time."""
+    may_answer, kept = threading.Event(), list[object]()
+
+    def late(receiver: Receiver, handler: object, heard: Heard) -> None:
+        may_answer.wait(60)
+        says()(receiver, handler, heard)
+
+    with receiving(late) as receiver:
+        made = client.webhooks.create(event_types=["batch.failed"], name="shop", url=receiver.url)
+        first = threading.Thread(target=lambda: kept.append(_sample(client, made.id)))
+        first.start()
+        try:
+            eventually(lambda: receiver.heard)
+            with pytest.raises(openai.BadRequestError, match="has not answered an earlier sample yet"):
+                client.webhooks.test(made.id, event_type="batch.failed")
+        finally:
+            may_answer.set()
+            first.join()
+    assert len(receiver.heard) == len(kept) == 1
+
+
+def _sample(client: openai.OpenAI, endpoint_id: str) -> object:
+    try:
+        return client.webhooks.test(endpoint_id, event_type="batch.failed")
+    except openai.BadRequestError as error:  # the machine was so busy that its own time was over
+        return error
 
 
 def test_a_batch_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI):

@@ -56,6 +56,29 @@ def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder
     assert 0.0 <= named.probability < 0.5
 
 
+HOURS = "The mill museum is open from Tuesday to Sunday between 10 and 17 o'clock."
+FOUNDED = "The museum was founded in 1926 by Clara Moss. Her nephew Giles Tennant has led it since 1990."
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ("Clara Moss founded the museum in 1926 [2].", None),
+        ("Clara Moss founded the museum in 1926 [1, 2].", None),
+        ("Clara Moss founded the museum in 1926.", None),
+        ("Clara Moss founded the museum in 1926 [1].", "what it cites does not say so: [1]"),
+        ("Clara Moss founded the museum in 1926 [2][7].", "it cites what is no passage: [7]"),
+        ("Clara Moss founded the museum in 1927 [2].", "a number that is nowhere in it: 1927"),
+    ],
+)
+def test_a_sentence_must_stand_in_what_it_cites(sentence: str, reason: str | None, embedder: CountingEmbedder) -> None:
+    """In one of those passages; without a citation in any. Of texts that have no numbers nothing is asked."""
+    found = ground(sentence, [HOURS, FOUNDED], embedder, numbered=True)
+    assert [each.reason for each in found.unsupported] == ([] if reason is None else [reason])
+    if reason is not None and "cites" in reason:
+        assert ground(sentence, [HOURS, FOUNDED], embedder).unsupported == ()
+
+
 def test_what_says_nothing_is_not_counted(embedder: CountingEmbedder) -> None:
     """Questions and small words; an answer of these alone has no sentence, whatever it was given."""
     assert ground("And so it is. When would you like to come?", [GIVEN], embedder).sentences == 0

@@ -132,11 +132,16 @@ def test_a_policy_names_it_and_says_what_is_done(service: Service, tmp_path: Pat
         (lambda _: b"[" * 100_000, 200, "is none of OpenAI's"),
         (lambda _: {"results": [{"category_scores": {"violence": "high"}}]}, 200, "is none of OpenAI's"),
         (lambda _: {"results": []}, 200, "answers 0 texts of 1"),
-        (lambda _: {"results": [{"category_scores": {}}] * 2}, 200, "answers 2 texts of 1"),
+        (lambda _: {"results": [{"category_scores": {"violence": -0.1}}]}, 200, "is none of OpenAI's"),
+        (lambda _: b'{"results": [{"category_scores": {"violence": NaN}}]}', 200, "is none of OpenAI's"),
+        (lambda _: {"results": [{"category_scores": {}}]}, 200, "is none of OpenAI's"),
+        (lambda _: {"results": [{"category_scores": {"weather": 0.1}}]}, 200, "is none of OpenAI's"),
+        (lambda _: {"results": [{"category_scores": {"violence": 0}}] * 2}, 200, "answers 2 texts of 1"),
         (lambda _: b" " * 5_000_000, 200, "comes to no end"),
     ],
-    ids=["error", "elsewhere", "html", "deep", "no number", "too few", "too many", "endless"],
-)
+    ids=["error", "elsewhere", "html", "deep", "no number", "too few", "below zero", "not a number", "empty",
+         "nothing known", "too many", "endless"],
+)  # fmt: skip
 def test_what_is_no_answer_is_raised(service: Service, answer: Answer, status: int, why: str) -> None:
     """Nobody is sent elsewhere, and nothing of the text or the key is told."""
     service.answer, service.status = answer, status

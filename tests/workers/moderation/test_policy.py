@@ -51,6 +51,14 @@ def test_a_least_score_may_be_anything_from_0_to_1(tmp_path: Path) -> None:
         assert load_policy(file).rules["email"] == Rule("block", float(score))
 
 
+def test_what_is_to_be_made_again_is_to_be_blocked_in_the_end(tmp_path: Path) -> None:
+    """Also with a score, and with what is let be; it is another policy."""
+    text = '[categories]\nemail = { action = "regenerate", min_score = 0.5 }\n[allow]\nemail = ["a@b.example"]\n'
+    policy = load_policy(write(tmp_path, text))
+    assert policy.rules["email"] == Rule("block", 0.5, allowed=("a@b.example",), again=True)
+    assert policy.version != load_policy(write(tmp_path, text.replace("regenerate", "block"))).version
+
+
 def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
     """A tenant's word goes before that for all; it is part of the policy's version."""
     policy = load_policy(write(tmp_path, "screen = true\n[tenants.shop]\nscreen = false\n[tenants.mill]\n"))
@@ -78,12 +86,7 @@ KNOWN = ", ".join(sorted(load_policy().rules))
         ('[categories]\nemial = "block"\n', f", line 2: categories.emial: unknown category 'emial'; known are {KNOWN}"),
         (
             '[categories]\nemail = "hide"\n',
-            ", line 2: categories.email: unknown action 'hide'; known are allow, redact, review, block",
-        ),
-        (
-            '[categories]\nphone = "allow"\nemail = "regenerate"\n',
-            ", line 3: categories.email: regenerate is no action yet: an answer cannot be asked for again yet; "
-            "`block` withholds it, `review` holds it",
+            ", line 2: categories.email: unknown action 'hide'; known are allow, redact, review, block, regenerate",
         ),
         ("[categories]\nemail = 3\n", f", line 2: categories.email: {SHAPE}"),
         ("[categories]\nemail = { min_score = 1 }\n", f", line 2: categories.email: {SHAPE}"),
@@ -143,7 +146,8 @@ KNOWN = ", ".join(sorted(load_policy().rules))
         ),
         (
             '[categories]\nemail = "allow"\n[tenants.shop.categories]\nphone = "allow"\nemail = "no"\n',
-            ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block",
+            ", line 5: tenants.shop.categories.email: unknown action 'no'; known are allow, redact, review, block, "
+            "regenerate",
         ),
         (
             "[tenants.shop]\ntenants = {}\n",

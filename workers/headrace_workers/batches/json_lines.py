@@ -1,6 +1,7 @@
 """JSON lines: where each begins, and why one cannot be read, whatever is made of them."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -79,7 +80,7 @@ class NamedTwice(ValueError):
 def parsed(text: bytes) -> Any:
     """The value that a line holds. NoJSON."""
     try:
-        return json.loads(text, object_pairs_hook=named_once, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=named_once, parse_constant=_refuse, parse_float=finite)
     except (NamedTwice, NoJSON) as error:
         raise NoJSON(f"it is no JSON that can be read: {error}") from None
     except UnicodeDecodeError as error:
@@ -97,6 +98,16 @@ def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise NamedTwice(f"{twice[:_LONGEST_NAME]!r} is named twice: of which the value is meant cannot be known")
     return found
+
+
+def finite(number: str) -> float:
+    """A number of JSON with a fraction or an exponent, for `json.loads`. NoJSON where none here is as large: written
+    again it would be Infinity, which is no JSON.
+    """
+    value = float(number)
+    if math.isinf(value):
+        raise NoJSON(f"{number[:_LONGEST_NAME]} is larger than any number can be here")
+    return value
 
 
 def _refuse(constant: str) -> Any:

@@ -12,7 +12,8 @@ _ENDED: Final = {COMPLETED: "completed_at", FAILED_WHOLE: "failed_at", EXPIRED: 
 
 
 def batch_object(batch: Row[Any]) -> dict[str, Any]:
-    """A batch, with what headrace counts beside: `cached` answers, and tokens `reserved` and `spent` of `max_tokens`.
+    """A batch, with what headrace counts beside: lines that are `held` now, `cached` answers, and tokens `reserved` and
+    `spent` of `max_tokens`.
 
     Times are seconds since 1970.
     """
@@ -48,6 +49,7 @@ def batch_object(batch: Row[Any]) -> dict[str, Any]:
         "metadata": json.loads(batch.metadata),
         "headrace": {
             "tenant": batch.tenant,
+            "held": batch.held,
             "cached": batch.cached,
             "max_tokens": batch.max_tokens,
             "reserved": batch.reserved,
@@ -82,6 +84,8 @@ def progress_words(batch: Row[Any]) -> str:
     words = f"{batch.state}: {done:,} of {batch.total:,}"
     if batch.failed:
         words += f", {batch.failed:,} failed"
+    if batch.held:
+        words += f", {batch.held:,} held (`headrace held list` says why)"
     if batch.cached:
         words += f", {batch.cached:,} from the cache"
     if batch.state == CANCELLING:

@@ -17,7 +17,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
-from headrace_workers.progress import Awaited, Progress
+from headrace_workers.progress import Awaited, Loop, Progress
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
 
@@ -87,6 +87,7 @@ class Bridge:
         self._new_work = threading.Event()  # taken in here: nobody has looked at it yet
         self._stop = threading.Event()
         self._stop_relay = threading.Event()
+        self._told: dict[Duty, Loop] = {}  # where each thread says that it goes on
 
     def run(self, stop: threading.Event) -> None:
         """Run until `stop` is set, then drain: nothing more is taken, claims nobody began are given back, and what
@@ -100,12 +101,11 @@ class Bridge:
             Duty.RELAY: (self._relay_once, self._stop_relay),
         }
         self._ears.start()
+        self._told = {duty: self._progress.loop(str(duty)) for duty in loops if duty in self._duties}
         threads = {
-            duty: threading.Thread(
-                target=keep_going, args=(once, until, self._progress.loop(str(duty))), name=str(duty), daemon=True
-            )
-            for duty, (once, until) in loops.items()
-            if duty in self._duties
+            duty: threading.Thread(target=keep_going, args=(once, until, told), name=str(duty), daemon=True)
+            for duty, told in self._told.items()
+            for once, until in [loops[duty]]
         }
         for thread in threads.values():
             thread.start()
@@ -197,8 +197,9 @@ class Bridge:
         return self._bulk.waits
 
     def _evals_once(self) -> Awaited | None:
-        self._evals.once(self._tell_all)
-        self._rates.once()
+        alive = self._told[Duty.EVALS].beat
+        self._evals.once(self._tell_all, alive)
+        self._rates.once(alive)
         self._stop.wait(self._evals.rest)
         return self._evals.waits
 

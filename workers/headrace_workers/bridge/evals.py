@@ -39,11 +39,13 @@ _IDLE = 1.0  # seconds to the next look
 _REST = 0.5  # while a run is open
 _ITEMS_AT_ONCE = 200
 _LINES_AT_ONCE = 500
+_BYTES_AT_ONCE = 4 * 1024**2  # of either, beside the one that goes beyond it
 _LONGEST_ROW = 4 * 1024**2  # bytes
 _LONGEST_ANSWER = 64 * 1024**2
 _FORGET_EVERY = 60.0
 _FORGOTTEN_AT_ONCE = 10  # transactions
 _LOST: Final = error_of("lost", "nothing came of it")
+_FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class EvalRuns:
@@ -62,8 +64,10 @@ class EvalRuns:
         self.rest = _IDLE
         self.waits: Awaited | None = None
 
-    def once(self, ring: Callable[[Hint], object]) -> int:
-        """Go on with each run, a bounded way; how many items were written down or ended. Unavailable."""
+    def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
+        """Go on with each run; how many items were written down or ended. The beginning of a large one takes minutes:
+        `alive` is called meanwhile. Unavailable.
+        """
         runs = self._ledger.evals.unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
         if not (runs or forgets) or not self._duty.held():
@@ -74,18 +78,20 @@ class EvalRuns:
         done = 0
         for run in runs:
             try:
-                done += self._go_on(run, ring)
+                done += self._go_on(run, ring, alive)
             except (StoreUnavailable, NoSuchObject) as error:
                 troubles[run.id] = str(error)
             except ReadBefore as error:
                 log(DUTY, logging.DEBUG, Action.LEASE_LOST, str(error), run=run.id)
+            except _FAULTS as error:  # of ours, which this run would meet again: the others go on
+                self._give_up(run, error, ring)
         self._say(troubles)
         if forgets:
             self._forget()
         self.rest = 0.0 if done else _REST if runs else _IDLE
         return done
 
-    def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> int:
+    def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         try:
             plan = EvalPlan.of(json.loads(run.testing_criteria), *_source(run))
         except Refused as error:  # a version that takes other graders
@@ -95,7 +101,7 @@ class EvalRuns:
             if run.state == CANCELING:
                 self._finish(run, CANCELED, None, ring)
                 return 0
-            return self._begin(run, plan, ring)
+            return self._begin(run, plan, ring, alive)
         batch = self._ledger.batches.batch(run.batch, run.tenant)
         if batch is None:
             self._finish(run, FAILED, "its batch is not known any more", ring)
@@ -108,19 +114,33 @@ class EvalRuns:
             self._end(run, batch, ring)
         return ended
 
+    def _give_up(self, run: LedgerRow[Any], error: Exception, ring: Callable[[Hint], object]) -> None:
+        log(DUTY, logging.ERROR, Action.STEP_FAILED, f"a run cannot go on: {type(error).__name__}", run=run.id)
+        if run.batch is not None:
+            self._ledger.batches.cancel(run.batch, run.tenant)
+        self._finish(run, FAILED, f"headrace failed at it: {type(error).__name__}", ring)
+
     def _forget(self) -> None:
         if not all(self._ledger.evals.forget() for _ in range(_FORGOTTEN_AT_ONCE)):
             self._forgets_at = self._clock.monotonic() + _FORGET_EVERY
 
     # -- the beginning
 
-    def _begin(self, run: LedgerRow[Any], plan: EvalPlan, ring: Callable[[Hint], object]) -> int:
+    def _begin(
+        self, run: LedgerRow[Any], plan: EvalPlan, ring: Callable[[Hint], object], alive: Callable[[], object]
+    ) -> int:
         """Write all items down, and let a batch carry their jobs."""
         source = json.loads(run.data_source)["source"]["id"]
         if self._ledger.files.file(source, run.tenant) is None:
             self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
             return 0
-        items = _Items(self._ledger, run, plan)
+
+        def goes_on() -> None:
+            alive()
+            if not self._duty.held():
+                raise ReadBefore(f"another bridge begins {run.id}")
+
+        items = _Items(self._ledger, run, plan, goes_on)
         try:
             with text_of(self._files.open(source)) as stream:
                 file = self._files.add(
@@ -173,14 +193,15 @@ class EvalRuns:
         self._ledger.evals.put_ends(run, ends, read, tally.to_json())
         return len(lines)
 
-    def _read(self, file_id: str, position: int, lines: dict[int, dict[str, Any]]) -> int:
+    def _read(self, file_id: str, start: int, lines: dict[int, dict[str, Any]]) -> int:
         """Lines from a place of a file on, by the numbers of their items; where the next begins."""
-        with io.BufferedReader(self._files.open(file_id, position)) as stream:
-            for line in read_on(stream, _LONGEST_ANSWER, position):
+        position = start
+        with io.BufferedReader(self._files.open(file_id, start)) as stream:
+            for line in read_on(stream, _LONGEST_ANSWER, start):
                 position = line.end
                 said = json.loads(line.text)
                 lines[int(said["custom_id"])] = said
-                if len(lines) >= _LINES_AT_ONCE:
+                if len(lines) >= _LINES_AT_ONCE or position - start >= _BYTES_AT_ONCE:
                     break
         return position
 
@@ -210,13 +231,15 @@ class _TooMany(ValueError):
 
 
 class _Items:
-    """Writes items down on the way from the rows of a file to the lines of a batch."""
+    """Writes items down on the way from the rows of a file to the lines of a batch. `goes_on` hears of each part."""
 
-    def __init__(self, ledger: Ledger, run: LedgerRow[Any], plan: EvalPlan) -> None:
+    def __init__(self, ledger: Ledger, run: LedgerRow[Any], plan: EvalPlan, goes_on: Callable[[], object]) -> None:
         self._ledger = ledger
         self._run = run
         self._plan = plan
+        self._goes_on = goes_on
         self._found: list[NewItem] = []
+        self._size = 0  # of what was found and is not written
         self.count = 0
 
     def lines(self, stream: Any) -> Iterator[bytes]:
@@ -228,7 +251,8 @@ class _Items:
                 raise _TooMany(f"it has more than {MAX_ROWS:,} rows: split it")
             line = self._line(read.text, read.number, read.too_long)
             self.count += 1
-            if len(self._found) >= _ITEMS_AT_ONCE:
+            self._size += len(self._found[-1].item)
+            if len(self._found) >= _ITEMS_AT_ONCE or self._size >= _BYTES_AT_ONCE:
                 self._write()
             if line is not None:
                 yield line
@@ -251,7 +275,8 @@ class _Items:
 
     def _write(self) -> None:
         self._ledger.evals.put_items(self._run.number, self._found)
-        self._found = []
+        self._found, self._size = [], 0
+        self._goes_on()
 
 
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ NumPy is imported only there.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from headrace_workers.ledger.ledger import Ledger
@@ -26,8 +27,8 @@ class LiveRates:
         self._every = every
         self._looked_at = float("-inf")
 
-    def once(self) -> int:
-        """Work them out where that is due; of how many tenants. Unavailable."""
+    def once(self, alive: Callable[[], object] = lambda: None) -> int:
+        """Work them out where that is due; of how many tenants. `alive` is called behind each. Unavailable."""
         now = self._clock.monotonic()
         if now - self._looked_at < self._every:
             return 0
@@ -38,6 +39,7 @@ class LiveRates:
         labelled = {row.tenant for row in self._ledger.labels.counted() if row.kind == "criterion"}
         for tenant in sorted(labelled):
             self._work_out(tenant)
+            alive()
         for tenant in set(self._ledger.pass_rates.tenants()) - labelled:
             self._ledger.pass_rates.put(tenant, [])
         return len(labelled)

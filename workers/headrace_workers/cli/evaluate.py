@@ -152,6 +152,18 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
             raise
 
 
+def _labels(plan: "Plan") -> list[Any]:
+    """What people said of the tenant's jobs, as far as a ledger is found. A report is written in any case."""
+    from headrace_workers.cli.reach import find_ledger
+
+    try:
+        ledger = find_ledger()
+        return [] if ledger is None else list(ledger.labels.all(plan.tenant))
+    except HeadraceError as error:
+        say(f"people's labels are not in the report: {error}")
+        return []
+
+
 def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
     """Write the report in its three forms and say what it says; whether the gate is passed and all has ended."""
     from headrace_workers.evaluation.analysis import analyse
@@ -165,7 +177,7 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
 
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)
-        analysis = analyse(plan, outcomes)
+        analysis = analyse(plan, outcomes, _labels(plan))
         gate = None if bound is None else judge_gate(bound, plan, outcomes)
         head = summary(plan, analysis, gate)
         write_file(folder / _JSON, report_lines(head, plan, receipts))

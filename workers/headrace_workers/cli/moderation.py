@@ -89,7 +89,7 @@ def check_policy(
                   "tenants": {name: own.version for name, own in policy.tenants.items()}})  # fmt: skip
         return
     rows = [
-        (name, str(rule.action), f"{rule.min_score:g}", str(rule.detectors), str(len(rule.allowed)))
+        (name, rule.said, f"{rule.min_score:g}", str(rule.detectors), str(len(rule.allowed)))
         for name, rule in rules.items()
     ]
     columns = ("category", "action", "min_score", "detectors", "allowed")

@@ -5,13 +5,16 @@ of the estimates; `bounds` say where they could be if all of that were 0, or 1.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from headrace_workers.evaluation.outcomes import STATUSES, Floats, Outcomes
+from headrace_workers.evaluation.people import People, people_of
 from headrace_workers.evaluation.plan import Plan
+from headrace_workers.evaluation.spread import Spread, spread
 from headrace_workers.quality.comparison import Comparison, compare
 from headrace_workers.quality.interval import Estimate, Undefined
 from headrace_workers.quality.means import mean
@@ -30,7 +33,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """How a variant does by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not judged)."""
+    """How a variant does by a criterion. Jobs without a score are `failed` (no answer) or `abstained` (not judged).
+
+    `spread` is None where there are no repeats to tell by.
+    """
 
     variant: str
     criterion: str
@@ -39,13 +45,15 @@ class Scored:
     failed: int
     abstained: int
     reasons: Counter[str]
+    spread: Spread | None
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """B against A by a criterion, on the items that have a score of both.
 
-    `incomplete` counts items that lack a score, be it of one repeat.
+    `incomplete` counts items that lack a score, be it of one repeat. As long as jobs of the run have no end (`missing`)
+    there is no verdict: who looks again and again until there is one finds differences that are none.
     """
 
     a: str
@@ -55,10 +63,14 @@ class Compared:
     verdict: Verdict | None
     bounds: Bounds
     incomplete: int
+    missing: int
 
     @property
     def words(self) -> str:
         """What it says, for people; what the items without a score could change stands behind it."""
+        if self.missing:
+            noun = "job has" if self.missing == 1 else "jobs have"
+            return f"no verdict yet: {self.missing:,} {noun} no end, and it is given once"
         if isinstance(self.comparison, Undefined) or self.verdict is None:
             reason = self.comparison.reason if isinstance(self.comparison, Undefined) else "not compared"
             return f"cannot tell: {reason}"
@@ -89,11 +101,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """All of it. `scores` goes criterion by criterion, in it variant by variant; the primary criterion is the first."""
+    """All of it. `scores` goes criterion by criterion, in it variant by variant; the primary criterion is the first.
+    `people` are criteria of which people labelled answers.
+    """
 
     scores: tuple[Scored, ...]
     compared: tuple[Compared, ...]
     costs: tuple[Cost, ...]
+    people: tuple[People, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -101,20 +116,16 @@ class Analysis:
         return sum(each.statuses["missing"] for each in self.costs)
 
 
-def analyse(plan: Plan, outcomes: Outcomes) -> Analysis:
-    """Everything that a report says in numbers."""
+def analyse(plan: Plan, outcomes: Outcomes, labels: Iterable[Any] = ()) -> Analysis:
+    """Everything that a report says in numbers; `labels` are people's, of this run's jobs and of others."""
     run = plan.run
     order = sorted(range(len(run.criteria)), key=lambda place: place != run.primary_place)
     pairs = [(criterion, variant) for criterion in order for variant in range(1, len(run.variants))]
     found = [compare_variants(plan, outcomes, 0, variant, criterion) for criterion, variant in pairs]
-    told = iter(
-        verdicts(
-            [each for each in found if isinstance(each, Comparison)],
-            run.margin,
-            [(run.variants[0].name, run.variants[variant].name)
-             for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)],
-        )
-    )  # fmt: skip
+    sure = [each for each in found if isinstance(each, Comparison)]
+    names = [(run.variants[0].name, run.variants[variant].name)
+             for (_, variant), each in zip(pairs, found, strict=True) if isinstance(each, Comparison)]  # fmt: skip
+    told = iter([None] * len(sure) if outcomes.missing else verdicts(sure, run.margin, names))
     return Analysis(
         tuple(_scored(plan, outcomes, v, c) for c in order for v in range(len(run.variants))),
         tuple(
@@ -122,6 +133,7 @@ def analyse(plan: Plan, outcomes: Outcomes) -> Analysis:
             for (criterion, variant), each in zip(pairs, found, strict=True)
         ),
         tuple(_cost(plan, outcomes, variant) for variant in range(len(run.variants))),
+        people_of(plan, outcomes, labels),
     )
 
 
@@ -177,6 +189,7 @@ def _scored(plan: Plan, outcomes: Outcomes, variant: int, criterion: int) -> Sco
         int((~answered).sum()),
         int((answered & unscored).sum()),
         outcomes.abstentions[variant][criterion],
+        spread(outcomes.scores[:, :, variant, criterion]),
     )
 
 
@@ -196,6 +209,7 @@ def _compared(
         verdict,
         Bounds(all_items(1.0, 0.0), all_items(0.0, 1.0)),
         int(lacks.any(axis=(1, 2)).sum()),
+        outcomes.missing,
     )
 
 

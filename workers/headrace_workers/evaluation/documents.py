@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from headrace_workers.evaluation.analysis import Analysis, Bounds, Compared, Cost, Scored
 from headrace_workers.evaluation.gate import Passed
+from headrace_workers.evaluation.people import People
 from headrace_workers.evaluation.plan import Plan
 from headrace_workers.evaluation.receipts import Receipts, failure_of, status_of, text_of
 from headrace_workers.quality.interval import Estimate, Interval, Undefined
@@ -32,6 +33,7 @@ def summary(plan: Plan, analysis: Analysis, gate: Passed | None) -> dict[str, An
         "gate": None if gate is None else asdict(gate),
         "comparisons": [_compared(each) for each in analysis.compared],
         "scores": [_scored(each) for each in analysis.scores],
+        "people": [_people(plan, each) for each in analysis.people],
         "variants": [_cost(plan, place, each) for place, each in enumerate(analysis.costs)],
         "run": plan.pinned["run"],
     }
@@ -106,7 +108,22 @@ def _scored(each: Scored) -> dict[str, Any]:
         "bounds": _bounds(each.bounds),
         "failed": each.failed,
         "abstained": each.abstained,
+        "variance": None if each.spread is None else asdict(each.spread),
         "abstained_because": dict(each.reasons.most_common(_MOST_REASONS)),
+    }
+
+
+def _people(plan: Plan, each: People) -> dict[str, Any]:
+    """A number that cannot be said is an object with its `reason`."""
+    names = [variant.name for variant in plan.run.variants]
+    numbers = {"agreement": each.agreement, "kappa": each.kappa, "among_people": each.among_people}
+    return {
+        "criterion": each.criterion,
+        "labels": each.labels,
+        "people": each.people,
+        **{name: asdict(value) for name, value in numbers.items()},
+        "means": {name: asdict(of) for name, of in zip(names, each.means, strict=True)},
+        "differences": {name: asdict(of) for name, of in zip(names[1:], each.differences, strict=True)},
     }
 
 

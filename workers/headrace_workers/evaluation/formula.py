@@ -8,16 +8,17 @@ import math
 import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 LONGEST: Final = 500  # characters
+_SHOWN: Final = 80  # of a part that is not taken
 
-_BINARY: Final[dict[type[ast.operator], Callable[[float, float], Any]]] = {
+_BINARY: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
+    ast.Pow: math.pow,  # whose value is never complex
 }
 _UNARY: Final[dict[type[ast.unaryop], Callable[[float], float]]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 _FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
@@ -39,12 +40,12 @@ class Formula:
         """ValueError says which part of it is none that may stand there."""
         if len(text) > LONGEST:
             raise ValueError(f"has more than {LONGEST} characters")
+        text = text.replace("^", "**").strip()  # a power is written either way, and binds as tightly as one
         try:
-            # A power is written either way, and binds as tightly as one.
-            tree = ast.parse(text.replace("^", "**").strip(), mode="eval").body
+            tree = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"is no formula: {getattr(error, 'msg', None) or type(error).__name__}") from None
-        found = frozenset(_names(tree))
+        found = frozenset(_names(tree, text))
         if unknown := sorted(found - set(known)):
             raise ValueError(f"{unknown[0]!r} is none of the graders {', '.join(known)}")
         return cls(tree, found)
@@ -55,36 +56,37 @@ class Formula:
             found = _value(self.tree, scores)
         except (ArithmeticError, ValueError) as error:
             raise ValueError(str(error) or type(error).__name__) from None
-        if isinstance(found, complex) or not math.isfinite(found):
+        if not math.isfinite(found):
             raise ValueError("the result is no finite number")
         return float(found)
 
 
-def _names(node: ast.expr) -> set[str]:
+def _names(node: ast.expr, text: str) -> set[str]:
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return set()
         case ast.Name(id=name):
             return {name}
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _names(left) | _names(right)
+            return _names(left, text) | _names(right, text)
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
-            return _names(operand)
+            return _names(operand, text)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS and args:
             if len(args) > 1 and name not in _SEVERAL:
                 raise ValueError(f"{name} takes one value")
-            return set().union(*map(_names, args))
-    raise ValueError(f"{ast.unparse(node)!r} is not taken: there are + - * / ^, numbers, {', '.join(_FUNCTIONS)}")
+            return set().union(*(_names(each, text) for each in args))
+    said = (ast.get_source_segment(text, node) or text)[:_SHOWN]
+    raise ValueError(f"{said!r} is not taken: there are + - * / ^, numbers, {', '.join(_FUNCTIONS)}")
 
 
-def _value(node: ast.expr, scores: Mapping[str, float]) -> Any:
+def _value(node: ast.expr, scores: Mapping[str, float]) -> float:
     match node:
         case ast.Constant(value=int() | float() as number):
             return float(number)
         case ast.Name(id=name):
             return float(scores[name])
         case ast.BinOp(left=left, op=op, right=right):
-            return _BINARY[type(op)](_value(left, scores), _value(right, scores))
+            return float(_BINARY[type(op)](_value(left, scores), _value(right, scores)))
         case ast.UnaryOp(op=op, operand=operand):
             return _UNARY[type(op)](_value(operand, scores))
         case ast.Call(func=ast.Name(id=name), args=[only]) if name in _SEVERAL:

@@ -50,7 +50,13 @@ class Passed:
 
 
 def judge_gate(gate: Gate, plan: Plan, outcomes: Outcomes) -> Passed:
-    """By the lower end of the interval of B − A over all items; what has no score speaks against B."""
+    """By the lower end of the interval of B − A over all items; what has no score speaks against B. It is not passed
+    before all jobs have ended.
+    """
+    if outcomes.missing:
+        return Passed(
+            False, f"gate {gate.text}: not passed: {outcomes.missing:,} of {plan.jobs:,} jobs have no end yet"
+        )
     found = compare_at_worst(plan, outcomes, gate.a, gate.b, plan.run.primary_place)
     if isinstance(found, Undefined):  # pragma: no cover - a dataset has items
         return Passed(False, f"gate {gate.text}: cannot tell: {found.reason}")

@@ -13,6 +13,7 @@ the version of what it was filled from.
 import hashlib
 import html
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -245,8 +246,8 @@ def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Ju
         _labels(leaf, path)
     if isinstance(leaf, ScoreModel):
         _SAMPLING.given(leaf.sampling_params or {}, f"{path}.sampling_params")
-        if leaf.range is not None and leaf.range[0] >= leaf.range[1]:
-            raise wrong(f"{path}.range", "must be two numbers, the smaller first")
+        if leaf.range is not None and not 0 < leaf.range[1] - leaf.range[0] < math.inf:
+            raise wrong(f"{path}.range", "must be two numbers, the smaller first, that can be subtracted")
     asked = _prompt(leaf.input, f"{path}.input")
     reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in asked.fields else None
     return Judging(leaf, label, version, reads, asked)
@@ -286,7 +287,8 @@ def _prompt(messages: Sequence[Any], path: str) -> Template:
     texts = []
     for place, each in enumerate(messages):
         given = _MESSAGE.given(each, f"{path}[{place}]")
-        if given.get("role") not in _ROLES:
+        role = given.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
             raise unsupported(f"{path}[{place}].role", f"must be one of {', '.join(sorted(_ROLES))}")
         content = given.get("content")
         content = [content] if isinstance(content, Mapping) else content

@@ -22,6 +22,8 @@ def markdown(plan: Plan, analysis: Analysis, gate: Passed | None) -> str:
             f"## Against {plan.run.variants[0].name}",
             _table(tables.DIFFERENCES, tables.difference_rows(analysis)),
         ]
+    if analysis.people:
+        parts += ["## What people say", _table(tables.PEOPLE, tables.people_rows(plan, analysis.people))]
     parts += ["## What it took", _table(tables.COSTS, tables.cost_rows(analysis))]
     if missing := tables.reason_rows(analysis):
         parts += ["## What is missing", _table(tables.REASONS, missing)]

@@ -42,6 +42,11 @@ class Outcomes:
         """Which jobs have an answer that can be judged."""
         return np.asarray(self.status == STATUSES.index("completed"))
 
+    @property
+    def missing(self) -> int:
+        """How many jobs have no end yet."""
+        return int((self.status == STATUSES.index("missing")).sum())
+
 
 def read_outcomes(plan: Plan, receipts: Receipts) -> Outcomes:
     """All receipts of a run, read once."""

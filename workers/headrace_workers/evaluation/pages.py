@@ -32,6 +32,9 @@ def report_page(plan: Plan, analysis: Analysis, gate: Passed | None, receipts: R
     if analysis.compared:
         differences = Table(tables.DIFFERENCES, tables.difference_rows(analysis), right=_NUMBERS)
         sections.append(Section(f"Against {plan.run.variants[0].name}", [_ON_DIFFERENCES], (), [differences]))
+    if analysis.people:
+        said = Table(tables.PEOPLE, tables.people_rows(plan, analysis.people))
+        sections.append(Section("What people say", [_ON_PEOPLE], (), [said]))
     sections += [
         Section("What it took", [_ON_TIMES], (), [Table(tables.COSTS, tables.cost_rows(analysis), right=_NUMBERS)]),
         Section("What is missing", (), (), [Table(tables.REASONS, tables.reason_rows(analysis), tall=True)]),
@@ -46,11 +49,16 @@ _NUMBERS: Final = frozenset({
 })  # fmt: skip
 _ON_SCORES: Final = (
     "An item's score is the mean over its repeats. Failed jobs have no answer, abstained ones an answer without a "
-    "score; the last column says where the mean of all items would be if each of those were 0, or 1."
+    "score; the column behind them says where the mean of all items would be if each of those were 0, or 1. Spread is "
+    "the standard deviation from item to item, and of one item from repeat to repeat."
 )
 _ON_DIFFERENCES: Final = (
     "Item by item, on the items that both have a score of. Detectable is the smallest true difference that a run of "
     "this size finds four times of five. p is corrected for all comparisons of the run (Holm)."
+)
+_ON_PEOPLE: Final = (
+    "From people's labels of some answers and the judge's verdicts of all, whatever its errors are: these are in the "
+    "interval. No judge can be shown to agree with people more than they agree among themselves (α)."
 )
 _ON_TIMES: Final = (
     "From acceptance to the receipt, waiting included; in the model: the time of the group that the job ran in."
@@ -84,7 +92,7 @@ def _plots(plan: Plan, analysis: Analysis) -> list[str]:
         if spans:
             drawn.append(plots.intervals(criterion, plots.Axis("mean", 0.0, 1.0, plots.plain), spans))
         against = [each for each in analysis.compared if each.criterion == criterion]
-        if compared := [_span(each) for each in against if isinstance(each.comparison, Comparison)]:
+        if compared := [_span(each) for each in against if each.verdict is not None]:
             wide = max(plan.run.margin, *(max(abs(span.low), abs(span.high)) for span in compared)) * 1.1
             axis = plots.Axis(f"better than {plan.run.variants[0].name} by", -wide, wide, plots.plain)
             marks = [plots.Mark(0.0, "the same"), plots.Mark(plan.run.margin, "margin")]

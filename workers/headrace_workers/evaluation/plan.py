@@ -98,6 +98,10 @@ class Plan:
         """The number of a job's line, from 1; `place_of` is the way back."""
         return (item * self.run.repeats + repeat) * len(self.run.variants) + variant + 1
 
+    def key_of(self, line: int) -> str:
+        """The idempotency key of a job, which with its tenant makes its id."""
+        return f"evaluation-{self.identity[:40]}-{line}"
+
     def _job(
         self, item: Item, variant: Variant, template: "_Templates", reference: Template | None, line: int, repeat: int
     ) -> GenerationJob:
@@ -112,7 +116,7 @@ class Plan:
         return GenerationJob(
             **said,
             tenant=self.tenant,
-            idempotency_key=f"evaluation-{self.identity[:40]}-{line}",
+            idempotency_key=self.key_of(line),
             lane=Lane.BATCH,
             model=variant.model,
             sampling=sampling,

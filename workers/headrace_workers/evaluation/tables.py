@@ -4,19 +4,25 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace_workers.evaluation.analysis import Analysis, Bounds, Compared, Cost, Scored
+from headrace_workers.evaluation.people import People
 from headrace_workers.evaluation.plan import Plan
 from headrace_workers.quality.comparison import Comparison
-from headrace_workers.quality.interval import Estimate
+from headrace_workers.quality.interval import Estimate, Undefined
+from headrace_workers.quality.ppi import Corrected
 
 NONE: Final = "–"
 _MOST_REASONS: Final = 10
-SCORES: Final = ("criterion", "variant", "mean", "interval", "items", "failed", "abstained", "at worst to at best")
+SCORES: Final = (
+    "criterion", "variant", "mean", "interval", "items", "failed", "abstained", "at worst to at best",
+    "spread between, within",
+)  # fmt: skip
 DIFFERENCES: Final = ("criterion", "B − A", "difference", "interval", "detectable", "p (Holm)", "items", "without")
 COSTS: Final = (
     "variant", "answered", "failed", "tokens read", "written", "p50", "p95", "in the model p50", "in the model p95",
     "cached",
 )  # fmt: skip
 REASONS: Final = ("variant", "what is missing", "how often", "why")
+PEOPLE: Final = ("criterion", "of", "people would say", "from", "judge and people agree", "κ", "α among people")
 Cells = Sequence[Sequence[str]]
 
 
@@ -49,6 +55,18 @@ def reason_rows(analysis: Analysis) -> Cells:
     ]
 
 
+def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
+    """What people say: of each criterion a row for each variant, and for each difference from the first."""
+    names = [each.name for each in plan.run.variants]
+    rows: list[tuple[str, ...]] = []
+    for each in people:
+        against = [f"{name} − {names[0]}" for name in names[1:]]
+        known = (_estimate(each.agreement), _estimate(each.kappa), _estimate(each.among_people))
+        for name, of in zip([*names, *against], [*each.means, *each.differences], strict=True):
+            rows.append((each.criterion, name, *_corrected(of), *known))
+    return rows
+
+
 def verdict_lines(plan: Plan, analysis: Analysis) -> list[str]:
     """One sentence for each comparison; without one, the scores of the only variant."""
     if not analysis.compared:
@@ -76,8 +94,14 @@ def _score(each: Scored) -> tuple[str, ...]:
     bounds = _bounds(each.bounds) if each.failed or each.abstained else NONE
     return (
         each.criterion, each.variant, _mean(each), _interval(each), items, f"{each.failed:,}", f"{each.abstained:,}",
-        bounds,
+        bounds, _spread(each),
     )  # fmt: skip
+
+
+def _spread(each: Scored) -> str:
+    """Standard deviations between items, and within one."""
+    of = each.spread
+    return NONE if of is None else f"{of.between**0.5:.3f}, {of.within**0.5:.3f}"
 
 
 def _difference(each: Compared) -> tuple[str, ...]:
@@ -97,6 +121,18 @@ def _cost(each: Cost) -> tuple[str, ...]:
         each.variant, f"{each.statuses['completed']:,} of {each.jobs:,}", f"{failed:,}", f"{each.prompt_tokens:,}",
         f"{each.completion_tokens:,}", *_times(each.total_s), *_times(each.ran_s), f"{each.cached:,}",
     )  # fmt: skip
+
+
+def _corrected(of: Corrected | Undefined) -> tuple[str, str]:
+    if isinstance(of, Undefined):
+        return NONE, of.reason
+    alone = "" if of.reason is None else f" alone: {of.reason}"
+    said = f"{of.value:.3f} ({of.interval.low:.3f} to {of.interval.high:.3f})".replace("-", "−")
+    return said, f"{of.n_human:,} labels{alone}" if alone else f"{of.n_human:,} labels, {of.n_machine:,} verdicts"
+
+
+def _estimate(of: Estimate | Undefined) -> str:
+    return f"{of.value:.2f} ({of.interval.low:.2f} to {of.interval.high:.2f})" if isinstance(of, Estimate) else NONE
 
 
 def _times(seconds: tuple[float, float] | None) -> tuple[str, str]:

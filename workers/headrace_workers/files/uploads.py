@@ -11,6 +11,7 @@ from headrace_workers.ledger.batches.files import PENDING, NewFile, Piece
 from headrace_workers.ledger.batches.stored import StoredFiles
 
 LIVES = 3_600.0  # seconds that an upload may take
+_TIMES = 2  # as much as was announced may come: who was not answered sends a part again
 
 
 class WrongUpload(HeadraceError):
@@ -40,8 +41,14 @@ class Uploads:
         )  # fmt: skip
 
     def add(self, upload: Row[Any], chunks: Iterable[bytes]) -> tuple[str, int]:
-        """Store a part; its id, and when (ms). NotPending."""
+        """Store a part; its id, and when (ms). NotPending; WrongUpload where much more came than was announced."""
         self._pending(upload)
+        came = sum(piece.size for piece in self._rows.parts(upload.id).values())
+        if came >= _TIMES * upload.size:
+            raise WrongUpload(
+                f"data: the parts that came have {came:,} bytes together, and {upload.size:,} were announced: complete "
+                "the upload with those that you want, or cancel it"
+            )
         piece = self._files.piece(chunks, tenant=upload.tenant, of=upload.id)
         part_id = new_id("part_")
         at = self._rows.add_part(upload.id, upload.tenant, part_id, piece)

@@ -1,6 +1,7 @@
 """Batches, as OpenAI's clients make, look at and cancel them."""
 
 import hashlib
+import json
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query
@@ -112,11 +113,17 @@ async def create(
     try:
         wishes = _wishes(caller, wanted)
         named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
-        batch, _ = await services.ask(submit, services.ledger, file, wishes, named)
+        batch, is_new = await services.ask(submit, services.ledger, file, wishes, named)
     except (EmptyInput, ConfigurationError) as error:
         raise Refusal(Why.INVALID, str(error)) from error
     except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
         raise LedgerAway(str(error), again=key is not None) from error
+    if not (is_new or _is(batch, file, wishes)):
+        raise Refusal(
+            Why.CONFLICT,
+            f"the idempotency key belongs to {batch.id}, of another file or with other wishes, and that holds",
+            again=False,
+        )
     services.ring()
     return _shape(batch)
 
@@ -159,6 +166,14 @@ async def _batch(services: Services, caller: Caller, batch_id: str, param: str =
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id")
     return found
+
+
+def _is(batch: Row[Any], file: Row[Any], wishes: Wishes) -> bool:
+    """Whether a batch is the one that is asked for."""
+    callback = None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True)
+    kept = (batch.input_file, batch.endpoint, batch.window, batch.max_tokens, json.loads(batch.metadata))
+    asked = (file.id, wishes.endpoint, wishes.asked, wishes.max_tokens, dict(wishes.metadata))
+    return kept == asked and batch.callback == callback
 
 
 def _wishes(caller: Caller, wanted: Wanted) -> Wishes:

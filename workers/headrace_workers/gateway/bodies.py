@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace_schemas.reasons import describe
-from headrace_workers.batches.json_lines import NamedTwice, named_once
+from headrace_workers.batches.json_lines import NamedTwice, NoJSON, finite, named_once
 from headrace_workers.files.text import GZIP, ZSTANDARD
 from headrace_workers.gateway.errors import Refusal, Why
 
@@ -25,11 +25,13 @@ _WHOLE: Final = "value: "  # how the contract begins what it says of a document 
 
 
 def parsed(body: bytes) -> Any:
-    """What a document of JSON says. Refused where it is none, is nested too deeply, or names something twice."""
+    """What a document of JSON says. Refused where it is none, is nested too deeply, names something twice, or has a
+    number that is none here.
+    """
     try:
         value = from_json(body, allow_inf_nan=False)
-        json.loads(body, object_pairs_hook=named_once)
-    except NamedTwice as error:
+        json.loads(body, object_pairs_hook=named_once, parse_float=finite)
+    except (NamedTwice, NoJSON) as error:
         raise Refusal(Why.INVALID, f"the body cannot be read: {error}") from None
     except ValueError as error:
         raise Refusal(Why.INVALID, f"the body {_described(body, error)}") from None

@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
+from headrace_schemas.limits import NO_NUL
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.files import FileInUse
@@ -104,7 +105,7 @@ async def create(
 async def list_files(
     caller: Reads,
     services: Wired,
-    purpose: Annotated[str | None, Query(description="Only files of this purpose.")] = None,
+    purpose: Annotated[str | None, Query(pattern=NO_NUL, description="Only files of this purpose.")] = None,
     after: Annotated[str | None, Query(description="The last file of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="Files of one page.")] = 10_000,
     order: Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")] = "desc",

@@ -7,12 +7,13 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.limits import NO_NUL
 
 PAGE: Final = 20
 
 Limit = Annotated[int, Query(ge=1, le=100, description="So many of one page.")]
 Order = Annotated[Literal["asc", "desc"], Query(description="The newest first: `desc`.")]
-After = Annotated[str | None, Query(description="The last one of the page before.")]
+After = Annotated[str | None, Query(pattern=NO_NUL, description="The last one of the page before.")]
 Before = Annotated[str | None, Query(description="Is refused: page on with `after`, in either order.")]
 
 

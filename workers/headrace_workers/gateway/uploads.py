@@ -101,6 +101,8 @@ async def add_part(
         part_id, at = await stored(services, lambda: services.uploads.add(upload, chunks_of(data.file)), data.size or 0)
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
+    except WrongUpload as error:
+        raise Refusal(Why.INVALID, str(error)) from error
     return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
 
 

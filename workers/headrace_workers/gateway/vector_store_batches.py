@@ -44,6 +44,7 @@ async def retrieve(vector_store_id: str, file_batch_id: str, caller: Reads, serv
 @router.post(f"{_ONE}/cancel", responses=ERRORS)
 async def cancel(vector_store_id: str, file_batch_id: str, caller: Writes, services: Wired) -> FileBatchShape:
     """Take those files out of the store that were not read yet. A batch that has ended is told as it is."""
+    await _batch(services, caller, vector_store_id, file_batch_id)
     found = await services.ask(services.ledger.file_batches.cancel, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
         raise _missing()
@@ -74,7 +75,9 @@ async def list_files(
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:
-    found = await services.ask(services.ledger.file_batches.find, caller.tenant, vector_store_id, file_batch_id)
+    found = None
+    if "\x00" not in vector_store_id + file_batch_id:
+        found = await services.ask(services.ledger.file_batches.find, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
         raise _missing()
     return found

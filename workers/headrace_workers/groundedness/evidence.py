@@ -1,6 +1,6 @@
 """What an answer may rest on, read once: sentences and their parts, with vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -32,6 +32,13 @@ class Evidence:
 
     units: Units
     vectors: Floats
+
+    def within(self, sentences: Collection[str]) -> "Evidence":
+        """The part of it that stands in these sentences."""
+        units = self.units
+        kept = [place for place, of in enumerate(units.of) if units.whole[of] in sentences]
+        part = Units(tuple(units.texts[n] for n in kept), tuple(units.of[n] for n in kept), units.whole)
+        return Evidence(part, self.vectors[kept])
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace_workers.groundedness.doubts import doubts
-from headrace_workers.groundedness.evidence import embedded, units
+from headrace_workers.groundedness.doubts import Doubts, doubts
+from headrace_workers.groundedness.evidence import Evidence, embedded, units
 from headrace_workers.groundedness.reading import read
 from headrace_workers.groundedness.sentences import Sentence, sentences
-from headrace_workers.groundedness.support import support
+from headrace_workers.groundedness.support import Support, support
+from headrace_workers.knowledge.citations import cited
 from headrace_workers.ports import Embedder
 
 MOST_SENTENCES: Final = 200  # of one answer
 _ENOUGH: Final = 0.5
+_AS_NEAR: Final = 1e-3  # cosine: what is computed in another group differs in the last digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,9 @@ class Groundedness:
         return (self.sentences - len(self.unsupported)) / self.sentences if self.sentences else 1.0
 
 
-def ground(answer: str, given: Sequence[str], embedder: Embedder) -> Groundedness:
-    """Whether each sentence of the answer stands in these texts, in whatever words.
+def ground(answer: str, given: Sequence[str], embedder: Embedder, *, numbered: bool = False) -> Groundedness:
+    """Whether each sentence of the answer stands in these texts, in whatever words. Where they are `numbered`, from 1,
+    a sentence that cites some must stand in one of those.
 
     Questions, and sentences of small words alone, say nothing. Relations and inferences are not checked: two names that
     change places, or a sum of two numbers, pass or fail by chance.
@@ -54,7 +57,14 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder) -> Groundednes
     if not found.texts:
         nothing = tuple(Unsupported(claim.start, claim.stop, 0.0, "nothing was given") for claim in read_)
         return Groundedness(len(read_), nothing, beyond)
-    judged = [support(each) for each in doubts(texts, embedded(found, embedder), embedder)]
+    evidence = embedded(found, embedder)
+    told = doubts(texts, evidence, embedder)
+    judged = [support(each) for each in told]
+    if numbered:
+        for place, claim in enumerate(read_):
+            if judged[place].probability >= _ENOUGH:
+                said = answer[claim.start : claim.stop]
+                judged[place] = _cited(claim.text, said, told[place], given, evidence, embedder) or judged[place]
     return Groundedness(
         len(read_),
         tuple(
@@ -64,6 +74,33 @@ def ground(answer: str, given: Sequence[str], embedder: Embedder) -> Groundednes
         ),
         beyond,
     )
+
+
+def _cited(
+    claim: str, said: str, known: Doubts, given: Sequence[str], evidence: Evidence, embedder: Embedder
+) -> Support | None:
+    """What speaks against a supported sentence by what it cites; None where nothing does.
+
+    It cites what does not say so where something else says it better, and what it cites would not be enough.
+    """
+    cites = cited(said, len(given))
+    if cites.unknown:
+        return Support(0.0, f"it cites what is no passage: {_listed(cites.unknown)}")
+    if not cites.numbers:
+        return None
+    part = evidence.within({each.text for number in cites.numbers for each in sentences(given[number - 1])})
+    words = f"what it cites does not say so: {_listed(cites.numbers)}"
+    if not part.units.texts:
+        return Support(0.0, words)
+    (found,) = doubts([claim], part, embedder)
+    alone = support(found)
+    if alone.probability >= _ENOUGH or found.nearness > known.nearness - _AS_NEAR:
+        return None
+    return Support(alone.probability, words)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(f"[{number}]" for number in numbers)
 
 
 def _says_something(sentence: Sentence) -> bool:

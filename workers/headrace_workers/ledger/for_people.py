@@ -53,6 +53,11 @@ class ForPeople(Engines):
         with reading(self._engine) as tx:
             return held.held(tx, limit)
 
+    def held_of(self, job_id: str) -> Row[Any] | None:
+        """What is held of a job, with what its step is given: see `held.of_job`."""
+        with reading(self._engine) as tx:
+            return held.of_job(tx, job_id)
+
     def release_held(self, job_ids: Sequence[str]) -> int:
         """Let the steps that are held of these jobs be run again; how many."""
         with writing(self._engine) as tx:

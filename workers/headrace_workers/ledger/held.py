@@ -14,18 +14,28 @@ from headrace_workers.ledger.work.ends import active
 from headrace_workers.ledger.work.recover import burials
 
 _AT_ONCE: Final = 500
+_COLUMNS: Final = (
+    STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.held_at.label("since"),
+    STEPS.c.ready_at.label("again"),
+)  # fmt: skip
 
 
 def held(connection: Connection, limit: int) -> list[Row[Any]]:
     """What is held, longest first: job, tenant, stage, reason, since when (ms), and when it is tried again by itself;
     at NEVER where that is for a person to say.
     """
-    columns = (
-        STEPS.c.job_id, JOBS.c.tenant, STEPS.c.stage, STEPS.c.reason, STEPS.c.held_at.label("since"),
-        STEPS.c.ready_at.label("again"),
-    )  # fmt: skip
-    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
+    query = select(*_COLUMNS).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD).order_by(STEPS.c.held_at)
     return [*connection.execute(query.limit(limit))]
+
+
+def of_job(connection: Connection, job_id: str) -> Row[Any] | None:
+    """What is held of a job, with all that its step is given: kind and payload of the job, and the event that brought
+    it there, None where that is the job itself.
+    """
+    given = (JOBS.c.kind, JOBS.c.payload, STEPS.c.event_type, STEPS.c.payload.label("event"))
+    columns: list[ColumnElement[Any]] = [*_COLUMNS, *given]
+    query = select(*columns).join(JOBS, JOBS.c.id == STEPS.c.job_id).where(IS_HELD, STEPS.c.job_id == job_id)
+    return connection.execute(query).first()
 
 
 def release_held(connection: Connection, job_ids: Sequence[str]) -> int:

@@ -52,13 +52,16 @@ class Judge:
             findings = agreed(findings, self._policy)
         findings = [_hidden(finding) for finding in findings]
         action: Action = max((f.action for f in findings), key=_STRICTNESS.__getitem__, default="allow")
+        # Something else in it that is to be withheld would be so in another answer, too, for all that is known.
+        blocks = [self._policy.rules[f.category] for f in findings if f.action == "block"]
+        again = bool(blocks) and all(rule.again for rule in blocks)
         if _too_many(findings, found, self._policy):
             action = "block"
         # When not all can be listed, the strictest are; then in the order of the text.
         findings.sort(key=lambda f: -_STRICTNESS[f.action])
         listed = tuple(sorted(findings[:MAX_FINDINGS], key=lambda f: (f.start, f.end)))
         shown = text if action == "allow" else _redacted(text, findings, action)
-        return Moderation(shown, self._verdict("block" if shown is None else action, listed, scores))
+        return Moderation(shown, self._verdict("block" if shown is None else action, listed, scores), again)
 
     def _verdict(self, action: Action, listed: tuple[Finding, ...], scores: dict[str, float]) -> ModerationVerdict:
         objected = {hazard_of(finding.category) for finding in listed if finding.action != "allow"}

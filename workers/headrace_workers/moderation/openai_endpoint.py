@@ -4,9 +4,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from headrace_schemas.hazards import OF_OPENAI
 from headrace_workers.moderation.limits import MAX_DETECTIONS
@@ -37,7 +37,15 @@ class Endpoint:
 
 class _Result(BaseModel):
     model_config = ConfigDict(extra="ignore")
-    category_scores: dict[str, float]
+    category_scores: dict[str, Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]]
+
+    @field_validator("category_scores")
+    @classmethod
+    def _of_openai(cls, scores: dict[str, float]) -> dict[str, float]:
+        """One that names no category that is known here has looked for none: then nothing was moderated."""
+        if scores.keys().isdisjoint(OF_OPENAI):
+            raise ValueError("no category is known")
+        return scores
 
 
 class _Answer(BaseModel):

@@ -12,6 +12,7 @@ from headrace_schemas.moderation import Action
 from headrace_workers.moderation.openai_endpoint import Endpoint
 
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)  # from the mildest to the strictest
+REGENERATE: Final = "regenerate"  # in a policy file: what is to be blocked is first made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,19 @@ class Rule:
     """What is done with findings of one category whose score is at least `min_score`.
 
     It is done where `detectors` of them agree on a span, and not with spans that are `allowed`: texts without regard to
-    case, which may begin or end with a `*`.
+    case, which may begin or end with a `*`. `again`: what is to be blocked is first made again by its model.
     """
 
     action: Action
     min_score: float = 0.0
     detectors: int = 1
     allowed: tuple[str, ...] = ()
+    again: bool = False
+
+    @property
+    def said(self) -> str:
+        """The action as a policy file has it."""
+        return REGENERATE if self.again else self.action
 
     def allows(self, span: str) -> bool:
         """Whether a span with this text is let be, whatever was found in it."""
@@ -73,8 +80,7 @@ class Policy:
     def version(self) -> str:
         """A digest of what it says: policies that say the same have the same. A blocklist has a version of its own."""
         said: dict[str, object] = {
-            name: (rule.action, rule.min_score, rule.detectors, sorted(rule.allowed))
-            for name, rule in self.rules.items()
+            name: (rule.said, rule.min_score, rule.detectors, sorted(rule.allowed)) for name, rule in self.rules.items()
         }
         said["of all"] = (self.screen, self.canary, self.verbatim)  # no category is called so
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Tenant
 from headrace_schemas.moderation import Action
 from headrace_workers.moderation.leak import SHORTEST
-from headrace_workers.moderation.policy import ACTIONS, Policy, Rule
+from headrace_workers.moderation.policy import ACTIONS, REGENERATE, Policy, Rule
 from headrace_workers.moderation.policy_detectors import read_detectors
 from headrace_workers.moderation.policy_tables import Wrong, only, table_of
 from headrace_workers.moderation.toml_lines import Keys, line_of
@@ -28,8 +28,6 @@ _LONGEST_STRETCH: Final = 10_000
 _SHAPE: Final = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
 _OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen", "canary", "verbatim"})
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
-# Actions that others have, and why they are none here.
-_NOT_YET: Final = {"regenerate": "an answer cannot be asked for again yet; `block` withholds it, `review` holds it"}
 
 
 def load_policy(path: Path | None = None) -> Policy:
@@ -102,7 +100,7 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         at = (*keys, "allow", name)
         _is_category(at, rules)
         rule = rules[name]
-        rules[name] = Rule(rule.action, rule.min_score, rule.detectors, (*rule.allowed, *_allowed(at, entries)))
+        rules[name] = replace(rule, allowed=(*rule.allowed, *_allowed(at, entries)))
     blocklist = _file(keys, table, "blocklist", folder)
     own = () if blocklist is None else (blocklist,)
     return Policy(
@@ -143,15 +141,15 @@ def _rule(keys: Keys, value: object, allowed: tuple[str, ...]) -> Rule:
     if not isinstance(table, dict) or "action" not in table or table.keys() - {"action", "min_score", "detectors"}:
         raise Wrong(keys, _SHAPE)
     action, score, detectors = table["action"], table.get("min_score", 0.0), table.get("detectors", 1)
-    if action in _NOT_YET:
-        raise Wrong(keys, f"{action} is no action yet: {_NOT_YET[action]}")
+    again = action == REGENERATE
+    action = "block" if again else action
     if action not in ACTIONS:
-        raise Wrong(keys, f"unknown action {action!r}; known are {', '.join(ACTIONS)}")
+        raise Wrong(keys, f"unknown action {action!r}; known are {', '.join((*ACTIONS, REGENERATE))}")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         raise Wrong(keys, f"min_score is {score!r}, but must be a number from 0 to 1")
     if isinstance(detectors, bool) or not isinstance(detectors, int) or not 1 <= detectors <= _MOST_DETECTORS:
         raise Wrong(keys, f"detectors is {detectors!r}, but must be a whole number from 1 to {_MOST_DETECTORS}")
-    return Rule(cast(Action, action), float(score), detectors, allowed)
+    return Rule(cast(Action, action), float(score), detectors, allowed, again)
 
 
 def _allowed(keys: Keys, entries: object) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Output, Usage
+from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
 from headrace_schemas.limits import MAX_TEXT
 from headrace_workers.ledger.work.rows import Written
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Completion, Generator, Request
+from headrace_workers.steps import asked_again, floor
 from headrace_workers.steps.audit import compared
-from headrace_workers.steps.floor import turns, without_another
 from headrace_workers.steps.grounding import conversation_of, grounding_of
 from headrace_workers.steps.outcome import Dead, Done, Outcome, outcome_of
 from headrace_workers.steps.recall import explored, recalled
@@ -23,7 +23,7 @@ def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries 
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     shown = [canaries.shown(job.tenant, conversation_of(job, tasks[place].context)) for place, job in jobs]
     requests = [
-        Request((*messages, *turns(tasks[place].context)), job.sampling, job.tenant)
+        Request((*messages, *_turns(tasks[place].context)), job.sampling, job.tenant)
         for messages, (place, job) in zip(shown, jobs, strict=True)
     ]
     completions = generator.generate(requests) if requests else []
@@ -35,7 +35,10 @@ def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries 
 
 def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, generator: Generator) -> Outcome:
     if isinstance(completion, HeadraceError):
-        return without_another(task.context, completion) or outcome_of(completion)
+        before = asked_again.without_another(task.context, completion) or floor.without_another(
+            task.context, completion
+        )
+        return before or outcome_of(completion)
     # A byte-level model may write a NUL, which no event may carry.
     text = completion.text.replace("\x00", "\ufffd")
     return Done(
@@ -54,6 +57,11 @@ def _outcome(task: Task, tenant: str, completion: Completion | HeadraceError, ge
         ),
         rows=_explored(task.context, text),
     )
+
+
+def _turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the model is told behind the conversation: what its answer lacked, and then why the next cannot be shown."""
+    return (*floor.turns(context), *asked_again.turns(context))
 
 
 def _explored(context: Mapping[str, Any], text: str) -> tuple[Written, ...]:

@@ -61,7 +61,7 @@ def _outcome(task: Task, embedder: Callable[[], CountingEmbedder]) -> Outcome:
         if text is None or not isinstance(criterion, Grounded | Cosine) or not may_be_judged(task.job_id, criterion):
             continue
         try:
-            score = _looked_up(criterion, text, given, task.job.reference, embedder)
+            score = _looked_up(criterion, text, given, task.job.reference, embedder, numbered=_has_passages(task))
         except HeadraceError as error:
             passing = passing or (error if error.category.retryable else None)
             score = _unscored(criterion, _Nothing(code_of(error), reason_of(error)))
@@ -78,6 +78,8 @@ def _looked_up(
     given: "Sequence[str] | _Nothing",
     reference: str | None,
     embedder: Callable[[], CountingEmbedder],
+    *,
+    numbered: bool,
 ) -> Score | None:
     """The score without the criterion's name; None where judging says itself what is lacking."""
     if isinstance(criterion, Cosine):
@@ -89,7 +91,7 @@ def _looked_up(
         return _unscored(criterion, given)
     from headrace_workers.groundedness.ground import ground
 
-    return _score(ground(answer, given, embedder()))
+    return _score(ground(answer, given, embedder(), numbered=numbered))
 
 
 def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
@@ -104,6 +106,11 @@ def _read(task: Task) -> tuple[str | None, "Sequence[str] | _Nothing"]:
             return event.answer.text, _NO_PASSAGES if turn is None else passages_of(turn)
         case _:
             return None, _NOTHING_GIVEN
+
+
+def _has_passages(task: Task) -> bool:
+    """Whether what was given has numbers that an answer may cite."""
+    return isinstance(task.job, GenerationJob) and task.job.knowledge is not None
 
 
 def _score(found: "Groundedness") -> Score:

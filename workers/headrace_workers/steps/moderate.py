@@ -10,6 +10,7 @@ from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.ledger.work.rows import Written
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.ports import Moderation, Moderator, Told
+from headrace_workers.steps.asked_again import again, whole
 from headrace_workers.steps.grounding import USED
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.recall import CONTEXT, ENTRY, GIVEN, TTL_MS
@@ -24,7 +25,8 @@ def moderate(tasks: Sequence[Task], *, moderator: Moderator, canaries: Canaries 
 
     An answer that others wait for, or would be given, is theirs from here on, if it is allowed as it is.
 
-    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said.
+    What is to be reviewed is held until a person has decided; of a text that a job brings it is only said. So is what
+    its model is to write again: then the job goes back.
 
     A text that the moderator cannot decide about is held until it can, whatever the category of the error: it is never
     passed on unmoderated.
@@ -59,6 +61,8 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
         return Held(reason_of(verdict), needs_person=False)
     if not isinstance(task.event, Output):
         return Ended(receipt(task, moderation=verdict.verdict))
+    if (asked := again(task, task.event, verdict)) is not None:
+        return asked
     if verdict.action != "review":
         return _passed_on(task, task.event, verdict, verdict.verdict)
     if task.woken_by != RELEASED:
@@ -69,13 +73,15 @@ def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:
 
 def _passed_on(task: Task, output: Output, verdict: Moderation, told: ModerationVerdict) -> Done:
     """What goes on, and what becomes of the cache by what the policy wanted."""
+    answer, context = whole(task.context, output.answer)
     return Done(
         Moderated(
             job_id=output.job_id,
             tenant=output.tenant,
-            answer=output.answer.with_text(None if verdict.action == "block" else verdict.text),
+            answer=answer.with_text(None if verdict.action == "block" else verdict.text),
             moderation=told,
         ),
+        context=context,
         rows=_admission(task, output, verdict.action),
     )
 

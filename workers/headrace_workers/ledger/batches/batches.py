@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from headrace_workers.ledger.sql.database import clock, insert, locks_rows, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, LINES
+from headrace_workers.ledger.tables.core import IS_HELD, JOBS, STEPS
 
 VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "cancelling", "finalizing"
 COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
@@ -23,6 +24,15 @@ DUPLICATE, CONFLICT, BUDGET, QUOTA = "duplicate_custom_id", "conflict", "budget"
 BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
 
 _FORGOTTEN_AT_ONCE = 5_000  # lines
+# Of a batch that is over none is, and nobody looks.
+_SHOWN = select(
+    BATCHES,
+    select(func.count(JOBS.c.line.distinct()))
+    .join_from(STEPS, JOBS, STEPS.c.job_id == JOBS.c.id)
+    .where(IS_HELD, JOBS.c.batch == BATCHES.c.number, BATCHES.c.ended_at.is_(None))
+    .scalar_subquery()
+    .label("held"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,23 +68,25 @@ def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
     made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
     is_new = connection.execute(made).scalar() is not None
     same = BATCHES.c.id == new.id if is_new else and_(BATCHES.c.tenant == new.tenant, BATCHES.c.key == new.key)
-    return connection.execute(select(BATCHES).where(same)).one(), is_new
+    return connection.execute(_SHOWN.where(same)).one(), is_new
 
 
 def batch(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:
-    """A batch; with `tenant` only where it is that one's."""
-    query = select(BATCHES).where(BATCHES.c.id == batch_id)
+    """A batch, and how many of its lines are `held`; with `tenant` only where it is that one's."""
+    query = _SHOWN.where(BATCHES.c.id == batch_id)
     return connection.execute(query if tenant is None else query.where(BATCHES.c.tenant == tenant)).first()
 
 
 def keyed(connection: Connection, tenant: str, key: str) -> Row[Any] | None:
     """The batch that was submitted under this key."""
-    return connection.execute(select(BATCHES).where(BATCHES.c.tenant == tenant, BATCHES.c.key == key)).first()
+    return connection.execute(_SHOWN.where(BATCHES.c.tenant == tenant, BATCHES.c.key == key)).first()
 
 
 def batches(connection: Connection, tenant: str | None, after: str | None, limit: int) -> list[Row[Any]]:
-    """All batches or a tenant's, newest first, those that come after the batch `after`."""
-    query = select(BATCHES)
+    """All batches or a tenant's, newest first, those that come after the batch `after`; with how many of the lines of
+    each are `held`.
+    """
+    query = _SHOWN
     if tenant is not None:
         query = query.where(BATCHES.c.tenant == tenant)
     if after is not None and (last := batch(connection, after, tenant)) is not None:

@@ -1,0 +1,86 @@
+"""An answer that may not be shown, where the policy has its model asked again: with what it wrote, and what is wrong.
+
+How often that was done goes on with the job as its context, with the tokens that it took. The answer that goes out at
+last is moderated as any other; where none may be shown, the last one is withheld.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
+from headrace_schemas.reasons import reason_of
+from headrace_workers.ports import Moderation
+from headrace_workers.steps.outcome import Done, Retry
+from headrace_workers.steps.recall import CONTEXT as RECALL
+from headrace_workers.steps.recall import GIVEN
+from headrace_workers.steps.task import Task
+
+MOST: Final = 2  # times, of one job
+_CONTEXT: Final = "asked_again"
+_GENERATE: Final = "generate"
+_TIMES: Final = "times"
+_USED: Final = "used"  # tokens read and written by answers that may not be shown, since one was that may
+_TURNS: Final = "turns"  # what the model is told behind the conversation
+_STOPPED: Final = "stopped"  # it cannot be asked again
+
+
+def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
+    """The job goes back to its model; None where its policy does not want that, or it was asked often enough.
+
+    An answer from the cache is not made again: the model did not write it for this job.
+    """
+    told = task.context.get(_CONTEXT, {})
+    if not verdict.again or not isinstance(task.job, GenerationJob) or GIVEN in task.context.get(RECALL, {}):
+        return None
+    if _STOPPED in told or told.get(_TIMES, 0) >= MOST:
+        return None
+    used, usage = told.get(_USED, (0, 0)), output.answer.usage
+    turns = [
+        {"role": "assistant", "content": output.answer.text or ""},
+        {"role": "user", "content": _objection(verdict)},
+    ]
+    changed = {
+        _TIMES: told.get(_TIMES, 0) + 1,
+        _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
+        _TURNS: turns,
+    }
+    return Done(to=_GENERATE, context={_CONTEXT: changed})
+
+
+def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the model is told behind the conversation: its last answer, and why that may not be shown."""
+    return tuple(Message.model_validate(each) for each in context.get(_CONTEXT, {}).get(_TURNS, ()))
+
+
+def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
+    """What becomes of a job whose model cannot answer again; None for one that was not asked again.
+
+    It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
+    """
+    told = context.get(_CONTEXT, {})
+    if _TURNS not in told:
+        return None
+    done = Done(context={_CONTEXT: {**told, _STOPPED: True}})
+    if not error.category.retryable:
+        return done
+    return Retry(reason_of(error), category=error.category, otherwise=done)
+
+
+def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:
+    """The answer that goes on, with the tokens of those before it; and what of that goes on with the job."""
+    told = context.get(_CONTEXT, {})
+    if _USED not in told:
+        return answer, {}
+    read, written = told[_USED]
+    if _STOPPED not in told:  # else this answer is among them
+        read, written = read + answer.usage.prompt_tokens, written + answer.usage.completion_tokens
+    usage = Usage(prompt_tokens=read, completion_tokens=written)
+    return answer.model_copy(update={"usage": usage}), {_CONTEXT: {_TIMES: told[_TIMES]}}
+
+
+def _objection(verdict: Moderation) -> str:
+    named = sorted(name.replace("_", " ") for name, objected in verdict.verdict.categories.items() if objected)
+    return (
+        f"That answer cannot be shown. What is in it that may not be: {', '.join(named)}. "
+        "Answer again without that. Write the new answer alone, without a word about the old one."
+    )
