@@ -92,6 +92,8 @@ def test_a_claim_of_another_ledger_is_refused(ledger, tasks, redis_server, tmp_p
         assert [claims(each)[0].id for each in (other, ledger)] == [1, 1]
         eventually(is_done(ledger, ours))
         assert "refused a claim of another ledger" in process.log
+        ((trouble,), theirs_) = ledger.troubles(), other.troubles()
+        assert (trouble.subject, "two deployments share this Redis" in trouble.reason, theirs_) == ("worker", True, [])
         assert not is_done(other, foreign)()
         assert [claim.started_at for claim in claims(other)] == [None]
         # In its own hands it is done as if nothing had been.

@@ -39,7 +39,11 @@ from headrace_workers.worker.presence import Presence
 from headrace_workers.worker.run import Runner
 
 _LAST_SECONDS = 5.0  # for what runs beside the pool at a stop, after that has had its own
-_TELL_FOREIGN_EVERY = 60.0  # seconds
+_TELL_FOREIGN_EVERY = 30.0  # seconds: what is not said again for a minute counts as over
+_FOREIGN = (
+    "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give each a prefix "
+    "or a Redis database of its own"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +135,8 @@ class _Process:
                 hands.runner.put_off(claim_id)
         elif time.monotonic() - self._foreign_told > _TELL_FOREIGN_EVERY:
             self._foreign_told = time.monotonic()
-            log("worker", logging.WARNING, Action.FOREIGN,
-                "refused a claim of another ledger: two deployments share this Redis and HEADRACE_TOPIC_PREFIX; give "
-                "each a prefix or a Redis database of its own", claim=claim_id)  # fmt: skip
+            log("worker", logging.WARNING, Action.FOREIGN, _FOREIGN, claim=claim_id)
+            hands.runner.complain(_FOREIGN)
 
     def leave(self, **_: Any) -> None:
         """It is to end soon, and those that it forked with it."""

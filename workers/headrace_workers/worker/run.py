@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from headrace_schemas.errors import Unavailable
@@ -101,6 +102,11 @@ class Runner:
             self._ledger.release([claim_id], _NO_ROOM_MS, "its worker had its hands full")
         except Unavailable:
             self._renewer.let_go(claim_id)
+
+    def complain(self, trouble: str) -> None:
+        """Let people see in `headrace status`, for a minute, what is wrong with this worker's surroundings."""
+        with suppress(Unavailable):
+            self._ledger.tell(self._worker, "worker", {"": trouble})
 
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
