@@ -102,6 +102,7 @@ def broker(monkeypatch):
     monkeypatch.setattr("kafka.KafkaConsumer", consumer)
     monkeypatch.setattr("kafka.admin.KafkaAdminClient", admin)
     monkeypatch.setattr(partitions, "read_any_record", lambda _consumer: broker.call("read_any_record"))
+    monkeypatch.setattr(partitions, "attend", lambda _consumer, _kafka: None)
     return broker
 
 
