@@ -55,12 +55,16 @@ def test_the_model_reads_the_passages(grounded, asks):
     assert (audit.question, audit.label) == (f"So {QUESTION}", "unknown")
 
 
-def test_without_passages_there_is_no_audit(grounded, asks):
-    """The job is served all the same."""
+def test_without_passages_its_audit_is_unknown(grounded, asks):
+    """The job is served all the same; its audit stands among those that people are asked about."""
     grounded.retrieval = Nothing(grounded.retrieval)
     grounded.do()
     served(grounded, asks, "docs")
-    assert grounded.ledger.read(select(AUDITS)) == []
+    assert grounded.run("model.echo", 1) == 0
+    grounded.ledger.audits.give_up()
+    (audit,) = grounded.ledger.read(select(AUDITS))
+    assert (audit.kind, audit.question, audit.label) == ("hit", f"So {QUESTION}", "unknown")
+    assert [each.id for each in grounded.ledger.audits.unknown(None, None, 10)] == [audit.id]
 
 
 class Nothing:

@@ -36,25 +36,26 @@ class Auditing:
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
         """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that.
 
-        `afresh` is what its model is to be asked; None where that cannot be had, and nothing is audited.
+        `afresh` is what its model is to be asked; None where that cannot be had: then its audit is given up, and unknown,
+        since hits that are left out would say nothing of themselves.
         """
         similarity = hit.similarity or 0.0
         stratum = band(similarity)
         name = audit_id(job_id, hit.entry_id)
-        if self._stage is None or afresh is None or not self.chosen(job_id, hit):
+        if self._stage is None or not self.chosen(job_id, hit):
             return Drawn(stratum, self._share)
         audit = NewAudit(
             id=name,
             job_id=job_id,
             entry_id=hit.entry_id,
-            tenant=afresh.tenant,
+            tenant=output.tenant,
             scope=hit.scope,
             similarity=similarity,
             stratum=stratum,
             share=self._share,
             question=question,
             served=output.text,
-            afresh=_work(self._stage, name, afresh, output),
+            afresh=None if afresh is None else _work(self._stage, name, afresh, output),
         )
         return Drawn(stratum, self._share, (audit,))
 
