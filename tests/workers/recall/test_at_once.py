@@ -114,6 +114,28 @@ def test_who_has_waited_long_enough_for_another_wording_runs_by_itself(semantic,
     assert entries(semantic) == ["live"]  # the leader's own
 
 
+@pytest.mark.parametrize(("max_age", "tier"), [(60.0, "semantic"), (5.0, "none")])
+def test_who_is_behind_another_is_given_its_answer_where_that_is_young_enough(
+    semantic,  # noqa: F811 - the fixture
+    asks,
+    monkeypatch,
+    max_age,
+    tier,
+):
+    """It came to live after all looks but the last: neither memory nor the request's hash had it yet."""
+    send(semantic, asks, ASKED)
+    semantic.drain()
+    with writing(semantic.ledger.engine) as tx:
+        tx.execute(update(ENTRIES).values(made_at=ENTRIES.c.made_at - 10_000))
+    monkeypatch.setattr(semantic.ledger.answers, "exact", lambda keys: {})
+    monkeypatch.setattr(semantic.ledger.answers, "lately", lambda *_: [])
+    first, behind = (asks(each, cache="semantic", idempotency_key=each, **more)
+                     for each, more in ((ASKED, {}), (LIKE, {"max_age": max_age})))  # fmt: skip
+    jobs = semantic.send(first, behind)
+    semantic.drain()
+    assert tiers(semantic, jobs) == ["exact", tier]
+
+
 def test_an_answer_that_is_not_allowed_is_made_again_by_all_at_once_and_one_fills_the_cache(semantic, asks):  # noqa: F811
     """The others do not wait a second time; who comes later waits for that one, or is served."""
     jobs = send(semantic, asks, *WORDINGS)
