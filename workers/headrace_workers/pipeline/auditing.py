@@ -36,8 +36,8 @@ class Auditing:
     def draw(self, job_id: str, question: str, hit: Hit, output: Output, afresh: GenerationJob | None) -> Drawn:
         """Whether this hit, which was found by likeness, is audited; its stratum, and its chance of that.
 
-        `afresh` is what its model is to be asked; None where that cannot be had: then its audit is given up, and unknown,
-        since hits that are left out would say nothing of themselves.
+        `afresh` is what its model is to be asked; None where that cannot be had: then its audit is given up, and is
+        unknown, since hits that are left out would say nothing of themselves.
         """
         similarity = hit.similarity or 0.0
         stratum = band(similarity)
