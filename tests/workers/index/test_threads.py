@@ -4,13 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import numpy as np
+import pytest
 from tests.workers.index.clustered import clustered, truth, unit
 
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.index.wear import Limits
 
 HALF, STEADY, K = 8, 50, 10
-# With at most 100 living rows every search of lists is whole, so that what is found can be compared exactly.
+# With at most 100 living rows, and as many probes as lists, every search is whole: it can be compared exactly.
 EAGER = Limits(exact=40, outside=20, dead=20, dead_share=0.1, growth=1.2)
 
 
@@ -20,8 +21,9 @@ def beside(vectors: np.ndarray, first: bool) -> np.ndarray:
     return np.hstack([vectors, nothing] if first else [nothing, vectors])
 
 
-def test_searches_are_right_while_others_change_and_rebuild() -> None:
+def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stays is always found, what is gone never, and what changes is found as it was at some moment."""
+    monkeypatch.setattr("headrace_workers.index.lists._LEAST_PROBES", 100)
     steady = beside(clustered(STEADY, HALF), first=True)
     queries = beside(clustered(20, HALF, seed=1), first=True)
     expected = truth(queries, steady, K)

@@ -35,7 +35,8 @@ def refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> 
     library.fvec_inner_products_by_idx(
         at(similarities), at(queries), at(vectors), at(candidates), vectors.shape[1], count, width
     )
-    similarities[candidates == NOWHERE] = -np.inf
+    if width and candidates[:, -1].min() == NOWHERE:  # what there is not stands last
+        similarities[candidates == NOWHERE] = -np.inf
     return best(similarities, candidates, k)
 
 
@@ -43,8 +44,11 @@ def best(similarities: Floats, positions: Positions, k: int) -> tuple[Floats, Po
     """The k largest similarities of each row, in order, with their positions; rows may be shorter than k."""
     width = similarities.shape[1]
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-    rows = np.arange(len(order))[:, None]
-    top, at = similarities[rows, order], positions[rows, order]
+    if len(order) == 1:  # a look-up's: half of the calls
+        top, at = similarities[:, order[0]], positions[:, order[0]]
+    else:
+        rows = np.arange(len(order))[:, None]
+        top, at = similarities[rows, order], positions[rows, order]
     if width >= k:
         return top, at
     longer, longer_at = nothing(len(top), k)

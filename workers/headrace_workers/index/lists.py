@@ -3,8 +3,8 @@
 Vectors are sorted into lists around centres (inverted file, IVF) and kept there as one bit a dimension (RaBitQ, arXiv
 2405.12497: 60 bytes for 384 dimensions). A search estimates distances in the lists nearest to the query and compares
 the best candidates exactly. How many lists that must be depends on the texts, so it is measured when they are built:
-on 20,000 sentences in MiniLM's vectors more than half of them, on tight groups a sixteenth. There HNSW finds as much in
-40 % of the time, but takes four times as long to build and six times the memory.
+on sentences in MiniLM's vectors it is two fifths of them, on tight groups a sixteenth. Why not HNSW:
+docs/decisions/lists-of-codes.md.
 
 Nothing here changes once it is built: FAISS allows any number of searches beside each other, but no change among them.
 """
@@ -25,10 +25,11 @@ _SAMPLES: Final = 32  # vectors a list that its centre is learned from
 _ROUNDS: Final = 5  # of k-means
 _PROBED: Final = 0.99  # of the nearest neighbours should be in the lists looked into,
 _NEIGHBOURS: Final = 15  # counting so many: more than are asked for mostly, since some of them will die
-_LEAST_PROBES: Final = 32  # and no fewer lists than these
+_LEAST_PROBES: Final = 16  # and no fewer lists than these
 _PROBES: Final = 128  # of each of so many vectors
-_CANDIDATES: Final = 5  # so many for each that is asked for are compared exactly,
-_LEAST_CANDIDATES: Final = 100  # and so many at least
+# So many for each that is asked for are compared exactly, and for the first more: each costs a row from far memory.
+_CANDIDATES: Final = 5
+_FIRST_CANDIDATES: Final = (10, 100)  # for each, and of all
 _QUERY_BITS: Final = 4  # a query's dimension, when distances are estimated
 
 
@@ -85,10 +86,11 @@ class Lists:
         """
         if living == 0:
             return nothing(len(queries), k)
-        wanted = min(max(_LEAST_CANDIDATES, _CANDIDATES * k), self.covered)
+        each, most = _FIRST_CANDIDATES
+        wanted = min(max(_CANDIDATES * k, min(each * k, most)), self.covered)
         found = self._candidates(queries, wanted, int(self.index.nprobe), alive)
-        short = np.flatnonzero(found[:, min(k, living) - 1] < 0)  # what was not found stands last
-        if short.size:
+        short = found[:, min(k, living) - 1] < 0  # what was not found stands last
+        if short.any():
             found[short] = self._candidates(queries[short], wanted, int(self.index.nlist), alive)
         return refined(queries, found, vectors, k)
 

@@ -10,8 +10,8 @@ from headrace_workers.index.state import State
 class Limits:
     """What is let pass before that; the times are those of 384 dimensions on one core."""
 
-    exact: int = 10_000  # vectors that are compared one by one, without lists: about 0.6 ms a query
-    outside: int = 2_000  # vectors that wait outside of the lists: about 0.1 ms a query
+    exact: int = 4_000  # vectors that are compared one by one, without lists: about 0.3 ms a query
+    outside: int = 1_000  # vectors that wait outside of the lists: about 0.07 ms a query
     dead: int = 32  # rows that may always be dead,
     dead_share: float = 0.25  # and this share of all rows at most
     growth: float = 4.0  # how many times the vectors that its centres were learned from lists may hold
