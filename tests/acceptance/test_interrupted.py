@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from tests.acceptance.conftest import WITH_A_LOG
 from tests.services.eventually import eventually
 
 pytestmark = pytest.mark.acceptance
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.acceptance
 def test_an_interrupted_run_goes_on_and_answers_nothing_twice(shell):
     """Killed, interrupted, stopped, and run again each time: each line has one receipt, and what was written stands."""
     jobs = [{"prompt": f"%%sleep:0.05%% {number}"} for number in range(400)]
+    shell.env |= WITH_A_LOG
     shell.env["HEADRACE_GROUP_SIZE"] = "16"  # so that what is in hand at a stop is little of the whole
     (shell.folder / "in.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
     out = shell.folder / "out.jsonl"

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from tests.chaos.history import may_be_written, query
+from tests.services.eventually import pause_after
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -230,11 +231,12 @@ class Deployment:
 
     def wait_until(self, true: Callable[[], bool], what: str, seconds: float = 300) -> None:
         """Wait for something; NotQuiet names it when it does not come."""
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         while not true():
-            if time.monotonic() > until:
+            waited = time.monotonic() - began
+            if waited > seconds:
                 raise NotQuiet(f"not within {seconds:g} s: {what}")
-            time.sleep(0.02)
+            time.sleep(pause_after(waited))
 
     def known(self, job_ids: Iterable[str]) -> set[str]:
         """Those of these jobs that the ledger has taken in or refused."""

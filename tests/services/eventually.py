@@ -9,8 +9,14 @@ T = TypeVar("T")
 
 def eventually(condition: Callable[[], T], seconds: float = 120.0) -> T:
     """The condition's first true value; fails when none came in time. The bound is for hangs: it measures nothing."""
-    until = time.monotonic() + seconds
+    began = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < until, f"not within {seconds:g} s: {getattr(condition, '__name__', condition)}"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not within {seconds:g} s: {getattr(condition, '__name__', condition)}"
+        time.sleep(pause_after(waited))
     return value
+
+
+def pause_after(waited: float) -> float:
+    """Seconds to the next look, after so many of waiting: what takes long is not made longer by being looked at."""
+    return min(0.1, 0.02 + waited / 50)

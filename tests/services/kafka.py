@@ -14,6 +14,12 @@ from headrace_workers.embedded.broker import Broker, apache_kafka, tansu, tansu_
 from headrace_workers.embedded.ports import free_ports
 from headrace_workers.embedded.processes import ChildSpec
 
+# A test may forbid what is done to topics of its own; all else may be done by anybody.
+_ACCESS_LISTS = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
+
 
 class KafkaServer(Server):
     """A broker. `address` is host:port."""
@@ -65,7 +71,14 @@ def find_apache(folder: Path) -> KafkaServer | None:
     if not home or shutil.which("java") is None:
         return None
     port, controller = free_ports(2)
-    return KafkaServer(apache_kafka(Path(home), folder / "kafka", (port, controller)), folder)
+    plain = apache_kafka(Path(home), folder / "kafka", (port, controller))
+
+    def prepare() -> None:
+        plain.prepare()
+        with (folder / "kafka" / "server.properties").open("a") as file:
+            file.write(_ACCESS_LISTS)
+
+    return KafkaServer(replace(plain, prepare=prepare), folder)
 
 
 def find_tansu(folder: Path) -> KafkaServer | None:

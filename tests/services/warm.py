@@ -1,10 +1,11 @@
-"""Processes of headrace that begin with everything loaded: forked from one that has imported it, once for all tests.
+"""Processes of headrace that begin with everything loaded: forked from one that has imported it, once for a whole run.
 
 Hundreds of bridges, workers and commands are started, and loading Python's modules would be most of what each of them
 costs. What begins is a process like any other, with its arguments, environment and log, in a group of its own, and it
 runs the module that `python -m` would run. Tests of the start itself start the program.
 """
 
+import fcntl
 import json
 import os
 import select
@@ -135,20 +136,32 @@ class Forked:
 
 @cache
 def _address() -> str:
-    """Where the process that forks listens. It ends with this one, since its standard input does, and all with it."""
-    folder = Path(tempfile.mkdtemp(prefix="headrace-warm-"))
-    address, log = folder / "socket", folder / "log"
-    argv = [sys.executable, "-m", "tests.services.warm_parent", str(address)]
+    """Where the process that forks listens. The processes of a parallel run share one, which ends with the run: with
+    the process that has started them all, and with this one where it runs alone.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = Path(_TEMPORARY) / f"headrace-warm-{run}" if run else Path(tempfile.mkdtemp(prefix="headrace-warm-"))
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "socket").exists():
+            _begin(folder, os.getppid() if run else os.getpid())
+    return str(folder / "socket")
+
+
+def _begin(folder: Path, until: int) -> None:
+    """Start it, to end with the process `until`, and wait until it listens."""
+    argv = [sys.executable, "-m", "tests.services.warm_parent", str(folder / "socket"), str(until)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # else numpy starts threads
-    with log.open("wb") as output:
+    with (folder / "log").open("wb") as output:
         parent = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, env=env
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env
         )
     _KEPT.append(parent)
-    while not address.exists():
-        assert parent.poll() is None, log.read_text()
+    while not (folder / "socket").exists():
+        assert parent.poll() is None, (folder / "log").read_text()
         time.sleep(0.02)
-    return str(address)
 
 
-_KEPT: Final[list[object]] = []  # its standard input is open as long as somebody holds it
+_KEPT: Final[list[object]] = []
+_TEMPORARY: Final = tempfile.gettempdir()  # of now: tests set others

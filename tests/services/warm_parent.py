@@ -1,4 +1,6 @@
-"""The process that has loaded what headrace's processes load, and forks them: `python -m tests.services.warm_parent`.
+"""The process that has loaded what headrace's processes load, and forks them.
+
+`python -m tests.services.warm_parent SOCKET PID` listens at that socket until the process of that number has ended.
 
 A request is a line of JSON on a connection of its own: `argv`, `env`, `cwd`, and `files`, which are its standard input,
 output and error. The answers are lines: the number of the process, and in the end its exit code.
@@ -15,6 +17,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,13 +59,13 @@ _LOADED: Final = (
     "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn",
 )
-_STARTERS: Final = ("up", "run")  # commands that start processes
+_STARTERS: Final = ("up", "run", "evaluate")  # commands that start processes
 _WRITE: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def main(address: str) -> None:
-    """Serve until standard input ends, which is when whoever started this does."""
+def main(address: str, until: int) -> None:
+    """Serve until this process has ended."""
     for name in _LOADED:
         importlib.import_module(name)
     warm_up(build_moderator())
@@ -73,11 +76,13 @@ def main(address: str) -> None:
         listening.bind(f"{address}.new")
         listening.listen(64)
         os.rename(f"{address}.new", address)
-        _serve(listening, sys.stdin.fileno())
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            _serve(listening, os.pidfd_open(until))
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
 
 
 def _serve(listening: socket.socket, ends: int | None = None) -> None:
-    """Fork what is asked for, until there is something to read from `ends`."""
+    """Fork what is asked for, until the process of the descriptor `ends` has ended."""
     woken, waking = socket.socketpair()
     woken.setblocking(False)
     waking.setblocking(False)
@@ -91,7 +96,7 @@ def _serve(listening: socket.socket, ends: int | None = None) -> None:
             selector.register(ends, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj == ends:  # nothing is ever sent there: it has ended
+                if key.fileobj == ends:
                     return
                 if key.fileobj is woken:
                     woken.recv(4_096)
@@ -99,16 +104,23 @@ def _serve(listening: socket.socket, ends: int | None = None) -> None:
                     continue
                 connection, _ = listening.accept()
                 with connection.makefile("r") as lines:
-                    request = json.loads(lines.readline())
+                    line = lines.readline()
+                if not line:  # who asked has died
+                    connection.close()
+                    continue
+                request = json.loads(line)
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     for each in (listening, woken, waking, connection, *forked.values()):
                         each.close()
                     selector.close()
+                    if ends is not None:
+                        os.close(ends)
                     _become(request)
                 forked[pid] = connection
-                connection.sendall(f"{pid}\n".encode())
+                with contextlib.suppress(OSError):
+                    connection.sendall(f"{pid}\n".encode())
 
 
 def _tell_ends(forked: dict[int, socket.socket]) -> None:
@@ -116,7 +128,7 @@ def _tell_ends(forked: dict[int, socket.socket]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        with forked.pop(pid) as connection, contextlib.suppress(BrokenPipeError):  # nobody wants to know
+        with forked.pop(pid) as connection, contextlib.suppress(OSError):  # nobody wants to know
             connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
@@ -178,4 +190,4 @@ class _Subprocess:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

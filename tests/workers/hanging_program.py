@@ -8,10 +8,10 @@ import time
 
 from headrace_schemas import EvaluationJob
 from headrace_workers import health
-from headrace_workers.steps import judge as step
+from headrace_workers.pipeline import stages
 from headrace_workers.worker import bound
 
-_judge = step.judge
+_judge = stages.judge
 
 
 def _hanging_judge(tasks, **known):
@@ -23,7 +23,7 @@ def _hanging_judge(tasks, **known):
     return _judge(tasks, **known)
 
 
-step.judge = _hanging_judge
+stages.judge = _hanging_judge  # the pipeline is built later
 bound.MODEL = bound.LIGHT
 health.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all
 

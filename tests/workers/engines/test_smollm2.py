@@ -11,9 +11,10 @@ from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 
 
 @pytest.fixture(scope="module")
-def smollm2(smollm2_float_home: Path) -> CTranslate2Generator:
-    """SmolLM2 in float32, whose answers do not hang on their batch."""
-    return CTranslate2Generator.load(smollm2_float_home / "models" / SMOLLM2, device="cpu", inter_threads=2)
+def smollm2(smollm2_home: Path) -> CTranslate2Generator:
+    """SmolLM2 computed in float32, so that its answers do not hang on their batch; its weights are those of int8."""
+    folder = smollm2_home / "models" / SMOLLM2
+    return CTranslate2Generator.load(folder, device="cpu", inter_threads=2, compute_type="float32")
 
 
 def test_smollm2_answers_and_says_why_it_ended(smollm2: CTranslate2Generator) -> None:
@@ -52,13 +53,13 @@ def test_smollm2_in_int8_answers_every_prompt(smollm2_home: Path) -> None:
     assert generator.quantization.startswith("int8")
 
 
-def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_float_home: Path) -> None:
+def test_choice_probabilities_are_those_of_score_batch(smollm2: CTranslate2Generator, smollm2_home: Path) -> None:
     """An independent way: the log probability that the engine itself gives to the choice's token, prompt by prompt."""
     import ctranslate2
     import numpy as np
     from tokenizers import Tokenizer
 
-    folder = smollm2_float_home / "models" / SMOLLM2
+    folder = smollm2_home / "models" / SMOLLM2
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     engine = ctranslate2.Generator(str(folder), compute_type="float32", intra_threads=1)
     questions = [

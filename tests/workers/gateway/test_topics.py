@@ -19,7 +19,6 @@ from tests.services.kafka import KafkaServer, find_tansu
 from tests.services.need import need
 from tests.services.redis import RedisServer
 from tests.services.tables import sqlite_tables
-from tests.workers.bridge.test_shut_places import strict_kafka  # noqa: F401
 from tests.workers.gateway.served import served
 
 from headrace_producers.admin import ensure_topics
@@ -124,9 +123,9 @@ def test_a_job_that_its_topic_does_not_take_is_too_large(over, apache_kafka: Kaf
         assert client.post("/v1/jobs", json=JOB).status_code == 202
 
 
-def test_a_topic_that_is_forbidden_is_named(over, strict_kafka: KafkaServer, fresh_prefix: str):  # noqa: F811
+def test_a_topic_that_is_forbidden_is_named(over, apache_kafka: KafkaServer, fresh_prefix: str):
     """Nothing was sent, and other topics go on."""
-    kafka = strict_kafka.settings(fresh_prefix)
+    kafka = apache_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     admin = KafkaAdminClient(**kafka.client_options())
     pattern = ResourcePattern(ResourceType.TOPIC, kafka.topic(Topic.GENERATION))

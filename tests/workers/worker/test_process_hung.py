@@ -1,7 +1,6 @@
 """A real worker process, one of whose jobs hangs: it ends itself, the job dies alone, and all others are answered."""
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -16,7 +15,7 @@ from headrace_workers.ledger.tables.core import CLAIMS, STEPS
 from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.progress import STUCK_EXIT
 
-HANGING = (str(Path(__file__).parents[1] / "hanging_program.py"),)
+HANGING = ("-m", "tests.workers.hanging_program")
 SHORT = {"HEADRACE_LONGEST_RUN": "1", "HEADRACE_LEASE": "2"}
 
 
