@@ -28,6 +28,7 @@ from headrace_workers.ledger.work.claim import Wanted
 from headrace_workers.ledger.work.dead import job_burial
 from headrace_workers.ledger.work.outbox import outgoing
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.webhooks.reach import Reach
 
 DEFAULTS = Defaults("echo", {"tenant": "a", "lane": "batch"})
 
@@ -63,6 +64,7 @@ class Running:
         self.store = Store.at(str(folder / "files"))
         self.files = Files(ledger.files, self.store)
         self.heard = []
+        self.reach = Reach(http_loopback=True)  # of callbacks
         self._limits = Room(most, window)
         self.bulk = self.bridge()
 
@@ -83,14 +85,14 @@ class Running:
 
     def door(self):
         """The checks of a bridge."""
-        rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now())
+        rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now(), self.reach)
         return door(rules, self.ledger.webhooks.unknown)
 
     def submit(self, lines, *, key=None, **wishes):
         """The id of a new batch of these lines."""
         data = lines if isinstance(lines, bytes) else text_of(lines)
         file = self.files.add([data], tenant="a", purpose="batch", name="jobs.jsonl", keep=None, lines=True)
-        batch, _ = submit(self.ledger, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key)
+        batch, _ = submit(self.ledger, file, Wishes(**{"tenant": "a", "defaults": DEFAULTS, **wishes}), key, self.reach)
         return batch.id
 
     def again(self, batch_id, max_tokens=None):

@@ -14,8 +14,10 @@ from headrace_schemas.callback import BatchCallback
 from headrace_workers.batches.submit import Wishes
 from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.webhooks.keyring import callbacks_of
+from headrace_workers.webhooks.reach import Reach, networks_of
 
 NOBODYS = "we_0123456789abcdef01234567"
+METADATA = "https://169.254.169.254/latest"
 
 
 @pytest.fixture
@@ -97,11 +99,25 @@ def test_what_is_submitted_again_is_known_though_its_endpoint_is_gone(running):
     assert (found.state, f"the tenant has no endpoint {named}" in found.error) == ("failed", True)
 
 
+def test_an_inner_address_is_refused_at_the_door(running):
+    """By the door of batches, and of each line that names it."""
+    words = "callback.url: nothing is sent there: 169.254.169.254 is no address of the internet"
+    with pytest.raises(InvalidRecord, match=words):
+        running.submit(jobs(1), callback=BatchCallback(url=METADATA))
+    batch_id = running.submit([json.dumps({"prompt": "p", "callback": {"url": METADATA}}).encode(), *jobs(1)])
+    running.run()
+    running.settle()
+    batch = running.batch(batch_id)
+    assert (batch.completed, batch.failed) == (1, 1)
+    assert words in running.error_lines(batch_id)[0]["error"]["message"]
+
+
 def test_an_inner_address_is_told_nothing(running):
-    """Its delivery is dead at once, with the reason, as that of a job would be."""
+    """Where the door let it in, by another reach than the worker's, its delivery is dead at once, with the reason."""
+    running.reach = Reach(networks_of(["169.254.0.0/16"], "of a test"))
     office = Office(running.ledger)
     with receiving() as receiver:
-        running.submit(jobs(1), callback=BatchCallback(url="https://169.254.169.254/latest"))
+        running.submit(jobs(1), callback=BatchCallback(url=METADATA))
         running.run()
         office.deliver()
         assert receiver.heard == []

@@ -9,6 +9,7 @@ from headrace_workers.bridge.partitions import Partitions
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.webhooks.reach import Reach
 from headrace_workers.wire.hand_out import HandOut
 
 
@@ -22,7 +23,8 @@ def ingests(ledger):
         made.append(
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
-                models=Models(), embedder=Embedder(), pipeline=Pipeline(), max_active=max_active, clock=clock,
+                models=Models(), embedder=Embedder(), pipeline=Pipeline(), reach=Reach(), max_active=max_active,
+                clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
             )

@@ -23,6 +23,7 @@ from headrace_workers.bridge.accept import Rules
 from headrace_workers.engines.chat_template import InvalidTemplate
 from headrace_workers.ledger.work.records import Record
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.webhooks.reach import Reach
 
 NOW = 1_800_000_000_000  # ms: what the ledger's clock shows
 
@@ -60,7 +61,7 @@ class Embedder:
         return 3 if text == "three whole words" else None
 
 
-RULES = Rules(Models(), Embedder(), Pipeline(), NOW)
+RULES = Rules(Models(), Embedder(), Pipeline(), NOW, Reach())
 
 
 def generation(**fields: Any) -> GenerationJob:

@@ -85,6 +85,12 @@ BAD_VALUES = {
     "a deadline in the year 1": (value(deadline="0001-01-01T00:00:00+23:00"), "outside of the years"),
     "a deadline without a zone": (value(deadline="2101-01-01T00:00:00"), "deadline"),
     "deep nesting": (b"[" * 100_000, ""),
+    "a callback to an inner address": (
+        value(callback={"url": "https://169.254.169.254/latest"}),
+        "callback.url: nothing is sent there: 169.254.169.254 is no address of the internet",
+    ),
+    "a callback without TLS": (value(callback={"url": "http://shop.example/"}), "callback.url: the scheme is http"),
+    "a callback to a wrong port": (value(callback={"url": "https://shop.example:22/"}), "callback.url: port 22"),
 }
 
 
@@ -150,11 +156,11 @@ def test_no_bytes_raise(value, headers, topic, typed):
 
 @given(event=st.one_of(*(STRATEGIES[f"headrace.job.{kind}.v1"] for kind in get_args(JobKind))))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_valid_job_is_taken_or_refused_for_its_model_or_deadline(event):
-    """A job that the contract allows has its one first step, unless its model or deadline forbids it."""
+def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
+    """A job that the contract allows has its one first step, unless its model, deadline or callback forbids it."""
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
-        refused(found, "no (model|embedder|moderator) is called|has passed")
+        refused(found, "no (model|embedder|moderator) is called|has passed|callback.url: ")
         return
     assert isinstance(found, NewJob)
     assert len(found.steps) == 1

@@ -126,6 +126,9 @@ def test_whom_a_batch_tells_is_named_and_shown(submitted, running, call):
         code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "we_5f0c1d2e3a4b5c6d7e8f9a0b", *more)
         assert (code, out) == (2, "")
         assert "has registered no webhook endpoint we_5f0c1d2e3a4b5c6d7e8f9a0b" in err
+        code, out, err = call("batch", "submit", "jobs.jsonl", "--callback", "https://10.0.0.1/", *more)
+        assert (code, out) == (2, "")
+        assert "callback.url: nothing is sent there: 10.0.0.1 is no address of the internet" in err
     assert len(running.ledger.batches.batches()) == before == 2
 
 

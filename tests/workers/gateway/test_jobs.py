@@ -74,6 +74,28 @@ def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway
         assert send(own, JOB | {"callback": callback}).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://10.0.0.1/hooks", "10.0.0.1 is no address of the internet"),
+        ("https://[::ffff:127.0.0.1]/", "no address of the internet"),
+        ("http://shop.example/", "the scheme is http; webhooks go by https alone"),
+        ("https://shop.example:22/", "port 22 is not allowed; HEADRACE_WEBHOOK_PORTS allows 443, 8443"),
+        ("https://me:secret@shop.example/", "a name or password"),
+    ],
+)
+def test_a_callback_beyond_reach_is_refused(client: httpx.Client, url: str, words: str):
+    """By every door of HTTP, before anything is let in; with words, and without what may be a secret in it."""
+    callback = {"url": url}
+    chat = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], "headrace": {"callback": callback}}
+    for path, body in (("jobs", JOB | {"callback": callback}), ("chat/completions", chat)):
+        refused = client.post(f"/v1/{path}", json=body)
+        assert refused.status_code == 400
+        assert "callback.url: " in refused.text
+        assert words in refused.text
+        assert "secret" not in refused.text
+
+
 def test_a_job_is_found_before_it_is_taken_in(alone: Gateway):
     """On this gateway and on every other of the deployment: `accepted`, never 404. Nobody else's."""
     with alone.client() as client, served(alone.settings) as second:

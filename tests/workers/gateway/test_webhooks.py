@@ -9,6 +9,7 @@ import pytest
 from openai.types.webhooks import BatchCompletedWebhookEvent, ResponseCompletedWebhookEvent
 from tests.services.eventually import eventually
 from tests.workers.bridge.records import evaluation
+from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, served
 from tests.workers.ledger_jobs import take_in
 from tests.workers.webhooks.office import Office
@@ -184,14 +185,14 @@ def test_deliveries_are_looked_at_and_sent_again(gateway: Gateway):
         assert office.end() == 0
 
 
-def test_a_background_response_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI, bridge):
+def test_a_background_response_s_end_reaches_the_receiver(gateway: Gateway, client: openai.OpenAI):
     """As OpenAI's event, with the response's id; and to the callback that it names under `headrace`."""
     with receiving() as receiver:
         made = client.webhooks.create(event_types=["response.completed"], name="a", url=receiver.url)
         wish = {"headrace": {"callback": {"url": receiver.url.replace("us", "me"), "events": ["job.completed"]}}}
         response = client.responses.create(model="echo", input="x", background=True, extra_body=wish)
         ledger, job_id = gateway.services.ledger, response.id.removeprefix("resp_")
-        with bridge():
+        with bridge_of(gateway.settings):
             eventually(lambda: ledger.job(job_id))
             answer(ledger, job_id)
             eventually(lambda: len(ledger.webhooks.deliveries(Range(), 3)) == 2)

@@ -15,7 +15,8 @@ from headrace_workers.batches.defaults import Defaults
 from headrace_workers.files.files import new_id
 from headrace_workers.ledger.batches.batches import NewBatch
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.webhooks.named import check, named_by
+from headrace_workers.webhooks.callbacks import check
+from headrace_workers.webhooks.reach import Reach
 
 PURPOSE = "batch"  # of an input
 WINDOW = 86_400.0  # seconds
@@ -25,6 +26,7 @@ LONGEST_WINDOW = 16  # characters of it, as it is asked for
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 LONGEST_SECONDS = 30 * 86_400
+_INTERNET = Reach()
 
 
 def seconds_of(window: str) -> float:
@@ -70,16 +72,19 @@ class Wishes:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def submit(ledger: Ledger, file: Row[Any], wishes: Wishes, key: str | None) -> tuple[Row[Any], bool]:
+def submit(
+    ledger: Ledger, file: Row[Any], wishes: Wishes, key: str | None, reach: Reach = _INTERNET
+) -> tuple[Row[Any], bool]:
     """The batch of a stored file, and whether it is new: under a key that was used before it is that one.
 
-    EmptyInput where the file has no line; InvalidRecord where its callback names an endpoint that is not there.
+    EmptyInput where the file has no line; InvalidRecord where its callback names an endpoint that is not there, or a
+    URL that is beyond `reach`.
     """
     if file.lines == 0:
         raise EmptyInput(f"{file.name}: there is no line in it")
     if key is not None and (known := ledger.batches.keyed(wishes.tenant, key)) is not None:
         return known, False
-    check(named_by(wishes.tenant, wishes.callback), ledger.webhooks.unknown)
+    check(wishes.tenant, wishes.callback, ledger.webhooks.unknown, reach)
     return ledger.batches.create(
         NewBatch(
             id=new_id("batch_"),

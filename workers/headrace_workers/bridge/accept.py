@@ -33,6 +33,8 @@ from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.pipeline.grouping import estimate_tokens
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
+from headrace_workers.webhooks.callbacks import check_url
+from headrace_workers.webhooks.reach import Reach
 
 _TRACEPARENT_LENGTH = 64
 
@@ -63,14 +65,15 @@ class KnownEmbedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What acceptance depends on: the models and the embedder there are, the pipeline, and the time by the ledger's
-    clock (ms).
+    """What acceptance depends on: the models and the embedder there are, the pipeline, the time by the ledger's clock
+    (ms), and where callbacks may go.
     """
 
     models: KnownModels
     embedder: KnownEmbedder
     pipeline: Pipeline
     now: int
+    reach: Reach
 
 
 Accepted = NewJob | Cancellation | Sent | Burial
@@ -100,7 +103,7 @@ def accept(record: Record, rules: Rules) -> Accepted:
             raise InvalidRecord(f"{type_of(event)} is no job")
         job_id = event.job_id(envelope.id)
         _check_names(record, envelope, job_id, "the id of its tenant and idempotency key (or ce_id)")
-        sound = True  # what follows depends on the time and on the models there are
+        sound = True  # what follows depends on the time and on this deployment
         _check(event, envelope, rules)
         return _new_job(record, envelope, job_id, event, rules)
     except HeadraceError as error:
@@ -127,6 +130,7 @@ def _check_names(record: Record, envelope: Envelope, job_id: str, what: str) -> 
 
 
 def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
+    check_url(job.callback, rules.reach)
     for deadline in (job.deadline, envelope.expirytime):
         if deadline is not None and _ms(deadline) <= rules.now:
             raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")

@@ -7,7 +7,7 @@ from headrace_workers.bridge.accept import Accepted, Rules, accept
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.records import Record
 from headrace_workers.ledger.work.refusals import refusal
-from headrace_workers.webhooks.named import Named, Unknown, no_such_endpoint
+from headrace_workers.webhooks.callbacks import Named, Unknown, no_such_endpoint
 
 
 def door(rules: Rules, unknown: Unknown) -> Callable[[Record], Accepted]:

@@ -26,6 +26,7 @@ from headrace_workers.log import Action, log
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
+from headrace_workers.webhooks.reach import Reach
 from headrace_workers.wire.bell import Hint
 from headrace_workers.wire.hand_out import HandOut, alone
 
@@ -51,6 +52,7 @@ class Ingest:
         models: KnownModels,
         embedder: KnownEmbedder,
         pipeline: Pipeline,
+        reach: Reach,
         max_active: int,
         clock: Clock,
         troubles: Troubles,
@@ -62,6 +64,7 @@ class Ingest:
         self._models = models
         self._embedder = embedder
         self._pipeline = pipeline
+        self._reach = reach
         self._max_active = max_active
         self._clock = clock
         self._troubles = troubles
@@ -131,7 +134,7 @@ class Ingest:
             self._uncommitted_since = None
 
     def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
-        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms())
+        rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
         admit = door(rules, self._ledger.webhooks.unknown)
         decided = [admit(record) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]

@@ -24,8 +24,8 @@ from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.batches.bulk import Batches
-from headrace_workers.settings import figure, files_of
-from headrace_workers.webhooks.named import check, named_by
+from headrace_workers.settings import figure, files_of, webhook_reach
+from headrace_workers.webhooks.callbacks import check
 
 if TYPE_CHECKING:
     from headrace_workers.ledger.ledger import Ledger
@@ -68,8 +68,8 @@ class Deployment:
         return found
 
     def check_callback(self, wishes: Wishes) -> None:
-        """InvalidRecord where the callback names an endpoint that is not there."""
-        check(named_by(wishes.tenant, wishes.callback), self.ledger.webhooks.unknown)
+        """InvalidRecord where the callback leads nowhere that webhooks go to."""
+        check(wishes.tenant, wishes.callback, self.ledger.webhooks.unknown, webhook_reach())
 
     def submit(self, path: Path, shown: str, wishes: Wishes) -> tuple[Row[Any], bool]:
         """The batch of a file, and whether it is new. Changed, EmptyInput, NotReadable, ConfigurationError,
@@ -95,7 +95,7 @@ class Deployment:
                 raise Changed(f"{shown} was changed while it was read: submit it when it is whole")
             if file.lines == 0:
                 raise EmptyInput(f"{shown}: there is no line in it")
-            batch, new = submit_file(self.ledger, file, wishes, key)
+            batch, new = submit_file(self.ledger, file, wishes, key, webhook_reach())
         except HeadraceError:
             self.files.remove(file.id)
             raise

@@ -14,7 +14,7 @@ from headrace_workers.batches.submit import Wishes
 from headrace_workers.cli.batch_files import Deployment
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.files.text import NotReadable, text_of
-from headrace_workers.settings import cache_mode, embedder_name, home_of, judge_name
+from headrace_workers.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
 
 if TYPE_CHECKING:
     from headrace_workers.batches.doorway import Admit
@@ -63,7 +63,7 @@ class Forecasting:
         home = home_of()
         pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
         counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
-        rules = Rules(counts, embedder, pipeline, self._ledger.now())
+        rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
         return door(rules, self._ledger.webhooks.unknown)
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:

@@ -113,7 +113,9 @@ async def create(
     try:
         wishes = _wishes(caller, wanted)
         named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
-        batch, is_new = await services.ask(submit, services.ledger, file, wishes, named)
+        batch, is_new = await services.ask(
+            submit, services.ledger, file, wishes, named, services.settings.webhook_reach
+        )
     except (EmptyInput, ConfigurationError) as error:
         raise Refusal(Why.INVALID, str(error)) from error
     except LedgerAway as error:  # it may be there all the same: a second try would be a second batch

@@ -35,7 +35,8 @@ from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
-from headrace_workers.webhooks.named import Named, named_by, no_such_endpoint
+from headrace_workers.webhooks.callbacks import Named, check_url, named_by, no_such_endpoint
+from headrace_workers.webhooks.reach import Reach
 
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
@@ -66,6 +67,7 @@ class Door:
         models: Registry,
         embedder: str,
         pipeline: Pipeline,
+        reach: Reach,
         crowding: Crowding,
         executor: Executor,
         durable: bool,
@@ -94,6 +96,7 @@ class Door:
         self._models = models
         self._embedder = embedder
         self._pipeline = pipeline
+        self._reach = reach
         self._crowding = crowding
         self._durable = durable
         self._metrics = metrics
@@ -136,6 +139,7 @@ class Door:
     def _check(self, jobs: Sequence[Job]) -> None:
         now = self._now()
         for job in jobs:
+            check_url(job.callback, self._reach)
             if job.deadline is not None and job.deadline <= now:
                 raise DeadlinePassed(f"the deadline {job.deadline.isoformat()} has passed")
             for alias in sorted(self._pipeline.models_of(job)):

@@ -118,6 +118,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         models=shared.counts,
         embedder=shared.embedder,
         pipeline=shared.pipeline,
+        reach=settings.webhook_reach,
         max_active=settings.max_active,
         clock=shared.clock,
         troubles=shared.troubles,
@@ -184,7 +185,7 @@ def _bulk(shared: _Shared) -> Bulk:
     files = files_in(settings, ledger)
 
     def admit() -> Admit:
-        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now())
+        rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.webhook_reach)
         return door(rules, ledger.webhooks.unknown)
 
     return Bulk(

@@ -121,6 +121,7 @@ def _door(
         models=registry,
         embedder=embedder_alias(settings.embedder),
         pipeline=pipeline,
+        reach=settings.webhook_reach,
         crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),
         executor=executor,
         durable=durable,
