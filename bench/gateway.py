@@ -41,7 +41,7 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         ):
             key = live.door_key()
             rows = _let_in(port, plain, key, (2, 5) if quick else (5, 50), say)
-            rows += many_wait(there, live, port, key, (1, 20) if quick else (5, 100), say)
+            rows += many_wait(there, live, port, plain, key, (1, 20) if quick else (5, 100), say)
         with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live:
             rows += _answers(live, port, live.door_key(), 20 if quick else 300, say)
         say("the model is made ready")

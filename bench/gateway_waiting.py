@@ -3,6 +3,7 @@
 Jobs are ended by the bench itself, in transactions of its own, so that it knows when each was committed.
 """
 
+import http.client
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,12 @@ class _Hall:
         self._bell.ring(*Hint)
         return at
 
+    def told(self, job_id: str) -> bytes:
+        """What is told of a job."""
+        with connection(self.port) as made:
+            made.request("GET", f"/v1/jobs/{job_id}", headers={"authorization": f"Bearer {self._key}"})
+            return made.getresponse().read()
+
     def _open(self) -> set[str]:
         return {row.id for row in self._ledger.read(select(JOBS.c.id).where(JOBS.c.state == "active"))}
 
@@ -99,15 +106,19 @@ class _Hall:
         return int(float(found[1])) if found else -1
 
 
-def many_wait(there: Services, live: Deployment, port: int, key: str, sizes: tuple[int, int], say: Say) -> list[Row]:
-    """1,000 that wait, beside one that does: jobs that end one by one, and all in one transaction."""
+def many_wait(
+    there: Services, live: Deployment, port: int, plain: int, key: str, sizes: tuple[int, int], say: Say
+) -> list[Row]:
+    """1,000 that wait, beside one that does: jobs that end one by one, and all in one transaction. At the port `plain`
+    as many wait at an application that has nothing else to do than to answer them.
+    """
     turns, singles = sizes
     hall = _Hall(there, live, port, key)
     try:
         say(f"one waits, for {singles} jobs, one after the other")
         one = _one_by_one(hall, hall.jobs(singles), [])
         held = hall.resident()
-        together, least, resident = [], [], held
+        together, least, woken, resident = [], [], [], held
         say(f"{_MANY:,} wait: {singles} more jobs end one by one")
         others = hall.jobs(_MANY)
         among_many = _one_by_one(hall, hall.jobs(singles), others)
@@ -123,9 +134,24 @@ def many_wait(there: Services, live: Deployment, port: int, key: str, sizes: tup
             answers = [answer for (answer,) in ask(port, [[hall.asks(job)] for job in jobs], 200)]
             begun = min(answer.sent for answer in answers)
             least += [1000 * (answer.at - begun) for answer in answers]
+            woken += _woken(plain, [hall.asks(job, 60) for job in jobs], hall.told(jobs[0]))
     finally:
         hall.close()
-    return _rows(one, among_many, together, least, (held, resident))
+    return _rows(one, among_many, together, least, woken, (held, resident))
+
+
+def _woken(plain: int, requests: Sequence[str], body: bytes) -> list[float]:
+    """Milliseconds until the plain application has answered each of these requests, which waited for one event."""
+    with asking(plain, [[each] for each in requests]) as client, connection(plain) as made:
+        client.go()
+        _eventually(lambda: _asked(made, "GET", "/waiting") == len(requests), "waited for")
+        at = _asked(made, "POST", "/wake", body)
+        return [1000 * (answer.at - at) for (answer,) in client.answers(200)]
+
+
+def _asked(made: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> float:
+    made.request(method, path, body)
+    return float(made.getresponse().read())
 
 
 def _one_by_one(hall: _Hall, jobs: Sequence[str], others: Sequence[str]) -> list[float]:
@@ -142,10 +168,15 @@ def _one_by_one(hall: _Hall, jobs: Sequence[str], others: Sequence[str]) -> list
 
 
 def _rows(
-    one: list[float], among_many: list[float], together: list[float], least: list[float], resident: tuple[float, float]
+    one: list[float],
+    among_many: list[float],
+    together: list[float],
+    least: list[float],
+    woken: list[float],
+    resident: tuple[float, float],
 ) -> list[Row]:
     held, full = resident
-    one_99, among_99, together_99 = (percentile(each, 99) for each in (one, among_many, together))
+    one_99, among_99, together_99, woken_99 = (percentile(each, 99) for each in (one, among_many, together, woken))
     return [
         row("one waits: from the job's end to its answer, p50", percentile(one, 50), "ms"),
         row("one waits: from the job's end to its answer, p99", one_99, "ms"),
@@ -155,6 +186,9 @@ def _rows(
         row(f"{_MANY:,} wait, all jobs end in one commit: to the answer, p50", percentile(together, 50), "ms"),
         row(f"{_MANY:,} wait, all jobs end in one commit: to the answer, p99", together_99, "ms"),
         row("the same to one that waits, p99", together_99 / one_99, "ratio", at_most=3.0),
+        row(f"an application that only answers: {_MANY:,} wait for one event, to the answer, p99", woken_99, "ms"),
+        row("the same to one that waits at the gateway, p99", woken_99 / one_99, "ratio"),
+        row("the gateway's answers in one commit to the application's, p99", together_99 / woken_99, "ratio"),
         row(f"{_MANY:,} jobs that have ended, asked for at once: to the answer, p99", percentile(least, 99), "ms"),
         row("waiting, to asking at once for what has ended, p99", together_99 / percentile(least, 99), "ratio"),
         row("gateway's resident memory before", held, "MiB"),
