@@ -14,7 +14,7 @@ def standing(*steps, state="active"):
         SimpleNamespace(stage=stage, ordinal=0, state=how, attempts=attempts, reason=None)
         for stage, how, attempts in steps
     )
-    row = SimpleNamespace(state=state, kind="generation", accepted_at=1, ended_at=2, terminal=None, terminal_type=None)
+    row = SimpleNamespace(state=state, kind="generation", accepted_at=1, ended_at=2, end=None)
     return Standing("t", row, rows, 1)
 
 

@@ -56,11 +56,11 @@ def gateway(
         signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end
     with watched("gateway", settings) as progress:
         services = build_gateway(settings, progress, durable=is_durable(os.environ), open_to=open_to)
-        spare_what_is_loaded()
         where = "http://{}:{}".format(f"[{host}]" if ":" in host else host, listening.getsockname()[1])
         server = Server(
             services, listening, lambda: log("gateway", logging.INFO, Action.STARTED, f"{READY} at {where}")
         )
+        spare_what_is_loaded()  # the routes, too
         server.serve_until_told()
     log("gateway", logging.INFO, Action.STOPPED, "the gateway stopped")
 

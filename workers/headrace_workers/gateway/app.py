@@ -1,13 +1,15 @@
 """The application: routes, and what is around them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.reasons import words_of
@@ -35,6 +37,7 @@ from headrace_workers.gateway import (
     webhook_deliveries,
     webhooks,
 )
+from headrace_workers.gateway.direct import Direct, Shortcut
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
 from headrace_workers.gateway.openapi import describe_api
@@ -43,6 +46,7 @@ from headrace_workers.openai.errors import Refused
 
 ROUTERS: Final = (
     jobs.sending,
+    jobs.showing,
     jobs.router,
     events.router,
     evaluations.router,
@@ -83,17 +87,31 @@ def build_app(services: Services) -> FastAPI:
         async with services.running():
             yield
 
+    entry = partial(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
     # Its pages of documentation would load programs from elsewhere.
-    app = FastAPI(title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(HeadraceError, _tell)
     app.add_exception_handler(RequestValidationError, _tell)
     app.add_exception_handler(HTTPException, _tell)
-    app.add_middleware(Entry, max_body=services.settings.max_body, told=services.metrics.visited)
+    app.add_middleware(entry)
     describe_api(app)
     return app
+
+
+class _Gateway(FastAPI):
+    """FastAPI, but for direct routes: these are led past it. `entry` is what is around every request."""
+
+    def __init__(self, entry: Callable[[ASGIApp], ASGIApp], **options: Any) -> None:
+        super().__init__(**options)
+        self._entry = entry
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """All that a request passes."""
+        routes = [each for router in ROUTERS for each in router.routes if isinstance(each, Direct)]
+        return Shortcut(super().build_middleware_stack(), routes, tell=_tell, around=self._entry)
 
 
 async def _tell(request: Request, error: Exception) -> Response:

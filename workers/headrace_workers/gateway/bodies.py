@@ -20,6 +20,7 @@ from headrace_workers.gateway.errors import Refusal, Why
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _PACKED: Final = {GZIP: "gzip", ZSTANDARD: "Zstandard"}
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _FORM: Final = "multipart/"
 _WHOLE: Final = "value: "  # how the contract begins what it says of a document as a whole
 
@@ -93,4 +94,4 @@ class JSONRoute(APIRoute):
 
 def unparsed(value: Any) -> bytes:
     """A value that `parsed` gave, as JSON again."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _TEXT.encode(value).encode("utf-8", "surrogatepass")

@@ -8,10 +8,11 @@ from pydantic import BaseModel, Field
 
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
-from headrace_workers.ledger.door.told import Standing
+from headrace_workers.ledger.door.told import Standing, StepRow
 
 State = Literal["accepted", "active", "done", "dead", "cancelled", "refused"]
 
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _OVER: Final = frozenset({"done", "dead", "cancelled", "refused"})
 
 
@@ -67,16 +68,22 @@ def job_body(job_id: str, standing: Standing) -> bytes:
         "ended_at": None if row is None else _time(row.ended_at),
         "steps": [step_body(step) for step in standing.steps],
     }
-    if row is not None and row.terminal is not None:
-        return _joined(head, row.terminal_type, bytes(row.terminal))
+    if row is not None and row.end is not None:
+        return _joined(head, *row.end)
     if standing.refused is not None:
         return _joined(head, type_of(standing.refused), encode_value(standing.refused))
     return _json({**head, "type": None, "end": None})
 
 
-def step_body(step: Any) -> dict[str, Any]:
+def step_body(step: StepRow) -> dict[str, Any]:
     """One step."""
-    return {name: getattr(step, name) for name in ("stage", "ordinal", "state", "attempts", "reason")}
+    return {
+        "stage": step.stage,
+        "ordinal": step.ordinal,
+        "state": step.state,
+        "attempts": step.attempts,
+        "reason": step.reason,
+    }
 
 
 def accepted_body(job_id: str) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def _joined(head: dict[str, Any], event_type: str, end: bytes) -> bytes:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return _TEXT.encode(value).encode("utf-8", "backslashreplace")
 
 
 def _time(ms: int | None) -> str | None:

@@ -22,6 +22,7 @@ from headrace_workers.steps.task import Job
 
 router = APIRouter(tags=["jobs"])
 sending = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_WRITE))
+showing = APIRouter(tags=["jobs"], route_class=direct(Scope.JOBS_READ))
 
 _JSON: Final = "application/json"
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -54,7 +55,7 @@ async def send(
     return await let_in(services, caller, jobs, traceparent, many=isinstance(document, list))
 
 
-@router.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
+@showing.get("/v1/jobs/{job_id}", response_model=JobShape, responses=ANSWERS)
 async def show(job_id: str, request: Request, caller: Reads, services: Wired, wait: Wait = 0.0) -> Response:
     """How a job stands. With `wait`, the answer comes when it has ended, or when that time is over."""
     standing = await standing_of(services, caller, job_id)

@@ -94,8 +94,8 @@ async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Messa
 
 def _end(standing: Standing) -> End | None:
     row = standing.row
-    if row is not None and row.terminal is not None:
-        return end_of(row.terminal_type, bytes(row.terminal))
+    if row is not None and row.end is not None:
+        return end_of(*row.end)
     return standing.refused
 
 

@@ -140,12 +140,16 @@ class Waiter:
             of(self._jobs.setdefault(job_id, _Awaited())).append(future)
         self._rung.set()  # it may be so already
         try:
-            await asyncio.wait(futures.values(), timeout=seconds)
+            async with asyncio.timeout(seconds):
+                for future in futures.values():
+                    await future
+        except TimeoutError:
+            pass  # the one that was waited for is cancelled
         finally:
             for job_id, future in futures.items():
                 of(self._jobs[job_id]).remove(future)
                 self._let_go(job_id)
-        return {job_id: future.result() for job_id, future in futures.items() if future.done()}
+        return {job_id: each.result() for job_id, each in futures.items() if each.done() and not each.cancelled()}
 
     async def turn(self, seconds: float = _REST) -> None:
         """Wait until something may have changed: for who looks himself, such as a stream of events."""

@@ -1,11 +1,11 @@
 """What is told of jobs over HTTP: whether some have ended, and how one stands, for many askers in one look."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from headrace_schemas import DeadLetter
 from headrace_schemas.topics import ABOUT_JOBS
@@ -33,6 +33,40 @@ class Looked:
     standings: "Mapping[str, Standing]" = field(default_factory=dict)
 
 
+class JobRow(NamedTuple):
+    """A job of the ledger's. Times are in ms since 1970."""
+
+    id: str
+    tenant: str
+    kind: str
+    state: Any
+    accepted_at: int
+    ended_at: int | None
+    terminal_type: str | None
+    terminal: bytes | None
+
+    @property
+    def end(self) -> tuple[str, bytes] | None:
+        """The event that ended it, if it has ended: its type and its JSON."""
+        if self.terminal_type is None or self.terminal is None:
+            return None
+        return self.terminal_type, bytes(self.terminal)
+
+
+class StepRow(NamedTuple):
+    """A step of a job. Times are in ms since 1970."""
+
+    job_id: str
+    stage: str
+    ordinal: int
+    state: str
+    attempts: int
+    ready_at: int
+    started_at: int | None
+    ended_at: int | None
+    reason: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a job stands: its row in the ledger with its steps, or (`row` absent) only that it was let in at a time (ms)
@@ -40,8 +74,8 @@ class Standing:
     """
 
     tenant: str
-    row: Any = None
-    steps: tuple[Row[Any], ...] = ()
+    row: JobRow | None = None
+    steps: tuple[StepRow, ...] = ()
     accepted_at: int | None = None
     refused: DeadLetter | None = None
 
@@ -52,51 +86,44 @@ def look(
     """Look once for the ends of all these jobs: those of which it is known that the ledger has them, and others. Of
     those of `whole` that have ended it is told how they stand.
     """
-    looked = _look(connection, known, unknown)
-    over = [job_id for job_id in whole if job_id in looked.ended or job_id in looked.refused]
-    return replace(looked, standings=standings(connection, over)) if over else looked
-
-
-def _look(connection: Connection, known: Collection[str], unknown: Collection[str]) -> Looked:
-    ended: dict[str, tuple[str, bytes]] = {}
-    if known:
-        rows = run(connection, _ended(connection.dialect.name), {"wanted": list(known)})
-        ended = {job_id: (event_type, bytes(value)) for job_id, event_type, value in rows}
+    dialect, wanted = connection.dialect.name, frozenset(whole)
+    stand = _with_steps(connection, _jobs(dialect, over=True), [job_id for job_id in known if job_id in wanted])
+    ended = {job_id: each.row.end for job_id, each in stand.items() if each.row and each.row.end}
+    if rest := [job_id for job_id in known if job_id not in wanted]:
+        rows = run(connection, _ended(dialect), {"wanted": rest})
+        ended |= {job_id: (event_type, bytes(value)) for job_id, event_type, value in rows}
     if not unknown:
-        return Looked(ended)
+        return Looked(ended, standings=stand)
     query = select(JOBS.c.id, JOBS.c.ended_at, JOBS.c.terminal_type, JOBS.c.terminal)
     found = connection.execute(query.where(among(connection, JOBS.c.id, list(unknown)))).all()
     ended |= {row.id: (row.terminal_type, bytes(row.terminal)) for row in found if row.ended_at is not None}
     there = frozenset(row.id for row in found)
-    return Looked(ended, there, _refused(connection, [job_id for job_id in unknown if job_id not in there]))
+    refused = _refused(connection, [job_id for job_id in unknown if job_id not in there])
+    late = [job_id for job_id in unknown if job_id in wanted and (job_id in ended or job_id in refused)]
+    return Looked(ended, there, refused, stand | standings(connection, late))
 
 
 def standings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Standing]:
     """How each of these jobs stands; those of which nothing is known are left out."""
-    jobs = connection.execute(
-        select(
-            JOBS.c.id, JOBS.c.tenant, JOBS.c.kind, JOBS.c.state, JOBS.c.accepted_at, JOBS.c.ended_at,
-            JOBS.c.terminal_type, JOBS.c.terminal,
-        ).where(among(connection, JOBS.c.id, list(job_ids)), JOBS.c.subject.is_(None))
-    ).all()  # fmt: skip
-    steps: dict[str, list[Row[Any]]] = {row.id: [] for row in jobs}
-    for step in _steps(connection, list(steps)):
-        steps[step.job_id].append(step)
-    found = {row.id: Standing(row.tenant, row, tuple(steps[row.id]), row.accepted_at) for row in jobs}
+    found = _with_steps(connection, _jobs(connection.dialect.name, over=False), job_ids)
     rest = [job_id for job_id in job_ids if job_id not in found]
     return found | _not_taken_in(connection, rest) if rest else found
 
 
-def _steps(connection: Connection, job_ids: list[str]) -> Sequence[Row[Any]]:
+def _with_steps(connection: Connection, jobs: Any, job_ids: Sequence[str]) -> dict[str, Standing]:
+    """Those of these jobs that the statement finds, with their steps."""
     if not job_ids:
-        return ()
-    columns = ("job_id", "stage", "ordinal", "state", "attempts", "ready_at", "started_at", "ended_at", "reason")
-    query = select(*(STEPS.c[name] for name in columns)).where(among(connection, STEPS.c.job_id, job_ids))
-    rows = connection.execute(query).all()
-    return sorted(rows, key=_place)
+        return {}
+    rows = [JobRow._make(row) for row in run(connection, jobs, {"wanted": list(job_ids)})]
+    steps: dict[str, list[StepRow]] = {row.id: [] for row in rows}
+    if steps:
+        found = run(connection, _steps(connection.dialect.name), {"wanted": list(steps)})
+        for step in sorted(map(StepRow._make, found), key=_place):
+            steps[step.job_id].append(step)
+    return {row.id: Standing(row.tenant, row, tuple(steps[row.id]), row.accepted_at) for row in rows}
 
 
-def _place(step: Row[Any]) -> tuple[int, bool, int, int, str]:
+def _place(step: StepRow) -> tuple[int, bool, int, int, str]:
     """One that has ended comes before what followed from it, which may have ended with it, and was ready later."""
     return step.ordinal, step.ended_at is None, step.ended_at or 0, step.ready_at, step.stage
 
@@ -133,6 +160,21 @@ def _refused(connection: Connection, job_ids: list[str]) -> dict[str, DeadLetter
         .order_by(DEAD_LETTERS.c.died_at)
     )
     return {row.refers_to: letter_of(row) for row in connection.execute(query)}
+
+
+@lru_cache
+def _jobs(dialect: str, *, over: bool) -> Any:
+    """Jobs that are no units; with `over` those alone that have ended."""
+    wanted = bindparam_of(dialect, JOBS.c.id, name="wanted")
+    query = select(*(JOBS.c[name] for name in JobRow._fields)).where(one_of(dialect, JOBS.c.id, wanted))
+    query = query.where(JOBS.c.subject.is_(None))
+    return query.where(JOBS.c.ended_at.is_not(None)) if over else query
+
+
+@lru_cache
+def _steps(dialect: str) -> Any:
+    wanted = bindparam_of(dialect, STEPS.c.job_id, name="wanted")
+    return select(*(STEPS.c[name] for name in StepRow._fields)).where(one_of(dialect, STEPS.c.job_id, wanted))
 
 
 @lru_cache
