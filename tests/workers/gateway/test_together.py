@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -72,3 +73,34 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
         return await together.ask(3)
 
     assert asyncio.run(ask()) is True
+
+
+def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
+    """The answer was there in time, and nobody had looked."""
+
+    async def ask():
+        together = Together(lambda items: [item * 2 for item in items], ThreadPoolExecutor(), patience=0.2)
+        task = asyncio.create_task(together.ask(1))
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        return await task
+
+    assert asyncio.run(ask()) == 2
+
+
+def test_a_process_that_is_busy_gives_up_all_the_same():
+    """Where there is no answer still."""
+    go = threading.Event()
+
+    async def ask():
+        together = Together(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
+        task = asyncio.create_task(together.ask(1))
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        try:
+            with pytest.raises(LedgerAway):
+                await task
+        finally:
+            go.set()
+
+    asyncio.run(ask())

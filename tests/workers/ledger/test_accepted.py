@@ -97,7 +97,7 @@ def test_what_was_said_since_a_job_was_begun_is_said_of_it(ledger: Ledger):
     """One without a key is written when Kafka has it: ingest may have refused it before that."""
     job_id = str(uuid4())
     refuse(ledger, job_id)
-    ledger.let_in([Wish(job_id, "a", b"{}", "a", age=10_000)])
+    ledger.let_in([Wish(job_id, "a", b"{}", "a")], age=10_000)
     assert ledger.standings([job_id])[job_id].refused is not None
 
 

@@ -3,16 +3,21 @@
 What was let in is safe. Where Kafka's log outlives the broker that means: Kafka has it (acks=all), and a row of the
 ledger says so until ingest took it in, so that every gateway knows of it. With a log in memory only the ledger counts:
 then it is waited for until ingest has the job.
+
+The row of a job without a key is written while Kafka takes the job: nobody knows its id before both have happened. Who
+has its key may ask for a job meanwhile, and so Kafka's word comes first there.
 """
 
+import asyncio
 import hashlib
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace_producers.sink import Record
 from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
@@ -41,6 +46,7 @@ from headrace_workers.webhooks.reach import Reach
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
+_MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,13 @@ class _Letter:
     wish: Wish
     record: Record
     keyed: bool
+
+
+class _Sent(NamedTuple):
+    """The letters of one request that Kafka has, and when it began."""
+
+    letters: Sequence[_Letter]
+    began: float
 
 
 class Door:
@@ -80,8 +93,9 @@ class Door:
             answers = iter(ledger.reserve([wish for wishes in asked for wish in wishes]))
             return [[next(answers) for _ in wishes] for wishes in asked]
 
-        def let_in(asked: list[Sequence[Wish]]) -> list[None]:
-            ledger.let_in([wish for wishes in asked for wish in wishes])
+        def let_in(asked: list[_Sent]) -> list[None]:
+            age = time.monotonic() - min(each.began for each in asked)
+            ledger.let_in([letter.wish for each in asked for letter in each.letters], int(age * 1000) + _MARGIN_MS)
             return [None] * len(asked)
 
         def unknown(asked: list[frozenset[Named]]) -> list[Collection[Named]]:
@@ -90,7 +104,13 @@ class Door:
 
         self._unknown: Together[frozenset[Named], Collection[Named]] = Together(unknown, executor)
         self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
-        self._let_in: Together[Sequence[Wish], None] = Together(let_in, executor)
+        self._let_in: Together[_Sent, None] = Together(let_in, executor)
+
+        def forget(asked: list[Sequence[str]]) -> list[None]:
+            ledger.not_let_in([job_id for job_ids in asked for job_id in job_ids])
+            return [None] * len(asked)
+
+        self._forget: Together[Sequence[str], None] = Together(forget, executor)
         self._sink = sink
         self._waiter = waiter
         self._models = models
@@ -183,11 +203,15 @@ class Door:
         if not letters:
             return
         # Under a key a second try is the same job; without one it would be a second job.
-        again = None if all(letter.keyed for letter in letters) else False
+        keyed, free = [each for each in letters if each.keyed], [each for each in letters if not each.keyed]
+        again = False if free else None
         job_id = letters[0].wish.job_id if len(letters) == 1 else None
+        found = self._let_in.put(_Sent(free, began)) if free and self._durable else None
         try:
             await self._sink.publish([letter.record for letter in letters])
         except KafkaAway as error:
+            if found is not None:
+                await self._withdraw(found, [letter.wish.job_id for letter in free])
             if error.again is None:
                 if paid:
                     await self._allowance.release([letter.wish.job_id for letter in letters])
@@ -196,11 +220,20 @@ class Door:
         if not self._durable:
             await self._taken_in([letter.wish.job_id for letter in letters], again, job_id)
             return
-        age = int((time.monotonic() - began) * 1000) + 2
         try:
-            await self._let_in.ask([replace(letter.wish, age=age) for letter in letters])
+            if found is not None:
+                await self._let_in.answer(found)
+            if keyed:
+                await self._let_in.ask(_Sent(keyed, began))
         except LedgerAway as error:
             raise LedgerAway(f"{error}; Kafka has the job, and it will be run", again=again, job_id=job_id) from error
+
+    async def _withdraw(self, found: "asyncio.Future[None]", job_ids: Sequence[str]) -> None:
+        """Kafka may not have these: who asks for them is to find those alone that were taken in."""
+        with suppress(LedgerAway):
+            await self._let_in.answer(found)
+        with suppress(LedgerAway):  # then they are said to be accepted, of which nobody was told so
+            await self._forget.ask(job_ids)
 
     async def _taken_in(self, job_ids: Collection[str], again: bool | None, job_id: str | None) -> None:
         taken = await self._waiter.taken(job_ids, _TAKEN_SECONDS)

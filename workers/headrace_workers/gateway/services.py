@@ -36,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
+_LET_GO_SECONDS: Final = 60.0
+_LET_GO_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
 
@@ -62,10 +64,12 @@ class Services:
     ring: Callable[[], object]
     _standings: Together[str, Standing | None] = field(init=False)
     _cancel: Together[Cancellation, CancelOutcome] = field(init=False)
+    _let_go: Together[Cancellation, CancelOutcome] = field(init=False)
 
     def __post_init__(self) -> None:
         self._standings = Together(self._look_up, self.executor)
         self._cancel = Together(self._cancel_all, self.executor)
+        self._let_go = Together(self._cancel_all, self.executor, most=_LET_GO_AT_ONCE, patience=_LET_GO_SECONDS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -121,6 +125,13 @@ class Services:
     async def cancel(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
         """Cancel these jobs of a tenant; those that have ended, or are another's, are left as they are."""
         wishes = [self._cancel.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids]
+        await asyncio.gather(*wishes)
+
+    async def let_go(self, job_ids: Sequence[str], tenant: str, reason: str) -> None:
+        """Cancel jobs of whose end nobody is there to hear: of a thousand clients, say, that hung up together. Nobody
+        waits for this either, and so it may take its time.
+        """
+        wishes = [self._let_go.ask(Cancellation(job_id, tenant, reason)) for job_id in job_ids]
         await asyncio.gather(*wishes)
 
     def _look_up(self, job_ids: list[str]) -> list[Standing | None]:

@@ -1,4 +1,8 @@
-"""Records to Kafka from the event loop: each request waits until its own are confirmed, for a bounded time."""
+"""Records to Kafka from the event loop: each request waits until its own are confirmed, for a bounded time.
+
+What comes while some are on their way goes together behind them: hand-overs between threads, and the client's requests
+to the broker, are then for many records, and each costs hardly more than one for a single record.
+"""
 
 import asyncio
 import logging
@@ -6,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from itertools import takewhile
 from typing import Protocol
 
 from headrace_producers.errors import ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
@@ -19,6 +24,10 @@ from headrace_workers.log import Action, log
 CONFIRM_SECONDS = 5.0  # a record that is not confirmed by then has failed
 _SILENT_SECONDS = 2.0  # one that waits for so long says that Kafka is away: others are told at once
 _DOUBT_SECONDS = 1.0  # then it is looked whether its topic is there
+_LOST_SECONDS = CONFIRM_SECONDS + 0.5  # of one that waits for so long nothing will be heard
+_WATCH_EVERY = 0.5
+_LATE_SECONDS = 0.1  # a look that comes so late says that this process was busy
+_GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
 
@@ -42,12 +51,14 @@ class Sink:
         self._executor = executor
         self._transport: Transport | None = None
         self._trouble = "no broker has answered yet"
+        self._silent: str | None = None
         self._to_send: list[_Parcel] = []
         self._sending: asyncio.Task[None] | None = None
         self._waiting: dict[str, deque[_Parcel]] = {}
         self._told: deque[tuple[str, HeadraceError | None]] = deque()
         self._since: dict[_Parcel, float] = {}  # when each request began to wait, the oldest first
         self._connecting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -59,10 +70,7 @@ class Sink:
     def _silence(self) -> str | None:
         if self._transport is None:
             return self._trouble
-        oldest = next(iter(self._since.values()), None)
-        if oldest is not None and time.monotonic() - oldest > _SILENT_SECONDS:
-            return f"a record has waited {time.monotonic() - oldest:.1f} s to be confirmed"
-        return None
+        return self._silent
 
     async def start(self) -> None:
         """Begin to connect, for as long as it takes, and to look whether the topics are there."""
@@ -86,7 +94,8 @@ class Sink:
         """
         if trouble := self._silence:
             raise KafkaAway(trouble)
-        self._refuse_missing(records)
+        if refusal := self._missing(records):
+            raise refusal
         parcel = _Parcel(records, self._loop.create_future())
         for record in records:
             self._waiting.setdefault(record.job_id, deque()).append(parcel)
@@ -94,27 +103,41 @@ class Sink:
         self._to_send.append(parcel)
         if self._sending is None:
             self._sending = self._loop.create_task(self._send())
+        if self._watching is None:
+            self._watching = self._loop.create_task(self._watch())
         try:
-            await self._told_of(parcel)
+            if refusal := await parcel.end:
+                raise refusal
         finally:
             del self._since[parcel]
             self._forget(parcel)
 
-    async def _told_of(self, parcel: "_Parcel") -> None:
-        """Wait until it is. A topic that went missing is told of before its time is up."""
-        await asyncio.wait({parcel.end}, timeout=_DOUBT_SECONDS)
-        if not parcel.end.done():
-            await self._topics.look()
-            self._refuse_missing(parcel.records, again=False)
-            await asyncio.wait({parcel.end}, timeout=CONFIRM_SECONDS + 1 - _DOUBT_SECONDS)
-        if not parcel.end.done():
-            raise KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False)
-        if refusal := parcel.end.result():
-            raise refusal
+    async def _watch(self) -> None:
+        """One alarm for all who wait. A topic that went missing is told of before the time of its records is up."""
+        while self._since:
+            due = time.monotonic() + _WATCH_EVERY
+            await asyncio.sleep(_WATCH_EVERY)
+            if time.monotonic() - due > _LATE_SECONDS:
+                continue  # what was confirmed meanwhile is heard first
+            if oldest := self._waited(_SILENT_SECONDS):
+                self._silent = f"a record has waited {time.monotonic() - self._since[oldest[0]]:.1f} s to be confirmed"
+            if self._waited(_DOUBT_SECONDS):
+                await self._topics.look()
+            for parcel in self._waited(_DOUBT_SECONDS):
+                if refusal := self._missing(parcel.records, again=False):
+                    parcel.ends(refusal)
+            for parcel in self._waited(_LOST_SECONDS):
+                parcel.ends(KafkaAway(f"not confirmed within {CONFIRM_SECONDS:g} s", again=False))
+        self._watching = self._silent = None
 
-    def _refuse_missing(self, records: Iterable[Record], again: bool | None = None) -> None:
-        if words := self._topics.missing_words({record.topic for record in records}):
-            raise KafkaAway(words, Why.KAFKA_REFUSES, again=again)
+    def _waited(self, seconds: float) -> "list[_Parcel]":
+        """Those that have waited for so long: the oldest, which come first."""
+        until = time.monotonic() - seconds
+        return [parcel for parcel, _ in takewhile(lambda each: each[1] <= until, self._since.items())]
+
+    def _missing(self, records: Iterable[Record], again: bool | None = None) -> Refusal | None:
+        words = self._topics.missing_words({record.topic for record in records})
+        return KafkaAway(words, Why.KAFKA_REFUSES, again=again) if words else None
 
     def _forget(self, parcel: "_Parcel") -> None:
         """Nobody waits for it any more."""
@@ -126,7 +149,7 @@ class Sink:
                 self._waiting.pop(record.job_id, None)
 
     async def _send(self) -> None:
-        """Hand over all that waits, on a thread; what comes meanwhile is handed over together behind it."""
+        """Hand over all that waits, on a thread; what comes until that is confirmed goes together behind it."""
         while self._to_send:
             parcels, self._to_send = self._to_send, []
             try:
@@ -136,6 +159,7 @@ class Sink:
             for parcel, refusal in zip(parcels, refusals, strict=True):
                 if refusal is not None:
                     parcel.ends(refusal)
+            await asyncio.wait([parcel.end for parcel in parcels], timeout=_GATHER_SECONDS)
         self._sending = None
 
     async def _keep_connecting(self) -> None:
@@ -177,6 +201,7 @@ class Sink:
     def _hear(self) -> None:
         while self._told:
             job_id, error = self._told.popleft()
+            self._silent = self._silent if error else None
             queue = self._waiting.get(job_id)
             if queue:
                 queue.popleft().hears(error)  # the records of one job are told of in their order

@@ -13,6 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PATIENCE = 3.0  # seconds that a request waits for an answer
+_LATE = 0.1  # an alarm that comes so late says that this process was busy
 
 
 class Together(Generic[T, R]):
@@ -45,6 +46,10 @@ class Together(Generic[T, R]):
 
     async def ask(self, item: T) -> R:
         """The answer for this item. Raises what `do` raises, Unavailable as a refusal."""
+        return await self.answer(self.put(item))
+
+    def put(self, item: T) -> "asyncio.Future[R]":
+        """Ask for this item, and go on meanwhile: `answer` waits for it. A refusal where the service is silent."""
         loop = asyncio.get_running_loop()
         if self._began is not None and loop.time() - self._began > self._patience:
             raise self._silent()
@@ -54,7 +59,11 @@ class Together(Generic[T, R]):
         if self._task is None:
             self._task = loop.create_task(self._run(loop))
         if self._alarm is None:
-            self._alarm = loop.call_later(self._patience, self._expire, loop)
+            self._set_alarm(loop)
+        return future
+
+    async def answer(self, future: "asyncio.Future[R]") -> R:
+        """The answer for what was put; raises as `ask` does."""
         try:
             return await future
         except Unavailable as error:
@@ -62,14 +71,27 @@ class Together(Generic[T, R]):
         finally:
             self._forget_answered()
 
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One for all who wait: one for each would cost as much as the call."""
+        due = self._asked[0][0]
+        self._alarm = loop.call_at(due, self._ring, loop, due)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        late = loop.time() - due
+        if late > _LATE:  # it was not the service that kept them waiting: its answer may be among what comes now
+            self._alarm = loop.call_later(late, self._expire, loop)
+        else:
+            self._expire(loop)
+
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One alarm for all who wait: one for each would cost as much as the call."""
         while self._asked and self._asked[0][0] <= loop.time():
             _, future = self._asked.popleft()
             if not future.done():
                 future.set_exception(self._silent())
         self._forget_answered()
-        self._alarm = loop.call_at(self._asked[0][0], self._expire, loop) if self._asked else None
+        self._alarm = None
+        if self._asked:
+            self._set_alarm(loop)
 
     def _forget_answered(self) -> None:
         while self._asked and self._asked[0][1].done():

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from headrace_workers.ledger import counts, pressure
 from headrace_workers.ledger.door import accepted, told, usage
-from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.sql.database import brief, reading, writing
 from headrace_workers.ledger.sql.engines import Engines
 from headrace_workers.ledger.work import cancel, token_quotas
 
@@ -17,10 +17,15 @@ class ForGateways(Engines):
         with writing(self._engine) as tx:
             return accepted.reserve(tx, wishes)
 
-    def let_in(self, wishes: Sequence[accepted.Wish]) -> None:
-        """Kafka has these jobs: whoever asks for them finds them, before they are taken in."""
-        with writing(self._engine) as tx:
-            accepted.publish(tx, wishes)
+    def let_in(self, wishes: Sequence[accepted.Wish], age: int = 0) -> None:
+        """Kafka has these jobs: whoever asks for them finds them, before they are taken in; see `accepted.publish`."""
+        with brief(self._engine) as tx:
+            accepted.publish(tx, wishes, age)
+
+    def not_let_in(self, job_ids: Collection[str]) -> None:
+        """Kafka did not confirm these jobs: who asks for one finds it when it is taken in after all."""
+        with brief(self._engine) as tx:
+            accepted.withdraw(tx, job_ids)
 
     def reserve_tokens(self, wants: Sequence[token_quotas.Want]) -> dict[str, token_quotas.Quota]:
         """Before jobs are sent: reserve what they may use; those for which not enough is left, see there."""

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, literal, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, literal, select, update
 
 from headrace_schemas.topics import ABOUT_JOBS
 from headrace_workers.ledger.sql.database import among, clock, insert_many, locks_rows, many, now_ms
@@ -35,15 +35,12 @@ class Reserved(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex. `age` is for how
-    many ms its sender has had it: what is said of it since then is said of this one.
-    """
+    """A job that is to be let in. `value` is it as JSON; `digest` the SHA-256 of what it says, in hex."""
 
     job_id: str
     tenant: str
     value: bytes
     digest: str
-    age: int = 0
 
 
 def reserve(connection: Connection, wishes: Sequence[Wish]) -> list[Reserved]:
@@ -51,20 +48,31 @@ def reserve(connection: Connection, wishes: Sequence[Wish]) -> list[Reserved]:
     first = {wish.job_id: wish for wish in reversed(wishes)}
     known = _known(connection, list(first.values()))
     free = [first[job_id] for job_id in sorted(first) if job_id not in known]
-    made = _insert(connection, free, published=False)
+    made = _insert(connection, free)
     there = [wish for wish in free if wish.job_id not in made]
     answers = known | dict.fromkeys(made, Reserved.SEND) | _again(connection, there)
     # Of two for one id in one call, the second says the same or something else.
     return [answers[wish.job_id] if wish.digest == first[wish.job_id].digest else Reserved.OTHER for wish in wishes]
 
 
-def publish(connection: Connection, wishes: Sequence[Wish]) -> None:
-    """Kafka has these jobs."""
+def publish(connection: Connection, wishes: Sequence[Wish], age: int) -> None:
+    """Kafka has these jobs, at least one, or nobody knows their ids before it does. Their senders have had them for
+    `age` ms at most: what is said of one since then is said of this one. One statement: each request waits for it.
+    """
+    dialect = connection.dialect.name
     unique = {wish.job_id: wish for wish in wishes}
-    made = _insert(connection, [unique[job_id] for job_id in sorted(unique)], published=True)
-    rest = sorted(unique.keys() - made)
-    if rest:
-        connection.execute(update(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, rest)).values(published=True))
+    rows = [
+        {"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "published": True}
+        for _, wish in sorted(unique.items())
+    ]
+    told = many(dialect, rows)
+    since = {"age": age}
+    run(connection, _published(dialect), told | since if dialect == "postgresql" else [row | since for row in told])
+
+
+def withdraw(connection: Connection, job_ids: Collection[str]) -> None:
+    """Nothing is known of these any more."""
+    connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, sorted(job_ids))))
 
 
 def forget(connection: Connection, older_than_ms: int) -> bool:
@@ -134,19 +142,25 @@ def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved
     return answers
 
 
-def _insert(connection: Connection, wishes: Collection[Wish], *, published: bool) -> set[str]:
-    """Those that had no row."""
+def _insert(connection: Connection, wishes: Collection[Wish]) -> set[str]:
+    """Those that had no row: they have one now, of jobs that are about to be sent."""
     if not wishes:
         return set()
     dialect, now = connection.dialect.name, clock(connection)
-    rows = [
-        {"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "at": now - wish.age} for wish in wishes
-    ]
-    return {row[0] for row in run(connection, _new_rows(dialect, published), many(dialect, rows))}
+    rows = [{"job_id": wish.job_id, "tenant": wish.tenant, "digest": wish.digest, "at": now} for wish in wishes]
+    return {row[0] for row in run(connection, _new_rows(dialect), many(dialect, rows))}
 
 
 @lru_cache
-def _new_rows(dialect: str, published: bool) -> Any:
+def _new_rows(dialect: str) -> Any:
     columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "at")]
-    statement = insert_many(dialect, ACCEPTED, columns, {"published": literal(published)})
+    statement = insert_many(dialect, ACCEPTED, columns, {"published": literal(False)})
     return statement.on_conflict_do_nothing(index_elements=["job_id"]).returning(ACCEPTED.c.job_id)
+
+
+@lru_cache
+def _published(dialect: str) -> Any:
+    columns = [ACCEPTED.c[name] for name in ("job_id", "tenant", "digest", "published")]
+    at = now_ms() - bindparam("age", type_=BigInteger)
+    statement = insert_many(dialect, ACCEPTED, columns, {"at": at})
+    return statement.on_conflict_do_update(index_elements=["job_id"], set_={"published": statement.excluded.published})
