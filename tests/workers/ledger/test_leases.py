@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select, update
 
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
 from headrace_workers.ledger.work.positions import Place
 
 LEASE = 30_000
@@ -239,6 +239,7 @@ def set_back(ledger, ms):
         tx.execute(update(CLAIMS).values(renewed_at=CLAIMS.c.renewed_at + ms, lease_until=CLAIMS.c.lease_until + ms))
         for table in (DUTIES, READERS):
             tx.execute(update(table).values(lease_until=table.c.lease_until + ms))
+        tx.execute(update(TROUBLES).values(since=TROUBLES.c.since + ms, seen_at=TROUBLES.c.seen_at + ms))
         tx.execute(update(LOOKS).values(at=LOOKS.c.at + ms))
 
 
@@ -247,10 +248,13 @@ def test_what_the_dead_hold_ends_as_it_would_have_though_the_clock_went_back(led
     place = Place("t", 0, "log")
     assert ledger.hold("relay", "dead", LEASE)
     assert ledger.share("dead", [place], LEASE) == {place}
+    ledger.tell("dead", "relay", {"": "away"})
     set_back(ledger, 3_600_000)
     assert not ledger.hold("relay", "b", LEASE)
     assert ledger.look(LEASE) == pytest.approx(-3_600_000, abs=10_000)
     assert ledger.look(LEASE) == 0
+    ((trouble,), now) = ledger.troubles(), ledger.now()
+    assert now - 10_000 < trouble.since <= now
     assert 0 < left(ledger) <= 20.5
     assert not ledger.hold("relay", "b", LEASE)
     assert ledger.share("b", [place], LEASE) == frozenset()
@@ -269,3 +273,13 @@ def test_who_lives_keeps_what_is_its_own_though_the_clock_went_back(ledger, held
     assert ledger.renew([held.claim_id], 20 * LEASE)
     ledger.look(LEASE)
     assert left(ledger) > 19 * LEASE / 1000
+
+
+def test_what_is_renewed_at_this_moment_is_not_of_the_old_time(ledger, held):
+    """Between the look at the clock and that at the claims some milliseconds pass."""
+    set_back(ledger, 3_600_000)
+    with writing(ledger.engine) as tx:
+        soon = ledger.now() + 1_000
+        tx.execute(update(CLAIMS).values(renewed_at=soon, lease_until=soon + LEASE))
+    ledger.look(LEASE)
+    assert left(ledger) > LEASE / 1000 - 10

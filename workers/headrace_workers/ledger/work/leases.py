@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, delete, select, update
 
 from headrace_workers.ledger.sql.database import among, clock, insert, locks_rows, now_ms
-from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, DUTIES, LOOKS, READERS, STEPS, TROUBLES
 from headrace_workers.ledger.work.ends import active
 
 _REAP = "reap"  # the row of LOOKS
@@ -96,9 +96,9 @@ def look(connection: Connection, lease_ms: int) -> int:
     ends a lease and that gap after its last sign of life, though no later than one that begins now. It is counted from
     the sign of life, so that a bridge that comes and goes keeps no dead worker's lease alive.
     """
-    now = clock(connection)
     before = select(LOOKS.c.at).where(LOOKS.c.what == _REAP)
     seen = connection.execute(before.with_for_update() if locks_rows(connection) else before).scalar()
+    now = clock(connection)  # behind the lock: another that looked meanwhile must not seem to come from the future
     note = insert(connection, LOOKS).values(what=_REAP, at=now)
     connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
     gap = now - seen if seen is not None else 0
@@ -123,10 +123,16 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
 
     Delays are left as they are: a step comes later by that time.
     """
-    renewed = update(CLAIMS).where(
-        among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, CLAIMS.c.renewed_at > now))
-    )
+    old = CLAIMS.c.renewed_at > now - by // 2  # and not one that is being renewed at this moment
+    renewed = update(CLAIMS).where(among(connection, CLAIMS.c.id, _free(connection, CLAIMS.c.id, old)))
     connection.execute(renewed.values(renewed_at=CLAIMS.c.renewed_at + by, lease_until=CLAIMS.c.lease_until + by))
+    since = TROUBLES.c.since + by
+    said = (
+        update(TROUBLES)
+        .where(TROUBLES.c.seen_at > now)
+        .values(since=case((since < now, since), else_=now), seen_at=now)
+    )
+    connection.execute(said)
     for table in (DUTIES, READERS):  # what was taken since may be among these, and is taken again
         held = _free(connection, table.c.name, table.c.lease_until > now + lease_ms)
         until = update(table).where(among(connection, table.c.name, held))
