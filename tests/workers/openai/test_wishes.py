@@ -98,7 +98,7 @@ def test_a_deadline_that_is_no_time_is_refused():
         ({"metadata": {"a": 1}}, "metadata"),
         ({"metadata": {"user": 1}}, "user"),
         ({"messages": [{"role": "user", "content": "x" * 200_001}]}, "input[0].content"),
-        ({"criteria": [{"criterion": "rubric", "question": "?", "model": m} for m in "ab"]}, "headrace"),
+        ({"criteria": [{"criterion": "f1", "uncertain": {"criterion": "none"}}]}, "headrace"),
     ],
 )
 def test_what_is_wrong_is_named_as_the_request_has_it(fields, param):
