@@ -85,6 +85,16 @@ def test_the_same_words_are_the_same_text() -> None:
     assert same.line("open the mill today") is None
 
 
+@pytest.mark.parametrize("threshold", [0.0001, 0.8, 0.95, 1.0])
+def test_any_share_may_be_near_enough(threshold: float) -> None:
+    """Also all of it, at which the index alone would find nothing."""
+    text = "The one that all people of the town want to see and to have."
+    near = Near(threshold)
+    assert near.line(1, text) is None
+    assert near.line(2, text.upper()) == (1, 1.0)
+    assert (near.line(3, f"{text} Again and again.") is None) == (threshold > 0.7734375)
+
+
 def test_what_is_nearly_the_same() -> None:
     """One word of twenty changed is; another text is not, however many there are."""
     near = Near(0.5)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datasketch import MinHash
 
 _PERMUTATIONS: Final = 128
+_MOST: Final = 0.9  # that the index is made for: it finds more then, and none is possible near 1
 
 
 class Same:
@@ -37,7 +38,7 @@ class Near:
         from datasketch import MinHashLSH
 
         self._threshold = threshold
-        self._index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+        self._index = MinHashLSH(threshold=min(threshold, _MOST), num_perm=_PERMUTATIONS)
         self._sketches: dict[int, MinHash] = {}
 
     def line(self, number: int, text: str) -> tuple[int, float] | None:
