@@ -25,7 +25,7 @@ from headrace_workers.engines.chat_template import read_tokenizer_config, token_
 from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.each import each
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
-from headrace_workers.engines.memory import keep_freed_memory
+from headrace_workers.engines.memory import RESTING, keep_freed_memory
 from headrace_workers.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.engines.prompts import Prompts
 from headrace_workers.engines.seeded import SeededRow
@@ -221,12 +221,13 @@ class CTranslate2Generator:
         self, work: Sequence[tuple[Callable[[list[_Prompt]], list[T]], list[_Prompt]]]
     ) -> dict[int, T | HeadraceError]:
         # Everything is handed over before the first answer is waited for, so that no slot idles.
-        running = [self._slots.submit(partial(each, run, batch), urgent=self._urgent) for run, batch in work]
-        return {
-            prompt.index: answer
-            for future, (_, batch) in zip(running, work, strict=True)
-            for prompt, answer in zip(batch, future.result(), strict=True)
-        }
+        with RESTING.busy():
+            running = [self._slots.submit(partial(each, run, batch), urgent=self._urgent) for run, batch in work]
+            return {
+                prompt.index: answer
+                for future, (_, batch) in zip(running, work, strict=True)
+                for prompt, answer in zip(batch, future.result(), strict=True)
+            }
 
     def _run(self, prompts: list[_Prompt], **options: Any) -> list[Any]:
         """One batch through the engine, now."""
