@@ -8,7 +8,7 @@ from tests.services.tables import sqlite_tables
 from tests.workers.bridge.records import RULES, record
 
 from headrace_schemas import EvaluationJob, GenerationJob
-from headrace_workers.bridge.accept import accept
+from headrace_workers.bridge.accept import Rules, accept
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.claim import Claim, Wanted
@@ -25,9 +25,9 @@ def sqlite_ledger(folder: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob]) -> list[str]:
-    """Ingest these jobs; their ids, in order."""
-    accepted = [accept(record(job), RULES) for job in jobs]
+def take_in(ledger: Ledger, jobs: Iterable[GenerationJob | EvaluationJob], rules: Rules = RULES) -> list[str]:
+    """Ingest these jobs, which the rules accept; their ids, in order."""
+    accepted = [accept(record(job), rules) for job in jobs]
     new = [item for item in accepted if isinstance(item, NewJob)]
     assert len(new) == len(accepted)
     ledger.ingest(new)

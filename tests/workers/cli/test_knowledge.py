@@ -43,7 +43,7 @@ def test_documents_are_added_and_unchanged_ones_cost_nothing(call, home):
     assert call("knowledge", "add", "k", "docs", "docs") == (0, "", "k: 4 unchanged; 0 chunks written\n")
     (home / "docs" / "clock.txt").write_text("A clock in the tower.\n")
     code, out, said = call("knowledge", "add", "k", "docs", "--json")
-    assert (code, said) == (0, "k: 1 replaced, 1 unchanged; 1 chunks written\n")
+    assert (code, said) == (0, "k: 1 replaced, 1 unchanged; 1 chunk written\n")
     assert rows(out) == [
         {"document": "docs/clock.txt", "status": "replaced", "chunks": 1, "reason": None},
         {"document": "docs/mill.md", "status": "unchanged", "chunks": 0, "reason": None},

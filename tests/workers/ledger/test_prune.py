@@ -56,6 +56,18 @@ def test_the_letter_of_a_job_that_was_replayed_is_kept_with_it(ledger, dead):
     assert [letter.job_id for letter in ledger.dead(DeadFilter(replayed=True))] == [dead.id]
 
 
+def test_a_job_of_which_an_event_was_set_aside_is_kept(ledger, dead):
+    """Someone has yet to see to that, and will ask which job it is of."""
+    (letter,) = [row for row in ledger.outbox(10) if row.record.key == dead.id]
+    ledger.set_aside({letter.id: "too large"})
+    age(ledger, JOBS.c.ended_at, DEAD_LETTERS.c.died_at)
+    ledger.prune(AGE)
+    assert dead.id in {row.id for row in ledger.read(select(JOBS.c.id))}
+    ledger.published([letter.id])
+    ledger.prune(AGE)
+    assert dead.id not in {row.id for row in ledger.read(select(JOBS.c.id))}
+
+
 def test_the_letter_of_a_record_that_was_just_refused_is_kept(ledger, dead):
     """Nobody has seen it yet; an old one goes, whether it names a job that is no more or none."""
     fixed = {"category": "invalid", "reason": "r", "stage": "ingest", "attempts": 0, "topic": "t", "headers": "{}",

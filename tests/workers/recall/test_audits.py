@@ -137,6 +137,11 @@ def test_only_a_share_is_drawn_and_none_of_what_was_the_same_request(semantic, a
     assert [(row.share, row.tier) for row in semantic.ledger.read(select(SERVES).order_by(SERVES.c.id))] == [
         (0.0, "semantic"), (None, "exact"),
     ]  # fmt: skip
+    serve(semantic, asks, 4, like(4))
+    run(semantic)
+    semantic.standings.once()
+    figures = stands(semantic).figures
+    assert (figures["served"], figures["audits"]) == (1, 1)
 
 
 def test_answers_that_were_wrong_turn_their_scope_off(semantic, asks):

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 from tests.services.eventually import eventually
-from tests.workers.bridge.records import evaluation
+from tests.workers.bridge.records import RULES, evaluation
 from tests.workers.ledger_jobs import sqlite_ledger, take_in
 from tests.workers.webhooks.office import HERE, ORIGINS, Office
 from tests.workers.webhooks.receiver import hangs, receiving, says
@@ -40,8 +42,9 @@ def ledger(tmp_path):
 
 
 def jobs(ledger, count, **fields):
-    """So many jobs."""
-    return take_in(ledger, [evaluation(input=str(n), **fields) for n in range(count)])
+    """So many jobs, whose callbacks may go to this machine, and when they were taken in also to its network's own."""
+    wanted = [evaluation(input=str(n), **fields) for n in range(count)]
+    return take_in(ledger, wanted, replace(RULES, reach=replace(HERE, networks=(ip_network("169.254.0.0/16"),))))
 
 
 def rows(ledger):

@@ -138,4 +138,5 @@ def _answer_words(answer: "AnswerOf", job_id: str) -> str:
     whose = "made by this job" if answer.first_job == job_id else f"made by {answer.first_job}"
     until = f" until {show_time(answer.expires_at)}" if answer.state == "live" else ""
     reason = f" ({answer.reason})" if answer.reason else ""
-    return f"{answer.state}{until}{reason}, {whose}, given {answer.served:,} times, scope {scope_name(answer.scope)}"
+    given = {0: "given to nobody", 1: "given once"}.get(answer.served, f"given {answer.served:,} times")
+    return f"{answer.state}{until}{reason}, {whose}, {given}, scope {scope_name(answer.scope)}"

@@ -131,7 +131,7 @@ def passed_words(passed_over: Counter[str]) -> str:
 def tally_words(tally: dict[Status, int], chunks: int) -> str:
     """What became of all files: `12 added (140 chunks), 3 unchanged`."""
     parts = [f"{tally[status]:,} {status}" for status in _STATUSES if tally.get(status)]
-    return f"{', '.join(parts) or 'no files'}; {chunks:,} chunks written"
+    return f"{', '.join(parts) or 'no files'}; {chunks:,} {'chunk' if chunks == 1 else 'chunks'} written"
 
 
 def names_told(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _OnlyOption = Annotated[
     list[str] | None,
-    typer.Option("--only", help="ingest, dispatch, relay, reap or batches; may be given several times"),
+    typer.Option("--only", help="ingest, dispatch, relay, reap, batches or evals; may be given several times"),
 ]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from headrace_schemas.attributes import AnyFilter, AttributeMap, matches
 from headrace_workers.index.checked import VectorRefused, read_vector, read_vectors
 from headrace_workers.index.vector_index import VectorIndex
+from headrace_workers.index.wear import Limits
 from headrace_workers.knowledge.alike import distinct
 from headrace_workers.knowledge.chunking import Chunk
 from headrace_workers.knowledge.fusion import Leg, fuse
@@ -31,6 +32,7 @@ VECTORS: Final = "vectors"
 _AT_ONCE: Final = 1_000
 _TOGETHER: Final = 5_000  # chunks that are indexed at once while a base is read
 _LOOKS: Final = 3  # at a base that changes while it is searched
+_LIMITS: Final = Limits(exact=10_000)  # more than of answers: lists find the hundredth less surely than the fifth
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Passages:
         self._documents: dict[int, tuple[int, ...]] = {}  # the ids of the chunks of each
         self._attributes: dict[int, AttributeMap] = {}  # of each document
         self._lexical = LexicalIndex()
-        self._vectors = VectorIndex(embedder.dimensions)
+        self._vectors = VectorIndex(embedder.dimensions, _LIMITS)
         self.without_vectors = 0
         for documents in _by_documents(rows):
             self.update(documents)
