@@ -156,3 +156,11 @@ def test_few_are_kept(server):
     for driver in drivers:
         reads._keep(driver, reads._left)
     assert [driver.closed for driver in drivers] == [False] * 4 + [True] * 2
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    """Also for the first read, which finds no connection that is kept."""
+    engine = connect("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    with closing(Reads(engine)) as reads, pytest.raises(Unavailable):
+        reads.rows(_BACKEND, {})
+    engine.dispose()
