@@ -1,7 +1,7 @@
 """Reads that stand alone have connections of their own, which are given up with the others."""
 
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import count
 from uuid import uuid4
 
@@ -164,3 +164,14 @@ def test_a_server_that_is_not_there_is_unavailable():
     with closing(Reads(engine)) as reads, pytest.raises(Unavailable):
         reads.rows(_BACKEND, {})
     engine.dispose()
+
+
+def test_a_pool_that_has_none_left_is_unavailable(server):
+    """All of its connections are in use, and none comes back."""
+    engine, reads = server
+    engine.pool._timeout = 0.05  # nobody gives one back, however long it is waited for
+    with ExitStack() as stack:
+        for _ in range(engine.pool.size() + engine.pool._max_overflow):
+            stack.enter_context(engine.connect())
+        with pytest.raises(Unavailable):
+            reads.rows(_BACKEND, {})
