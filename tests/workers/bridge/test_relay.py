@@ -28,6 +28,7 @@ from headrace_workers.ledger.tables.core import OUTBOX
 from headrace_workers.ledger.work.outbox import OutboxRow, Outgoing, put
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.wire.follow_up import FollowUp
 from headrace_workers.wire.hand_out import HandOut
 
 PUBLISHED = (Topic.OUTPUTS, Topic.RESULTS)
@@ -64,8 +65,11 @@ def relays(ledger, monkeypatch):
                 bridge=name,
                 clock=clock,
                 troubles=troubles,
-                following=Following(Pipeline(), ledger),
-                hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                follow_up=FollowUp(
+                    ledger=ledger,
+                    units=Following(Pipeline(), ledger).units,
+                    hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                ),
             )
         )
         return made[-1]

@@ -24,6 +24,7 @@ from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Awaited
+from headrace_workers.wire.follow_up import FollowUp
 from headrace_workers.wire.hand_out import HandOut
 
 
@@ -82,8 +83,11 @@ def relay_of(ledger, time, name="a", following=None, tasks=None):
         bridge=name,
         clock=time,
         troubles=Troubles(ledger, name, time),
-        following=following or Following(Pipeline(), ledger),
-        hand_out=HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+        follow_up=FollowUp(
+            ledger=ledger,
+            units=(following or Following(Pipeline(), ledger)).units,
+            hand_out=HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+        ),
     )
     return made, plan
 

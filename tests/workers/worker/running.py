@@ -15,10 +15,12 @@ from headrace_schemas import (
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import CLAIMS, STEPS
+from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.steps.outcome import Done
+from headrace_workers.wire.follow_up import FollowUp
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
@@ -37,17 +39,21 @@ class Bell:
         self.rung += hints
 
 
-def runner(ledger, step, tasks=None, bell=None, clock=None, **settings):
-    """A runner whose steps on the model's queue, and where texts are embedded, are this one."""
+def runner(ledger, step, tasks=None, bell=None, clock=None, units=None, **settings):
+    """A runner whose steps on the model's queue, and where texts are embedded, are this one. `units` says what follows
+    from ends: nothing by default.
+    """
     settings = Settings(home=Path(), kafka=KafkaSettings.at("none:1"), redis="redis://none:1/0", ledger="", **settings)
     steps = dict.fromkeys((("model.echo", "generate"), ("model.echo", "rubric"), ("embed", "embed")), step)
     runs, bell = Runs(Progress(), Pipeline(), settings.longest_run), bell or Bell()
+    hand_out = HandOut(ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000)
     return Runner(
         ledger=ledger, work=Work(Pipeline(), steps, settings, SystemClock()), settings=settings,
         bell=bell, clock=clock or SystemClock(), progress=Progress(), worker="w",
         renewer=Renewer(ledger, settings.lease_ms, Progress().loop("renew"), runs, bell), runs=runs,
-        hand_out=HandOut(
-            ledger=ledger, tasks=tasks or Tasks(waiting=99), sender="w", depth=2, lease_ms=60_000
+        hand_out=hand_out,
+        follow_up=FollowUp(
+            ledger=ledger, units=units or Following(Pipeline(), ledger).units, hand_out=hand_out
         ),
     )  # fmt: skip
 

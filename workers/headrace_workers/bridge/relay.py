@@ -10,7 +10,7 @@ follows that under its key: those rows are left where they are, and tried again 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from headrace_producers.words import words
@@ -24,15 +24,13 @@ from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.outbox import OutboxRow
 from headrace_workers.log import Action, log
-from headrace_workers.pipeline.following import Following
 from headrace_workers.ports import Clock
 from headrace_workers.progress import Awaited
-from headrace_workers.wire.hand_out import HandOut
+from headrace_workers.wire.follow_up import FollowUp
 
 DUTY = "relay"
 _BATCH = 1_000
 _BATCH_BYTES = 8 * 1024**2
-_FEW = 64  # units are handed out with their making; more of them a bridge puts into groups
 _IDLE = 1.0  # seconds to the next look when nothing rings: whoever writes events does
 _DUTY_LEASE = 5.0  # seconds: so long nothing is published when the bridge that does it was killed
 _GIVES_WAY = 2.0  # seconds: other bridges look for the duty each second
@@ -51,16 +49,14 @@ class Relay:
         bridge: str,
         clock: Clock,
         troubles: Troubles,
-        following: Following,
-        hand_out: HandOut,
+        follow_up: FollowUp,
     ) -> None:
         self._publisher = publisher
         self._ledger = ledger
         self._bridge = bridge
         self._clock = clock
         self._troubles = troubles
-        self._following = following
-        self._hand_out = hand_out
+        self._follow_up = follow_up
         # Who is told of an end by other ways than Kafka need not wait for that.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
@@ -103,7 +99,7 @@ class Relay:
         if not rows:
             return Published()
         now = self._ledger_time.ms()
-        following = self._beside.submit(self._follow, rows, now)
+        following = self._beside.submit(self._follow_up.once, [row.record for row in rows], now)
         try:
             done = self._publisher.publish(rows, timestamp=now, seconds=_PUBLISH_SECONDS)
         finally:
@@ -119,19 +115,6 @@ class Relay:
         if done.error is not None:
             self._give_way(done.error)
         return done
-
-    def _follow(self, rows: Sequence[OutboxRow], now: int) -> bool:
-        """Write the units that follow from these, which goes to a worker at once where there is room; whether some are
-        left. What is published again later is followed again, and that changes nothing.
-        """
-        units = self._following.units([row.record for row in rows], now)
-        if not units:
-            return False
-        places = {(unit.step.queue, unit.step.lane) for unit in units}
-        room = self._hand_out.room(places) if len(units) <= _FEW else None
-        written = self._ledger.follow(units, room)
-        self._hand_out.send(written.handed_out)
-        return sum(claim.size for claim in written.handed_out) < written.count
 
     def close(self) -> None:
         """Close the producer."""

@@ -75,10 +75,13 @@ Settled = Advanced | Postponed | Parked | Burial
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A claim that was ended: when by the database's clock (ms), and the claims that follow, which are to be sent."""
+    """A claim that was ended: when by the database's clock (ms), the claims that follow, which are to be sent, and the
+    results that jobs ended with.
+    """
 
     now: int
     handed_out: tuple[Claim, ...] = ()
+    ended: tuple[Outgoing, ...] = ()
 
 
 _END = (
@@ -161,7 +164,7 @@ def complete(
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
-    return Completed(now, handed_out)
+    return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
 
 
 def _ends(item: Settled) -> bool:

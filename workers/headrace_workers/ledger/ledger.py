@@ -90,7 +90,7 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     @cached_property
     def webhooks(self) -> Webhooks:
         """Who is told of ends, and what they were told."""
-        return Webhooks(self._engine, self._volatile)
+        return Webhooks(self._engine, self._volatile, self._reads)
 
     @cached_property
     def keys(self) -> ApiKeys:

@@ -26,15 +26,11 @@ from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
-from headrace_workers.main.parts import canaries_of, files_in, hand_out, pipeline_of, task_queue
+from headrace_workers.main.parts import canaries_of, files_in, follow_up, hand_out, pipeline_of, task_queue
 from headrace_workers.models.registry import Registry
-from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
-from headrace_workers.webhooks.payloads import Wording
-from headrace_workers.webhooks.telling import Telling
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears, Rung, Several
 from headrace_workers.wire.redis_client import redis_client
@@ -148,17 +144,13 @@ def _relay(shared: _Shared) -> Relay:
         bridge=shared.name,
         clock=shared.clock,
         troubles=shared.troubles,
-        following=Following(shared.pipeline, shared.ledger, _telling(shared)),
-        hand_out=hand_out(shared.settings, shared.ledger, shared.tasks, shared.name),
+        follow_up=follow_up(
+            shared.settings,
+            shared.pipeline,
+            shared.ledger,
+            hand_out(shared.settings, shared.ledger, shared.tasks, shared.name),
+        ),
     )
-
-
-def _telling(shared: _Shared) -> Telling | None:
-    """What makes webhooks of ends, where a stage of this deployment delivers them."""
-    if shared.pipeline.stage(DELIVER) is None:
-        return None
-    wording = Wording(shared.settings.webhook_bytes, shared.settings.public_url)
-    return Telling(shared.ledger, wording)
 
 
 def _reap(shared: _Shared) -> Reap:

@@ -10,14 +10,19 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.moderation.canary import UNMARKED, Canaries
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.moderation.watching import WatchedPolicy
+from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stages import no_tenant, stages_of
 from headrace_workers.settings import Settings, Switch
+from headrace_workers.webhooks.payloads import Wording
+from headrace_workers.webhooks.telling import Telling
+from headrace_workers.wire.follow_up import FollowUp
 from headrace_workers.wire.hand_out import HandOut
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.taskqueue import TaskQueue
@@ -67,6 +72,18 @@ def hand_out(
     """What hands claims on to the workers. `sent` hears of each."""
     depth, lease_ms = settings.queue_depth, settings.lease_ms
     return HandOut(ledger=ledger, tasks=tasks, sender=sender, depth=depth, lease_ms=lease_ms, sent=sent)
+
+
+def follow_up(
+    settings: Settings, pipeline: Pipeline, ledger: Ledger, hands_on: HandOut, *, believed: float = 0.0
+) -> FollowUp:
+    """What does what follows from ends: webhooks, where a stage of this deployment delivers them. See `Telling` for
+    `believed`.
+    """
+    telling = None
+    if pipeline.stage(DELIVER) is not None:
+        telling = Telling(ledger, Wording(settings.webhook_bytes, settings.public_url), believed)
+    return FollowUp(ledger=ledger, units=Following(pipeline, ledger, telling).units, hand_out=hands_on)
 
 
 def files_in(settings: Settings, ledger: Ledger) -> Files:

@@ -11,7 +11,7 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
-from headrace_workers.main.parts import canaries_of, hand_out, pipeline_of, policy_here, task_queue
+from headrace_workers.main.parts import canaries_of, follow_up, hand_out, pipeline_of, policy_here, task_queue
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.pipeline.auditing import Auditing
@@ -33,6 +33,8 @@ from headrace_workers.worker.work import Work
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.moderation.moderator import Aids
     from headrace_workers.recall.retrieval import Retrieval
+
+_BELIEVED = 1.0  # seconds for which a worker asks no more whether anybody listens: bridges ask each time
 
 
 def serve(
@@ -74,6 +76,7 @@ def build_hands(
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)
     renewer.start()
+    hands_on = hand_out(settings, ledger, task_queue(settings, client, ledger), worker)
     runner = Runner(
         ledger=ledger,
         work=Work(pipeline, steps, settings, SystemClock()),
@@ -81,7 +84,8 @@ def build_hands(
         renewer=renewer,
         runs=runs,
         bell=bell,
-        hand_out=hand_out(settings, ledger, task_queue(settings, client, ledger), worker),
+        hand_out=hands_on,
+        follow_up=follow_up(settings, pipeline, ledger, hands_on, believed=_BELIEVED),
         clock=SystemClock(),
         worker=worker,
         progress=progress,

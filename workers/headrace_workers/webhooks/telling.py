@@ -56,24 +56,30 @@ class _Told:
 
 class Telling:
     """Makes the deliveries that follow from ends. Where nobody listens it asks the ledger once for each batch of
-    records that has an end in it, and that is all it does.
+    records that has an end in it, and that is all it does. Thread-safe.
+
+    That nobody listens is `believed` for so many seconds: more than 0 only where another looks again at all ends.
     """
 
-    def __init__(self, ledger: Ledger, wording: Wording) -> None:
+    def __init__(self, ledger: Ledger, wording: Wording, believed: float = 0.0) -> None:
         self._ledger = ledger
         self._wording = wording
+        self._believed = believed
+        self._nobody_until = -inf
         self._met: dict[str, float] = {}  # places, and when they were met
         self._listened = False  # somebody did to the last ends
 
     def units(self, records: Sequence[Outgoing], now: int) -> list[NewUnit]:
         """The deliveries that follow from these records, at `now` (ms by the ledger's clock)."""
         ends = [record for record in records if record.key is not None and record.headers["ce_type"] in _TOLD]
-        if not ends:
+        if not ends or time.monotonic() < self._nobody_until:
             return []
         heard = self._ledger.webhooks.heard(
             [record.key for record in ends if record.key is not None], likely=self._listened
         )
         self._listened = bool(heard)
+        if heard is None:
+            self._nobody_until = time.monotonic() + self._believed
         if not heard:
             return []
         ended = [each for record in ends if (each := _read(record, heard.get(record.key or ""))) is not None]

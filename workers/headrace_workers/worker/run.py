@@ -23,6 +23,7 @@ from headrace_workers.ports import Clock
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
+from headrace_workers.wire.follow_up import FollowUp
 from headrace_workers.wire.hand_out import HandOut, behind
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.runs import Runs
@@ -34,6 +35,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries
 _HANDED_ON = (Hint.WORK, Hint.EVENTS)
 _ENDED = (*_HANDED_ON, Hint.ENDS)
 _NO_ROOM_MS = 1_000
+_FEW = 8  # ends: who is told of more hears of them by the bridge, which does it for many at once
 _UNKNOWN_STAGE_SECONDS = 10.0  # at most, until it is offered to another worker
 
 
@@ -49,6 +51,7 @@ class Runner:
         renewer: Renewer,
         runs: Runs,
         hand_out: HandOut,
+        follow_up: FollowUp,
         bell: Bell,
         clock: Clock,
         worker: str,
@@ -63,6 +66,7 @@ class Runner:
         self._clock = clock
         self._worker = worker
         self._hand_out = hand_out
+        self._follow_up = follow_up
         self._progress = progress
         self._random = random.Random()
         self._leaving_until: float | None = None
@@ -80,9 +84,11 @@ class Runner:
             if started is None:
                 self._bell.ring(Hint.WORK)  # there is room in the queue again
                 return
-            handed_on = self._finish(started)
+            done = self._finish(started)
+            if done and 0 < len(done.ended) <= _FEW:
+                self._tell(done)
             # However it went: there is room in the queue, and there may be steps and events.
-            self._bell.ring(*(_HANDED_ON if handed_on else _ENDED))
+            self._bell.ring(*(_HANDED_ON if done and done.handed_out else _ENDED))
 
     def leave(self) -> None:
         """This process is to end: a ledger that is away is waited for no longer than a lease from now."""
@@ -111,23 +117,34 @@ class Runner:
     def _start(self, claim_id: int) -> Started | None:
         return self._ledger.start(claim_id, worker=self._worker, lease_ms=self._settings.lease_ms)
 
-    def _finish(self, started: Started) -> bool:
-        """Run what was begun, and write what came of it. Whether another worker goes on with it at once."""
+    def _finish(self, started: Started) -> Completed | None:
+        """Run what was begun, and write what came of it."""
         try:
             if not self._work.knows(started):
                 self._pass_on(started)
-                return False
+                return None
             done = self._complete(started)
             if done is None:
                 self._come_back(started)
             else:
                 self._hand_out.send(done.handed_out)
-                return bool(done.handed_out)
+            return done
         except Unavailable:  # and we are to leave
             self._renewer.let_go(started.claim_id)
         except Exception as error:
             self._fail(started, error)
-        return False
+        return None
+
+    def _tell(self, done: Completed) -> None:
+        """Who listens to these ends is told at once, before bridges begin to publish them, which takes the time that
+        this needs. They do what fails here.
+        """
+        try:
+            self._follow_up.once(done.ended, done.now)
+        except Unavailable:
+            pass
+        except Exception:
+            logging.getLogger("headrace.run").exception("ends are told later", extra={"action": Action.STEP_FAILED})
 
     def _complete(self, started: Started) -> Completed | None:
         begun = self._clock.monotonic()

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, func, select, update
 
-from headrace_workers.ledger.sql.database import bindparam_of, clock, now_ms, one_of
-from headrace_workers.ledger.sql.direct import run
+from headrace_workers.ledger.sql.database import bindparam_of, now_ms, one_of
+from headrace_workers.ledger.sql.reads import Reads, rows_of
 from headrace_workers.ledger.tables.webhooks import DELIVERIES, ENDPOINTS
 
 
@@ -33,11 +33,14 @@ class Tried:
     answer: str
 
 
-def due(connection: Connection, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
+def due(where: Reads | Connection, ids: Sequence[str]) -> tuple[dict[str, Due], int]:
     """Those of these deliveries that are known, and whose endpoint is; and the time (ms)."""
-    rows = run(connection, _due(connection.dialect.name), {"ids": list(ids)})
-    now = rows[0][-1] if rows else clock(connection)
+    rows = rows_of(where, _due(where.dialect.name), {"ids": list(ids)})
+    now = rows[0][-1] if rows else rows_of(where, _CLOCK, {})[0][0]
     return {row[0]: Due(*row[:-1]) for row in rows}, now
+
+
+_CLOCK: Final = select(now_ms())
 
 
 @lru_cache

@@ -9,15 +9,18 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from headrace_schemas.uuids import Namespace
 from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.sql.reads import Reads, rows_of
 from headrace_workers.ledger.tables.webhooks import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 from headrace_workers.ledger.work.ends import wake
 
+_COLUMNS: Final = ENDPOINTS.c.keys()
 _IDS: Final = Namespace(uuid.UUID("3a4f7c52-9d0e-5f3b-8c1d-6b8e2d7f9a10"))
 
 
@@ -152,11 +155,12 @@ def unknown(connection: Connection, named: Collection[tuple[str, str]]) -> set[t
     return set(named) - {(row.tenant, row.id) for row in found}
 
 
-def for_sending(connection: Connection, endpoint_id: str, tenant: str) -> Endpoint | None:
+def for_sending(where: Reads | Connection, endpoint_id: str, tenant: str) -> Endpoint | None:
     """An endpoint with what signs for it: its own secrets, or those of this tenant's callbacks."""
     callbacks = callbacks_id(tenant)
-    rows = connection.execute(_these(connection.dialect.name), {"ids": [endpoint_id, callbacks]})
-    found = {row.id: endpoint_of(row) for row in rows}
+    rows = rows_of(where, _these(where.dialect.name), {"ids": [endpoint_id, callbacks]})
+    named = (SimpleNamespace(**dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+    found = {row.id: endpoint_of(row) for row in named}
     endpoint, own = found.get(endpoint_id), found.get(callbacks)
     if endpoint is None or own is None or (endpoint.origin, endpoint.tenant) != (PLACE, tenant):
         return endpoint
@@ -274,7 +278,7 @@ def count(connection: Connection, tenant: str) -> int:
     return int(connection.execute(select(func.count()).select_from(ENDPOINTS).where(registered)).scalar_one())
 
 
-def endpoint_of(row: Row[Any]) -> Endpoint:
+def endpoint_of(row: Any) -> Endpoint:
     """An endpoint from its row."""
     return Endpoint(
         id=row.id,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine
 
 from headrace_schemas.callback import Recipient
 from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.sql.reads import Reads
 from headrace_workers.ledger.tables.webhooks import CALLBACKS, REGISTERED
 from headrace_workers.ledger.webhooks import attempts, deliveries, delivery_views, endpoints, redelivery
 from headrace_workers.ledger.webhooks.attempts import Due, Tried
@@ -20,20 +21,20 @@ from headrace_workers.ledger.work.listening import Heard
 class Webhooks:
     """The webhooks of one ledger. Thread-safe. Secrets are handed over as they are kept."""
 
-    def __init__(self, engine: Engine, volatile: Engine | None = None) -> None:
+    def __init__(self, engine: Engine, volatile: Engine, reads: Reads) -> None:
         self._engine = engine
+        self._reads = reads  # for what an end, and a delivery, wait for
         # For what attempts came to: a crash of the database that forgets one costs people a line, and a receiver that
         # wanted nothing more says so again.
-        self._volatile = volatile or engine
+        self._volatile = volatile
 
     # -- the bridge
 
-    def heard(self, job_ids: Sequence[str], *, likely: bool = False) -> dict[str, Heard]:
+    def heard(self, job_ids: Sequence[str], *, likely: bool = False) -> dict[str, Heard] | None:
         """Those of these jobs that somebody listens to. Where that is not `likely`, it is first asked whether anybody
-        listens at all.
+        listens at all: None where nobody does.
         """
-        with reading(self._engine) as tx:
-            return listening.heard(tx, job_ids) if likely or listening.anybody(tx) else {}
+        return listening.heard(self._reads, job_ids) if likely or listening.anybody(self._reads) else None
 
     def told_whole(self, endpoint_ids: Sequence[str]) -> frozenset[str]:
         """Those of these endpoints that are told the whole receipt."""
@@ -71,8 +72,7 @@ class Webhooks:
 
     def due(self, endpoint_id: str, tenant: str, ids: Sequence[str]) -> tuple[Endpoint | None, dict[str, Due], int]:
         """An endpoint with what signs for it, those of this tenant's deliveries that are known, and the time (ms)."""
-        with reading(self._engine) as tx:
-            return endpoints.for_sending(tx, endpoint_id, tenant), *attempts.due(tx, ids)
+        return endpoints.for_sending(self._reads, endpoint_id, tenant), *attempts.due(self._reads, ids)
 
     def note(
         self,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, and_, or_, select
 
 from headrace_workers.ledger.sql.database import among, bindparam_of, insert, one_of
-from headrace_workers.ledger.sql.direct import run
+from headrace_workers.ledger.sql.reads import Reads, rows_of
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS, ENDPOINTS, LISTENS
 
@@ -41,19 +41,20 @@ _ANYBODY: Final = select(
 )
 
 
-def anybody(connection: Connection) -> bool:
+def anybody(where: Reads | Connection) -> bool:
     """Whether anybody listens to anything."""
-    ((found,),) = run(connection, _ANYBODY, {})
+    ((found,),) = rows_of(where, _ANYBODY, {})
     return bool(found)
 
 
-def heard(connection: Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
+def heard(where: Reads | Connection, job_ids: Sequence[str]) -> dict[str, Heard]:
     """Those of these jobs that somebody listens to."""
     found: dict[str, Heard] = {}
-    for row in connection.execute(_heard(connection.dialect.name), {"ids": list(job_ids)}):
-        before = found.get(row.id) or Heard(row.tenant, (), row.wish)
-        own = (Listener(row.endpoint, tuple(json.loads(row.events)), row.whole),) if row.endpoint else ()
-        found[row.id] = Heard(row.tenant, before.endpoints + own, row.wish)
+    rows = rows_of(where, _heard(where.dialect.name), {"ids": list(job_ids)})
+    for job_id, tenant, wish, endpoint_id, events, whole in rows:
+        before = found.get(job_id) or Heard(tenant, (), wish)
+        own = (Listener(endpoint_id, tuple(json.loads(events)), whole),) if endpoint_id else ()
+        found[job_id] = Heard(tenant, before.endpoints + own, wish)
     return found
 
 
