@@ -91,7 +91,7 @@ def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object],
 
     def all_wait() -> bool:
         for number, connection in enumerate(connections):
-            if select.select([connection], [], [], 0)[0]:
+            if _spoke(connection):
                 connection.close()
                 connections[number] = ask(bodies[number])
         return gateway.services.waiter.waiting == len(bodies)
@@ -100,6 +100,13 @@ def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object],
     for connection in connections:
         connection.close()
     eventually(lambda: gateway.services.waiter.waiting == 0)
+
+
+def _spoke(connection: socket.socket) -> bool:
+    """Whether the other side has said something, or hung up."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def answer(ledger: Ledger, job_id: str, text: str = "An answer.", scores: Sequence[Score] = ()) -> None:

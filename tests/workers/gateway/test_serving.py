@@ -1,6 +1,7 @@
 """How the gateway's connections are made."""
 
 import asyncio
+import resource
 import socket
 
 import pytest
@@ -28,3 +29,15 @@ def test_what_is_written_is_sent_at_once(host: str):
     except OSError:
         pytest.skip("this machine has no IPv6")
     assert asyncio.run(accepted())
+
+
+def test_a_thousand_may_wait_whatever_a_shell_allows():
+    """As many files may be open as the system lets a process have, up to a bound."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, most), hard))
+        listen("127.0.0.1", 0).close()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

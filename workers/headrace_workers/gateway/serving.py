@@ -1,5 +1,6 @@
 """An HTTP server around the application, which drains before it ends."""
 
+import resource
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,7 @@ DRAIN_SECONDS: Final = 20
 GRACE_SECONDS: Final = 12.0  # of these, for whoever waits for a job: then he is told how things stand
 _KEEP_ALIVE: Final = 75  # seconds that a connection may be idle: longer than those of proxies before it, mostly 60
 _BACKLOG: Final = 2_048
+_FILES: Final = 65_536
 
 
 class Server(uvicorn.Server):
@@ -71,7 +73,15 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at this address; port 0 is any that is free. OSError where that cannot be."""
+    """A socket at this address; port 0 is any that is free. OSError where that cannot be.
+
+    From then on this process may have more files open than a shell allows it at first, mostly 1,024, as far as the
+    system lets it: each client that waits has one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With its protocol by name: asyncio takes TCP_NODELAY for TCP alone. Without, the body of each answer but the first
     # waits behind its head until the client's kernel has confirmed that, 40 ms later.
