@@ -71,6 +71,18 @@ def test_a_body_that_grows_too_large_is_refused_while_it_comes(gateway: Gateway,
     assert sent < 4 * bound
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/evaluations", "/v1/chat/completions", "/v1/files"])
+def test_who_hangs_up_in_the_middle_of_a_body_is_no_fault_of_ours(gateway: Gateway, lines: list[dict], path: str):
+    """One line that says so."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: application/json\r\n" \
+           f"Authorization: Bearer {gateway.key()}\r\n\r\n"  # fmt: skip
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + b'{"prompt"')
+    eventually(lambda: lines)
+    assert [line["message"].split()[:2] for line in lines] == [["POST", path]]
+
+
 def test_headers_are_bounded(gateway: Gateway):
     """What comes before a body is small, or is refused."""
     answered, _ = raw(gateway, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + "x" * 200_000 + "\r\n\r\n")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace_workers.gateway.bounds import body_bound
@@ -98,7 +99,7 @@ class Entry:
             return
         try:
             await self._app(scope, counted, marked)
-        except _TooLarge:
+        except (_TooLarge, ClientDisconnect):  # the other: nobody is there any more
             return
         except Exception as error:  # whatever it was, its message may hold a user's text: the log gets its place
             if visit.status == Why.TOO_LARGE.status:
