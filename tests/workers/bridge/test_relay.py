@@ -157,14 +157,13 @@ def test_only_one_of_two_bridges_publishes(ledger, kafka, relays):
     assert [int(r.value) for r in sorted(read(kafka, PUBLISHED), key=lambda r: int(r.value))] == list(range(10))
 
 
-def test_a_broker_that_is_killed_loses_nothing(ledger, apache_kafka, fresh_prefix, relays):
+def test_a_broker_that_is_killed_loses_nothing(ledger, durable_broker, relays):
     """While it is away events wait in the ledger; after its restart all are there."""
-    kafka = apache_kafka.settings(fresh_prefix)
-    ensure_topics(kafka)
+    kafka = durable_broker.settings()
     relay = relays(kafka)
     say(ledger, 20)
     assert relay.once() == 20
-    apache_kafka.kill()
+    durable_broker.kill()
     say(ledger, 20, start=20)
     relay._ledger.hold("relay", "a", 60_000)
     published = []
@@ -176,7 +175,7 @@ def test_a_broker_that_is_killed_loses_nothing(ledger, apache_kafka, fresh_prefi
             return False
         return left(ledger) == 0
 
-    apache_kafka.restart()
+    durable_broker.restart()
     eventually(publish)
     values = {int(record.value) for record in read(kafka, PUBLISHED)}
     assert values == set(range(40))
