@@ -224,8 +224,7 @@ class Rubric(_Named):
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1]. With `labels`
     the model chooses among these instead, and the score is the probability of those that are `passing`; to the model
     no two may begin alike. The probability mass that fell on the permitted answers is reported beside the score.
-    `guidance` says what deserves which answer; `show` what
-    else than the output is shown.
+    `guidance` says what deserves which answer; `show` what else than the output is shown.
     """
 
     criterion: Literal["rubric"] = "rubric"

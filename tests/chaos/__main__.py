@@ -4,9 +4,7 @@ Exit code 0 when every rule holds, 1 on any violation or when work is left over.
 """
 
 import argparse
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from tests.chaos.deployment import NotQuiet
 from tests.chaos.history import read_history
 from tests.chaos.monkey import Monkey
 from tests.chaos.rules import Tally, check
-from tests.chaos.servers import Servers
+from tests.chaos.servers import Servers, own_folder
 from tests.chaos.silence import Silences, faults_table
 from tests.chaos.workload import Workload
 
@@ -112,15 +110,12 @@ def main() -> int:
     options = arguments()
     if options.seed is None:
         options.seed = time.time_ns() % 100_000
-    folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
-    folder.chmod(0o755)  # PostgreSQL runs as another user
     try:
-        tally = run(options, folder)
+        with own_folder() as folder:
+            tally = run(options, folder)
     except NotQuiet as error:
         print(f"\nwork was left over: {error}")
         return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     print(tally)
     print("every rule holds" if tally.holds else "RULES WERE VIOLATED")
     return 0 if tally.holds else 1

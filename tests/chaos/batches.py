@@ -7,17 +7,15 @@ done more than once; 1 otherwise.
 import argparse
 import json
 import random
-import shutil
 import sys
-import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.chaos.deployment import Deployment
 from tests.chaos.history import query, read_history
 from tests.chaos.rules import Tally, check
-from tests.chaos.servers import Servers
+from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_schemas.job import derive_job_id
@@ -101,20 +99,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="which bridge is killed")
     parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
-    folder.chmod(0o755)  # PostgreSQL runs as another user
-    try:
-        with Servers.found(folder, embedded=options.embedded) as servers:
-            print(f"a batch of {options.lines:,} lines, {options.kills} kills; stack: {servers.name}", flush=True)
-            deployment = servers.deployment(folder)
-            try:
-                prepare(deployment)
-                lines = [json.dumps({"prompt": f"line {number}"}) for number in range(options.lines)]
-                found = storm(deployment, lines, options.kills, options.seed, _PATIENCE)
-            finally:
-                deployment.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_folder() as folder, Servers.found(folder, embedded=options.embedded) as servers:
+        print(f"a batch of {options.lines:,} lines, {options.kills} kills; stack: {servers.name}", flush=True)
+        with closing(servers.deployment(folder)) as deployment:
+            prepare(deployment)
+            lines = [json.dumps({"prompt": f"line {number}"}) for number in range(options.lines)]
+            found = storm(deployment, lines, options.kills, options.seed, _PATIENCE)
     share = found.repeated / options.lines
     print(found.tally)
     print(f"done more than once: {found.repeated:,} of {options.lines:,} ({share:.2%}; {MOST_REPEATED:.0%} at most)")

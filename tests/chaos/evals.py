@@ -5,18 +5,16 @@ Exit code 0 when each item has one end, is counted once, and was asked once; 1 o
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.deployment import Deployment
 from tests.chaos.history import query
-from tests.chaos.servers import Servers
+from tests.chaos.servers import Servers, own_folder
 from tests.services.eventually import eventually
 
 from headrace_workers.files.files import Files
@@ -121,20 +119,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
-    folder.chmod(0o755)  # PostgreSQL runs as another user
-    try:
-        with Servers.found(folder, embedded=options.embedded) as servers:
-            print(f"a run of {options.rows:,} rows, {options.kills} kills; stack: {servers.name}", flush=True)
-            deployment = servers.deployment(folder)
+    with own_folder() as folder, Servers.found(folder, embedded=options.embedded) as servers:
+        print(f"a run of {options.rows:,} rows, {options.kills} kills; stack: {servers.name}", flush=True)
+        with closing(servers.deployment(folder)) as deployment:
             begun = time.monotonic()
-            try:
-                deployment.prepare()
-                found = storm(deployment, options.rows, options.kills, _PATIENCE)
-            finally:
-                deployment.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            deployment.prepare()
+            found = storm(deployment, options.rows, options.kills, _PATIENCE)
     print(f"{found}\n{time.monotonic() - begun:,.0f} s")
     whole = holds(found, options.rows)
     print("each item has one end, and was asked once" if whole else "THE RUN HAS NOT EACH ITEM ONCE")

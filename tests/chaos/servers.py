@@ -1,5 +1,7 @@
 """The best services of this machine for a long run: Apache Kafka and PostgreSQL where they are, else the embedded."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,17 @@ from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
 
 from headrace_workers.embedded.processes import start
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for a long run, which is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,8 @@ class Bridge:
         self._ears.start()
         self._told = {duty: self._progress.loop(str(duty)) for duty in loops if duty in self._duties}
         threads = {
-            duty: threading.Thread(target=keep_going, args=(once, until, told), name=str(duty), daemon=True)
+            duty: threading.Thread(target=keep_going, args=(*loops[duty], told), name=str(duty), daemon=True)
             for duty, told in self._told.items()
-            for once, until in [loops[duty]]
         }
         for thread in threads.values():
             thread.start()

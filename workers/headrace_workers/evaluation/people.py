@@ -42,11 +42,14 @@ class People:
 
 def people_of(plan: Plan, outcomes: Outcomes, labels: Iterable[Any]) -> tuple[People, ...]:
     """One for each criterion of which there are labels of this run's jobs; labels are rows of the ledger's."""
-    jobs = {derive_job_id(plan.tenant, plan.key_of(line)): line - 1 for line in range(1, plan.jobs + 1)}
     names = plan.run.criterion_names
+    of_these = [label for label in labels if label.kind == "criterion" and label.about in names]
+    if not of_these:
+        return ()
+    jobs = {derive_job_id(plan.tenant, plan.key_of(line)): line - 1 for line in range(1, plan.jobs + 1)}
     mine: list[list[Any]] = [[] for _ in names]
-    for label in labels:
-        if label.kind == "criterion" and label.about in names and label.job_id in jobs:
+    for label in of_these:
+        if label.job_id in jobs:
             mine[names.index(label.about)].append(label)
     return tuple(
         _told(plan, outcomes, place, [(jobs[each.job_id], each) for each in said])

@@ -162,9 +162,7 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
 
 
 async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
-    found = None
-    if "\x00" not in batch_id:
-        found = await services.ask(services.ledger.batches.batch, batch_id, caller.tenant)
+    found = await services.known(services.ledger.batches.batch, batch_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id")
     return found

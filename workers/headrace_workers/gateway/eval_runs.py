@@ -150,9 +150,7 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
 
 
 async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) -> Row[Any]:
-    found = None
-    if "\x00" not in eval_id + run_id:
-        found = await services.ask(services.ledger.evals.run, eval_id, run_id, caller.tenant)
+    found = await services.known(services.ledger.evals.run, eval_id, run_id, caller.tenant)
     if found is None:
         raise _no_run()
     return found

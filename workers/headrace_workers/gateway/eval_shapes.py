@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
+from headrace_schemas.limits import NO_NUL
 from headrace_workers.evaluation.scope import SAMPLED
 from headrace_workers.evaluation.tally import Tally, pass_rate
 from headrace_workers.gateway.paging import Page
@@ -17,12 +18,12 @@ _USAGE: Final = ("invocation_count", "prompt_tokens", "completion_tokens", "tota
 
 Metadata = Annotated[
     dict[
-        Annotated[str, Field(min_length=1, max_length=_NAME, pattern=r"^[^\x00]*$")],
-        Annotated[str, Field(max_length=_VALUE, pattern=r"^[^\x00]*$")],
+        Annotated[str, Field(min_length=1, max_length=_NAME, pattern=NO_NUL)],
+        Annotated[str, Field(max_length=_VALUE, pattern=NO_NUL)],
     ],
     Field(max_length=16),
 ]
-Title = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+Title = Annotated[str, Field(max_length=256, pattern=NO_NUL)]
 
 
 class _Asked(BaseModel):

@@ -101,9 +101,7 @@ async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     """An eval of the caller's; 404 where there is none of this id."""
-    found = None
-    if "\x00" not in eval_id:
-        found = await services.ask(services.ledger.evals.eval, eval_id, caller.tenant)
+    found = await services.known(services.ledger.evals.eval, eval_id, caller.tenant)
     if found is None:
         raise _no_eval()
     return found

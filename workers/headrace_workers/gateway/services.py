@@ -98,6 +98,12 @@ class Services:
         except Unavailable as error:
             raise LedgerAway(str(error)) from error
 
+    async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
+        """What a look-up of the ledger's finds under these names. Nothing is called by one with a NUL, and no database
+        would take that.
+        """
+        return None if any("\x00" in name for name in names) else await self.ask(look_up, *names)
+
     async def find(
         self, tenant: str, knowledge: str, queries: Sequence[str], most: int, where: Filter | None
     ) -> "list[list[Hit]]":

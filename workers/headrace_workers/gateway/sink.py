@@ -201,7 +201,8 @@ class Sink:
     def _hear(self) -> None:
         while self._told:
             job_id, error = self._told.popleft()
-            self._silent = self._silent if error else None
+            if error is None:
+                self._silent = None
             queue = self._waiting.get(job_id)
             if queue:
                 queue.popleft().hears(error)  # the records of one job are told of in their order

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, File, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
+from headrace_schemas.limits import NO_NUL
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.text import NotReadable
@@ -32,7 +33,7 @@ class Announced(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bytes: Annotated[int, Field(ge=1, le=_MOST_BYTES)]
-    filename: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
+    filename: Annotated[str, Field(min_length=1, max_length=255, pattern=NO_NUL)]
     mime_type: str
     purpose: Purpose
     expires_after: Expiry | None = None
@@ -135,9 +136,7 @@ async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
 
 
 async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any]:
-    found = None
-    if "\x00" not in upload_id:
-        found = await services.ask(services.ledger.files.upload, upload_id, caller.tenant)
+    found = await services.known(services.ledger.files.upload, upload_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id")
     return found

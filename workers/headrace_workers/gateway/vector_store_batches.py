@@ -75,9 +75,7 @@ async def list_files(
 
 
 async def _batch(services: Services, caller: Caller, vector_store_id: str, file_batch_id: str) -> FileBatch:
-    found = None
-    if "\x00" not in vector_store_id + file_batch_id:
-        found = await services.ask(services.ledger.file_batches.find, caller.tenant, vector_store_id, file_batch_id)
+    found = await services.known(services.ledger.file_batches.find, caller.tenant, vector_store_id, file_batch_id)
     if found is None:
         raise _missing()
     return found

@@ -112,9 +112,7 @@ async def content(vector_store_id: str, store_file_id: str, caller: Reads, servi
 
 
 async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:
-    found = None
-    if "\x00" not in vector_store_id + store_file_id:
-        found = await services.ask(services.ledger.stores.file, caller.tenant, vector_store_id, store_file_id)
+    found = await services.known(services.ledger.stores.file, caller.tenant, vector_store_id, store_file_id)
     if found is None:
         raise _no_file()
     return found

@@ -133,9 +133,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
     """A store of the caller's; 404 where there is none of this id."""
-    found = None
-    if "\x00" not in vector_store_id:
-        found = await services.ask(services.ledger.stores.store, caller.tenant, vector_store_id)
+    found = await services.known(services.ledger.stores.store, caller.tenant, vector_store_id)
     if found is None:
         raise _no_store()
     return found

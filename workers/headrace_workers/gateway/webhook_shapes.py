@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headrace_schemas.limits import NO_NUL
 from headrace_workers.gateway.paging import Page
 from headrace_workers.ledger.webhooks.delivery_views import DeliveryView
 from headrace_workers.ledger.webhooks.endpoints import Endpoint
@@ -66,7 +67,7 @@ class Sample(Asked):
 class Reason(Asked):
     """Why, for people."""
 
-    reason: Annotated[str, Field(max_length=2_000, pattern=r"^[^\x00]*$")] = "the tenant said so"
+    reason: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] = "the tenant said so"
 
 
 class Again(Asked):

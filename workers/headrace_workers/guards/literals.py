@@ -1,11 +1,8 @@
 """What counts letter by letter: quotations, code, identifiers, addresses, file names, and signs."""
 
 from collections import Counter
-from typing import Final
 
-from headrace_workers.guards.profile import Profile, of_kinds, read_once, said
-
-_NOTHING: Final = Counter[str]()
+from headrace_workers.guards.profile import Profile, counted, of_kinds, read_once, said
 
 
 class Literals:
@@ -30,5 +27,4 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 @read_once
 def _exact(read: Profile) -> Counter[str]:
     kinds = of_kinds(read)
-    exact = [*kinds.get("literal", ()), *kinds.get("symbol", ())]
-    return Counter(exact) if exact else _NOTHING
+    return counted([*kinds.get("literal", ()), *kinds.get("symbol", ())])

@@ -1,11 +1,8 @@
 """Names: words with a capital inside a sentence, acronyms, and words in other scripts."""
 
 from collections import Counter
-from typing import Final
 
-from headrace_workers.guards.profile import Profile, read_once, said, says_what
-
-_NOTHING: Final = Counter[str]()
+from headrace_workers.guards.profile import Profile, counted, read_once, said, says_what
 
 
 class Names:
@@ -27,5 +24,4 @@ def _missing(read: Profile, other: Profile) -> list[str]:
 
 @read_once
 def _named(read: Profile) -> Counter[str]:
-    named = [token.key for token in read.tokens if token.name and not token.starts and says_what(token)]
-    return Counter(named) if named else _NOTHING
+    return counted([token.key for token in read.tokens if token.name and not token.starts and says_what(token)])

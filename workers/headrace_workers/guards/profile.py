@@ -1,7 +1,7 @@
 """What guards read of a question, read once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import pairwise
@@ -20,6 +20,7 @@ P = ParamSpec("P")
 
 _NOTHING: Final = Token("", "")
 _UNREAD: Final = object()
+_NONE: Final = Counter[str]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def of_kinds(read: Profile) -> dict[Kind, list[str]]:
     for token in read.tokens:
         found.setdefault(token.kind, []).append(token.key)
     return found
+
+
+def counted(keys: Sequence[str]) -> Counter[str]:
+    """How often each is there. Most questions have nothing of what a guard reads, and share that."""
+    return Counter(keys) if keys else _NONE
 
 
 def says_what(token: Token) -> bool:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from headrace_workers.guards.profile import Profile, read_once, said
+from headrace_workers.guards.profile import Profile, counted, read_once, said
 
 _CLASSES: Final = {
     word: said
@@ -27,8 +27,6 @@ _CLASSES: Final = {
     }.items()
     for word in words.split()
 }
-
-_NOTHING: Final = Counter[str]()
 
 
 class Quantifiers:
@@ -54,4 +52,4 @@ def _quantifiers(read: Profile) -> Counter[str]:
         if said is not None and token.kind == "word" and before != "how":
             found.append(said)
         before = token.key
-    return Counter(found) if found else _NOTHING
+    return counted(found)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace_schemas import Answer, GenerationJob, HeadraceError, Message, Output, Usage
-from headrace_schemas.reasons import reason_of
 from headrace_workers.ports import Moderation
+from headrace_workers.steps.another_try import GENERATE, TURNS, given_up, objected, turns_in
 from headrace_workers.steps.outcome import Done, Retry
 from headrace_workers.steps.recall import CONTEXT as RECALL
 from headrace_workers.steps.recall import GIVEN
@@ -17,10 +17,8 @@ from headrace_workers.steps.task import Task
 
 MOST: Final = 2  # times, of one job
 _CONTEXT: Final = "asked_again"
-_GENERATE: Final = "generate"
 _TIMES: Final = "times"
 _USED: Final = "used"  # tokens read and written by answers that may not be shown, since one was that may
-_TURNS: Final = "turns"  # what the model is told behind the conversation
 _STOPPED: Final = "stopped"  # it cannot be asked again
 
 
@@ -35,21 +33,17 @@ def again(task: Task, output: Output, verdict: Moderation) -> Done | None:
     if _STOPPED in told or told.get(_TIMES, 0) >= MOST:
         return None
     used, usage = told.get(_USED, (0, 0)), output.answer.usage
-    turns = [
-        {"role": "assistant", "content": output.answer.text or ""},
-        {"role": "user", "content": _objection(verdict)},
-    ]
     changed = {
         _TIMES: told.get(_TIMES, 0) + 1,
         _USED: [used[0] + usage.prompt_tokens, used[1] + usage.completion_tokens],
-        _TURNS: turns,
+        **objected(output.answer.text or "", _objection(verdict)),
     }
-    return Done(to=_GENERATE, context={_CONTEXT: changed})
+    return Done(to=GENERATE, context={_CONTEXT: changed})
 
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """What the model is told behind the conversation: its last answer, and why that may not be shown."""
-    return tuple(Message.model_validate(each) for each in context.get(_CONTEXT, {}).get(_TURNS, ()))
+    return turns_in(context.get(_CONTEXT, {}))
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
@@ -58,12 +52,9 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
     It goes on to its end with the answer of before, which is withheld, at once or when there is no other try.
     """
     told = context.get(_CONTEXT, {})
-    if _TURNS not in told:
+    if TURNS not in told:
         return None
-    done = Done(context={_CONTEXT: {**told, _STOPPED: True}})
-    if not error.category.retryable:
-        return done
-    return Retry(reason_of(error), category=error.category, otherwise=done)
+    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: True}}))
 
 
 def whole(context: Mapping[str, Any], answer: Answer) -> tuple[Answer, Mapping[str, Any]]:

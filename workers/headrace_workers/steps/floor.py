@@ -24,17 +24,16 @@ from headrace_schemas.min_quality import Attempt, MinQuality, QualityFloor
 from headrace_schemas.reasons import reason_of
 from headrace_workers.judging.critique import critique
 from headrace_workers.ledger.tables.core import RELEASED
+from headrace_workers.steps.another_try import GENERATE, given_up, objected, turns_in
 from headrace_workers.steps.found_scores import forgotten
 from headrace_workers.steps.outcome import Done, Ended, Held, Retry
 from headrace_workers.steps.receipt import receipt
 from headrace_workers.steps.task import Task
 
 _CONTEXT: Final = "floor"
-_GENERATE: Final = "generate"
 _TRIED: Final = "tried"  # in it: the attempts until now
 _BEST: Final = "best"  # the best of them: its number, what moderation said of it, and its scores
 _USED: Final = "used"  # tokens read and written by all of them
-_TURNS: Final = "turns"  # what the model is told behind the conversation
 _STOPPED: Final = "stopped"  # why it is not asked again
 
 
@@ -66,7 +65,7 @@ def stopped(task: Task) -> Result | None:
 
 def turns(context: Mapping[str, Any]) -> tuple[Message, ...]:
     """What the model is told behind the conversation: its last answer, and what is wrong with it."""
-    return tuple(Message.model_validate(each) for each in context.get(_CONTEXT, {}).get(_TURNS, ()))
+    return turns_in(context.get(_CONTEXT, {}))
 
 
 def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | Retry | None:
@@ -78,10 +77,7 @@ def without_another(context: Mapping[str, Any], error: HeadraceError) -> Done | 
     if told is None:
         return None
     why = f"it could not be made again: {reason_of(error)}"[:MAX_SHORT_TEXT]
-    done = Done(context={_CONTEXT: {**told, _STOPPED: why}})
-    if not error.category.retryable:
-        return done
-    return Retry(reason_of(error), category=error.category, otherwise=done)
+    return given_up(error, Done(context={_CONTEXT: {**told, _STOPPED: why}}))
 
 
 def ended(task: Task, event: Moderated, verdict: JudgeVerdict, usage: Usage | None = None) -> Result:
@@ -132,11 +128,8 @@ def _again(
         return None
     criterion = next(each for each in job.criteria if each.key == floor.criterion)
     answer = event.answer.text or ""
-    told = [
-        {"role": "assistant", "content": answer},
-        {"role": "user", "content": critique(criterion, score, answer)},
-    ]
-    return Done(to=_GENERATE, context={**forgotten(), _CONTEXT: {**tried, _TURNS: told}})
+    objection = objected(answer, critique(criterion, score, answer))
+    return Done(to=GENERATE, context={**forgotten(), _CONTEXT: {**tried, **objection}})
 
 
 def _asks_person(floor: MinQuality, score: Score) -> str:
