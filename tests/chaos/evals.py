@@ -119,6 +119,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--embedded", action="store_true", help="the embedded services, whatever the machine has")
     options = parser.parse_args()
+    if options.rows <= _NO_JSON:
+        parser.error(f"--rows must be above {_NO_JSON}: that one makes no job, for one")
     with own_folder() as folder, Servers.found(folder, embedded=options.embedded) as servers:
         print(f"a run of {options.rows:,} rows, {options.kills} kills; stack: {servers.name}", flush=True)
         with closing(servers.deployment(folder)) as deployment:
