@@ -25,7 +25,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=150, help="mutants to try")
     parser.add_argument("--seed", type=int, default=None, help="which of them; printed when it is not given")
-    parser.add_argument("--processes", type=int, default=2, help="mutants that are tried side by side")
+    parser.add_argument(
+        "--processes", type=int, default=4, help="mutants tried side by side; tests wait more than they compute"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="those whose name holds this, such as ledger.claim")
     return parser.parse_args()
 
