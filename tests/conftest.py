@@ -5,6 +5,7 @@ import itertools
 import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -98,12 +99,44 @@ settings.load_profile("headrace")
 _NO_APACHE: Final = "KAFKA_HOME (an unpacked Apache Kafka) and java are needed"
 
 
+_OLDER: Final = pytest.StashKey[set[threading.Thread]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note the threads that are there before the test's fixtures."""
+    item.stash[_OLDER] = set(threading.enumerate()) - {threading.current_thread()}
+
+
+@pytest.fixture
+def older_threads(request: pytest.FixtureRequest) -> set[threading.Thread]:
+    """Those of earlier tests, and of what lives for many."""
+    return request.node.stash[_OLDER]
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, older_threads: set[threading.Thread]
+) -> Iterator[pytest.LogCaptureFixture]:
+    """pytest's own, without what threads of earlier tests still have to say."""
+
+    def of_this_test(_record: logging.LogRecord) -> bool:
+        return threading.current_thread() not in older_threads
+
+    caplog.handler.addFilter(of_this_test)
+    yield caplog
+    caplog.handler.removeFilter(of_this_test)
+
+
 @pytest.fixture(autouse=True)
 def _logs_end_with_their_test() -> Iterator[None]:
     """A command that ran in this process sends logs to standard error as it was in its test. Threads that live longer,
-    such as a gateway for many tests, would write to what is closed.
+    such as a gateway for many tests, would write to what is closed. What it told loggers to let pass ends, too.
     """
+    levels = {name: logging.getLogger(name).level for name in ("headrace", "kafka", "kombu")}
     yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     for handler in logging.root.handlers[:]:
         if type(handler) is logging.StreamHandler:  # pytest's own are of other classes
             logging.root.removeHandler(handler)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from tests.services.eventually import eventually
-from tests.services.proxy import proxied
+from tests.services.proxy import close_listener, proxied
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def echo():
 
     threading.Thread(target=serve, daemon=True).start()
     yield server.getsockname()[1]
-    server.close()
+    close_listener(server)
 
 
 @pytest.fixture
@@ -120,3 +120,11 @@ def test_what_is_delayed_comes(proxy):
     proxy.delay(0.05)
     with connect(proxy) as client:
         assert ask(client) == b"hello"
+
+
+def test_behind_its_end_nobody_is_let_in(echo):
+    """Not even the first who comes."""
+    with proxied(echo) as proxy, connect(proxy) as client:
+        assert ask(client) == b"hello"
+    with pytest.raises(ConnectionRefusedError):
+        connect(proxy)

@@ -74,6 +74,7 @@ def test_cancel_tells_what_happened(stack):
     """A job that waits, here for a model that nobody serves, is cancelled; one that has ended is not."""
     make_echo_model(stack.folder / ".headrace", "unserved")
     (waiting,) = lines(stack.run("submit", "--prompt", "x", "--model", "unserved", "--json"))
+    eventually(lambda: stack.call("status", waiting["job_id"], code=(0, 1)).returncode == 0)  # it is taken in
     stack.run("cancel", waiting["job_id"])
     (job,) = lines(stack.run("status", waiting["job_id"], "--json"))
     assert job["state"] == "cancelled"

@@ -31,7 +31,8 @@ class Proxy:
         self.held: frozenset[str] = frozenset()
         self.delay_seconds = 0.0
         self.closed = False
-        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, name="proxy", daemon=True)
+        self._accepting.start()
 
     @property
     def address(self) -> str:
@@ -73,7 +74,8 @@ class Proxy:
     def close(self) -> None:
         """Accept nothing more, and cut."""
         self.closed = True
-        self._listener.close()
+        close_listener(self._listener)
+        self._accepting.join()
         self.cut()
 
     def forget(self, pair: "_Pair") -> None:
@@ -99,7 +101,10 @@ class Proxy:
         pair = _Pair(self, client, service)
         with self._lock:
             self._pairs.add(pair)
-        pair.start()
+        if self.closed:
+            pair.cut()
+        else:
+            pair.start()
 
 
 class _Pair:
@@ -146,6 +151,17 @@ def _reset(end: socket.socket) -> None:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         end.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads from it
     end.close()
+
+
+def close_listener(listener: socket.socket) -> None:
+    """Close it, and wake the thread that waits in `accept`.
+
+    One that is not woken waits on behind the close. It would take one more connection, and after a SIGSTOP those of
+    whatever has the descriptor's number by then.
+    """
+    with suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
 
 
 @contextmanager

@@ -120,8 +120,12 @@ def test_bridges_share_the_partitions_and_take_over_from_each_other(ledger, kafk
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[:3])])
     until(first, lambda: len(states(ledger)) == 3)
     assert len(first._consumer.assignment()) == ALL
-    eventually(lambda: [len(reads(each)) for each in (first, second)] == [ALL // 2, ALL // 2])
-    assert not reads(first) & reads(second)
+
+    def halves():
+        one, other = reads(first), reads(second)
+        return len(one) == len(other) == ALL // 2 and not one & other
+
+    eventually(halves)
     write(kafka, [record(job, partition=number % 3) for number, (job, _) in enumerate(jobs[3:6])])
     until(second, lambda: len(states(ledger)) == 6 and len(reads(second)) == ALL)  # the first is silent, as if killed
     positions = [second._consumer.position(TopicPartition(kafka.topic(Topic.GENERATION), n)) for n in range(4)]

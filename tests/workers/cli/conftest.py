@@ -1,11 +1,14 @@
 """Receipts to show, and a command line that can be called."""
 
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.services.tables import sqlite_tables
@@ -79,8 +82,22 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in an empty folder without any stack: exit code, standard output, standard error."""
+def call(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    older_threads: set[threading.Thread],
+) -> Call:
+    """Runs a command in an empty folder without any stack: exit code, standard output, standard error. Threads that
+    earlier tests have left are no part of the command: their logs are not among what it says.
+    """
+    emit = logging.StreamHandler.emit
+
+    def emit_of_this_test(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
+        if threading.current_thread() not in older_threads:
+            emit(handler, record)
+
+    monkeypatch.setattr(logging.StreamHandler, "emit", emit_of_this_test)
     monkeypatch.chdir(tmp_path)
     for name in ("KAFKA", "REDIS", "LEDGER", "HOME", "MODEL", "TENANT"):
         monkeypatch.delenv(f"HEADRACE_{name}", raising=False)

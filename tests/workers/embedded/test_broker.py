@@ -134,7 +134,10 @@ def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
     def run():
         port, controller = free_ports(2)
         chosen = broker.apache_kafka(kafka_home, tmp_path / "kafka", (port, controller))
-        spec = ChildSpec(name="broker", argv=chosen.argv, prepare=chosen.prepare, ready=chosen.ready)
+        spec = ChildSpec(
+            name="broker", argv=chosen.argv, prepare=chosen.prepare, ready=chosen.ready, ready_seconds=300.0,
+            grace_seconds=120.0,
+        )  # fmt: skip
         return start(spec, tmp_path / "log"), KafkaSettings.at(chosen.address)
 
     child, settings = run()

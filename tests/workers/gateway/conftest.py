@@ -20,7 +20,7 @@ from tests.services.postgres import PostgresServer, find_postgres
 from tests.services.redis import RedisServer, find_redis
 from tests.services.server import Server
 from tests.services.tables import postgres_tables
-from tests.workers.gateway.served import Gateway, served
+from tests.workers.gateway.served import IDLE, Gateway, served
 
 from headrace_producers.admin import ensure_topics
 from headrace_workers.bridge.bridge import Duty
@@ -41,7 +41,7 @@ def deployment(service_folder: Path) -> Iterator[Deployment]:
     """Bridge and workers as processes of their own: the echo model answers, moderated and judged.
 
     It lives as long as all tests, so its services are its own: others are killed, wiped and silenced meanwhile.
-    Who embeds is not started: a test that wants it starts `recall`.
+    Who embeds is not started: a test that wants it starts `recall`. Nobody ever runs the model `IDLE`.
     """
     roles = {
         **ROLES,
@@ -53,6 +53,7 @@ def deployment(service_folder: Path) -> Iterator[Deployment]:
         found.extra = {each: {"HEADRACE_EMBEDDER": EMBEDDER} for each in ("bridge", "recall")}
         found.prepare()
         make_hash_embedder(found.folder)
+        make_echo_model(found.folder, IDLE)
         found.start("bridge", "generate", "light")
         yield found
         found.close()

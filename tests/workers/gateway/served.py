@@ -26,6 +26,8 @@ from headrace_workers.main.gateway import build_gateway
 from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 
+IDLE = "idle"  # a model of the whole deployment that no worker runs: a job for it waits until somebody ends it
+
 
 @dataclass(frozen=True)
 class Gateway:

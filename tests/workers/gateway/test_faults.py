@@ -19,6 +19,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.proxy import Proxy
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
+from headrace_workers.gateway import sink
 from headrace_workers.gateway.asked import ends_of
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.scopes import Scope
@@ -170,9 +171,13 @@ def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Prox
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:ledger_away")
 
 
-def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(alone: Gateway, embedded_kafka: KafkaServer):
+def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(
+    settings: Settings, embedded_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+):
     """The first request waits for its record, those after it do not; under a key it is safe to send again."""
-    with alone.client() as client:
+    monkeypatch.setattr(sink, "_LOST_SECONDS", 3_600.0)  # the first waits until it is told otherwise
+    monkeypatch.setattr(sink, "CONFIRM_SECONDS", 3_600.0)
+    with served(settings) as alone, alone.client(timeout=600) as client:
         assert client.post("/v1/jobs", json=JOB).status_code == 202
         embedded_kafka.freeze()
         try:
@@ -181,15 +186,17 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(alone: Gateway, emb
             thread.start()
             eventually(lambda: alone.services.sink.trouble is not None)
             at_once = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
-            assert thread.is_alive()  # the first still waits
             assert at_once.json()["type"] == "urn:headrace:problem:kafka_away"
             assert "x-should-retry" not in at_once.headers
-            thread.join(60)
+            assert thread.is_alive()
+            monkeypatch.setattr(sink, "_LOST_SECONDS", 0.0)  # its time is up
+            thread.join(120)
             assert (first[0].status_code, first[0].headers["x-should-retry"]) == (503, "false")
             # Nobody was told that it is accepted, and so it is not: it is found when it is taken in after all.
             assert client.get(f"/v1/jobs/{first[0].json()['job_id']}").status_code == 404
         finally:
             embedded_kafka.thaw()
+        monkeypatch.undo()
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
 
 

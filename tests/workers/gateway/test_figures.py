@@ -23,9 +23,9 @@ def figure(text: str, line: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def test_requests_jobs_and_refusals_are_counted(gateway: Gateway):
+def test_requests_jobs_and_refusals_are_counted(alone: Gateway):
     """By route, status, kind and reason; nothing tells of whom, or of what."""
-    key = gateway.key("shop-of-the-mill")
+    gateway, key = alone, alone.key("shop-of-the-mill")
     with gateway.client() as own, gateway.client(key) as client:
         before = own.get("/metrics").text
         job_id = client.post("/v1/jobs", json=JOB).json()["id"]
@@ -59,8 +59,9 @@ def test_they_are_shown_to_whom_may_see_the_whole(gateway: Gateway):
         assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
-def test_pass_rates_are_those_that_the_ledger_has(gateway: Gateway):
+def test_pass_rates_are_those_that_the_ledger_has(alone: Gateway):
     """With the interval, and how many labels they rest on; gone with them."""
+    gateway = alone
     rate = PassRate("polite", "v1", 0.25, 0.125, 0.5, 0.95, 40, 900)
     gateway.services.ledger.pass_rates.put("shop-of-rates", [rate])
     line = 'headrace_pass_rate{}{{criterion="polite",tenant="shop-of-rates",version="v1"}}'
@@ -71,9 +72,9 @@ def test_pass_rates_are_those_that_the_ledger_has(gateway: Gateway):
         assert "shop-of-rates" not in client.get("/metrics").text
 
 
-def test_scores_and_what_is_held_are_those_that_the_ledger_has(gateway: Gateway):
+def test_scores_and_what_is_held_are_those_that_the_ledger_has(alone: Gateway):
     """Scores by kind and by why there is none; steps by stage and by what they wait for, gone when they go on."""
-    ledger = gateway.services.ledger
+    gateway, ledger = alone, alone.services.ledger
     lacking = 'headrace_scores_total{criterion="f1",not_judged="no_reference"}'
     held = 'headrace_held{stage="judge",waits_for="person"}'
     with gateway.client() as client:

@@ -70,6 +70,7 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
         go.set()
         while together._task is not None:
             await asyncio.sleep(0.01)
+        together._patience = 60.0  # towards what answers
         return await together.ask(3)
 
     assert asyncio.run(ask()) is True
@@ -77,11 +78,18 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
 
 def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
     """The answer was there in time, and nobody had looked."""
+    answered = threading.Event()
+
+    def do(items):
+        answered.set()
+        return [item * 2 for item in items]
 
     async def ask():
-        together = Together(lambda items: [item * 2 for item in items], ThreadPoolExecutor(), patience=0.2)
+        together = Together(do, ThreadPoolExecutor(), patience=0.2)
         task = asyncio.create_task(together.ask(1))
-        await asyncio.sleep(0)
+        while together._began is None:
+            await asyncio.sleep(0)
+        assert answered.wait(60)
         time.sleep(0.5)
         return await task
 

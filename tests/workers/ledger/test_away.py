@@ -148,7 +148,8 @@ def test_a_statement_that_takes_too_long_is_not_now(database, at):
 
 def test_a_pool_that_is_used_up_is_not_now(database, at):
     """A thread does not wait for a connection for ever."""
-    ledger = at(f"{database}?timeout=2")
+    ledger = at(database)
+    ledger.engine.pool._timeout = 0.1  # nobody gives one back, however long it is waited for
     taken = [ledger.engine.connect() for _ in range(12)]
     with pytest.raises(Unavailable, match="in use"):
         ledger.now()

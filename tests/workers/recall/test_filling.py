@@ -90,10 +90,10 @@ def test_a_file_that_is_too_large_is_refused(ledger, filling, files, monkeypatch
 
 def test_it_goes_on_by_itself_and_stops(ledger, filling):
     """From a thread of its own."""
-    progress = Progress()
+    before, progress = set(threading.enumerate()), Progress()
     fills = Fills(filling, progress.loop("fill"))
     fills.start()
     send(ledger, "a.md")
     eventually(lambda: ledger.stores.store("t", "vs_1").documents == 1)
     fills.stop()
-    assert not any(thread.name == "fill" and thread.is_alive() for thread in threading.enumerate())
+    assert not any(thread.name == "fill" for thread in set(threading.enumerate()) - before)

@@ -144,16 +144,23 @@ class Watching(HashEmbedder):
     def __init__(self, url):
         super().__init__()
         self.ledger, self.there, self.held = Ledger.at(url), [], []
+        self.before = of_documents()  # what an earlier test may have left
 
     def embed(self, texts):
         self.there.append(sum(base.documents for base in self.ledger.knowledge.bases("t")))
         if len(self.there) % 10 == 1:
             gc.collect()
-            self.held.append(Counter(type(each) for each in gc.get_objects() if isinstance(each, OF_A_DOCUMENT)))
+            known = {id(each) for each in self.before}
+            self.held.append(Counter(type(each) for each in of_documents() if id(each) not in known))
         return super().embed(texts)
 
 
 OF_A_DOCUMENT = (Loaded, Document, NewDocument, NewChunk)  # whatever has its text
+
+
+def of_documents():
+    """All of these that are in memory."""
+    return [each for each in gc.get_objects() if isinstance(each, OF_A_DOCUMENT)]
 
 
 def test_many_small_files_are_written_one_by_one_in_bounded_memory(ledger_url, ledger, add, tmp_path):

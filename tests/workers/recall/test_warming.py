@@ -178,7 +178,7 @@ def test_it_goes_on_by_itself(ledger):
     keeps.start()
     try:
         eventually(lambda: in_memory(bases) == ["t"])
-        assert [loop.state().awaited for loop in progress.loops] == [None]
+        eventually(lambda: [loop.state().awaited for loop in progress.loops] == [None])
     finally:
         keeps.stop()
 

@@ -4,10 +4,12 @@ import socket
 import threading
 from contextlib import ExitStack, closing, suppress
 from functools import partial
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import insert
 from tests.services.eventually import eventually
+from tests.services.proxy import close_listener
 from tests.workers.ledger.conftest import tables_of
 
 from headrace_workers.away import KeepsGoing
@@ -50,7 +52,7 @@ def ledger_url(request, tmp_path):
 def prefix(redis_server):
     """A prefix that nobody else has, with a client of the Redis."""
     with redis_client(redis_server.url) as client:
-        yield f"woken{threading.get_ident()}{id(client)}.", client
+        yield f"woken{uuid4().hex}.", client
 
 
 @pytest.fixture
@@ -229,10 +231,13 @@ def test_a_redis_that_is_away_is_asked_once_by_the_command_line(deployment):
                 while True:
                     asked.append(server.accept()[0].close())
 
-        threading.Thread(target=hang_up, daemon=True).start()
+        hanging_up = threading.Thread(target=hang_up, daemon=True)
+        hanging_up.start()
         env = env | {"HEADRACE_REDIS": f"redis://127.0.0.1:{server.getsockname()[1]}/0"}
         with closing(need_ledger(env)) as ledger:
             for number in range(3):
                 with writing(ledger.engine) as tx:
                     live(tx, f"river {number}")
+        close_listener(server)
+        hanging_up.join()
         assert len(asked) == 1

@@ -19,6 +19,11 @@ def announce(ledger, subject):
         ledger.webhooks.announce(tx, tenant="default", event_type="batch.completed", subject=subject)
 
 
+def told(receiver):
+    """Of how many a receiver has heard; of one it may hear twice."""
+    return len({heard.headers["webhook-id"] for heard in receiver.heard})
+
+
 @pytest.mark.parametrize("concurrency", [None, 2], ids=["solo", "prefork"])
 def test_a_receiver_that_hangs_delays_neither_others_nor_other_work(ledger, tasks, redis_server, tmp_path, concurrency):
     """While it hangs, another endpoint is told again and again, and jobs are judged by the same worker; it ends when it
@@ -33,7 +38,7 @@ def test_a_receiver_that_hangs_delays_neither_others_nor_other_work(ledger, task
         with worker(tmp_path, redis_server, *roles, concurrency=concurrency, **setting) as process:
             for number in range(3):
                 announce(ledger, f"batch_{number}")
-                eventually(lambda wanted=number + 1: (sender.once(), len(living.heard) == wanted)[1])
+                eventually(lambda wanted=number + 1: (sender.once(), told(living) == wanted)[1])
             eventually(lambda: dead.heard)
             eventually(is_done(ledger, send(ledger, tasks, evaluation(), "judge")))
             assert "delivered" not in office.states(endpoint_id=hanging)
