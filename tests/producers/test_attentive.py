@@ -69,7 +69,7 @@ def test_it_grows_while_nothing_comes_and_is_short_again_when_something_does(emb
         waits.append(asked(consumer))
     assert waits == [40, 80, 160, 320, 500, 500]
     with closing(KafkaProducer(**embedded.client_options())) as producer:
-        producer.send(place.topic, b"there", partition=0).get(timeout=30)
+        producer.send(place.topic, b"there", partition=0).get(timeout=120)
     eventually(lambda: consumer.poll(timeout_ms=1_000))
     assert asked(consumer) == 20
 

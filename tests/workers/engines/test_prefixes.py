@@ -130,7 +130,7 @@ def test_threads_that_meet_a_beginning_at_one_time_keep_it_once() -> None:
     together = Barrier(2)
 
     def meeting(system: Sequence[Message]) -> tuple[str, ...]:
-        together.wait(10)
+        together.wait(120)
         return begin(system)
 
     prefixes = Prefixes(begin, most_tokens=100_000)

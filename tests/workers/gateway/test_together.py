@@ -18,7 +18,7 @@ def test_what_is_asked_for_meanwhile_is_asked_for_together():
 
     def do(items):
         calls.append(list(items))
-        assert go.wait(30)
+        assert go.wait(120)
         return [item * 2 for item in items]
 
     async def ask():
@@ -58,7 +58,7 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
 
     async def ask():
         executor = ThreadPoolExecutor()
-        together = Together(lambda items: [go.wait(30) for _ in items], executor, patience=0.05)
+        together = Together(lambda items: [go.wait(120) for _ in items], executor, patience=0.05)
         with pytest.raises(LedgerAway):
             await together.ask(1)
         loop = asyncio.get_running_loop()

@@ -232,10 +232,10 @@ def test_a_dead_endpoint_delays_no_living_one(ledger):
 
 def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger):
     """A receiver that is silent about one is not told the next meanwhile; when it answers, what waits is ready."""
-    office = Office(ledger, Courier(HERE, seconds=30))
+    office = Office(ledger, Courier(HERE, seconds=600))
 
     def answers_at_last(receiver, handler, heard):
-        receiver.over.wait(30)
+        receiver.over.wait(600)
         says()(receiver, handler, heard)
 
     with receiving(answers_at_last) as receiver:
@@ -251,7 +251,7 @@ def test_what_is_kept_off_costs_no_attempt_and_goes_with_the_next_answer(ledger)
         assert ledger.read(select(STEPS.c.state).where(STEPS.c.reason.like("%has not answered%"))) == [("parked",)] * 2
         assert len(receiver.heard) == 1
         receiver.over.set()
-        first.join(60)
+        first.join(120)
         office.deliver()
     assert [(row.state, row.attempts) for row in rows(ledger)] == [("delivered", 1)] * 3
 
@@ -357,7 +357,7 @@ def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_unde
 
     def kill(receiver, handler, heard):
         running[0].send_signal(signal.SIGKILL)
-        running[0].wait(30)
+        running[0].wait(120)
         says()(receiver, handler, heard)
 
     with receiving(kill) as receiver:
@@ -370,7 +370,7 @@ def test_a_deliverer_that_is_killed_between_sending_and_writing_sends_again_unde
                 env={**os.environ, "PYTHONPATH": str(root)},
             )
         )
-        assert running[0].wait(60) == -signal.SIGKILL
+        assert running[0].wait(120) == -signal.SIGKILL
         with writing(ledger.engine) as tx:
             tx.execute(update(CLAIMS).values(lease_until=1, renewed_at=0))
         assert ledger.reap(3).crashed == 1

@@ -86,7 +86,7 @@ def says(status: int = 200, body: bytes = b"thank you", **headers: str) -> Answe
 
 def hangs(receiver: Receiver, handler: Any, _heard: Heard) -> None:
     """Never answers, and hangs up when it is over."""
-    receiver.over.wait(30)
+    receiver.over.wait(600)
     handler.close_connection = True
 
 

@@ -11,15 +11,15 @@ def test_runs_go_side_by_side_up_to_a_bound():
 
     def work():
         began.release()
-        go.wait(10)
+        go.wait(120)
 
     assert beside.takes("deliver")
     assert not beside.takes("judge")
     assert [beside.begin("deliver", work) for _ in range(3)] == [True, True, False]
-    assert began.acquire(timeout=10)
-    assert began.acquire(timeout=10)
+    assert began.acquire(timeout=120)
+    assert began.acquire(timeout=120)
     go.set()
-    beside.wait(10)
+    beside.wait(120)
     assert beside.begin("deliver", work)
 
 
@@ -32,13 +32,13 @@ def test_one_that_fails_leaves_its_room():
 
     for _ in range(3):
         assert beside.begin("deliver", fail)
-        beside.wait(10)
+        beside.wait(120)
 
 
 def test_an_end_waits_so_long_at_most():
     """What hangs is left to its lease."""
     beside, over = Beside({"deliver": 1}), threading.Event()
-    beside.begin("deliver", lambda: over.wait(10))
+    beside.begin("deliver", lambda: over.wait(120))
     beside.wait(0.01)
     assert not beside.begin("deliver", fail_if_run)
     over.set()
