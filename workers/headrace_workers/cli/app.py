@@ -16,7 +16,6 @@ from headrace_workers.cli import (
     doctor,
     evaluate,
     gateway,
-    held,
     judge,
     keys,
     knowledge,
@@ -54,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    up, run_file, submit, batch, evaluate, results, status, cancel, dead, held, cache, knowledge, gateway, keys, quotas,
+    up, run_file, submit, batch, evaluate, results, status, cancel, dead, cache, knowledge, gateway, keys, quotas,
     bench, labels, quality, judge, outbox, webhooks, moderation, dataset, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)

@@ -1,4 +1,4 @@
-"""`headrace held`: steps that are held, and what a person decides about them."""
+"""`headrace moderation held`: steps that are held, and what a person decides about them."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,9 @@ from headrace_workers.cli.output import console, printable, put, put_json, say, 
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 
 _COLUMNS = ("job", "tenant", "stage", "since", "waits for", "reason")
-_IdsArgument = Annotated[list[str], typer.Argument(metavar="JOB...", help="as `headrace held list` shows them")]
+_IdsArgument = Annotated[
+    list[str], typer.Argument(metavar="JOB...", help="as `headrace moderation held list` shows them")
+]
 
 
 class NotHeld(HeadraceError):
@@ -20,14 +22,17 @@ class NotHeld(HeadraceError):
     category = Category.CONFLICT
 
 
-def register(app: typer.Typer) -> None:
+def register(moderation: typer.Typer) -> None:
     """Add these commands."""
-    held = typer.Typer(help="Jobs that are held: look at them, release or withhold them.", no_args_is_help=True)
+    held = typer.Typer(
+        help="Jobs that are held: look at them, release or withhold them.\n\nExample: `headrace moderation held list`",
+        no_args_is_help=True,
+    )
     held.command("list")(list_held)
     held.command("show")(show)
     held.command("release")(release)
     held.command("withhold")(withhold)
-    app.add_typer(held, name="held")
+    moderation.add_typer(held, name="held")
 
 
 def list_held(
@@ -36,7 +41,7 @@ def list_held(
 ) -> None:
     """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.
 
-    Example: `headrace held list --json`
+    Example: `headrace moderation held list --json`
     """
     found: list[Any] = need_ledger().held(limit + 1)
     if as_json:
@@ -55,18 +60,18 @@ def list_held(
 
 
 def show(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace held list` shows it")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="as `headrace moderation held list` shows it")],
     as_json: OneJsonOption = False,
 ) -> None:
     """Show what is to be decided about: why it is held, what was asked, and the text as it came from the model.
 
     That text has not been moderated, or not let pass: it is shown here, and to nobody else.
 
-    Example: `headrace held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    Example: `headrace moderation held show 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     row = need_ledger().held_of(job)
     if row is None:
-        raise NotHeld(f"{job}: nothing of it is held; `headrace held list` shows what is")
+        raise NotHeld(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
     asked, text = _texts(row)
     if as_json:
         put_json({**_described(row), "asked": asked, "text": text})
@@ -99,7 +104,7 @@ def release(jobs: _IdsArgument, as_json: OneJsonOption = False) -> None:
 
     Exit code 1: not all of these were held.
 
-    Example: `headrace held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
+    Example: `headrace moderation held release 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00`
     """
     ledger = need_ledger()
     _done("released", jobs, frozenset(job for job in dict.fromkeys(jobs) if ledger.release_held([job])), as_json)
@@ -114,7 +119,7 @@ def withhold(
 
     Exit code 1: not all of these were held.
 
-    Example: `headrace held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
+    Example: `headrace moderation held withhold 7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00 --reason "names a customer"`
     """
     if not reason.strip():
         raise ConfigurationError("--reason is empty: say why, since whoever sent the job reads it")
@@ -141,7 +146,7 @@ def _done(what: str, jobs: list[str], done: frozenset[str], as_json: bool) -> No
     """Tell it, and let the bridges look at once."""
     for job in dict.fromkeys(jobs):
         if job not in done:
-            say(f"{job}: nothing of it is held; `headrace held list` shows what is")
+            say(f"{job}: nothing of it is held; `headrace moderation held list` shows what is")
     if as_json:
         put_json({what: len(done)})
     say(f"{len(done)} {what}")

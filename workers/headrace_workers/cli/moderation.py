@@ -12,6 +12,7 @@ import typer
 from headrace_schemas import HeadraceError
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.cli import held
 from headrace_workers.cli.aids import aids_here
 from headrace_workers.cli.moderation_report import report
 from headrace_workers.cli.moderation_train import train
@@ -28,7 +29,9 @@ PolicyOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    moderation = typer.Typer(help="Ask moderation about a text, and check a policy.", no_args_is_help=True)
+    moderation = typer.Typer(
+        help="Ask moderation about a text, check a policy, decide about what is held.", no_args_is_help=True
+    )
     moderation.command("check")(check)
     moderation.command("train")(train)
     moderation.command("report")(report)
@@ -38,6 +41,7 @@ def register(app: typer.Typer) -> None:
     )
     policy.command("check")(check_policy)
     moderation.add_typer(policy, name="policy")
+    held.register(moderation)
     app.add_typer(moderation, name="moderation")
 
 

@@ -116,7 +116,7 @@ def trouble_lines(found: "Overview") -> list[str]:
     lines = [f"{trouble.subject}: {trouble.reason} ({trouble.holder}, since {show_time(trouble.since)})"
              for trouble in found.troubles]  # fmt: skip
     if found.held:
-        lines.append(f"held: {found.held:,}; `headrace held list` says why")
+        lines.append(f"held: {found.held:,}; `headrace moderation held list` says why")
     if found.set_aside:
         lines.append(f"Kafka refused {found.set_aside:,} events, which are set aside: see `headrace outbox list`")
     return lines
