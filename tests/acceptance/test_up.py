@@ -2,15 +2,17 @@
 
 import json
 import shlex
+import signal
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select
-from tests.acceptance.conftest import Shell, lines, running
+from tests.acceptance.conftest import Shell, end, lines, running
 from tests.services.eventually import eventually
 
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables.batches import BATCHES
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.testing import make_echo_model
 
@@ -189,3 +191,28 @@ def test_a_criterion_is_tried_by_the_models_that_run(stack: Shell) -> None:
     assert {json.loads(row.payload)["lane"] for row in made} == {"batch"}
     told = stack.words("judge", "try", "polite.toml", "--on", "evaluations", "--tenant", "tries", code=0)
     assert "there is no output" in told
+
+
+def test_a_trial_that_is_interrupted_leaves_nothing_at_work(stack: Shell) -> None:
+    """What has not ended is cancelled, and said so; one that was killed is named to the next, which begins anew."""
+    make_echo_model(stack.folder / ".headrace", "unserved")
+    stack.run("submit", "--prompt", "Say so.", "--tenant", "broken-off", "--wait")
+    (stack.folder / "kind.toml").write_text('question = "Is it kind?"\n')
+    trial = ("judge", "try", "kind.toml", "--tenant", "broken-off")
+    ledger = Ledger.at(f"sqlite:///{stack.folder / '.headrace' / 'ledger.db'}")
+    theirs = select(BATCHES.c.id, BATCHES.c.state, BATCHES.c.taken).where(BATCHES.c.tenant == "broken-off")
+    ended, log = [], stack.folder / "judge.log"
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        process = stack.start(*trial, "--model", "unserved")
+        (batch,) = eventually(lambda: [row for row in ledger.read(theirs) if row.taken and row.id not in ended])
+        assert end(process, number) == code
+        ended.append(batch.id)
+    assert log.read_text().count("1 had not ended and are cancelled; called again it begins anew") == 2
+    one_is_left = {ended[0]: "cancelled", ended[1]: "cancelled", ended[2]: "in_progress"}
+    eventually(lambda: {row.id: row.state for row in ledger.read(theirs)} == one_is_left)
+    done = stack.call(*trial, "--json", code=0)
+    told = " ".join(done.stderr.split())
+    assert f"`headrace batch cancel {ended[2]}` ends its jobs" in told
+    assert (ended[0] in told, json.loads(done.stdout)["tried"]) == (False, 1)
+    stack.run("batch", "cancel", ended[2])
+    ledger.close()

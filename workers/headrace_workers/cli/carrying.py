@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from headrace_schemas.errors import Unavailable
+from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_workers.cli import progress
 from headrace_workers.cli.jobfile import Entry, JobFile
 from headrace_workers.cli.outfile import ReceiptFile
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace_workers.cli.serving import Serving
     from headrace_workers.cli.unserved import UnservedWarning
 
+TRIAL: Final = "trial"  # in a batch's metadata: which one its jobs belong to
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0  # between two looks at whether anybody serves what is waited for
 
@@ -64,9 +65,13 @@ def carry(
     start: bool,
     engine_threads: int | None,
     patience: float | None = None,
+    trial: str | None = None,
 ) -> None:
     """Bring these jobs to their ends and their receipts into the file; those that end within `patience` seconds, if
     that is given.
+
+    Of a `trial` nobody else wants the answers: their batches say which one it is, and where this call is interrupted
+    what has not ended is cancelled.
     """
     from headrace_workers.cli.batch_files import deployment
     from headrace_workers.cli.lookup import LedgerJobs
@@ -89,15 +94,37 @@ def carry(
         ends = LedgerJobs(here.ledger)
         batches = [
             FileBatch(
-                here, jobs, ends, tenant=tenant, entries=[each for each in todo if each.tenant == tenant], run=call
+                here,
+                jobs,
+                ends,
+                tenant=tenant,
+                entries=[each for each in todo if each.tenant == tenant],
+                run=call,
+                metadata={} if trial is None else {TRIAL: trial},
             )
             for tenant in dict.fromkeys(entry.tenant for entry in todo)
         ]
         unserved = UnservedWarning(ends.queues, served_queues, say)
         this_run.startup = time.monotonic() - began
-        with progress.shown(len(entries), len(entries) - len(todo)) as show:
-            _carry(batches, stack, receipts, this_run, show, unserved, patience)
+        try:
+            with progress.shown(len(entries), len(entries) - len(todo)) as show:
+                _carry(batches, stack, receipts, this_run, show, unserved, patience)
+        except BaseException:
+            if trial is not None:
+                _let_go(batches)
+            raise
         this_run.seconds = time.monotonic() - began - this_run.startup
+
+
+def _let_go(batches: "Sequence[FileBatch]") -> None:
+    """Cancel what nobody waits for any more, and say so."""
+    try:
+        left = sum([batch.cancel() for batch in batches])
+    except HeadraceError as error:
+        say(f"what had not ended could not be cancelled: {error}; `headrace batch list` shows it")
+        return
+    if left:
+        say(f"{left:,} had not ended and are cancelled; called again it begins anew")
 
 
 def _carry(

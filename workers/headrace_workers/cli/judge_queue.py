@@ -1,5 +1,6 @@
 """The outputs of `headrace judge try`, judged by the deployment that runs: evaluation jobs of the batch lane."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from headrace_schemas import Criterion, EvaluationJob, NotJudged, Result, Score
 from headrace_schemas.codec import encode_value
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from headrace_workers.measuring.criterion_trial import Past, Trial
 
 _JOBS, _RECEIPTS = "jobs.jsonl", "receipts.jsonl"
+_TRIAL: Final = "judge try"
 _TRIED: Final = "tried"  # in a job's metadata: the job whose output it is about
 Said = tuple[str, float | None, str | None]  # of an output: its job, and the value or code of before
 
@@ -33,7 +36,8 @@ def need_deployment() -> None:
 
 
 def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial") -> None:
-    """Let the deployment judge all by this criterion, and count what it says. Each call asks anew.
+    """Let the deployment judge all by this criterion, and count what it says. Each call asks anew; what has not ended
+    where it is interrupted is cancelled.
 
     Jobs belong to the tenants whose outputs they are about. Texts wait on the disk, not in memory.
     """
@@ -42,9 +46,11 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.cli.outfile import ReceiptFile, read_receipts
     from headrace_workers.cli.run import ByContent
+    from headrace_workers.cli.serving import ends_on_sigterm
 
-    call = f"judge try {uuid4()}"
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+    call = f"{_TRIAL} {uuid4()}"
+    _tell_of_others()
+    with ends_on_sigterm(), tempfile.TemporaryDirectory(prefix="headrace-") as folder:
         path, said = Path(folder) / _JOBS, list[Said]()
         with path.open("wb") as file:
             file.writelines(_lines(found, criterion, said))
@@ -54,12 +60,25 @@ def judge_by_queue(found: Iterable["Past"], criterion: Criterion, trial: "Trial"
             if entries:
                 carry(
                     jobs, list(jobs.models), entries, entries, call, receipts, ThisRun(), start=False,
-                    engine_threads=None,
+                    engine_threads=None, trial=_TRIAL,
                 )  # fmt: skip
             by_line = {entry.line: entry for entry in entries}
             for receipt in read_receipts(receipts.path):
                 entry = by_line[receipt.line or 0]
                 trial.note(_past(jobs, entry, said[entry.line - 1]), _score(receipt, criterion))
+
+
+def _tell_of_others() -> None:
+    """Name what an earlier call has left at work: one that was killed could cancel nothing."""
+    from headrace_workers.cli.batch_files import deployment
+    from headrace_workers.cli.carrying import TRIAL
+
+    with deployment() as here:
+        for batch in here.batches.unfinished():
+            if batch.cancelling_at is None and json.loads(batch.metadata).get(TRIAL) == _TRIAL:
+                say(
+                    f"another `headrace {_TRIAL}` runs, or was killed: `headrace batch cancel {batch.id}` ends its jobs"
+                )
 
 
 def _lines(found: Iterable["Past"], criterion: Criterion, said: list[Said]) -> Iterator[bytes]:

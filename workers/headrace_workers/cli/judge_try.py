@@ -57,8 +57,9 @@ def try_criterion(
     """Judge outputs that the ledger still has by a criterion, and show it beside what was said of them.
 
     Where a model is to be asked (or an embedder: `cosine`), the deployment that runs does it: each output is an
-    evaluation job of the batch lane, of the tenant that it belongs to. All else is judged in this process, and changes
-    nothing. `grounded` cannot be tried.
+    evaluation job of the batch lane, of the tenant that it belongs to. Interrupted, it cancels those that have not
+    ended; called again, it begins anew. All else is judged in this process, and changes nothing. `grounded` cannot be
+    tried.
 
     Example: `headrace judge try polite.toml --on outputs --since 7d`
     """

@@ -5,7 +5,7 @@ already, from another call or another way, is not asked again.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json, to_json
@@ -53,12 +53,21 @@ class FileBatch:
     """
 
     def __init__(
-        self, here: Deployment, jobs: JobFile, ends: Jobs, *, tenant: str, entries: Sequence[Entry], run: str
+        self,
+        here: Deployment,
+        jobs: JobFile,
+        ends: Jobs,
+        *,
+        tenant: str,
+        entries: Sequence[Entry],
+        run: str,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self._here = here
         self._jobs = jobs
         self._ends = ends
         self._tenant = tenant
+        self._metadata = metadata or {}
         self._open = {entry.line: entry for entry in entries}
         self._key: str | None = hashlib.sha256(f"{run}\n{tenant}".encode()).hexdigest()
         self._batch_id: str | None = None
@@ -75,6 +84,17 @@ class FileBatch:
     def open(self) -> Collection[str]:
         """The ids of the jobs that have not ended."""
         return [entry.job_id for entry in self._open.values()]
+
+    def cancel(self) -> int:
+        """Let what has not ended be cancelled; how many entries that are. What was never submitted stays so."""
+        if self._batch_id is None and self._key is not None:  # the end may have come in the midst of submitting
+            known = self._here.batches.keyed(self._tenant, self._key)
+            self._batch_id = None if known is None else str(known.id)
+        if self.done or self._batch_id is None:
+            return 0
+        self._here.batches.cancel(self._batch_id)
+        ring_bridges()
+        return len(self._open)
 
     def turn(self) -> list[Receipt]:
         """What has ended since the last turn."""
@@ -107,8 +127,9 @@ class FileBatch:
             keep=self._here.keep, lines=True,
         )  # fmt: skip
         wishes = Wishes(
-            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, asked=_WINDOW
-        )
+            tenant=self._tenant, defaults=Defaults("", own_keys=True), window=LONGEST_SECONDS, asked=_WINDOW,
+            metadata=self._metadata,
+        )  # fmt: skip
         batch, new = submit(self._here.ledger, file, wishes, self._key)
         if not new:
             self._here.files.remove(file.id)
