@@ -111,6 +111,20 @@ def test_who_is_not_drawn_does_not_wait_for_whoever_would_have_answered(criterio
     assert PIPELINE.next_step("1", both, both, after="ground").stage.name == "rubric"
 
 
+def test_of_several_models_that_one_is_asked_whose_rubric_was_drawn():
+    """Not the one that is named first, where a share leaves out what that was to answer. A rubric that names none has
+    the same judge, whatever is drawn.
+    """
+    rare, always = Rubric(question="Kind?", model="a", share=0.3), Rubric(question="True?", model="b")
+    for number in range(50):
+        first = "a" if drawn(str(number), 0.3) else "b"
+        job = evaluation(criteria=(rare, always))
+        assert PIPELINE.next_step(str(number), job, job).queue == f"model.{first}"
+        for criteria in ((rare, always, *RUBRIC), (*RUBRIC, rare, always), (rare, *RUBRIC)):
+            job = evaluation(criteria=criteria)
+            assert PIPELINE.next_step(str(number), job, job).queue == "model.a"
+
+
 def test_who_may_be_judged_when_others_are_waits():
     """What is unsure is not known before: also a job that the share leaves out goes where the model is."""
     doubt = Rubric(question="True?", name="true", share=0.001, uncertain=Uncertain(criterion="exact_match"))

@@ -106,12 +106,12 @@ class Pipeline:
 
     def models_of(self, job: Job) -> frozenset[str]:
         """Every model alias that this job may need on its way."""
-        asked = {stage.model(job, self._judge_model) for stage in self.stages}
+        asked = {stage.model("", job, self._judge_model) for stage in self.stages}  # whatever is drawn, all are named
         named = job.judge_models if isinstance(job, JudgedJob) else ()
         return frozenset(model for model in (*asked, *named) if model is not None)
 
     def _route(self, stage: Stage, job_id: str, job: Job, model: str | None = None) -> Route | None:
-        model = model or stage.model(job, self._judge_model)
+        model = model or stage.model(job_id, job, self._judge_model)
         if stage.weight is Weight.MODEL and model is None:
             return None
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))

@@ -46,7 +46,7 @@ def always(_job: Job, _event: StepEvent) -> bool:
     return True
 
 
-def no_model(_job: Job, _default: str | None) -> str | None:
+def no_model(_job_id: str, _job: Job, _default: str | None) -> str | None:
     """None is asked."""
     return None
 
@@ -82,11 +82,11 @@ class Stage:
 
     An event goes to the first later stage that `takes` its class and whose `when(job, event)` is true. One that is for
     a share of the jobs is passed over by those that are not `drawn(job_id, job)`; one of a model, too, when
-    `model(job, the deployment's judge)` names none. What could not be done is tried again by the schedule `retry`, or
-    at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if they have
-    the same model and the same `group(job, job_id)`; those with the same `prefix(job)` begin with the same, and are run
-    together where there are many of them. `needs` are built once a process and handed to `step` by their names; a stage
-    of a model is handed the model as `generator`.
+    `model(job_id, job, the deployment's judge)` names none. What could not be done is tried again by the schedule
+    `retry`, or at once with the model that `elsewhere(job, the model that was asked)` names. Steps may share a call if
+    they have the same model and the same `group(job, job_id)`; those with the same `prefix(job)` begin with the same,
+    and are run together where there are many of them. `needs` are built once a process and handed to `step` by their
+    names; a stage of a model is handed the model as `generator`.
 
     Where a stage is `optional` for a job, that job passes it over while no worker does it; others wait.
 
@@ -104,7 +104,7 @@ class Stage:
     weight: Weight = Weight.LIGHT
     when: Callable[[Job, StepEvent], bool] = always
     drawn: Callable[[str, Job], bool] = every
-    model: Callable[[Job, str | None], str | None] = no_model
+    model: Callable[[str, Job, str | None], str | None] = no_model
     elsewhere: Callable[[Job, str], str | None] = nowhere
     group: Callable[[Job, str], str] | None = None
     prefix: Callable[[Job], int | None] = nothing_shared

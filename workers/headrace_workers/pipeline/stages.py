@@ -47,7 +47,7 @@ RECALL: Final = "recall"
 DELAYS: Final = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 
 
-def _own_model(job: Job, _judge: str | None) -> str | None:
+def _own_model(_job_id: str, job: Job, _judge: str | None) -> str | None:
     return job.model if isinstance(job, GenerationJob) else None
 
 
@@ -56,15 +56,22 @@ def _sampling(job: Job, job_id: str) -> str:
     return sampling_group(job, job_id)
 
 
-def judge_model(job: Job, judge: str | None) -> str | None:
-    """Who answers this job's rubrics first: the model that they name first, else the deployment's judge, else the job's
-    own model. What others are to answer goes on to them from there.
+def judge_model(job_id: str, job: Job, judge: str | None) -> str | None:
+    """Who answers this job's rubrics first; what others are to answer goes on to them from there.
 
-    None when no model is asked for, or none is known.
+    Rubrics that name no model are answered by the one that others name first, else by the deployment's judge, else by
+    the job's own model, whatever is drawn: that one comes first where it has something to answer. Else it is the first
+    that a rubric names which is judged, or may be. None when no model is asked for, or none is known.
     """
     if not isinstance(job, JudgedJob) or not job.asks_judge:
         return None
-    return next(iter(job.judge_models), None) or judge or _own_model(job, judge)
+    usual = next(iter(job.judge_models), None) or judge or _own_model(job_id, job, judge)
+    asked = [
+        each.model or usual
+        for each in job.criteria
+        if isinstance(each, Rubric | Pairwise) and may_be_judged(job_id, each)
+    ]
+    return usual if usual in asked else next(iter(asked), usual)
 
 
 def _one_is_judged(kinds: tuple[type[Criterion], ...], job_id: str, job: Job) -> bool:
