@@ -71,7 +71,7 @@ def test_lines_that_are_held_are_counted(running):
         tx.execute(mine.values(state="held", held_at=1))
     batch = running.batch(batch_id)
     assert (batch.held, batch_object(batch)["headrace"]["held"], running.batch(other).held) == (2, 2, 0)
-    assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace held list` says why)"
+    assert progress_words(batch) == "in_progress: 0 of 5, 2 held (`headrace moderation held list` says why)"
     assert [each.held for each in running.ledger.batches.batches("a")] == [0, 2]
     with writing(running.ledger.engine) as tx:
         tx.execute(mine.values(state="ready", held_at=None))
@@ -412,6 +412,20 @@ def test_retries_and_judging_count_against_a_budget(running):
 
     running.run(judged)
     assert running.batch(batch_id).spent == (10 + 5 + 2 * 5) + (20 + 5 + 2 * 5)
+
+
+def test_an_answer_that_was_made_again_is_counted_once(running):
+    """Its usage has all attempts together, however many there were; a judge that looked at each read it once."""
+    batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
+
+    def again(row):
+        event = with_usage(row, prompt=12, completion=6)
+        (run,) = event.stages
+        looked = [run.model_copy(update={"stage": name}) for name in ("moderate", "rubric")]
+        return event.model_copy(update={"stages": (run, *looked, run, *looked, run, looked[0])})
+
+    running.run(again)
+    assert running.batch(batch_id).spent == 18 + 2 * 6
 
 
 def test_a_run_in_vain_costs_what_was_reserved(running):

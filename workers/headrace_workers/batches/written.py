@@ -5,6 +5,7 @@ line's number and its `custom_id`; that to a request of OpenAI's in the shape of
 has no answer stands in the error file in that shape, whatever it was.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -179,14 +180,15 @@ def _answered(line: EndedLine, event: dict[str, Any]) -> Fate:
 
 
 def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
-    """What an answer cost: its own tokens, what failed attempts may have cost, and those that a judge read."""
-    total = 0
-    for stage in event.get("stages", ()):
-        if stage["stage"] in _RUNS:
-            total += used + (stage["attempt"] - 1) * line.tokens
-        elif stage["stage"] == _JUDGES:
-            total += used * stage["attempt"]
-    return total
+    """What an answer cost: the tokens `used`, what failed attempts may have cost, and those that judges read.
+
+    Of an answer that was made again `used` has the tokens of all together, and a judge read one of them each time.
+    """
+    stages = event.get("stages", ())
+    runs: list[int] = [stage["attempt"] for stage in stages if stage["stage"] in _RUNS]
+    read: int = sum(stage["attempt"] for stage in stages if stage["stage"] == _JUDGES)
+    failed = sum(runs) - len(runs)
+    return (used if runs else 0) + failed * line.tokens + math.ceil(read * used / max(1, len(runs)))
 
 
 def _spent_in_vain(line: EndedLine, event: dict[str, Any]) -> int:
