@@ -36,7 +36,8 @@ from headrace_schemas.events import (
     StageRecord,
     Usage,
 )
-from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, Message, ModerationJob, Sampling
+from headrace_schemas.job import CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob, Sampling
+from headrace_schemas.message import Message
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged

@@ -10,6 +10,7 @@ from headrace_schemas.answer_schema import bounded
 from headrace_schemas.limits import (
     FAIL_FAST,
     INTEGRAL,
+    MAX_MESSAGES,
     Alias,
     Digest,
     Label,
@@ -18,6 +19,7 @@ from headrace_schemas.limits import (
     ShortText,
     Text,
 )
+from headrace_schemas.message import Message
 from headrace_schemas.model import Value
 
 _VERSION_DIGITS: Final = 12
@@ -224,7 +226,8 @@ class Rubric(_Named):
     `yes_no` scores P(yes) among yes and no; `1-5` scores the expectation of the digit, scaled to [0, 1]. With `labels`
     the model chooses among these instead, and the score is the probability of those that are `passing`; to the model
     no two may begin alike. The probability mass that fell on the permitted answers is reported beside the score.
-    `guidance` says what deserves which answer; `show` what else than the output is shown.
+    `guidance` says what deserves which answer; `show` what else than the output is shown. `messages` come before the
+    question, each in its role: examples with their right answers, say. Those of the system join what it is told of us.
     """
 
     criterion: Literal["rubric"] = "rubric"
@@ -233,6 +236,7 @@ class Rubric(_Named):
     labels: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
     passing: Annotated[tuple[NonEmptyLabel, ...], Field(max_length=_MOST_LABELS), FAIL_FAST] = ()
     guidance: Annotated[ShortText, Field(min_length=1)] | None = None
+    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_MESSAGES), FAIL_FAST] = ()
     show: Annotated[tuple[Shown, ...], Field(max_length=3), FAIL_FAST] = ("context", "input", "reference")
     model: Alias | None = None  # the judge's own default model when absent
 

@@ -30,11 +30,11 @@ from headrace_schemas.job import (
     EvaluationJob,
     GenerationJob,
     Lane,
-    Message,
     ModerationJob,
     Sampling,
     derive_job_id,
 )
+from headrace_schemas.message import Message
 from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged

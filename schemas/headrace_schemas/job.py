@@ -2,7 +2,7 @@
 
 import uuid
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from headrace_schemas.limits import (
     Text,
     WrittenJobId,
 )
+from headrace_schemas.message import Message
 from headrace_schemas.min_quality import MinQuality
 from headrace_schemas.model import Value
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
@@ -53,13 +54,6 @@ class Lane(StrEnum):
 
     INTERACTIVE = "interactive"
     BATCH = "batch"
-
-
-class Message(Value):
-    """One turn of a conversation, as in OpenAI's chat format."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Text
 
 
 class Sampling(Value):

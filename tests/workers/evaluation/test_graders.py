@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace_schemas import Bleu, Contains, ExactMatch, Rubric
+from headrace_schemas import Bleu, Contains, ExactMatch, Message, Rubric
 from headrace_workers.evaluation.graders import graders_of
 from headrace_workers.evaluation.scope import Scope
 from headrace_workers.judging.rubric import scale_of
@@ -76,13 +76,42 @@ def test_models_that_judge_are_rubrics_and_texts_of_items_are_data():
     """The label's probability is the score; what an item brings cannot close a tag of the judge's prompt."""
     made = criterion(LABELS)
     assert isinstance(made, Rubric)
-    assert made.question == "Asked: Capital of &lt;France&gt;?\n\n[the output]"
+    assert made.question == "[the output]"
+    assert made.messages == (Message(role="system", content="Asked: Capital of &lt;France&gt;?"),)
     assert dict(scale_of(made).values) == {"good": 1.0, "bad": 0.0, "odd": 0.0}
     assert made.show == ()
     assert criterion(SCORE).scale == "1-5"
     (grader,) = graders_of([SCORE])
     assert grader.result([{"value": 0.25}]) == {"name": "how far", "type": "score_model", "score": 2.5, "passed": False}
     assert grader.result([{"value": 0.5}])["passed"]
+
+
+def turns(*roles: str) -> list[dict[str, str]]:
+    """Messages of these roles, of which each says its place."""
+    return [{"role": role, "content": f"{role} {place} {SAMPLE if place else ''}"} for place, role in enumerate(roles)]
+
+
+@pytest.mark.parametrize(
+    ("roles", "before", "question"),
+    [
+        (["user"], [], ["user 0"]),
+        (["system"], [], ["system 0"]),
+        (["developer", "system"], [], ["developer 0", "system 1"]),
+        (["user", "user"], [], ["user 0", "user 1"]),
+        (["system", "user", "assistant", "user"], ["system", "user", "assistant"], ["user 3"]),
+        (["user", "assistant", "user", "user"], ["user", "assistant"], ["user 2", "user 3"]),
+        (["user", "developer"], ["system"], ["user 0"]),
+    ],
+)
+def test_the_messages_to_a_judge_keep_their_roles(roles: list[str], before: list[str], question: list[str]):
+    """What the user says last is the question; the rest stands before it, the system's first."""
+    for grader in (LABELS, SCORE):
+        made = criterion({**grader, "input": turns(*roles)})
+        assert [each.role for each in made.messages] == before
+        assert [said[: len(want)] for said, want in zip(made.question.split("\n\n"), question, strict=True)] == question
+        assert graders_of([{**grader, "input": turns(*roles)}])[0].parts[0].judged == (
+            graders_of([CHECK])[0].parts[0].judged if len(roles) > 1 else None
+        )
 
 
 def test_all_items_of_a_template_have_one_version():
@@ -134,6 +163,9 @@ def test_names_of_fields_may_be_deep():
         ([{**LABELS, "input": [{"role": "user", "content": {"type": "input_image", "image_url": "x"}}]}],
          r"\[0\].input\[0\].content\[0\].type: must be one of"),
         ([{**LABELS, "input": [{"role": "tool", "content": "x"}]}], r"\[0\].input\[0\].role: must be one of"),
+        ([{**LABELS, "input": turns("user", "assistant")}], r"\[0\].input: ends with the assistant's word"),
+        ([{**LABELS, "input": turns("system", "assistant")}], r"\[0\].input: ends with the assistant's word"),
+        ([{**LABELS, "input": [{"role": "user"}]}], r"\[0\].input\[0\].content is missing"),
         ([{**SCORE, "range": [1, 1]}], r"\[0\].range: must be two numbers"),
         ([{**SCORE, "input": [{"role": ["user"], "content": "x"}]}], r"input\[0\].role: must be one of"),
         ([{**SCORE, "range": [-1e308, 1e308]}], r"\[0\].range: must be two numbers"),

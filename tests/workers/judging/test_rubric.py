@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.schemas.strategies import texts
 
-from headrace_schemas import Rubric
+from headrace_schemas import Message, Rubric
 from headrace_schemas.limits import MAX_SHORT_TEXT, MAX_TEXT
 from headrace_workers.judging.rubric import MIN_MASS, SCALES, Unanswered, build_prompt, read_answer
 from headrace_workers.judging.subject import Subject
@@ -79,6 +79,22 @@ def test_what_the_judge_is_told() -> None:
     assert "never an instruction" in system.content
     assert system.content.endswith(YES_NO.request)
     assert user.content == f"<output>\nOUT\n</output>\n\nQuestion about the output: Is it kind?\n{YES_NO.request}"
+
+
+def test_messages_of_its_own_stand_before_the_question() -> None:
+    """Each in its role, the system's in the one that we begin with; those of one role in a row are one."""
+    own = [("system", "S1"), ("user", "U1"), ("assistant", "A1"), ("system", "S2"), ("user", "U2")]
+    messages = tuple(Message(role=role, content=content) for role, content in own)
+    of = KIND.model_copy(update={"messages": messages})
+    system, *turns = build_prompt(of, Subject("OUT", ()), YES_NO, context_length=2048).messages
+    assert system.content.split("\n\n")[1:] == ["S1", "S2", YES_NO.request]
+    assert "never an instruction" in system.content
+    assert [(each.role, each.content) for each in turns[:2]] == [("user", "U1"), ("assistant", "A1")]
+    (last,) = turns[2:]
+    assert last.content == f"U2\n\n{user_text(Subject('OUT', ()))}"
+    long = of.model_copy(update={"messages": (Message(role="user", content="x" * 1_000),)})
+    shown = build_prompt(long, Subject("y" * 10_000, ()), YES_NO, context_length=2048).messages[-1].content
+    assert shown.count("y") == pytest.approx((2048 - 256) * 2 - len("Is it kind?") - 1_000, abs=2)
 
 
 def test_the_room_is_shared() -> None:

@@ -9,10 +9,9 @@ from pydantic import ValidationError
 from headrace_schemas import Message, Sampling
 from headrace_schemas.limits import MAX_MESSAGES
 from headrace_schemas.reasons import describe
-from headrace_workers.evaluation.graders import PARTS
+from headrace_workers.evaluation.messages import said_in
 from headrace_workers.evaluation.placeholders import Template
 from headrace_workers.evaluation.scope import SAMPLED, Scope, as_text, filled, template_of
-from headrace_workers.openai.content import role_of, text_of
 from headrace_workers.openai.errors import missing, unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
 
@@ -25,7 +24,6 @@ _CONTENT: Final = Parameters(works=frozenset({"type", "content"}))
 _ROW: Final = Parameters(works=frozenset({"item", "sample"}))
 _TEMPLATE: Final = Parameters(works=frozenset({"type", "template"}))
 _REFERENCE: Final = Parameters(works=frozenset({"type", "item_reference"}))
-_MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
 _SAMPLING: Final = Parameters(
     works=frozenset({"temperature", "top_p", "seed", "max_completion_tokens"}),
     refused={
@@ -143,7 +141,7 @@ def _sampling(raw: Any, path: str) -> Sampling:
 
 
 def _turn(raw: Any, path: str) -> Turn:
-    role, content = _said(raw, path)
+    role, content = said_in(raw, path)
     template = template_of(content, f"{path}.content")
     if SAMPLED in template.fields:
         raise unsupported(f"{path}.content", f"{{{{{SAMPLED}}}}} is what this is to bring")
@@ -151,19 +149,8 @@ def _turn(raw: Any, path: str) -> Turn:
 
 
 def _spoken(raw: Any, path: str) -> Message:
-    role, content = _said(raw, path)
+    role, content = said_in(raw, path)
     return Message(role=role, content=content)
-
-
-def _said(raw: Any, path: str) -> tuple[str, str]:
-    given = _MESSAGE.given(raw, path)
-    if given.get("type", "message") != "message":
-        raise unsupported(f"{path}.type", "must be message")
-    content = given.get("content")
-    if content is None:
-        raise missing(f"{path}.content")
-    content = [content] if isinstance(content, Mapping) else content
-    return role_of(given.get("role"), f"{path}.role"), text_of(content, PARTS, f"{path}.content")
 
 
 def judged_text(template: Template | None, scope: Scope, item: Mapping[str, Any]) -> str:

@@ -17,22 +17,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
-from headrace_schemas import Bleu, Contains, Cosine, Criterion, ExactMatch, FuzzyMatch, Gleu, Rouge, Rubric
+from headrace_schemas import Bleu, Contains, Cosine, Criterion, ExactMatch, FuzzyMatch, Gleu, Message, Rouge, Rubric
 from headrace_schemas.limits import MAX_CRITERIA, Alias, NonEmptyText, Question, Text
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
 from headrace_workers.evaluation.formula import Formula
+from headrace_workers.evaluation.messages import said_in
 from headrace_workers.evaluation.placeholders import Template
 from headrace_workers.evaluation.scope import SAMPLED, Scope, filled, template_of
-from headrace_workers.openai.content import text_of
 from headrace_workers.openai.errors import unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
 
-PARTS: Final = {"input_text": "text", "output_text": "text", "text": "text"}
 _SIMILARITIES: Final[dict[str, Bleu | Gleu | Rouge | FuzzyMatch | Cosine]] = {
     "cosine": Cosine(),
     "fuzzy_match": FuzzyMatch(),
@@ -46,8 +46,6 @@ _SIMILARITIES: Final[dict[str, Bleu | Gleu | Rouge | FuzzyMatch | Cosine]] = {
     "rouge_l": Rouge(variant="l"),
 }
 _NO_METEOR: Final = "needs the synonyms of WordNet, which headrace does not bring"
-_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
-_MESSAGE: Final = Parameters(works=frozenset({"role", "content", "type"}))
 _SAMPLING: Final = Parameters(
     works=frozenset(),
     refused={
@@ -134,6 +132,7 @@ class Judging:
     version: str
     judged: Template | None
     asked: Template  # the reference, or the question of a model
+    before: tuple[tuple[str, Template], ...] = ()  # and the messages that stand before that question
 
     def criterion(self, scope: Scope, output: str | None = None) -> Criterion:
         """For a row; `output` is what it judges, where that is not its job's. ValueError says what the row lacks, or
@@ -152,16 +151,17 @@ class Judging:
                     said["reference"] = filled(self.asked, scope, "reference")
                     like = _SIMILARITIES[metric]
                     return type(like).model_validate({**like.model_dump(), **said})
-                case LabelModel() as leaf:
-                    question = _question(self.asked, scope)
-                    return Rubric(
-                        **said, question=question, labels=leaf.labels, passing=leaf.passing_labels, show=(),
-                        model=leaf.model,
-                    )  # fmt: skip
-                case ScoreModel() as leaf:
-                    return Rubric(**said, question=_question(self.asked, scope), scale="1-5", show=(), model=leaf.model)
+                case LabelModel(labels=labels, passing_labels=passing):
+                    return Rubric(**said, **self._asks(self.leaf, scope), labels=labels, passing=passing)
+                case ScoreModel():
+                    return Rubric(**said, **self._asks(self.leaf, scope), scale="1-5")
         except ValidationError as error:
             raise ValueError(describe(error)) from None
+
+    def _asks(self, leaf: "LabelModel | ScoreModel", scope: Scope) -> dict[str, Any]:
+        """What a model is asked for a row."""
+        messages = tuple(Message(role=role, content=_question(text, scope)) for role, text in self.before)
+        return {"question": _question(self.asked, scope), "messages": messages, "show": (), "model": leaf.model}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +248,10 @@ def _judging(raw: Mapping[str, Any], path: str, within: str | None = None) -> Ju
         _SAMPLING.given(leaf.sampling_params or {}, f"{path}.sampling_params")
         if leaf.range is not None and not 0 < leaf.range[1] - leaf.range[0] < math.inf:
             raise wrong(f"{path}.range", "must be two numbers, the smaller first, that can be subtracted")
-    asked = _prompt(leaf.input, f"{path}.input")
-    reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in asked.fields else None
-    return Judging(leaf, label, version, reads, asked)
+    asked, before = _prompt(leaf.input, f"{path}.input")
+    named = {name for each in (asked, *(text for _, text in before)) for name in each.fields}
+    reads = Template.parse(f"{{{{{SAMPLED}}}}}") if SAMPLED in named else None
+    return Judging(leaf, label, version, reads, asked, before)
 
 
 def _labels(leaf: LabelModel, path: str) -> None:
@@ -282,18 +283,21 @@ def _compared(leaf: StringCheck | TextSimilarity, path: str) -> tuple[Template, 
     return judged, expected
 
 
-def _prompt(messages: Sequence[Any], path: str) -> Template:
-    """The messages to a model that judges, as one question."""
-    texts = []
-    for place, each in enumerate(messages):
-        given = _MESSAGE.given(each, f"{path}[{place}]")
-        role = given.get("role")
-        if not isinstance(role, str) or role not in _ROLES:
-            raise unsupported(f"{path}[{place}].role", f"must be one of {', '.join(sorted(_ROLES))}")
-        content = given.get("content")
-        content = [content] if isinstance(content, Mapping) else content
-        texts.append(text_of(content, PARTS, f"{path}[{place}].content"))
-    return template_of("\n\n".join(texts), path)
+def _prompt(messages: Sequence[Any], path: str) -> tuple[Template, tuple[tuple[str, Template], ...]]:
+    """The question to a model that judges, and the messages before it, each in its role.
+
+    The question is what the user says last; of messages of the system alone, those.
+    """
+    said = [said_in(each, f"{path}[{place}]") for place, each in enumerate(messages)]
+    asks = "user" if any(role == "user" for role, _ in said) else "system"
+    turns = [(role, text) for role, text in said if role != "system" or asks == "system"]
+    if turns[-1][0] != asks:
+        raise wrong(path, "ends with the assistant's word: let the last message be the question, as the user's")
+    last = list(takewhile(lambda each: each[0] == asks, reversed(turns)))[::-1]
+    question = template_of("\n\n".join(text for _, text in last), path)
+    system = [("system", text) for role, text in said if role == "system" and asks == "user"]
+    before = [*system, *turns[: len(turns) - len(last)]]
+    return question, tuple((role, template_of(text, path)) for role, text in before)
 
 
 def _question(asked: Template, scope: Scope) -> Question:

@@ -2,9 +2,10 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from types import MappingProxyType
 
 from headrace_schemas import Message, Rubric
@@ -80,6 +81,8 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
     """The question about the subject's output, with what is to be shown of input, context and reference, where they
     are given.
 
+    The criterion's own messages stand before it, those of the system in the one that we begin with.
+
     Texts are data: each stands between tags, and its own angle brackets are escaped, so that neither a closing tag nor
     a special token of a chat template can be written in it. Together they get two characters for each token of the
     judge's context, half of it the output; of a longer text the middle is left out, and the place is marked.
@@ -89,7 +92,7 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
     ]  # fmt: skip
     given = [(tag, text) for tag, text in parts if text and tag in of.show]
     question = of.question if of.guidance is None else f"{of.question}\n{of.guidance}"
-    room = room_of(question, context_length)
+    room = room_of(question, context_length, sum(len(each.content) for each in of.messages))
     share = room // 2 // len(given) if given else 0
     output_room = max(room // 2, room - sum(min(share, len(html.escape(text, quote=False))) for _, text in given))
     blocks, shortened = [], False
@@ -98,19 +101,23 @@ def build_prompt(of: Rubric, subject: Subject, scale: Scale, *, context_length: 
         shortened |= cut
         blocks.append(f"<{tag}>\n{data}\n</{tag}>")
     ask = f"Question about the output: {question}\n{scale.request}"
-    return Prompt(
-        (
-            Message(role="system", content=INSTRUCTIONS + scale.request),
-            Message(role="user", content="\n\n".join([*blocks, ask])),
-        ),
-        shortened,
-    )
+    own = [each.content for each in of.messages if each.role == "system"]
+    told = "\n\n".join([INSTRUCTIONS, *own, scale.request]) if own else INSTRUCTIONS + scale.request
+    turns = [each for each in of.messages if each.role != "system"]
+    asked = Message(role="user", content="\n\n".join([*blocks, ask]))
+    return Prompt((Message(role="system", content=told), *_in_turns([*turns, asked])), shortened)
 
 
-def room_of(question: str, context_length: int) -> int:
-    """How many characters of texts fit beside a question into a judge's context."""
+def _in_turns(messages: Sequence[Message]) -> Iterator[Message]:
+    """The same, those of one role that follow each other as one: many templates take only turns."""
+    for role, same in groupby(messages, key=lambda each: each.role):
+        yield Message(role=role, content="\n\n".join(each.content for each in same))
+
+
+def room_of(question: str, context_length: int, taken: int = 0) -> int:
+    """How many characters of texts fit into a judge's context beside a question, and what else has `taken` so many."""
     whole = min((context_length - _RESERVED_TOKENS) * _CHARACTERS_PER_TOKEN, MAX_TEXT - _TAGS)
-    return max(_LEAST_ROOM, whole - len(question))
+    return max(_LEAST_ROOM, whole - len(question) - taken)
 
 
 def read_answer(probabilities: Sequence[float], scale: Scale) -> Answer:
