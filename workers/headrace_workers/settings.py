@@ -83,6 +83,9 @@ class Settings:
     webhook_bytes: int = MAX_BODY  # of one webhook's body, at most
     public_url: str = ""  # of the gateway, as its clients reach it: for links
     rate: float = 1_000.0  # requests and jobs a second that a tenant may send to gateways; 0: any number
+    max_evals: int = 1_000  # evals of one tenant; 0, as of the two that follow: any number
+    max_eval_runs: int = 20  # runs of evals of one tenant that have not ended
+    max_eval_bytes: int = 5_000_000_000  # that evals of one tenant, their runs and what came of items keep
     max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
     # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
     max_queue_age: float = 600.0
@@ -180,6 +183,9 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "prefix_tokens": int,
     "webhook_bytes": int,
     "rate": float,
+    "max_evals": int,
+    "max_eval_runs": int,
+    "max_eval_bytes": int,
     "max_body": int,
     "max_queue_age": float,
     "max_answer_wait": float,
@@ -196,7 +202,12 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "HEADRACE_MAX_CRASHES": (1, 1_000),
 }
 
-_MAY_BE_0 = frozenset({"HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_PREFIX_TOKENS", "HEADRACE_RATE"})
+_MAY_BE_0 = frozenset(
+    {
+        "HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_PREFIX_TOKENS", "HEADRACE_RATE", "HEADRACE_MAX_EVALS",
+        "HEADRACE_MAX_EVAL_RUNS", "HEADRACE_MAX_EVAL_BYTES",
+    }
+)  # fmt: skip
 
 
 def embedder_name(env: Mapping[str, str] | None = None) -> str:

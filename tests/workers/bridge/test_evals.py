@@ -35,15 +35,15 @@ def ledger(tmp_path: Path):
     found.close()
 
 
-def with_run(ledger: Ledger, folder: Path, rows: list[str]) -> None:
+def with_run(ledger: Ledger, folder: Path, rows: list[str], name: str = "1", tenant: str = "a") -> None:
     """A run over these rows, which nobody has begun."""
     file = files_of(ledger, folder).add(
-        ["\n".join(rows).encode()], tenant="a", purpose="evals", name="rows.jsonl", keep=None
+        ["\n".join(rows).encode()], tenant=tenant, purpose="evals", name="rows.jsonl", keep=None
     )
-    said = {"tenant": "a", "name": "", "data_source_config": "{}", "metadata": "{}"}
-    ledger.evals.create(NewEval(id="eval_1", **said, testing_criteria=json.dumps([CHECK])))
+    said = {"tenant": tenant, "name": "", "data_source_config": "{}", "metadata": "{}"}
+    ledger.evals.create(NewEval(id=f"eval_{name}", **said, testing_criteria=json.dumps([CHECK])))
     source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
-    ledger.evals.start("eval_1", "a", NewRun(id="evalrun_1", name="", data_source=source, metadata="{}"))
+    ledger.evals.start(f"eval_{name}", tenant, NewRun(id=f"evalrun_{name}", name="", data_source=source, metadata="{}"))
 
 
 def files_of(ledger: Ledger, folder: Path) -> Files:
@@ -51,12 +51,13 @@ def files_of(ledger: Ledger, folder: Path) -> Files:
     return Files(ledger.files, Store.at(str(folder / "files")))
 
 
-def duty(ledger: Ledger, files: Files, name: str = "bridge") -> EvalRuns:
+def duty(ledger: Ledger, files: Files, name: str = "bridge", most_bytes: int = 0) -> EvalRuns:
     """The duty of a bridge."""
     clock = SystemClock()
     return EvalRuns(
-        ledger=ledger, files=files, bridge=name, clock=clock, troubles=Troubles(ledger, name, clock), keep=60.0
-    )
+        ledger=ledger, files=files, bridge=name, clock=clock, troubles=Troubles(ledger, name, clock), keep=60.0,
+        most_bytes=most_bytes,
+    )  # fmt: skip
 
 
 def stands(ledger: Ledger) -> Any:
@@ -116,6 +117,87 @@ def test_one_bridge_at_a_time_does_it(ledger: Ledger, tmp_path: Path):
     assert batch.cancelling_at is not None
 
 
+def test_a_large_run_holds_up_no_other_while_it_begins(ledger: Ledger, tmp_path: Path):
+    """Of each a bounded number of rows is written down in turns; the batch of the large one has all of them."""
+    large = [json.dumps({"item": {"x": "1"}}) for _ in range(2_500)]
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    with_run(ledger, tmp_path, large, "2")
+    with_run(ledger, tmp_path, large[:3], "3")
+    bridge = duty(ledger, files_of(ledger, tmp_path))
+    assert bridge.once(lambda _: None) == 1_000 + 3
+    second, third = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
+    assert (second.state, third.state, third.total) == ("queued", "in_progress", 3)
+    assert [bridge.once(lambda _: None) for _ in range(3)] == [1_000, 500, 0]
+    second = ledger.evals.run("eval_2", "evalrun_2", "a")
+    batch = ledger.batches.batch(second.batch, "a")
+    assert (second.state, second.total, batch.total) == ("in_progress", 2_500, 2_500)
+    numbers = [json.loads(line)["idempotency_key"] for line in lines_of(ledger, tmp_path, batch.input_file)]
+    assert numbers == [str(n) for n in range(2_500)]
+
+
+def test_of_one_tenant_two_runs_begin_at_a_time(ledger: Ledger, tmp_path: Path):
+    """So that a tenant with many large ones does not hold up the rest; its own others wait."""
+    large = [json.dumps({"item": {"x": "1"}}) for _ in range(1_001)]
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    for name in ("2", "3", "4"):
+        with_run(ledger, tmp_path, large, name)
+    with_run(ledger, tmp_path, large[:1], "5", tenant="b")
+    bridge = duty(ledger, files_of(ledger, tmp_path))
+    assert [bridge.once(lambda _: None) for _ in range(4)] == [2 * 1_000 + 1, 1_002, 1, 0]
+
+
+def test_a_beginning_that_is_left_leaves_no_file(ledger: Ledger, tmp_path: Path):
+    """Nor anything open: where it was cancelled, and where another bridge has the duty now."""
+    rows = [json.dumps({"item": {"x": "1" * 1_000}}) for _ in range(3_000)]
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    with_run(ledger, tmp_path, rows, "2")
+    before = stored(tmp_path)
+    first, second = (duty(ledger, files_of(ledger, tmp_path), name) for name in ("one", "two"))
+    assert first.once(lambda _: None) == 1_000
+    assert len(stored(tmp_path)) > len(before)
+    ledger.evals.cancel("eval_2", "evalrun_2", "a")
+    first.once(lambda _: None)
+    assert (ledger.evals.run("eval_2", "evalrun_2", "a").state, stored(tmp_path)) == ("canceled", before)
+    with_run(ledger, tmp_path, rows, "3")
+    before = stored(tmp_path)
+    assert first.once(lambda _: None) == 1_000
+    ledger.lay_down("one")
+    first._duty.let_go()
+    while not ledger.evals.run("eval_3", "evalrun_3", "a").batch:
+        second.once(lambda _: None)
+    first.once(lambda _: None)
+    run = ledger.evals.run("eval_3", "evalrun_3", "a")
+    named = {piece.path for piece in ledger.files.pieces(ledger.batches.batch(run.batch, "a").input_file)}
+    assert stored(tmp_path) == before | named
+    assert ledger.evals.count(run.number, None) == 3_000
+
+
+def test_a_run_that_goes_beyond_what_its_tenant_may_keep_fails(ledger: Ledger, tmp_path: Path):
+    """With how much that is; another tenant's runs are not hit by it."""
+    rows = [json.dumps({"item": {"x": "1" * 100}}) for _ in range(1_500)]
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    with_run(ledger, tmp_path, rows, "2")
+    with_run(ledger, tmp_path, rows[:2], "3", tenant="b")
+    bridge = duty(ledger, files_of(ledger, tmp_path), most_bytes=100_000)
+    for _ in range(2):
+        bridge.once(lambda _: None)
+    failed, other = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", t) for n, t in (("2", "a"), ("3", "b")))
+    assert (failed.state, other.state) == ("failed", "in_progress")
+    assert failed.reason.startswith("evals of the tenant a and their runs keep 1")
+    assert "bytes, and may keep 100,000 (HEADRACE_MAX_EVAL_BYTES): delete runs or evals" in failed.reason
+
+
+def stored(folder: Path) -> set[str]:
+    """The objects in the store."""
+    root = folder / "files"
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def lines_of(ledger: Ledger, folder: Path, file_id: str) -> list[bytes]:
+    """The lines of a file."""
+    return b"".join(files_of(ledger, folder).chunks(file_id)).splitlines()
+
+
 def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
     """Each part that is written down says so: a bridge that was silent for two minutes would end itself."""
     signs: list[int] = []
@@ -146,8 +228,11 @@ def test_rows_that_are_large_are_written_down_a_few_at_a_time(tmp_path: Path, mo
     with_run(ledger, tmp_path, [row] * 7)
     sizes: list[int] = []
     put = ledger.evals.put_items
-    monkeypatch.setattr(ledger.evals, "put_items", lambda run, items: (sizes.append(len(items)), put(run, items)))
-    assert duty(ledger, files_of(ledger, tmp_path)).once(lambda _: None) == 7
+    monkeypatch.setattr(
+        ledger.evals, "put_items", lambda run, items, size: (sizes.append(len(items)), put(run, items, size))
+    )
+    bridge = duty(ledger, files_of(ledger, tmp_path))
+    assert [bridge.once(lambda _: None) for _ in range(4)] == [3, 3, 1, 0]
     assert sizes == [3, 3, 1]
     ledger.close()
 

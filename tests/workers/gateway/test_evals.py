@@ -1,6 +1,7 @@
 """`client.evals` of the unmodified `openai` client, over a whole deployment."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -249,6 +250,25 @@ def test_a_run_is_refused_where_it_cannot_be(ai: openai.OpenAI, gateway: Gateway
     assert list(ai.evals.runs.list(of.id)) == []
     with pytest.raises(openai.NotFoundError):
         stranger.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
+
+
+def test_what_a_tenant_may_have_no_more_of_is_refused(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """With 429, how much it has and what to do; nothing is left of what was sent, and asking again is in vain."""
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key("bounded"), max_retries=0) as ai:
+        settings = gateway.services.settings
+        monkeypatch.setattr(gateway.services, "settings", replace(settings, max_evals=1))
+        of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
+        with pytest.raises(
+            openai.RateLimitError, match=r"has 1 evals, and may have 1 \(HEADRACE_MAX_EVALS\)"
+        ) as refused:
+            ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
+        assert (refused.value.code, refused.value.response.headers["x-should-retry"]) == ("quota", "false")
+        monkeypatch.setattr(gateway.services, "settings", replace(settings, max_eval_bytes=10))
+        with pytest.raises(openai.RateLimitError, match="and may keep 10"):
+            ai.evals.runs.create(of.id, data_source=asks(inline(rows("x"))))
+        assert list(ai.files.list()) == []
+        ai.evals.delete(of.id)
+        ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
 
 
 def test_a_webhook_tells_of_a_run_s_end(ai: openai.OpenAI, gateway: Gateway):

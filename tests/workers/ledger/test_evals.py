@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from headrace_workers.ledger.evals.bounds import EvalBounds, TooManyEvals
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
 from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
 
@@ -18,7 +19,7 @@ def run(ledger):
     made = ledger.evals.start("eval_1", "a", NewRun(id="evalrun_1", name="", data_source="{}", metadata="{}"))
     items = [NewItem(0, "{}"), NewItem(1, json.dumps({"item": {"q": "a\0\ud800"}})), NewItem(2, "{}", "error", "{}")]
     for _ in range(2):  # whoever was killed does so again
-        ledger.evals.put_items(made.number, items)
+        ledger.evals.put_items(made.number, items, 100)
     for batch in ("batch_1", "batch_2"):
         ledger.evals.begin(made.number, batch, 3, {})
     return ledger.evals.run("eval_1", "evalrun_1", "a")
@@ -66,6 +67,42 @@ def test_a_run_ends_once_and_what_never_ended_says_so(ledger, run):
     assert json.loads(items[1].sample) == NOTHING
     assert ledger.evals.unfinished() == []
     assert ledger.evals.cancel("eval_1", "evalrun_1", "a").state == "completed"
+
+
+def test_a_tenant_has_so_many_evals_and_runs_at_a_time_and_no_more(ledger, run):
+    """What is beyond is said with the bound, its setting, and what to do; another tenant has its own."""
+    said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
+    one = EvalBounds(evals=1, runs=1)
+    with pytest.raises(TooManyEvals, match=r"the tenant a has 1 evals, and may have 1 \(HEADRACE_MAX_EVALS\): delete"):
+        ledger.evals.create(NewEval(id="eval_2", tenant="a", **said), one)
+    ledger.evals.create(NewEval(id="eval_3", tenant="b", **said), one)
+    second = NewRun(id="evalrun_2", name="", data_source="{}", metadata="{}")
+    with pytest.raises(TooManyEvals, match=r"1 runs of evals that have not ended, and may have 1 \(HEADRACE_MAX_EVAL_"):
+        ledger.evals.start("eval_1", "a", second, one)
+    with pytest.raises(TooManyEvals):
+        ledger.evals.check_run("a", one)
+    ledger.evals.check_run("b", one)
+    ledger.evals.finish(run.number, "completed", None, NOTHING)
+    assert ledger.evals.start("eval_1", "a", second, one).state == "queued"
+    ledger.evals.check_bytes("a", 0)
+
+
+def test_what_is_kept_is_bounded_too(ledger, run):
+    """Evals and runs, rows and what came of them; what is deleted counts no more."""
+    kept = ledger.evals.run("eval_1", "evalrun_1", "a").bytes
+    assert kept == 100
+    ledger.evals.put_ends(run, [Judged(0, "pass", "s" * 30, "r" * 20)], {"output_read": 10}, {})
+    ledger.evals.check_bytes("a", 1_000)
+    with pytest.raises(
+        TooManyEvals, match=r"keep 1\d\d bytes, and may keep 150 \(HEADRACE_MAX_EVAL_BYTES\): delete runs"
+    ):
+        ledger.evals.check_bytes("a", 150)
+    ledger.evals.check_bytes("b", 1)
+    with pytest.raises(TooManyEvals):
+        ledger.evals.check_run("a", EvalBounds(bytes=150))
+    ledger.evals.finish(run.number, "completed", None, NOTHING)
+    ledger.evals.remove_run("eval_1", "evalrun_1", "a")
+    ledger.evals.check_bytes("a", 150)
 
 
 def test_another_tenant_has_none_of_it(ledger, run):

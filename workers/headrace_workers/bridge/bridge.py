@@ -133,6 +133,8 @@ class Bridge:
             self._put_away(self._ingest.close)
         if Duty.BATCHES in done:
             self._put_away(self._bulk.close)
+        if Duty.EVALS in done:
+            self._put_away(self._evals.close)
         self._put_away(self._release)
         if Duty.RELAY in done:
             self._put_away(self._publish_rest)

@@ -7,22 +7,24 @@ its key, a run's batch the run's, and what came of items counts together with ho
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import Row as LedgerRow
 
 from headrace_workers.batches.defaults import Defaults
-from headrace_workers.batches.json_lines import NoJSON, parsed, read_on
-from headrace_workers.batches.submit import EmptyInput, Wishes, submit
+from headrace_workers.batches.json_lines import read_on
+from headrace_workers.batches.submit import Wishes, submit
 from headrace_workers.bridge.duty import Duty
+from headrace_workers.bridge.eval_beginning import Beginning, TooManyRows
 from headrace_workers.bridge.troubles import Troubles
-from headrace_workers.evaluation.eval_plan import EvalPlan, Row, error_of, item_text
+from headrace_workers.evaluation.eval_plan import EvalPlan, Row, error_of
 from headrace_workers.evaluation.tally import Tally, status_of
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import NoSuchObject, StoreUnavailable
-from headrace_workers.files.text import NotReadable, text_of
-from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
+from headrace_workers.files.text import NotReadable
+from headrace_workers.ledger.evals.bounds import TooManyEvals
+from headrace_workers.ledger.evals.eval_runs import Judged, ReadBefore
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables.evals import CANCELED, CANCELING, COMPLETED, ERROR, FAILED
 from headrace_workers.log import Action, log
@@ -32,15 +34,13 @@ from headrace_workers.progress import Awaited
 from headrace_workers.wire.bell import Hint
 
 DUTY: Final = "evals"
-PURPOSE: Final = "eval_run"  # of the file that a run's jobs stand in
-MAX_ROWS: Final = 500_000
 _DUTY_LEASE = 10.0  # seconds
 _IDLE = 1.0  # seconds to the next look
 _REST = 0.5  # while a run is open
-_ITEMS_AT_ONCE = 200
+_BEGUN_AT_ONCE = 32  # runs whose rows are being written down: each has a file open
+_BEGUN_OF_A_TENANT = 2  # of these: a small one does not wait for a large one
 _LINES_AT_ONCE = 500
-_BYTES_AT_ONCE = 4 * 1024**2  # of either, beside the one that goes beyond it
-_LONGEST_ROW = 4 * 1024**2  # bytes
+_BYTES_AT_ONCE = 4 * 1024**2  # of these, beside the one that goes beyond it
 _LONGEST_ANSWER = 64 * 1024**2
 _FORGET_EVERY = 60.0
 _FORGOTTEN_AT_ONCE = 10  # transactions
@@ -49,28 +49,43 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 
 class EvalRuns:
-    """All runs of a ledger. Belongs to the thread that calls `once`. `keep`: seconds that the files are kept."""
+    """All runs of a ledger. Belongs to the thread that calls `once`.
+
+    `keep`: seconds that the files are kept. `most_bytes`: what evals of one tenant may keep; 0: any number.
+    """
 
     def __init__(
-        self, *, ledger: Ledger, files: Files, bridge: str, clock: Clock, troubles: Troubles, keep: float
+        self,
+        *,
+        ledger: Ledger,
+        files: Files,
+        bridge: str,
+        clock: Clock,
+        troubles: Troubles,
+        keep: float,
+        most_bytes: int = 0,
     ) -> None:
         self._ledger = ledger
         self._files = files
         self._clock = clock
         self._troubles = troubles
         self._keep = keep
+        self._most_bytes = most_bytes
+        self._begun: dict[int, Beginning] = {}
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._forgets_at = float("-inf")
         self.rest = _IDLE
         self.waits: Awaited | None = None
 
     def once(self, ring: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
-        """Go on with each run; how many items were written down or ended. The beginning of a large one takes minutes:
-        `alive` is called meanwhile. Unavailable.
+        """Go on with each run, a bounded way; how many items were written down or ended. `alive` is called meanwhile.
+        Unavailable.
         """
         runs = self._ledger.evals.unfinished()
         forgets = self._clock.monotonic() >= self._forgets_at
-        if not (runs or forgets) or not self._duty.held():
+        has_duty = bool(runs or forgets) and self._duty.held()
+        self._leave_all_but({run.number for run in runs} if has_duty else set())
+        if not has_duty:
             self.rest = _IDLE
             self._say({})
             return 0
@@ -91,17 +106,19 @@ class EvalRuns:
         self.rest = 0.0 if done else _REST if runs else _IDLE
         return done
 
+    def close(self) -> None:
+        """Close what is open: what has begun is begun anew by whoever goes on."""
+        self._leave_all_but(set())
+
     def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
-        try:
-            plan = EvalPlan.of(json.loads(run.testing_criteria), *_source(run))
-        except Refused as error:  # a version that takes other graders
-            self._finish(run, FAILED, f"its graders or its data source are not taken any more: {error}", ring)
-            return 0
         if run.batch is None:
             if run.state == CANCELING:
+                self._leave(run.number)
                 self._finish(run, CANCELED, None, ring)
                 return 0
-            return self._begin(run, plan, ring, alive)
+            return self._begin(run, ring, alive)
+        if (plan := self._plan(run, ring)) is None:
+            return 0
         batch = self._ledger.batches.batch(run.batch, run.tenant)
         if batch is None:
             self._finish(run, FAILED, "its batch is not known any more", ring)
@@ -113,6 +130,13 @@ class EvalRuns:
         if not ended and batch.ended_at is not None:
             self._end(run, batch, ring)
         return ended
+
+    def _plan(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> EvalPlan | None:
+        try:
+            return EvalPlan.of(json.loads(run.testing_criteria), *_source(run))
+        except Refused as error:  # a version that takes other graders
+            self._finish(run, FAILED, f"its graders or its data source are not taken any more: {error}", ring)
+            return None
 
     def _give_up(self, run: LedgerRow[Any], error: Exception, ring: Callable[[Hint], object]) -> None:
         log(DUTY, logging.ERROR, Action.STEP_FAILED, f"a run cannot go on: {type(error).__name__}", run=run.id)
@@ -126,13 +150,10 @@ class EvalRuns:
 
     # -- the beginning
 
-    def _begin(
-        self, run: LedgerRow[Any], plan: EvalPlan, ring: Callable[[Hint], object], alive: Callable[[], object]
-    ) -> int:
-        """Write all items down, and let a batch carry their jobs."""
-        source = json.loads(run.data_source)["source"]["id"]
-        if self._ledger.files.file(source, run.tenant) is None:
-            self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
+    def _begin(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
+        """Go on to write its items down; a batch carries their jobs once all are."""
+        beginning = self._begun.get(run.number) or self._opened(run, ring)
+        if beginning is None:
             return 0
 
         def goes_on() -> None:
@@ -140,16 +161,51 @@ class EvalRuns:
             if not self._duty.held():
                 raise ReadBefore(f"another bridge begins {run.id}")
 
-        items = _Items(self._ledger, run, plan, goes_on)
+        before = beginning.count
         try:
-            with text_of(self._files.open(source)) as stream:
-                file = self._files.add(
-                    items.lines(stream), tenant=run.tenant, purpose=PURPOSE, name=f"{run.id}.jsonl", keep=self._keep,
-                    lines=True,
-                )  # fmt: skip
-        except (NotReadable, _TooMany) as error:
-            self._finish(run, FAILED, f"its data cannot be read: {error}", ring)
+            if not beginning.turn(goes_on):
+                self._carry(run, beginning, ring)
+                self._leave(run.number)
+        except (NotReadable, TooManyRows, TooManyEvals) as error:
+            self._leave(run.number)
+            why = str(error) if isinstance(error, TooManyEvals) else f"its data cannot be read: {error}"
+            self._finish(run, FAILED, why, ring)
             return 0
+        except BaseException:
+            self._leave(run.number)
+            raise
+        return beginning.count - before
+
+    def _opened(self, run: LedgerRow[Any], ring: Callable[[Hint], object]) -> Beginning | None:
+        """A beginning of this run; None where it ended at once, or others must have begun before."""
+        if len(self._begun) >= _BEGUN_AT_ONCE:
+            return None
+        if sum(each.tenant == run.tenant for each in self._begun.values()) >= _BEGUN_OF_A_TENANT:
+            return None
+        source = json.loads(run.data_source)["source"]["id"]
+        if self._ledger.files.file(source, run.tenant) is None:
+            self._finish(run, FAILED, f"its file {source} was deleted before it was read", ring)
+            return None
+        if (plan := self._plan(run, ring)) is None:
+            return None
+        beginning = Beginning(
+            ledger=self._ledger, files=self._files, run=run, plan=plan, keep=self._keep, most_bytes=self._most_bytes
+        )
+        self._begun[run.number] = beginning
+        return beginning
+
+    def _leave_all_but(self, numbers: set[int]) -> None:
+        """Others are gone on with by another bridge, or were ended by it."""
+        for number in self._begun.keys() - numbers:
+            self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        """Close a beginning: it is over, or is to be begun anew."""
+        if (beginning := self._begun.pop(number, None)) is not None:
+            beginning.close()
+
+    def _carry(self, run: LedgerRow[Any], beginning: Beginning, ring: Callable[[Hint], object]) -> None:
+        """All its items are written down: let a batch carry those that make jobs."""
         batch_id = None
         wishes = Wishes(
             tenant=run.tenant,
@@ -157,20 +213,19 @@ class EvalRuns:
             metadata={"eval_run": run.id},
             name=run.id,
         )
-        try:
+        file = beginning.file()
+        if file is not None:
             batch, is_new = submit(self._ledger, file, wishes, wishes.key(run.id))
             batch_id = batch.id
             if not is_new:
                 self._files.remove(file.id)
-        except EmptyInput:
-            self._files.remove(file.id)
-        tally = Tally.empty([grader.name for grader in plan.graders], self._ledger.evals.count(run.number, ERROR))
-        self._ledger.evals.begin(run.number, batch_id, items.count, tally.to_json())
+        graders = [grader.name for grader in beginning.plan.graders]
+        tally = Tally.empty(graders, self._ledger.evals.count(run.number, ERROR))
+        self._ledger.evals.begin(run.number, batch_id, beginning.count, tally.to_json())
         if batch_id is None:
-            self._finish(run, FAILED, f"none of its {items.count:,} rows makes a job", ring)
+            self._finish(run, FAILED, f"none of its {beginning.count:,} rows makes a job", ring)
         ring(Hint.BATCHES)
-        log(DUTY, logging.INFO, Action.TAKEN, "a run of an eval begins", run=run.id, items=items.count)
-        return items.count
+        log(DUTY, logging.INFO, Action.TAKEN, "a run of an eval begins", run=run.id, items=beginning.count)
 
     # -- the answers
 
@@ -224,59 +279,6 @@ class EvalRuns:
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
-
-
-class _TooMany(ValueError):
-    """A file has more rows than a run may have."""
-
-
-class _Items:
-    """Writes items down on the way from the rows of a file to the lines of a batch. `goes_on` hears of each part."""
-
-    def __init__(self, ledger: Ledger, run: LedgerRow[Any], plan: EvalPlan, goes_on: Callable[[], object]) -> None:
-        self._ledger = ledger
-        self._run = run
-        self._plan = plan
-        self._goes_on = goes_on
-        self._found: list[NewItem] = []
-        self._size = 0  # of what was found and is not written
-        self.count = 0
-
-    def lines(self, stream: Any) -> Iterator[bytes]:
-        """The lines of those rows that make jobs."""
-        for read in read_on(stream, _LONGEST_ROW):
-            if read.is_empty:
-                continue
-            if self.count >= MAX_ROWS:
-                raise _TooMany(f"it has more than {MAX_ROWS:,} rows: split it")
-            line = self._line(read.text, read.number, read.too_long)
-            self.count += 1
-            self._size += len(self._found[-1].item)
-            if len(self._found) >= _ITEMS_AT_ONCE or self._size >= _BYTES_AT_ONCE:
-                self._write()
-            if line is not None:
-                yield line
-        self._write()
-
-    def _line(self, text: bytes, number: int, too_long: bool) -> bytes | None:
-        row, item = Row({}), "{}"
-        try:
-            if too_long:
-                raise ValueError(f"it has more than {_LONGEST_ROW:,} bytes")
-            row = Row.of(parsed(text))
-            item = item_text(row)
-            line = self._plan.line(row, self.count, self._run.id, self._run.tenant)
-        except (NoJSON, ValueError) as error:
-            sample = {"error": error_of("invalid_row", f"line {number}: {error}")}
-            self._found.append(NewItem(self.count, item, ERROR, json.dumps(sample)))
-            return None
-        self._found.append(NewItem(self.count, item))
-        return line
-
-    def _write(self) -> None:
-        self._ledger.evals.put_items(self._run.number, self._found)
-        self._found, self._size = [], 0
-        self._goes_on()
 
 
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:

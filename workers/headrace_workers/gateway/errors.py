@@ -108,6 +108,8 @@ def refusal_of(error: HeadraceError) -> Refusal:
         return LedgerAway(str(error))
     if isinstance(error, _FAULTS_OF_REQUESTS):
         return Refusal(Why.INVALID, str(error))
+    if error.category is Category.QUOTA:
+        return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
         return Refusal(Why.CONFLICT, str(error))
     return Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")

@@ -23,7 +23,7 @@ from headrace_workers.gateway.eval_shapes import (
     RunShape,
     number_of,
 )
-from headrace_workers.gateway.evals import Reads, Writes, eval_of
+from headrace_workers.gateway.evals import Reads, Writes, bounds_of, eval_of
 from headrace_workers.gateway.files import file_of, stored
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
@@ -43,6 +43,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     source = data_source_of(wanted.data_source)
     schema = item_schema_of(json.loads(of.data_source_config))
     EvalPlan.put_together(graders_of(json.loads(of.testing_criteria)), source, schema)
+    bounds = bounds_of(services)
+    await services.ask(services.ledger.evals.check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:
         rows = source.content
         lines = (json.dumps(row).encode() + b"\n" for row in rows)
@@ -63,7 +65,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        found = await services.ask(services.ledger.evals.start, eval_id, caller.tenant, new)
+        found = await services.ask(services.ledger.evals.start, eval_id, caller.tenant, new, bounds)
     except LedgerAway as error:  # it may be there all the same: a second try would be a second run
         raise LedgerAway(str(error), again=False) from error
     if found is None:

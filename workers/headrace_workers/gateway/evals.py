@@ -19,6 +19,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.ledger.evals.bounds import EvalBounds
 from headrace_workers.ledger.evals.evals import NewEval
 from headrace_workers.openai.errors import wrong
 
@@ -44,7 +45,7 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
         metadata=json.dumps(wanted.metadata or {}),
     )
     try:
-        return EvalShape.of(await services.ask(services.ledger.evals.create, new))
+        return EvalShape.of(await services.ask(services.ledger.evals.create, new, bounds_of(services)))
     except LedgerAway as error:  # it may be there all the same: a second try would be a second eval
         raise LedgerAway(str(error), again=False) from error
 
@@ -105,6 +106,12 @@ async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     if found is None:
         raise _no_eval()
     return found
+
+
+def bounds_of(services: Services) -> EvalBounds:
+    """How much of evals a tenant may have."""
+    settings = services.settings
+    return EvalBounds(settings.max_evals, settings.max_eval_runs, settings.max_eval_bytes)
 
 
 def _no_eval() -> Refusal:

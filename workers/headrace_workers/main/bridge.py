@@ -202,4 +202,5 @@ def _evals(shared: _Shared) -> EvalRuns:
         clock=shared.clock,
         troubles=shared.troubles,
         keep=settings.files_retention,
+        most_bytes=settings.max_eval_bytes,
     )

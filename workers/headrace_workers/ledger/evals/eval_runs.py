@@ -58,9 +58,10 @@ def unfinished(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(RUNS).where(IS_OPEN).order_by(RUNS.c.number)))
 
 
-def put_items(connection: Connection, run: int, items: Sequence[NewItem]) -> None:
-    """Write items down; those that are there already stay as they are."""
+def put_items(connection: Connection, run: int, items: Sequence[NewItem], size: int) -> None:
+    """Write items down; those that are there already stay as they are. The run has `size` bytes with them."""
     now = clock(connection)
+    connection.execute(update(RUNS).where(RUNS.c.number == run).values(bytes=size))
     rows = [
         {
             "run": run,
@@ -100,7 +101,8 @@ def put_ends(
         RUNS.c.errors_read == run.errors_read,
         IS_OPEN,
     )
-    if connection.execute(mine.values(tally=tally, **read)).rowcount != 1:
+    size = RUNS.c.bytes + sum(len(each.sample) + len(each.results) for each in ends)
+    if connection.execute(mine.values(tally=tally, bytes=size, **read)).rowcount != 1:
         raise ReadBefore(f"what came of {run.id} has been read meanwhile")
     if ends:
         place = update(ITEMS).where(ITEMS.c.run == run.number, ITEMS.c.number == bindparam("at"))

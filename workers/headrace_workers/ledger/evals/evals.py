@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, Select, delete, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.evals import eval_runs
+from headrace_workers.ledger.evals.bounds import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
 from headrace_workers.ledger.sql.database import clock, now_ms, reading, writing
 from headrace_workers.ledger.tables.evals import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
+
+_NO_BOUNDS: Final = EvalBounds()
 
 
 class StillRuns(HeadraceError):
@@ -48,11 +51,12 @@ class Evals:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, new: NewEval) -> Row[Any]:
-        """Write an eval down; its row."""
+    def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
+        """Write an eval down; its row. TooManyEvals."""
         with writing(self._engine) as tx:
-            now = clock(tx)
-            tx.execute(EVALS.insert().values(**asdict(new), created_at=now, updated_at=now))
+            check_eval(tx, new.tenant, bounds)
+            now, said = clock(tx), asdict(new)
+            tx.execute(EVALS.insert().values(**said, created_at=now, updated_at=now, bytes=_size(said)))
             return tx.execute(select(EVALS).where(EVALS.c.id == new.id)).one()
 
     def eval(self, eval_id: str, tenant: str) -> Row[Any] | None:
@@ -91,17 +95,23 @@ class Evals:
 
     # -- runs
 
-    def start(self, eval_id: str, tenant: str, new: NewRun) -> Row[Any] | None:
-        """Write a run down, which a bridge begins; its row. None where the eval is gone."""
+    def check_run(self, tenant: str, bounds: EvalBounds) -> None:
+        """Whether the tenant may start one more run now. TooManyEvals."""
+        with reading(self._engine) as tx:
+            check_run(tx, tenant, bounds)
+
+    def start(self, eval_id: str, tenant: str, new: NewRun, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any] | None:
+        """Write a run down, which a bridge begins; its row. None where the eval is gone. TooManyEvals."""
         with writing(self._engine) as tx:
+            check_run(tx, tenant, bounds)
             of = _eval(tx, eval_id, tenant)
             if of is None:
                 return None
             said = {
-                "eval": of.number, "eval_id": of.id, "tenant": tenant, "testing_criteria": of.testing_criteria,
-                "state": QUEUED, "created_at": clock(tx),
+                **asdict(new), "eval": of.number, "eval_id": of.id, "tenant": tenant,
+                "testing_criteria": of.testing_criteria, "state": QUEUED, "created_at": clock(tx),
             }  # fmt: skip
-            tx.execute(RUNS.insert().values(**asdict(new), **said))
+            tx.execute(RUNS.insert().values(**said, bytes=_size(said)))
             return tx.execute(select(RUNS).where(RUNS.c.id == new.id)).one()
 
     def run(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
@@ -160,10 +170,17 @@ class Evals:
         with reading(self._engine) as tx:
             return eval_runs.unfinished(tx)
 
-    def put_items(self, run: int, items: Sequence[NewItem]) -> None:
-        """Write items down, a few hundred; those that are there already stay as they are."""
+    def check_bytes(self, tenant: str, most: int) -> None:
+        """Whether the tenant may keep more than it does. TooManyEvals."""
+        with reading(self._engine) as tx:
+            check_bytes(tx, tenant, most)
+
+    def put_items(self, run: int, items: Sequence[NewItem], size: int) -> None:
+        """Write items down, a few hundred; those that are there already stay as they are. The run has `size` bytes with
+        them.
+        """
         with writing(self._engine) as tx:
-            eval_runs.put_items(tx, run, items)
+            eval_runs.put_items(tx, run, items, size)
 
     def begin(self, run: int, batch: str | None, total: int, tally: Mapping[str, Any]) -> None:
         """All items are written down, and this batch carries those that made jobs."""
@@ -196,6 +213,11 @@ class Evals:
         """Forget a bounded part of what was removed; whether there is more."""
         with writing(self._engine) as tx:
             return eval_runs.forget(tx)
+
+
+def _size(said: Mapping[str, Any]) -> int:
+    """Bytes of what a row holds, or nearly: most of it is ASCII."""
+    return sum(len(each) for each in said.values() if isinstance(each, str))
 
 
 def _eval(connection: Connection, eval_id: str, tenant: str) -> Row[Any] | None:

@@ -18,6 +18,7 @@ IS_OPEN: Final = text("eval_runs.ended_at IS NULL")
 
 _OPEN = text("ended_at IS NULL")
 _REMOVED = text("removed_at IS NOT NULL")
+_KEPT = text("removed_at IS NULL")
 
 EVALS: Final = Table(
     "evals",
@@ -31,6 +32,7 @@ EVALS: Final = Table(
     Column("metadata", Text, nullable=False),  # JSON object of texts
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False, server_default=text("0")),  # of all that was sent
     Index("evals_tenant", "tenant", "number"),
 )
 
@@ -57,8 +59,10 @@ RUNS: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("removed_at", BigInteger),  # its items are being forgotten
+    Column("bytes", BigInteger, nullable=False, server_default=text("0")),  # of all that is kept of it
     Index("eval_runs_eval", "eval", "number"),
     Index("eval_runs_open", "number", postgresql_where=_OPEN, sqlite_where=_OPEN),
+    Index("eval_runs_tenant", "tenant", postgresql_where=_KEPT, sqlite_where=_KEPT),
     Index("eval_runs_removed", "removed_at", postgresql_where=_REMOVED, sqlite_where=_REMOVED),
 )
 
