@@ -18,6 +18,9 @@ _MUTATED = (
     "src/headrace_workers/moderation/*.py",
     "src/headrace_workers/judging/*.py",
 )
+# The ledger's face has methods with the names of the modules behind it: its copies would not find those. Tables are
+# made when they are imported, before there is a mutant.
+_NOT_MUTATED = ("*/migrations/*", "*/ledger/ledger.py", "*/ledger/for_*.py", "*/ledger/tables/*.py")
 # What is to notice: the tests that are quick enough to be run for each.
 _TESTS = (
     "tests/workers/ledger",
@@ -38,9 +41,7 @@ _FLAGS = ("-p", "no:cacheprovider", "-p", "no:xdist", "--reruns", "1", "-m", "no
 _SETTINGS: dict[str, object] = {
     "source_paths": ["src"],
     "only_mutate": list(_MUTATED),
-    # The ledger's face has methods with the names of the modules behind it: its copies would not find those. Tables are
-    # made when they are imported, before there is a mutant.
-    "do_not_mutate": ["*/migrations/*", "*/ledger/ledger.py", "*/ledger/for_*.py", "*/ledger/tables/*.py"],
+    "do_not_mutate": list(_NOT_MUTATED),
     # What a log line says is for people, and no test's business.
     "do_not_mutate_patterns": [r"^\s*log\(", r"logging\.getLogger"],
     "also_copy": [name for name in _BESIDE if name != "tests"],
@@ -52,6 +53,13 @@ _SETTINGS: dict[str, object] = {
     "use_git_change_detection": False,
     "debug": True,  # its log then holds what the tests say, which is needed where they fail without any mutation
 }
+
+
+def mutated() -> list[Path]:
+    """The files of this repository that are mutated."""
+    workers = _ROOT / "workers"
+    found = (path for pattern in _MUTATED for path in workers.glob(pattern.removeprefix("src/")))
+    return sorted(path for path in found if not any(path.match(pattern) for pattern in _NOT_MUTATED))
 
 
 def make_tree(folder: Path) -> None:

@@ -17,10 +17,13 @@ from headrace_workers.ledger.sql.database import connect
 
 _SPARE: defaultdict[PostgresServer, list[str]] = defaultdict(list)
 _USED = """
-    SELECT quote_ident(relname) FROM pg_class
+    SELECT quote_ident(relname), pg_relation_size(oid) FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND pg_relation_size(oid) > 0
     AND relname NOT IN ('alembic_version', 'identity')
 """
+# To truncate a table makes new files for it and for each of its indexes: as long as it takes to delete very many rows.
+_SMALL = 2**19  # bytes of a table
+_AS_NEW = "SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'"
 _IDENTITY = "UPDATE identity SET id = '{}'"  # no two ledgers have the same
 
 
@@ -57,8 +60,11 @@ def _made_new(server: PostgresServer, old: str, name: str) -> bool:
         except psycopg.errors.ObjectInUse:
             return False
     with _opened(server.url_of(name)) as connection:
-        if tables := [row[0] for row in connection.execute(_USED)]:
-            connection.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+        used = connection.execute(_USED).fetchall()
+        if large := [table for table, size in used if size > _SMALL]:
+            connection.execute(f"TRUNCATE {', '.join(large)}")
+        connection.execute(";".join(f"DELETE FROM {table}" for table, size in used if size <= _SMALL))
+        connection.execute(_AS_NEW)
     return True
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger.recall import entries, failed, purge, quota, recall_counts, recalled, uses
+from headrace_workers.ledger.recall.failed import Failure
+from headrace_workers.ledger.recall.purge import EntryFilter
 from headrace_workers.ledger.recall.uses import Used
 from headrace_workers.ledger.sql.database import reading, writing
 from headrace_workers.ledger.sql.reads import Reads
@@ -52,7 +54,7 @@ class Answers:
         with reading(self._engine) as tx:
             return entries.in_the_making(tx, entry_ids)
 
-    def failed(self, job_ids: Collection[str]) -> dict[str, failed.Failure]:
+    def failed(self, job_ids: Collection[str]) -> dict[str, Failure]:
         """Those of these jobs that are dead for what they ask: see `failed.failed`."""
         with reading(self._engine) as tx:
             return failed.failed(tx, job_ids)
@@ -115,12 +117,12 @@ class Answers:
         with writing(self._engine) as tx:
             return quota.evict(tx, most)
 
-    def count(self, wanted: purge.EntryFilter) -> int:
+    def count(self, wanted: EntryFilter) -> int:
         """How many answers that may be given a purge would put away."""
         with reading(self._engine) as tx:
             return purge.count(tx, wanted)
 
-    def purge(self, wanted: purge.EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
+    def purge(self, wanted: EntryFilter, after: int, reason: str) -> tuple[int, int | None]:
         """Put away a bounded part of these answers: how many, and the `after` of the next call, if any."""
         with writing(self._engine) as tx:
             return purge.purge(tx, wanted, after, reason)
