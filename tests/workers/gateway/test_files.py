@@ -4,12 +4,15 @@ import gzip
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
+import httpx
 import openai
 import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import IDLE
+from tests.workers.gateway.openai_client import openai_of
 
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.ledger.webhooks.delivery_views import Range
@@ -244,6 +247,63 @@ def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
     with pytest.raises(openai.BadRequestError, match=words):
         ai.uploads.complete(upload.id, part_ids=wanted, **options)
     assert ai.uploads.complete(upload.id, part_ids=parts).status == "completed"
+
+
+class LosesTheFirst(httpx.HTTPTransport):
+    """A way to the gateway on which the first answer to the completion of an upload is lost."""
+
+    asked = 0
+
+    def handle_request(self, request):
+        """The answer, but for that one."""
+        response = super().handle_request(request)
+        if request.url.path.endswith("/complete"):
+            self.asked += 1
+            if self.asked == 1:
+                response.read()
+                raise httpx.ReadError("the connection was lost", request=request)
+        return response
+
+
+def in_parts(ai, *texts):
+    """An upload that waits for its completion, and the ids of its parts."""
+    size = sum(map(len, texts))
+    upload = ai.uploads.create(bytes=size, filename="x", mime_type="text/plain", purpose="user_data")
+    return upload.id, [ai.uploads.parts.create(upload.id, data=text.encode()).id for text in texts]
+
+
+def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway):
+    """By itself, and it finds the file that was made."""
+    way = LosesTheFirst()
+    with openai_of(gateway, http_client=openai.DefaultHttpxClient(transport=way)) as client:
+        upload_id, parts = in_parts(client, "one", "two")
+        done = client.uploads.complete(upload_id, part_ids=parts)
+        assert way.asked == 2
+        assert client.files.content(done.file.id).read() == b"onetwo"
+        assert client.uploads.complete(upload_id, part_ids=parts) == done
+
+
+def test_the_same_completion_is_answered_the_same_and_no_other_is(ai):
+    """The same parts in the same order, and the same md5, however its letters are written."""
+    upload_id, parts = in_parts(ai, "one", "two")
+    md5 = hashlib.md5(b"onetwo").hexdigest()
+    done = ai.uploads.complete(upload_id, part_ids=parts, md5=md5)
+    assert ai.uploads.complete(upload_id, part_ids=parts, md5=md5.upper()) == done
+    for ids, options in ((parts[::-1], {"md5": md5}), (parts, {}), (parts, {"md5": "0" * 32}), (parts[:1], {})):
+        with pytest.raises(openai.ConflictError, match="is completed, with other parts or another md5"):
+            ai.uploads.complete(upload_id, part_ids=ids, **options)
+    assert ai.files.content(done.file.id).read() == b"onetwo"
+    ai.files.delete(done.file.id)
+    with pytest.raises(openai.ConflictError, match="its file was deleted since"):
+        ai.uploads.complete(upload_id, part_ids=parts, md5=md5)
+
+
+def test_completions_at_the_same_time_make_one_file(ai):
+    """A client that lost its patience may ask again while the first is still at it."""
+    upload_id, parts = in_parts(ai, "one", "two")
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: ai.uploads.complete(upload_id, part_ids=parts), range(8)))
+    assert len({each.file.id for each in done}) == 1
 
 
 def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):

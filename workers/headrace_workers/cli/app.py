@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.reasons import first_problem
 from headrace_workers.cli import (
     batch,
     bench,
@@ -34,13 +36,14 @@ from headrace_workers.cli import (
     webhooks,
 )
 from headrace_workers.cli import run as run_file
-from headrace_workers.cli.output import say
+from headrace_workers.cli.output import printable, say
 from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.log import configure
 
 # Newer versions of Typer carry a click of their own: its errors are found through Typer's public names.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
-_OF_PYDANTIC = "Value error, "  # which newer versions of Typer ask about choices
+_TEXT = ", not text"
+_SHOWN = 80  # characters of an argument
 _INTERRUPTED = 130
 _PIPE_CLOSED = 141  # as a shell shows it of other tools: 128 + SIGPIPE
 
@@ -72,6 +75,11 @@ def run(arguments: Sequence[str]) -> int:
     except HeadraceError as error:
         say(f"headrace: {error}")
         return 2 if error.category in (Category.INVALID, Category.PERMANENT) else 1
+    except UnicodeEncodeError:
+        if (torn := next(filter(_is_torn, arguments), None)) is None:
+            raise
+        say(f"headrace: {printable(torn)[:_SHOWN]} is not UTF-8, and names nothing")
+        return 2
     except OSError as error:
         # What no command foresaw. It has a place and a reason, and that is all that a person can use.
         say(f"headrace: {error.filename or 'the system'}: {error.strerror or error}")
@@ -80,13 +88,19 @@ def run(arguments: Sequence[str]) -> int:
         return _INTERRUPTED
 
 
+def _is_torn(argument: str) -> bool:
+    """Whether it had bytes that are no text: that is how Python hands them on. Files may be called so."""
+    return any("\ud800" <= character <= "\udfff" for character in argument)
+
+
 def _call(arguments: Sequence[str]) -> int:
     try:
         result: Any = app(args=list(arguments), standalone_mode=False)
     except typer.Abort:
         return _INTERRUPTED
     except _USAGE_ERROR as error:
-        error.message = error.message.removeprefix(_OF_PYDANTIC)
+        if isinstance(error.__cause__, ValidationError):  # newer versions of Typer let pydantic look at values
+            error.message = first_problem(error.__cause__)[1].removesuffix(_TEXT)  # which all of a command line is
         error.show()
         return 2
     return result if isinstance(result, int) else 0

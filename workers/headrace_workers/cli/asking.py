@@ -21,6 +21,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_schemas.recall import CacheMode
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.cli.attributes import WhereOption, filter_of
@@ -35,7 +36,9 @@ _MAX_NOTED = 3
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="who answers where a line names nobody [HEADRACE_MODEL]")
 ]
-MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="longest answer, in tokens")]
+MaxTokensOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens")
+]
 TemperatureOption = Annotated[float | None, typer.Option("--temperature", min=0, max=2, help="0 is greedy")]
 CacheOption = Annotated[CacheMode | None, typer.Option("--cache", help="which earlier answers are good enough")]
 KnowledgeOption = Annotated[
@@ -72,8 +75,8 @@ class Asked:
         until = None
         if deadline is not None:
             until = ((now or datetime.now(UTC)) + parse_duration(deadline)).isoformat()
-        fields = {"tenant": self.tenant or settings.tenant, "lane": self.lane, "priority": self.priority,
-                  "deadline": until}  # fmt: skip
+        tenant = settings.tenant if self.tenant is None else self.tenant
+        fields = {"tenant": tenant, "lane": self.lane, "priority": self.priority, "deadline": until}
         wanted = filter_of(self.where)
         asked = {
             "cache": self.cache,
@@ -82,7 +85,7 @@ class Asked:
             "without_passages": self.without_passages,
         }
         return Defaults(
-            model=self.model or settings.model,
+            model=settings.model if self.model is None else self.model,
             embedder=settings.embedder,
             fields=_given(fields),
             sampling=_given({"max_tokens": max_tokens, "temperature": self.temperature}),

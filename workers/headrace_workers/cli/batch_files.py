@@ -19,6 +19,7 @@ from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.batches.submit import PURPOSE, EmptyInput, Wishes
 from headrace_workers.batches.submit import submit as submit_file
 from headrace_workers.cli.asking import STDIN
+from headrace_workers.cli.output import printable
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
@@ -85,8 +86,8 @@ class Deployment:
         self.check_callback(wishes)  # before a large file is copied
         try:
             file = self.files.add(
-                _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=Path(shown).name, keep=self.keep,
-                lines=True,
+                _chunks(path, shown), tenant=wishes.tenant, purpose=PURPOSE, name=printable(Path(shown).name),
+                keep=self.keep, lines=True,
             )  # fmt: skip
         except NotReadable as error:
             raise error.of(shown) from None
@@ -136,6 +137,8 @@ def sources(source: str) -> Iterator[tuple[Path, str]]:
                     file.write(chunk)
             yield spool, "standard input"
         return
+    if not source:  # the current folder to Python, and mostly a variable that a shell does not know
+        raise ConfigurationError(f"FILE is empty: name a file or a folder, or {STDIN} for standard input")
     path = Path(source)
     if not path.is_dir():
         yield path, source

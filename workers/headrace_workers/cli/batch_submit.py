@@ -8,7 +8,9 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import Lane
+from headrace_schemas.limits import MAX_COMPLETION_TOKENS
 from headrace_workers.cli import asking
+from headrace_workers.cli.options import MOST_TOKENS
 from headrace_workers.cli.output import flush, printable, put, put_json, say
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from headrace_workers.cli.batch_files import Deployment
 
 OneJsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object, as OpenAI's clients read it")]
-BudgetOption = Annotated[int | None, typer.Option("--max-tokens", min=1, help="that the whole batch may cost")]
+BudgetOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, max=MOST_TOKENS, help="that the whole batch may cost")
+]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="wait for its end, and show how far it is")]
 
 
@@ -29,7 +33,8 @@ def submit(
     ],
     asked: asking.Asked,
     answer_tokens: Annotated[
-        int | None, typer.Option("--answer-tokens", min=1, help="longest answer, in tokens")
+        int | None,
+        typer.Option("--answer-tokens", min=1, max=MAX_COMPLETION_TOKENS, help="longest answer, in tokens"),
     ] = None,
     window: Annotated[str, typer.Option("--window", help="it expires after, e.g. 90m, 24h, 7d")] = "24h",
     max_tokens: BudgetOption = None,

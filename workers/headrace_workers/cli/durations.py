@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from headrace_schemas.errors import ConfigurationError
 
+_CENTURY = timedelta(days=36_500)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -21,6 +22,15 @@ def parse_duration(text: str) -> timedelta:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(cleaned)))
     except OverflowError:
         raise ConfigurationError(f"{text!r} is too long a duration") from None
+
+
+def parse_life(text: str, option: str, *, none: bool = False) -> timedelta:
+    """How long something is to live, a century at most. ConfigurationError; also for no time, but with `none`."""
+    found = parse_duration(text)
+    if found > _CENTURY or not (found or none):
+        least = "nothing or more" if none else "longer than nothing"
+        raise ConfigurationError(f"{option} is {text!r}; it must be {least}, and {_CENTURY.days}d at most")
+    return found
 
 
 def parse_time(text: str, now: datetime) -> datetime:

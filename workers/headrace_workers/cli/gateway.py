@@ -9,10 +9,11 @@ from typing import Annotated, Final
 import typer
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.cli.output import hush_kafka
+from headrace_workers.cli.output import hush_kafka, printable
 from headrace_workers.log import Action, log
 from headrace_workers.settings import GATEWAY_PORT, Settings
 
+_SHOWN: Final = 80  # characters of an address that is none
 READY: Final = "the gateway answers"
 
 
@@ -43,6 +44,8 @@ def gateway(
     from headrace_workers.main.gateway import build_gateway
 
     hush_kafka()
+    if not host:  # to the system, all addresses that there are
+        raise ConfigurationError("--host is empty: name an address, or 0.0.0.0 for all")
     if without_keys and not _is_loopback(host):
         raise ConfigurationError(f"--without-keys lets everybody in who reaches {host}: it is for 127.0.0.1 alone")
     settings = Settings.from_env()
@@ -51,6 +54,8 @@ def gateway(
         listening = listen(host, port)
     except OSError as error:
         raise ConfigurationError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+    except UnicodeError:  # of the codec of names
+        raise ConfigurationError(f"cannot listen at {printable(host)[:_SHOWN]}: it is no address") from None
     open_to = ProducerSettings.from_env().tenant if without_keys else None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # the server has its own meanwhile, and gives the signal back at its end

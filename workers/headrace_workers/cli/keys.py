@@ -1,12 +1,14 @@
 """`headrace keys`: who may come in over HTTP."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from headrace_producers.settings import ProducerSettings
-from headrace_schemas.errors import HeadraceError
-from headrace_workers.cli.durations import parse_duration, rfc3339
+from headrace_schemas.errors import ConfigurationError, HeadraceError
+from headrace_workers.cli.durations import parse_life, rfc3339
+from headrace_workers.cli.options import MOST_LISTED
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.cli.tenants import checked_tenant
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from headrace_workers.gateway.tokens import Token
     from headrace_workers.ledger.door.keys import KeyRow, NewKey
 
+_LONGEST_NAME: Final = 256
 _LifeOption = Annotated[str | None, typer.Option("--expires", help="after so long: 90d, 12h; never without it")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -45,7 +48,7 @@ def create(
     from headrace_workers.cli.reach import need_ledger
     from headrace_workers.gateway.scopes import USUAL, scopes_of
 
-    whose = checked_tenant(tenant or ProducerSettings.from_env().tenant)
+    whose = checked_tenant(ProducerSettings.from_env().tenant if tenant is None else tenant)
     scopes = scopes_of(scope) if scope else USUAL
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
     keys = need_ledger().keys
@@ -56,7 +59,7 @@ def create(
 
 def list_keys(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest so many")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """The keys that there are, the newest first; never the keys themselves.
@@ -100,7 +103,7 @@ def rotate(
     if old is None:
         raise HeadraceError(f"there is no key {key_id}: `headrace keys list` shows all")
     token, key = new_key(old.tenant, old.name, old.scopes, expires)
-    if not keys.rotate(key_id, key, _ms(grace)):
+    if not keys.rotate(key_id, key, _ms(parse_life(grace, "--grace", none=True))):
         raise HeadraceError(f"the key {key_id} is {_state(old)} already: `headrace keys create` makes another")
     with shown_or(lambda: keys.take_back(key.id, old)):
         _show(token, key, as_json)
@@ -124,7 +127,9 @@ def new_key(tenant: str, name: str, scopes: tuple[str, ...], expires: str | None
     from headrace_workers.gateway.tokens import new_token
     from headrace_workers.ledger.door.keys import NewKey
 
-    lives = None if expires is None else _ms(expires)
+    if len(name) > _LONGEST_NAME:
+        raise ConfigurationError(f"the name has more than {_LONGEST_NAME} characters")
+    lives = None if expires is None else _ms(parse_life(expires, "--expires"))
     token = new_token()
     return token, NewKey(token.id, tenant, name, scopes, token.digest, lives)
 
@@ -150,8 +155,8 @@ def _state(row: "KeyRow") -> str:
     return "valid" if row.valid else "expired"
 
 
-def _ms(duration: str) -> int:
-    return int(parse_duration(duration).total_seconds() * 1000)
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)
 
 
 def _day(ms: int | None) -> str:

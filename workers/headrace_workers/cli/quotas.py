@@ -6,7 +6,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import rfc3339
-from headrace_workers.cli.options import JsonLinesOption
+from headrace_workers.cli.options import MOST_LISTED, MOST_TOKENS, JsonLinesOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.tenants import checked_tenant
 
@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 def set_quota(
     tenant: Annotated[str, typer.Argument(help="whose jobs they are")],
-    tokens: Annotated[int, typer.Option("--tokens", min=0, help="that its jobs may use, prompts and answers together")],
+    tokens: Annotated[
+        int,
+        typer.Option("--tokens", min=0, max=MOST_TOKENS, help="that its jobs may use, prompts and answers together"),
+    ],
     per: Annotated[str, typer.Option("--per", help="day, month (UTC), or ever")] = "month",
 ) -> None:
     """Set a tenant's quota: jobs that may need more than is left are refused, over HTTP, by Kafka and in batches.
@@ -39,7 +42,7 @@ def set_quota(
 
 def list_quotas(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="so many, by tenant")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="so many, by tenant")] = 100,
     after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:

@@ -1,9 +1,13 @@
 """Names of tenants, as the command line is given them."""
 
+from typing import Final
+
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Tenant
+
+_SHOWN: Final = 80  # characters of one that is none
 
 
 def checked_tenant(name: str) -> str:
@@ -11,4 +15,6 @@ def checked_tenant(name: str) -> str:
     try:
         return str(TypeAdapter(Tenant).validate_python(name))
     except ValidationError:
-        raise ConfigurationError(f"{name!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'") from None
+        raise ConfigurationError(
+            f"{name[:_SHOWN]!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
+        ) from None

@@ -9,11 +9,13 @@ import typer
 from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import webhook_views as views
-from headrace_workers.cli.durations import milliseconds, parse_duration, parse_time
+from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
+from headrace_workers.cli.options import MOST_LISTED
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.cli.sure import be_sure
+from headrace_workers.cli.tenants import checked_tenant
 from headrace_workers.settings import webhook_keys, webhook_reach
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from headrace_workers.webhooks.sealing import Sealer
 
 _ORIGINS = ("registered", "callbacks", "place")
+_LONGEST_SECRET = 4_096  # bytes that are read of a file
 _USUAL = (*JOB_ENDS, *BATCH_EVENTS)
 _EndpointArgument = Annotated[str, typer.Argument(metavar="ENDPOINT", help="as `headrace webhooks list` shows it")]
 _TenantOption = Annotated[str, typer.Option("--tenant", help="whose", envvar="HEADRACE_TENANT")]
@@ -70,13 +73,13 @@ def add(
     from headrace_workers.webhooks import registering
 
     wanted = registering.Wanted(
-        tenant=tenant,
+        tenant=checked_tenant(tenant),
         url=url,
         events=() if named_only else tuple(dict.fromkeys(event or _USUAL)),
         name=name,
         whole=whole,
         scheme="v1a" if ed25519 else "v1",
-        secret=_read_secret(secret_file) if secret_file else None,
+        secret=None if secret_file is None else _read_secret(secret_file),
     )
     sealer = _sealer()
     webhooks = need_ledger().webhooks
@@ -91,7 +94,7 @@ def add(
 def list_endpoints(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     places: Annotated[bool, typer.Option("--callbacks", help="also where jobs' own callbacks went")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest, so many")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest, so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """List receivers: what they are told of, and how they stand.
@@ -120,7 +123,7 @@ def secret(tenant: _TenantOption = "default") -> None:
     from headrace_workers.webhooks.keyring import callbacks_of
 
     sealer = _sealer()
-    found = callbacks_of(tenant, need_ledger().webhooks, sealer)
+    found = callbacks_of(checked_tenant(tenant), need_ledger().webhooks, sealer)
     say(f"Callbacks of {tenant} are signed by {found.id}. Its secret:")
     put(signing.shown(sealer.open(found.secret or "", found.id)))
 
@@ -162,7 +165,7 @@ def rotate(
     from headrace_workers.webhooks import registering
 
     ledger = need_ledger()
-    seconds = parse_duration(overlap).total_seconds()
+    seconds = parse_life(overlap, "--overlap", none=True).total_seconds()
     old = _found(ledger, endpoint)
     made = registering.rotate(ledger.webhooks, _sealer(), old, seconds)
     if made is None:
@@ -218,7 +221,7 @@ def deliveries(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     state: Annotated[str | None, typer.Option("--state", help="pending, delivered or failed")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="the newest, so many")] = 100,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest, so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """List what receivers were told, newest first: attempts, what they answered, when the next attempt is.
@@ -336,6 +339,7 @@ def _sealer() -> "Sealer":
 
 def _read_secret(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        with file.open("rb") as stream:
+            return stream.read(_LONGEST_SECRET).decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigurationError(f"--secret-file: cannot read {file}: {error.strerror}") from error

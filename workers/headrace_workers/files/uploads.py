@@ -1,5 +1,7 @@
 """Files that come in parts: each part is an object, and the file consists of them, in the order that is given."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,7 +9,8 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.files import Files, new_id
-from headrace_workers.ledger.batches.files import PENDING, NewFile, Piece
+from headrace_workers.files.store import NoSuchObject
+from headrace_workers.ledger.batches.files import COMPLETED, PENDING, NewFile, Piece
 from headrace_workers.ledger.batches.stored import StoredFiles
 
 LIVES = 3_600.0  # seconds that an upload may take
@@ -58,7 +61,23 @@ class Uploads:
         return part_id, at
 
     def complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, *, lines: bool) -> Row[Any]:
-        """The file that these parts are. WrongUpload, NotReadable, NotPending. Other parts are dropped."""
+        """The file that these parts are; other parts are dropped. Who asks for the same again, since the answer was
+        lost, has the same file. WrongUpload, NotReadable, NotPending.
+        """
+        try:
+            return self._complete(upload, part_ids, md5, lines)
+        except (WrongUpload, NotPending, NoSuchObject):
+            now = self._rows.upload(upload.id, upload.tenant)  # it may have been completed meanwhile
+            if now is None or now.state != COMPLETED:
+                raise
+            if now.completion != _digest(part_ids, md5):
+                raise NotPending(f"the upload {upload.id} is completed, with other parts or another md5") from None
+            found = self._rows.file(now.file_id)
+            if found is None:
+                raise NotPending(f"the upload {upload.id} is completed, and its file was deleted since") from None
+            return found
+
+    def _complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, lines: bool) -> Row[Any]:
         self._pending(upload)
         there = self._rows.parts(upload.id)
         if unknown := [each for each in part_ids if each not in there]:
@@ -77,7 +96,7 @@ class Uploads:
             lines=counted, digest=digest,
             keep_ms=None if upload.file_seconds is None else upload.file_seconds * 1000,
         )  # fmt: skip
-        if not self._rows.end_upload(upload.id, upload.tenant, new):
+        if not self._rows.complete_upload(upload.id, new, _digest(part_ids, md5)):
             raise NotPending(f"the upload {upload.id} was ended meanwhile")
         self._drop(there, but=part_ids)
         found = self._rows.file(new.id)
@@ -87,7 +106,7 @@ class Uploads:
     def cancel(self, upload: Row[Any]) -> None:
         """Let go of what came. NotPending."""
         there = self._rows.parts(upload.id)
-        if not self._rows.end_upload(upload.id, upload.tenant, None):
+        if not self._rows.cancel_upload(upload.id, upload.tenant):
             raise NotPending(f"the upload {upload.id} is over")
         self._drop(there)
 
@@ -98,3 +117,8 @@ class Uploads:
     def _pending(upload: Row[Any]) -> None:
         if upload.state != PENDING:
             raise NotPending(f"the upload {upload.id} is {upload.state}")
+
+
+def _digest(part_ids: Sequence[str], md5: str | None) -> str:
+    """Of what an upload is completed with."""
+    return hashlib.sha256(json.dumps([*part_ids, md5 and md5.lower()]).encode()).hexdigest()

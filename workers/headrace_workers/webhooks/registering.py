@@ -54,7 +54,7 @@ def register(webhooks: Webhooks, sealer: Sealer, reach: Reach, wanted: Wanted) -
     """Register a receiver. EndpointRefused, UrlRefused, ConfigurationError about the secret; Unavailable."""
     target = urls.read(wanted.url, reach)
     check(wanted.name, wanted.events)
-    secret = wanted.secret or signing.new_secret(wanted.scheme)
+    secret = signing.new_secret(wanted.scheme) if wanted.secret is None else wanted.secret
     signing.check_secret(secret)
     endpoint_id = new_id()
     made = webhooks.add(

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.sql.append import append
 from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
 
-PENDING = "pending"  # of an upload
+PENDING, COMPLETED = "pending", "completed"  # of an upload
 _REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over
 
 
@@ -184,10 +184,20 @@ def begin_upload(
     return found
 
 
-def upload(connection: Connection, upload_id: str, tenant: str, *, lock: bool = False) -> Row[Any] | None:
+def upload(connection: Connection, upload_id: str, tenant: str) -> Row[Any] | None:
     """A tenant's upload. One that was not completed in time says `expired`."""
-    query = select(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.tenant == tenant)
-    return connection.execute(query.with_for_update() if lock and locks_rows(connection) else query).first()
+    return connection.execute(_upload(upload_id, tenant)).first()
+
+
+def is_pending(connection: Connection, upload_id: str, tenant: str) -> bool:
+    """Whether a tenant's upload is pending, and stays so until this transaction ends."""
+    query = _upload(upload_id, tenant)
+    found = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    return found is not None and bool(found.state == PENDING)
+
+
+def _upload(upload_id: str, tenant: str) -> Select[Any]:
+    return select(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.tenant == tenant)
 
 
 def add_part(connection: Connection, upload_id: str, part_id: str, piece: Piece) -> int:
@@ -204,9 +214,12 @@ def parts(connection: Connection, upload_id: str) -> dict[str, Piece]:
     return {part_id: Piece(path, size) for part_id, path, size in connection.execute(query)}
 
 
-def end_upload(connection: Connection, upload_id: str, state: str, file_id: str | None = None) -> None:
+def end_upload(
+    connection: Connection, upload_id: str, state: str, file_id: str | None = None, completion: str | None = None
+) -> None:
     """An upload is over; its parts are forgotten."""
-    connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload_id).values(state=state, file_id=file_id))
+    ends = {"state": state, "file_id": file_id, "completion": completion}
+    connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload_id).values(ends))
     connection.execute(delete(PARTS).where(PARTS.c.upload_id == upload_id))
 
 

@@ -85,25 +85,28 @@ class StoredFiles:
     def add_part(self, upload_id: str, tenant: str, part_id: str, piece: Piece) -> int | None:
         """Write down a part; when (ms). None where the upload is not pending any more."""
         with writing(self._engine) as tx:
-            found = files.upload(tx, upload_id, tenant, lock=True)
-            if found is None or found.state != files.PENDING:
-                return None
-            return files.add_part(tx, upload_id, part_id, piece)
+            return files.add_part(tx, upload_id, part_id, piece) if files.is_pending(tx, upload_id, tenant) else None
 
     def parts(self, upload_id: str) -> dict[str, Piece]:
         """The parts of an upload by id."""
         with reading(self._engine) as tx:
             return files.parts(tx, upload_id)
 
-    def end_upload(self, upload_id: str, tenant: str, new: NewFile | None) -> bool:
-        """Make a file of an upload, or cancel it (None); whether it was pending."""
+    def complete_upload(self, upload_id: str, new: NewFile, completion: str) -> bool:
+        """Make a file of an upload, and keep what it was completed with (SHA-256); whether it was pending."""
         with writing(self._engine) as tx:
-            found = files.upload(tx, upload_id, tenant, lock=True)
-            if found is None or found.state != files.PENDING:
+            if not files.is_pending(tx, upload_id, new.tenant):
                 return False
-            if new is not None:
-                files.add(tx, new)
-            files.end_upload(tx, upload_id, "cancelled" if new is None else "completed", new.id if new else None)
+            files.add(tx, new)
+            files.end_upload(tx, upload_id, files.COMPLETED, new.id, completion)
+            return True
+
+    def cancel_upload(self, upload_id: str, tenant: str) -> bool:
+        """End an upload without a file; whether it was pending."""
+        with writing(self._engine) as tx:
+            if not files.is_pending(tx, upload_id, tenant):
+                return False
+            files.end_upload(tx, upload_id, "cancelled")
             return True
 
     def expire_uploads(self, limit: int) -> list[str]:

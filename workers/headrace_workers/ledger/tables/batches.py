@@ -119,6 +119,7 @@ UPLOADS: Final = Table(
     Column("size", BigInteger, nullable=False),  # bytes that are to come
     Column("state", String(16), nullable=False),  # pending | completed | cancelled | expired
     Column("file_id", String(64)),  # what became of it
+    Column("completion", String(64)),  # SHA-256 of what it was completed with: the same again is answered the same
     Column("file_seconds", BigInteger),  # how long that is to be kept
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
