@@ -7,12 +7,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
-import httpx
+import httpx2
 import openai
 import pytest
 from tests.services.eventually import eventually
-from tests.workers.gateway.served import IDLE
 from tests.workers.gateway.openai_client import openai_of
+from tests.workers.gateway.served import IDLE
 
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.ledger.webhooks.delivery_views import Range
@@ -249,22 +249,6 @@ def test_what_is_not_what_was_announced_is_refused(ai, ids, options, words):
     assert ai.uploads.complete(upload.id, part_ids=parts).status == "completed"
 
 
-class LosesTheFirst(httpx.HTTPTransport):
-    """A way to the gateway on which the first answer to the completion of an upload is lost."""
-
-    asked = 0
-
-    def handle_request(self, request):
-        """The answer, but for that one."""
-        response = super().handle_request(request)
-        if request.url.path.endswith("/complete"):
-            self.asked += 1
-            if self.asked == 1:
-                response.read()
-                raise httpx.ReadError("the connection was lost", request=request)
-        return response
-
-
 def in_parts(ai, *texts):
     """An upload that waits for its completion, and the ids of its parts."""
     size = sum(map(len, texts))
@@ -274,11 +258,19 @@ def in_parts(ai, *texts):
 
 def test_a_completion_whose_answer_was_lost_is_tried_again_by_the_client(gateway):
     """By itself, and it finds the file that was made."""
-    way = LosesTheFirst()
-    with openai_of(gateway, http_client=openai.DefaultHttpxClient(transport=way)) as client:
+    told = []
+
+    def lose_the_first(response):
+        if response.url.path.endswith("/complete"):
+            told.append(response.status_code)
+            if len(told) == 1:
+                raise httpx2.ReadError("the answer was lost", request=response.request)
+
+    way = openai.DefaultHttpxClient(event_hooks={"response": [lose_the_first]})
+    with openai_of(gateway, http_client=way) as client:
         upload_id, parts = in_parts(client, "one", "two")
         done = client.uploads.complete(upload_id, part_ids=parts)
-        assert way.asked == 2
+        assert told == [200, 200]
         assert client.files.content(done.file.id).read() == b"onetwo"
         assert client.uploads.complete(upload_id, part_ids=parts) == done
 

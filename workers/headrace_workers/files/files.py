@@ -102,16 +102,15 @@ class Files:
 
     def growth(self, file: NewFile, data: bytes) -> Growth:
         """Store what is to be appended to a file; what the ledger is then to write."""
-        pieces = self._rows.pieces(file.id)
-        before = sum(piece.size for piece in pieces)
-        last = pieces[-1] if pieces else None
+        tail = self._rows.tail(file.id)
+        last = tail.last
         if last is not None and last.size < _SMALL:
-            number = len(pieces) - 1
+            number = tail.pieces - 1
             path = self._path(file.tenant, file.id, number)
             size = self._store.write(path, (self._store.read(last.path), data))
-            return Growth(file, before, len(data), number, Piece(path, size), replaces=last.path)
-        path = self._path(file.tenant, file.id, len(pieces))
-        return Growth(file, before, len(data), len(pieces), Piece(path, self._store.write(path, (data,))))
+            return Growth(file, tail.size, len(data), number, Piece(path, size), replaces=last.path)
+        path = self._path(file.tenant, file.id, tail.pieces)
+        return Growth(file, tail.size, len(data), tail.pieces, Piece(path, self._store.write(path, (data,))))
 
     def settle(self, file_id: str) -> str:
         """A file grows no more: its digest. Objects of it that no row names any more are removed."""

@@ -52,6 +52,7 @@ class Metrics:
         self._found: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         # Jobs that were let in: 202 was said of each, or is about to be.
         self._jobs = Counter("headrace_gateway_jobs", "Jobs that were let in.", ("kind",), registry=self._registry)
+        self._kinds: dict[str, Counter] = {}
         # Requests that were refused, by reason: see `Why` in errors.py.
         self._refused = Counter(
             "headrace_gateway_refused", "Requests that were refused.", ("why",), registry=self._registry
@@ -97,7 +98,9 @@ class Metrics:
 
     def let_in(self, kind: str) -> None:
         """A job was let in."""
-        self._jobs.labels(kind).inc()
+        if (found := self._kinds.get(kind)) is None:
+            found = self._kinds[kind] = self._jobs.labels(kind)
+        found.inc()
 
     def text(self, *, waiting: int, up: dict[str, bool], known: Figures | None) -> bytes:
         """All figures, with how things stand now; `known` is what the ledger has, None while it does not answer."""

@@ -58,6 +58,17 @@ class Growth:
     replaces: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where a file ends: its bytes, how many objects it consists of, and the last of these. One that is not there yet
+    has none.
+    """
+
+    size: int = 0
+    pieces: int = 0
+    last: Piece | None = None
+
+
 def add(connection: Connection, new: NewFile) -> None:
     """Write down a file."""
     now = clock(connection)
@@ -133,6 +144,22 @@ def pieces(connection: Connection, file_id: str) -> list[Piece]:
     """The objects that a file consists of, in order."""
     query = select(PIECES.c.path, PIECES.c.size).where(PIECES.c.file_id == file_id).order_by(PIECES.c.number)
     return [Piece(path, size) for path, size in connection.execute(query)]
+
+
+def tail(connection: Connection, file_id: str) -> Tail:
+    """Where a file ends."""
+    query = (
+        select(FILES.c.size, PIECES.c.number, PIECES.c.path, PIECES.c.size)
+        .join(PIECES, PIECES.c.file_id == FILES.c.id)
+        .where(FILES.c.id == file_id)
+        .order_by(PIECES.c.number.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).first()
+    if found is None:
+        return Tail()
+    size, number, path, of_last = found
+    return Tail(size, number + 1, Piece(path, of_last))
 
 
 def complete(connection: Connection, file_id: str, digest: str) -> None:

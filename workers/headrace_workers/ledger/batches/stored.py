@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger.batches import files
-from headrace_workers.ledger.batches.files import NewFile, Piece
+from headrace_workers.ledger.batches.files import NewFile, Piece, Tail
 from headrace_workers.ledger.sql.database import reading, writing
 
 
@@ -43,6 +43,11 @@ class StoredFiles:
         """The objects that a file consists of, in order."""
         with reading(self._engine) as tx:
             return files.pieces(tx, file_id)
+
+    def tail(self, file_id: str) -> Tail:
+        """Where a file ends: one that has grown long consists of very many objects."""
+        with reading(self._engine) as tx:
+            return files.tail(tx, file_id)
 
     def complete(self, file_id: str, digest: str) -> None:
         """A file grows no more."""
