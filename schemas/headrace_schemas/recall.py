@@ -36,11 +36,14 @@ class Recall(OutgoingValue):
     """What looking up came to, for a job that asked for it.
 
     Of an answer that was served: its age (s), the job that it was made for, and what was saved. Of one that was not:
-    the nearest question's similarity, and why that was refused.
+    the nearest question's similarity, and why that was refused. `threshold` is the similarity that was asked for.
     """
 
     tier: CacheTier = CacheTier.NONE
     similarity: Annotated[float | None, Field(ge=-1, le=1, description="Cosine to the nearest known question.")] = None
+    threshold: Annotated[
+        float | None, Field(ge=-1, le=1, description="Cosine from which on an answer might be given at that moment.")
+    ] = None
     refused: Annotated[ShortText | None, Field(description="Why the nearest known question was not the same.")] = None
     age: Annotated[float | None, Field(ge=0, description="Seconds since the answer was made.")] = None
     first_job: Annotated[str | None, Field(min_length=36, max_length=36, description="Whom it was made for.")] = None

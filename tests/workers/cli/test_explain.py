@@ -9,8 +9,9 @@ from headrace_schemas import Answer, GenerationJob, Output, Usage
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
-from headrace_workers.cli.cache_views import explained_rows
+from headrace_workers.cli.cache_views import explained_rows, gate_row
 from headrace_workers.cli.explain import Explained, explain
+from headrace_workers.cli.gates import Gate
 from headrace_workers.ledger.work.lookup import JobView
 from headrace_workers.pipeline.carried import pack
 
@@ -31,6 +32,17 @@ def found(*steps: Any, kind: str = "generation", **asks: Any) -> Explained:
     job = SimpleNamespace(id=JOB, kind=kind, payload=encode_value(asked), terminal=None, terminal_type=None)
     view: Any = JobView(job, steps, 0)  # type: ignore[arg-type]
     told = explain(JOB, view, [], [])
+    assert told is not None
+    return told
+
+
+def served(*steps: Any, **asks: Any) -> Explained:
+    """What is said of a job that was given an answer: by likeness, where nothing else is said."""
+    row = {"tier": "semantic", "similarity": 0.93, "first_job": OTHER, "entry_id": 7, "saved_tokens": 5,
+           "saved_ms": 80.0, **{key: asks.pop(key) for key in ("tier", "similarity") if key in asks}}  # fmt: skip
+    asked = GenerationJob.model_validate({"model": "echo", "prompt": "Name a river.", "cache": "semantic", **asks})
+    job = SimpleNamespace(id=JOB, kind="generation", payload=encode_value(asked), terminal=None, terminal_type=None)
+    told = explain(JOB, JobView(job, steps, 0), [SimpleNamespace(**row)], [])  # type: ignore[arg-type]
     assert told is not None
     return told
 
@@ -97,6 +109,71 @@ def test_what_is_not_known_is_left_out_of_the_table():
     """And what is known of one that waits is in it."""
     names = [name for name, _ in explained_rows(found(step("parked", waits_for=OTHER, ready_at=9)))]
     assert names == ["job", "outcome", "why", "cache", "waits for", "until"]
+
+
+_ASKS = Gate("asks for it", "semantic", "exact or semantic", True)
+_NEW = Gate("very same request", "not known", "answered, or being made", False)
+
+
+@pytest.mark.parametrize(
+    ("handed", "gates"),
+    [
+        ({"similarity": 0.7123, "threshold": 0.8, "refused": "similarity 0.712 is below 0.8"},
+         [Gate("similarity", 0.7123, 0.8, False)]),
+        ({"similarity": 0.97, "threshold": 0.8, "refused": "numbers: 7 is not 8"},
+         [Gate("similarity", 0.97, 0.8, True), Gate("guards", "numbers: 7 is not 8", "none refuses", False)]),
+        ({"similarity": 0.97, "refused": "numbers: 7 is not 8"},  # of an earlier version, which told no threshold
+         [Gate("similarity", 0.97, None, True), Gate("guards", "numbers: 7 is not 8", "none refuses", False)]),
+        ({"similarity": 0.71, "refused": "similarity 0.710 is below 0.8"}, [Gate("similarity", 0.71, None, False)]),
+        ({"similarity": 0.97, "threshold": 0.8},
+         [Gate("similarity", 0.97, 0.8, True), Gate("guards", "none refuses", "none refuses", True),
+          Gate("the answer", "too old for `max_age`, or dead", "live", False)]),
+        ({"refused": "it is empty"}, [Gate("by likeness", "it is empty", "a known question", False)]),
+        ({"threshold": 0.8}, [Gate("by likeness", "no question is known", "a known question", False)]),
+    ],
+)  # fmt: skip
+def test_a_miss_shows_the_gates_that_it_came_to(handed: dict[str, Any], gates: list[Gate]):
+    """The last one stopped it; each has its numbers."""
+    told = found(step(), handed_on(**handed))
+    assert list(told.gates) == [_ASKS, _NEW, *gates]
+    assert told.threshold == handed.get("threshold")
+
+
+def test_a_hit_shows_what_was_asked_of_it():
+    """As its receipt has it: likeness and threshold, the guards, its age and how old it might be."""
+    told = served(
+        written(Recall(tier="semantic", similarity=0.93, threshold=0.8, age=12.5, first_job=OTHER)), max_age=60.0
+    )
+    assert (told.outcome, told.threshold, told.age_ms) == ("hit", 0.8, 12_500)
+    assert list(told.gates) == [
+        _ASKS, _NEW, Gate("similarity", 0.93, 0.8, True), Gate("guards", "none refuses", "none refuses", True),
+        Gate("age, s", 12.5, 60.0, True),
+    ]  # fmt: skip
+    assert [gate_row(gate)[1:] for gate in told.gates[2:]] == [
+        ("0.93", "0.8", "yes"), ("none refuses", "none refuses", "yes"), ("12.5", "60", "yes"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tier", "how"), [("exact", "answered before"), ("coalesced", "being made by another job")])
+def test_the_very_same_request_passes_no_gate_of_likeness(tier: str, how: str):
+    """Of one whose receipt is gone, what is not known is left open."""
+    told = served(tier=tier, similarity=None)
+    assert list(told.gates) == [
+        _ASKS, Gate("very same request", how, "answered, or being made", True), Gate("age, s", None, None, True),
+    ]  # fmt: skip
+    assert gate_row(told.gates[-1]) == ("age, s", "–", "–", "yes")
+
+
+def test_what_was_not_looked_up_shows_one_gate():
+    """And what waits shows for what."""
+    assert list(found(step("ready", "judge"), cache="off").gates) == [
+        Gate("asks for it", "off", "exact or semantic", False)
+    ]
+    assert [gate.passed for gate in found(step("ready")).gates] == [True]
+    assert list(found(step("parked", waits_for=OTHER, ready_at=9)).gates)[1:] == [
+        Gate("same question", "being made by another job", "an answer that is there", False)
+    ]
+    assert [gate.found for gate in found(step(), handed_on(), cache="exact").gates] == ["exact", "not known"]
 
 
 def test_of_what_nobody_knows_nothing_is_said():

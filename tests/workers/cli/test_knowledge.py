@@ -146,6 +146,16 @@ def test_tenants_are_apart(call, home, monkeypatch):
     assert call("knowledge", "search", "k", "mill")[0] == 0
 
 
+def test_an_empty_tenant_is_none_and_not_the_usual_one(call, home):
+    """A variable of a script that was not set must not lead to somebody's base, least of all to its end."""
+    call("knowledge", "add", "k", "docs")
+    for command in (["add", "k", "docs"], ["show", "k"], ["search", "k", "mill"], ["remove", "k", "--yes"]):
+        code, out, said = call("knowledge", *command, "--tenant", "")
+        assert (code, out) == (2, "")
+        assert "'' is not a tenant's name" in said
+    assert len(rows(call("knowledge", "show", "k", "--json")[1])) == 2
+
+
 def test_vectors_of_another_embedder_are_told_of(call, home, monkeypatch):
     """Passages are then found by words only, until they are added again."""
     call("knowledge", "add", "k", "docs")

@@ -1,7 +1,9 @@
 """The guard of roles."""
 
 import pytest
+from tests.workers.guards.families import pairs, wordings
 
+from headrace_workers.guards import roles
 from headrace_workers.guards.profile import profile
 from headrace_workers.guards.roles import Roles
 
@@ -56,3 +58,13 @@ def test_passes(asked: str, cached: str) -> None:
     """It passes the same roles in another order."""
     assert Roles().refuse(profile(asked), profile(cached)) is None
     assert Roles().refuse(profile(cached), profile(asked)) is None
+
+
+def test_the_first_look_decides_as_the_long_way_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both are plainly active and name things in one order, roles are the same: over all questions."""
+    typed = [pair for name in ("wordings.txt", "typed.txt") for kind in wordings(name) for pair in kind]
+    asked = [(profile(one), profile(other)) for one, other in [*((a, c) for _, _, a, c in pairs()[::2]), *typed]]
+    plain = [pair for pair in asked if roles._named_alike(*pair)]
+    assert len(plain) > 1_000
+    monkeypatch.setattr(roles, "_named_alike", lambda *_: False)
+    assert [Roles().refuse(*pair) for pair in plain] == [None] * len(plain)

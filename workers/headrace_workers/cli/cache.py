@@ -63,7 +63,10 @@ def explain(job_id: _JobArgument, as_json: OneJsonOption = False) -> None:
     elif as_json:
         put_json(views.explained_dict(found))
     else:
-        console(data=True).print(table(None, ("recall", ""), views.explained_rows(found)))
+        shown = console(data=True)
+        shown.print(table(None, ("recall", ""), views.explained_rows(found)))
+        rows = [views.gate_row(gate) for gate in found.gates]
+        shown.print(table("gates, in order", views.GATE_COLUMNS, rows, right=views.GATE_RIGHT))
 
 
 def purge(

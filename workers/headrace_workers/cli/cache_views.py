@@ -12,6 +12,7 @@ from headrace_workers.ledger.recall.purge import EXACT
 if TYPE_CHECKING:
     from headrace_workers.cli.ask_again import Again
     from headrace_workers.cli.explain import Explained
+    from headrace_workers.cli.gates import Gate
     from headrace_workers.ledger.recall.recall_counts import CacheCounts, Kept
     from headrace_workers.ledger.recall.recalled import AnswerOf
 
@@ -20,6 +21,8 @@ STATES = ("live", "pending", "dead")
 SCOPE_COLUMNS = ("scope", "tenant", *TIERS, "tokens saved", "time saved", *STATES)
 SCOPE_RIGHT = SCOPE_COLUMNS[2:]
 SERVED_COLUMNS = ("job", "tenant", "tier", "similarity", "when", "state")
+GATE_COLUMNS = ("gate", "found", "needs", "passed")
+GATE_RIGHT = ("found", "needs")
 AGAIN_COLUMNS = ("job", "afresh as", "state")
 _SCOPE_SHOWN = 8
 
@@ -100,6 +103,16 @@ def explained_rows(found: "Explained") -> list[tuple[str, str]]:
     }  # fmt: skip
     lines = [(name, value) for name, value in facts.items() if value]
     return lines + [(f"answer {answer.entry_id}", _answer_words(answer, found.job_id)) for answer in found.answers]
+
+
+def gate_row(gate: "Gate") -> tuple[str, ...]:
+    """A gate as the cells of `GATE_COLUMNS`."""
+    passed = {True: "yes", False: "no", None: "–"}[gate.passed]
+    return (gate.gate, _number(gate.found), _number(gate.needs), passed)
+
+
+def _number(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.6g}"
 
 
 def _audit(found: "Explained") -> str | None:

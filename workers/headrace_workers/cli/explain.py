@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from headrace_schemas import GenerationJob, Moderated, Output, Result
 from headrace_schemas.codec import decode_job, decode_value
 from headrace_schemas.recall import Recall
+from headrace_workers.cli.gates import Gate, gates
 from headrace_workers.cli.status_views import state_of
 from headrace_workers.pipeline.carried import unpack
 from headrace_workers.steps.recall import recalled
@@ -41,8 +42,9 @@ class Explained:
     """What looking up came to, and why.
 
     `tier`, `similarity` and what was saved are set where they are known, `waits_for` and `until` (ms since 1970)
-    while the job waits for another. `answers` are those that it made or was given; `audit` is that of what it was
-    given, or nearly, if there is one.
+    while the job waits for another. `threshold` is the similarity that was asked for. `gates` are those that it came
+    to, `answers` those that it made or was given, and `audit` is that of what it was given, or nearly, if there is
+    one.
     """
 
     job_id: str
@@ -51,6 +53,7 @@ class Explained:
     cache: str | None = None  # what the job says
     tier: str | None = None
     similarity: float | None = None
+    threshold: float | None = None
     refused: str | None = None
     age_ms: float | None = None
     first_job: str | None = None
@@ -59,6 +62,7 @@ class Explained:
     saved_ms: float = 0.0
     waits_for: str | None = None
     until: int | None = None
+    gates: tuple[Gate, ...] = ()
     answers: tuple["AnswerOf", ...] = ()
     audit: AuditOf | None = None
 
@@ -78,7 +82,8 @@ def explain(
     elif view is not None:
         found = _unserved(view, asks, told)
     cache = asks.cache.value if asks and asks.cache else None
-    return replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
+    found = replace(found, cache=cache, answers=tuple(answers), audit=None if audit is None else _audit(audit))
+    return replace(found, gates=gates(found, asks))
 
 
 def _audit(row: Any) -> AuditOf:
@@ -89,7 +94,7 @@ def _audit(row: Any) -> AuditOf:
 
 
 def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:
-    age = told.age if told is not None and told.first_job == given.first_job else None
+    mine = told if told is not None and told.first_job == given.first_job else Recall()
     words = {
         "exact": "the very same request was answered before",
         "coalesced": "another job was making the answer to the very same request, and this one waited for it",
@@ -97,8 +102,8 @@ def _hit(job_id: str, given: Any, told: Recall | None) -> Explained:
     }
     return Explained(
         job_id=job_id, outcome="hit", why=words.get(given.tier, given.tier), tier=given.tier,
-        similarity=given.similarity, age_ms=None if age is None else age * 1_000, first_job=given.first_job,
-        entry_id=given.entry_id, saved_tokens=given.saved_tokens, saved_ms=given.saved_ms,
+        similarity=given.similarity, threshold=mine.threshold, age_ms=None if mine.age is None else mine.age * 1_000,
+        first_job=given.first_job, entry_id=given.entry_id, saved_tokens=given.saved_tokens, saved_ms=given.saved_ms,
     )  # fmt: skip
 
 
@@ -119,7 +124,7 @@ def _unserved(view: "JobView", asks: GenerationJob | None, told: Recall | None) 
     found = told or Recall()
     return Explained(
         job_id=job_id, outcome="miss", why=_missed(step, asks, told), tier="none", similarity=found.similarity,
-        refused=found.refused,
+        threshold=found.threshold, refused=found.refused,
     )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from headrace_workers.cli.sure import be_sure
 from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
-    from headrace_workers.knowledge.walking import Found
     from headrace_workers.ledger.ledger import Ledger
     from headrace_workers.ports import Embedder
     from headrace_workers.recall.intake import Status
@@ -63,18 +62,19 @@ def add(
     """
     from headrace_workers.cli.knowledge_views import passed_words, taken_dict, tally_words
     from headrace_workers.knowledge.reading import Reader
+    from headrace_workers.knowledge.walking import find
     from headrace_workers.recall.intake import Intake
 
     base, owner, attributes = named(name), owner_of(tenant), attributes_of(meta)
     ledger, embedder = need_ledger(), embedder_here()
-    files, unknown = _files(paths)
+    there, count = _there(paths)
     tally: Counter[Status] = Counter()
     passed_over: Counter[str] = Counter()
     chunks = 0
     try:
-        with Reader() as reader, _progress(len(files)) as (advance, tell):
+        with Reader() as reader, _progress(count) as (advance, tell):
             intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base, attributes)
-            for taken in intake.take(files):
+            for taken in intake.take(find(there)):
                 tally[taken.status] += 1
                 chunks += taken.chunks
                 passed_over.update(taken.passed_over)
@@ -92,7 +92,7 @@ def add(
     if passed_over:
         say(printable(passed_words(passed_over)))
     say(f"{base}: {tally_words(tally, chunks)}")
-    raise typer.Exit(1 if unknown or tally["refused"] else 0)
+    raise typer.Exit(1 if len(there) < len(paths) or tally["refused"] else 0)
 
 
 def list_bases(
@@ -236,7 +236,9 @@ def named(name: str) -> str:
 
 def owner_of(tenant: str | None) -> str:
     """The tenant that is meant: the one that is given, or HEADRACE_TENANT."""
-    return _valid(TypeAdapter(Tenant), tenant or ProducerSettings.from_env().tenant, "a tenant's name")
+    return _valid(
+        TypeAdapter(Tenant), ProducerSettings.from_env().tenant if tenant is None else tenant, "a tenant's name"
+    )
 
 
 def _valid(adapter: TypeAdapter[str], value: str, what: str) -> str:
@@ -262,20 +264,21 @@ def _counter(embedder: "Embedder") -> Callable[[str], int]:
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
 
 
-def _files(paths: Iterable[str]) -> "tuple[list[Found], int]":
-    """The files that the paths name, and how many paths name nothing: those are told, and so is what is passed over."""
+def _there(paths: Iterable[str]) -> tuple[list[str], int]:
+    """The paths that name files, and how many files: they are walked twice, since a list of very many would be large.
+    Paths that name nothing are told, and so is what is passed over.
+    """
     from headrace_workers.knowledge.documents import DocumentRefused
     from headrace_workers.knowledge.walking import find
 
-    found: list[Found] = []
-    unknown = 0
+    there, count = list[str](), 0
     for path in paths:
         try:
-            found += find([path], lambda passed, why: say(printable(f"passed over: {passed} {why}")))
+            count += sum(1 for _ in find([path], lambda passed, why: say(printable(f"passed over: {passed} {why}"))))
+            there.append(path)
         except DocumentRefused as refused:
-            unknown += 1
             say(printable(f"refused: {refused}"))
-    return found, unknown
+    return there, count
 
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:

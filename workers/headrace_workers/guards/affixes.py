@@ -9,6 +9,8 @@ _ENDINGS: Final = ("less", "free")
 
 def denies(key: str, plain: Container[str]) -> bool:
     """Whether a stem is one of the plain stems with such a prefix or ending."""
+    if not (key.startswith(_PREFIXES) or key.endswith(_ENDINGS)):
+        return False
     return any(key.startswith(prefix) and _stands(key[len(prefix) :], plain) for prefix in _PREFIXES) or any(
         key.endswith(ending) and _stands(key[: -len(ending)], plain) for ending in _ENDINGS
     )

@@ -14,6 +14,7 @@ from headrace_workers.guards.tokens import Token
 _KINDS: Final = {"who": "who", "whom": "who", "whose": "whose", "when": "when", "where": "where", "why": "why"}
 _WHAT: Final = frozenset({"what", "which"})
 _VERBS: Final = AUXILIARIES | {"be"}
+_ASKING: Final = _VERBS.union(_KINDS, _WHAT, {"how", "whether", "if"})
 _RELATIVES: Final = frozenset({"which", "who", "whose", "whom"})
 _LINKS: Final = frozenset({"and", "or", "tell"})
 _TO_WHOM: Final = PREPOSITIONS - {"by"}
@@ -142,7 +143,7 @@ def _kinds(read: Profile, first: int) -> set[str]:
     tokens = read.tokens[first:]
     found: set[str] = set()
     for at, token in enumerate(tokens):
-        if token.kind != "word" or not (kind := _kind(tokens, at)):
+        if token.kind != "word" or token.key not in _ASKING or not (kind := _kind(tokens, at)):
             continue
         if (
             not found

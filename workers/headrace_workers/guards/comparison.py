@@ -16,6 +16,8 @@ _WORDS: Final = {
     "better": "better",
     "worse": "worse",
 }
+_THAN: Final = frozenset({"than", "morethan", "lessthan"})
+_NAMED: Final = _THAN.union(_WORDS)
 _GOOD: Final = frozenset(
     stem(word) for word in ("good", "ideal", "right", "recommend", "suggest", "should", "suitable", "favourite")
 )
@@ -41,12 +43,14 @@ def _praises(ours: list[str], other: Profile, theirs: list[str]) -> bool:
 
 @read_once
 def _comparison(read: Profile) -> list[str]:
+    if read.keys.isdisjoint(_NAMED):
+        return []
     found = []
     than = False
     for token in read.tokens:
         if token.kind != "word":
             than = False
-        elif token.key in {"than", "morethan", "lessthan"}:
+        elif token.key in _THAN:
             than = True
         elif token.key in _WORDS:
             found.append(_WORDS[token.key])

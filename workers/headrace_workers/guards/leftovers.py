@@ -13,12 +13,9 @@ _PAIRED: Final = 40
 
 def leftovers(asked: Profile, cached: Profile) -> tuple[list[str], list[str]]:
     """The keys of content in each question that the other does not have in any form, in order."""
-    if asked.content == cached.content:
-        return [], []
-    ours, theirs = asked.content - cached.content, cached.content - asked.content
     # What is said twice on one side and once on the other is no difference.
-    mine = [key for key in ours if key not in cached.content]
-    yours = [key for key in theirs if key not in asked.content]
+    mine = [key for key in asked.content if key not in cached.content]
+    yours = [key for key in cached.content if key not in asked.content]
     if not mine or not yours or len(mine) > _PAIRED or len(yours) > _PAIRED:
         return mine, yours
     return _unpaired(mine, yours)

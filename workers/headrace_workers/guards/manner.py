@@ -90,6 +90,8 @@ def _named(read: Profile, classes: dict[str, str]) -> set[str]:
 @read_once
 def _words(read: Profile) -> list[tuple[str, str]]:
     """Each word that names one of these, and its key."""
+    if read.words.isdisjoint(_NAMED):
+        return []
     words = [(token.text.lower(), token.key) for token in read.tokens if token.kind == "word"]
     return [word for word in words if word[0] in _NAMED or word[1] in _NAMED]
 

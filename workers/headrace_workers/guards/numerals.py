@@ -65,6 +65,8 @@ _PRONOUN_AFTER: Final = words_of(
 
 def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
     """The tokens with number words as numbers; a scale after a figure multiplies it."""
+    if _FIRST.isdisjoint([token.text.lower() for token in found]):
+        return tuple(found)
     out: list[Token] = []
     at = 0
     while at < len(found):

@@ -56,12 +56,12 @@ def rewritten(found: Sequence[Token]) -> tuple[Token, ...]:
     """The tokens with phrases rewritten, longest first, until the end is reached once. Literals stay as they are."""
     out: list[Token] = []
     keys = [token.key if token.kind == "word" else "\0" for token in found]
-    at, starts, greeting = 0, False, True
+    greeted = next((at for at, token in enumerate(found) if token.key not in _GREETINGS), len(found))
+    at, starts = 0, False
     while at < len(found):
         token = found[at]
         starts = starts or token.starts
-        greeting = greeting and (at == 0 or found[at - 1].key in _GREETINGS)
-        size, read = _match(keys, at, starts or greeting) if keys[at] in _PHRASES else (0, ())
+        size, read = _match(keys, at, starts or at <= greeted) if keys[at] in _PHRASES else (0, ())
         if size:
             said = " ".join(one.text for one in found[at : at + size])
             named = any(one.name and not one.starts for one in found[at : at + size])

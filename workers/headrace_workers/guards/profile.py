@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import pairwise
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -12,7 +12,7 @@ from headrace_workers.guards.measures import measures
 from headrace_workers.guards.numerals import numerals
 from headrace_workers.guards.phrases import rewritten
 from headrace_workers.guards.small_words import EMPTY_OR_SMALL, MEASURES
-from headrace_workers.guards.tokens import Kind, Token, quotations, tokens
+from headrace_workers.guards.tokens import Kind, Token, pieces, quotations, tokens
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -23,31 +23,42 @@ _UNREAD: Final = object()
 _NONE: Final = Counter[str]()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Profile:
     """A question as guards see it. Made by `profile`; the caller keeps it as long as the text.
 
-    `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `content` counts the keys of those
-    that say what the question is about, without the measure in `how many`; `keys` are those of all tokens; `quoted` is
-    what stands in quotation marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
+    `tokens` are all tokens in order, phrases rewritten, numbers and dates read; `quoted` is what stands in quotation
+    marks, letter by letter. `kept` is what guards have read of it: see `read_once`.
     """
 
     tokens: tuple[Token, ...]
-    content: Counter[str]
-    keys: frozenset[str]
     quoted: tuple[str, ...]
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def content(self) -> Counter[str]:
+        """How often each key is there that says what the question is about, without the measure in `how many`."""
+        return Counter(
+            token.key
+            for before, token in pairwise((_NOTHING, *self.tokens))
+            if says_what(token) and not (before.key == "how" and token.key in MEASURES)
+        )
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Those of all tokens."""
+        return frozenset([token.key for token in self.tokens])
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The same, with all texts in small letters."""
+        return self.keys.union([token.text.lower() for token in self.tokens])
 
 
 def profile(text: str) -> Profile:
     """What guards read of a text. Linear in its length; any text will do, the empty one too."""
-    found = dates(measures(numerals(rewritten(tokens(text)))))
-    content = [
-        token.key
-        for before, token in pairwise((_NOTHING, *found))
-        if says_what(token) and not (before.key == "how" and token.key in MEASURES)
-    ]
-    return Profile(found, Counter(content), frozenset([token.key for token in found]), quotations(text))
+    parts = pieces(text)
+    return Profile(dates(measures(numerals(rewritten(tokens(parts))))), quotations(parts))
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
@@ -71,6 +82,20 @@ def of_kinds(read: Profile) -> dict[Kind, list[str]]:
     for token in read.tokens:
         found.setdefault(token.kind, []).append(token.key)
     return found
+
+
+def read_alike(one: Profile, other: Profile) -> bool:
+    """Whether nothing that a guard looks at differs: the words are the same, but for phrases that say the same."""
+    return _seen(one) == _seen(other)
+
+
+@read_once
+def _seen(read: Profile) -> tuple[object, ...]:
+    """All that guards look at. Of a phrase that was rewritten to a word which carries the sentence (`how do I`), the
+    text is nothing to them: it is no single word, and only of words of content do they look at endings.
+    """
+    tokens = [token[1:] if token.key in EMPTY_OR_SMALL and " " in token.text else token for token in read.tokens]
+    return (*tokens, read.quoted)
 
 
 def counted(keys: Sequence[str]) -> Counter[str]:

@@ -27,6 +27,7 @@ _CLASSES: Final = {
     }.items()
     for word in words.split()
 }
+_NAMED: Final = frozenset(_CLASSES)
 
 
 class Quantifiers:
@@ -37,13 +38,15 @@ class Quantifiers:
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where the same quantities are named."""
         ours, theirs = _quantifiers(asked), _quantifiers(cached)
-        if ours == theirs:
+        if ours is theirs or ours == theirs:  # most questions name none, and share that
             return None
         return f"asks about {said(sorted(ours - theirs))}; the answer is for {said(sorted(theirs - ours))}"
 
 
 @read_once
 def _quantifiers(read: Profile) -> Counter[str]:
+    if read.words.isdisjoint(_NAMED):
+        return counted(())
     found = []
     before = ""
     for token in read.tokens:

@@ -13,7 +13,7 @@ from headrace_workers.guards.names import Names
 from headrace_workers.guards.negation import Negation
 from headrace_workers.guards.numbers import Numbers
 from headrace_workers.guards.port import Guard, Refusal
-from headrace_workers.guards.profile import Profile
+from headrace_workers.guards.profile import Profile, read_alike
 from headrace_workers.guards.quantifiers import Quantifiers
 from headrace_workers.guards.residual import Residual
 from headrace_workers.guards.roles import Roles
@@ -40,8 +40,11 @@ GUARDS: Final[tuple[Guard, ...]] = (
 def refusal(asked: Profile, cached: Profile) -> Refusal | None:
     """The first refusal of a guard; None where all agree that both questions ask for the same.
 
-    What a guard raises is passed on: the caller takes it for a refusal and writes it to the log.
+    No guard refuses a question for itself, so that where both read alike none is asked. What a guard raises is passed
+    on: the caller takes it for a refusal and writes it to the log.
     """
+    if read_alike(asked, cached):
+        return None
     for guard in GUARDS:
         reason = guard.refuse(asked, cached)
         if reason is not None:

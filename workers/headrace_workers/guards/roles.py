@@ -44,7 +44,7 @@ class Roles:
 
     def refuse(self, asked: Profile, cached: Profile) -> str | None:
         """Why not, in words; None where what both name stands in the same roles."""
-        if symmetric(asked, cached):
+        if _named_alike(asked, cached) or symmetric(asked, cached):
             return None
         ours, theirs = _numbered(asked), _numbered(cached)
         common = {part.key for part in ours} & {part.key for part in theirs}
@@ -66,6 +66,22 @@ class Roles:
             if there[0] < there[1] and not _may_swap(mine, (first, second), yours, there):
                 return f"{mine[first].said} and {mine[second].said} have changed places"
         return None
+
+
+def _named_alike(asked: Profile, cached: Profile) -> bool:
+    """Whether two sentences that are plainly active name what both name in the same order: most pairs are such."""
+    ours, theirs = _plainly(asked), _plainly(cached)
+    if ours is None or theirs is None:
+        return False
+    return [key for key in ours if key in cached.keys] == [key for key in theirs if key in asked.keys]
+
+
+@read_once
+def _plainly(read: Profile) -> list[str] | None:
+    """The keys of what `_parts` would name, where it would change nothing of their order; None where it might."""
+    if "'s" in read.keys or ("be" in read.keys and any(_participle(token.text) for token in read.tokens)):
+        return None
+    return [each.key for each in read.tokens if says_what(each) and not (each.kind == "word" and each.key in _NO_ROLE)]
 
 
 def _may_swap(mine: list[_Part], here: tuple[int, int], yours: list[_Part], there: tuple[int, int]) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
@@ -10,6 +10,7 @@ from headrace_workers.guards.lists import lines_of, words_of
 from headrace_workers.guards.stems import stem
 
 Kind = Literal["word", "number", "date", "unit", "literal", "symbol"]
+Piece = tuple[str, bool]  # a part of a text, and whether it stands in quotation marks
 
 
 class Token(NamedTuple):
@@ -89,11 +90,11 @@ class _Chunk(NamedTuple):
     ends: bool
 
 
-def tokens(text: str) -> list[Token]:
-    """The tokens of a text, in order. What stands in quotation marks is literal, word by word."""
+def tokens(pieces: Sequence[Piece]) -> list[Token]:
+    """The tokens of a text's pieces, in order. What stands in quotation marks is literal, word by word."""
     found: list[Token] = []
     starts = True
-    for piece, quoted in _pieces(_plain(text)):
+    for piece, quoted in pieces:
         for chunk in map(_read, piece.split()):
             literal = quoted and not chunk.stands
             for token in chunk.tokens:
@@ -117,20 +118,18 @@ def _read(chunk: str) -> _Chunk:
     return _Chunk((Token(bare, bare, "symbol"),) if is_sign else (), True, ends)
 
 
-def quotations(text: str) -> tuple[str, ...]:
+def quotations(pieces: Sequence[Piece]) -> tuple[str, ...]:
     """What stands in quotation marks or backticks, letter by letter."""
-    return tuple(" ".join(piece.split()) for piece, quoted in _pieces(_plain(text)) if quoted)
+    return tuple([" ".join(piece.split()) for piece, quoted in pieces if quoted])
 
 
-def _plain(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).replace("’", "'")
+def pieces(text: str) -> list[Piece]:
+    """The text in parts: those that stand in quotation marks, and what is between them; signs in one form."""
+    plain = unicodedata.normalize("NFKC", text).replace("’", "'")
+    return list(_parted(plain)) if _A_QUOTE.search(plain) else [(plain, False)]
 
 
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """The text in parts: those that stand in quotation marks, and what is between them."""
-    if not _A_QUOTE.search(text):
-        yield text, False
-        return
+def _parted(text: str) -> Iterator[Piece]:
     at = 0
     for match in _QUOTED.finditer(text):
         yield from _single_quoted(text[at : match.start()])

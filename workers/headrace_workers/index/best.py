@@ -28,32 +28,28 @@ def nearest_of_all(queries: Floats, vectors: Floats, alive: Bits | None, k: int)
 
 
 def refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> tuple[Floats, Positions]:
-    """The k best of each query's candidates, (queries, any number), by their inner product."""
-    library, (count, width) = faiss(), candidates.shape
-    similarities = np.empty(candidates.shape, np.float32)
+    """The k best of each query's candidates, (queries, any number), by their inner product; what is nowhere stands last
+    among these.
+    """
+    library, (count, width), (rows, dimension) = faiss(), candidates.shape, vectors.shape
+    similarities, positions = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
     at = library.swig_ptr
-    library.fvec_inner_products_by_idx(
-        at(similarities), at(queries), at(vectors), at(candidates), vectors.shape[1], count, width
-    )
-    if width and candidates[:, -1].min() == NOWHERE:  # what there is not stands last
-        similarities[candidates == NOWHERE] = -np.inf
-    return best(similarities, candidates, k)
+    library.knn_inner_products_by_idx(
+        at(queries), at(vectors), at(candidates), dimension, count, rows, width, k, at(similarities), at(positions),
+        width,  # from one query's candidates to the next: left out, it would be the number of all rows
+    )  # fmt: skip
+    if count and positions[:, -1].min() == NOWHERE:
+        similarities[positions == NOWHERE] = -np.inf  # FAISS writes the smallest number that there is
+    return similarities, positions
 
 
 def best(similarities: Floats, positions: Positions, k: int) -> tuple[Floats, Positions]:
-    """The k largest similarities of each row, in order, with their positions; rows may be shorter than k."""
-    width = similarities.shape[1]
+    """The k largest similarities of each row, in order, with their positions; there are k at least."""
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
     if len(order) == 1:  # a look-up's: half of the calls
-        top, at = similarities[:, order[0]], positions[:, order[0]]
-    else:
-        rows = np.arange(len(order))[:, None]
-        top, at = similarities[rows, order], positions[rows, order]
-    if width >= k:
-        return top, at
-    longer, longer_at = nothing(len(top), k)
-    longer[:, :width], longer_at[:, :width] = top, at
-    return longer, longer_at
+        return similarities[:, order[0]], positions[:, order[0]]
+    rows = np.arange(len(order))[:, None]
+    return similarities[rows, order], positions[rows, order]
 
 
 def nothing(queries: int, k: int) -> tuple[Floats, Positions]:

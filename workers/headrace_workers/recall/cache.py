@@ -91,7 +91,7 @@ class Cache:
         if entry is None or _too_old(request, entry):
             return None
         tier = CacheTier.COALESCED if request.asked.has_waited else CacheTier.EXACT
-        return _hit(request, entry, tier, None)
+        return _hit(request, entry, tier)
 
     def _near(self, requests: Sequence[tuple[int, _Request]]) -> list[_Missing]:
         asking = [request for _, request in requests if request.question is not None]
@@ -207,7 +207,7 @@ def _known(missing: Sequence[_Missing], alive: Mapping[int, Entry]) -> dict[int,
     return {
         each.place: hit
         for each in missing
-        if each.near.found is not None and (hit := _like(each.request, each.near.found, alive)) is not None
+        if each.near.found is not None and (hit := _like(each, each.near.found, alive)) is not None
     }
 
 
@@ -216,7 +216,7 @@ def _nearly(each: _Missing, alive: Mapping[int, Entry]) -> NearMiss | None:
     if each.near.nearly is None:
         return None
     kind, neighbour, guard = each.near.nearly
-    hit = _like(each.request, neighbour, alive)
+    hit = _like(each, neighbour, alive)
     if hit is None:
         return None
     return NearMiss(
@@ -251,7 +251,7 @@ def _came(
 ) -> Found | None:
     """What comes of a request that these entries, oldest first, ask the same as; None: it may lead."""
     for candidate in candidates:
-        if (hit := _like(each.request, candidate, alive)) is not None:
+        if (hit := _like(each, candidate, alive)) is not None:
             return hit
     making = [leader for candidate in candidates if (leader := leaders.get(candidate.entry_id)) is not None]
     if any(leader.job_id == each.request.asked.job_id for leader in making):
@@ -260,14 +260,14 @@ def _came(
     return None if waits is None else _waiting(each, waits.job_id)
 
 
-def _like(request: _Request, found: Neighbour, alive: Mapping[int, Entry]) -> Hit | None:
-    entry = alive.get(found.entry_id)
+def _like(each: _Missing, found: Neighbour, alive: Mapping[int, Entry]) -> Hit | None:
+    request, entry = each.request, alive.get(found.entry_id)
     if entry is None or _too_old(request, entry):
         return None
     # A ledger that was restored gives ids anew: what memory says of one may have been another's.
     if (entry.scope, entry.question) != (request.question and request.question.scope, found.question):
         return None
-    return _hit(request, entry, CacheTier.SEMANTIC, found.similarity)
+    return _hit(request, entry, CacheTier.SEMANTIC, found.similarity, each.near.threshold)
 
 
 def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Found:
@@ -276,7 +276,9 @@ def _behind(each: _Missing, behind: Behind, first: _Missing, found: Found) -> Fo
         case Hit():
             most = each.request.asked.job.max_age
             if most is None or found.age <= most:
-                return replace(found, tier=CacheTier.SEMANTIC, similarity=behind.similarity)
+                return replace(
+                    found, tier=CacheTier.SEMANTIC, similarity=behind.similarity, threshold=each.near.threshold
+                )
         case Awaited():
             return _waiting(each, found.job_id)
         case Miss() if found.entry_id is not None and _may_wait(_lane(each.request), _lane(first.request)):
@@ -299,7 +301,8 @@ def _waiting(each: _Missing, job_id: str) -> Miss | Awaited:
 
 
 def _miss(each: _Missing) -> Miss:
-    return Miss(similarity=each.near.similarity, refused=each.near.refused)
+    near = each.near
+    return Miss(similarity=near.similarity, threshold=near.threshold, refused=near.refused)
 
 
 def _may_wait(lane: int, for_lane: int) -> bool:
@@ -316,7 +319,9 @@ def _too_old(request: _Request, entry: Entry) -> bool:
     return most is not None and entry.age_ms > most * 1000
 
 
-def _hit(request: _Request, entry: Entry, tier: CacheTier, similarity: float | None) -> Hit:
+def _hit(
+    request: _Request, entry: Entry, tier: CacheTier, similarity: float | None = None, threshold: float | None = None
+) -> Hit:
     return Hit(
         entry_id=entry.id,
         scope=request.question.scope if request.question else "",
@@ -327,4 +332,5 @@ def _hit(request: _Request, entry: Entry, tier: CacheTier, similarity: float | N
         saved_ms=entry.saved_ms,
         asked_at=entry.asked_at,
         similarity=similarity,
+        threshold=threshold,
     )

@@ -40,6 +40,7 @@ class Hit:
     saved_ms: float
     asked_at: int  # when what it rests on was looked for, in ms of the database's clock
     similarity: float | None = None
+    threshold: float | None = None  # of similarity, at that moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Miss:
 
     entry_id: int | None = None
     similarity: float | None = None
+    threshold: float | None = None  # of similarity, at that moment
     refused: str | None = None
     nearly: NearMiss | None = None
 

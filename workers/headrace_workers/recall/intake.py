@@ -1,8 +1,9 @@
 """From files to what a knowledge base holds: read, cut, embedded and written, a document at a time."""
 
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from headrace_schemas.attributes import MAX_ATTRIBUTES, AttributeMap
@@ -47,6 +48,11 @@ class _Known(NamedTuple):
     attributes: str
 
 
+def _known_by(document_id: int, sha256: str, embedder: str, attributes: str) -> _Known:
+    """Kept for each document of a base, which may be very many: what most of them share is one text."""
+    return _Known(document_id, (sha256, sys.intern(embedder)), sys.intern(attributes))
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Puts files into a tenant's knowledge base. Not thread-safe; several processes may add to one base at once.
@@ -62,7 +68,7 @@ class Intake:
     tenant: str
     knowledge: str
     attributes: AttributeMap = field(default_factory=dict)
-    _sources: dict[str, Path] = field(default_factory=dict, init=False)
+    _sources: dict[str, str] = field(default_factory=dict, init=False)  # texts: a path takes ten times their memory
 
     def take(self, files: Iterable[Found]) -> Iterator[Taken]:
         """Put each file into the base and say what became of it; what is refused stops no other.
@@ -107,7 +113,7 @@ class Intake:
         document_id = self.ledger.knowledge.put(document)
         if document_id is None:
             return Taken(name, "unchanged")  # whoever adds it beside us was faster
-        known[name] = _Known(document_id, came_from, now)
+        known[name] = _known_by(document_id, *came_from, now)
         return Taken(name, "added" if before is None else "replaced", len(document.chunks))
 
     def _attributes(self, found: FrontMatter) -> tuple[AttributeMap, tuple[str, ...]]:
@@ -122,7 +128,7 @@ class Intake:
         known: dict[str, _Known] = {}
         after = ""
         while rows := self.ledger.knowledge.documents(self.tenant, self.knowledge, after, _AT_ONCE):
-            known.update((row.name, _Known(row.id, (row.sha256, row.embedder), row.attributes)) for row in rows)
+            known.update((row.name, _known_by(row.id, row.sha256, row.embedder, row.attributes)) for row in rows)
             after = rows[-1].name
         return known
 
@@ -132,7 +138,7 @@ class Intake:
             raise DocumentRefused(
                 f"{file.name[:80]}…: its name has more than {LONGEST_NAME:,} bytes: add a folder within"
             )
-        path = file.path.resolve()
+        path = os.path.realpath(file.path)
         first = self._sources.setdefault(file.name, path)
         if first != path:
             raise DocumentRefused(

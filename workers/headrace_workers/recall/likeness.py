@@ -23,6 +23,7 @@ _NEIGHBOURS: Final = 5
 # that it may choose from.
 EXPLORED_FROM: Final = 0.7
 SEVERAL: Final = "several"
+_NO_LIMIT: Final = Limit()
 _A_GUARD: Final = "a guard"  # one that fails
 
 
@@ -96,7 +97,7 @@ class NearestQuestions:
 
     def _same(self, asked: Vectored, shelf: Shelf) -> list[Neighbour]:
         """Those of the nearest that ask the same, the nearest first; none where the scope is off."""
-        limit = self._limit(asked.question.scope) or Limit()
+        limit = self._limit(asked.question.scope) or _NO_LIMIT
         if limit.off is not None:
             return []
         question, vector = asked.question, np.frombuffer(asked.vector, np.float32)
@@ -116,13 +117,13 @@ class NearestQuestions:
 
     def _near(self, question: Question, vector: NDArray[np.float32], explored: bool) -> Near:
         written = vector.astype(np.float32, copy=False).tobytes()
-        limit = self._limit(question.scope) or Limit()
+        limit = self._limit(question.scope) or _NO_LIMIT
         if limit.off is not None:
             return Near(written, refused=limit.off)
         least = self._least_by(limit)
         neighbours = self._known.nearest(question.scope, vector, _NEIGHBOURS)
         if not neighbours:
-            return Near(written)
+            return Near(written, threshold=least)
         first = neighbours[0]
         why = "" if first.similarity >= least else f"similarity {first.similarity:.3f} is below {least:g}"
         for neighbour in neighbours:
@@ -130,10 +131,10 @@ class NearestQuestions:
                 break
             against = refused(question.text, neighbour.question, question.scope)
             if against is None:
-                return Near(written, neighbour, neighbour.similarity)
+                return Near(written, neighbour, neighbour.similarity, least)
             why = why or f"{against.guard}: {against.reason}"
         nearly = self._nearly(question, neighbours, least) if explored else None
-        return Near(written, similarity=first.similarity, refused=why, nearly=nearly)
+        return Near(written, None, first.similarity, least, why, nearly)
 
     def _nearly(self, question: Question, neighbours: Sequence[Neighbour], least: float) -> Nearly | None:
         """What a lower threshold would serve, or else what a guard refused: none from `least` on passed them all."""

@@ -21,6 +21,7 @@ class Near(NamedTuple):
     vector: bytes | None = None
     found: Neighbour | None = None
     similarity: float | None = None  # to that, or to the nearest that asks for something else
+    threshold: float | None = None  # from which on it may be given
     refused: str | None = None
     nearly: Nearly | None = None
 

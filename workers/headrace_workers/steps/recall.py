@@ -23,6 +23,7 @@ CONTEXT = "recall"  # the name under which what was found goes on with the job
 ENTRY = "entry"  # in it, the entry that the job is to fill
 GIVEN = "given"  # or the one that it was served
 TTL_MS = "ttl_ms"  # and for how long that may be served
+_TOLD = ("similarity", "threshold", "refused")  # and of a miss, what its receipt will tell
 _NEARLY = "nearly"  # the answer that it was nearly served, to be compared with its own
 
 
@@ -138,7 +139,7 @@ def mode_of(job: Job, default: CacheMode) -> CacheMode:
 def recalled(context: Mapping[str, Any]) -> Recall | None:
     """What an answer's receipt says of looking it up, from what `recall` handed on; None where it was not asked."""
     found = context.get(CONTEXT)
-    return None if found is None else Recall(similarity=found.get("similarity"), refused=found.get("refused"))
+    return None if found is None else Recall(**{name: found.get(name) for name in _TOLD})
 
 
 def explored(context: Mapping[str, Any]) -> Explored | None:
@@ -172,7 +173,7 @@ def _outcome(
             return _serve(task, job, found, None if isinstance(passages, Held) else passages, auditing)
     said: dict[str, dict[str, Any]] = {}
     if found is not None:
-        said[CONTEXT] = {"similarity": found.similarity, "refused": found.refused}
+        said[CONTEXT] = {name: getattr(found, name) for name in _TOLD}
     entry_id = None if found is None else found.entry_id
     match passages:
         case grounds.NoGrounds():
@@ -226,6 +227,7 @@ def _serve(task: Task, job: GenerationJob, hit: Hit, passages: grounds.Found | N
     told = Recall(
         tier=hit.tier,
         similarity=hit.similarity,
+        threshold=hit.threshold,
         age=hit.age,
         first_job=hit.first_job,
         saved_tokens=saved_tokens,
