@@ -42,7 +42,7 @@ def test_questions_that_differ_in_phrases_and_signs_alone_read_alike(one: str, o
         ("Do all of them fit?", "Do whole of them fit?"),
         ("Who sells the stamps?", "Who sold the stamps?"),
         ("Where is a polish bar?", "Where is a Polish bar?"),  # a name
-        ('What does "a b" mean?', 'What does "a  b c" mean?'),
+        ('What does "well-known" mean?', 'What does "well known" mean?'),  # the same tokens
         ('What does "run" mean?', "What does run mean?"),
         ("Is it safe?", "Is it not safe?"),
         ("Ann helps Bob", "Bob helps Ann"),
