@@ -18,8 +18,8 @@ _SIDES = {"with the rules": "headrace_workers", "without": "bench.without_rules"
 
 
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
-    """Four turns of 3,000 echo jobs on each side (one of 100 when quick), on a ledger and on processes of its own."""
-    count, turns = (100, 1) if quick else (3_000, 4)
+    """Four turns of 3,000 echo jobs on each side (two of 100 when quick), on a ledger and on processes of its own."""
+    count, turns = (100, 2) if quick else (3_000, 4)
     jobs = list(echo_jobs(count))
     with services(embedded=embedded) as there, ExitStack() as stack:
         home = make_home(there.folder, ECHO)

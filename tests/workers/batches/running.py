@@ -124,11 +124,11 @@ class Running:
     @staticmethod
     def _settled(row, event):
         if isinstance(event, tuple):
-            category, reason = event
+            category, reason, *where = event
+            stage, attempts = where or ("generate", row.attempts)
             return job_burial(
                 job_id=row.job_id, tenant="a", kind="generation", payload=row.job_payload, replays=0,
-                traceparent=None, correlationid=None, stage="generate", attempts=row.attempts, category=category,
-                reason=reason,
+                traceparent=None, correlationid=None, stage=stage, attempts=attempts, category=category, reason=reason,
             )  # fmt: skip
         name = end_id(row.job_id, "headrace.result.v1")
         return Advanced(

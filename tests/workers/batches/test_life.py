@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from tests.workers.batches.running import Running, dead, jobs, text_of, with_usage
 from tests.workers.webhooks.office import Office
 
+from headrace_schemas import Category
 from headrace_schemas.job import derive_job_id
 from headrace_workers.batches.again import NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
@@ -433,6 +434,14 @@ def test_a_run_in_vain_costs_what_was_reserved(running):
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
     running.run(dead)
     assert running.batch(batch_id).spent == 10
+
+
+@pytest.mark.parametrize(("stage", "cost"), [("generate", 80), ("moderate", 10), ("recall", 0)])
+def test_what_fails_beside_the_model_costs_one_run_or_none(running, stage, cost):
+    """However often it was tried: behind the model that ran once, and ahead of it never."""
+    batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
+    running.run(lambda _row: (Category.TRANSIENT, "not now", stage, 8))
+    assert running.batch(batch_id).spent == cost
 
 
 def test_who_listens_hears_of_a_batchs_end(running):

@@ -26,6 +26,7 @@ from headrace_workers.openai.errors import Refused
 CANCELLED: Final = "cancelled"
 _LOST: Final = "lost"
 _RUNS: Final = frozenset({"generate", "embed"})  # the stages in which a model runs for the job itself
+_BEFORE: Final = frozenset({"ingest", "screen", "recall"})  # those that come ahead of it
 _JUDGES: Final = "rubric"  # and the one in which it reads question and answer
 
 
@@ -192,6 +193,11 @@ def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
 
 
 def _spent_in_vain(line: EndedLine, event: dict[str, Any]) -> int:
-    """Nobody knows what was cost by a run without an answer: as much as was reserved for it, each time."""
+    """Nobody knows what was cost by a run without an answer: as much as was reserved for it, each time. Where a later
+    stage failed at last it ran once, however often that was tried, and not at all where an earlier one did.
+    """
     ran = any(stage["stage"] in _RUNS for stage in event.get("stages", ()))
-    return line.tokens * max(int(event.get("attempts", 0)), int(ran))
+    tried, stage = int(event.get("attempts", 0)), event.get("stage")
+    if stage not in _RUNS:
+        tried = 0 if stage in _BEFORE else min(1, tried)
+    return line.tokens * max(tried, int(ran))
