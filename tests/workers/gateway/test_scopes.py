@@ -22,7 +22,7 @@ def test_figures_of_the_whole_are_not_given_unasked():
 
 def test_names_are_checked_when_they_are_given_and_not_when_they_are_read():
     """A key of a later version still opens what this one knows."""
-    assert granted(["jobs:read", "dreams:read"]) == {Scope.JOBS_READ}
+    assert granted(("jobs:read", "dreams:read")) == {Scope.JOBS_READ}
     assert scopes_of(["jobs:read"]) == {Scope.JOBS_READ}
     with pytest.raises(ConfigurationError, match=r"dreams:read.*jobs:write"):
         scopes_of(["dreams:read"])

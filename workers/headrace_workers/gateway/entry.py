@@ -71,14 +71,13 @@ class Entry:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         path = scope["path"]
         bound = body_bound(path, self._max_body)
-        refused = Refusal(Why.TOO_LARGE, f"the body may have {bound} bytes at most")
 
         async def counted() -> Message:
             message = await receive()
             if message["type"] == "http.request":
                 visit.received += len(message.get("body", b""))
                 if visit.received > bound:
-                    await self._refuse(refused, scope, receive, marked, visit)
+                    await self._refuse(_too_large(bound), scope, receive, marked, visit)
                     raise _TooLarge
             return message
 
@@ -93,7 +92,7 @@ class Entry:
                 visit.sent += len(message.get("body", b""))
             await send(message)
 
-        wrong = refused if _announced(scope) > bound else _unreadable(scope)
+        wrong = _too_large(bound) if _announced(scope) > bound else _unreadable(scope)
         if wrong is not None:
             await self._refuse(wrong, scope, receive, marked, visit)
             return
@@ -136,6 +135,10 @@ class Entry:
             sent=visit.sent,
             **({"why": visit.why} if visit.why else {}),
         )
+
+
+def _too_large(bound: int) -> Refusal:
+    return Refusal(Why.TOO_LARGE, f"the body may have {bound} bytes at most")
 
 
 def _request_id(scope: Scope) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from headrace_schemas.errors import ConfigurationError
@@ -29,7 +30,8 @@ class Scope(StrEnum):
 USUAL: Final = frozenset(Scope) - {Scope.METRICS}
 
 
-def granted(names: Iterable[str]) -> frozenset[Scope]:
+@lru_cache(maxsize=256)  # each request asks, and few keys have others than most
+def granted(names: tuple[str, ...]) -> frozenset[Scope]:
     """The scopes of a key that is kept; a name that this version does not know grants nothing."""
     known = {str(scope) for scope in Scope}
     return frozenset(Scope(name) for name in names if name in known)
