@@ -79,6 +79,7 @@ def _unknown_field(item: _Item, _: Mapping[str, Any]) -> str:
 
 _TEXT, _WHOLE, _NUMBER = _must_be("text"), _must_be("a whole number"), _must_be("a number")
 _YES_NO, _LIST, _OBJECT = _must_be("true or false"), _must_be("a list"), _must_be("an object")
+_DAY = _says("must be a day, such as 2026-01-31")
 
 _SAYINGS: Final[dict[str, _Saying]] = {
     "missing": _says("is missing"),
@@ -111,6 +112,10 @@ _SAYINGS: Final[dict[str, _Saying]] = {
     "model_attributes_type": _OBJECT,
     "too_long": _too_many,
     "too_short": _too_few,
+    "date_type": _DAY,
+    "date_parsing": _DAY,
+    "date_from_datetime_parsing": _DAY,
+    "date_from_datetime_inexact": _DAY,
     "datetime_type": _says(times.ADVICE),
     "datetime_parsing": _says(times.ADVICE),
     "datetime_from_date_parsing": _says(times.ADVICE),

@@ -1,13 +1,13 @@
 """Why a value is refused, in words for people."""
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from tests.schemas.near_misses import near_misses
 from tests.schemas.strategies import STRATEGIES
 
@@ -15,7 +15,7 @@ from headrace_producers import MemoryProducer
 from headrace_producers.errors import InvalidJob
 from headrace_schemas import GenerationJob, InvalidRecord
 from headrace_schemas.codec import decode_value
-from headrace_schemas.reasons import describe, first_problem
+from headrace_schemas.reasons import describe, first_problem, words_of
 
 GENERATION = "headrace.job.generation.v1"
 GOOD: dict[str, Any] = {"model": "m", "prompt": "p"}
@@ -274,3 +274,11 @@ def test_only_who_is_answered_is_sent_to_sampling(kind: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
         decode_value(f"headrace.job.{kind}.v1", b'{"model": "m", "input": "i", "temperature": 1}')
     assert str(caught.value) == "temperature: is no field that is known here"
+
+
+@pytest.mark.parametrize("said", ["nope", "2026-02-30", "2026-01-31T12:00:00Z", ""])
+def test_a_day_that_is_none_is_told_with_one_that_is(said: str) -> None:
+    """As parameters of a URL have them."""
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(date).validate_python(said)
+    assert words_of(raised.value.errors()[0]) == "must be a day, such as 2026-01-31"

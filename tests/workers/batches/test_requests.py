@@ -85,6 +85,7 @@ def test_a_line_of_many_inputs_is_one_answer(running):
         (chat("x", stream=True), "a batch has no streams"),
         ({**chat("x"), "custom_id": 7}, "custom_id must be a text"),
         ({**chat("x"), "custom_id": None}, "custom_id: must be a text"),
+        ({"custom_id": "x", "model": "echo", "prompt": "hello"}, "a job has its `idempotency_key`"),
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(running, line, words):

@@ -86,6 +86,8 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
         raise NoJob(
             INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed"
         )
+    if "custom_id" in line:
+        raise NoJob(INVALID, "custom_id: is a request's, with method, url and body; a job has its `idempotency_key`")
     try:
         kind, filled = terms.defaults.fill(line)
     except NoKind as error:
