@@ -185,7 +185,7 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(
             thread = threading.Thread(target=lambda: first.append(client.post("/v1/jobs", json=JOB)))
             thread.start()
             eventually(lambda: alone.services.sink.trouble is not None)
-            at_once = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
+            at_once = client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}, timeout=60)
             assert at_once.json()["type"] == "urn:headrace:problem:kafka_away"
             assert "x-should-retry" not in at_once.headers
             assert thread.is_alive()
