@@ -35,9 +35,9 @@ def made(ledger: Ledger) -> int:
 
 @pytest.mark.parametrize(
     "command",
-    [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes"), ("held", "release", JOB),
-     ("held", "withhold", JOB, "--reason", "no")],
-    ids=lambda command: " ".join(command[:2]),
+    [("dead", "replay", "--all"), ("outbox", "retry"), ("outbox", "drop", "--yes"),
+     ("moderation", "held", "release", JOB), ("moderation", "held", "withhold", JOB, "--reason", "no")],
+    ids=lambda command: " ".join(command[:3]),
 )  # fmt: skip
 def test_bridges_are_told(call: Call, made: int, redis_server, monkeypatch, command):
     """They look at once for everything, and not only when it is time."""
