@@ -1,6 +1,7 @@
 """Records as a JavaScript service may send them, good and odd, through a real broker to the door."""
 
 import json
+from uuid import uuid4
 
 import pytest
 from tests.services.records import read
@@ -87,7 +88,8 @@ def test_odd_records(case, sent):
 @pytest.fixture(scope="module", params=["embedded_kafka", "apache_kafka"])
 def sent(request, node):
     """The records of all cases, as they are read from each broker."""
-    kafka = request.getfixturevalue(request.param).settings("odd.")
+    prefix = f"odd{uuid4().hex[:8]}."
+    kafka = request.getfixturevalue(request.param).settings(prefix)
     ensure_topics(kafka)
     messages = [
         {"key": JOB_ID, "value": None if value is None else value.decode("latin-1"), "headers": headers}
@@ -97,7 +99,7 @@ def sent(request, node):
     node.run(SEND, stdin=json.dumps({"broker": kafka.address, "topic": topic, "messages": messages}))
     records = [
         Record(
-            topic_of(raw.topic, "odd."),
+            topic_of(raw.topic, prefix),
             raw.partition,
             raw.offset,
             tuple(raw.headers),

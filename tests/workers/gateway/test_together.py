@@ -125,6 +125,23 @@ def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
     assert asyncio.run(ask()) == 2
 
 
+def test_a_process_that_was_stopped_refuses_nobody_who_comes_then():
+    """The call under way began long ago, and nobody has looked whether it has an answer."""
+    go = threading.Event()
+
+    async def ask():
+        together = Together(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
+        first = asyncio.create_task(together.ask(1))
+        while not together._calls:
+            await asyncio.sleep(0)
+        time.sleep(0.5)
+        later = together.put(2)  # no refusal
+        go.set()
+        await asyncio.gather(first, later, return_exceptions=True)
+
+    asyncio.run(ask())
+
+
 def test_a_process_that_is_busy_gives_up_all_the_same():
     """Where there is no answer still."""
     go = threading.Event()

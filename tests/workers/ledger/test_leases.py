@@ -261,7 +261,8 @@ def test_what_the_dead_hold_ends_as_it_would_have_though_the_clock_went_back(led
     pass_by(ledger, 31_000, looked=True)
     with writing(ledger.engine) as tx:
         for table in (DUTIES, READERS):
-            tx.execute(update(table).where(table.c.lease_until < ledger.now() + LEASE).values(lease_until=1))
+            # What was an hour too long is not; a busy machine is some seconds late.
+            tx.execute(update(table).where(table.c.lease_until < ledger.now() + 2 * LEASE).values(lease_until=1))
     assert ledger.hold("relay", "b", LEASE)
     assert ledger.share("b", [place], LEASE) == {place}
     assert ledger.reap(3).crashed == 1

@@ -47,6 +47,7 @@ class Together(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls: dict[int, float] = {}  # when each that is under way began, the oldest first
         self._number = 0
+        self._given_up = False  # by somebody, since calls are under way
 
     async def ask(self, item: T) -> R:
         """The answer for this item. Raises what `do` raises, Unavailable as a refusal."""
@@ -55,7 +56,8 @@ class Together(Generic[T, R]):
     def put(self, item: T) -> "asyncio.Future[R]":
         """Ask for this item, and go on meanwhile: `answer` waits for it. A refusal where the service is silent."""
         loop = asyncio.get_running_loop()
-        if self._calls and loop.time() - next(iter(self._calls.values())) > self._patience:
+        # Where nobody has given up yet, it was this process that did not look for so long.
+        if self._given_up and self._calls and loop.time() - next(iter(self._calls.values())) > self._patience:
             raise self._silent()
         future: asyncio.Future[R] = loop.create_future()
         self._items.append((item, future))
@@ -92,6 +94,7 @@ class Together(Generic[T, R]):
             _, future = self._asked.popleft()
             if not future.done():
                 future.set_exception(self._silent())
+                self._given_up = True
         self._forget_answered()
         self._alarm = None
         if self._asked:
@@ -113,6 +116,7 @@ class Together(Generic[T, R]):
         self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _call(self, loop: asyncio.AbstractEventLoop, batch: "list[tuple[T, asyncio.Future[R]]]") -> None:
+        self._given_up = self._given_up and bool(self._calls)
         self._number += 1
         number = self._number
         self._calls[number] = loop.time()
