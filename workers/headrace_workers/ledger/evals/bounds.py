@@ -26,7 +26,8 @@ class EvalBounds:
 
 def check_eval(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
     """Whether the tenant may have one more eval. TooManyEvals."""
-    if bounds.evals and (there := _count(connection, EVALS, EVALS.c.tenant == tenant)) >= bounds.evals:
+    there = _count(connection, EVALS, EVALS.c.tenant == tenant) if bounds.evals else 0
+    if bounds.evals and there >= bounds.evals:
         raise TooManyEvals(
             f"the tenant {tenant} has {there:,} evals, and may have {bounds.evals:,} (HEADRACE_MAX_EVALS): delete some"
         )
@@ -35,7 +36,8 @@ def check_eval(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
 
 def check_run(connection: Connection, tenant: str, bounds: EvalBounds) -> None:
     """Whether the tenant may have one more run under way. TooManyEvals."""
-    if bounds.runs and (there := _count(connection, RUNS, RUNS.c.tenant == tenant, IS_OPEN)) >= bounds.runs:
+    there = _count(connection, RUNS, RUNS.c.tenant == tenant, IS_OPEN) if bounds.runs else 0
+    if bounds.runs and there >= bounds.runs:
         raise TooManyEvals(
             f"the tenant {tenant} has {there:,} runs of evals that have not ended, and may have {bounds.runs:,} "
             "(HEADRACE_MAX_EVAL_RUNS): wait for one to end, or cancel one"
