@@ -137,6 +137,15 @@ def test_only_the_chosen_duties_run(tmp_path):
     assert (dispatch.calls, ingest.calls) == ([], [])
 
 
+def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeypatch):
+    """Its memory would grow otherwise."""
+    told = []
+    monkeypatch.setattr("headrace_workers.bridge.bridge._LOOK_AFTER_EVERY", 0.01)
+    monkeypatch.setattr("headrace_workers.bridge.bridge.hand_back", lambda: told.append(1))
+    with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger)):
+        eventually(lambda: len(told) > 2)
+
+
 def test_a_loop_goes_on_when_a_service_comes_back():
     """What does not answer is tried again; the loop ends when it is told to."""
     stop, calls = threading.Event(), []

@@ -17,6 +17,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.bridge.relay import Relay
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.log import Action, log
+from headrace_workers.memory import hand_back
 from headrace_workers.progress import Awaited, Loop, Progress
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears
@@ -27,6 +28,7 @@ _GATHER = 0.008
 _FOLLOWED = 0.02  # and so long what that worker will soon have more of: see Hint.ENDS
 _REAP_EVERY = 1.0
 _LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
+_HAND_BACK_EVERY = 5  # of these: it takes some milliseconds, and without it what a burst left behind would stay
 _JOIN_SECONDS = 10.0
 
 
@@ -110,8 +112,12 @@ class Bridge:
             thread.start()
         log("bridge", logging.INFO, Action.STARTED, "the bridge runs", duties=",".join(sorted(self._duties)))
         broken: list[str] = []
+        looks = 0
         while not stop.wait(_LOOK_AFTER_EVERY) and not broken:
             broken = sorted(duty for duty, thread in threads.items() if not thread.is_alive())
+            looks += 1
+            if looks % _HAND_BACK_EVERY == 0:
+                hand_back()
         self._drain(threads)
         if broken:  # a process that does half of its work looks alive: whoever supervises it must see its end
             raise HeadraceError(f"the bridge stopped: {', '.join(broken)} ended by an error that the log shows above")

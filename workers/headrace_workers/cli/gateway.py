@@ -36,12 +36,12 @@ def gateway(
     """
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.cli.reach import is_durable
-    from headrace_workers.garbage import spare_what_is_loaded
     from headrace_workers.gateway.serving import Server, listen
     from headrace_workers.health import watched
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.gateway import build_gateway
+    from headrace_workers.memory import spare_what_is_loaded
 
     hush_kafka()
     if not host:  # to the system, all addresses that there are

@@ -38,11 +38,11 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.bridge.bridge import Duty
-    from headrace_workers.garbage import spare_what_is_loaded
     from headrace_workers.health import watched
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.bridge import build_bridge
+    from headrace_workers.memory import spare_what_is_loaded
 
     unknown = sorted(set(only or ()) - set(Duty))
     if unknown:

@@ -25,13 +25,14 @@ from headrace_workers.engines.chat_template import read_tokenizer_config, token_
 from headrace_workers.engines.choices import first_tokens, mass
 from headrace_workers.engines.each import each
 from headrace_workers.engines.hardware import Device, Machine, Placement, available_cores, choose_placement
-from headrace_workers.engines.memory import RESTING, keep_freed_memory
 from headrace_workers.engines.prefixes import MOST_TOKENS, NONE, Beginning, Prefixes
 from headrace_workers.engines.prompts import Prompts
+from headrace_workers.engines.resting import RESTING
 from headrace_workers.engines.seeded import SeededRow
 from headrace_workers.engines.slots import Slots
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 from headrace_workers.log import Action, log
+from headrace_workers.memory import keep_freed_memory
 from headrace_workers.models.registry import ModelCard, read_card
 from headrace_workers.ports import Completion, Request
 

@@ -20,10 +20,10 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.garbage import spare_what_is_loaded
 from headrace_workers.health import watched
 from headrace_workers.identity import process_name
 from headrace_workers.log import Action, log
+from headrace_workers.memory import spare_what_is_loaded
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.pipeline.stage import MODEL_ROLE, model_queue
 from headrace_workers.progress import Loop, Progress

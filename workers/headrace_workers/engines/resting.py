@@ -1,37 +1,14 @@
-"""Memory that an engine frees between two batches is kept for the next one, and handed back when the process rests.
+"""A process that has nothing to compute for a while hands back the memory that it kept for its next batch."""
 
-glibc hands large blocks back to the kernel at once, and the kernel gives each page anew, emptied: on two cores that was
-four times the page faults and 2 to 3 % of SmolLM2's time. So a process that computes keeps the most that it ever needed
-at one time. One that has nothing to compute for a while needs none of it.
-"""
-
-import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
-# Of glibc's malloc.h. Any value also ends glibc's own adapting of it.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT = 32 * 1024**2  # bytes: glibc's own bound of the second
-_NEVER = 2**31 - 1
+from headrace_workers.memory import hand_back
+
 # Seconds. What comes later takes its pages anew: of SmolLM2 that is 800 MiB at most, and half a second of one core.
 REST: Final = 30.0
-
-
-def keep_freed_memory() -> None:
-    """Keep freed memory in this process. Does nothing where the C library is not glibc."""
-    mallopt = _of_glibc("mallopt")
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
-
-
-def hand_back() -> None:
-    """Hand the kernel all that is free in this process. Does nothing where the C library is not glibc."""
-    trim = _of_glibc("malloc_trim")
-    if trim is not None:
-        trim(0)
 
 
 class Resting:
@@ -80,7 +57,3 @@ class Resting:
 
 
 RESTING: Final = Resting()  # of this process: its memory is one
-
-
-def _of_glibc(name: str) -> Any:
-    return getattr(ctypes.CDLL(None), name, None)

@@ -1,0 +1,101 @@
+"""What the collector looks at in a process that lives long, and what becomes of memory that it freed."""
+
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from headrace_workers.memory import spare_what_is_loaded
+
+
+class Knot:
+    """Refers to itself: only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """The collector of the test's own process goes on as it did."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+def test_what_is_loaded_is_not_looked_at_again() -> None:
+    """What is there already is among what the collector passes over, and its looks are rarer than by default."""
+    loaded = Knot()
+    spare_what_is_loaded()
+    assert gc.get_freeze_count() > 0
+    assert not any(each is loaded for each in gc.get_objects())
+    assert gc.get_threshold()[0] > 10_000
+
+
+def test_what_is_garbage_at_that_moment_goes() -> None:
+    """It would stay for good otherwise."""
+    knot = weakref.ref(Knot())
+    assert knot() is not None
+    spare_what_is_loaded()
+    assert knot() is None
+
+
+def test_what_comes_later_is_still_freed() -> None:
+    """Cycles are made all the time, by errors with their tracebacks for example."""
+    spare_what_is_loaded()
+    knot = weakref.ref(Knot())
+    gc.collect()
+    assert knot() is None
+
+
+# 16 blocks of 8 MiB, ten times over: without it each is taken from the kernel and given back.
+_SCRIPT = """
+import resource, sys
+from headrace_workers.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    blocks = [bytearray(8 * 1024**2) for _ in range(16)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(how: str) -> int:
+    ran = subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, text=True, check=True)
+    return int(ran.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
+def test_freed_memory_is_not_taken_anew():
+    """The same work, with far fewer new pages."""
+    assert _faults("kept") * 2 < _faults("given back")
+
+
+# 20 blocks of 8 MiB are in use, and then free: what is resident (MiB) with them, without, and when that is handed back.
+_RESIDENT = """
+import psutil
+from headrace_workers.memory import hand_back, keep_freed_memory
+keep_freed_memory()
+resident = lambda: psutil.Process().memory_info().rss // 2**20
+blocks = [b"x" * (8 * 1024**2) for _ in range(20)]
+used = resident()
+del blocks
+kept = resident()
+hand_back()
+print(used, kept, resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is asked")
+def test_what_is_kept_can_be_handed_back():
+    """All of it."""
+    ran = subprocess.run([sys.executable, "-c", _RESIDENT], capture_output=True, text=True, check=True)
+    used, kept, left = map(int, ran.stdout.split())
+    assert used - kept < 16
+    assert kept - left > 128
