@@ -95,7 +95,7 @@ def test_a_pattern_that_lets_nothing_else_compute_is_poison_too(ledger, tasks, r
         assert (letter.job_id, letter.category) == (bad, "poison")
         eventually(lambda: sender.once() or is_done(ledger, good)())
         eventually(lambda: "in _hanging_judge" in process.log)
-        eventually(lambda: process.log.count("ready for work") == 3)
+        eventually(lambda: process.log.count("ready for work") > 2)  # more where others took it before that one ended
         assert process.running
 
 
