@@ -142,7 +142,7 @@ def test_a_bridge_hands_back_what_a_burst_left_again_and_again(tmp_path, monkeyp
     told = []
     monkeypatch.setattr("headrace_workers.bridge.bridge._LOOK_AFTER_EVERY", 0.01)
     monkeypatch.setattr("headrace_workers.bridge.bridge.hand_back", lambda: told.append(1))
-    with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger)):
+    with sqlite_ledger(tmp_path) as ledger, running(bridge(ledger, frozenset({Duty.REAP}))):
         eventually(lambda: len(told) > 2)
 
 

@@ -336,6 +336,7 @@ def test_a_rubric_may_choose_among_labels() -> None:
     assert len(judge.calls) == 3
 
 
+@pytest.mark.slow
 def test_the_longest_texts_there_may_be_have_a_score_by_each_criterion() -> None:
     """200,000 characters of output and reference, of words and of one word, and a pattern that is a bomb elsewhere."""
     wanted = (

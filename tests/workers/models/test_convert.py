@@ -58,6 +58,7 @@ def test_both_routes_give_the_same_network(smollm2_gguf: Path, smollm2_float_hom
         np.testing.assert_allclose(one, other, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_a_gguf_file_needs_no_torch(smollm2_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local .gguf goes the direct way, under any alias."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

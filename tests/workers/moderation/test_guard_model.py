@@ -18,6 +18,8 @@ from headrace_workers.moderation.no_answer import NoAnswer
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Generator, Moderation
 
+pytestmark = pytest.mark.slow
+
 HEAD = (
     "Say of each text whether it is safe or unsafe.\n\nText: I like tea with milk.\nVerdict: safe\n\n"
     "Text: I will kill you and your dog.\nVerdict: unsafe\n\nText: The museum opens at nine.\nVerdict: safe\n\n"
