@@ -8,7 +8,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import bound_views as views
-from headrace_workers.cli.options import MOST_LISTED, OneJsonOption
+from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
@@ -25,7 +25,7 @@ def label(
     said: Annotated[str | None, typer.Argument(metavar="[clean|wrong]")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     scope: Annotated[str | None, typer.Option("--scope", help="only of this scope, or its beginning")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the oldest, so many")] = 100,
+    limit: Annotated[int, limit_option("the oldest, so many")] = 100,
     keep: Annotated[bool, typer.Option("--keep", help="a wrong answer may be given again all the same")] = False,
     by: Annotated[str | None, typer.Option("--by", help="who says so; else your name on this machine")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines, and do not ask")] = False,

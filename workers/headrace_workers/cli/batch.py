@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace_workers.cli.batch_submit import BudgetOption, OneJsonOption, WatchOption, submit, tell_batch, watch_batch
-from headrace_workers.cli.options import MOST_LISTED
+from headrace_workers.cli.options import limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.reach import ring_bridges
 
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def list_batches(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest so many")] = 20,
+    limit: Annotated[int, limit_option("the newest so many")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON lines")] = False,
 ) -> None:
     """List batches, newest first.

@@ -22,7 +22,7 @@ from headrace_workers.cli.bound_views import (
     whole_lines,
 )
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption
+from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
@@ -35,7 +35,7 @@ def stats(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
     scopes: Annotated[bool, typer.Option("--scopes", help="by scope, those with the most hits first")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="with --scopes: so many")] = 100,
+    limit: Annotated[int, limit_option("with --scopes: so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Show how many jobs asked, what they were given by tier, what that saved, what is kept, and what audits found.

@@ -8,7 +8,7 @@ import typer
 from headrace_schemas.errors import Category, ConfigurationError
 from headrace_workers.cli.dead_views import COLUMNS, WHOLE, letter_dict, letter_row, original
 from headrace_workers.cli.durations import milliseconds, parse_time, show_time
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption
+from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 
@@ -39,7 +39,7 @@ def list_letters(
     since: _SinceOption = None,
     until: _UntilOption = None,
     replayed: Annotated[bool, typer.Option("--replayed", help="also those that were replayed")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest so many")] = 100,
+    limit: Annotated[int, limit_option("the newest so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """List what failed, newest first: reason, category, attempts.

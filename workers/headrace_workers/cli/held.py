@@ -6,7 +6,7 @@ import typer
 
 from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import rfc3339, show_time
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption, OneJsonOption
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, printable, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 
@@ -36,9 +36,7 @@ def register(moderation: typer.Typer) -> None:
 
 
 def list_held(
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="those that wait longest, so many")
-    ] = 100,
+    limit: Annotated[int, limit_option("those that wait longest, so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """List what is held, longest first: job, stage, since when, for whom, and what is asked or is down.

@@ -12,7 +12,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas import Cosine, Grounded, Pairwise, Rubric
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.options import MOST_LISTED, OneJsonOption
+from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.settings import home_of, judge_name
@@ -48,9 +48,7 @@ def try_criterion(
         str | None, typer.Option("--model", "-m", help="the judge [the criterion's, else HEADRACE_JUDGE_MODEL]")
     ] = None,
     examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="the largest changes to show")] = 10,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="judge so many outputs, the newest")
-    ] = 1_000,
+    limit: Annotated[int, limit_option("judge so many outputs, the newest")] = 1_000,
     here: Annotated[
         bool, typer.Option("--here", help="load the model into this process, instead of asking the deployment's")
     ] = False,

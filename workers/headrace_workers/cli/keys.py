@@ -8,7 +8,7 @@ import typer
 from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_life, rfc3339
-from headrace_workers.cli.options import MOST_LISTED
+from headrace_workers.cli.options import limit_option
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.streams import shown_or
 from headrace_workers.cli.tenants import checked_tenant
@@ -59,7 +59,7 @@ def create(
 
 def list_keys(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest so many")] = 100,
+    limit: Annotated[int, limit_option("the newest so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """The keys that there are, the newest first; never the keys themselves.

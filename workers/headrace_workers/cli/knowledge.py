@@ -13,7 +13,7 @@ from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import PATTERNS, Alias, Tenant
 from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption, OneJsonOption
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.cli.sure import be_sure
@@ -119,7 +119,7 @@ def list_bases(
 def show(
     name: _NameArgument,
     tenant: _TenantOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the first so many")] = 100,
+    limit: Annotated[int, limit_option("the first so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Show a base's documents in order of name: chunks, sizes, when they came. Exit code 1: there is no such base.

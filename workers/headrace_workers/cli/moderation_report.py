@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption
+from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
@@ -42,9 +42,7 @@ def report(
     ] = "7d",
     tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
     by: Annotated[Period, typer.Option("--by", help="what is counted together, in UTC")] = Period.DAY,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="look at so many jobs, the newest")
-    ] = 100_000,
+    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 100_000,
     as_json: JsonLinesOption = False,
 ) -> None:
     """Show how often moderation objected, by period and category, from the receipts that the ledger still has.

@@ -11,7 +11,7 @@ import typer
 
 from headrace_workers.cli.aids import aids_here
 from headrace_workers.cli.durations import milliseconds, parse_time
-from headrace_workers.cli.options import MOST_LISTED, OneJsonOption
+from headrace_workers.cli.options import OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 
@@ -38,9 +38,7 @@ def try_policy(
     ] = "7d",
     tenant: Annotated[str | None, typer.Option("--tenant", help="of this tenant's jobs alone")] = None,
     examples: Annotated[int, typer.Option("--examples", min=0, max=1_000, help="jobs to name for each change")] = 5,
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="look at so many jobs, the newest")
-    ] = 10_000,
+    limit: Annotated[int, limit_option("look at so many jobs, the newest")] = 10_000,
     as_json: OneJsonOption = False,
 ) -> None:
     """Show what a policy would do with texts that the ledger still has, against what was done. Nothing is changed.

@@ -7,7 +7,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli.durations import show_time
-from headrace_workers.cli.options import MOST_LISTED, JsonLinesOption, OneJsonOption
+from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.status_views import aside_dict
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_events(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the oldest so many")] = 100,
+    limit: Annotated[int, limit_option("the oldest so many")] = 100,
     as_json: JsonLinesOption = False,
 ) -> None:
     """List events that were set aside, oldest first, with the reason and how many of the same job wait behind.

@@ -6,7 +6,7 @@ import typer
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import rfc3339
-from headrace_workers.cli.options import MOST_LISTED, MOST_TOKENS, JsonLinesOption
+from headrace_workers.cli.options import MOST_TOKENS, JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.tenants import checked_tenant
 
@@ -42,7 +42,7 @@ def set_quota(
 
 def list_quotas(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only this tenant's")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="so many, by tenant")] = 100,
+    limit: Annotated[int, limit_option("so many, by tenant")] = 100,
     after: Annotated[str | None, typer.Option("--after", help="those of the tenants behind this one")] = None,
     as_json: JsonLinesOption = False,
 ) -> None:

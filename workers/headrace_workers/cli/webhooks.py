@@ -10,7 +10,7 @@ from headrace_schemas.callback import BATCH_EVENTS, JOB_ENDS
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.cli import webhook_views as views
 from headrace_workers.cli.durations import milliseconds, parse_life, parse_time
-from headrace_workers.cli.options import MOST_LISTED
+from headrace_workers.cli.options import limit_option
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.reach import need_ledger, ring_bridges
 from headrace_workers.cli.streams import shown_or
@@ -94,7 +94,7 @@ def add(
 def list_endpoints(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     places: Annotated[bool, typer.Option("--callbacks", help="also where jobs' own callbacks went")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest, so many")] = 100,
+    limit: Annotated[int, limit_option("the newest, so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """List receivers: what they are told of, and how they stand.
@@ -221,7 +221,7 @@ def deliveries(
     tenant: Annotated[str | None, typer.Option("--tenant", help="only of this tenant")] = None,
     state: Annotated[str | None, typer.Option("--state", help="pending, delivered or failed")] = None,
     since: Annotated[str | None, typer.Option("--since", help="10m, 2h, 3d, or an ISO 8601 time")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST_LISTED, help="the newest, so many")] = 100,
+    limit: Annotated[int, limit_option("the newest, so many")] = 100,
     as_json: _JsonOption = False,
 ) -> None:
     """List what receivers were told, newest first: attempts, what they answered, when the next attempt is.
