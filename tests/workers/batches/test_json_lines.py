@@ -12,6 +12,9 @@ from headrace_workers.batches.json_lines import NoJSON, parsed
         (b'{"a": NaN}', "NaN is no number to JSON"),
         (b'{"a": -1e999}', "-1e999 is larger than any number can be here"),
         (b'{"a": [-Infinity]}', "-Infinity is no number to JSON"),
+        ('{"a": 1}'.encode("utf-16"), r"no UTF-8 \(byte 1\), but looks like UTF-16"),
+        ('{"a": 1}'.encode("utf-16-le"), "no JSON.*, but looks like UTF-16"),
+        (b'{"a": "\xff"}', r"no UTF-8 \(byte 8\)$"),
     ],
 )
 def test_what_others_may_read_otherwise_is_refused(text: bytes, words: str):

@@ -80,15 +80,22 @@ class NamedTwice(ValueError):
 def parsed(text: bytes) -> Any:
     """The value that a line holds. NoJSON."""
     try:
-        return json.loads(text, object_pairs_hook=named_once, parse_constant=_refuse, parse_float=finite)
+        # Decoded here, since json.loads guesses the encoding, and reads UTF-16 in one line and refuses it in the next.
+        written = text.decode("utf-8-sig", "surrogatepass")
+        return json.loads(written, object_pairs_hook=named_once, parse_constant=_refuse, parse_float=finite)
     except (NamedTwice, NoJSON) as error:
         raise NoJSON(f"it is no JSON that can be read: {error}") from None
     except UnicodeDecodeError as error:
-        raise NoJSON(f"it is no UTF-8 (byte {error.start + 1})") from None
+        raise NoJSON(f"it is no UTF-8 (byte {error.start + 1}){_written_as(text)}") from None
     except json.JSONDecodeError as error:
-        raise NoJSON(f"it is no JSON: {error.msg} at character {error.pos + 1}") from None
+        raise NoJSON(f"it is no JSON: {error.msg} at character {error.pos + 1}{_written_as(text)}") from None
     except (ValueError, RecursionError) as error:
         raise NoJSON(f"it is no JSON that can be read: {type(error).__name__}") from None
+
+
+def _written_as(text: bytes) -> str:
+    """What else it may be. No JSON has a byte of 0, and UTF-16 is full of them."""
+    return ", but looks like UTF-16 or UTF-32: write the file as UTF-8" if b"\0" in text else ""
 
 
 def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -86,14 +86,15 @@ def retrieval(
     Example: `headrace bench retrieval handbook questions.jsonl --html report.html`
     """
     from headrace_workers.cli import bench_retrieval_views as views
-    from headrace_workers.cli.knowledge import embedder_here, named, owner_of
+    from headrace_workers.cli.knowledge import embedder_here, named
     from headrace_workers.cli.known import read_questions, refuse_unknown
     from headrace_workers.cli.reach import need_ledger
+    from headrace_workers.cli.tenants import tenant_meant
     from headrace_workers.measuring.searching import Contents, answer
     from headrace_workers.recall.passages import Passages
     from headrace_workers.settings import figure
 
-    base, owner = named(name), owner_of(tenant)
+    base, owner = named(name), tenant_meant(tenant)
     floor = figure("relevance")
     asked = read_questions(file)
     _refuse_unwritable(html)

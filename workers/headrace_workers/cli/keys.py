@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError, HeadraceError
 from headrace_workers.cli.durations import parse_life, rfc3339
 from headrace_workers.cli.options import limit_option
 from headrace_workers.cli.output import console, put, put_json, say, table
 from headrace_workers.cli.streams import shown_or
-from headrace_workers.cli.tenants import checked_tenant
+from headrace_workers.cli.tenants import tenant_meant
 
 if TYPE_CHECKING:
     from headrace_workers.gateway.tokens import Token
@@ -48,7 +47,7 @@ def create(
     from headrace_workers.cli.reach import need_ledger
     from headrace_workers.gateway.scopes import USUAL, scopes_of
 
-    whose = checked_tenant(ProducerSettings.from_env().tenant if tenant is None else tenant)
+    whose = tenant_meant(tenant)
     scopes = scopes_of(scope) if scope else USUAL
     token, key = new_key(whose, name, tuple(sorted(scopes)), expires)
     keys = need_ledger().keys

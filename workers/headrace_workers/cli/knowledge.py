@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
-from headrace_schemas.limits import PATTERNS, Alias, Tenant
+from headrace_schemas.limits import PATTERNS, Alias
 from headrace_workers.cli.attributes import MetaOption, WhereOption, attributes_of, filter_of
 from headrace_workers.cli.options import JsonLinesOption, OneJsonOption, limit_option
 from headrace_workers.cli.output import console, flush, printable, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
 from headrace_workers.cli.sure import be_sure
+from headrace_workers.cli.tenants import checked_tenant, tenant_meant
 from headrace_workers.settings import embedder_name, home_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add(
     from headrace_workers.knowledge.walking import find
     from headrace_workers.recall.intake import Intake
 
-    base, owner, attributes = named(name), owner_of(tenant), attributes_of(meta)
+    base, owner, attributes = named(name), tenant_meant(tenant), attributes_of(meta)
     ledger, embedder = need_ledger(), embedder_here()
     there, count = _there(paths)
     tally: Counter[Status] = Counter()
@@ -105,7 +105,7 @@ def list_bases(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    found = need_ledger().knowledge.bases(None if tenant is None else owner_of(tenant))
+    found = need_ledger().knowledge.bases(None if tenant is None else checked_tenant(tenant))
     if as_json:
         for base in found:
             put_json(views.base_dict(base))
@@ -130,7 +130,7 @@ def show(
     """
     from headrace_workers.cli import knowledge_views as views
 
-    base, owner = named(name), owner_of(tenant)
+    base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
     documents = _documents(ledger, base, owner)
     if as_json:
@@ -166,7 +166,7 @@ def search(
     from headrace_workers.cli import knowledge_views as views
     from headrace_workers.recall.passages import Passages
 
-    base, owner, wanted = named(name), owner_of(tenant), filter_of(where)
+    base, owner, wanted = named(name), tenant_meant(tenant), filter_of(where)
     if not query.strip():
         raise ConfigurationError("the query is empty: say what to look for")
     if len(query) > _LONGEST_QUERY:
@@ -209,7 +209,7 @@ def remove(
     """
     from headrace_workers.cli.knowledge_views import names_told
 
-    base, owner = named(name), owner_of(tenant)
+    base, owner = named(name), tenant_meant(tenant)
     ledger = need_ledger()
     wanted = set(documents or ())
     found = {each.name: each.id for each in _documents(ledger, base, owner) if not wanted or each.name in wanted}
@@ -231,22 +231,12 @@ def remove(
 
 def named(name: str) -> str:
     """A knowledge base's name; ConfigurationError for what can be none."""
-    return _valid(TypeAdapter(Alias), name, "a knowledge base's name")
-
-
-def owner_of(tenant: str | None) -> str:
-    """The tenant that is meant: the one that is given, or HEADRACE_TENANT."""
-    return _valid(
-        TypeAdapter(Tenant), ProducerSettings.from_env().tenant if tenant is None else tenant, "a tenant's name"
-    )
-
-
-def _valid(adapter: TypeAdapter[str], value: str, what: str) -> str:
     try:
-        return adapter.validate_python(value)
+        return str(TypeAdapter(Alias).validate_python(name))
     except ValidationError as error:
         pattern = error.errors()[0].get("ctx", {}).get("pattern", "")
-        raise ConfigurationError(f"{value!r} is not {what}: it {PATTERNS.get(pattern, 'is refused')}") from None
+        words = PATTERNS.get(pattern, "is refused")
+        raise ConfigurationError(f"{name!r} is not a knowledge base's name: it {words}") from None
 
 
 def embedder_here() -> "Embedder":

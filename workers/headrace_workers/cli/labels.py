@@ -7,7 +7,6 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 from pydantic import ValidationError
 
-from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_schemas.reasons import describe
 from headrace_schemas.review import Review
@@ -16,6 +15,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put_bytes, put_json, say, table
+from headrace_workers.cli.tenants import tenant_meant
 
 _LONGEST_LINE: Final = 100_000  # bytes
 _AT_ONCE: Final = 500
@@ -60,7 +60,7 @@ def import_labels(
     """
     from headrace_workers.cli.reach import need_ledger
 
-    whose = tenant or ProducerSettings.from_env().tenant
+    whose = tenant_meant(tenant)
     with asking.opened(file) as (stream, name):
         total = sum(1 for _ in _checked(stream, name, whose))
         ledger = need_ledger()

@@ -4,6 +4,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace_producers.settings import ProducerSettings
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.limits import Tenant
 
@@ -18,3 +19,8 @@ def checked_tenant(name: str) -> str:
         raise ConfigurationError(
             f"{name[:_SHOWN]!r} cannot name a tenant: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
         ) from None
+
+
+def tenant_meant(name: str | None) -> str:
+    """The tenant that --tenant names, else HEADRACE_TENANT. ConfigurationError where no tenant can be called so."""
+    return checked_tenant(ProducerSettings.from_env().tenant if name is None else name)
