@@ -10,8 +10,8 @@ from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import type_of
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.cache_views import explained_rows, gate_row
-from headrace_workers.cli.explain import Explained, explain
-from headrace_workers.cli.gates import Gate
+from headrace_workers.cli.explain import explain
+from headrace_workers.cli.explained import Explained, Gate
 from headrace_workers.ledger.work.lookup import JobView
 from headrace_workers.pipeline.carried import pack
 

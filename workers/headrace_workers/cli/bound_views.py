@@ -8,7 +8,7 @@ from headrace_workers.cli.durations import rfc3339, show_time
 from headrace_workers.cli.tables import shorten
 
 if TYPE_CHECKING:
-    from headrace_workers.cli.explain import AuditOf
+    from headrace_workers.cli.explained import AuditOf
     from headrace_workers.ledger.recall.audit_counts import OfGuard
     from headrace_workers.ledger.recall.standings import ScopeStanding
     from headrace_workers.recall.bounds import Whole

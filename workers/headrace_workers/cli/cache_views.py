@@ -11,8 +11,7 @@ from headrace_workers.ledger.recall.purge import EXACT
 
 if TYPE_CHECKING:
     from headrace_workers.cli.ask_again import Again
-    from headrace_workers.cli.explain import Explained
-    from headrace_workers.cli.gates import Gate
+    from headrace_workers.cli.explained import Explained, Gate
     from headrace_workers.ledger.recall.recall_counts import CacheCounts, Kept
     from headrace_workers.ledger.recall.recalled import AnswerOf
 

@@ -1,40 +1,23 @@
 """The gates that a look-up passed, or where it stopped, each with its numbers. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from headrace_schemas import GenerationJob
 from headrace_schemas.recall import CacheMode, CacheTier
-
-if TYPE_CHECKING:
-    from headrace_workers.cli.explain import Explained
+from headrace_workers.cli.explained import Explained, Gate
 
 _BEFORE = {CacheTier.EXACT: "answered before", CacheTier.COALESCED: "being made by another job"}
 _UNSEEN = ("not asked", "open", "ended")  # nothing was looked up
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What a gate found, and what it needs to let an answer through: both as numbers where it measures.
-
-    `passed` is None where that is not known. A gate that was not reached is not told.
-    """
-
-    gate: str
-    found: float | str | None
-    needs: float | str | None
-    passed: bool | None
-
-
-def gates(found: "Explained", asks: GenerationJob | None) -> tuple[Gate, ...]:
+def gates(found: Explained, asks: GenerationJob | None) -> tuple[Gate, ...]:
     """Those of a look-up, in the order in which it comes to them. `asks` is the job, if it is still known."""
     mode = found.cache or (None if found.outcome == "not asked" else "exact or semantic")
     asked = Gate("asks for it", mode, "exact or semantic", found.outcome != "not asked")
     return (asked,) if found.outcome in _UNSEEN else (asked, *_looked_up(found, asks))
 
 
-def _looked_up(found: "Explained", asks: GenerationJob | None) -> Iterator[Gate]:
+def _looked_up(found: Explained, asks: GenerationJob | None) -> Iterator[Gate]:
     before = _BEFORE.get(CacheTier(found.tier)) if found.tier else None
     if found.outcome == "waits":
         yield Gate("same question", "being made by another job", "an answer that is there", False)
@@ -46,7 +29,7 @@ def _looked_up(found: "Explained", asks: GenerationJob | None) -> Iterator[Gate]
         yield Gate("age, s", _seconds(found.age_ms), None if asks is None else asks.max_age, True)
 
 
-def _by_likeness(found: "Explained") -> Iterator[Gate]:
+def _by_likeness(found: Explained) -> Iterator[Gate]:
     """A question that stands alone in a scope that is on; its likeness; the guards; and the entry itself."""
     hit, near, least = found.outcome == "hit", found.similarity, found.threshold
     if near is None:
