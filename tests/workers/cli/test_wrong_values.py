@@ -34,6 +34,7 @@ NOT_TEXT = "is not UTF-8, and names nothing"
         (("webhooks", "deliveries", TORN), NOT_TEXT),
         (("webhooks", "deliveries", "--limit", HUGE), "must be at most 10000000"),
         (("keys", "create", "x", "--tenant", ""), NO_TENANT),
+        (("labels", "import", "labels.jsonl", "--tenant", ""), NO_TENANT),
         (("keys", "create", LONG), "the name has more than 256 characters"),
         (("keys", "create", TORN), NOT_TEXT),
         (("keys", "create", "x", "--expires", "0"), "--expires is '0'; it must be longer than nothing"),
