@@ -415,6 +415,23 @@ def test_retries_and_judging_count_against_a_budget(running):
     assert running.batch(batch_id).spent == (10 + 5 + 2 * 5) + (20 + 5 + 2 * 5)
 
 
+def test_for_an_answer_that_may_be_made_again_all_of_them_are_reserved(running):
+    """So a budget is kept to, however often its floor asks: the second line waits for the first."""
+    wanted = {"criterion": "contains", "value": 1, "attempts": 2}
+    line = {
+        "prompt": "one two three",
+        "sampling": {"max_tokens": 7},
+        "criteria": [{"criterion": "contains", "text": "x"}],
+    }
+    batch_id = running.submit([{**line, "min_quality": wanted}] * 2, max_tokens=700)
+    running.settle()
+    batch = running.batch(batch_id)
+    assert (batch.taken, 10 + 2 * 17 < batch.reserved <= 700) == (1, True)
+    running.end(lambda row: with_usage(row, prompt=50, completion=21))  # three answers
+    running.settle()
+    assert (running.batch(batch_id).taken, running.batch(batch_id).spent) == (2, 71)
+
+
 def test_an_answer_that_was_made_again_is_counted_once(running):
     """Its usage has all attempts together, however many there were; a judge that looked at each read it once."""
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)

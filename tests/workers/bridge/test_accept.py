@@ -29,7 +29,7 @@ from tests.workers.bridge.records import (
 )
 from tests.workers.bridge.refusing import GOOD, refused, value
 
-from headrace_schemas import Message, Rubric, Topic
+from headrace_schemas import Contains, Message, MinQuality, Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
@@ -341,3 +341,12 @@ def test_a_job_costs_what_its_model_counts():
     assert isinstance(counted, NewJob)
     assert isinstance(guessed, NewJob)
     assert [step.tokens for step in counted.steps + guessed.steps] == [1_007, 9]
+    assert (counted.cost, guessed.cost) == (1_007, 9)
+
+
+def test_a_job_that_may_be_answered_again_costs_all_its_answers():
+    """Its step is as long as before: that is what groups are made by."""
+    floor = {"min_quality": MinQuality(criterion="contains", value=1), "criteria": (Contains(text="x"),)}
+    found = accept(record(generation(model="other", sampling={"max_tokens": 7}, **floor)), RULES)
+    assert isinstance(found, NewJob)
+    assert ([step.tokens for step in found.steps], found.cost > 2 * 1_007 + 7) == ([1_007], True)

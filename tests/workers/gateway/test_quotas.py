@@ -30,6 +30,19 @@ def test_a_tenant_uses_what_it_may_and_no_more(alone: Gateway, bridge):
         assert client.post("/v1/jobs", json={**JOB, "sampling": {"max_tokens": 60}}).status_code == 202
 
 
+def test_the_answers_that_a_floor_may_ask_for_are_reserved_at_the_door(alone: Gateway):
+    """As ingest counts them: a job is not let in with less than it may use."""
+    again = {
+        "criteria": [{"criterion": "contains", "text": "Rhine"}],
+        "min_quality": {"criterion": "contains", "value": 1},
+    }
+    alone.services.ledger.put_quota("default", 100, "day")
+    with alone.client() as client:
+        refused = client.post("/v1/jobs", json={**JOB, **again})
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:headrace:problem:quota")
+        assert client.post("/v1/jobs", json=JOB).status_code == 202
+
+
 def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
     """A door that did not know of the quota let it in; ingest refuses it, and its state says why."""
     ledger = alone.services.ledger

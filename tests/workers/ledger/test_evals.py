@@ -1,12 +1,15 @@
 """Evals, runs and items in the ledger."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 from headrace_workers.ledger.evals.bounds import EvalBounds, TooManyEvals
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem, ReadBefore
 from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
+from headrace_workers.ledger.sql.database import alone, writing
+from headrace_workers.ledger.tables.evals import EVALS
 
 NOTHING = {"error": {"code": "lost", "message": "nothing came of it"}}
 
@@ -85,6 +88,40 @@ def test_a_tenant_has_so_many_evals_and_runs_at_a_time_and_no_more(ledger, run):
     ledger.evals.finish(run.number, "completed", None, NOTHING)
     assert ledger.evals.start("eval_1", "a", second, one).state == "queued"
     ledger.evals.check_bytes("a", 0)
+
+
+def test_two_at_one_moment_do_not_both_have_the_last_place(ledger, run):
+    """The second waits until the first is written, and finds the place taken; an eval, or a run, of a tenant."""
+    said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
+    two = EvalBounds(evals=2, runs=2)
+
+    def make(number):
+        ledger.evals.create(NewEval(id=f"eval_{number}", tenant="a", **said), two)
+
+    def start(number):
+        return ledger.evals.start(
+            "eval_1", "a", NewRun(id=f"evalrun_{number}", name="", data_source="{}", metadata="{}"), two
+        )
+
+    for one_more in (make, start):
+        with ThreadPoolExecutor(8) as pool:
+            ends = [pool.submit(one_more, number) for number in range(2, 10)]
+        assert sum(end.exception() is None for end in ends) == 1
+        assert all(isinstance(end.exception(), TooManyEvals | None) for end in ends)
+
+
+def test_who_counts_waits_for_who_writes(ledger):
+    """Until that transaction has ended; another tenant's do not."""
+    said = {"name": "", "data_source_config": "{}", "metadata": "{}", "testing_criteria": "[]"}
+    one = EvalBounds(evals=1)
+    with ThreadPoolExecutor(1) as pool:
+        with writing(ledger.engine) as tx:
+            alone(tx, "evals of a")
+            waits = pool.submit(ledger.evals.create, NewEval(id="eval_2", tenant="a", **said), one)
+            assert not wait([waits], timeout=0.5).done
+            tx.execute(EVALS.insert().values(id="eval_1", tenant="a", created_at=0, updated_at=0, **said))
+        with pytest.raises(TooManyEvals):
+            waits.result()
 
 
 def test_what_is_kept_is_bounded_too(ledger, run):

@@ -47,6 +47,14 @@ def test_without_a_quota_nothing_is_reserved(ledger: Ledger, job: Make):
     assert (reserved(ledger), ledger.active_jobs()) == (set(), 1)
 
 
+def test_a_job_that_may_be_answered_again_is_let_in_where_all_its_answers_fit(ledger: Ledger, job: Make):
+    """What one answer costs is not enough."""
+    ledger.put_quota("a", 100, "ever")
+    first, second = (replace(job(tokens=30), most_tokens=most) for most in (90, 101))
+    taken = ledger.ingest([second, first])
+    assert (taken.new, [each.id for each, _ in taken.over], state(ledger)) == (1, [second.id], (0, 90))
+
+
 def test_a_job_by_kafka_is_reserved_in_its_own_transaction_or_refused(ledger: Ledger, job: Make):
     """With the category `quota`; later it has a new chance."""
     ledger.put_quota("a", 100, "ever")

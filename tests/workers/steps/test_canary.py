@@ -100,6 +100,14 @@ def test_a_policy_that_asks_for_marks_needs_a_key(tmp_path: Path, text: str) -> 
     assert canaries_of(settings()).shown("shop", JOB.messages) == JOB.messages
 
 
+def test_a_policy_decides_for_whose_jobs_several_answers_are_reserved(tmp_path: Path) -> None:
+    """Those of tenants whose answers it has made again; the default policy has none made."""
+    pipeline = pipeline_of(deployment(tmp_path, '[tenants.shop]\ncategories.email = "regenerate"\n'))
+    costs = [pipeline.most_tokens(JOB.model_copy(update={"tenant": name}), 10) for name in ("shop", "mill")]
+    assert (costs[0] > 30, costs[1]) == (True, 10)
+    assert pipeline_of(settings()).most_tokens(JOB, 10) == 10
+
+
 def test_a_policy_decides_who_is_screened(tmp_path: Path) -> None:
     """A deployment's pipeline follows its file."""
     pipeline = pipeline_of(deployment(tmp_path, "[tenants.shop]\nscreen = true\n"))

@@ -36,7 +36,7 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
 
 def _cost(jobs: tuple[NewJob, ...], *, judged: bool) -> int:
     """What jobs may cost at most, in tokens: a model that judges reads question and answer once more."""
-    tokens = sum(step.tokens for job in jobs for step in job.steps)
+    tokens = sum(job.cost for job in jobs)
     return 2 * tokens if judged else tokens
 
 

@@ -13,6 +13,7 @@ from headrace_workers.gateway.together import Together
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.token_quotas import Quota, Want, beyond
 from headrace_workers.pipeline.grouping import estimate_tokens
+from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
 
 _FRESH_SECONDS: Final = 2.0  # so soon a new quota is known; ingest knows of it at once
@@ -27,6 +28,7 @@ class Allowance:
         self,
         ledger: Ledger,
         models: CountingModels,
+        pipeline: Pipeline,
         executor: Executor,
         *,
         monotonic: Callable[[], float] = time.monotonic,
@@ -41,7 +43,10 @@ class Allowance:
             answers: list[Quota | BaseException | None] = []
             for jobs in asked:
                 try:
-                    wants = [Want(job_id, job.tenant, cost_of(job, models), group="request") for job_id, job in jobs]
+                    wants = [
+                        Want(job_id, job.tenant, pipeline.most_tokens(job, cost_of(job, models)), group="request")
+                        for job_id, job in jobs
+                    ]
                     answers.append(next(iter(ledger.reserve_tokens(wants).values()), None))
                 except InvalidRecord as error:
                     answers.append(error)
@@ -85,7 +90,7 @@ class Allowance:
 
 
 def cost_of(job: Job, models: CountingModels) -> int:
-    """The tokens that a job may use, as ingest counts them. InvalidRecord where its prompt cannot run."""
+    """The tokens that one answer may use, as ingest counts them. InvalidRecord where the job's prompt cannot run."""
     if isinstance(job, GenerationJob):
         try:
             prompt = models.prompt_tokens(job.model, job.conversation, job.tenant)

@@ -126,7 +126,7 @@ def _door(
         executor=executor,
         durable=durable,
         metrics=metrics,
-        allowance=Allowance(ledger, counting, executor),
+        allowance=Allowance(ledger, counting, pipeline, executor),
         lengths=Lengths(counting, executor),
     )
 

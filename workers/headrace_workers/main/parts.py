@@ -18,7 +18,7 @@ from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.moderation.watching import WatchedPolicy
 from headrace_workers.pipeline.following import Following
 from headrace_workers.pipeline.routing import Pipeline
-from headrace_workers.pipeline.stages import no_tenant, stages_of
+from headrace_workers.pipeline.stages import stages_of
 from headrace_workers.settings import Settings, Switch
 from headrace_workers.webhooks.payloads import Wording
 from headrace_workers.webhooks.telling import Telling
@@ -35,8 +35,11 @@ def task_queue(settings: Settings, client: redis.Redis, ledger: Ledger) -> TaskQ
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """The pipeline of this deployment. ConfigurationError where its moderation policy is wrong."""
-    screen, must_screen = settings.screen is Switch.ON, _must_screen(settings)
-    return Pipeline(stages_of(settings.cache, screen=screen, must_screen=must_screen), judge_model=settings.judge_model)
+    policy = _policy_of(settings)
+    stages = stages_of(
+        settings.cache, screen=settings.screen is Switch.ON, must_screen=lambda tenant: policy(tenant).screen
+    )
+    return Pipeline(stages, judge_model=settings.judge_model, moderated_again=lambda tenant: policy(tenant).makes_again)
 
 
 def canaries_of(settings: Settings) -> Canaries:
@@ -58,12 +61,11 @@ def policy_here(settings: Settings, path: Path) -> Policy:
     return policy
 
 
-def _must_screen(settings: Settings) -> Callable[[str], bool]:
-    """Whether the policy of a tenant asks for it, now."""
+def _policy_of(settings: Settings) -> Callable[[str], Policy]:
+    """The policy of a tenant, now."""
     if settings.policy is None:
-        return no_tenant
-    watched = WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings))
-    return lambda tenant: watched.of(tenant).screen
+        return load_policy().of
+    return WatchedPolicy(settings.policy, load_policy=partial(policy_here, settings)).of
 
 
 def hand_out(

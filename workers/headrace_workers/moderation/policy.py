@@ -71,6 +71,11 @@ class Policy:
         return self if tenant is None else self.tenants.get(tenant, self)
 
     @property
+    def makes_again(self) -> bool:
+        """Whether answers that may not be shown are made again, of some category."""
+        return any(rule.again for rule in self.rules.values())
+
+    @property
     def of_passages(self) -> "Policy":
         """The same for who looks for prompt injection alone: without lists and services that look for other things."""
         tenants = {name: own.of_passages for name, own in self.tenants.items()}

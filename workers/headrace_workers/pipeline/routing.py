@@ -8,8 +8,9 @@ from typing import Any
 from headrace_schemas.errors import ConfigurationError
 from headrace_schemas.job import JudgedJob, Lane
 from headrace_workers.pipeline.isolate import Step
+from headrace_workers.pipeline.spending import most_tokens
 from headrace_workers.pipeline.stage import MODEL_ROLE, Stage, Weight, model_of, model_queue
-from headrace_workers.pipeline.stages import STAGES
+from headrace_workers.pipeline.stages import STAGES, no_tenant
 from headrace_workers.steps.outcome import Outcome
 from headrace_workers.steps.task import Job, StepEvent, Task, Unit
 
@@ -43,12 +44,20 @@ class Queue:
 class Pipeline:
     """The stages, in the order in which a job passes them. Everything that depends on which there are asks this.
 
-    `judge_model` answers rubrics that name no model.
+    `judge_model` answers rubrics that name no model. `moderated_again` names the tenants whose policy has answers made
+    again that may not be shown.
     """
 
-    def __init__(self, stages: Sequence[Stage] = STAGES, *, judge_model: str | None = None) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage] = STAGES,
+        *,
+        judge_model: str | None = None,
+        moderated_again: Callable[[str], bool] = no_tenant,
+    ) -> None:
         self.stages = tuple(stages)
         self._judge_model = judge_model
+        self._moderated_again = moderated_again
         self._places = {stage.name: place for place, stage in enumerate(self.stages)}
         if len(self._places) < len(self.stages):
             raise ConfigurationError("two stages have one name; give each its own")
@@ -115,6 +124,10 @@ class Pipeline:
         if stage.weight is Weight.MODEL and model is None:
             return None
         return Route(stage, stage.queue(model), stage.group_of(job, job_id, model), stage.prefix(job))
+
+    def most_tokens(self, job: Job, once: int) -> int:
+        """What a job may cost, one answer of which costs `once` with its prompt: it may come back to its model."""
+        return most_tokens(job, once, moderated_again=self._moderated_again(job.tenant))
 
     # -- queues and workers
 

@@ -1,4 +1,7 @@
-"""How much a tenant may have of evals: their number, runs at a time, bytes that are kept. 0: as much as it likes."""
+"""How much a tenant may have of evals: their number, runs at a time, bytes that are kept. 0: as much as it likes.
+
+Who writes down one more counts what is there behind `alone`, so that two at one moment do not both find the last place.
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -11,7 +11,7 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.evals import eval_runs
 from headrace_workers.ledger.evals.bounds import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
-from headrace_workers.ledger.sql.database import clock, now_ms, reading, writing
+from headrace_workers.ledger.sql.database import alone, clock, now_ms, reading, writing
 from headrace_workers.ledger.tables.evals import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
 
 _NO_BOUNDS: Final = EvalBounds()
@@ -54,6 +54,7 @@ class Evals:
     def create(self, new: NewEval, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any]:
         """Write an eval down; its row. TooManyEvals."""
         with writing(self._engine) as tx:
+            alone(tx, _counted(new.tenant))
             check_eval(tx, new.tenant, bounds)
             now, said = clock(tx), asdict(new)
             tx.execute(EVALS.insert().values(**said, created_at=now, updated_at=now, bytes=_size(said)))
@@ -103,6 +104,7 @@ class Evals:
     def start(self, eval_id: str, tenant: str, new: NewRun, bounds: EvalBounds = _NO_BOUNDS) -> Row[Any] | None:
         """Write a run down, which a bridge begins; its row. None where the eval is gone. TooManyEvals."""
         with writing(self._engine) as tx:
+            alone(tx, _counted(tenant))
             check_run(tx, tenant, bounds)
             of = _eval(tx, eval_id, tenant)
             if of is None:
@@ -213,6 +215,10 @@ class Evals:
         """Forget a bounded part of what was removed; whether there is more."""
         with writing(self._engine) as tx:
             return eval_runs.forget(tx)
+
+
+def _counted(tenant: str) -> str:
+    return f"evals of {tenant}"
 
 
 def _size(said: Mapping[str, Any]) -> int:

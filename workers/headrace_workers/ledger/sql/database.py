@@ -292,6 +292,14 @@ def bindparam_of(dialect: str, column: Any, values: list[Any] | None = None, nam
     return bindparam(name, values, type_=column.type, expanding=True, required=values is None)
 
 
+def alone(connection: Connection, what: str) -> None:
+    """Wait until no other transaction is at `what`, and let none begin with it until this one ends. It is for what is
+    counted before a row is written: there is no row yet that could be locked. SQLite has one writer at a time anyway.
+    """
+    if locks_rows(connection):
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))
+
+
 def locks_rows(connection: Connection) -> bool:
     """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead."""
     return connection.dialect.name == "postgresql"

@@ -35,6 +35,12 @@ class NewJob:
     batch: int | None = None  # of a batch's line: the batch's number, and the line's
     line: int | None = None
     callback: str | None = None  # JSON of its own, where it has one
+    most_tokens: int | None = None  # that it may cost, where it may be answered again
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it may cost at most."""
+        return sum(step.tokens for step in self.steps) if self.most_tokens is None else self.most_tokens
 
 
 _COLUMNS = ("id", "tenant", "kind", "payload", "traceparent", "correlationid")
@@ -96,15 +102,7 @@ def _over(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, str]:
     """Those of these jobs, which were just written, that go beyond their tenants' quotas, each with the reason: they
     are not there any more.
     """
-    wants = [
-        Want(
-            job.id,
-            job.tenant,
-            sum(step.tokens for step in job.steps),
-            None if job.line is None else (job.batch, job.line),
-        )
-        for job in jobs
-    ]
+    wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
     over = reserve(connection, wants, adopt=True) if wants else {}
     if over:
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
