@@ -26,6 +26,7 @@ _KEY: Final = {
     "format": "uuid",
     "description": "The job's id, so that all that concerns one job comes in order. Any partitioner will do.",
 }
+_KEY_OF_POLICIES: Final = {"type": "string", "description": "The same for all, so that they come in order."}
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
     "ce_time": {
         "type": "string",
@@ -143,6 +144,7 @@ def _title(event_type: EventType) -> str:
 
 
 def _message(event_type: EventType) -> dict[str, Any]:
+    key = _KEY_OF_POLICIES if event_type.topic is Topic.POLICIES else _KEY
     return {
         "name": event_type.name,
         "title": _title(event_type),
@@ -151,7 +153,7 @@ def _message(event_type: EventType) -> dict[str, Any]:
         "headers": _headers(event_type.name),
         "payload": {"$ref": f"#/components/schemas/{_title(event_type)}"},
         "correlationId": _CORRELATION,
-        "bindings": {"kafka": {"key": _KEY, "bindingVersion": "0.5.0"}},
+        "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
         "examples": [_example(event_type.name)],
     }
 

@@ -4,10 +4,14 @@ from typing import Final, NamedTuple
 
 from headrace_schemas.events import DeadLetter, JobCancelled, JobHeld, JobKind, Moderated, Output, Result
 from headrace_schemas.job import AnyJob, CancelJob, EmbeddingJob, EvaluationJob, GenerationJob, ModerationJob
+from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review
 from headrace_schemas.topics import Topic
 
-Event = AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter
+Event = (
+    AnyJob | CancelJob | Review | Output | Moderated | JobHeld | Result | JobCancelled | DeadLetter | PolicySwitched
+    | PolicyRefused
+)  # fmt: skip
 
 
 class EventType(NamedTuple):
@@ -37,6 +41,8 @@ EVENTS: Final = (
     EventType("headrace.result.v1", Result, Topic.RESULTS),
     EventType("headrace.job.cancelled.v1", JobCancelled, Topic.RESULTS),
     EventType("headrace.dead.v1", DeadLetter, Topic.DEAD),
+    EventType("headrace.policy.switched.v1", PolicySwitched, Topic.POLICIES),
+    EventType("headrace.policy.refused.v1", PolicyRefused, Topic.POLICIES),
 )
 _BY_NAME: Final = {event_type.name: event_type for event_type in EVENTS}
 _BY_CLASS: Final = {event_type.cls: event_type for event_type in EVENTS}

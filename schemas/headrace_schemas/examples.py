@@ -38,6 +38,7 @@ from headrace_schemas.message import Message
 from headrace_schemas.min_quality import Attempt, QualityFloor
 from headrace_schemas.moderation import Finding, ModerationVerdict
 from headrace_schemas.not_judged import NotJudged
+from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.recall import CacheMode, Recall
 from headrace_schemas.review import Review
 
@@ -225,6 +226,11 @@ _EVENTS: Final[tuple[Event, ...]] = (
         original=f'{{"tenant":"{_TENANT}","idempotency_key":"{_KEY}","model":"{_MODEL}","prompt":"Why?","priority":10}}',
         encoding="utf-8",
     ),
+    PolicySwitched(tenant=_TENANT, before="5f2c9d1e8a7b", version="0c41d7be93a2"),
+    PolicyRefused(
+        version="0c41d7be93a2",
+        reason="moderation policy policy.toml, line 4: categories.emial: unknown category 'emial'; known are card, …",
+    ),
 )
 EXAMPLES: Final[dict[str, Event]] = {type_of(event): event for event in _EVENTS}
 
@@ -236,15 +242,16 @@ def example_envelope(event_type: str) -> Envelope:
     job_id = event.job_id if isinstance(event, CancelJob | Review) else _JOB_ID
     if isinstance(event, AnyJob):
         job_id = event.job_id("")
+    of_job = not isinstance(event, PolicySwitched | PolicyRefused)
     number = [known.name for known in EVENTS].index(event_type) + 1
     return Envelope(
         id=f"evt-{number}" if sent else derive_job_id(_TENANT, event_type),
         type=event_type,
         source="/shop/orders" if sent else "/headrace",
         time=_NOON,
-        subject=job_id,
-        partitionkey=job_id,
-        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        correlationid="order-4711",
+        subject=job_id if of_job else None,
+        partitionkey=job_id if of_job else "policies",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" if of_job else None,
+        correlationid="order-4711" if of_job else None,
         expirytime=event.deadline if isinstance(event, GenerationJob) else None,
     )

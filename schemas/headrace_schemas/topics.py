@@ -29,6 +29,7 @@ class Topic(StrEnum):
     HELD = "held", "Jobs that wait for a person, or until what is down works again."
     RESULTS = "results", "The ends of jobs that were answered or cancelled."
     DEAD = "dead", "What could not be done, and why."
+    POLICIES = "policies", "Moderation policies: that another one holds, or that one is wrong."
 
     def named(self, prefix: str = DEFAULT_PREFIX) -> str:
         """This topic's name in Kafka."""

@@ -54,6 +54,7 @@ from headrace_schemas.events import JobKind
 from headrace_schemas.grounding import Citation, Grounding, WithoutPassages
 from headrace_schemas.job import Lane
 from headrace_schemas.min_quality import Attempt, QualityFloor
+from headrace_schemas.policy import PolicyRefused, PolicySwitched
 from headrace_schemas.review import Review
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40)
@@ -310,4 +311,6 @@ STRATEGIES = {
     "headrace.job.held.v1": jobs_held,
     "headrace.job.cancelled.v1": cancelled,
     "headrace.dead.v1": dead,
+    "headrace.policy.switched.v1": st.builds(PolicySwitched, tenant=maybe(tenants), before=texts, version=texts),
+    "headrace.policy.refused.v1": st.builds(PolicyRefused, version=texts, reason=texts),
 }

@@ -28,6 +28,11 @@ def end_id(job_id: str, event_type: str, replays: int = 0) -> str:
     return _EVENTS.id_of(f"{job_id}\n{event_type}\n{replays}")
 
 
+def policy_event_id(at: int, place: int, version: str) -> str:
+    """The id of the event that tells of a policy, the one at this `place` of those of a moment (ms)."""
+    return _EVENTS.id_of(f"policy {version}\n{at}\n{place}")
+
+
 def refusal_id(topic: str, partition: int, offset: int, timestamp: int = 0) -> str:
     """The id of the dead letter of a record that was refused: the same when the record is read again.
 

@@ -23,6 +23,7 @@ from headrace_workers.ledger.for_people import ForPeople
 from headrace_workers.ledger.for_workers import ForWorkers
 from headrace_workers.ledger.labels.labels import Labels
 from headrace_workers.ledger.labels.pass_rates import PassRates
+from headrace_workers.ledger.labels.policies import Policies
 from headrace_workers.ledger.recall.answers import Answers
 from headrace_workers.ledger.recall.audits import Audits
 from headrace_workers.ledger.recall.bases import KnowledgeBases
@@ -106,6 +107,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
     def pass_rates(self) -> PassRates:
         """What people would say in the mean, as it was last worked out."""
         return PassRates(self._engine)
+
+    @cached_property
+    def policies(self) -> Policies:
+        """By which moderation policies workers go."""
+        return Policies(self._engine)
 
     @cached_property
     def evals(self) -> Evals:

@@ -110,7 +110,7 @@ def _needs(
         return recall.retrieval_of(settings, bases)
 
     return {
-        "moderator": lambda: _moderator(settings, aids(), detectors(), partial(policy_here, settings), "outputs"),
+        "moderator": lambda: _telling(settings, aids(), detectors(), ledger, progress),
         "screener": lambda: _screener(settings, aids(), detectors()),
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
@@ -155,13 +155,28 @@ def _aids(settings: Settings, embedder: Callable[[], Embedder]) -> "Aids":
     return Aids(embedder, cache(lambda alias: _generator(settings, alias)), settings.moderation_key)
 
 
+def _telling(
+    settings: Settings, aids: "Aids", detectors: list[Detector], ledger: Ledger, progress: Progress
+) -> Moderator:
+    """What moderates outputs; the ledger is told by which policy, from a thread of its own."""
+    from headrace_workers.moderation.watching import InForce, WatchedModerator
+    from headrace_workers.worker.policy_news import PolicyNews
+
+    moderator = _follows(settings, aids, detectors, partial(policy_here, settings), "outputs")
+    bounded = _ready(settings, moderator)
+    default = InForce(load_policy().versions)
+    in_force = moderator.in_force if isinstance(moderator, WatchedModerator) else lambda: default
+    PolicyNews(ledger.policies, in_force, progress.loop("policies")).start()
+    return bounded
+
+
 def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> Moderator:
     """What looks at prompts: for what outputs are looked at for, and for orders that are not the operator's."""
     from headrace_workers.knowledge.suspicious import suspicions
     from headrace_workers.moderation.injection import InjectionDetector
 
     looking = [*detectors, InjectionDetector(suspicions)]
-    return _moderator(settings, aids, looking, partial(policy_here, settings), "prompts")
+    return _ready(settings, _follows(settings, aids, looking, partial(policy_here, settings), "prompts"))
 
 
 def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
@@ -172,20 +187,24 @@ def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:
     def policy(path: Path) -> Policy:
         return policy_here(settings, path).of_passages
 
-    return _moderator(settings, aids, [InjectionDetector(suspicions)], policy, "passages")
+    return _ready(settings, _follows(settings, aids, [InjectionDetector(suspicions)], policy, "passages"))
 
 
-def _moderator(
+def _follows(
     settings: Settings, aids: "Aids", detectors: list[Detector], load: Callable[[Path], Policy], what: str
 ) -> Moderator:
-    from headrace_workers.moderation.bounded import BoundedModerator
-    from headrace_workers.moderation.moderator import warm_up, with_policy
+    """What moderates by the deployment's policy, or by the default one."""
+    from headrace_workers.moderation.moderator import with_policy
     from headrace_workers.moderation.watching import WatchedModerator
 
-    moderator: Moderator
     if settings.policy is None:
-        moderator = with_policy(detectors, load_policy())
-    else:
-        moderator = WatchedModerator(settings.policy, detectors, aids, what=what, load_policy=load)
+        return with_policy(detectors, load_policy())
+    return WatchedModerator(settings.policy, detectors, aids, what=what, load_policy=load)
+
+
+def _ready(settings: Settings, moderator: Moderator) -> Moderator:
+    from headrace_workers.moderation.bounded import BoundedModerator
+    from headrace_workers.moderation.moderator import warm_up
+
     warm_up(moderator)  # a detector that cannot load is an error now, and the first job does not wait for it
     return BoundedModerator(moderator, settings.detector_time)

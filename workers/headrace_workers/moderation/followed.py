@@ -86,6 +86,7 @@ class Followed(Generic[R, T]):
         self._what, self._path, self._version = what, str(files[0]), version
         self._read, self._make, self._told, self._every, self._monotonic = read, make, told, every, monotonic
         self._looking = threading.Lock()
+        self.refused: str | None = None  # why what the files say now is not what holds
         self._files = tuple(files)
         self._value = self._loaded()
         self._stands()
@@ -115,6 +116,7 @@ class Followed(Generic[R, T]):
 
     def _stands(self, refused: str | None = None) -> bool:
         """Note what holds; whether it is known already why it is not what the files say."""
+        self.refused = refused
         return _STANDINGS.put(Standing(self._what, self._path, self._version(self._value), refused), self._seen)
 
     def _loaded(self) -> T:

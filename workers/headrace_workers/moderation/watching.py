@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas import HeadraceError
@@ -12,6 +13,14 @@ from headrace_workers.moderation.moderator import Aids, PolicyModerator, with_po
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.ports import Detector, Moderation, Told
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The versions that hold, by tenant (`Policy.versions`), and why not what the file says now, where it is wrong."""
+
+    versions: Mapping[str, str]
+    refused: str | None = None
 
 
 class WatchedModerator:
@@ -54,6 +63,11 @@ class WatchedModerator:
     ) -> list[Moderation | HeadraceError]:
         """A verdict for each text by the policy of now: see `PolicyModerator`."""
         return self._followed.now()[1].moderate(texts, tenants, told)
+
+    def in_force(self) -> InForce:
+        """What holds now."""
+        policy, _ = self._followed.now()
+        return InForce(policy.versions, self._followed.refused)
 
 
 class WatchedPolicy:

@@ -8,6 +8,7 @@ from headrace_workers.ledger.tables import (  # noqa: F401 - all tables are in M
     door,
     evals,
     labels,
+    policies,
     rates,
     recall,
     responses,

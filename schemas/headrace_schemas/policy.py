@@ -1,0 +1,28 @@
+"""What headrace says of its moderation policies: that another one holds, or that one is wrong."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from headrace_schemas.limits import ShortText, Tenant
+from headrace_schemas.model import OutgoingValue
+
+
+class PolicySwitched(OutgoingValue):
+    """Another moderation policy holds from here on. It is told once, whichever worker is the first to go by it.
+
+    A version is the digest that verdicts have as `policy`.
+    """
+
+    tenant: Annotated[
+        Tenant | None, Field(description="Whose texts; absent: those of all tenants without a policy of their own.")
+    ] = None
+    before: Annotated[ShortText, Field(description="The version that held until then.")]
+    version: ShortText
+
+
+class PolicyRefused(OutgoingValue):
+    """A moderation policy is wrong, and changes nothing. It is told once, until the file says something else."""
+
+    version: Annotated[ShortText, Field(description="The one of before, which holds: a digest of what it says.")]
+    reason: Annotated[ShortText, Field(description="The file, the line where it is known, and what is wrong there.")]

@@ -1,0 +1,71 @@
+"""What a worker tells of its policy."""
+
+import os
+
+import pytest
+from tests.services.eventually import eventually
+from tests.services.tables import sqlite_tables
+from tests.workers.moderation.test_moderator import Fake, each
+
+from headrace_schemas.errors import Unavailable
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.moderation.policy_file import load_policy
+from headrace_workers.moderation.watching import WatchedModerator
+from headrace_workers.progress import Progress
+from headrace_workers.worker.policy_news import PolicyNews
+
+
+class Away:
+    """A ledger that does not answer for the first two times."""
+
+    def __init__(self, policies):
+        self.policies, self.asked = policies, 0
+
+    def note(self, *said, **more):
+        """As it does."""
+        self.asked += 1
+        if self.asked < 3:
+            raise Unavailable("no")
+        return self.policies.note(*said, **more)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger."""
+    ledger = Ledger.at(sqlite_tables(tmp_path / "ledger.db"))
+    yield ledger
+    ledger.close()
+
+
+def write(file, text):
+    """Put it in its place whole."""
+    other = file.with_name("new")
+    other.write_text(text)
+    os.replace(other, file)
+    return file
+
+
+def types(ledger):
+    """Of what was told."""
+    return [row.record.headers["ce_type"].removeprefix("headrace.policy.") for row in ledger.outbox(10)]
+
+
+def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_path):
+    """A switch, what is refused, and the next switch; also where the ledger was away meanwhile."""
+    file = write(tmp_path / "policy.toml", 'categories.email = "allow"\n')
+    moderator = WatchedModerator(file, [Fake(each("e", "email"))], every=0.0)
+    away = Away(ledger.policies)
+    news = PolicyNews(away, moderator.in_force, Progress().loop("policies"), every=0.01)
+    news.start()
+    try:
+        eventually(lambda: away.asked == 3)  # the first is no switch
+        write(file, 'categories.email = "block"\n')
+        eventually(lambda: types(ledger) == ["switched.v1"])
+        write(file, 'categories.email = "hide"\n')
+        eventually(lambda: types(ledger) == ["switched.v1", "refused.v1"])
+        write(file, 'tenants.shop.categories.email = "redact"\n')
+        eventually(lambda: len(types(ledger)) == 4)
+    finally:
+        news.stop()
+    assert types(ledger) == ["switched.v1", "refused.v1", "switched.v1", "switched.v1"]
+    assert moderator.in_force().versions == load_policy(file).versions
