@@ -95,3 +95,15 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
     assert "criterion right (v1):" in said
     assert "no α among people: one person labelled" in said
     assert "there are no labels" in call("quality", "--tenant", "shop")[2]
+
+
+def test_quality_is_a_page_too(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """What cannot be written is said before anything is read."""
+    (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False))
+    call("labels", "import", "labels.jsonl")
+    code, said, told = call("quality", "--html", "quality.html")
+    assert (code, "the page: quality.html" in told, "criterion right" in said) == (0, True, True)
+    assert "default, criterion right (v1)" in (tmp_path / "quality.html").read_text()
+    assert json.loads(call("quality", "--html", "quality.html", "--json")[1])["labels"] == 2
+    code, said, told = call("quality", "--html", "away/quality.html")
+    assert (code, said, "away/quality.html cannot be written" in told) == (2, "", True)

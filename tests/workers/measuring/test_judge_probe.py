@@ -1,15 +1,18 @@
 """What a probe says of judges that are known: a perfect one, one that likes what comes first, one that likes length."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from tests.workers.judging.judge_model import JudgeModel, Prompt
 
+from headrace_schemas import HeadraceError
 from headrace_workers.measuring.judge_items import ITEMS
 from headrace_workers.measuring.judge_probe import Probe, probe
+from headrace_workers.ports import Completion, Request
 
 GOOD = {item.good for item in ITEMS}
+OWN = "I think that it depends."
 
 
 def text_in(prompt: Prompt, tag: str) -> str:
@@ -29,7 +32,14 @@ def judged(value: Callable[[Prompt], float]) -> Probe:
             return (p, 0.0, 1 - p, 0.0)
         return (1 - p, 0.0, 0.0, 0.0, p)
 
-    return probe(JudgeModel(answer))
+    return probe(Author(answer))
+
+
+class Author(JudgeModel):
+    """One that answers, too: to each question with the same."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+        return [Completion(OWN, "stop", 1, 1) for _ in requests]
 
 
 def right(prompt: Prompt) -> float:
@@ -50,7 +60,7 @@ def test_a_judge_that_knows_has_nothing_against_it() -> None:
     found = judged(right)
     assert names(found, False) == set()
     assert (found.unanswered, found.mass) == (0, 1.0)
-    assert found.asked == 9 * len(ITEMS)
+    assert found.asked == 11 * len(ITEMS)
 
 
 def test_a_judge_that_likes_what_comes_first_is_found_out() -> None:
@@ -71,9 +81,29 @@ def test_a_judge_that_likes_length_is_found_out() -> None:
     assert names(judged(longer), False) == {"the longer preferred"}
 
 
+def test_a_judge_that_likes_its_own_is_found_out() -> None:
+    """Also where a right answer of somebody else's stands beside it."""
+
+    def own(prompt: Prompt) -> float:
+        return 0.9 if text_in(prompt, "A") == OWN else 0.1 if text_in(prompt, "B") == OWN else right(prompt)
+
+    assert names(judged(own), False) == {"its own preferred"}
+
+
+def test_a_judge_without_an_answer_of_its_own_prefers_none() -> None:
+    """What it could not write is compared with nothing."""
+
+    class Silent(Author):
+        def generate(self, requests: Sequence[Request]) -> list[Completion | HeadraceError]:
+            return [HeadraceError("no") for _ in requests]
+
+    found = probe(Silent(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
+    assert {each.name: each.holds for each in found.measures}["a right answer and its own: its own preferred"] is None
+
+
 def test_a_judge_that_does_not_answer_is_no_judge() -> None:
     """There is no share of nothing, and no mass."""
-    found = probe(JudgeModel(lambda _prompt, choices: (0.0,) * len(choices)))
+    found = probe(Author(lambda _prompt, choices: (0.0,) * len(choices)))
     assert (found.unanswered, found.mass) == (found.asked, None)
     assert {each.holds for each in found.measures} == {None}
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace_schemas.errors import ConfigurationError
+from headrace_workers.cli.html import HtmlOption, refuse_unwritable, say_where, write_page
 from headrace_workers.cli.output import console, put_json, say
 
 if TYPE_CHECKING:
     from headrace_workers.cli.bench_views import Shown
 
-_HtmlOption = Annotated[Path | None, typer.Option("--html", metavar="PAGE", help="write a page with plots here")]
 _JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object with everything")]
 _LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="so many of each list are shown")]
 
@@ -37,7 +36,7 @@ def cache(
             "--max-error", min=0.0001, max=0.5, help="wrong of those served that you bear [HEADRACE_MAX_ERROR]"
         ),
     ] = None,
-    html: _HtmlOption = None,
+    html: HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
 ) -> None:
@@ -59,7 +58,7 @@ def cache(
     threshold = figure("similarity")
     borne = figure("max_error") if max_error is None else max_error
     pairs = read_pairs(file)
-    _refuse_unwritable(html)
+    refuse_unwritable(html)
     embedder = embedder_here()
     texts = len({text for pair in pairs for text in (pair.question, pair.other)})
     with _progress("embedding", texts) as advance:
@@ -74,7 +73,7 @@ def retrieval(
     name: Annotated[str, typer.Argument(metavar="NAME", help="of the knowledge base")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="questions with the right documents, as JSON lines")],
     tenant: Annotated[str | None, typer.Option("--tenant", help="whose it is [HEADRACE_TENANT]")] = None,
-    html: _HtmlOption = None,
+    html: HtmlOption = None,
     limit: _LimitOption = 20,
     as_json: _JsonOption = False,
 ) -> None:
@@ -97,7 +96,7 @@ def retrieval(
     base, owner = named(name), tenant_meant(tenant)
     floor = figure("relevance")
     asked = read_questions(file)
-    _refuse_unwritable(html)
+    refuse_unwritable(html)
     ledger, embedder = need_ledger(), embedder_here()
     passages = Passages.of(ledger, owner, base, embedder)
     if not len(passages):
@@ -113,10 +112,7 @@ def retrieval(
 
 def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
     if html is not None:
-        try:
-            html.write_text(shown.page(), encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{html} cannot be written: {error.strerror}; choose another file") from error
+        write_page(html, shown.page())
     if as_json:
         put_json(shown.document)
     else:
@@ -125,14 +121,7 @@ def _show(shown: "Shown", html: Path | None, as_json: bool) -> None:
             out.print(each)
         for line in shown.words:
             say(line)
-    if html is not None:
-        say(f"the page: {html}")
-
-
-def _refuse_unwritable(html: Path | None) -> None:
-    """Before minutes are spent on what could then not be written."""
-    if html is not None and (html.is_dir() or not html.absolute().parent.is_dir()):
-        raise ConfigurationError(f"{html} cannot be written: name a file in a folder that is there")
+    say_where(html)
 
 
 @contextmanager

@@ -30,9 +30,11 @@ def probe(
     ] = None,
     as_json: OneJsonOption = False,
 ) -> None:
-    """Ask a model what any judge should know, and show what moves its verdicts beside that: order, length, company.
+    """Ask a model what any judge should know, and show what moves its verdicts beside that: order, length, its own
+    answer, company.
 
-    24 plain items, each asked in both orders, with padding, on both scales and once more alone. No service is needed.
+    24 plain items, each asked in both orders, with padding, beside its own answer, on both scales and once more
+    alone. No service is needed.
     It shows a judge that is useless; that one is good only your own labels show (`headrace quality`).
 
     Example: `headrace judge probe --model smollm2-135m-instruct`

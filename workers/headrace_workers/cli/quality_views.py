@@ -32,6 +32,11 @@ def drawn(found: Sequence[Found]) -> Rows:
     return table(None, _COLUMNS, [_row(*each) for each in found], right=("labels", "verdicts", "both", "ECE"))
 
 
+def cells(tenant: str, subject: Subject, of: Assessment) -> tuple[Sequence[str], Sequence[str]]:
+    """The names of the columns, and this row."""
+    return _COLUMNS, _row(tenant, subject, of)
+
+
 def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
     """What the table has no room for, and why numbers are missing; each reason once."""
     yield f"{tenant}, {_name(subject)}:"

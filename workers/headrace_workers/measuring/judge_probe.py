@@ -1,7 +1,7 @@
 """How far a model may be trusted as a judge: what moves its verdicts beside the quality of the answer.
 
-After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position and length. 24 plain items show a judge that
-is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
+After the biases that Zheng et al. 2023 (arXiv 2306.05685) found: position, length, and what is one's own. 24 plain
+items show a judge that is useless, and cannot show that one is good: for that, label your own (docs/quality.md).
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_schemas import HeadraceError, Message, Rubric
+from headrace_schemas import HeadraceError, Message, Rubric, Sampling
 from headrace_workers.judging.pairwise import PAIR, build_pair, preferred
 from headrace_workers.judging.rubric import SCALES, Scale, build_prompt, read_answer
 from headrace_workers.judging.subject import Subject
 from headrace_workers.judging.unjudged import Unanswered
 from headrace_workers.measuring.judge_items import ITEMS, Item
-from headrace_workers.ports import Generator
+from headrace_workers.ports import Generator, Request
 from headrace_workers.quality.interval import Estimate, Undefined
 from headrace_workers.quality.rates import share
 
 _QUESTION: Final = "Is the output a right answer to the input?"
 _BETTER: Final = "Which output is the better answer to the input?"
+_SHORT: Final = Sampling(max_tokens=32)
 _MOVED: Final = 0.05  # of a value in [0, 1]
 
 
@@ -63,12 +64,17 @@ class Probe:
 
 
 def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
-    """Ask a model about the items: in pairs in both orders, with padding, each on both scales, and once more alone."""
+    """Ask a model about the items: in pairs in both orders, with padding, beside its own answer, each on both scales,
+    and once more alone.
+    """
     asking = _Asking(generator)
     ahead = asking.pairs([(each.question, each.good, each.bad) for each in items])
     behind = asking.pairs([(each.question, each.bad, each.good) for each in items])
     longer = asking.pairs([(each.question, f"{each.good} {each.padding}", each.good) for each in items])
     shorter = asking.pairs([(each.question, each.good, f"{each.good} {each.padding}") for each in items])
+    own = asking.answers([each.question for each in items])
+    mine = asking.pairs([(each.question, own[place], each.good) for place, each in enumerate(items)])
+    theirs = asking.pairs([(each.question, each.good, own[place]) for place, each in enumerate(items)])
     scales = {
         name: (
             asking.rubrics([(each.question, each.good) for each in items], name),
@@ -86,6 +92,8 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
     places = np.concatenate([np.arange(len(items)), np.arange(len(items))])
     padded = (longer + 1 - shorter) / 2
     leaning = np.isfinite(padded) & ~np.isclose(padded, 0.5)
+    liked = (mine + 1 - theirs) / 2
+    apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(each) for each in own])
     moved = np.abs(np.array(alone) - scales["yes_no"][0])
     measures = [
         Measure("two answers: the right one in both orders", share(right[both]), 0.75, True),
@@ -97,6 +105,7 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
         ),
         Measure("two answers: the first preferred", share((first > 0.5)[answered], clusters=places[answered]), 0.5),
         Measure("the same answer, padded: the longer preferred", share((padded > 0.5)[leaning]), 0.5),
+        Measure("a right answer and its own: its own preferred", share((liked > 0.5)[apart]), 0.5, False),
         *(_apart(name, *found) for name, found in scales.items()),
         Measure(
             f"asked alone: another value by more than {_MOVED}", share((moved > _MOVED)[np.isfinite(moved)]), 0.2, False
@@ -121,6 +130,12 @@ class _Asking:
     @property
     def median_mass(self) -> float | None:
         return float(np.median(self.masses)) if self.masses else None
+
+    def answers(self, questions: Sequence[str]) -> list[str]:
+        """What the model itself says to each; nothing where it says nothing."""
+        asked = [Request((Message(role="user", content=each),), _SHORT) for each in questions]
+        found = self._generator.generate(asked)
+        return ["" if isinstance(each, HeadraceError) else each.text.strip() for each in found]
 
     def pairs(self, asked: Sequence[tuple[str, str, str]]) -> NDArray[np.float64]:
         """P(the first is better) of (question, first, second)."""

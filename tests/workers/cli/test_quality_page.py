@@ -1,0 +1,28 @@
+"""What is known of verdicts, as a page."""
+
+import numpy as np
+from tests.workers.quality.test_assessment import of
+
+from headrace_workers.cli.quality_page import quality_page
+from headrace_workers.quality.labelled import Subject
+
+SUBJECT = Subject("criterion", "polite<b>", "v1")
+
+
+def test_scores_are_drawn_against_what_people_found():
+    """A diagram where scores say how surely, with its points as a table; texts are texts."""
+    random = np.random.default_rng(3)
+    scores = random.uniform(0.0, 1.0, 600)
+    page = quality_page([("shop", SUBJECT, of(scores, (random.random(600) < scores).astype(float)))])
+    assert "polite&lt;b&gt; (v1)" in page
+    assert ("<figcaption>Reliability</figcaption>" in page, "<b>" not in page.replace("<b class", "")) == (True, True)
+    assert page.count("found correct:") >= 5  # the points
+    assert " to 1.00</td>" in page
+
+
+def test_where_there_is_nothing_to_draw_the_reason_stands():
+    """Verdicts of yes and no; and no labels at all."""
+    page = quality_page([("shop", SUBJECT, of([1.0, 0.0], [1.0, 0.0]))])
+    assert "<figure>" not in page
+    assert "no reliability" in page
+    assert "<section>" not in quality_page([])
