@@ -1,14 +1,20 @@
 """What a worker tells of its policy."""
 
 import os
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
+from tests.workers.ledger.test_work import settings
 from tests.workers.moderation.test_moderator import Fake, each
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables.policies import POLICIES
+from headrace_workers.main.worker import _telling
+from headrace_workers.moderation.moderator import Aids
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.moderation.watching import WatchedModerator
 from headrace_workers.progress import Progress
@@ -69,3 +75,13 @@ def test_a_worker_tells_of_its_policy_while_nothing_is_moderated(ledger, tmp_pat
         news.stop()
     assert types(ledger) == ["switched.v1", "refused.v1", "switched.v1", "switched.v1"]
     assert moderator.in_force().versions == load_policy(file).versions
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a file", "the default"])
+def test_who_moderates_outputs_tells_of_its_policy(ledger, tmp_path, named):
+    """By the deployment's file, or by the policy that comes with headrace."""
+    file = write(tmp_path / "policy.toml", 'categories.email = "allow"\ntenants.shop.screen = true\n')
+    policy = load_policy(file if named else None)
+    _telling(replace(settings(), policy=file if named else None), Aids(), [], ledger, Progress())
+    eventually(lambda: len(ledger.read(select(POLICIES))) == len(policy.versions))
+    assert {row.tenant: row.version for row in ledger.read(select(POLICIES))} == policy.versions

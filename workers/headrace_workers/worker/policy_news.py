@@ -14,11 +14,11 @@ class PolicyNews(KeepsGoing):
 
     def __init__(self, policies: Policies, in_force: Callable[[], InForce], loop: Loop, every: float = EVERY) -> None:
         super().__init__(loop)
-        self._policies, self._in_force, self._loop, self._every = policies, in_force, loop, every
+        self._policies, self._in_force, self._every = policies, in_force, every
         self._told: InForce | None = None
 
     def _look(self) -> Awaited | None:
-        with self._loop.excused():  # a policy may name a model that is to be loaded
+        with self._progress.excused():  # a policy may name a model that is to be loaded
             now = self._in_force()
         if now != self._told:
             switched = self._told is None or self._told.versions != now.versions
