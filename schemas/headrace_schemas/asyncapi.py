@@ -144,7 +144,7 @@ def _title(event_type: EventType) -> str:
 
 
 def _message(event_type: EventType) -> dict[str, Any]:
-    key = _KEY_OF_POLICIES if event_type.topic is Topic.POLICIES else _KEY
+    of_job = event_type.topic is not Topic.POLICIES
     return {
         "name": event_type.name,
         "title": _title(event_type),
@@ -152,8 +152,8 @@ def _message(event_type: EventType) -> dict[str, Any]:
         "contentType": JSON,
         "headers": _headers(event_type.name),
         "payload": {"$ref": f"#/components/schemas/{_title(event_type)}"},
-        "correlationId": _CORRELATION,
-        "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
+        **({"correlationId": _CORRELATION} if of_job else {}),
+        "bindings": {"kafka": {"key": _KEY if of_job else _KEY_OF_POLICIES, "bindingVersion": "0.5.0"}},
         "examples": [_example(event_type.name)],
     }
 
