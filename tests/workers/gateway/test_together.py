@@ -35,33 +35,6 @@ def test_what_is_asked_for_meanwhile_is_asked_for_together():
     assert calls == [[1], [2, 3, 4]]
 
 
-def test_as_many_calls_as_may_be_are_under_way_and_the_rest_goes_behind_them():
-    """What comes while one waits need not wait for its end; no more than so many, and none is forgotten."""
-    calls, go = [], threading.Event()
-
-    def do(items):
-        calls.append(list(items))
-        assert go.wait(120)
-        return items
-
-    async def ask():
-        together = Together(do, ThreadPoolExecutor(), patience=120, abreast=2)
-        tasks = []
-        for number, expected in ((1, 1), (2, 2), (3, 2), (4, 2)):
-            tasks.append(asyncio.create_task(together.ask(number)))
-            await asyncio.sleep(0)
-            async with asyncio.timeout(60):
-                while len(calls) < expected:
-                    await asyncio.sleep(0.001)
-        before = list(calls)
-        go.set()
-        found = await asyncio.gather(*tasks)
-        return before, found, await asyncio.gather(*(together.ask(number) for number in (5, 6)))
-
-    assert asyncio.run(ask()) == ([[1], [2]], [1, 2, 3, 4], [5, 6])
-    assert calls[2:] == [[3, 4], [5, 6]]
-
-
 def test_an_error_is_its_item_s_alone_or_everybody_s():
     """A value in an answer's place, or what is raised; a service that is away is a refusal."""
 
@@ -89,15 +62,13 @@ def test_nobody_waits_longer_than_the_patience_and_who_comes_later_not_at_all():
         with pytest.raises(LedgerAway):
             await together.ask(1)
         loop = asyncio.get_running_loop()
-        while (
-            loop.time() - next(iter(together._calls.values())) <= 0.05
-        ):  # the call began a moment after it was asked for
+        while loop.time() - together._began <= 0.05:  # the call began a moment after it was asked for
             await asyncio.sleep(0.001)
         with pytest.raises(LedgerAway):
             await together.ask(2)
         assert (together._items, together._alarm) == ([], None)  # nobody began to wait
         go.set()
-        while together._tasks:
+        while together._task is not None:
             await asyncio.sleep(0.01)
         together._patience = 60.0  # towards what answers
         return await together.ask(3)
@@ -116,7 +87,7 @@ def test_a_process_that_is_busy_does_not_say_that_the_service_is_silent():
     async def ask():
         together = Together(do, ThreadPoolExecutor(), patience=0.2)
         task = asyncio.create_task(together.ask(1))
-        while not together._calls:
+        while together._began is None:
             await asyncio.sleep(0)
         assert answered.wait(60)
         time.sleep(0.5)
@@ -132,7 +103,7 @@ def test_a_process_that_was_stopped_refuses_nobody_who_comes_then():
     async def ask():
         together = Together(lambda items: [go.wait(120) for _ in items], ThreadPoolExecutor(), patience=0.2)
         first = asyncio.create_task(together.ask(1))
-        while not together._calls:
+        while together._began is None:
             await asyncio.sleep(0)
         time.sleep(0.5)
         later = together.put(2)  # no refusal

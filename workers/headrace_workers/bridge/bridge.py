@@ -168,7 +168,9 @@ class Bridge:
             pass
 
     def _ingest_once(self) -> Awaited | None:
-        return self._ingest.once(self._tell)
+        waits = self._ingest.once(self._tell)
+        self._stop.wait(self._ingest.gathers)
+        return waits
 
     def _tell(self, hint: Hint) -> None:
         """There is something to do: here, or for other bridges where it is not done here."""

@@ -46,7 +46,6 @@ from headrace_workers.webhooks.reach import Reach
 SOURCE: Final = "/headrace/gateway"
 MOST_JOBS: Final = 2_048  # of one request: as many as OpenAI takes inputs for embeddings
 _TAKEN_SECONDS: Final = 10.0  # until ingest took a job in, where only the ledger counts
-_COMMITS: Final = 3  # that are waited for at a time, each of many jobs
 _MARGIN_MS: Final = 2  # between two clocks that are rounded
 
 
@@ -105,7 +104,7 @@ class Door:
 
         self._unknown: Together[frozenset[Named], Collection[Named]] = Together(unknown, executor)
         self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
-        self._let_in: Together[_Sent, None] = Together(let_in, executor, abreast=_COMMITS)
+        self._let_in: Together[_Sent, None] = Together(let_in, executor)
 
         def forget(asked: list[Sequence[str]]) -> list[None]:
             ledger.not_let_in([job_id for job_ids in asked for job_id in job_ids])

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.gateway.errors import LedgerAway, Refusal
@@ -21,8 +21,7 @@ class Together(Generic[T, R]):
 
     `do` takes the items and gives an answer for each, in their order; an exception in an answer's place concerns that
     item alone, one that is raised all of them. Nobody waits longer than `patience` seconds, and who comes while a call
-    has been silent for as long is told so at once. As many as `abreast` calls may be under way: where a call mostly
-    waits, who comes next need not wait for its end, too. Belongs to the event loop.
+    has been silent for as long is told so at once. Belongs to the event loop.
     """
 
     def __init__(
@@ -32,22 +31,19 @@ class Together(Generic[T, R]):
         *,
         most: int = 500,
         patience: float = PATIENCE,
-        abreast: int = 1,
         away: Callable[[str], Refusal] = LedgerAway,
     ) -> None:
         self._do = do
         self._executor = executor
         self._most = most
         self._patience = patience
-        self._abreast = abreast
         self._away = away
         self._items: list[tuple[T, asyncio.Future[R]]] = []
         self._asked: deque[tuple[float, asyncio.Future[R]]] = deque()  # until when each waits, in that order
         self._alarm: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._calls: dict[int, float] = {}  # when each that is under way began, the oldest first
-        self._number = 0
-        self._given_up = False  # by somebody, since calls are under way
+        self._task: asyncio.Task[None] | None = None
+        self._began: float | None = None  # the call that is under way, if one is
+        self._given_up = False  # by somebody, since it is
 
     async def ask(self, item: T) -> R:
         """The answer for this item. Raises what `do` raises, Unavailable as a refusal."""
@@ -57,13 +53,13 @@ class Together(Generic[T, R]):
         """Ask for this item, and go on meanwhile: `answer` waits for it. A refusal where the service is silent."""
         loop = asyncio.get_running_loop()
         # Where nobody has given up yet, it was this process that did not look for so long.
-        if self._given_up and self._calls and loop.time() - next(iter(self._calls.values())) > self._patience:
+        if self._given_up and self._began is not None and loop.time() - self._began > self._patience:
             raise self._silent()
         future: asyncio.Future[R] = loop.create_future()
         self._items.append((item, future))
         self._asked.append((loop.time() + self._patience, future))
-        if len(self._tasks) < self._abreast and len(self._tasks) == len(self._calls):
-            self._tasks.add(loop.create_task(self._run(loop)))  # with all that comes until it has its turn
+        if self._task is None:
+            self._task = loop.create_task(self._run(loop))  # with all that comes until it has its turn
         if self._alarm is None:
             self._set_alarm(loop)
         return future
@@ -113,19 +109,16 @@ class Together(Generic[T, R]):
             del self._items[: self._most]
             if batch:
                 await self._call(loop, batch)
-        self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        self._task = None
 
     async def _call(self, loop: asyncio.AbstractEventLoop, batch: "list[tuple[T, asyncio.Future[R]]]") -> None:
-        self._given_up = self._given_up and bool(self._calls)
-        self._number += 1
-        number = self._number
-        self._calls[number] = loop.time()
+        self._given_up, self._began = False, loop.time()
         answers: Sequence[R | BaseException]
         try:
             answers = await loop.run_in_executor(self._executor, self._do, [item for item, _ in batch])
         except Exception as error:
             answers = [error] * len(batch)
-        del self._calls[number]
+        self._began = None
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
