@@ -70,6 +70,8 @@ class KafkaSink:
                 linger_ms=linger_ms,
                 batch_bytes=batch_bytes,
                 connect_timeout=max(1.0, max_block),
+                # Half of a record's time: what was lost on a dead connection is sent once more while there is some. To
+                # a broker that was only stopped for as long, a new connection costs a moment, and no record.
                 request_timeout=min(_REQUEST_SECONDS, max(0.1, delivery_timeout / 2)),
             )
 

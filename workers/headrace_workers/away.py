@@ -67,10 +67,10 @@ class KeepsGoing(ABC):
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Look no more, and wait until that is so."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Look no more, and wait until that is so, for so many seconds at most."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(seconds)
 
     @abstractmethod
     def _look(self) -> Awaited | None:

@@ -112,7 +112,7 @@ def settings(
     make_echo_model(tmp_path)
     kafka = embedded_kafka.settings(f"{name}.")
     ensure_topics(kafka)
-    # Not given back: whoever searched a base follows its ledger until the process ends.
+    # Not given back: a call that has outlasted its gateway may still be in it.
     return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))
 
 

@@ -58,3 +58,20 @@ def test_more_dimensions_than_there_are_is_the_requests_fault(client: openai.Ope
         client.embeddings.create(model="hash", input="Name three rivers.", dimensions=65)
     assert caught.value.code == "invalid"
     assert "dimensions is 65, and vectors of hash have 64" in caught.value.message
+
+
+def test_an_embedder_that_is_not_here_is_no_model(alone: Gateway):
+    """Though it is the one that this deployment would have: as a model that nobody has, with the way to get it."""
+    assert alone.settings.embedder == "all-minilm-l6-v2"
+    with openai_of(alone) as client:
+        for asked in (
+            lambda: client.embeddings.create(model="all-minilm-l6-v2", input="Name three rivers."),
+            lambda: client.chat.completions.create(model="gone", messages=[{"role": "user", "content": "Name one."}]),
+        ):
+            with pytest.raises(openai.NotFoundError) as caught:
+                asked()
+            assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+            assert "all-minilm-l6-v2` gets one" in caught.value.message or "'gone'" in caught.value.message
+    with alone.client() as native:
+        told = native.post("/v1/jobs", json={"kind": "embedding", "model": "all-minilm-l6-v2", "input": "Rivers."})
+    assert (told.status_code, told.json()["type"]) == (400, "urn:headrace:problem:invalid")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import httpx
 import pytest
 from tests.services.eventually import eventually
-from tests.workers.gateway.served import Gateway
+from tests.workers.gateway.served import IDLE, Gateway
 
 JOB = {"model": "echo", "prompt": "the secret of the mill"}
 MINE = "req-mine"
@@ -31,9 +31,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict]]:
     logging.getLogger("headrace.gateway").removeHandler(keep)
 
 
-def mine(lines: list[dict]) -> list[dict]:
+def mine(lines: list[dict], said: str = MINE) -> list[dict]:
     """The lines of requests that said this id: the lines of earlier tests' requests may come late."""
-    return [line for line in lines if line.get("request_id") == MINE]
+    return [line for line in lines if line.get("request_id") == said]
 
 
 def raw(gateway: Gateway, head: str, body: Iterable[bytes] = ()) -> tuple[bytes, int]:
@@ -114,7 +114,7 @@ def test_the_log_tells_who_asked_for_what_and_nothing_that_was_said(gateway: Gat
     eventually(lambda: len(mine(lines)) >= 3)
     told = mine(lines)
     assert [line["message"] for line in told] == [
-        "POST /v1/jobs 202", "GET /v1/jobs/{job_id} 200", "GET - 404",
+        "POST /v1/jobs 202", "GET /v1/jobs/{job_id} 400", "GET - 404",
     ]  # fmt: skip
     assert {line["tenant"] for line in told[:2]} == {"shop"}
     assert {line["key"] for line in told[:2]} == {key.split("_")[1]}
@@ -159,3 +159,50 @@ def test_two_hundred_at_once_are_served(gateway: Gateway):
         thread.join()
     assert {status for status, _ in ids} == {202}
     assert len({job_id for _, job_id in ids}) == 200
+
+
+def head(gateway: Gateway, path: str, key: str) -> tuple[int, dict[str, str], bytes]:
+    """What is answered to HEAD: status, headers, and what comes behind them."""
+    answered, _ = raw(
+        gateway, f"HEAD {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+    )
+    first, _, behind = answered.partition(b"\r\n\r\n")
+    status, *lines = first.decode().split("\r\n")
+    found = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), found, behind
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/v1/models/echo", "/openapi.json", "/v1/nothing"])
+def test_head_is_answered_as_get_without_a_body(gateway: Gateway, path: str):
+    """With the same status, type and length; where nothing is, too."""
+    key = gateway.key()
+    asked = httpx.get(f"{gateway.url}{path}", headers={"authorization": f"Bearer {key}"}, timeout=60)
+    status, headers, behind = head(gateway, path, key)
+    assert (status, behind) == (asked.status_code, b"")
+    assert {"content-type", "content-length", "x-request-id"} <= headers.keys()
+    assert headers["content-type"] == asked.headers["content-type"]
+    if status == 200:  # an error tells the request's id
+        assert int(headers["content-length"]) == len(asked.content)
+
+
+def test_head_of_a_job_and_of_its_events(gateway: Gateway, client: httpx.Client, lines: list[dict]):
+    """A stream without an end ends; keys and tenants are looked at, and the log tells the method."""
+    job_id = client.post("/v1/jobs", json={**JOB, "model": IDLE}).json()["id"]
+    key = gateway.key()
+    assert head(gateway, f"/v1/jobs/{job_id}", key)[::2] == (200, b"")
+    status, headers, behind = head(gateway, f"/v1/jobs/{job_id}/events", key)
+    assert (status, headers["content-type"], behind) == (200, "text/event-stream; charset=utf-8", b"")
+    assert head(gateway, f"/v1/jobs/{job_id}", gateway.key("another"))[::2] == (404, b"")
+    assert head(gateway, f"/v1/jobs/{job_id}", "nobody's")[::2] == (401, b"")
+    asked = client.head("/v1/models", headers={"x-request-id": "req-head"})
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert client.get("/v1/models").status_code == 200  # on the same connection
+    (line,) = eventually(lambda: mine(lines, "req-head"))
+    assert (line["message"], line["sent"]) == ("HEAD /v1/models 200", 0)
+    client.delete(f"/v1/jobs/{job_id}")
+
+
+def test_head_of_what_can_only_be_sent(client: httpx.Client):
+    """There is no such method, as GET has none there."""
+    for path in ("/v1/jobs", "/v1/chat/completions", "/v1/embeddings"):
+        assert client.head(path).status_code == client.get(path).status_code == 405

@@ -1,10 +1,14 @@
 """Whether a gateway lives, and whether it is ready."""
 
+import threading
 from dataclasses import replace
 
 import httpx
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, served
+
+from headrace_workers.settings import Settings
+from headrace_workers.testing import make_hash_embedder
 
 
 def test_a_gateway_that_has_all_is_ready(gateway: Gateway):
@@ -26,3 +30,18 @@ def test_without_kafka_it_lives_and_is_not_ready(settings):
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
         assert told.headers["retry-after"] == "1"
         assert "x-should-retry" not in told.headers  # the client's own rule is right: nothing was sent
+
+
+def test_what_a_search_began_ends_with_the_gateway(settings: Settings):
+    """Whoever follows documents does so no longer; a gateway that nobody searched has no such thread."""
+
+    def following() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name == "follow documents"}
+
+    make_hash_embedder(settings.home)
+    before = following()
+    with served(replace(settings, embedder="hash")) as gateway:
+        assert following() <= before  # some of other tests may have ended
+        gateway.services.bases()
+        (mine,) = following() - before
+    eventually(lambda: not mine.is_alive())

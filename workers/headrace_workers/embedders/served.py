@@ -29,25 +29,36 @@ class ServedEmbedder:
         self.alias = embedder_alias(name)
         self._home = home
         self._name = name
+        self._elsewhere = name.startswith(SENTENCE_TRANSFORMERS)  # it has no card here
         self._lock = threading.Lock()
         self._known: tuple[_Written, Tokens | None] | None = None
+
+    def check(self, alias: str) -> None:
+        """UnknownModel where another is asked for, or it is not here."""
+        if alias != self.alias:
+            raise UnknownModel(f"no embedder is called {alias!r}; there is: {self.alias}")
+        if not self._elsewhere and _written(self._card) is None:
+            embedder_card(self._home, self._name)
 
     def input_tokens(self, alias: str, text: str) -> int | None:
         """The tokens of a text as this embedder reads it, with those that it adds; None where only a guess can be had.
 
         UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
         """
-        if alias != self.alias:
-            raise UnknownModel(f"no embedder is called {alias!r}; there is: {self.alias}")
-        tokens = None if self._name.startswith(SENTENCE_TRANSFORMERS) else self._tokens()
+        self.check(alias)
+        tokens = None if self._elsewhere else self._tokens()
         if tokens is None:
             return None
         counted = tokens.count(text) + tokens.added
         check_whole(alias, counted, tokens.max_tokens)
         return counted
 
+    @property
+    def _card(self) -> Path:
+        return model_dir(self._home, self._name) / CARD_FILE
+
     def _tokens(self) -> "Tokens | None":
-        written = _written(model_dir(self._home, self._name) / CARD_FILE)
+        written = _written(self._card)
         with self._lock:
             if self._known is None or self._known[0] != written or written is None:
                 loaded = self._load()  # raises where it is not here

@@ -32,7 +32,6 @@ async def answer(
     A client that hangs up meanwhile cancels the jobs, but not under an idempotency key. Raises Refused for what
     `read` refuses and for a job that was not answered, and what `let_in` and `ended` raise.
     """
-    no_query(request)
     asked = read(await json_object(request), asker(request, caller))
     job_ids = await let_in(request, caller, services, asked)
     ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)

@@ -41,6 +41,7 @@ from headrace_workers.gateway.direct import Direct, Shortcut
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
 from headrace_workers.gateway.openapi import describe_api
+from headrace_workers.gateway.query import ONLY_DECLARED
 from headrace_workers.gateway.services import Services
 from headrace_workers.openai.errors import Refused
 
@@ -71,6 +72,9 @@ ROUTERS: Final = (
     figures.router,
 )
 
+# Routes of these look at what their URL says themselves; figures and health are asked for by programs of all kinds.
+_READ_THEIR_URL: Final = (responses.router, models.router, health.router, figures.router)
+
 # What is said where no route fits, for those who look for what others have.
 _NO_ROUTE: Final = {
     "Not Found": "there is nothing under this path: GET /openapi.json tells what there is",
@@ -92,7 +96,7 @@ def build_app(services: Services) -> FastAPI:
     app = _Gateway(entry, title="headrace", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = services
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[] if router in _READ_THEIR_URL else [ONLY_DECLARED])
     app.add_exception_handler(HeadraceError, _tell)
     app.add_exception_handler(RequestValidationError, _tell)
     app.add_exception_handler(HTTPException, _tell)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace_workers.gateway.caller import bearer, caller_of
+from headrace_workers.gateway.query import only
 from headrace_workers.gateway.scopes import Scope as KeyScope
 
 Tell = Callable[[Request, Exception], Awaitable[Response]]  # an error as a response; raises one that it does not know
@@ -45,6 +46,7 @@ class Direct(APIRoute):
         for name, parameter in signature(self.endpoint).parameters.items():
             if name not in _WIRED:
                 self._declare(name, parameter)
+        self._names = frozenset(each.alias for each in self._query)
         return self.serve
 
     def _declare(self, name: str, parameter: Parameter) -> None:
@@ -60,6 +62,7 @@ class Direct(APIRoute):
         given: dict[str, Any] = dict(request.path_params)
         for name, header in self._headers:
             given[name] = request.headers.get(header)
+        only(request, self._names)
         if self._query:
             given |= self._asked(request)
         response: Response = await self.endpoint(

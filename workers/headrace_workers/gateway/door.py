@@ -26,6 +26,7 @@ from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.gateway.allowance import Allowance
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
@@ -68,7 +69,7 @@ class _Sent(NamedTuple):
 class Door:
     """Lets jobs in. Belongs to the event loop.
 
-    `durable`: Kafka's log outlives its broker. `embedder` is the alias of the one that makes vectors.
+    `durable`: Kafka's log outlives its broker.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Door:
         sink: Sink,
         waiter: Waiter,
         models: Registry,
-        embedder: str,
+        embedder: ServedEmbedder,
         pipeline: Pipeline,
         reach: Reach,
         crowding: Crowding,
@@ -166,8 +167,8 @@ class Door:
                 if alias not in self._models:
                     known = ", ".join(self._models.aliases()) or "none"
                     raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
-            if isinstance(job, EmbeddingJob) and job.model != self._embedder:
-                raise UnknownModel(f"no embedder is called {job.model!r}; there is: {self._embedder}")
+            if isinstance(job, EmbeddingJob):
+                self._embedder.check(job.model)
             if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
                 raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
 

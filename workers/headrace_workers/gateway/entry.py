@@ -1,4 +1,7 @@
-"""Around every request: its id, the bound of its body, its line in the log, and no error that gets out unshaped."""
+"""Around every request: its id, the bound of its body, its line in the log, and no error that gets out unshaped.
+
+HEAD is answered as GET would be, without a body (RFC 9110, 9.3.2).
+"""
 
 import asyncio
 import logging
@@ -20,6 +23,7 @@ from headrace_workers.log import Action, log
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
 _LONGEST: Final = 64  # characters of another that are told
+_HEAD: Final = "HEAD"
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for every few seconds
 
 
@@ -61,6 +65,8 @@ class Entry:
             await self._app(scope, receive, send)
             return
         visit = scope["headrace"] = Visit(_request_id(scope), scope["method"])
+        if visit.method == _HEAD:
+            scope = {**scope, "method": "GET"}
         try:
             await self._serve(scope, receive, send, visit)
         finally:
@@ -77,7 +83,7 @@ class Entry:
             if message["type"] == "http.request":
                 visit.received += len(message.get("body", b""))
                 if visit.received > bound:
-                    await self._refuse(_too_large(bound), scope, receive, marked, visit)
+                    await self._refuse(_too_large(bound), scope, receive, answer, visit)
                     raise _TooLarge
             return message
 
@@ -92,12 +98,13 @@ class Entry:
                 visit.sent += len(message.get("body", b""))
             await send(message)
 
+        answer = _headless(marked) if visit.method == _HEAD else marked
         wrong = _too_large(bound) if _announced(scope) > bound else _unreadable(scope)
         if wrong is not None:
-            await self._refuse(wrong, scope, receive, marked, visit)
+            await self._refuse(wrong, scope, receive, answer, visit)
             return
         try:
-            await self._app(scope, counted, marked)
+            await self._app(scope, counted, answer)
         except (_TooLarge, ClientDisconnect):  # the other: nobody is there any more
             return
         except Exception as error:  # whatever it was, its message may hold a user's text: the log gets its place
@@ -109,7 +116,7 @@ class Entry:
                 request_id=visit.request_id)  # fmt: skip
             if not visit.status:
                 failed = Refusal(Why.INTERNAL, "the log of the gateway says more, by the request's id")
-                await self._refuse(failed, scope, receive, marked, visit)
+                await self._refuse(failed, scope, receive, answer, visit)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         visit.why = refusal.why.code
@@ -135,6 +142,22 @@ class Entry:
             sent=visit.sent,
             **({"why": visit.why} if visit.why else {}),
         )
+
+
+def _headless(send: Send) -> Send:
+    """Send the head of a response, and no more. A body that comes in parts is cut off, as if the client had hung up: it
+    may have no end.
+    """
+
+    async def head(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({"type": message["type"], "body": b""})
+        if message.get("more_body", False):
+            raise ClientDisconnect
+
+    return head
 
 
 def _too_large(bound: int) -> Refusal:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from headrace_schemas.limits import NO_NUL
@@ -15,6 +15,7 @@ from headrace_workers.batches.views import file_object
 from headrace_workers.files.files import FileInUse
 from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.files.text import NotReadable
+from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
@@ -23,7 +24,7 @@ from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 
-router = APIRouter(tags=["files"])
+router = APIRouter(tags=["files"], route_class=JSONRoute)
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ class FileDeleted(BaseModel):
 
 class Expiry(BaseModel):
     """How long something is kept, from when it was made."""
+
+    model_config = ConfigDict(extra="forbid")
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=SHORTEST_LIFE, le=LONGEST_LIFE)]
@@ -174,10 +177,14 @@ async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
 
 
 async def refuse_fields(request: Request, known: set[str]) -> None:
-    """Whatever a form has beside these is refused by name."""
-    for name in await request.form():
+    """Whatever a form has beside these, or more than once, is refused by name."""
+    seen = set()
+    for name, _ in (await request.form()).multi_items():
         if name not in known:
             raise Refusal(Why.INVALID, f"{name}: is not supported here")
+        if name in seen:
+            raise Refusal(Why.INVALID, f"{name}: is given more than once")
+        seen.add(name)
 
 
 def name_of(file: UploadFile) -> str:

@@ -1,26 +1,68 @@
 """HTTP as it comes in: what is none is refused in words, where uvicorn has a line for all."""
 
+import asyncio
 import json
 import sys
-from typing import Final
+from typing import Final, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from headrace_workers.gateway.errors import Refusal, Why, openai_body
 
+HEAD_SECONDS = 60.0  # that a client may take to send what comes before a body, from when it connected or began
 _TO_READ: Final = frozenset({400, 413, 431, 501})  # what h11 hints at
 
 
 class Protocol(H11Protocol):
-    """One connection. Whose request cannot be read is told why in OpenAI's shape: its path is not known for certain."""
+    """One connection. Whose request cannot be read is told why in OpenAI's shape: its path is not known for certain.
+
+    uvicorn waits for ever for who says nothing, or says it byte by byte; here the head of a request has its time.
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody is there, and is to ask for something."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came: a whole head, or a part."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._late = self._late or self.loop.call_later(HEAD_SECONDS, self._give_up)
+        else:
+            self._in_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there any more."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        if self.transport.is_closing():
+            return
+        if self.conn.trailing_data[0]:
+            self._refuse(408, f"the request's head did not come within {HEAD_SECONDS:g} s")
+        else:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and hang up. Called while the error is handled."""
         error = sys.exception()
         hint = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         status = hint if hint in _TO_READ else 400
-        body = json.dumps(openai_body(Refusal(Why.INVALID, f"the request is no HTTP that can be read: {error or msg}")))
+        self._refuse(status, f"the request is no HTTP that can be read: {error or msg}")
+
+    def _refuse(self, status: int, words: str) -> None:
+        body = json.dumps(openai_body(Refusal(Why.INVALID, words)))
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
 
@@ -43,7 +43,9 @@ LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a j
 
 @dataclass(kw_only=True)
 class Services:
-    """All of them. `hear` begins to listen to the bell, and returns what ends that."""
+    """All of them. `hear` begins to listen to the bell, and returns what ends that. `at_end` is closed after the last
+    request: what was begun for some of them ends with it.
+    """
 
     settings: Settings
     ledger: Ledger
@@ -62,6 +64,7 @@ class Services:
     metrics: Metrics
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
+    at_end: ExitStack
     _standings: Together[str, Standing | None] = field(init=False)
     _cancel: Together[Cancellation, CancelOutcome] = field(init=False)
     _let_go: Together[Cancellation, CancelOutcome] = field(init=False)
@@ -85,6 +88,7 @@ class Services:
             await self.waiter.stop()
             await self.sink.stop()
             await self.rates.close()
+            await loop.run_in_executor(None, self.at_end.close)
             await loop.run_in_executor(None, self.ledger.close)
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

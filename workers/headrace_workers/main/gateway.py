@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_schemas.aliases import embedder_alias
 from headrace_schemas.topics import ABOUT_JOBS, INBOUND
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.identity import process_name
@@ -59,14 +60,16 @@ def build_gateway(
     pipeline = pipeline or pipeline_of(settings)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    bell, followers = Bell(redis_client(settings.redis), names.bell), Several()
+    bell, followers, at_end = Bell(redis_client(settings.redis), names.bell), Several(), ExitStack()
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
     files = files_in(settings, ledger)
     return Services(
         settings=settings,
         ledger=ledger,
-        bases=once(lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers)),
+        bases=once(
+            lambda: recall.bases_of(ledger, progress, process_name("gateway"), embedder, lambda: followers, at_end)
+        ),
         files=files,
         uploads=Uploads(ledger.files, files),
         registry=registry,
@@ -81,6 +84,7 @@ def build_gateway(
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
         ring=lambda: bell.ring(*Hint),
+        at_end=at_end,
     )
 
 
@@ -119,7 +123,7 @@ def _door(
         sink=sink,
         waiter=waiter,
         models=registry,
-        embedder=embedder_alias(settings.embedder),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         pipeline=pipeline,
         reach=settings.webhook_reach,
         crowding=Crowding(ledger.pressure, executor, most=settings.max_active, longest=settings.max_queue_age),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.cache import Cache
     from headrace_workers.recall.retrieval import FindsPassages, Retrieval
+
+
+_LAST_LOOK_SECONDS = 2.0  # of a follower, at the end of its process: it may be reading a large base
 
 
 def embedder_of(settings: Settings) -> CountingEmbedder:
@@ -133,8 +137,11 @@ def bases_of(
     worker: str,
     embedder: Callable[[], Embedder],
     followers: Callable[[], Several],
+    at_end: ExitStack | None = None,
 ) -> "Bases":
-    """The knowledge bases. Unavailable while no embedder is here: it may come without a new start."""
+    """The knowledge bases, which follow the ledger until `at_end` is closed, or the process ends. Unavailable while no
+    embedder is here: it may come without a new start.
+    """
     from headrace_workers.recall.bases import Bases
     from headrace_workers.recall.follow import Follower
 
@@ -145,4 +152,6 @@ def bases_of(
     follower = Follower(bases, progress.loop("follow documents"), partial(ledger.followed, worker, "document"))
     followers().add(follower.woken)
     follower.start()
+    if at_end is not None:
+        at_end.callback(follower.stop, _LAST_LOOK_SECONDS)
     return bases

@@ -115,11 +115,11 @@ class Follower(KeepsGoing, Generic[Change]):
             return True
         return self._was_away and not self._memory.holds()
 
-    def stop(self) -> None:
-        """Follow no more, and wait until that is so."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Follow no more, and wait until that is so, for so many seconds at most."""
         self._stop.set()
         self.woken.set()
-        super().stop()
+        super().stop(seconds)
 
     def _look(self) -> None:
         self.woken.clear()
