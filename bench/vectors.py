@@ -25,6 +25,8 @@ class KnownVectors:
         """A row for each."""
         if self._first is not None:
             self._first.embed(texts)
+        if len(texts) == 1:  # a look-up's, to which it should add nothing
+            return self._table[texts[0]][None]
         return np.stack([self._table[text] for text in texts])
 
 

@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import select, update
 from tests.services.kafka import KafkaServer
 from tests.services.records import read
 from tests.workers.cli.conftest import Call
@@ -20,10 +21,11 @@ from headrace_schemas.codec import decode
 from headrace_schemas.job import derive_job_id
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import JOBS, STEPS
-from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.claim import Wanted
 
+DAY_MS = 86_400_000
 UNKNOWN = "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"
 
 
@@ -94,6 +96,25 @@ def test_an_answer_that_is_forgotten_is_still_traced(cache: Call, flow: Flow, sh
         found = json.loads(cache("wrong", job, "--json")[1])
         assert [(row["job_id"], row["state"]) for row in found["served"]] == [(shared[1], "gone"), (shared[2], "gone")]
         assert found["answers"][0]["state"] == "gone"
+
+
+def test_whom_it_was_given_is_known_for_longer_than_jobs_are(cache: Call, flow: Flow, shared: list[str]):  # noqa: F811
+    """HEADRACE_RETENTION forgets the jobs, here after a day; what they were given is known for 90."""
+
+    def let_pass(days: int) -> None:
+        with writing(flow.ledger.engine) as tx:
+            for column in (JOBS.c.accepted_at, JOBS.c.ended_at, SERVES.c.served_at):
+                tx.execute(update(column.table).values({column.name: column - days * DAY_MS}))
+        while flow.ledger.prune(DAY_MS):
+            pass
+
+    let_pass(80)
+    assert flow.ledger.read(select(JOBS.c.id)) == []
+    found = json.loads(cache("wrong", shared[0], "--json")[1])
+    assert [(row["job_id"], row["state"]) for row in found["served"]] == [(shared[1], "gone"), (shared[2], "gone")]
+    assert states(flow) == ["dead", "live"]
+    let_pass(11)
+    assert flow.ledger.read(select(SERVES.c.id)) == []
 
 
 def test_a_job_of_which_nothing_was_kept_has_nothing_to_call_back(cache: Call, flow: Flow, asks):  # noqa: F811

@@ -58,7 +58,12 @@ def test_what_is_refused_is_named_and_the_rest_is_in(call, home):
     assert said.splitlines() == [
         "refused: elsewhere: there is no such file or folder, and no file that it stands for",
         "refused: docs/blank.md: it holds no text",
-        "k: 2 added, 1 refused; 3 chunks written",
+        "k: 2 added, 2 refused; 3 chunks written",
+    ]
+    _, out, _ = call("knowledge", "add", "k", "docs", "elsewhere", "--json")
+    assert [(row["document"], row["reason"]) for row in rows(out) if row["status"] == "refused"] == [
+        ("elsewhere", said.splitlines()[0].removeprefix("refused: ")),
+        ("docs/blank.md", "docs/blank.md: it holds no text"),
     ]
     (home / "docs" / "blank.md").unlink()
     assert call("knowledge", "add", "k", "docs", "elsewhere")[0] == 1

@@ -57,6 +57,8 @@ def test_searches_are_right_while_others_change_and_rebuild(monkeypatch: pytest.
         while not over.is_set() or not done:
             similarities, ids = index.search(queries, K)
             assert ids.tolist() == expected.tolist()
+            for query, those in zip(queries, expected.tolist(), strict=True):
+                assert [key for key, _ in index.nearest(query, K)] == those
             dead = frozenset(gone)
             similarities, ids = index.search(probe, K)
             for row, (values, keys) in enumerate(zip(similarities.tolist(), ids.tolist(), strict=True)):

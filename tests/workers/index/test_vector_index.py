@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.workers.index.clustered import clustered, recall, truth, unit
 
 from headrace_workers.index.checked import VectorRefused
@@ -99,6 +100,33 @@ def test_a_query_is_checked_too() -> None:
         index.search(np.ones((1, 7)), 1)
     with pytest.raises(ValueError, match="k is 0"):
         index.search([unit(np.ones(8))], 0)
+
+
+@pytest.mark.parametrize(
+    ("vector", "why"),
+    [
+        (np.full(8, np.nan, np.float32), "query 0 holds NaN"),
+        (np.ones(8, np.float32), "query 0 has length 2.8"),
+        (np.ones(7, np.float32), r"query 0 has shape \(7,\)"),
+        (np.ones((1, 8), np.float32), r"query 0 has shape \(1, 8\)"),
+    ],
+)
+def test_a_single_query_is_checked_as_well(vector: NDArray[np.float32], why: str) -> None:
+    """It goes to FAISS by a shorter way."""
+    with pytest.raises(VectorRefused, match=why):
+        filled(3, SMALL).nearest(vector, 1)
+
+
+def test_a_single_query_of_another_kind_is_read_as_it_is_meant() -> None:
+    """Of more digits, every second number of a row, or memory that is read only: FAISS is given what it can read."""
+    index, query = filled(3, SMALL), unit(np.arange(1, 9))
+    found = index.nearest(query, 3)
+    assert [key for key, _ in found] == index.search([query], 3)[1][0].tolist()
+    assert index.nearest(np.repeat(query, 2)[::2], 3) == found
+    assert index.nearest(np.frombuffer(query.tobytes(), np.float32), 3) == found
+    assert index.nearest(query.astype(np.float64), 3) == found  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k is 0"):
+        index.nearest(query, 0)
 
 
 def test_what_a_caller_keeps_is_not_what_the_index_keeps() -> None:
@@ -239,6 +267,7 @@ def test_any_sequence_of_changes_finds_what_a_dictionary_holds(
                     similarities[row, : len(found)], [query[row] @ kept[key] for key in found], atol=1e-5
                 )
                 assert np.isneginf(similarities[row, len(found) :]).all()
+                assert index.nearest(query[row], k) == [*zip(found, similarities[row].tolist(), strict=False)]
 
 
 def test_only_those_asked_for_are_looked_at_and_all_of_them() -> None:

@@ -100,6 +100,7 @@ def test_a_word_document_keeps_its_headings(reader: Reader, tmp_path: Path) -> N
         ("no.pdf", b"text", "it cannot be read as .pdf"),
         ("no.docx", b"text", "it cannot be read as .docx"),
         ("secret.docx", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "it is encrypted"),
+        ("old.doc", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "or of an Office from before 2007"),
         ("binary.txt", b"text\0text", "it is a binary file, whatever its name: character 5 is a NUL"),
         ("binary.txt", b"\x89PNG\r\n\x1a\n", "it is no text in UTF-8 (byte 1)"),
         ("latin.txt", "Café".encode("latin-1"), "it is no text in UTF-8 (byte 4)"),

@@ -11,6 +11,9 @@ from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.claim import Wanted
+from headrace_workers.moderation.moderator import PolicyModerator
+from headrace_workers.moderation.personal_data import PersonalDataDetector
+from headrace_workers.moderation.policy import Policy, Rule
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
@@ -152,6 +155,33 @@ def test_an_answer_that_is_not_allowed_is_made_again_by_all_at_once_and_one_fill
     assert len(semantic.generated) == 3
     assert entries(semantic) == ["live"]
     assert tiers(semantic, late) == ["semantic"]
+
+
+def of_jo(opening):
+    """A question whose answer, which repeats it, moderation finds a mail address in."""
+    return f"{opening} reset the password of jo@example.com?"
+
+
+@pytest.mark.parametrize("end", ["redacted", "held", "blocked", "cancelled"])
+def test_whatever_ends_a_leader_frees_all_other_wordings_at_once(semantic, asks, end):  # noqa: F811 - the fixture
+    """None of them waits for another of them: all are ready at that moment, and done after one look."""
+    if end in ("held", "blocked"):
+        rule = Rule("review" if end == "held" else "block")
+        policy = Policy(dict.fromkeys(PersonalDataDetector.categories, rule))
+        semantic.moderator = PolicyModerator([PersonalDataDetector()], policy)
+        semantic.do()
+    jobs = send(semantic, asks, *(of_jo(each) for each in ("How do I", "How can I", "how do i", "How do we")))
+    semantic.run("recall")
+    assert waits(semantic, jobs) == 3
+    (leader,) = [job for job, state in zip(jobs, semantic.states(jobs), strict=True) if state == "done"]
+    if end == "cancelled":
+        semantic.ledger.cancel(Cancellation(leader, "default", "enough"))
+    else:
+        semantic.run("model.echo")
+        semantic.run("moderate")
+    assert semantic.states(jobs).count("ready") == 3
+    semantic.run("recall")
+    assert semantic.states(jobs) == ["done"] * 4
 
 
 def test_the_very_same_requests_of_a_leader_that_is_gone_fill_the_cache(flow, asks):

@@ -92,15 +92,21 @@ def test_a_guard_that_fails_is_a_miss(semantic, asks, monkeypatch):
 
 @pytest.mark.parametrize(
     "other",
-    [{"tenant": "other"}, {"sampling": {"max_tokens": 9}}, {"model": "echo2"}],
+    [
+        {"tenant": "other"},
+        {"sampling": {"max_tokens": 9}},
+        {"model": "echo2"},
+        {"prompt": None, "messages": [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": LIKE}]},
+        {"knowledge": "docs"},
+    ],
 )
 def test_likeness_ends_with_the_scope(semantic, asks, other):
-    """Another tenant, another sampling or another model has questions of its own."""
+    """Another tenant, sampling, model, system prompt or knowledge base has questions of its own."""
     ask(semantic, asks, ASKED)
     request = semantic.cache.look_up.__self__._request  # what would be looked up
     from headrace_workers.recall.found import Asked
 
-    one, two = (asks(LIKE, cache="semantic", **more) for more in ({}, other))
+    one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
     scopes = [request(Asked("j", each, each.cache)).question.scope for each in (one, two)]
     vector = HashEmbedder().embed([LIKE])[0]
     found = [len(semantic.known.nearest(scope, vector, 5)) for scope in scopes]

@@ -63,14 +63,18 @@ def add(
     from headrace_workers.cli.knowledge_views import passed_words, taken_dict, tally_words
     from headrace_workers.knowledge.reading import Reader
     from headrace_workers.knowledge.walking import find
-    from headrace_workers.recall.intake import Intake
+    from headrace_workers.recall.intake import Intake, Taken
 
     base, owner, attributes = named(name), tenant_meant(tenant), attributes_of(meta)
     ledger, embedder = need_ledger(), embedder_here()
-    there, count = _there(paths)
+    there, count, missing = _there(paths)
     tally: Counter[Status] = Counter()
+    tally["refused"] = len(missing)
     passed_over: Counter[str] = Counter()
     chunks = 0
+    if as_json:
+        for path, reason in missing.items():
+            put_json(taken_dict(Taken(path, "refused", reason=reason)))
     try:
         with Reader() as reader, _progress(count) as (advance, tell):
             intake = Intake(ledger, reader, embedder, _counter(embedder), owner, base, attributes)
@@ -92,7 +96,7 @@ def add(
     if passed_over:
         say(printable(passed_words(passed_over)))
     say(f"{base}: {tally_words(tally, chunks)}")
-    raise typer.Exit(1 if len(there) < len(paths) or tally["refused"] else 0)
+    raise typer.Exit(1 if tally["refused"] else 0)
 
 
 def list_bases(
@@ -254,21 +258,22 @@ def _counter(embedder: "Embedder") -> Callable[[str], int]:
     return embedder.count_tokens if isinstance(embedder, CountsTokens) else pieces
 
 
-def _there(paths: Iterable[str]) -> tuple[list[str], int]:
-    """The paths that name files, and how many files: they are walked twice, since a list of very many would be large.
-    Paths that name nothing are told, and so is what is passed over.
+def _there(paths: Iterable[str]) -> tuple[list[str], int, dict[str, str]]:
+    """The paths that name files; how many files, which are walked twice, since a list of very many would be large; and
+    the paths that name nothing, with the reason. These are told, and so is what is passed over.
     """
     from headrace_workers.knowledge.documents import DocumentRefused
     from headrace_workers.knowledge.walking import find
 
-    there, count = list[str](), 0
+    there, count, missing = list[str](), 0, dict[str, str]()
     for path in paths:
         try:
             count += sum(1 for _ in find([path], lambda passed, why: say(printable(f"passed over: {passed} {why}"))))
             there.append(path)
         except DocumentRefused as refused:
+            missing[path] = str(refused)
             say(printable(f"refused: {refused}"))
-    return there, count
+    return there, count, missing
 
 
 def _documents(ledger: "Ledger", base: str, tenant: str) -> Iterator[Any]:

@@ -77,6 +77,8 @@ def _said(kinds: set[str]) -> str:
 
 
 def _agree(ours: set[str], theirs: set[str], asked: Profile, cached: Profile) -> bool:
+    if ours == theirs:
+        return True
     if (ours or theirs) == {"how"} and not (ours and theirs):
         # `sort a list`, `how do I sort a list`; but not `the age of a cheese`, `how do I age a cheese`
         return not _names_property(cached if ours else asked, asked if ours else cached)

@@ -38,12 +38,12 @@ _RELATIVE: Final = words_of(
     evening night daily weekly monthly yearly annually hourly"""
 )
 
-_NAMES: Final = _RELATIVE.union(_WEEKDAYS, _MONTHS)
+DATES: Final = _RELATIVE.union(_WEEKDAYS, _MONTHS)
 
 
 def dates(found: Sequence[Token]) -> tuple[Token, ...]:
     """The tokens with days, months and dates as dates."""
-    if _NAMES.isdisjoint([token.text.lower() for token in found]) and _RELATIVE.isdisjoint([t.key for t in found]):
+    if DATES.isdisjoint([token.text.lower() for token in found]) and _RELATIVE.isdisjoint([t.key for t in found]):
         return tuple(found)
     out: list[Token] = []
     at = 0

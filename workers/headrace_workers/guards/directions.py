@@ -49,26 +49,22 @@ class Directions:
         if symmetric(asked, cached):
             return None
         ours, theirs = _reached(asked), _reached(cached)
-        if exchanged := _exchanged(asked, ours, theirs):
+        ways = {word: (way, theirs[word]) for word, way in ours.items() if theirs.get(word, way) != way}
+        if exchanged := _exchanged(asked, ways):
             return f"{said(exchanged, asked)} stand in other places in the answer"
-        for word, way in ours.items():
-            other = theirs.get(word)
-            if other is not None and way != other and not (_same(way, other) and not _written_about(way, other, asked)):
+        for word, (way, other) in ways.items():
+            if not _same(way, other) or _written_about(way, other, asked):
                 name = said([word], asked)
                 return f"asks about {way} {name}; the answer is about {other} {name}".replace("  ", " ")
         return None
 
 
-def _exchanged(asked: Profile, ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+def _exchanged(asked: Profile, reached: dict[str, tuple[str, str]]) -> list[str]:
     """Words of which one is reached here as the other is there, and names that are all reached in another way.
 
     `A string to a number`, `a number to a string`; `a German licence in Japan`, `a Japanese licence in Germany`.
     """
-    moved = {
-        word: (way, theirs[word])
-        for word, way in ours.items()
-        if theirs.get(word, way) != way and not {way, theirs[word]} <= _LINKS
-    }
+    moved = {word: each for word, each in reached.items() if not _LINKS.issuperset(each)}
     if not moved:
         return []
     ways = set(moved.values())

@@ -61,10 +61,11 @@ class Manner:
         times = (_times,) if _passive(asked) == _passive(cached) else ()
         for named in (*times, _duties, _persons):
             ours, theirs = named(asked), named(cached)
+            if not ours or not theirs or ours & theirs:
+                continue
             if named is _times and "past" not in ours | theirs and _lasts(asked) and _lasts(cached):
                 continue  # `how long will it keep`, `how long does it keep`; `why won't it`, `why doesn't it start`
-            if ours and theirs and not ours & theirs:
-                return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
+            return f"asks with {said(sorted(ours))}; the answer is for {said(sorted(theirs))}"
         return None
 
 

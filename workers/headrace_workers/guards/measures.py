@@ -14,7 +14,7 @@ _UNITS: Final = {
     for name in names
     for form in (name, stem(name))
 }
-_NAMES: Final = frozenset(_UNITS)
+UNITS: Final = frozenset(_UNITS)
 _ONLY_AFTER_FIGURES: Final = words_of(
     """m g l second minute hour day week month year decade century mm stone cup bit ton foot quarter degree
     pint"""
@@ -24,7 +24,7 @@ _BEFORE_UNITS: Final = frozenset({"many", "much", "in"})
 
 def measures(found: Sequence[Token]) -> tuple[Token, ...]:
     """The tokens with units as such. A name that is also a word counts after a figure, or in `how many`, `in` only."""
-    if _NAMES.isdisjoint([token.key for token in found]):
+    if UNITS.isdisjoint([token.key for token in found]):
         return tuple(found)
     out: list[Token] = []
     for token in found:

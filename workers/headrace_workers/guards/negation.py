@@ -28,7 +28,7 @@ class Negation:
 def _denials(read: Profile, other: Profile) -> list[str]:
     turned = [key for key in read.content if key not in other.content and denies(key, other.content)]
     # `non` stands alone before what it denies: the tokens of `non-refundable` are two.
-    return [*_denying(read), *turned, *["non"] * read.content["non"]]
+    return [*_denying(read), *turned, *["non"] * read.content.get("non", 0)]
 
 
 @read_once

@@ -57,7 +57,9 @@ _ORDINALS: Final = {
     )
 } | {"twentieth": 20, "thirtieth": 30, "hundredth": 100, "thousandth": 1_000}
 _OTHER: Final = {"dozen": 12, "twice": 2, "thrice": 3, "once": 1, "double": 2, "triple": 3, "pair": 2}
-_FIRST: Final = frozenset({"second", *_ONES, *_TENS, *_SCALES, *_ORDINALS, *_OTHER})  # words that a number begins with
+NUMERALS: Final = frozenset(
+    {"second", *_ONES, *_TENS, *_SCALES, *_ORDINALS, *_OTHER}
+)  # words that a number begins with
 _PRONOUN_AFTER: Final = words_of(
     """which the this that no any every some do does can should would could each another other if how when"""
 )
@@ -65,7 +67,7 @@ _PRONOUN_AFTER: Final = words_of(
 
 def numerals(found: Sequence[Token]) -> tuple[Token, ...]:
     """The tokens with number words as numbers; a scale after a figure multiplies it."""
-    if _FIRST.isdisjoint([token.text.lower() for token in found]):
+    if NUMERALS.isdisjoint([token.text.lower() for token in found]):
         return tuple(found)
     out: list[Token] = []
     at = 0
@@ -87,7 +89,7 @@ def _number(found: Sequence[Token], at: int) -> tuple[int, str]:
         scale = _SCALES.get(found[at + 1].text.lower()) if at + 1 < len(found) else None
         return (2, _times(found[at].key, scale)) if scale else (0, "")
     first = found[at].text.lower()
-    if found[at].kind != "word" or first not in _FIRST:
+    if found[at].kind != "word" or first not in NUMERALS:
         return 0, ""
     before = found[at - 1].text.lower() if at else ""
     if first == "one" and (before in _PRONOUN_AFTER or not _counted(found, at)):

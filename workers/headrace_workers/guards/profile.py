@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from itertools import pairwise
+from inspect import signature
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from headrace_workers.guards.calendar_dates import dates
-from headrace_workers.guards.measures import measures
-from headrace_workers.guards.numerals import numerals
+from headrace_workers.guards.calendar_dates import DATES, dates
+from headrace_workers.guards.measures import UNITS, measures
+from headrace_workers.guards.numerals import NUMERALS, numerals
 from headrace_workers.guards.phrases import rewritten
 from headrace_workers.guards.small_words import EMPTY_OR_SMALL, MEASURES
 from headrace_workers.guards.tokens import Kind, Token, pieces, quotations, tokens
@@ -18,9 +18,9 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-_NOTHING: Final = Token("", "")
 _UNREAD: Final = object()
 _NONE: Final = Counter[str]()
+_MEASURED: Final = NUMERALS | UNITS | DATES  # without one of these no word says a number, a unit or a date
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ class Profile:
     @cached_property
     def content(self) -> Counter[str]:
         """How often each key is there that says what the question is about, without the measure in `how many`."""
-        return Counter(
-            token.key
-            for before, token in pairwise((_NOTHING, *self.tokens))
-            if says_what(token) and not (before.key == "how" and token.key in MEASURES)
-        )
+        found, before = [], ""
+        for token in self.tokens:
+            if says_what(token) and not (before == "how" and token.key in MEASURES):
+                found.append(token.key)
+            before = token.key
+        return Counter(found)
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -58,7 +59,13 @@ class Profile:
 def profile(text: str) -> Profile:
     """What guards read of a text. Linear in its length; any text will do, the empty one too."""
     parts = pieces(text)
-    return Profile(dates(measures(numerals(rewritten(tokens(parts))))), quotations(parts))
+    found = rewritten(tokens(parts))
+    if not (
+        _MEASURED.isdisjoint([token.key for token in found])
+        and _MEASURED.isdisjoint([token.text.lower() for token in found])
+    ):
+        found = dates(measures(numerals(found)))
+    return Profile(found, quotations(parts))
 
 
 def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenate[Profile, P], T]:
@@ -66,13 +73,20 @@ def read_once(read: Callable[Concatenate[Profile, P], T]) -> Callable[Concatenat
 
     @wraps(read)
     def kept(profile: Profile, /, *where: P.args, **named: P.kwargs) -> T:
-        key = (read, *where, *named.values()) if where or named else read
+        key = (read, *where, *named.values())
         found = profile.kept.get(key, _UNREAD)
         if found is _UNREAD:
             found = profile.kept[key] = read(profile, *where, **named)
         return found  # type: ignore[no-any-return]
 
-    return kept
+    @wraps(read)
+    def kept_whole(profile: Profile, /) -> T:  # the same where nothing but the question is said: most are such
+        found = profile.kept.get(read, _UNREAD)
+        if found is _UNREAD:
+            found = profile.kept[read] = read(profile)  # type: ignore[call-arg]
+        return found  # type: ignore[no-any-return]
+
+    return kept_whole if len(signature(read).parameters) == 1 else kept  # type: ignore[return-value]
 
 
 @read_once

@@ -98,11 +98,12 @@ def tokens(pieces: Sequence[Piece]) -> list[Token]:
         for chunk in map(_read, piece.split()):
             literal = quoted and not chunk.stands
             for token in chunk.tokens:
-                plain = not (starts or literal)
-                found.append(
-                    token if plain else token._replace(starts=starts, kind="literal" if literal else token.kind)
-                )
-                starts = False
+                if starts or literal:
+                    kind = "literal" if literal else token.kind
+                    found.append(Token(token.text, token.key, kind, token.name, starts))
+                    starts = False
+                else:
+                    found.append(token)
             starts = starts or chunk.ends
     return found
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from headrace_workers.index.checked import Floats, Positions
 from headrace_workers.index.library import Bits, faiss, selector
+from headrace_workers.index.room import room_for
+
+Found = list[tuple[float, int]]  # of one query: similarity and position of each, best first
 
 NOWHERE: Final = -1  # the position, and the id, where there is nothing; its similarity is minus infinity
 
@@ -25,6 +28,17 @@ def nearest_of_all(queries: Floats, vectors: Floats, alive: Bits | None, k: int)
     )
     similarities[positions == NOWHERE] = -np.inf  # FAISS writes the smallest number that there is
     return similarities, positions
+
+
+def nearest_to_one(query: Floats, vectors: Floats, alive: Bits | None, k: int) -> Found:
+    """The same for one query, (dimension,): as many as there are, k at most."""
+    library, (count, dimension), room = faiss(), vectors.shape, room_for(0, k)
+    living = selector(alive, count)  # held here: FAISS borrows it
+    library.knn_inner_product(
+        library.swig_ptr(query), library.swig_ptr(vectors), dimension, 1, count, k, room.at_similarities,
+        room.at_positions, living,
+    )  # fmt: skip
+    return room.found
 
 
 def refined(queries: Floats, candidates: Positions, vectors: Floats, k: int) -> tuple[Floats, Positions]:

@@ -50,8 +50,6 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
                 f"the vector of {kind} {key} has shape {np.shape(row)}; this index takes ({dimension},)"
             )
     table = _as_float32(vectors)
-    if len(table) == 1 and _SQUARES[0] <= float(table[0].dot(table[0])) <= _SQUARES[1]:
-        return table  # what a look-up brings, and it waits for this
     squares = np.einsum("nd,nd->n", table, table)
     good = (squares >= _SQUARES[0]) & (squares <= _SQUARES[1])  # false for NaN, too
     if not good.all():
@@ -60,6 +58,14 @@ def checked_vectors(kind: str, keys: Sequence[int], vectors: Table, dimension: i
         what = f"has length {length:.6g}, not 1" if np.isfinite(table[at]).all() else "holds NaN or infinity"
         raise VectorRefused(f"the vector of {kind} {keys[at]} {what}: only vectors of unit length are taken")
     return table
+
+
+def checked_query(vector: Floats, dimension: int) -> Floats:
+    """One vector, (dimension,), as float32 of unit length; VectorRefused where it is none."""
+    as_it_is = vector.dtype == np.float32 and vector.shape == (dimension,) and vector.flags.c_contiguous
+    if as_it_is and _SQUARES[0] <= vector.dot(vector) <= _SQUARES[1]:  # not so for NaN
+        return vector
+    return checked_vectors("query", (0,), vector[None], dimension)[0]  # type: ignore[no-any-return]
 
 
 def _as_float32(vectors: Table) -> Floats:

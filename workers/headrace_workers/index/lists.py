@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace_workers.index.best import nearest_of_all, nothing, refined
+from headrace_workers.index.best import Found, nearest_of_all, nothing, refined
 from headrace_workers.index.checked import Floats, Positions
 from headrace_workers.index.library import Bits, faiss, selector
+from headrace_workers.index.room import room_for
 
 _LISTS_PER_ROOT: Final = 2.3  # lists, as a multiple of the square root of the number of vectors
 _SAMPLES: Final = 32  # vectors a list that its centre is learned from
@@ -86,13 +87,33 @@ class Lists:
         """
         if living == 0:
             return nothing(len(queries), k)
-        each, most = _FIRST_CANDIDATES
-        wanted = min(max(_CANDIDATES * k, min(each * k, most)), self.covered)
+        wanted = min(_wanted(k), self.covered)
         found = self._candidates(queries, wanted, int(self.index.nprobe), alive)
         short = found[:, min(k, living) - 1] < 0  # what was not found stands last
         if short.any():
             found[short] = self._candidates(queries[short], wanted, int(self.index.nlist), alive)
         return refined(queries, found, vectors, k)
+
+    def nearest_to_one(self, query: Floats, k: int, vectors: Floats, alive: Bits | None, living: int) -> Found:
+        """The same for one query, (dimension,): as many as there are, k at most."""
+        if living == 0:
+            return []
+        library, index, covered, most = faiss(), self.index, self.covered, _wanted(k)
+        room, at, wanted = room_for(most, k), library.swig_ptr(query), min(most, covered)
+        bits = selector(alive, covered)  # held here: FAISS borrows it
+
+        def look(probes: int) -> None:
+            parameters = _of_all(probes) if bits is None else _parameters(probes, bits)
+            index.search_c(1, at, wanted, room.at_estimates, room.at_candidates, parameters)
+
+        look(int(index.nprobe))
+        if room.candidates[min(k, living) - 1] < 0:  # what was not found stands last
+            look(int(index.nlist))
+        library.knn_inner_products_by_idx(
+            at, library.swig_ptr(vectors), room.at_candidates, vectors.shape[1], 1, len(vectors), wanted, k,
+            room.at_similarities, room.at_positions, wanted,
+        )  # fmt: skip
+        return room.found
 
     def _candidates(self, queries: Floats, wanted: int, probes: int, alive: Bits | None) -> Positions:
         living = selector(alive, self.covered)  # held here: FAISS borrows it
@@ -117,6 +138,12 @@ class Lists:
         if (index.ntotal, index.d) != (covered, dimension):
             raise NotLists(f"it holds {index.ntotal} x {index.d}, not {covered} x {dimension}")
         return cls(index, trained)
+
+
+def _wanted(k: int) -> int:
+    """How many candidates are compared exactly."""
+    each, most = _FIRST_CANDIDATES
+    return max(_CANDIDATES * k, min(each * k, most))
 
 
 def _parameters(probes: int, living: Any = None) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace_workers.index.best import NOWHERE, best, nearest_of_all, nothing
+from headrace_workers.index.best import NOWHERE, Found, best, nearest_of_all, nearest_to_one, nothing
 from headrace_workers.index.checked import Flags, Floats, Ids, Positions
 from headrace_workers.index.library import Bits
 from headrace_workers.index.lists import Lists
@@ -54,6 +54,19 @@ class State:
             found.append((similarities, positions))
         return found
 
+    def nearest(self, query: Floats, k: int) -> list[tuple[int, float]]:
+        """Ids and similarities of the k nearest to one query, (dimension,), best first: as many as there are."""
+        rows, lists, covered = self.rows, self.lists, self.covered
+        found: Found = []
+        if lists is not None:
+            found = lists.nearest_to_one(query, k, rows.vectors, self.inside, self.living)
+        if rows.count > covered:
+            behind = nearest_to_one(query, rows.vectors[covered : rows.count], self.outside, k)
+            found += [(similarity, covered + position) for similarity, position in behind]
+            found = sorted(found, key=_similarity, reverse=True)[:k]
+        ids = rows.ids
+        return [(int(ids[position]), similarity) for similarity, position in found]
+
     def search_among(self, queries: Floats, k: int, ids: Ids) -> tuple[Floats, Ids]:
         """The same of the rows with these ids alone: each of them is compared, since lists would pass some over."""
         rows = self.rows
@@ -71,6 +84,10 @@ class State:
         ids = np.full(positions.shape, NOWHERE, np.int64)
         ids[found] = self.rows.ids[positions[found]]
         return ids
+
+
+def _similarity(found: tuple[float, int]) -> float:
+    return found[0]
 
 
 def _bits(alive: Flags) -> Bits | None:

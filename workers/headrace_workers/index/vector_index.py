@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from numpy.typing import ArrayLike
 
-from headrace_workers.index.checked import Floats, Ids, Positions, Table, checked_ids, checked_vectors
+from headrace_workers.index.checked import Floats, Ids, Positions, Table, checked_ids, checked_query, checked_vectors
 from headrace_workers.index.lists import Lists
 from headrace_workers.index.rows import Rows
 from headrace_workers.index.state import State
@@ -100,6 +100,16 @@ class VectorIndex:
         if among is not None:
             return self._state.search_among(queries, k, checked_ids(among))
         return self._state.search(queries, k)
+
+    def nearest(self, vector: Floats, k: int) -> list[tuple[int, float]]:
+        """What `search` finds for one vector, (dimension,): ids and similarities of the k nearest, best first.
+
+        Fewer, where there are fewer. Little is done around FAISS's own search, since a look-up waits for it.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; at least 1 must be asked for")
+        state = self._state
+        return state.nearest(checked_query(vector, state.rows.dimension), k)
 
     def vectors_of(self, ids: ArrayLike) -> dict[int, Floats]:
         """The vectors of these ids, those that are there."""

@@ -16,7 +16,6 @@ CONVERTERS: Final = {
     ".epub": "EpubConverter",
     ".ipynb": "IpynbConverter",
 }
-_COMPOUND: Final = bytes.fromhex("d0cf11e0a1b11ae1")  # an encrypted Office file is one, and so is an old one
 
 
 def to_markdown(data: bytes, suffix: str) -> str:
@@ -31,8 +30,6 @@ def to_markdown(data: bytes, suffix: str) -> str:
         raise DocumentRefused(
             f"{suffix} files are read by markitdown, which is not installed: pip install 'headrace[knowledge]'"
         ) from error
-    if data.startswith(_COMPOUND):
-        raise DocumentRefused("it is encrypted, or of an Office from before 2007: save it anew without a password")
     try:
         if suffix == ".pdf":
             _open(data)

@@ -18,6 +18,7 @@ TIME_LIMIT: Final = 300.0  # seconds: two hundred pages a minute are usual for a
 
 MARKDOWN: Final = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
 _HTML: Final = frozenset({".html", ".htm", ".xhtml"})
+_COMPOUND: Final = bytes.fromhex("d0cf11e0a1b11ae1")  # an encrypted Office file is one, and so is an old one
 _UNDERLINED: Final = frozenset({".rst", ".rest", ".txt", ".text"})
 
 
@@ -77,6 +78,8 @@ class Reader:
         return Document(loaded.name, text, loaded.sha256, format_of(loaded.suffix))
 
     def _text(self, loaded: Loaded) -> str:
+        if loaded.data.startswith(_COMPOUND):
+            raise DocumentRefused("it is encrypted, or of an Office from before 2007: save it anew without a password")
         if loaded.suffix in _HTML:
             return clean(self._converter.convert(loaded.data, ".html"))
         if loaded.suffix in CONVERTERS:

@@ -75,13 +75,12 @@ class Shelf:
         index = self._scopes.get(scope)
         if index is None:
             return []
-        similarities, ids = index.search(vector[None], count)
-        found = []
-        for similarity, entry_id in zip(similarities[0].tolist(), ids[0].tolist(), strict=True):
-            kept = self._kept.get(entry_id)
-            if kept is not None:
-                found.append(Neighbour(entry_id, min(1.0, similarity), kept.text))
-        return found
+        kept = self._kept
+        return [
+            Neighbour(entry_id, min(1.0, similarity), question.text)
+            for entry_id, similarity in index.nearest(vector, count)
+            if (question := kept.get(entry_id)) is not None
+        ]
 
     @property
     def due(self) -> bool:
