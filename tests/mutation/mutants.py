@@ -65,7 +65,7 @@ class Mutants:
                     said = time.monotonic()
                     codes = self._exit_codes()
                     tried = sum(codes.get(name) is not None for name in names)
-                    print(f"{said - begun:5.0f} s  {tried} of {len(names)} tried", flush=True)
+                    print(f"{said - begun:5.0f} s  {progress(tried, len(names))}", flush=True)
         if process.returncode:
             raise SystemExit(f"mutmut could not run; its log ends:\n{log.read_text(encoding='utf-8')[-3_000:]}")
         codes = self._exit_codes()
@@ -88,6 +88,13 @@ class Mutants:
     def _env(self) -> dict[str, str]:
         # Processes that tests start take the mutated code, too.
         return {**os.environ, "PYTHONPATH": str(self._folder / "mutants" / "src")}
+
+
+def progress(tried: int, count: int) -> str:
+    """What `Mutants.run` does at this moment: until it has tried one, it runs the tests as they are."""
+    if tried:
+        return f"{tried} of {count} tried"
+    return "the tests run once, unmutated, to see which of them touch what; that takes some minutes"
 
 
 def _verdict(code: int | None) -> str:

@@ -29,15 +29,23 @@ _TESTS = (
     "tests/workers/bridge/test_accept.py",
     "tests/workers/bridge/test_bridge.py",
     "tests/workers/bridge/test_dispatch.py",
+    "tests/workers/bridge/test_evals.py",
     "tests/workers/bridge/test_reap.py",
     "tests/workers/bridge/test_relay.py",
     "tests/workers/bridge/test_relay_duty.py",
     "tests/workers/moderation",
     "tests/workers/judging",
     "tests/workers/steps",
+    "tests/workers/batches/test_adopting.py",
+    "tests/workers/batches/test_life.py",
+    "tests/workers/recall/test_audits.py",
+    "tests/workers/recall/test_bases.py",
+    "tests/workers/recall/test_exact.py",
+    "tests/workers/recall/test_explored.py",
+    "tests/workers/webhooks/test_telling.py",
 )
 # What fails once and not again failed by luck: that is no mutant's doing.
-_FLAGS = ("-p", "no:cacheprovider", "-p", "no:xdist", "--reruns", "1", "-m", "not acceptance and not chaos")
+_FLAGS = ("-p", "no:cacheprovider", "-p", "no:xdist", "--reruns", "1", "-m", "not acceptance and not chaos and not slow")
 _SETTINGS: dict[str, object] = {
     "source_paths": ["src"],
     "only_mutate": list(_MUTATED),

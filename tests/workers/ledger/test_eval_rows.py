@@ -297,9 +297,7 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
     create(ledger, "eval_3", evals=2, bytes=1_000)
     with pytest.raises(TooManyEvals) as told:
         create(ledger, "eval_4", evals=2)
-    assert str(told.value) == (
-        "the tenant a has 2 evals, and may have 2 (HEADRACE_MAX_EVALS): delete some"
-    )
+    assert str(told.value) == ("the tenant a has 2 evals, and may have 2 (HEADRACE_MAX_EVALS): delete some")
     start(ledger, "run_3", "eval_1", runs=2)
     with pytest.raises(TooManyEvals) as told:
         start(ledger, "run_4", "eval_1", runs=2)

@@ -13,7 +13,7 @@ from headrace_workers.ledger.tables.batches import BATCHES, FILES, PARTS, UPLOAD
 
 ONE = NewFile(
     id="file-1", tenant="a", purpose="batch", name="one.jsonl", pieces=(Piece("1/0", 3), Piece("1/1", 4)), lines=2,
-    digest="d1", keep_ms=5_000,
+    digest="d1", keep_ms=5_000_000,
 )  # fmt: skip
 OTHER = NewFile(id="file-2", tenant="b", purpose="evals", name="other.jsonl", pieces=(Piece("2/0", 9),))
 GROWS = NewFile(id="file-3", tenant="a", purpose="batch_output", name="out.jsonl", keep_ms=60_000)
@@ -59,7 +59,7 @@ def test_a_file_is_kept_as_it_was_written_down(ledger):
     assert before <= found.created_at <= ledger.now()
     assert plain(found) == {
         "id": "file-1", "tenant": "a", "purpose": "batch", "name": "one.jsonl", "size": 7, "lines": 2, "digest": "d1",
-        "lives": 5_000,
+        "lives": 5_000_000,
     }  # fmt: skip
     assert plain(ledger.files.file("file-2", "b")) == {
         "id": "file-2", "tenant": "b", "purpose": "evals", "name": "other.jsonl", "size": 9, "lines": None,
@@ -182,7 +182,7 @@ def test_a_file_that_is_not_as_it_was_does_not_grow(ledger, files, growth, why):
 
 def begin(files, upload_id="upload_1", tenant="a", **changes):
     """An upload that was begun."""
-    known = {"purpose": "batch", "name": "big.jsonl", "size": 70, "lives_ms": 9_000, "file_seconds": 60}
+    known = {"purpose": "batch", "name": "big.jsonl", "size": 70, "lives_ms": 900_000, "file_seconds": 60}
     return files.begin_upload(upload_id=upload_id, tenant=tenant, **(known | changes))
 
 
@@ -194,7 +194,7 @@ def test_an_upload_is_pending_with_its_parts(ledger, files):
     begin(files, "upload_2", "b", file_seconds=None)
     assert plain(row) == {
         "id": "upload_1", "tenant": "a", "purpose": "batch", "name": "big.jsonl", "size": 70, "state": "pending",
-        "file_id": None, "completion": None, "file_seconds": 60, "lives": 9_000,
+        "file_id": None, "completion": None, "file_seconds": 60, "lives": 900_000,
     }  # fmt: skip
     assert files.upload("upload_1", "a") == row
     assert files.upload("upload_1", "b") is None
@@ -247,7 +247,7 @@ def test_an_upload_is_cancelled_by_its_tenant(files):
 def test_uploads_that_were_not_completed_in_time_end(ledger, files):
     """So many at a time. The objects of their parts are nobody's; what is over is remembered for a day."""
     for name in ("late", "later", "pending", "done"):
-        begin(files, name, lives_ms=9_000 if name == "pending" else -1_000)
+        begin(files, name, lives_ms=900_000 if name == "pending" else -1_000)
         files.add_part(name, "a", f"part of {name}", Piece(f"u/{name}", 1))
     assert files.cancel_upload("done", "a")
     first, second = files.expire_uploads(1), files.expire_uploads(1)
@@ -258,7 +258,7 @@ def test_uploads_that_were_not_completed_in_time_end(ledger, files):
     assert states == {"late": "expired", "later": "expired", "pending": "pending", "done": "cancelled"}
     assert files.parts("late") == {}
     assert files.parts("pending") == {"part of pending": Piece("u/pending", 1)}
-    for name, ago in (("late", DAY_MS + 60_000), ("later", DAY_MS - 60_000), ("done", DAY_MS + 60_000)):
+    for name, ago in (("late", DAY_MS + 600_000), ("later", DAY_MS - 600_000), ("done", DAY_MS + 600_000)):
         write(ledger, update(UPLOADS).where(UPLOADS.c.id == name).values(expires_at=ledger.now() - ago))
     assert files.expire_uploads(9) == []
     assert [files.upload(name, "a") is None for name in ("late", "later", "pending", "done")] == [

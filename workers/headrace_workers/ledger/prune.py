@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text
 from headrace_workers.ledger.door import accepted, responses, usage
 from headrace_workers.ledger.labels import verdicts
 from headrace_workers.ledger.recall import base_uses, followers
-from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, clock, now_ms
 from headrace_workers.ledger.tables.audits import AUDITS
 from headrace_workers.ledger.tables.core import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
 from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES, SERVES, USES
@@ -105,6 +105,5 @@ def _service() -> Any:
 def _free(connection: Connection, column: Any, where: Any) -> list[Any]:
     """The keys of a bounded number of rows that nobody else holds, locked."""
     query = select(column).where(where).limit(_AT_ONCE)
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
+    query = query.with_for_update(skip_locked=True)
     return list(connection.execute(query).scalars())

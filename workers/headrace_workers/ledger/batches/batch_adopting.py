@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_workers.ledger.batches.batch_lines import NewLine
 from headrace_workers.ledger.batches.batches import CONFLICT
-from headrace_workers.ledger.sql.database import among, locks_rows
+from headrace_workers.ledger.sql.database import among
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.repetitions import Said, repeated
@@ -44,7 +44,7 @@ def adopt(connection: Connection, number: int, lines: Sequence[NewLine]) -> tupl
 def _known(connection: Connection, job_ids: Sequence[str]) -> dict[str, int | None]:
     """The batches of those of these jobs that are there, which nobody else changes until this transaction ends."""
     query = select(JOBS.c.id, JOBS.c.batch).where(among(connection, JOBS.c.id, job_ids)).order_by(JOBS.c.id)
-    rows: Sequence[Any] = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    rows: Sequence[Any] = connection.execute(query.with_for_update()).all()
     return {row.id: row.batch for row in rows}
 
 

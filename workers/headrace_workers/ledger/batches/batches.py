@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
-from headrace_workers.ledger.sql.database import clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import clock, insert, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, LINES
 from headrace_workers.ledger.tables.core import IS_HELD, JOBS, STEPS
 
@@ -102,7 +102,7 @@ def unfinished(connection: Connection) -> list[Row[Any]]:
 def locked(connection: Connection, number: int) -> Row[Any] | None:
     """A batch, which nobody else changes until this transaction ends."""
     query = select(BATCHES).where(BATCHES.c.number == number)
-    return connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    return connection.execute(query.with_for_update()).first()
 
 
 def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None) -> Row[Any] | None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, updat
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.sql.append import append
-from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, clock, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED = "pending", "completed"  # of an upload
@@ -219,7 +219,7 @@ def upload(connection: Connection, upload_id: str, tenant: str) -> Row[Any] | No
 def is_pending(connection: Connection, upload_id: str, tenant: str) -> bool:
     """Whether a tenant's upload is pending, and stays so until this transaction ends."""
     query = _upload(upload_id, tenant)
-    found = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    found = connection.execute(query.with_for_update()).first()
     return found is not None and bool(found.state == PENDING)
 
 
@@ -256,8 +256,7 @@ def expire_uploads(connection: Connection, limit: int) -> list[str]:
     """
     now = clock(connection)
     late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
-    if locks_rows(connection):
-        late = late.with_for_update(skip_locked=True)
+    late = late.with_for_update(skip_locked=True)
     ids = list(connection.execute(late).scalars())
     paths = select(PARTS.c.path).where(among(connection, PARTS.c.upload_id, ids))
     gone = list(connection.execute(paths).scalars()) if ids else []

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, delete, exists, literal, select, update
 
 from headrace_schemas.topics import ABOUT_JOBS
-from headrace_workers.ledger.sql.database import among, clock, insert_many, locks_rows, many, now_ms
+from headrace_workers.ledger.sql.database import among, clock, insert_many, many, now_ms
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS
 from headrace_workers.ledger.tables.door import ACCEPTED
@@ -83,8 +83,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
     unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)
     old = (ACCEPTED.c.at < now_ms() - _LEAST_MS) & (taken_in | unsent)
     query = select(ACCEPTED.c.job_id).where(old | (ACCEPTED.c.at < now_ms() - older_than_ms)).limit(_AT_ONCE)
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
+    query = query.with_for_update(skip_locked=True)
     ids = list(connection.execute(query).scalars())
     if ids:
         connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, ids)))
@@ -120,7 +119,7 @@ def _again(connection: Connection, wishes: Sequence[Wish]) -> dict[str, Reserved
         .where(among(connection, ACCEPTED.c.job_id, [wish.job_id for wish in wishes]))
         .order_by(ACCEPTED.c.job_id)
     )
-    rows = {row.job_id: row for row in connection.execute(query.with_for_update() if locks_rows(connection) else query)}
+    rows = {row.job_id: row for row in connection.execute(query.with_for_update())}
     answers: dict[str, Reserved] = {}
     anew: list[Wish] = []
     for wish in wishes:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select
 
-from headrace_workers.ledger.sql.database import among, insert, locks_rows, now_ms, reading, writing
+from headrace_workers.ledger.sql.database import among, insert, now_ms, reading, writing
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.responses import RESPONSES
 
@@ -53,8 +53,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
     job = select(JOBS.c.id).where(JOBS.c.id == RESPONSES.c.job_id).exists()
     old = RESPONSES.c.asked_at < now_ms() - older_than_ms
     query = select(RESPONSES.c.job_id).where(old, ~job).limit(_AT_ONCE)
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
+    query = query.with_for_update(skip_locked=True)
     ids = list(connection.execute(query).scalars())
     if ids:
         connection.execute(delete(RESPONSES).where(among(connection, RESPONSES.c.job_id, ids)))

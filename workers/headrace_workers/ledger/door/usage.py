@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, select, update
 
 from headrace_workers.ledger.door import scored
-from headrace_workers.ledger.sql.database import clock, insert, locks_rows
+from headrace_workers.ledger.sql.database import clock, insert
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.door import COUNTED, USAGE
 
@@ -88,7 +88,7 @@ def _until(connection: Connection, *, lock: bool = False) -> int:
         return int(connection.execute(query).scalar() or 0)
     first = insert(connection, COUNTED).values(what=_WHAT, until=0)
     connection.execute(first.on_conflict_do_nothing())
-    return int(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalar_one())
+    return int(connection.execute(query.with_for_update()).scalar_one())
 
 
 def _ends() -> Any:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, delete, select
 from headrace_schemas.event_types import EVENTS
 from headrace_schemas.events import Result
 from headrace_workers.ledger.sql.by_pages import by_pages
-from headrace_workers.ledger.sql.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, insert, now_ms
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.labels import LABELS, VERDICTS
 
@@ -120,8 +120,7 @@ def forget(connection: Connection) -> bool:
     same = and_(*(LABELS.c[name] == VERDICTS.c[name] for name in ("tenant", "kind", "about", "job_id")))
     unlabelled = ~select(LABELS.c.id).where(same).exists()
     query = select(VERDICTS.c.job_id).where(VERDICTS.c.judged_at < now_ms() - KEPT_MS, unlabelled).limit(_AT_ONCE)
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
+    query = query.with_for_update(skip_locked=True)
     old = list(connection.execute(query).scalars())
     if old:
         gone = among(connection, VERDICTS.c.job_id, old) & unlabelled

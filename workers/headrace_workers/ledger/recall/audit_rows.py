@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, or_, select
 
 from headrace_workers.identity import audit_id, explored_id
 from headrace_workers.ledger.recall import entries
-from headrace_workers.ledger.sql.database import among, clock, insert, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, clock, insert, now_ms
 from headrace_workers.ledger.tables.audits import AUDITS, AWAITS_FRESH, HIT, IS_UNKNOWN
 from headrace_workers.ledger.tables.core import JOBS, SILENT
 from headrace_workers.ledger.tables.recall import ENTRIES
@@ -183,7 +183,7 @@ def are(connection: Connection, audit_ids: Collection[str]) -> ColumnElement[boo
 def locked(connection: Connection, which: ColumnElement[bool]) -> list[str]:
     """These audits, in the order in which all who change several lock them."""
     query = select(AUDITS.c.id).where(which).order_by(AUDITS.c.id)
-    return list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    return list(connection.execute(query.with_for_update()).scalars())
 
 
 def served_in(connection: Connection, audit_ids: Collection[str]) -> set[int]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, case, delete, func, or_, select, t
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger.recall import entries, uses
-from headrace_workers.ledger.sql.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, insert, now_ms
 from headrace_workers.ledger.tables.recall import CHUNKS, DOCUMENTS
 from headrace_workers.ledger.tables.stores import STORES
 from headrace_workers.ledger.work import changes
@@ -138,7 +138,7 @@ def remove(connection: Connection, document_ids: Sequence[int]) -> int:
         return 0
     query = select(DOCUMENTS.c.id, DOCUMENTS.c.name, DOCUMENTS.c.knowledge)
     query = query.where(among(connection, DOCUMENTS.c.id, document_ids)).order_by(DOCUMENTS.c.id)
-    found = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    found = connection.execute(query.with_for_update()).all()
     if found:
         there = [row.id for row in found]
         connection.execute(delete(CHUNKS).where(among(connection, CHUNKS.c.document_id, there)))

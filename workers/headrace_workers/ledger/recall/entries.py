@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Connection, Select, bindparam, delete, func, 
 
 from headrace_workers.ledger.recall import uses
 from headrace_workers.ledger.recall.uses import Used
-from headrace_workers.ledger.sql.database import among, bindparam_of, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.sql.database import among, bindparam_of, insert, now_ms, one_of
 from headrace_workers.ledger.sql.reads import Reads, rows_of
 from headrace_workers.ledger.tables.core import NEVER
 from headrace_workers.ledger.tables.recall import ENTRIES, IS_LIVE, IS_PENDING, SERVES
@@ -285,9 +285,9 @@ def snapshot(connection: Connection, after: int, limit: int, *, making: bool = F
 
 def _pending(connection: Connection, entry_id: int) -> Any:
     query = select(ENTRIES.c.key, ENTRIES.c.job_id).where(ENTRIES.c.id == entry_id, IS_PENDING)
-    return connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    return connection.execute(query.with_for_update()).first()
 
 
 def _live(connection: Connection, where: Any, limit: int | None = None) -> Sequence[Any]:
     query = select(ENTRIES.c.id).where(IS_LIVE, where).order_by(ENTRIES.c.id).limit(limit)
-    return connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    return connection.execute(query.with_for_update()).all()

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from headrace_workers.ledger.recall import audit_rows, entries
-from headrace_workers.ledger.sql.database import among, locks_rows
+from headrace_workers.ledger.sql.database import among
 from headrace_workers.ledger.tables.recall import DOCUMENTS, ENTRIES, IS_LIVE, USES
 
 AT_ONCE: Final = 500
@@ -43,7 +43,7 @@ def purge(connection: Connection, wanted: EntryFilter, after: int, reason: str) 
         .order_by(ENTRIES.c.id)
         .limit(AT_ONCE)
     )
-    found = list(connection.execute(query.with_for_update() if locks_rows(connection) else query).scalars())
+    found = list(connection.execute(query.with_for_update()).scalars())
     audit_rows.forget(connection, found)
     return entries.kill(connection, found, reason), found[-1] if len(found) == AT_ONCE else None
 

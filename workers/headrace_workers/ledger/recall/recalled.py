@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from headrace_workers.ledger.recall import audit_rows, entries
-from headrace_workers.ledger.sql.database import among, locks_rows
+from headrace_workers.ledger.sql.database import among
 from headrace_workers.ledger.tables.core import CLAIMS, JOBS
 from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
 
@@ -60,7 +60,7 @@ def recall(connection: Connection, entry_ids: Sequence[int], reason: str) -> Rec
     """Give these no more, from this transaction on; who waits for one that is being made runs by itself."""
     query = select(ENTRIES.c.id, ENTRIES.c.state).where(among(connection, ENTRIES.c.id, sorted(entry_ids)))
     query = query.order_by(ENTRIES.c.id)
-    held = connection.execute(query.with_for_update() if locks_rows(connection) else query).all()
+    held = connection.execute(query.with_for_update()).all()
     pending = [entry.id for entry in held if entry.state == "pending"]
     for entry_id in pending:
         entries.Withdraw(entry_id).write(connection)

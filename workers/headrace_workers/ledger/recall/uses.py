@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
-from headrace_workers.ledger.sql.database import among, locks_rows
+from headrace_workers.ledger.sql.database import among
 from headrace_workers.ledger.tables.recall import DOCUMENTS, ENTRIES, IS_LIVE, USES
 
 Used = tuple[int, str]  # a document's id, and its version
@@ -37,7 +37,7 @@ def hold(connection: Connection, used: Iterable[Used]) -> set[Used]:
         among(connection, DOCUMENTS.c.id, wanted)
     )
     query = query.order_by(DOCUMENTS.c.id)
-    rows = connection.execute(query.with_for_update(read=True) if locks_rows(connection) else query)
+    rows = connection.execute(query.with_for_update(read=True))
     return {(row.id, version_of(row.sha256, row.attributes)) for row in rows}
 
 
@@ -75,4 +75,4 @@ def resting(connection: Connection, document_ids: Sequence[int], but: str | None
     )
     if but is not None:
         query = query.where(USES.c.sha256 != but)
-    return list(connection.execute(query.with_for_update(of=ENTRIES) if locks_rows(connection) else query))
+    return list(connection.execute(query.with_for_update(of=ENTRIES)))

@@ -301,5 +301,8 @@ def alone(connection: Connection, what: str) -> None:
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead."""
+    """Whether rows can be locked (PostgreSQL); SQLite's write transaction locks the whole file instead.
+
+    Where a query is the same without a lock nobody need ask: SQLAlchemy leaves FOR UPDATE out for SQLite.
+    """
     return connection.dialect.name == "postgresql"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, delete, select, update
 
-from headrace_workers.ledger.sql.database import among, locks_rows, now_ms, reading, writing
+from headrace_workers.ledger.sql.database import among, now_ms, reading, writing
 from headrace_workers.ledger.stores import store_files
 from headrace_workers.ledger.stores.store_files import Incoming, StoreFile
 from headrace_workers.ledger.tables.stores import FILE_BATCHES, INCOMING
@@ -105,7 +105,7 @@ def _locked(tx: Connection, tenant: str, knowledge: str, file_ids: Sequence[str]
         )
         .order_by(INCOMING.c.id)
     )
-    return list(tx.execute(query.with_for_update() if locks_rows(tx) else query))
+    return list(tx.execute(query.with_for_update()))
 
 
 def _wanted(tx: Connection, tenant: str, knowledge: str, *, but: str) -> set[str]:

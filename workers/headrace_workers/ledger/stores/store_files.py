@@ -15,7 +15,7 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.ledger.recall import documents
 from headrace_workers.ledger.recall.documents import NewDocument, written
-from headrace_workers.ledger.sql.database import among, insert, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, insert, now_ms
 from headrace_workers.ledger.stores import stores
 from headrace_workers.ledger.tables.recall import CHUNKS, DOCUMENTS
 from headrace_workers.ledger.tables.stores import INCOMING
@@ -95,7 +95,7 @@ def take(connection: Connection, lease_ms: int) -> Row[Any] | None:
         .order_by(INCOMING.c.taken_until, INCOMING.c.id)
         .limit(1)
     )
-    row = connection.execute(query.with_for_update(skip_locked=True) if locks_rows(connection) else query).first()
+    row = connection.execute(query.with_for_update(skip_locked=True)).first()
     if row is None:
         return None
     if row.tries >= _MOST_TRIES:

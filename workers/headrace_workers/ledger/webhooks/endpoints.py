@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from headrace_schemas.uuids import Namespace
-from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, locks_rows, now_ms, one_of
+from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.ledger.sql.reads import Reads, rows_of
 from headrace_workers.ledger.tables.webhooks import CALLBACKS, ENDPOINTS, PLACE, REGISTERED
 from headrace_workers.ledger.work.ends import wake
@@ -244,7 +244,7 @@ def judge(
     One that is well again lets go of what waited for it; so does any with `wake_all`.
     """
     query = select(ENDPOINTS).where(ENDPOINTS.c.id == endpoint_id)
-    row = connection.execute(query.with_for_update() if locks_rows(connection) else query).first()
+    row = connection.execute(query.with_for_update()).first()
     if row is None:
         return None
     before = endpoint_of(row).health

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from headrace_workers.ledger.sql.database import among, clock, locks_rows
+from headrace_workers.ledger.sql.database import among, clock
 from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.ledger.tables.webhooks import DELIVERIES
 from headrace_workers.ledger.webhooks.deliveries import PATIENCE_MS
@@ -63,7 +63,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     # Lock order: jobs in the order of their ids, steps. Whoever was quicker has changed what we saw.
     locked = select(JOBS.c.id).where(among(connection, JOBS.c.id, ids), JOBS.c.state.in_(_replayable(delivered)))
     locked = locked.order_by(JOBS.c.id)
-    free = list(connection.execute(locked.with_for_update() if locks_rows(connection) else locked).scalars())
+    free = list(connection.execute(locked.with_for_update()).scalars())
     marked = (
         update(DELIVERIES)
         .where(among(connection, DELIVERIES.c.id, free), ~_twice(now))

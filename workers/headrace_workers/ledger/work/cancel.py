@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select, update
 
 from headrace_schemas import Category, JobCancelled
 from headrace_workers.identity import end_id
-from headrace_workers.ledger.sql.database import among, clock, insert, locks_rows
+from headrace_workers.ledger.sql.database import among, clock, insert
 from headrace_workers.ledger.tables.core import JOBS, LIVE, STEPS
 from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ends import Alive, end
@@ -99,7 +99,7 @@ def _make_known(connection: Connection, wishes: Iterable[Cancellation], now: int
 def _lock(connection: Connection, job_ids: Iterable[str]) -> dict[str, Any]:
     columns = (JOBS.c.id, JOBS.c.tenant, JOBS.c.state, JOBS.c.replays, JOBS.c.correlationid, JOBS.c.subject)
     query = select(*columns).where(among(connection, JOBS.c.id, list(job_ids))).order_by(JOBS.c.id)
-    rows = connection.execute(query.with_for_update() if locks_rows(connection) else query)
+    rows = connection.execute(query.with_for_update())
     return {row.id: row for row in rows}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, update
 
-from headrace_workers.ledger.sql.database import among, bindparam_of, locks_rows, now_ms, one_of
+from headrace_workers.ledger.sql.database import among, bindparam_of, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import IS_PARKED, JOBS, SILENT, STEPS
 from headrace_workers.ledger.tables.door import RESERVATIONS
@@ -109,8 +109,7 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     parked = (
         select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids)).limit(_WOKEN_AT_ONCE)
     )
-    if locks_rows(connection):
-        parked = parked.with_for_update(skip_locked=True)
+    parked = parked.with_for_update(skip_locked=True)
     free = list(connection.execute(parked).scalars())
     if not free:
         return 0

@@ -97,7 +97,7 @@ def look(connection: Connection, lease_ms: int) -> int:
     the sign of life, so that a bridge that comes and goes keeps no dead worker's lease alive.
     """
     before = select(LOOKS.c.at).where(LOOKS.c.what == _REAP)
-    seen = connection.execute(before.with_for_update() if locks_rows(connection) else before).scalar()
+    seen = connection.execute(before.with_for_update()).scalar()
     now = clock(connection)  # behind the lock: another that looked meanwhile must not seem to come from the future
     note = insert(connection, LOOKS).values(what=_REAP, at=now)
     connection.execute(note.on_conflict_do_update(index_elements=["what"], set_={"at": now}))
@@ -142,6 +142,4 @@ def _set_back(connection: Connection, now: int, lease_ms: int, by: int) -> None:
 def _free(connection: Connection, key: Any, which: ColumnElement[bool]) -> list[Any]:
     """The keys of such rows, locked; what somebody else has in hand at this moment is left to that."""
     query = select(key).where(which)
-    return list(
-        connection.execute(query.with_for_update(skip_locked=True) if locks_rows(connection) else query).scalars()
-    )
+    return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from headrace_schemas import Category
-from headrace_workers.ledger.sql.database import among, clock, locks_rows, now_ms
+from headrace_workers.ledger.sql.database import among, clock, now_ms
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import CLAIMS, IS_HELD, IS_PARKED, IS_WAITING, JOBS, MAY_EXPIRE, STEPS
 from headrace_workers.ledger.tables.recall import ENTRIES, IS_LIVE
@@ -75,8 +75,7 @@ def due(connection: Connection) -> Due:
 def promote(connection: Connection) -> int:
     """Make the steps ready whose delay has ended, a bounded number a call. Those that others hold come later."""
     due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
-    if locks_rows(connection):
-        due = due.with_for_update(skip_locked=True)
+    due = due.with_for_update(skip_locked=True)
     steps: dict[str, list[str]] = {}
     for job_id, stage in connection.execute(due):
         steps.setdefault(stage, []).append(job_id)
@@ -92,8 +91,7 @@ def promote(connection: Connection) -> int:
 def retry_held(connection: Connection) -> int:
     """Make the steps ready that are held until something works, and are to be tried again, a bounded number a call."""
     due = select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= now_ms()).order_by(STEPS.c.ready_at).limit(_AT_ONCE)
-    if locks_rows(connection):
-        due = due.with_for_update(skip_locked=True)
+    due = due.with_for_update(skip_locked=True)
     jobs = list(connection.execute(due).scalars())
     if not jobs:
         return 0
@@ -138,7 +136,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
     columns = select(CLAIMS.c.id, CLAIMS.c.started_at, CLAIMS.c.worker, CLAIMS.c.renewed_at, CLAIMS.c.lease_until)
     ended = columns.where(CLAIMS.c.lease_until < now_ms()).limit(_AT_ONCE)
     # What is locked is being renewed, or taken back by another.
-    expired = list(connection.execute(ended.with_for_update(skip_locked=True) if locks_rows(connection) else ended))
+    expired = list(connection.execute(ended.with_for_update(skip_locked=True)))
     begun = [claim for claim in expired if claim.started_at is not None]
     silent = {claim.worker: claim for claim in sorted(begun, key=lambda claim: claim.renewed_at)}
     if not silent:
@@ -151,7 +149,7 @@ def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
     rest = [claim.id for claim in others if claim.worker not in living]
     if rest:
         taken = columns.where(among(connection, CLAIMS.c.id, rest))
-        died += connection.execute(taken.with_for_update(skip_locked=True) if locks_rows(connection) else taken)
+        died += connection.execute(taken.with_for_update(skip_locked=True))
     return [claim for claim in expired if claim.started_at is None or claim.worker in living], died
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
 
-from headrace_workers.ledger.sql.database import locks_rows, now_ms
+from headrace_workers.ledger.sql.database import now_ms
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import CLAIMS, IS_READY, JOBS, STEPS
 from headrace_workers.ledger.work.leases import release
@@ -50,8 +50,7 @@ def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
 def take_back(connection: Connection, queue: str) -> int:
     """Give back what was handed out of this queue and nobody began; the number of steps."""
     query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.id)
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True)
+    query = query.with_for_update(skip_locked=True)
     return release(connection, list(connection.execute(query).scalars()))
 
 
@@ -66,8 +65,7 @@ def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), untold)
         .limit(_AT_ONCE)
     )
-    if locks_rows(connection):
-        query = query.with_for_update(skip_locked=True, of=STEPS)
+    query = query.with_for_update(skip_locked=True, of=STEPS)
     return list(connection.execute(query))
 
 
