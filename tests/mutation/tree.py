@@ -45,7 +45,16 @@ _TESTS = (
     "tests/workers/webhooks/test_telling.py",
 )
 # What fails once and not again failed by luck: that is no mutant's doing.
-_FLAGS = ("-p", "no:cacheprovider", "-p", "no:xdist", "--reruns", "1", "-m", "not acceptance and not chaos and not slow")
+_FLAGS = (
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "--reruns",
+    "1",
+    "-m",
+    "not acceptance and not chaos and not slow",
+)
 _SETTINGS: dict[str, object] = {
     "source_paths": ["src"],
     "only_mutate": list(_MUTATED),
