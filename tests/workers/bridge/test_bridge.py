@@ -119,8 +119,14 @@ def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
 
 def test_a_bridge_that_gathers_records_stops_at_once(tmp_path):
     """However long the next poll is put off, nobody waits for that poll who wants it to end."""
-    stop, ingest = threading.Event(), Idle()
-    ingest.gathers = 3_600.0
+
+    class Reads(Idle):
+        gathers = 3_600.0
+
+        def once(self, *_):
+            self._called("once")
+
+    stop, ingest = threading.Event(), Reads()
     with sqlite_ledger(tmp_path) as ledger:
         running = threading.Thread(target=bridge(ledger, frozenset({Duty.INGEST}), ingest=ingest).run, args=(stop,))
         running.start()

@@ -52,3 +52,17 @@ def test_what_is_no_word_of_an_expiry_is_named(client: httpx.Client, path: str):
     told = client.post(path, json=body)
     assert told.status_code == 400
     assert "expires_after.minutes" in told.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("what", ["files", "batches", "webhook_endpoints", "vector_stores", "evals"])
+def test_nothing_comes_behind_what_is_not_there(client: httpx.Client, what: str):
+    """An empty page would say that there is no more."""
+    told = client.get(f"/v1/{what}", params={"after": "no-such-thing"})
+    assert told.status_code in (400, 404)
+    assert "of this id" in told.json()["error"]["message"]
+
+
+def test_a_text_where_a_file_is_wanted_is_told_so(client: httpx.Client):
+    """In words that are about the form."""
+    told = client.post("/v1/files", data={"file": "x", "purpose": "batch"}, files={"other": b""})
+    assert (told.status_code, told.json()["error"]["message"]) == (400, "body.file: must be a file, not text")

@@ -80,6 +80,7 @@ _NO_ROUTE: Final = {
     "Not Found": "there is nothing under this path: GET /openapi.json tells what there is",
     "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
 }
+_NO_FILE: Final = "Value error, Expected UploadFile"  # FastAPI's words for a field of a form
 _BY_STATUS: Final = {404: Why.NOT_FOUND, 405: Why.METHOD, 413: Why.TOO_LARGE, 415: Why.MEDIA_TYPE}
 
 
@@ -146,4 +147,5 @@ def _said(error: Mapping[str, Any]) -> str:
     """Where and what, never the value that was sent."""
     if error["loc"] == ("body",) and error["type"] == "missing":
         return "the body is empty"
-    return f"{'.'.join(str(part) for part in error['loc'])}: {words_of(error)}"
+    words = "must be a file, not text" if error["msg"].startswith(_NO_FILE) else words_of(error)
+    return f"{'.'.join(str(part) for part in error['loc'])}: {words}"

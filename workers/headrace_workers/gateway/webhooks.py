@@ -72,6 +72,8 @@ async def list_endpoints(
     limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 20,
 ) -> EndpointList:
     """The tenant's receivers, newest first."""
+    if after is not None:
+        await endpoint_of(services, caller, after)
     found = await services.ask(
         services.ledger.webhooks.endpoints, caller.tenant, limit + 1, after, origins=("registered",)
     )
