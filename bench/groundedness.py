@@ -15,7 +15,7 @@ from bench.groundedness_texts import HELD_OUT, SUPPORTED, TEXTS, Pair, pairs
 from bench.report import Report, report, row
 from headrace_workers.groundedness.doubts import KINDS, Doubts, doubts
 from headrace_workers.groundedness.evidence import embedded, units
-from headrace_workers.groundedness.support import facts, support
+from headrace_workers.groundedness.support import COUNTS, facts, support
 from headrace_workers.ports import Embedder
 
 NAME = "groundedness"
@@ -76,11 +76,12 @@ def _cross_validated(found: Sequence[Pair], doubted: Sequence[Doubts], *, withou
     fold = np.array([pair.document % _FOLDS for pair in found])
     raw = np.array([facts(each) for each in doubted])
     nearer = np.array([[each.nearer[kind] for kind in KINDS] for each in doubted])
+    counts = np.array([COUNTS[kind] for kind in KINDS])
     scores = np.zeros(len(found))
     for tested in range(_FOLDS):
         train = (fold != tested) & known
         usual = nearer[train & supported]
-        worst = ((nearer - usual.mean(axis=0)) / usual.std(axis=0)).max(axis=1)
+        worst = (counts * (nearer - usual.mean(axis=0)) / usual.std(axis=0)).max(axis=1)
         design = np.column_stack([raw, worst])
         spread = np.maximum(design[train].std(axis=0), 0.1)  # names that are nowhere stand in foreign sentences only
         design = np.column_stack([np.ones(len(found)), (design - design[train].mean(axis=0)) / spread])

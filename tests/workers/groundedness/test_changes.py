@@ -1,6 +1,8 @@
 """A sentence with one thing changed."""
 
-from headrace_workers.groundedness.changes import opposite, other_names, other_numbers
+from itertools import islice
+
+from headrace_workers.groundedness.changes import opposite, other_kinds, other_names, other_numbers
 
 EVIDENCE = [
     "The bridge was designed by Ines Corrada in Lisbon, 412 metres long.",
@@ -23,6 +25,30 @@ def test_other_names_are_used_alike() -> None:
         "They met Ines Corrada in Trieste.",
         "They met Peter Malling in Lisbon.",
     ]
+
+
+def test_a_name_is_put_for_no_other_one_of_the_sentence() -> None:
+    """Nor for the same person's longer name; a small word before a name at the beginning is none of it."""
+    assert list(other_names("Malling and Ines Corrada met.", EVIDENCE)) == []
+    assert list(other_names("In Trieste they met Ines Corrada.", EVIDENCE)) == [
+        "In Lisbon they met Ines Corrada.",
+        "In Trieste they met Peter Malling.",
+    ]
+
+
+def test_other_kinds_are_told_from_the_same_thing() -> None:
+    """By the word before it, or as opposites; whatever stands in the sentence already is no other."""
+    told = ["Glass fibre is weaker than carbon fibre.", "The landlord pays for repairs.", "Basalt is a rock."]
+    assert list(other_kinds("The price of glass fibre is low.", told)) == ["The price of carbon fibre is low."]
+    assert list(other_kinds("The tenant pays.", told)) == ["The landlord pays."]
+    assert list(other_kinds("Tenant and landlord, glass and carbon", told)) == []
+
+
+def test_a_sentence_without_an_end_is_read_to_some_bound() -> None:
+    """What each word is compared with does not grow with the text."""
+    long = " ".join(f"word{chr(97 + n % 26)}{chr(97 + n // 26 % 26)} Name{chr(97 + n % 26)} {n}" for n in range(20_000))
+    assert next(iter(other_kinds(long, [long])), None) is None
+    assert len(list(islice(other_names(long, [long]), 3))) <= 3
 
 
 def test_the_opposite() -> None:

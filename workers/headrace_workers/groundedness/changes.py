@@ -1,10 +1,15 @@
-"""A sentence with one thing changed: what it would say if it named another number, another name, or the opposite."""
+"""A sentence with one thing changed: what it would say if it named another number, name or kind, or the opposite."""
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 from typing import Final
 
+from headrace_workers.groundedness.naming import names_in
 from headrace_workers.groundedness.reading import written_names
+from headrace_workers.guards.opposites import opposite as opposes
+from headrace_workers.guards.small_words import EMPTY_OR_SMALL
+from headrace_workers.guards.stems import stem
 
 _NUMBER: Final = re.compile(r"(?<![\w.,])\d{1,40}(?:[.,]\d{1,40}){0,20}(?![\w]|[.,]\d)")
 _AUXILIARY: Final = re.compile(
@@ -14,6 +19,9 @@ _DENIAL: Final = re.compile(r"\b(?:not|never|no longer)\s|n't\b", re.IGNORECASE)
 # Of `nobody` and `nothing` the opposite is another sentence.
 _OPPOSITES: Final = {"no": "a", "without": "with", "unable": "able", "cannot": "can"}
 _DENYING: Final = re.compile(rf"\b({'|'.join(_OPPOSITES)})\b", re.IGNORECASE)
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]{1,40}")
+_MOST_WORDS: Final = 200  # of a sentence that are read for kinds
+_MOST_NAMES: Final = 24
 _PLACES: Final = frozenset(("in", "at", "to", "from", "near", "into", "between"))
 _ANY: Final = frozenset(("of", "and", "or"))
 
@@ -37,11 +45,35 @@ def other_names(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
     for text in texts:
         for name in written_names(text):
             uses.setdefault(name, set()).update(_uses(name, text))
-    for name in _own_names(sentence, uses):
+    for name in names_in(sentence, uses)[:_MOST_NAMES]:
         own = uses.get(name) or _uses(name, sentence)
+        beside = set(sentence.replace(name, "", 1).split())
         for rival, used in uses.items():
-            if rival not in sentence and rival not in name and name not in rival and own & used:
+            there = rival in name or name in rival or not beside.isdisjoint(rival.split())
+            if not there and own & used:
                 yield sentence.replace(name, rival, 1)
+
+
+def other_kinds(sentence: str, evidence: Iterable[str]) -> Iterator[str]:
+    """The sentence with each word that tells a thing from another of its kind put as that of the other: `glass` of
+    `glass fibre` where these sentences have `carbon fibre`, too; and with each word whose opposite they have.
+    """
+    kinds: dict[str, set[str]] = {}
+    words: set[str] = set()
+    for text in evidence:
+        found = [match.group().lower() for match in islice(_WORD.finditer(text), _MOST_WORDS)]
+        words.update(found)
+        for word, thing in pairwise(found):
+            if word not in EMPTY_OR_SMALL and thing not in EMPTY_OR_SMALL:
+                kinds.setdefault(stem(thing), set()).add(word)
+    lowered = sentence.lower()
+    for match in islice(_WORD.finditer(sentence), _MOST_WORDS):
+        word = match.group().lower()
+        rivals = {rival for kind in kinds.values() if word in kind for rival in kind}
+        rivals |= {rival for rival in words if opposes(stem(word), stem(rival))}
+        for rival in sorted(rivals):
+            if rival not in lowered:
+                yield sentence[: match.start()] + rival + sentence[match.end() :]
 
 
 def opposite(sentence: str) -> str | None:
@@ -53,13 +85,6 @@ def opposite(sentence: str) -> str | None:
     if _AUXILIARY.search(sentence):
         return _AUXILIARY.sub(r"\1 not", sentence, count=1)
     return None
-
-
-def _own_names(sentence: str, known: Iterable[str]) -> list[str]:
-    """A name with which a sentence begins may be one word, if it is a name elsewhere."""
-    found = written_names(sentence)
-    first = sentence.split(maxsplit=1)[0].rstrip(",.'") if sentence else ""
-    return [first, *found] if first in known and first not in found else found
 
 
 def _uses(name: str, text: str) -> set[str]:

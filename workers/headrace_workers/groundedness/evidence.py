@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace_workers.groundedness.naming import hidden, known_names, names_in
 from headrace_workers.groundedness.reading import Read, read
 from headrace_workers.groundedness.sentences import clauses, sentences
 from headrace_workers.ports import Embedder
@@ -28,17 +29,21 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Texts that an answer may rest on. `vectors` (units, dimensions) are of length 1."""
+    """Texts that an answer may rest on. `vectors` (units, dimensions) are of length 1; `nameless` are those of the
+    units with their names hidden, and `written` the names of each unit as they stand there.
+    """
 
     units: Units
     vectors: Floats
+    nameless: Floats
+    written: tuple[tuple[str, ...], ...]
 
     def within(self, sentences: Collection[str]) -> "Evidence":
         """The part of it that stands in these sentences."""
         units = self.units
         kept = [place for place, of in enumerate(units.of) if units.whole[of] in sentences]
         part = Units(tuple(units.texts[n] for n in kept), tuple(units.of[n] for n in kept), units.whole)
-        return Evidence(part, self.vectors[kept])
+        return Evidence(part, self.vectors[kept], self.nameless[kept], tuple(self.written[n] for n in kept))
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:
@@ -59,6 +64,20 @@ class Evidence:
     def keys(self) -> frozenset[str]:
         """The keys of all that is said."""
         return frozenset().union(*(each.names | each.first | each.words for each in self.reads))
+
+    @cached_property
+    def standing(self) -> dict[str, frozenset[int]]:
+        """Of each number, name and other word the numbers of the sentences that it stands in."""
+        found: dict[str, set[int]] = {}
+        for place in dict.fromkeys(self.units.of):
+            for key in _keys(self.units.whole[place]):
+                found.setdefault(key, set()).add(place)
+        return {key: frozenset(places) for key, places in found.items()}
+
+    def told_of(self, key: str) -> frozenset[int]:
+        """The sentences that it stands in, and those without a name behind them: they go on about what it is about."""
+        there, whole = self.standing[key], self.units.whole
+        return there | {at + 1 for at in there if at + 1 < len(whole) and not read(whole[at + 1]).named(self.names)}
 
     @cached_property
     def numbers(self) -> frozenset[str]:
@@ -86,4 +105,10 @@ def _keys(text: str) -> frozenset[str]:
 
 def embedded(found: Units, embedder: Embedder) -> Evidence:
     """The evidence of these units."""
-    return Evidence(found, embedder.embed(found.texts))
+    vectors, known = embedder.embed(found.texts), known_names(found.whole)
+    written = tuple(tuple(names_in(text, known)) for text in found.texts)
+    named = [place for place, names in enumerate(written) if names]
+    nameless = vectors.copy()
+    if named:
+        nameless[named] = embedder.embed([hidden(found.texts[place], written[place]) for place in named])
+    return Evidence(found, vectors, nameless, written)

@@ -9,6 +9,7 @@ from typing import Final
 from headrace_workers.guards.lists import words_of
 from headrace_workers.guards.negation import DENIALS
 from headrace_workers.guards.profile import profile, says_what
+from headrace_workers.guards.small_words import EMPTY_OR_SMALL
 
 _DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
 _FIGURES: Final = re.compile(r"[\d.-]{1,40}")
@@ -60,9 +61,10 @@ def written_names(sentence: str) -> list[str]:
     """
     found = []
     for match in _RUN.finditer(sentence):
-        name = match.group().removeprefix("The ").removeprefix("A ")
-        if not sentence[: match.start()].strip() and " " not in name:
-            continue
-        if name not in _MONTHS_AND_DAYS:
+        name = match.group()
+        if not sentence[: match.start()].strip():
+            first, _, rest = name.partition(" ")
+            name = rest if not rest or first.lower() in EMPTY_OR_SMALL else name
+        if name and name not in _MONTHS_AND_DAYS:
             found.append(name)
     return found
