@@ -1,8 +1,10 @@
 """What a name or a number is told with."""
 
 import numpy as np
+import pytest
 
 from headrace_workers.groundedness.beside import apart
+from headrace_workers.groundedness.doubts import NAME, NUMBER, doubts
 from headrace_workers.groundedness.evidence import Evidence, embedded, units
 from headrace_workers.groundedness.reading import read
 
@@ -53,3 +55,16 @@ def test_a_number_belongs_to_its_name():
     """What stands nowhere is counted elsewhere."""
     assert numbers("Haro fell in 1891.") < 0 < numbers("Haro fell in 1863.")
     assert numbers("Haro fell in 1900.") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (NAME, "In 1863 the line was built by Norte.", "In 1863 the line was built by Sur."),
+        (NUMBER, "Haro fell in 1891.", "Haro fell in 1863."),
+    ],
+)
+def test_it_speaks_against_the_sentence(kind, right, wrong):
+    """Where nothing else can tell, since all vectors are one."""
+    good, bad = doubts([right, wrong], EVIDENCE, Flat())
+    assert bad.nearer[kind] > good.nearer[kind]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from headrace_workers.embedders.load import load_embedder
-from headrace_workers.groundedness.evidence import MOST_UNITS, units
+from headrace_workers.groundedness.doubts import _told_of_others
+from headrace_workers.groundedness.evidence import MOST_UNITS, embedded, units
 from headrace_workers.groundedness.ground import MOST_SENTENCES, ground
 from headrace_workers.ports import CountingEmbedder
 
@@ -54,6 +55,36 @@ def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder
     assert (found.sentences, found.share, named.reason) == (2, 0.5, reason)
     assert (good + sentence)[named.start : named.stop] == sentence
     assert 0.0 <= named.probability < 0.5
+
+
+WORK = (
+    "Hanna Weiss led the work on backups, while Tomas Brandt rewrote the planner. "
+    "Silk cloth is washed by hand and linen cloth at 60 degrees."
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("The planner was written anew by Tomas Brandt.", "The planner was written anew by Hanna Weiss."),
+        ("Silk has to be washed by hand.", "Linen has to be washed by hand."),
+    ],
+)
+def test_what_is_told_of_another_is_named(right: str, wrong: str, embedder: CountingEmbedder) -> None:
+    """Of another person in the same sentence, or another kind of the same thing."""
+    found = ground(f"{right} {wrong}", [WORK], embedder)
+    assert [each.start for each in found.unsupported] == [len(right) + 1]
+
+
+def test_names_are_hidden_to_see_whose_it_is(embedder: CountingEmbedder) -> None:
+    """What is told of others is nearer where the name is wrong; nothing is said of a sentence without a name."""
+    claims = [
+        "The planner was written anew by Hanna Weiss.",
+        "The planner was written anew by Tomas Brandt.",
+        "It ran.",
+    ]
+    wrong, right, none = _told_of_others(claims, embedded(units([WORK], ()), embedder), embedder)
+    assert wrong > 0 >= right > none
 
 
 HOURS = "The mill museum is open from Tuesday to Sunday between 10 and 17 o'clock."
