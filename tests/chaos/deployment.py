@@ -248,7 +248,7 @@ class Deployment:
 
         Whoever dies meanwhile is started again. NotQuiet says what is left when the time is up.
         """
-        missing, until = set(job_ids), time.monotonic() + seconds
+        missing, began = set(job_ids), time.monotonic()
         left = "nothing"
         while True:
             if revive:
@@ -259,9 +259,10 @@ class Deployment:
                 left = f"{len(missing)} unknown, {pending[0]} active and in the outbox, {held[0]} claims and leased"
                 if not missing and not any(pending[0]) and not any(held[0]):
                     return
-            if time.monotonic() > until:
+            waited = time.monotonic() - began
+            if waited > seconds:
                 raise NotQuiet(f"after {seconds:g} s there is work left: {left}; logs in {self.folder / 'log'}")
-            time.sleep(0.05)
+            time.sleep(pause_after(waited))
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -6,15 +6,12 @@ from collections import Counter
 import pytest
 from tests.chaos.batches import prepare, storm
 from tests.chaos.deployment import over
-from tests.chaos.stacks import STACKS, services_of
+from tests.chaos.stacks import EACH, PRODUCTION, services_of
 
 pytestmark = pytest.mark.chaos
 
-LINES = 1_000
-KILLS = 8
 
-
-@pytest.fixture(params=STACKS)
+@pytest.fixture
 def deployment(request, service_folder):
     """Two bridges, and workers, as processes of their own."""
     broker, redis, postgres = services_of(request)
@@ -24,14 +21,20 @@ def deployment(request, service_folder):
     made.close()
 
 
-def test_every_line_has_one_end_however_often_its_bridge_dies(deployment):
-    """Eight kills while lines are fed and answers written; bad lines and duplicates among them."""
-    lines = [json.dumps({"prompt": f"line {number}", "idempotency_key": f"k{number}"}) for number in range(LINES)]
-    lines[70], lines[900] = "{", lines[10]
-    found = storm(deployment, lines, KILLS, seed=11)
+@pytest.mark.parametrize(
+    ("deployment", "count", "kills"),
+    [(PRODUCTION, 600, 4), *(pytest.param(each, 1_000, 8, marks=pytest.mark.slow) for each in EACH)],
+    indirect=["deployment"],
+)
+def test_every_line_has_one_end_however_often_its_bridge_dies(deployment, count, kills):
+    """Kills while lines are fed and answers written, each fourth the worker's; bad lines and duplicates among them."""
+    lines = [json.dumps({"prompt": f"line {number}", "idempotency_key": f"k{number}"}) for number in range(count)]
+    lines[70], lines[count - 100] = "{", lines[10]
+    wrong = {71, count - 99}
+    found = storm(deployment, lines, kills, seed=11)
     assert found.state == "completed"
-    assert found.answered == Counter(set(range(1, LINES + 1)) - {71, 901})
-    assert found.failed == Counter([71, 901])
+    assert found.answered == Counter(set(range(1, count + 1)) - wrong)
+    assert found.failed == Counter(wrong)
     assert found.tally.holds, found.tally
-    assert found.tally.counts["  answered"] == LINES - 2
-    assert found.repeated <= KILLS // 4 * 64  # what the model's worker had in its hands when it died
+    assert found.tally.counts["  answered"] == count - len(wrong)
+    assert found.repeated <= kills // 4 * 64  # what the model's worker had in its hands when it died

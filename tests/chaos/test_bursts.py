@@ -70,6 +70,7 @@ def redis(request):
     return request.getfixturevalue("redis_server")
 
 
+@pytest.mark.slow
 def test_redis_is_wiped_during_a_burst(deployment, redis):
     """Who waits is in the ledger alone."""
     ids = coalesced(deployment, 60)

@@ -9,10 +9,13 @@ from tests.chaos.conftest import Stack
 from tests.chaos.deployment import ROLES, Deployment
 from tests.chaos.history import query
 from tests.chaos.mid_run import JUDGED, LONG, history_of, publish, under_way, verdict
+from tests.chaos.stacks import STACKS
 
 pytestmark = pytest.mark.chaos
 # A moment of a few milliseconds is to be caught, which a busy machine may miss: only `make chaos` runs these.
 luck = pytest.mark.luck
+# Over the embedded services, too, but among the slow tests.
+once = pytest.mark.parametrize("stack", STACKS, indirect=True)
 
 
 def test_the_bridge_is_killed(deployment):
@@ -35,6 +38,7 @@ def test_a_worker_is_killed(deployment, role):
     verdict(deployment, ids)
 
 
+@once
 def test_redis_is_wiped_and_killed(stack, deployment):
     """FLUSHALL, SIGKILL and a restart: the ledger sends the work out again, and the same workers take it."""
     before = deployment.ended()
@@ -125,6 +129,7 @@ def test_everything_is_told_to_stop(deployment):
     verdict(deployment, ids)
 
 
+@once
 def test_a_worker_is_paused_past_its_lease(deployment):
     """SIGSTOP for longer than the lease: another does its work, and what it finishes after SIGCONT changes nothing."""
     ids = publish(deployment, 60, seconds=LONG)
@@ -143,6 +148,7 @@ def test_a_worker_is_paused_past_its_lease(deployment):
     assert history_of(deployment, ids) == told
 
 
+@once
 def test_two_bridges_share_the_work(deployment):
     """Two bridges at once, and one of them killed in mid-run."""
     deployment.start("bridge-2")

@@ -18,6 +18,7 @@ SETS: Final = (_KILLED, _ASKED, _GATEWAY)  # in the order in which they are begu
 _FOLDERS: Final = {"tests/chaos": _KILLED, "tests/producers": _ASKED, "tests/workers/gateway": _GATEWAY}
 _FILES: Final = {
     "tests/acceptance/test_commands.py": _ASKED,
+    "tests/bench/test_ends.py": _ASKED,
     "tests/clients/test_idempotence.py": _ASKED,
     "tests/clients/test_odd_records.py": _ASKED,
     "tests/test_services.py": _ASKED,

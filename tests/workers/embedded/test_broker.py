@@ -126,6 +126,7 @@ def test_apache_kafka_has_its_heap_for_its_partitions(tmp_path):
     assert 1024**2 < buffer <= heap / 16
 
 
+@pytest.mark.slow
 def test_apache_kafka_keeps_its_log_when_it_comes_back_on_other_ports(tmp_path):
     """What was published before a stop is there after the next start, wherever that listens."""
     home = os.environ.get("KAFKA_HOME") if shutil.which("java") else None

@@ -15,6 +15,8 @@ from headrace_schemas.errors import ConfigurationError
 from headrace_workers.embedders.load import load_embedder
 from headrace_workers.ports import CountingEmbedder
 
+pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it
+
 
 @pytest.fixture(scope="module", autouse=True)
 def library() -> None:

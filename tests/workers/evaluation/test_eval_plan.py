@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from scipy.stats import binomtest
 from tests.workers.evaluation.test_graders import CHECK, LABELS, LIKE, SAMPLE, SCORE
 
 from headrace_schemas import EvaluationJob, GenerationJob
@@ -195,6 +194,8 @@ def test_what_is_counted_survives_as_json():
 @pytest.mark.parametrize(("passed", "failed"), [(0, 5), (3, 4), (40, 2), (7, 0)])
 def test_the_share_that_passed_has_wilsons_interval(passed: int, failed: int):
     """As scipy has it; of nothing there is none."""
+    from scipy.stats import binomtest
+
     found = pass_rate(passed, failed)
     assert found is not None
     expected = binomtest(passed, passed + failed).proportion_ci(0.95, "wilson")

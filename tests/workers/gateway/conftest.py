@@ -102,7 +102,11 @@ def client(gateway: Gateway) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def settings(
-    embedded_kafka: KafkaServer, redis_server: RedisServer, postgres: PostgresServer, tmp_path: Path
+    embedded_kafka: KafkaServer,
+    redis_server: RedisServer,
+    postgres: PostgresServer,
+    tmp_path: Path,
+    fresh_prefix: str,
 ) -> Settings:
     """A deployment without any process: topics, a ledger, and the echo model.
 
@@ -110,7 +114,7 @@ def settings(
     """
     name = f"alone{next(_NUMBERS)}"
     make_echo_model(tmp_path)
-    kafka = embedded_kafka.settings(f"{name}.")
+    kafka = embedded_kafka.settings(fresh_prefix)
     ensure_topics(kafka)
     # Not given back: a call that has outlasted its gateway may still be in it.
     return Settings(home=tmp_path, kafka=kafka, redis=redis_server.url, ledger=postgres_tables(postgres, name))

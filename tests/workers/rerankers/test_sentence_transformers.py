@@ -17,6 +17,8 @@ from headrace_workers.rerankers.load import load_reranker
 
 PASSAGES = ["a mill by the river", "a clock", "", "river " * 30, "half \ud800 of a pair"]
 
+pytestmark = pytest.mark.slow  # to load torch takes longer than all that is done with it
+
 
 @pytest.fixture(scope="module", autouse=True)
 def library() -> None:
