@@ -131,7 +131,12 @@ def answered(stack):
     return stack
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("results", "--json"), ("submit", "--prompt", "x")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in (("status",), ("results", "--json"))),
+     ("submit", "--prompt", "x")],
+    ids=" ".join,
+)  # fmt: skip
 def test_output_that_cannot_be_written_is_told(answered, arguments):
     """A full disk is one line and a code; a reader that has enough ends a command as it ends others."""
     command = shlex.join(answered.argv(*arguments))

@@ -91,16 +91,18 @@ def test_every_operation_about_a_thing_is_walked(gateway: Gateway):
 def test_what_is_another_tenant_s_is_not_there(gateway: Gateway):
     """404 for each, and nothing has happened to it; to its own tenant it is there."""
     with gateway.client() as own, gateway.client(gateway.key("stranger")) as stranger:
+        jobs = []
         for method, path in walked(gateway):
-            things = {name: make(own) for name, make in OTHERS.items()}
+            things = {name: make(own) for name, make in OTHERS.items() if f"{{{name}}}" in path}
+            jobs += [things["job_id"]] if "job_id" in things else []
             url = path.format(**things)
             body = BODIES.get(path, {}) if method in ("post", "put", "patch") else None
             told = stranger.request(method.upper(), url, json=body)
             assert told.status_code == 404, (method, path, told.text)
             if method == "get":
                 assert own.get(url).status_code == 200, (method, path)
-        cancelled = own.get(f"/v1/jobs/{things['job_id']}").json()["state"]
-        assert cancelled != "cancelled"
+        assert jobs
+        assert "cancelled" not in {own.get(f"/v1/jobs/{job_id}").json()["state"] for job_id in jobs}
 
 
 def test_no_route_is_open_by_mistake(gateway: Gateway):
