@@ -10,7 +10,7 @@ from headrace_schemas import JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
 from headrace_schemas.moderation import ModerationVerdict
 from headrace_schemas.review import Review
-from headrace_workers.ledger.labels.verdicts import KEPT_MS, Verdict
+from headrace_workers.ledger.labels.verdicts import KEPT_MS, Verdict, keep, known, labelled
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import JOBS
 from headrace_workers.ledger.tables.labels import LABELS, VERDICTS
@@ -77,6 +77,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
     """Of the tenant, and of what is labelled; an abstention has no value, and what is called alike twice is none."""
     first, second = judged(score(0.75), score(0.5, "other")), judged(score(0.25))
     silent = judged(Score(criterion="contains", name="right", version="v1", not_judged="failed", reason="not judged"))
+    drawn = judged(Score(criterion="contains", name="right", version="v1", value=0.5, probability=0.25))
     judged(score(), score())
     judged(score(), tenant="b")
     flagged = judged(categories={"profanity": True, "secrets": False})
@@ -88,6 +89,7 @@ def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):
             Verdict(first, "criterion", "right", "v1", 0.75),
             Verdict(second, "criterion", "right", "v1", 0.25),
             Verdict(silent, "criterion", "right", "v1", None, None, "failed"),
+            Verdict(drawn, "criterion", "right", "v1", 0.5, 0.25),
             Verdict(flagged, "category", "profanity", None, 1.0),
         ]
     )
@@ -105,6 +107,25 @@ def test_what_is_labelled_outlives_the_jobs(ledger, judged):
     assert ledger.read(select(JOBS.c.id)) == []
     assert sorted(ledger.labels.beside("a")[1]) == sorted(before)
     assert ledger.labels.add([review(second), review(second, tenant="b")]).new == 1
+
+
+def test_verdicts_are_kept_of_the_jobs_that_are_named(ledger, judged):
+    """Whole rows; another job of the same tenant has its own still, and another tenant's is none of it."""
+    one = judged(Score(criterion="contains", name="right", version="v1", value=0.5, probability=0.25))
+    other, theirs = judged(score()), judged(score(), tenant="b")
+    ledger.labels.add([review(one), review(theirs, tenant="b")])
+    with writing(ledger.engine) as tx:
+        for _ in range(2):
+            keep(tx, [one])
+    (row,) = ledger.read(select(VERDICTS))
+    ((ended_at,),) = ledger.read(select(JOBS.c.ended_at).where(JOBS.c.id == one))
+    assert row._asdict() == {
+        "job_id": one, "tenant": "a", "kind": "criterion", "about": "right", "version": "v1", "value": 0.5,
+        "probability": 0.25, "judged_at": ended_at,
+    }  # fmt: skip
+    with writing(ledger.engine) as tx:
+        assert known(tx, [one, other, theirs, "nobody"]) == {one: "a", other: "a", theirs: "b"}
+        assert labelled(tx, ["a"]) == {"a": {("criterion", "right")}}
 
 
 def test_however_much_is_said_of_many_jobs_all_of_it_outlives_them(ledger, judged):

@@ -74,6 +74,35 @@ def test_those_that_are_off_come_first_and_are_troubles(ledger):
     }  # fmt: skip
 
 
+def test_a_scope_is_read_as_it_was_written(ledger):
+    """Whole; another stays as it is."""
+    one = replace(FIRST, state="shown", sentence="so", figures={"a": 1}, least=0.9, fits=3, since=4, number=5)
+    write(ledger, scope="zz" * 32)
+    before = ledger.now()
+    ledger.audits.judge(one, NOTHING)
+    (found,) = ledger.audits.standings(scope="ab")
+    assert before <= found.changed_at <= ledger.now()
+    assert found == replace(one, changed_at=found.changed_at)
+    assert ledger.audits.counted(one.scope, "shop", 9).before == found
+    assert not ledger.audits.reopen(one.scope)
+    assert ledger.audits.standings(scope="ab") == [found]
+
+
+def test_troubles_come_by_when_they_began(ledger):
+    """Of scopes that are off alone, each with what turns it on again."""
+    for at, scope, state in ((3, "aa", "off"), (1, "cc", "off"), (1, "bb", "off"), (2, "dd", "shown")):
+        write(ledger, scope=scope * 32, state=state, sentence=f"why {scope}.")
+        with writing(ledger.engine) as tx:
+            tx.execute(update(STANDINGS).where(STANDINGS.c.scope == scope * 32).values(changed_at=at))
+    assert [
+        (each.holder, each.subject, each.reason, each.since) for each in ledger.overview().troubles
+    ] == [
+        ("the cache", f"scope {name * 4} of the tenant shop",
+         f"why {name}. `headrace cache reopen {name * 4}` turns it on again", at)
+        for name, at in (("bb", 1), ("cc", 1), ("aa", 3))
+    ]  # fmt: skip
+
+
 def test_each_claim_has_a_number_and_a_scope_that_is_opened_a_new_one(ledger):
     """By these they share one alpha; it does not change while the claim stands."""
     for scope in ("aa", "bb"):

@@ -34,6 +34,16 @@ def test_a_short_text_is_one_window() -> None:
     assert list(windows("")) == []
 
 
+def test_a_long_text_is_cut_behind_the_last_white_space_that_is_near() -> None:
+    """At 64 characters' distance none is near; the next piece begins behind one, too."""
+    for back, stop in ((0, SIZE), (1, SIZE - 1), (2, SIZE - 2), (63, SIZE - 63), (64, SIZE), (65, SIZE)):
+        text = "x" * (SIZE - back - 1) + " " + "y" * 1_000
+        assert next(windows(text)) == (0, text[:stop])
+    begins = SIZE - OVERLAP
+    text = "x" * (begins - 6) + " " + "y" * 1_000
+    assert [offset for offset, _ in windows(text)] == [0, begins - 5]
+
+
 def test_wide_gaps_separate_windows() -> None:
     """A run of white space is left out: optional spaces in patterns are cubic in it."""
     assert list(windows("a" + " " * 20 + "b")) == [(0, "a"), (21, "b")]

@@ -119,8 +119,8 @@ def _says_the_same(row: Any, said: Said) -> bool:
     return bool(_timeless(before) == _timeless(now))
 
 
-def _timeless(event: Any) -> Any:
-    return event.model_copy(update={"deadline": None}) if isinstance(event, AnyJob) else event
+def _timeless(job: AnyJob) -> AnyJob:
+    return job.model_copy(update={"deadline": None})
 
 
 def _parts(records: list[tuple[int, Said]]) -> Iterator[list[tuple[int, Said]]]:
