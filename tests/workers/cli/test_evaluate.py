@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.workers.cli.conftest import Call
-from tests.workers.evaluation.runs import RUN, answered
+from tests.workers.evaluation.runs import RUN, answered, dead
 
 from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id
@@ -24,12 +24,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answer(folder: Path, *lines: int) -> None:
-    """Receipts of these jobs, as a deployment would bring them."""
+def answer(folder: Path, *lines: int, died: int = 0) -> None:
+    """Receipts of these jobs, as a deployment would bring them; of the line `died` that it did."""
     jobs = [json.loads(line) for line in (folder / "out" / "jobs.jsonl").read_text().splitlines()]
     with (folder / "out" / "receipts.jsonl").open("ab") as file:
         for line in lines:
-            receipt = json.loads(answered(line, (1.0, float(line % 2))))
+            receipt = json.loads(dead(line) if line == died else answered(line, (1.0, float(line % 2))))
             receipt["job_id"] = derive_job_id("default", jobs[line - 1]["idempotency_key"])
             file.write(json.dumps(receipt, separators=(",", ":")).encode() + b"\n")
 
@@ -64,6 +64,13 @@ def test_a_gate_is_the_exit_code(folder: Path, call: Call) -> None:
     assert (code, json.loads(said)["gate"]["passed"]) == (1, False)
     code, _, told = call(*CALL, "--gate", "C >= A")
     assert (code, "names 'C', and the variants are A, B" in told) == (2, True)
+
+
+def test_why_answers_are_missing_is_said_at_once(folder: Path, call: Call) -> None:
+    """Nobody has to open the report for that."""
+    call(*CALL)
+    answer(folder, *range(1, 7), died=1)
+    assert "A: 1 without an answer: permanent at generate: too long\n" in call(*CALL)[1]
 
 
 def test_a_folder_belongs_to_one_run(folder: Path, call: Call) -> None:

@@ -11,6 +11,7 @@ from headrace_workers.evaluation.errors import WrongRun
 from headrace_workers.evaluation.gate import Gate, judge_gate
 from headrace_workers.evaluation.outcomes import read_outcomes
 from headrace_workers.evaluation.receipts import Receipts
+from headrace_workers.evaluation.tables import reason_lines
 from headrace_workers.quality.comparison import Comparison
 from headrace_workers.quality.interval import Estimate, Undefined
 
@@ -56,6 +57,10 @@ def test_jobs_without_a_score_are_counted_and_bound_what_can_be_said(tmp_path: P
     assert (compared.comparison.items, compared.incomplete, compared.bounds.low) == (85, 15, pytest.approx(-0.15))
     assert compared.words.endswith("15 items lack a score: the difference of all is −0.15 to +0")
     assert dict(found.costs[1].failures) == {"permanent at generate: too long": 10}
+    assert list(reason_lines(found)) == [
+        "B: 10 without an answer: permanent at generate: too long",
+        "B: 5 without a score by right: unanswered",
+    ]
     assert not judge_gate(Gate.parse("B >= A - 0.1", plan.run), plan, outcomes).passed
 
 

@@ -173,7 +173,7 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
     from headrace_workers.evaluation.outcomes import read_outcomes
     from headrace_workers.evaluation.pages import report_page
     from headrace_workers.evaluation.receipts import opened
-    from headrace_workers.evaluation.tables import verdict_lines
+    from headrace_workers.evaluation.tables import reason_lines, verdict_lines
 
     with opened(folder / _RECEIPTS, plan.jobs) as receipts:
         outcomes = read_outcomes(plan, receipts)
@@ -190,6 +190,8 @@ def _report(plan: "Plan", folder: Path, bound: Any, *, as_json: bool) -> bool:
             put(line)
         if gate is not None:
             put(gate.words)
+        for line in reason_lines(analysis):
+            put(line)
     if analysis.missing:
         say(f"{analysis.missing:,} of {plan.jobs:,} jobs have no end yet: the same command goes on")
     say(f"report: {folder / _HTML}, .json, .md")

@@ -1,6 +1,6 @@
 """The report's tables as cells of text, for Markdown and for the page. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from headrace_workers.evaluation.analysis import Analysis, Bounds, Compared, Cost, Scored
@@ -53,6 +53,13 @@ def reason_rows(analysis: Analysis) -> Cells:
         for scored in analysis.scores
         for why, times in scored.reasons.most_common(_MOST_REASONS)
     ]
+
+
+def reason_lines(analysis: Analysis) -> Iterator[str]:
+    """The same in words."""
+    for variant, what, times, why in reason_rows(analysis):
+        lacking = "an answer" if what == "answer" else f"a score by {what.removeprefix('score: ')}"
+        yield f"{variant}: {times} without {lacking}: {why}"
 
 
 def people_rows(plan: Plan, people: Sequence[People]) -> Cells:
