@@ -13,6 +13,11 @@ def lists() -> Lists:
     return Lists.built(VECTORS)
 
 
+def together(similarities: np.ndarray, positions: np.ndarray) -> list[tuple[float, int]]:
+    """As one query's are told."""
+    return list(zip(similarities.tolist(), positions.tolist(), strict=True))
+
+
 def test_dead_rows_are_passed_over(lists: Lists) -> None:
     """And what lives is found as well as before."""
     alive = np.arange(8_000) % 3 > 0
@@ -31,6 +36,7 @@ def test_where_all_neighbours_are_dead_the_others_are_found(lists: Lists) -> Non
     similarities, found = lists.nearest(query, 10, VECTORS, bits, len(far))
     assert found.tolist() == [[*far.tolist(), -1, -1, -1]]
     assert np.isneginf(similarities[0, 7:]).all()
+    assert lists.nearest_to_one(query[0], 10, VECTORS, bits, len(far)) == together(similarities[0, :7], found[0, :7])
 
 
 def test_where_all_are_dead_nothing_is_found(lists: Lists) -> None:
@@ -38,13 +44,18 @@ def test_where_all_are_dead_nothing_is_found(lists: Lists) -> None:
     similarities, found = lists.nearest(VECTORS[:2], 3, VECTORS, np.zeros(1_000, np.uint8), 0)
     assert (found == -1).all()
     assert np.isneginf(similarities).all()
+    assert lists.nearest_to_one(VECTORS[0], 3, VECTORS, np.zeros(1_000, np.uint8), 0) == []
 
 
 def test_one_query_or_many_find_the_same(lists: Lists) -> None:
     """However they are grouped."""
-    together = lists.nearest(VECTORS[:70], 5, VECTORS, None, 8_000)[1]
+    similarities, found = lists.nearest(VECTORS[:70], 5, VECTORS, None, 8_000)
     alone = [lists.nearest(VECTORS[row : row + 1], 5, VECTORS, None, 8_000)[1][0].tolist() for row in range(70)]
-    assert together.tolist() == alone
+    assert found.tolist() == alone
+    for row in range(70):
+        one = lists.nearest_to_one(VECTORS[row], 5, VECTORS, None, 8_000)
+        assert [position for _, position in one] == alone[row]
+        np.testing.assert_allclose([similarity for similarity, _ in one], similarities[row], rtol=1e-6)
 
 
 @pytest.mark.parametrize("latent", [6, 48])
