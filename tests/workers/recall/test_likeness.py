@@ -6,12 +6,14 @@ from sqlalchemy import select, update
 from tests.workers.recall.conftest import Flow, tiers
 
 from headrace_workers.guards import refusal as guards
+from headrace_workers.ledger.recall import entries
 from headrace_workers.ledger.recall.entries import kill
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.progress import Progress
 from headrace_workers.recall.cache import Cache
 from headrace_workers.recall.follow import Follower
+from headrace_workers.recall.found import Asked, Hit
 from headrace_workers.recall.known import Known
 from headrace_workers.recall.likeness import NearestQuestions
 from headrace_workers.recall.questions import Questions
@@ -19,6 +21,7 @@ from headrace_workers.testing import HashEmbedder
 
 ASKED = "How do I reset the password of my account?"
 LIKE = "How do I reset my account's password?"
+IN = "How do I reset the password of my account in {}?"
 
 
 @pytest.fixture
@@ -104,8 +107,6 @@ def test_likeness_ends_with_the_scope(semantic, asks, other):
     """Another tenant, sampling, model, system prompt or knowledge base has questions of its own."""
     ask(semantic, asks, ASKED)
     request = semantic.cache.look_up.__self__._request  # what would be looked up
-    from headrace_workers.recall.found import Asked
-
     one, two = (asks(**{"prompt": LIKE, "cache": "semantic", **more}) for more in ({}, other))
     scopes = [request(Asked("j", each, each.cache)).question.scope for each in (one, two)]
     vector = HashEmbedder().embed([LIKE])[0]
@@ -184,3 +185,16 @@ def test_a_vector_that_cannot_be_one_of_ours_holds_up_nothing(semantic, asks, ve
     ask(semantic, asks, ASKED)
     Follower(Questions(semantic.ledger, known), Progress().loop("follow")).once()
     assert len(known) == 1
+
+
+@pytest.mark.parametrize(("wording", "queries"), [("How do I reset my account's password in {}?", 2), (IN, 1)])
+def test_a_group_asks_the_ledger_no_oftener_than_one_job(semantic, asks, monkeypatch, wording, queries):
+    """All by their requests at once, and what memory found by its ids at once."""
+    places = ("Lisbon", "Oslo", "Vienna", "Rome")
+    ask(semantic, asks, *(IN.format(place) for place in places))
+    asked, rows_of = [], entries.rows_of
+    monkeypatch.setattr(entries, "rows_of", lambda *query: asked.append(query[1]) or rows_of(*query))
+    group = [asks(wording.format(place), cache="semantic", idempotency_key=place) for place in places]
+    found = semantic.cache.look_up([Asked(job.idempotency_key, job, job.cache) for job in group])
+    assert [type(each) for each in found] == [Hit] * len(places)
+    assert len(asked) == queries
