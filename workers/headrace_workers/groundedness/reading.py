@@ -12,6 +12,7 @@ from headrace_workers.guards.profile import profile, says_what
 from headrace_workers.guards.small_words import EMPTY_OR_SMALL
 
 _DENIALS: Final = DENIALS | words_of("unable fail refus exempt")
+_NO_NUMBERS: Final = frozenset(("one", "once"))  # `one of them`, `at once`
 _FIGURES: Final = re.compile(r"[\d.-]{1,40}")
 _MONTHS_AND_DAYS: Final = words_of(
     """January February March April May June July August September October November December
@@ -44,7 +45,7 @@ def read(sentence: str) -> Read:
     names, first, words, denials = set[str](), set[str](), set[str](), 0
     for token in profile(sentence).tokens:
         if token.kind in {"number", "date"} and _FIGURES.fullmatch(token.key):
-            if token.text.lower() != "one":
+            if token.text.lower() not in _NO_NUMBERS:
                 parts = token.key.split("-") if token.kind == "date" else [token.key]
                 numbers.update(part.lstrip("0") or "0" for part in parts)
         elif token.kind == "word" and token.key in _DENIALS:
@@ -62,9 +63,11 @@ def written_names(sentence: str) -> list[str]:
     found = []
     for match in _RUN.finditer(sentence):
         name = match.group()
-        if not sentence[: match.start()].strip():
-            first, _, rest = name.partition(" ")
-            name = rest if not rest or first.lower() in EMPTY_OR_SMALL else name
-        if name and name not in _MONTHS_AND_DAYS:
+        first, _, rest = name.partition(" ")
+        if rest and first.lower() in EMPTY_OR_SMALL:
+            name = rest
+        elif not rest and not sentence[: match.start()].strip():
+            continue
+        if name not in _MONTHS_AND_DAYS:
             found.append(name)
     return found

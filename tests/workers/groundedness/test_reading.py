@@ -1,0 +1,25 @@
+"""What is read of a sentence."""
+
+import pytest
+
+from headrace_workers.groundedness.reading import read, written_names
+
+
+@pytest.mark.parametrize(
+    ("sentence", "numbers"),
+    [
+        ("One can have 12 media at once.", {"12"}),
+        ("He fell twice on 4 May 1931.", {"2", "4", "5", "1931"}),
+        ("Nobody came.", set()),
+    ],
+)
+def test_numbers_are_those_that_count_something(sentence: str, numbers: set[str]) -> None:
+    """Of a date each part; `one of them` and `at once` count nothing."""
+    assert read(sentence).numbers == numbers
+
+
+def test_a_small_word_before_a_name_is_none_of_it() -> None:
+    """Nor can it be told of a sentence's first word alone whether that is a name."""
+    assert written_names("In Gdansk Anna Lund met The Hague.") == ["Gdansk Anna Lund", "Hague"]
+    assert written_names("Since Monday it has been shown in Gdansk.") == ["Gdansk"]
+    assert written_names("Gdansk is where it was.") == []
