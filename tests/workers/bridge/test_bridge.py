@@ -117,26 +117,6 @@ def test_a_stop_gives_back_what_nobody_began_even_when_kafka_is_away(tmp_path):
     assert bell.calls == ["ring"]  # another bridge may hand it out at once
 
 
-def test_a_bridge_that_gathers_records_stops_at_once(tmp_path):
-    """However long the next poll is put off, nobody waits for that poll who wants it to end."""
-
-    class Reads(Idle):
-        gathers = 3_600.0
-
-        def once(self, *_):
-            self._called("once")
-
-    stop, ingest = threading.Event(), Reads()
-    with sqlite_ledger(tmp_path) as ledger:
-        running = threading.Thread(target=bridge(ledger, frozenset({Duty.INGEST}), ingest=ingest).run, args=(stop,))
-        running.start()
-        eventually(lambda: ingest.calls)
-        stop.set()
-        running.join(60)
-        assert not running.is_alive()
-    assert ingest.calls == ["once", "close"]  # and polls no more often than it is told
-
-
 def test_a_duty_that_breaks_ends_the_bridge(tmp_path, monkeypatch):
     """A bridge that does half of its work must not look alive: it drains and ends with an error."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)

@@ -18,7 +18,6 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
 from headrace_schemas.topics import INBOUND
-from headrace_workers.bridge import ingest as ingesting
 from headrace_workers.bridge.partitions import group_of
 from headrace_workers.ledger.tables.core import OUTBOX
 from headrace_workers.ledger.work.replay import DeadFilter
@@ -46,22 +45,6 @@ def test_good_and_bad_records_are_told_apart_and_it_goes_on(ledger, kafka, inges
     assert {letter.category for letter in ledger.dead(DeadFilter())} == {"invalid"}
     ingest.close()
     assert done_with(ledger, kafka, Topic.GENERATION) == 13
-
-
-def test_only_what_several_send_one_by_one_gathers(ledger, kafka, ingests):
-    """One job alone, and a backlog, are followed by a poll at once; before any wait what came is written, and told."""
-    seen, sent = [], 0
-    for count in (1, ingesting.FEW - 1, ingesting.FEW, ingesting.MANY - 1, ingesting.MANY):
-        write(kafka, [record(keyed(sent + number)[0]) for number in range(count)])
-        sent += count
-        ingest, told = ingests(kafka), []  # all of them are there before it looks: one poll brings them
-        eventually(lambda ingest=ingest, told=told: ingest.once(told.append) or told)
-        seen.append((len(states(ledger)), ingest.gathers))
-        ingest.once(lambda hint: None)
-        assert ingest.gathers == 0.0  # nothing came
-        ingest.close()
-    wait = ingesting.GATHER_SECONDS
-    assert seen == [(1, 0.0), (4, 0.0), (8, wait), (107, wait), (207, 0.0)]
 
 
 def test_a_refused_record_is_told_with_its_key_and_its_place(ledger, kafka, ingests):

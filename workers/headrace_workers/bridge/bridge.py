@@ -168,9 +168,7 @@ class Bridge:
             pass
 
     def _ingest_once(self) -> Awaited | None:
-        waits = self._ingest.once(self._tell)
-        self._stop.wait(self._ingest.gathers)
-        return waits
+        return self._ingest.once(self._tell)
 
     def _tell(self, hint: Hint) -> None:
         """There is something to do: here, or for other bridges where it is not done here."""

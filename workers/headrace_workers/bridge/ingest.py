@@ -32,11 +32,6 @@ from headrace_workers.wire.hand_out import HandOut, alone
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _REST = 0.25  # seconds to the next look while another bridge reads
-# A transaction costs nearly as much for a few jobs as for a hundred. Where a poll brought so many records that several
-# senders are at work, and so few that no more waits in Kafka, the next one may wait until more has come: what came is
-# in the ledger by then. One job alone waits for nothing, nor does a backlog.
-FEW, MANY = 4, 100  # records of a poll: from the one on, up to the other
-GATHER_SECONDS = 0.01
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _HELD_UP = 3.0  # seconds between two of those looks: something else took that time
@@ -74,7 +69,6 @@ class Ingest:
         self._clock = clock
         self._troubles = troubles
         self._hand_out = hand_out
-        self.gathers = 0.0  # seconds that the next call may be put off, so that each takes more
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
         self._consumer: Any = None  # the one that `_fetches` follows
@@ -90,7 +84,6 @@ class Ingest:
 
         What keeps it from reading something is returned, when that lasts.
         """
-        self.gathers = 0.0
         consumer = self._open()
         if consumer is None:
             time.sleep(_REST)
@@ -114,8 +107,6 @@ class Ingest:
             self._uncommitted_since = now
         elif now - self._uncommitted_since > _COMMIT_EVERY:
             self._commit()
-        if FEW <= len(records) < MANY:
-            self.gathers = GATHER_SECONDS
         return self._waits
 
     def close(self) -> None:
