@@ -4,9 +4,11 @@ import psycopg
 import pytest
 import redis as client
 from kafka import KafkaProducer
+from tests.services.eventually import eventually
 from tests.services.need import need
 from tests.services.records import read
 
+from headrace_producers.admin import ensure_topics, missing_topics
 from headrace_schemas import Topic
 
 
@@ -50,3 +52,16 @@ def test_all_that_lies_on_a_topic_is_read(kafka):
         producer.send(kafka.topic(Topic.OUTPUTS), value=b"%d" % number, partition=1)
     producer.close()
     assert [int(record.value) for record in read(kafka, [Topic.OUTPUTS, Topic.DEAD])] == list(range(1_200))
+
+
+@pytest.mark.parametrize("broker", ["embedded_kafka", "apache_kafka"])
+def test_topics_of_a_test_that_has_ended_are_removed_and_no_others(request, fresh_prefix, broker):
+    """A name that begins alike is another's; and a second time there is nothing to remove."""
+    server = request.getfixturevalue(broker)
+    ended, beside = server.settings(f"{fresh_prefix}1."), server.settings(f"{fresh_prefix}11.")
+    for settings in (ended, beside):
+        ensure_topics(settings, partitions=1)
+    for _ in range(2):
+        server.forget([ended.prefix])
+        eventually(lambda: missing_topics(ended, Topic) == list(Topic))
+        assert missing_topics(beside, Topic) == []

@@ -17,12 +17,12 @@ EXAMPLES = FOLDER / "jobs.jsonl"
 
 def test_the_examples_through_a_real_model(tmp_path, smollm2_home):
     """The demo: real requests, a real model, moderation that acts, criteria that were judged. Answers are cut short,
-    and of each kind but moderation there are three.
+    and of each kind but moderation there are two.
     """
     shell = Shell(tmp_path, {"HEADRACE_HOME": str(smollm2_home), "HEADRACE_MODEL": SMOLLM2})
     jobs = []
     for kind, alike in groupby(lines(EXAMPLES.read_text()), key=lambda job: job["metadata"]["kind"]):
-        for job in islice(alike, None if kind == "moderation" else 3):
+        for job in islice(alike, None if kind == "moderation" else 2):
             if kind != "moderation":
                 job["sampling"]["max_tokens"] = 12
             jobs.append(job)

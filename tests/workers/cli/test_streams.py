@@ -10,7 +10,14 @@ import pytest
 
 from headrace_workers.testing import make_echo_model
 
-PRINTS = [("--help",), ("run", "--help"), ("models", "list"), ("models", "list", "--json"), ("schema", "export", "c")]
+# Each is a program that is started: click, rich and our own lines print by different ways, the others as one of them.
+PRINTS = [
+    ("--help",),
+    pytest.param(("run", "--help"), marks=pytest.mark.slow),
+    ("models", "list"),
+    pytest.param(("models", "list", "--json"), marks=pytest.mark.slow),
+    ("schema", "export", "c"),
+]
 
 
 @pytest.fixture

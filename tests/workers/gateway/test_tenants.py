@@ -109,16 +109,17 @@ def test_no_route_is_open_by_mistake(gateway: Gateway):
     """Without a key every operation is refused but those that say whether the gateway lives."""
     opened = {"/healthz", "/readyz"}
     paths = gateway.server.config.app.openapi()["paths"]
-    for path, methods in paths.items():
-        for method in METHODS:
-            if method in methods and path not in opened:
-                ids = dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00")
-                url = gateway.url + path.format(
-                    store_file_id="file-1",
-                    file_batch_id="vsfb_1",
-                    run_id="evalrun_1",
-                    output_item_id="outputitem_1_0",
-                    model="echo",
-                    **ids,
-                )
-                assert httpx.request(method.upper(), url, timeout=60).status_code == 401, (method, path)
+    ids = {
+        **dict.fromkeys(OTHERS, "7d0c0b9e-33a4-5c8e-9d55-0d9a3b2c1f00"),
+        "store_file_id": "file-1",
+        "file_batch_id": "vsfb_1",
+        "run_id": "evalrun_1",
+        "output_item_id": "outputitem_1_0",
+        "model": "echo",
+    }
+    with httpx.Client(base_url=gateway.url, timeout=60) as stranger:
+        for path, methods in paths.items():
+            for method in METHODS:
+                if method in methods and path not in opened:
+                    told = stranger.request(method.upper(), path.format(**ids))
+                    assert told.status_code == 401, (method, path)
