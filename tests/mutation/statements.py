@@ -1,6 +1,7 @@
 """Trying the mutants of SQL: each in a copy of the packages, with the tests of the ledger, its module's first."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,16 @@ def modules(ledger: Path) -> list[Path]:
 _FLAGS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_rerunfailures", "--reruns", "1")
 _SECONDS = 900.0  # beyond that the tests hang: the slowest machine needs a third of it for all
 _VERDICTS = {0: "survived", 1: "killed", 2: "killed"}  # 2: the module cannot even be imported
+
+
+def nearest(tests: Path, module: Path) -> list[str]:
+    """The test files that are named after a module, or import it: mostly they notice, and the others need not run."""
+    imports = re.compile(rf"\b{module.parent.name}(\.| import .*\b){module.stem}\b")
+    return [
+        file.name
+        for file in sorted(tests.glob("test_*.py"))
+        if file.stem == f"test_{module.stem}" or imports.search(file.read_text(encoding="utf-8"))
+    ]
 
 
 class Statements:
@@ -80,13 +91,13 @@ class Statements:
         path = source / change.path.relative_to(self._folder / "src")
         try:
             path.write_text(change.source(), encoding="utf-8")
-            return self._verdict(source, change.path.stem)
+            return self._verdict(source, change.path)
         finally:
             shutil.copyfile(change.path, path)
             self._copies.put(source)
 
-    def _verdict(self, source: Path, module: str) -> str:
-        first = [str(path) for path in (_TESTS / f"test_{module}.py",) if (self._folder / path).exists()]
+    def _verdict(self, source: Path, module: Path) -> str:
+        first = [str(_TESTS / name) for name in nearest(self._folder / _TESTS, module)]
         try:
             done = subprocess.run(
                 [sys.executable, "-B", "-m", "pytest", *_FLAGS, *first, str(_TESTS)],

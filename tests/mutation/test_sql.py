@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.mutation.sql import changes
-from tests.mutation.statements import modules
+from tests.mutation.statements import modules, nearest
 
 _LEDGER = Path(__file__).parents[2] / "workers/headrace_workers/ledger"
 
@@ -64,3 +64,15 @@ def test_every_mutant_of_the_ledger_is_a_module(path: Path):
     """One that could not be compiled would count as noticed."""
     for change in changes(_LEDGER / path):
         compile(change.source(), path.name, "exec")
+
+
+def test_the_tests_of_a_module_come_first(tmp_path: Path):
+    """Those that are named after it, or import it, from its room alone or by its own name."""
+    for name, words in (
+        ("test_claim.py", ""), ("test_a.py", "from headrace_workers.ledger.work.claim import Claim"),
+        ("test_b.py", "from headrace_workers.ledger.work import cancel, claim"),
+        ("test_c.py", "from headrace_workers.ledger.work.claims import Claim"),
+        ("claim.py", "from headrace_workers.ledger.work import claim"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(words, encoding="utf-8")
+    assert nearest(tmp_path, Path("ledger/work/claim.py")) == ["test_a.py", "test_b.py", "test_claim.py"]

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import update
 
 from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
-from headrace_workers.ledger.stores.store_files import Incoming, document_name
+from headrace_workers.ledger.stores.store_files import Incoming, StoreFile, document_name
 from headrace_workers.ledger.tables.recall import DOCUMENTS
 from headrace_workers.ledger.tables.stores import INCOMING, STORES
 
@@ -216,3 +216,42 @@ def test_a_store_that_nobody_uses_loses_its_documents(ledger, stores):
     assert stores.store("t", "vs_2").expires_at > stores.store("t", "vs_2").used_at
     stores.used("t", "vs_1")
     assert stores.store("t", "vs_1").expired
+
+
+def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
+    """Of one name there may be files in another store, or of another tenant."""
+    before = ledger.now()
+    for tenant, knowledge in (("t", "vs_1"), ("t", "vs_2"), ("u", "vs_3")):
+        create(stores, knowledge, tenant, FILES[:2])
+    found = stores.file("t", "vs_1", FILES[0])
+    assert before <= found.created_at <= ledger.now()
+    name = f"{FILES[0]}.md"
+    assert found == StoreFile(FILES[0], name, "in_progress", found.created_at, {})
+    others = [("t", "vs_1", FILES[1]), ("t", "vs_2", FILES[0]), ("u", "vs_3", FILES[0])]
+    were = [stores.file(*other) for other in others]
+    assert stores.describe("t", "vs_1", FILES[0], {"a": 1})
+    row = stores.take(LEASE_MS)
+    assert (row.tenant, row.knowledge, row.file_id, row.tries) == ("t", "vs_1", FILES[0], 1)
+    stores.fail(row.id, row.tries, "unsupported_file", "r" * 3_000)
+    assert stores.file("t", "vs_1", FILES[0]) == replace(
+        found, state="failed", attributes={"a": 1}, code="unsupported_file", reason="r" * 2_000
+    )
+    stores.send("t", "vs_1", [Incoming(FILES[0], "again.md", {})])
+    assert stores.file("t", "vs_1", FILES[0]).name == "again.md"
+    for _ in range(len(others)):
+        row = stores.take(LEASE_MS)
+        stores.give_back(row.id, row.tries)
+    assert [stores.file(*other) for other in others] == were
+    assert stores.remove_file("t", "vs_1", FILES[0])
+    assert [stores.file(*other) for other in others] == were
+    for knowledge in ("vs_1", "vs_2"):
+        ledger.knowledge.put(document(FILES[2], knowledge=knowledge, attributes={"k": knowledge}))
+    there = stores.file("t", "vs_2", FILES[2])
+    assert (there.id, there.name, there.state, there.size, there.attributes) == (
+        FILES[2], "a.md", "completed", 7, {"k": "vs_2"},
+    )  # fmt: skip
+    assert stores.describe("t", "vs_1", FILES[2], {"k": "other"})
+    assert stores.remove_file("t", "vs_1", FILES[2])
+    assert stores.file("t", "vs_2", FILES[2]) == there
+    assert stores.texts(there.document_id) == ["one"]
+    assert stores.texts(99) == []
