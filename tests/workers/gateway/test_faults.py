@@ -26,6 +26,7 @@ from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.together import PATIENCE
 from headrace_workers.settings import Settings
+from headrace_workers.testing import make_hash_embedder
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -117,6 +118,7 @@ def asked(client: httpx.Client, route: tuple[str, str]) -> httpx.Response:
 def test_every_resource_tells_of_a_silent_ledger(proxied: "tuple[Settings, Proxy]"):
     """In OpenAI's shape where the path is OpenAI's; none waits for ever, and none says "not found"."""
     settings, proxy = proxied
+    make_hash_embedder(settings.home, settings.embedder)
     with served(settings) as gateway:
         with gateway.client() as client:
             assert client.get("/v1/files").status_code == 200
