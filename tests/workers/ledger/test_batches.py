@@ -9,6 +9,8 @@ from sqlalchemy import func, insert, select, update
 from tests.workers.ledger.rows import job, step, write
 from tests.workers.webhooks.office import Office
 
+from headrace_workers.ledger.batches.batch_feeding import Chunk
+from headrace_workers.ledger.batches.batch_lines import NewLine
 from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate, JobEnd
 from headrace_workers.ledger.batches.batches import NewBatch
 from headrace_workers.ledger.batches.files import Growth, NewFile, Overtaken, Piece
@@ -193,6 +195,17 @@ def test_lines_are_listed_in_order_in_pages(two):
     assert [row.number for row in two.batches.lines(1, after=2, state="failed")] == [3, 4]
     assert two.batches.codes(1) == Counter(x=2, y=1)
     assert two.batches.codes(2) == Counter(x=1)
+
+
+def test_a_line_may_be_called_as_one_of_another_batch(two):
+    """Not as one of its own."""
+    line(two, 1, 7)
+    for batch in (1, 2):
+        chunk = Chunk([NewLine(8, 80, "c7", code="invalid", reason="x")], 80, 8, read=True)
+        assert two.batches.feed(batch, 0, chunk).lines == 1
+    assert {place: code for place, (_, code, _) in lines(two).items()} == {
+        (1, 7): None, (1, 8): "duplicate_custom_id", (2, 8): "invalid",
+    }  # fmt: skip
 
 
 def test_lines_whose_jobs_have_ended_come_in_order(two):

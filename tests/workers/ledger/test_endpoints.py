@@ -245,13 +245,13 @@ def test_a_delivery_is_shown_with_what_came_of_its_last_attempt(ledger):
     _, nothing, then = ledger.webhooks.due("we_1", "a", [])
     assert (nothing, then >= now) == ({}, True)
     before = ledger.now()
-    for attempt in (Tried("d1", 5, 500, "busy", "oh"), Tried("d1", 6, None, "silent", "")):
+    for attempt in (Tried("d1", 5, None, "silent", ""), Tried("d1", 6, 503, "busy", "oh")):
         ledger.webhooks.note("we_1", [attempt], lambda health, _: health)
     view, body = ledger.webhooks.delivery("d1")
     assert before <= view.attempted_at <= ledger.now()
     expected = DeliveryView(
         id="d1", endpoint_id="we_1", tenant="a", type="x", subject="j", url=None, state="pending", attempts=2,
-        created_at=100, attempted_at=view.attempted_at, next_at=77, status=None, ms=6, error="silent", answer="",
+        created_at=100, attempted_at=view.attempted_at, next_at=77, status=503, ms=6, error="busy", answer="oh",
         replayed_at=None,
     )  # fmt: skip
     assert (view, body) == (expected, b"{}")
