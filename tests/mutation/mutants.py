@@ -28,7 +28,8 @@ ForkServerRunner.run_clean_tests = lambda self, tests: 0
 cli(["run", *sys.argv[1:]])
 """
 _SAY_EVERY = 15.0
-_NOTICED = {1: "killed", 3: "killed", 36: "timeout", 24: "timeout", -24: "timeout", 152: "timeout"}
+_NOTICED = {1: "killed", 3: "killed", 36: "timeout", 24: "timeout", -24: "timeout", 152: "timeout",
+            255: "timeout"}  # fmt: skip
 _MISSED = {0: "survived", 5: "no tests", 33: "no tests"}
 
 

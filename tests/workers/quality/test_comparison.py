@@ -117,6 +117,15 @@ def test_variants_that_never_differ_may_differ():
     assert told(compare(np.zeros(60), np.ones(60), np.arange(60) // 10)).interval.width > 0.5
 
 
+@pytest.mark.parametrize("items", [1, 3, 80, 2_000])
+def test_where_all_differ_by_the_same_the_interval_reaches_there(items):
+    """Nothing speaks against what was seen each time, up to the end of the scale."""
+    for difference in (-1.0, 1.0, 0.5):
+        found = compare(np.zeros(items), np.full(items, difference))
+        assert found.interval.holds(difference)
+        assert found.interval.low < found.interval.high
+
+
 def test_a_detectable_difference_is_mostly_detected():
     """Four of five times, at the size that says so; half of it seldom."""
     like = drawn(0, 0.15, 0.15, 200)

@@ -26,7 +26,7 @@ def words(tally: Tally, seconds: float) -> str:
 def shown(total: int, before: int = 0) -> Iterator[Show]:
     """Call the function that this gives with the tally of this run and what has just ended, as often as you like.
 
-    `before` jobs of `total` were answered in earlier runs. The first answer is shown as soon as it is there.
+    `before` jobs of `total` ended in earlier runs. The first answer is shown as soon as it is there.
     """
     terminal = console()
     started = time.monotonic()
@@ -53,7 +53,7 @@ def shown(total: int, before: int = 0) -> Iterator[Show]:
         done = before + tally.jobs
         if now - last >= _LINE_SECONDS or done == total:
             last = now
-            say(f"{done:,}/{total:,} answered, {words(tally, now - started)}")
+            say(f"{done:,}/{total:,} ended, {words(tally, now - started)}")
 
     yield tell
 
