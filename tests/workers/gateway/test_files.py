@@ -147,6 +147,7 @@ def test_a_key_makes_one_batch(ai):
         ({"completion_window": "400d"}, "completion_window"),
         ({"metadata": {"": "x"}}, "metadata"),
         ({"extra_body": {"surprise": 1}}, "surprise"),
+        ({"extra_headers": {"Idempotency-Key": ""}}, "Idempotency-Key"),
         ({"extra_body": {"headrace": {"max_tokens": 0}}}, "max_tokens"),
         ({"extra_body": {"headrace": {"callback": {}}}}, "neither url nor endpoint"),
         ({"extra_body": {"headrace": {"callback": {"endpoint": f"we_{'0' * 24}"}}}}, "registered no webhook endpoint"),

@@ -98,7 +98,12 @@ async def create(
     wanted: Wanted,
     key: Annotated[
         str | None,
-        Header(alias="Idempotency-Key", max_length=256, description="The same tenant and key are the same batch."),
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=256,
+            description="The same tenant and key are the same batch.",
+        ),
     ] = None,
 ) -> BatchShape:
     """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
