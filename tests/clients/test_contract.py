@@ -72,10 +72,12 @@ def test_ajv_says_what_the_service_says(node):
 
 
 def test_the_asyncapi_document_is_valid(node):
-    """Its parser finds nothing wrong, and an example with a correlation id of each message."""
+    """Its parser finds nothing wrong, and an example of each message, with a correlation id where it is about a job."""
     told = json.loads(node.run(PARSER, stdin=json.dumps(DOCUMENTS[ASYNCAPI_FILE])))
     assert told["problems"] == []
-    assert sorted(told["examples"]) == sorted([event_type, 1, True] for event_type in EXAMPLES)
+    assert sorted(told["examples"]) == sorted(
+        [event_type, 1, not event_type.startswith("headrace.policy.")] for event_type in EXAMPLES
+    )
 
 
 def test_the_sdk_of_cloudevents_is_read_in_both_modes(node):
