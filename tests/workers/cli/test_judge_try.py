@@ -83,6 +83,7 @@ def test_a_new_version_is_shown_beside_what_was_said(call: Any, ledger: Any, jud
     assert (found["turned_to_yes"], found["turned_to_no"]) == (1, 1)
     assert (found["drift"], found["low"] < 0 < found["high"]) == (0.0, True)
     assert found["not_judged_before"] == {"not_sampled": 1}
+    assert (found["mean"], found["mean_low"] < found["mean"] < found["mean_high"]) == (0.6, True)
     moved = {each["job_id"]: (each["before"], each["now"], each["output"]) for each in found["moved"]}
     assert moved == {judged[0]: (1.0, 0.0, "Water, please."), judged[2]: (0.0, 1.0, "Water, thanks.")}
     assert rows(ledger) == before
@@ -99,6 +100,8 @@ def test_what_is_looked_at(call: Any, ledger: Any, judged: list[str], tmp_path: 
     assert "there is no output since 7d" in call("judge", "try", file, "--tenant", "shop")[2]
     nothing = call("judge", "try", file)
     assert "none of which other judged before" in nothing[2]
+    assert "mean score 0.400 (" in nothing[2]
+    assert ") of 5 outputs" in nothing[2]
     same = json.loads(call("judge", "try", file, "--against", "polite", "--json")[1])
     assert (same["drift"], same["turned_to_yes"], same["moved"]) == (0.0, 0, [])
 

@@ -3,7 +3,7 @@
 import pytest
 from tests.workers.cli.conftest import cancelled, dead, job_id, result
 
-from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Usage
+from headrace_schemas import Answer, Embedding, JudgeVerdict, ModerationVerdict, Score, Usage
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.recall import Recall
 from headrace_workers.cli.output import console, printable, table
@@ -16,6 +16,12 @@ def test_a_result_fills_every_column():
         "4", "An answer.", "", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
     )  # fmt: skip
     assert len(row(result(1)).cells) == len(COLUMNS)
+
+
+def test_a_score_goes_by_the_name_of_its_own():
+    """Two criteria of one kind are two to who reads the table."""
+    scores = (Score(criterion="regex", name="polite", version="a", value=1.0), Score(criterion="regex", value=0.0))
+    assert row(result(1, judge=JudgeVerdict(scores=scores))).judge == "polite 1.00, regex 0.00"
 
 
 def test_a_withheld_answer_says_so():

@@ -139,14 +139,16 @@ def _past(ledger: "Ledger", span: "Span", kind: str, limit: int, called: str) ->
 def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, Any]:
     from headrace_workers.quality.interval import Undefined
 
-    drift = trial.drift
+    drift, mean = trial.drift, trial.mean
     told: dict[str, Any] = {
         "criterion": criterion.key, "version": criterion.version, "against": called, "tried": trial.tried,
         "judged_both_times": len(trial.now), "only_before": trial.alone_before, "only_now": trial.alone_now,
         "turned_to_yes": trial.to_yes, "turned_to_no": trial.to_no,
         "not_judged_before": dict(trial.not_judged_before), "not_judged_now": dict(trial.not_judged_now),
-        "moved": [each._asdict() for each in trial.moved],
+        "moved": [each._asdict() for each in trial.moved], "mean": None, "mean_low": None, "mean_high": None,
     }  # fmt: skip
+    if not isinstance(mean, Undefined):
+        told |= {"mean": mean.value, "mean_low": mean.interval.low, "mean_high": mean.interval.high}
     if isinstance(drift, Undefined):
         return {**told, "drift": None, "reason": drift.reason}
     return {**told, "drift": drift.difference, "low": drift.interval.low, "high": drift.interval.high}
@@ -171,7 +173,9 @@ def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
     if codes:
         counts = [(code, f"{trial.not_judged_before[code]:,}", f"{trial.not_judged_now[code]:,}") for code in codes]
         out.print(table("not judged", ("because", "was", "would be"), counts, right=("was", "would be")))
-    drift = trial.drift
+    drift, mean = trial.drift, trial.mean
+    if not isinstance(mean, Undefined):
+        say(f"mean score {mean.value:.3f} ({mean.interval.low:.3f} to {mean.interval.high:.3f}) of {mean.n:,} outputs")
     if isinstance(drift, Undefined):
         say(f"{trial.tried:,} outputs were judged, none of which {called} judged before: there is nothing to compare")
         return

@@ -118,8 +118,8 @@ def moderation(verdict: ModerationVerdict | None) -> str:
 
 
 def judge(scores: tuple[Score, ...]) -> str:
-    """Each criterion with its score; one that could not be judged shows `?`."""
-    return ", ".join(f"{s.criterion} {'?' if s.value is None else f'{s.value:.2f}'}" for s in scores)
+    """Each criterion with its score, by the name of its own where it has one; what could not be judged shows `?`."""
+    return ", ".join(f"{s.name or s.criterion} {'?' if s.value is None else f'{s.value:.2f}'}" for s in scores)
 
 
 def shorten(text: str, width: int) -> str:

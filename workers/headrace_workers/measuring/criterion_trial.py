@@ -16,7 +16,8 @@ from headrace_workers.judging.score import score_all
 from headrace_workers.judging.subject import Subject
 from headrace_workers.ports import Generator
 from headrace_workers.quality.comparison import Comparison, compare
-from headrace_workers.quality.interval import Undefined
+from headrace_workers.quality.interval import Estimate, Undefined
+from headrace_workers.quality.means import mean
 
 KINDS: Final[Mapping[str, str]] = {"outputs": "generation", "evaluations": "evaluation"}
 _AT_ONCE: Final = 16  # outputs, in one call of a model
@@ -51,8 +52,8 @@ class Trial:
     examples: int
     before: list[float] = field(default_factory=list)  # of those that have a value both times
     now: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)  # of all that have one now
     alone_before: int = 0  # a value then, and none now
-    alone_now: int = 0
     not_judged_before: Counter[str] = field(default_factory=Counter)
     not_judged_now: Counter[str] = field(default_factory=Counter)
     tried: int = 0
@@ -69,6 +70,16 @@ class Trial:
         return sum(b < _YES <= a for a, b in zip(self.before, self.now, strict=True))
 
     @property
+    def alone_now(self) -> int:
+        """How many have a value now, and had none then."""
+        return len(self.values) - len(self.now)
+
+    @property
+    def mean(self) -> Estimate | Undefined:
+        """Of the scores now, with an interval."""
+        return mean(np.array(self.values))
+
+    @property
     def drift(self) -> Comparison | Undefined:
         """By how much scores are higher now, with an interval."""
         return compare(np.array(self.before), np.array(self.now))
@@ -80,9 +91,10 @@ class Trial:
             self.not_judged_before[past.not_judged or "not_asked"] += 1
         if score.value is None:
             self.not_judged_now[str(score.not_judged)] += 1
+        else:
+            self.values.append(score.value)
         if past.value is None or score.value is None:
             self.alone_before += past.value is not None
-            self.alone_now += score.value is not None
             return
         self.before.append(past.value)
         self.now.append(score.value)
