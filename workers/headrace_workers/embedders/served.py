@@ -35,8 +35,7 @@ class ServedEmbedder:
 
     def check(self, alias: str) -> None:
         """UnknownModel where another is asked for, or it is not here."""
-        if alias != self.alias:
-            raise UnknownModel(f"no embedder is called {alias!r}; there is: {self.alias}")
+        self._refuse_others(alias)
         if not self._elsewhere and _written(self._card) is None:
             embedder_card(self._home, self._name)
 
@@ -45,13 +44,17 @@ class ServedEmbedder:
 
         UnknownModel where another is asked for, or it is not here; InputTooLong where it would not read all.
         """
-        self.check(alias)
-        tokens = None if self._elsewhere else self._tokens()
+        self._refuse_others(alias)
+        tokens = None if self._elsewhere else self._tokens()  # which looks whether it is here
         if tokens is None:
             return None
         counted = tokens.count(text) + tokens.added
         check_whole(alias, counted, tokens.max_tokens)
         return counted
+
+    def _refuse_others(self, alias: str) -> None:
+        if alias != self.alias:
+            raise UnknownModel(f"no embedder is called {alias!r}; there is: {self.alias}")
 
     @property
     def _card(self) -> Path:

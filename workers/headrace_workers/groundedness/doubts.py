@@ -12,7 +12,7 @@ import numpy as np
 from headrace_workers.groundedness.beside import apart
 from headrace_workers.groundedness.changes import opposite, other_kinds, other_names, other_numbers
 from headrace_workers.groundedness.evidence import Evidence, Floats
-from headrace_workers.groundedness.naming import alike, hidden, names_in
+from headrace_workers.groundedness.naming import alike, hidden, names_in, with_last_words
 from headrace_workers.groundedness.reading import read
 from headrace_workers.ports import Embedder
 
@@ -65,7 +65,7 @@ def _told_of_others(claims: Sequence[str], evidence: Evidence, embedder: Embedde
     """Of each sentence how much nearer is what the evidence tells of other names than of its own, all names hidden: a
     difference of cosines, of the name where it is largest.
     """
-    known = {word for names in evidence.written for name in names for word in (name, name.split()[-1])}
+    known = with_last_words(chain.from_iterable(evidence.written))
     own = [names_in(claim, known) for claim in claims]
     if not any(own):
         return [_NOTHING_TOLD] * len(claims)

@@ -18,8 +18,12 @@ def names_in(sentence: str, known: Collection[str]) -> list[str]:
 
 def known_names(sentences: Iterable[str]) -> frozenset[str]:
     """The names in these, and the last words of them, by which people are called later on."""
-    found = {name for sentence in sentences for name in written_names(sentence)}
-    return frozenset(found | {name.split()[-1] for name in found})
+    return with_last_words(name for sentence in sentences for name in written_names(sentence))
+
+
+def with_last_words(names: Iterable[str]) -> frozenset[str]:
+    """These names, and the last word of each."""
+    return frozenset(word for name in names for word in (name, name.split()[-1]))
 
 
 def hidden(sentence: str, names: Iterable[str]) -> str:

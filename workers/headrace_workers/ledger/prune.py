@@ -105,5 +105,4 @@ def _service() -> Any:
 def _free(connection: Connection, column: Any, where: Any) -> list[Any]:
     """The keys of a bounded number of rows that nobody else holds, locked."""
     query = select(column).where(where).limit(_AT_ONCE)
-    query = query.with_for_update(skip_locked=True)
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(query.with_for_update(skip_locked=True)).scalars())

@@ -75,7 +75,7 @@ class Policy:
         """The version by tenant; "" is for all that have none of their own."""
         return {"": self.version, **{name: own.version for name, own in self.tenants.items()}}
 
-    @property
+    @cached_property
     def makes_again(self) -> bool:
         """Whether answers that may not be shown are made again, of some category."""
         return any(rule.again for rule in self.rules.values())

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -49,6 +50,7 @@ def load_policy(path: Path | None = None) -> Policy:
     return _parse(text, str(path), _default(), path.parent)
 
 
+@cache
 def _default() -> Policy:
     text = files("headrace_workers.moderation").joinpath("default_policy.toml").read_text(encoding="utf-8")
     return _parse(text, "default_policy.toml", None, Path())

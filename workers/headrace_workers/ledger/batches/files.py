@@ -256,8 +256,7 @@ def expire_uploads(connection: Connection, limit: int) -> list[str]:
     """
     now = clock(connection)
     late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
-    late = late.with_for_update(skip_locked=True)
-    ids = list(connection.execute(late).scalars())
+    ids = list(connection.execute(late.with_for_update(skip_locked=True)).scalars())
     paths = select(PARTS.c.path).where(among(connection, PARTS.c.upload_id, ids))
     gone = list(connection.execute(paths).scalars()) if ids else []
     for upload_id in ids:

@@ -83,8 +83,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
     unsent = ~ACCEPTED.c.published & (ACCEPTED.c.at < now_ms() - _UNSENT_MS)
     old = (ACCEPTED.c.at < now_ms() - _LEAST_MS) & (taken_in | unsent)
     query = select(ACCEPTED.c.job_id).where(old | (ACCEPTED.c.at < now_ms() - older_than_ms)).limit(_AT_ONCE)
-    query = query.with_for_update(skip_locked=True)
-    ids = list(connection.execute(query).scalars())
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
     if ids:
         connection.execute(delete(ACCEPTED).where(among(connection, ACCEPTED.c.job_id, ids)))
     return len(ids) == _AT_ONCE

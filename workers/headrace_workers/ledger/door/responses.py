@@ -53,8 +53,7 @@ def forget(connection: Connection, older_than_ms: int) -> bool:
     job = select(JOBS.c.id).where(JOBS.c.id == RESPONSES.c.job_id).exists()
     old = RESPONSES.c.asked_at < now_ms() - older_than_ms
     query = select(RESPONSES.c.job_id).where(old, ~job).limit(_AT_ONCE)
-    query = query.with_for_update(skip_locked=True)
-    ids = list(connection.execute(query).scalars())
+    ids = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
     if ids:
         connection.execute(delete(RESPONSES).where(among(connection, RESPONSES.c.job_id, ids)))
     return len(ids) == _AT_ONCE

@@ -120,8 +120,7 @@ def forget(connection: Connection) -> bool:
     same = and_(*(LABELS.c[name] == VERDICTS.c[name] for name in ("tenant", "kind", "about", "job_id")))
     unlabelled = ~select(LABELS.c.id).where(same).exists()
     query = select(VERDICTS.c.job_id).where(VERDICTS.c.judged_at < now_ms() - KEPT_MS, unlabelled).limit(_AT_ONCE)
-    query = query.with_for_update(skip_locked=True)
-    old = list(connection.execute(query).scalars())
+    old = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
     if old:
         gone = among(connection, VERDICTS.c.job_id, old) & unlabelled
         connection.execute(delete(VERDICTS).where(gone))

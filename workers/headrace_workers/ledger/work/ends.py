@@ -109,8 +109,7 @@ def wake(connection: Connection, job_ids: Sequence[str]) -> int:
     parked = (
         select(STEPS.c.job_id).where(IS_PARKED, among(connection, STEPS.c.waits_for, job_ids)).limit(_WOKEN_AT_ONCE)
     )
-    parked = parked.with_for_update(skip_locked=True)
-    free = list(connection.execute(parked).scalars())
+    free = list(connection.execute(parked.with_for_update(skip_locked=True)).scalars())
     if not free:
         return 0
     return connection.execute(

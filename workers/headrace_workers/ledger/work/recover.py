@@ -75,9 +75,8 @@ def due(connection: Connection) -> Due:
 def promote(connection: Connection) -> int:
     """Make the steps ready whose delay has ended, a bounded number a call. Those that others hold come later."""
     due = select(STEPS.c.job_id, STEPS.c.stage).where(IS_WAITING, STEPS.c.ready_at <= now_ms()).limit(_MANY)
-    due = due.with_for_update(skip_locked=True)
     steps: dict[str, list[str]] = {}
-    for job_id, stage in connection.execute(due):
+    for job_id, stage in connection.execute(due.with_for_update(skip_locked=True)):
         steps.setdefault(stage, []).append(job_id)
     for stage, jobs in steps.items():
         connection.execute(
@@ -91,8 +90,7 @@ def promote(connection: Connection) -> int:
 def retry_held(connection: Connection) -> int:
     """Make the steps ready that are held until something works, and are to be tried again, a bounded number a call."""
     due = select(STEPS.c.job_id).where(IS_HELD, STEPS.c.ready_at <= now_ms()).order_by(STEPS.c.ready_at).limit(_AT_ONCE)
-    due = due.with_for_update(skip_locked=True)
-    jobs = list(connection.execute(due).scalars())
+    jobs = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
     if not jobs:
         return 0
     again = update(STEPS).where(IS_HELD, among(connection, STEPS.c.job_id, jobs), STEPS.c.ready_at <= now_ms())

@@ -50,8 +50,7 @@ def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
 def take_back(connection: Connection, queue: str) -> int:
     """Give back what was handed out of this queue and nobody began; the number of steps."""
     query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.id)
-    query = query.with_for_update(skip_locked=True)
-    return release(connection, list(connection.execute(query).scalars()))
+    return release(connection, list(connection.execute(query.with_for_update(skip_locked=True)).scalars()))
 
 
 def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any]:
@@ -64,8 +63,8 @@ def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(IS_READY, STEPS.c.queue == queue, STEPS.c.stage == stage, STEPS.c.payload.is_(None), untold)
         .limit(_AT_ONCE)
+        .with_for_update(skip_locked=True, of=STEPS)
     )
-    query = query.with_for_update(skip_locked=True, of=STEPS)
     return list(connection.execute(query))
 
 
