@@ -1,6 +1,8 @@
 """Whether a deployment is as it should be, on real services; and how it is prepared."""
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tests.workers.cli.conftest import Call
 from headrace_producers.admin import ensure_topics, too_small, topic_limits, wanted_limit
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
-from headrace_workers.cli import doctor
+from headrace_workers.cli import looks
 
 
 @pytest.fixture
@@ -88,11 +90,24 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
     all_began = threading.Barrier(5)
-    looks = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in doctor._LOOKS}
-    monkeypatch.setattr(doctor, "_LOOKS", looks)
+    waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
+    monkeypatch.setattr(looks, "LOOKS", waiting)
     assert list(wrong(call).items()) == [
         (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges")
     ]
+
+
+def test_nothing_is_imported_side_by_side():
+    """Threads that import one library at the same moment may find half of it: a traceback in one of many calls."""
+    program = """
+import sys
+from headrace_workers.cli import looks
+before = set(sys.modules)
+looks.LOOKS = {name: lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)] for name in "ab"}
+print([each.wrong for each in looks.examine(None)], {"redis", "kafka.admin"} <= before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['True', 'True'] True"
 
 
 def test_topics_take_what_may_be_written_to_them(apache_kafka: KafkaServer, fresh_prefix: str):

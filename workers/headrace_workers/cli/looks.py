@@ -1,0 +1,94 @@
+"""What `headrace doctor` looks at, and what it says where something is wrong.
+
+All that the looks need is imported here, before they run side by side: threads that import one library at the
+same moment may find half of it, as of SQLAlchemy.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import kafka.admin  # noqa: F401 - two looks load it where they ask Kafka
+import redis
+
+from headrace_producers.admin import missing_topics, too_small, topic_limits
+from headrace_schemas.errors import HeadraceError, Unavailable
+from headrace_schemas.topics import Topic
+from headrace_workers.cli.status_views import trouble_lines
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import require_current
+from headrace_workers.ledger.sql.database import connect
+from headrace_workers.settings import Settings
+from headrace_workers.wire.redis_client import redis_client
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and what is wrong with it; None: all is well."""
+
+    what: str
+    wrong: str | None = None
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """A finding for each thing that was looked at, or several where several things are wrong with it.
+
+    All are looked at side by side: what does not answer takes its time, and several take no longer than one.
+    """
+    with ThreadPoolExecutor(len(LOOKS), thread_name_prefix="doctor") as threads:
+        for what, wrong in zip(LOOKS, threads.map(lambda look: _told(look, settings), LOOKS.values()), strict=True):
+            yield from [Finding(what, line) for line in wrong] or [Finding(what)]
+
+
+def _told(look: Callable[[Settings], list[str]], settings: Settings) -> list[str]:
+    try:
+        return look(settings)
+    except HeadraceError as error:
+        return [str(error)]
+
+
+def _limits(settings: Settings) -> list[str]:
+    return too_small(settings.kafka, topic_limits(settings.kafka))
+
+
+def _topics(settings: Settings) -> list[str]:
+    missing = missing_topics(settings.kafka, Topic)
+    names = ", ".join(settings.kafka.topic(topic) for topic in missing)
+    return [f"{names} are not there on {settings.kafka.address}: `headrace init` creates them"] if missing else []
+
+
+def _ledger(settings: Settings) -> list[str]:
+    engine = connect(settings.ledger)
+    try:
+        require_current(engine)
+    finally:
+        engine.dispose()
+    return []
+
+
+def _redis(settings: Settings) -> list[str]:
+    try:
+        with redis_client(settings.redis) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise Unavailable(
+            f"it does not answer ({type(error).__name__}): start it, or correct HEADRACE_REDIS"
+        ) from error
+    return []
+
+
+def _bridges(settings: Settings) -> list[str]:
+    ledger = Ledger.at(settings.ledger)
+    try:
+        return trouble_lines(ledger.overview())
+    finally:
+        ledger.close()
+
+
+LOOKS: dict[str, Callable[[Settings], list[str]]] = {
+    "topics": _topics,
+    "limits of topics": _limits,
+    "ledger": _ledger,
+    "redis": _redis,
+    "bridges": _bridges,
+}
