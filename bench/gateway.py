@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from bench.asking import Answer, ask, chat, connection, request
@@ -37,10 +37,11 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         (port,) = free_ports(1)
         with (
             deployment(there, home, [], {}, gateway=port, HEADRACE_RATE=_RATE) as live,
-            _plain(there) as plain,
+            _peer(there, "plain_app") as plain,
         ):
             key = live.door_key()
-            rows = _let_in(port, plain, key, (2, 5) if quick else (5, 50), say)
+            with _peer(there, "promising_app", live.env) as promising:
+                rows = _let_in(port, plain, promising, key, (2, 5) if quick else (5, 50), say)
             rows += many_wait(there, live, port, plain, key, (1, 20) if quick else (5, 100), say)
         with deployment(there, home, [ECHO], TWO_WORKERS, gateway=port) as live:
             rows += _answers(live, port, live.door_key(), 20 if quick else 300, say)
@@ -51,12 +52,12 @@ def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
         return report(NAME, there.stack, rows)
 
 
-def _let_in(port: int, plain: int, key: str, sizes: tuple[int, int], say: Say) -> list[Row]:
-    """The same requests to both, in turns; the first turn warms up."""
+def _let_in(port: int, plain: int, promising: int, key: str, sizes: tuple[int, int], say: Say) -> list[Row]:
+    """The same requests to all three, in turns; the first turn warms up."""
     turns, each = sizes
     say(f"POST /v1/jobs over {_CONNECTIONS} connections, {turns} turns of {_CONNECTIONS * each:,}")
     asked = [[request("POST", "/v1/jobs", key, _JOB)] * each] * _CONNECTIONS
-    found: dict[int, list[list[Answer]]] = {plain: [], port: []}
+    found: dict[int, list[list[Answer]]] = {plain: [], promising: [], port: []}
     for turn in range(turns + 1):
         for place, answers in found.items():
             got = [answer for answers in ask(place, asked, 202) for answer in answers]
@@ -64,7 +65,11 @@ def _let_in(port: int, plain: int, key: str, sizes: tuple[int, int], say: Say) -
                 answers.append(got)
     rates = {place: sum(map(len, answers)) / sum(map(_seconds, answers)) for place, answers in found.items()}
     rows = []
-    for place, name in ((plain, "an application that only validates"), (port, "the gateway")):
+    for place, name in (
+        (plain, "an application that only validates"),
+        (promising, "one that also publishes the job and writes its row"),
+        (port, "the gateway"),
+    ):
         took = [answer.ms for answers in found[place] for answer in answers]
         rows += [
             row(f"{name}: POST /v1/jobs over {_CONNECTIONS} connections", rates[place], "requests/s"),
@@ -74,6 +79,8 @@ def _let_in(port: int, plain: int, key: str, sizes: tuple[int, int], say: Say) -
     return [
         *rows,
         row("the gateway's requests/s to the application's", rates[port] / rates[plain], "ratio", at_least=0.5),
+        row("the same to one that also publishes and writes", rates[port] / rates[promising], "ratio"),
+        row("that one's to the application's", rates[promising] / rates[plain], "ratio"),
     ]
 
 
@@ -110,8 +117,8 @@ def _native(producer: Producer, ends: Ends, say: Say) -> None:
 
 
 @contextmanager
-def _plain(there: Services) -> Iterator[int]:
-    """The application that only says yes; its port."""
+def _peer(there: Services, module: str, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """An application beside the gateway; its port."""
     (port,) = free_ports(1)
 
     def ready() -> bool:
@@ -119,7 +126,8 @@ def _plain(there: Services) -> Iterator[int]:
             return True
         return False
 
-    child = start(ChildSpec(name="plain", argv=command("plain_app", str(port)), ready=ready), there.folder / "log")
+    spec = ChildSpec(name=module, argv=command(module, str(port)), ready=ready)
+    child = start(spec, there.folder / "log", env=env)
     try:
         yield port
     finally:
