@@ -181,7 +181,7 @@ class Report:
         found = {
             each.refused: f"the moderation policy of before, {each.version}, holds: {each.refused}"
             for each in self.policies
-            if each.refused is not None
+            if each.refused is not None and not each.outdated
         }
         return [*found.values()]
 

@@ -116,3 +116,37 @@ def test_which_policy_holds_is_shown(shown, settings, tmp_path):
         (process,) = json.loads(shown("status", "--json")[1])["processes"]
         (mine,) = (each for each in process["policies"] if each["path"] == str(file))
         assert (mine["version"], "line 1: screen" in mine["refused"], process["healthy"]) == (version, True, True)
+
+
+def test_who_has_not_needed_the_policy_since_it_changed_is_shown_as_such(shown, settings, tmp_path):
+    """A switch has not failed where a process had nothing to do since; nor is what was wrong before still so."""
+    file, now = tmp_path / "policy.toml", [0.0]
+    file.write_text("verbatim = 50\n")
+    busy, idle = (
+        WatchedPolicy(file, what=what, every=2.0, monotonic=lambda: now[0]) for what in ("outputs", "routing")
+    )
+    before = busy.of("shop").version
+
+    def says(line):
+        eventually(lambda: line in " ".join(shown("status")[1].split()))
+
+    def change(text, *needed):
+        now[0] += 2.0
+        file.write_text(text)
+        return [policy.of("shop").version for policy in needed]
+
+    me = f"worker {os.getpid()}"
+    past = f"{file} has changed, and is read again before its next use, by {me} (routing): last used there was {before}"
+    with watched("worker", settings, tick=0.05):
+        (new,) = change("verbatim = 60\n", busy)
+        says(f"moderation policy {new} of {file} holds")
+        says(past)
+        assert f"policy {before} of {file} holds" not in " ".join(shown("status")[1].split())
+        (process,) = json.loads(shown("status", "--json")[1])["processes"]
+        mine = {each["what"]: each["outdated"] for each in process["policies"] if each["path"] == str(file)}
+        assert mine == {"outputs": False, "routing": True}
+        change("verbatim = true\n", busy, idle)
+        says(f"{me}: the moderation policy of before, {before}, holds: ")
+        change("verbatim = 70\n", busy)
+        says(past)
+        assert f"the moderation policy of before, {before}," not in " ".join(shown("status")[1].split())

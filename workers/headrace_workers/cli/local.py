@@ -41,14 +41,25 @@ class Local:
         ]
 
     def policies(self) -> list[str]:
-        """Which moderation policy holds: a line for each version and file, with the processes where they differ."""
-        found: dict[tuple[str, str], list[str]] = {}
+        """Which moderation policy holds: a line for each version and file, with the processes where they differ; and
+        who has had nothing to do by it since the file changed.
+        """
+        holds: dict[tuple[str, str], list[str]] = {}
+        past: dict[tuple[str, str], list[str]] = {}
         for report in self.reports:
-            for path, version in {(each.path, each.version) for each in report.policies}:
-                found.setdefault((path, version), []).append(f"{report.kind} {report.pid}")
+            who, each_past = f"{report.kind} {report.pid}", [each for each in report.policies if each.outdated]
+            for key in {(each.path, each.version) for each in report.policies if not each.outdated}:
+                holds.setdefault(key, []).append(who)
+            for key in {(each.path, each.version) for each in each_past}:
+                what = ", ".join(each.what for each in each_past if (each.path, each.version) == key)
+                past.setdefault(key, []).append(f"{who} ({what})")
         return [
-            f"moderation policy {version} of {path} holds" + (f" in {', '.join(who)}" if len(found) > 1 else "")
-            for (path, version), who in sorted(found.items())
+            f"moderation policy {version} of {path} holds" + (f" in {', '.join(who)}" if len(holds) > 1 else "")
+            for (path, version), who in sorted(holds.items())
+        ] + [
+            f"{path} has changed, and is read again before its next use, by {', '.join(who)}: last used there was "
+            f"{version}"
+            for (path, version), who in sorted(past.items())
         ]
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -24,12 +24,16 @@ _Seen = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """By which version of a file's policy something is done (`what`), and why not by what the file says now."""
+    """By which version of a file's policy something is done (`what`), and why not by what the file says now.
+
+    `outdated`: the file has changed since that was needed last; it is read again before it is needed next.
+    """
 
     what: str
     path: str
     version: str
     refused: str | None = None
+    outdated: bool = False
 
 
 class _Standings:
@@ -37,27 +41,30 @@ class _Standings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[tuple[str, str], tuple[Standing, _Seen]] = {}
+        self._found: dict[tuple[str, str], tuple[Standing, Sequence[Path], _Seen]] = {}
 
-    def put(self, standing: Standing, seen: _Seen) -> bool:
-        """Note it; whether another one has refused these very files for the same reason."""
+    def put(self, standing: Standing, files: Sequence[Path], seen: _Seen) -> bool:
+        """Note it, and how its files were; whether another one has refused these very files for the same reason."""
         with self._lock:
             mine = standing.what, standing.path
-            known = [pair for key, pair in self._found.items() if key != mine]
-            self._found[mine] = standing, seen
-        return any((each.path, each.refused, when) == (standing.path, standing.refused, seen) for each, when in known)
+            known = [noted for key, noted in self._found.items() if key != mine]
+            self._found[mine] = standing, files, seen
+        return any(
+            (each.path, each.refused, when) == (standing.path, standing.refused, seen) for each, _, when in known
+        )
 
     def all(self) -> list[Standing]:
         """In order of what they are for."""
         with self._lock:
-            return [self._found[key][0] for key in sorted(self._found)]
+            noted = [self._found[key] for key in sorted(self._found)]
+        return [replace(standing, outdated=_states(files) != seen) for standing, files, seen in noted]
 
 
 _STANDINGS: Final = _Standings()
 
 
 def standings() -> list[Standing]:
-    """What this process does by which policy. Each is as it was when that was last needed."""
+    """What this process does by which policy. Each is as it was when that was last needed, and says if that is past."""
     return _STANDINGS.all()
 
 
@@ -117,7 +124,8 @@ class Followed(Generic[R, T]):
     def _stands(self, refused: str | None = None) -> bool:
         """Note what holds; whether it is known already why it is not what the files say."""
         self.refused = refused
-        return _STANDINGS.put(Standing(self._what, self._path, self._version(self._value), refused), self._seen)
+        standing = Standing(self._what, self._path, self._version(self._value), refused)
+        return _STANDINGS.put(standing, self._files, self._seen)
 
     def _loaded(self) -> T:
         """What is seen of the files is so before they are read: a change meanwhile is the next one."""
