@@ -76,6 +76,15 @@ def served(
     assert not thread.is_alive()
 
 
+def told_unread(gateway: Gateway, path: str, *headers: str) -> bytes:
+    """What is answered to a POST of which only the head comes: its body, of a thousand bytes, is never sent."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    lines = [f"POST {path.replace('{', '').replace('}', '')} HTTP/1.1", "Host: x", "Content-Length: 1000", *headers]
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall("".join(f"{line}\r\n" for line in (*lines, "Connection: close", "")).encode())
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
 def hang_up_while_waiting(gateway: Gateway, path: str, bodies: Sequence[object], headers: str = "") -> None:
     """As many clients as bodies begin to wait for answers, and hang up all at once. Nobody else may wait there.
 

@@ -1,10 +1,8 @@
 """Who may come in: keys, their scopes, and the door without keys."""
 
-import socket
-
 import httpx
 import pytest
-from tests.workers.gateway.served import Gateway, served
+from tests.workers.gateway.served import Gateway, served, told_unread
 
 from headrace_workers.gateway import keyring
 from headrace_workers.gateway.app import build_app
@@ -30,17 +28,24 @@ def test_nobody_comes_in_without_a_key(gateway: Gateway, header: str | None):
 )
 def test_who_has_no_key_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
     """On every route that takes a body: none is waited for, and no file of a form is written to the disk."""
-    host, _, port = gateway.url.removeprefix("http://").partition(":")
     paths = [
         path for path, operations in build_app(gateway.services).openapi()["paths"].items() if "post" in operations
     ]
     assert {"/v1/files", "/v1/uploads/{upload_id}/parts", "/v1/batches", "/v1/jobs"} <= set(paths)
     for path in paths:
-        where = path.replace("{", "").replace("}", "")
-        head = f"POST {where} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: {kind}\r\n"
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
-            assert connection.recv(65_536).startswith(b"HTTP/1.1 401 "), path
+        assert told_unread(gateway, path, f"Content-Type: {kind}").startswith(b"HTTP/1.1 401 "), path
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_whose_key_lacks_the_scope_is_told_so_before_anything_is_read(gateway: Gateway, kind: str):
+    """On every route that takes a body, as who has no key."""
+    key = f"Authorization: Bearer {gateway.key('default', Scope.METRICS)}"
+    for path, operations in build_app(gateway.services).openapi()["paths"].items():
+        if "post" not in operations:
+            continue
+        told = told_unread(gateway, path, key, f"Content-Type: {kind}")
+        assert told.startswith(b"HTTP/1.1 403 "), path
+        assert b"this key lacks the scope" in told, path
 
 
 def test_a_key_does_what_its_scopes_say(gateway: Gateway):

@@ -15,6 +15,7 @@ from headrace_workers.gateway.asked import ends_of
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.idempotency import key_of
 from headrace_workers.gateway.services import Services
 from headrace_workers.openai.endpoint import Asker, Body, End
 from headrace_workers.openai.endpoint import Request as Asked
@@ -36,11 +37,6 @@ async def answer(
     job_ids = await let_in(request, caller, services, asked)
     ends = await ended(request, caller, services, job_ids, keep=key_of(request) is not None)
     return told(asked, asked.answer(ends))
-
-
-def key_of(request: Request) -> str | None:
-    """The request's idempotency key."""
-    return request.headers.get("idempotency-key")
 
 
 def asker(request: Request, caller: Caller) -> Asker:

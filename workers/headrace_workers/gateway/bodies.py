@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import Headers
@@ -16,8 +15,8 @@ from starlette.responses import Response
 from headrace_schemas.reasons import describe
 from headrace_workers.batches.json_lines import NamedTwice, NoJSON, finite, named_once
 from headrace_workers.files.text import GZIP, ZSTANDARD
-from headrace_workers.gateway.caller import bearer
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.guarded import Guarded
 
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 _PACKED: Final = {GZIP: "gzip", ZSTANDARD: "Zstandard"}
@@ -78,18 +77,14 @@ class _JSONRequest(Request):
         return _object(await self.body())
 
 
-class JSONRoute(APIRoute):
-    """A route whose body FastAPI reads: by the same rules as all others. A form is read as one.
-
-    FastAPI reads a body, and writes what a form brings to the disk, before it looks who asks: here that comes first.
-    """
+class JSONRoute(Guarded):
+    """A route whose body FastAPI reads: by the same rules as all others. A form is read as one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What serves a request."""
         serve = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            await request.app.state.services.keyring.caller(request, bearer(request))
             if request.headers.get("content-type", "").startswith(_FORM):
                 return await serve(request)
             return await serve(_JSONRequest(request.scope, request.receive))

@@ -22,29 +22,38 @@ class Caller:
 _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
 
 
-def needs(scope: Scope) -> Any:
-    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`.
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What finds the caller of a route, whose key must have this scope."""
 
-    401 without a valid key, 403 without the scope, 429 when the tenant asks too often.
-    """
+    scope: Scope
 
-    async def caller(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+    async def __call__(
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
-        return await caller_of(request, credentials.credentials if credentials else None, scope)
+        """Raises as `caller_of`."""
+        return await caller_of(request, credentials.credentials if credentials else None, self.scope)
 
-    return Depends(caller)
+
+def needs(scope: Scope) -> Any:
+    """The caller of a route, whose key must allow this: `caller: Annotated[Caller, needs(Scope.JOBS_READ)]`."""
+    return Depends(Needs(scope))
 
 
 async def caller_of(request: Request, key: str | None, scope: Scope) -> Caller:
-    """The caller behind a key, which must allow this. Raises as `needs` says."""
-    services = request.app.state.services
-    found: Caller = await services.keyring.caller(request, key)
+    """The caller behind a key, whose request counts: as `admit`, and 429 when the tenant asks too often."""
+    found = await admit(request, key, scope)
+    await request.app.state.services.rates.take(found.tenant, 1)
+    return found
+
+
+async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
+    """The caller behind a key: 401 where it is not valid, 403 where it lacks the scope."""
+    found: Caller = await request.app.state.services.keyring.caller(request, key)
     visit = request.scope["headrace"]
     visit.tenant, visit.key_id = found.tenant, found.key_id
     if not allows(found.scopes, scope):
         raise Refusal(Why.FORBIDDEN, f"this key lacks the scope {scope}: make one that has it")
-    await services.rates.take(found.tenant, 1)
     return found
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace_workers.gateway.caller import bearer, caller_of
+from headrace_workers.gateway.idempotency import is_deaf, refuse_key
 from headrace_workers.gateway.query import only
 from headrace_workers.gateway.scopes import Scope as KeyScope
 
@@ -47,6 +48,7 @@ class Direct(APIRoute):
             if name not in _WIRED:
                 self._declare(name, parameter)
         self._names = frozenset(each.alias for each in self._query)
+        self._deaf = is_deaf(self)
         return self.serve
 
     def _declare(self, name: str, parameter: Parameter) -> None:
@@ -59,6 +61,8 @@ class Direct(APIRoute):
     async def serve(self, request: Request) -> Response:
         """Serve a request. RequestValidationError, and what `caller_of` and the endpoint raise."""
         caller = await caller_of(request, bearer(request), self.scope)
+        if self._deaf:
+            refuse_key(request, self)
         given: dict[str, Any] = dict(request.path_params)
         for name, header in self._headers:
             given[name] = request.headers.get(header)

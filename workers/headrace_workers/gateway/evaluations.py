@@ -4,8 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from headrace_workers.gateway.bodies import parsed
 from headrace_workers.gateway.direct import direct
+from headrace_workers.gateway.idempotency import Key
 from headrace_workers.gateway.job_request import jobs_of
-from headrace_workers.gateway.jobs import Key, Trace, Writes, let_in
+from headrace_workers.gateway.jobs import Trace, Writes, let_in
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.shapes import ACCEPTED, body_of_evaluations

@@ -12,6 +12,7 @@ from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.direct import direct
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.hangup import while_here
+from headrace_workers.gateway.idempotency import Key
 from headrace_workers.gateway.job_body import JobShape, accepted_body, is_over, job_body
 from headrace_workers.gateway.job_request import jobs_of
 from headrace_workers.gateway.scopes import Scope
@@ -29,10 +30,6 @@ _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.A
 
 Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
 Reads = Annotated[Caller, needs(Scope.JOBS_READ)]
-Key = Annotated[
-    str | None,
-    Header(alias="Idempotency-Key", description="The same tenant and key are the same job, which is answered once."),
-]
 Trace = Annotated[str | None, Header(description="W3C Trace Context: goes on with the job.")]
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the end at most.")]
 

@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request, Response
 from headrace_workers.gateway.answering import answer
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.direct import direct
+from headrace_workers.gateway.idempotency import TAKES_KEY
 from headrace_workers.gateway.openai_shapes import ANSWERED, body_of
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.openai.moderations import PARAMETERS, read
 
-router = APIRouter(tags=["openai"], route_class=direct(Scope.JOBS_WRITE))
+router = APIRouter(tags=["openai"], route_class=direct(Scope.JOBS_WRITE), dependencies=[TAKES_KEY])
 
 _EXAMPLE = {"input": "Write to ann@example.com."}
 

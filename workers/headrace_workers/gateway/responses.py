@@ -4,9 +4,11 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 
-from headrace_workers.gateway.answering import asker, ended, json_response, key_of, let_in, no_query, told
+from headrace_workers.gateway.answering import asker, ended, json_response, let_in, no_query, told
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller, needs
+from headrace_workers.gateway.guarded import Guarded
+from headrace_workers.gateway.idempotency import TAKES_KEY, key_of
 from headrace_workers.gateway.openai_shapes import ANSWERED, ERRORS
 from headrace_workers.gateway.openai_shapes import body_of as described
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
@@ -20,7 +22,7 @@ from headrace_workers.openai.parameters import Parameters
 from headrace_workers.openai.response_body import unended
 from headrace_workers.openai.responses import PARAMETERS, continued
 
-router = APIRouter(tags=["openai"])
+router = APIRouter(tags=["openai"], route_class=Guarded)
 
 # In a URL all is text.
 RETRIEVED: Final = Parameters(
@@ -41,6 +43,7 @@ Writes = Annotated[Caller, needs(Scope.JOBS_WRITE)]
 @router.post(
     "/v1/responses",
     responses=ANSWERED,
+    dependencies=[TAKES_KEY],
     openapi_extra=described(PARAMETERS, _EXAMPLE, model={"type": "string"}, input={"type": ["string", "array"]}),
 )
 async def create(request: Request, caller: Writes, services: Wired) -> Response:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.guarded import Guarded
 from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_batch_shapes import FileBatchShape, NewFileBatch
@@ -15,7 +16,7 @@ from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, 
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.stores.file_batches import FileBatch
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=Guarded)
 
 _ALL = "/v1/vector_stores/{vector_store_id}/file_batches"
 _ONE = _ALL + "/{file_batch_id}"

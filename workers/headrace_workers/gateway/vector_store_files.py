@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.guarded import Guarded
 from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_shapes import (
@@ -24,7 +25,7 @@ from headrace_workers.gateway.vector_store_shapes import (
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.stores.store_files import StoreFile
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=Guarded)
 
 _ALL = "/v1/vector_stores/{vector_store_id}/files"
 _ONE = _ALL + "/{store_file_id}"

@@ -13,6 +13,7 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.guarded import Guarded
 from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # it imports NumPy
 
     from headrace_workers.recall.passages import Hit
 
-router = APIRouter(tags=["vector stores"])
+router = APIRouter(tags=["vector stores"], route_class=Guarded)
 
 _REMOVED_AT_ONCE: Final = 100
 
