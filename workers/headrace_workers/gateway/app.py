@@ -122,10 +122,10 @@ class _Gateway(FastAPI):
 async def _tell(request: Request, error: Exception) -> Response:
     visit: Visit = request.scope["headrace"]
     if isinstance(error, Refused):
-        visit.why = error.code or Why.INVALID.code
+        visit.refused(error.code or Why.INVALID.code)
         return refused_response(error)
     refusal = _refusal(error)
-    visit.why = refusal.why.code
+    visit.refused(refusal.why.code)
     return response_of(refusal, request.url.path, visit.request_id)
 
 

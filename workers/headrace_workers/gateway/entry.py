@@ -1,4 +1,4 @@
-"""Around every request: its id, the bound of its body, its line in the log, and no error that gets out unshaped.
+"""Around every request: its id, the bounds of its body, its line in the log, and no error that gets out unshaped.
 
 HEAD is answered as GET would be, without a body (RFC 9110, 9.3.2).
 """
@@ -16,14 +16,17 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace_workers.gateway import pace as paces
 from headrace_workers.gateway.bounds import body_bound
 from headrace_workers.gateway.errors import Refusal, Why, response_of
+from headrace_workers.gateway.pace import Pace
 from headrace_workers.log import Action, log
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
 _LONGEST: Final = 64  # characters of another that are told
 _HEAD: Final = "HEAD"
+_UNREAD: Final = frozenset({Why.TOO_LARGE.status, Why.TOO_SLOW.status})
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for every few seconds
 
 
@@ -42,13 +45,17 @@ class Visit:
     why: str | None = None  # the reason of a refusal
     seconds: float = 0.0  # that it took, once it has ended
 
+    def refused(self, why: str) -> None:
+        """It was, for this reason; the first is the one that was told."""
+        self.why = self.why or why
+
     def end(self) -> None:
         """It has ended now."""
         self.seconds = time.monotonic() - self.began
 
 
-class _TooLarge(Exception):
-    """The body is beyond its bound, and that was answered."""
+class _Unread(Exception):
+    """The rest of the body is not read, and that was answered."""
 
 
 class Entry:
@@ -76,15 +83,27 @@ class Entry:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
         path = scope["path"]
-        bound = body_bound(path, self._max_body)
+        bound, pace, whole = body_bound(path, self._max_body), Pace(), False
 
         async def counted() -> Message:
-            message = await receive()
+            nonlocal whole
+            if whole:
+                return await receive()
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(pace.left):
+                    message = await receive()
+            except TimeoutError:
+                await self._refuse(_too_slow(visit.received), scope, receive, answer, visit)
+                raise _Unread from None
             if message["type"] == "http.request":
-                visit.received += len(message.get("body", b""))
+                count = len(message.get("body", b""))
+                visit.received += count
                 if visit.received > bound:
                     await self._refuse(_too_large(bound), scope, receive, answer, visit)
-                    raise _TooLarge
+                    raise _Unread
+                pace.took(time.monotonic() - began, count)
+                whole = not message.get("more_body", False)
             return message
 
         async def marked(message: Message) -> None:
@@ -105,10 +124,10 @@ class Entry:
             return
         try:
             await self._app(scope, counted, answer)
-        except (_TooLarge, ClientDisconnect):  # the other: nobody is there any more
+        except (_Unread, ClientDisconnect):  # the other: nobody is there any more
             return
         except Exception as error:  # whatever it was, its message may hold a user's text: the log gets its place
-            if visit.status == Why.TOO_LARGE.status:
+            if visit.status in _UNREAD:
                 return  # somebody made another error of it
             frames = traceback.extract_tb(error.__traceback__)[-3:]
             place = " < ".join(f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in reversed(frames))
@@ -119,7 +138,7 @@ class Entry:
                 await self._refuse(failed, scope, receive, answer, visit)
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send, visit: Visit) -> None:
-        visit.why = refusal.why.code
+        visit.refused(refusal.why.code)
         response = response_of(refusal, scope["path"], visit.request_id)
         if not visit.status and refusal.why is not Why.INTERNAL:
             response.headers["connection"] = "close"  # the rest of it is not read
@@ -162,6 +181,14 @@ def _headless(send: Send) -> Send:
 
 def _too_large(bound: int) -> Refusal:
     return Refusal(Why.TOO_LARGE, f"the body may have {bound} bytes at most")
+
+
+def _too_slow(received: int) -> Refusal:
+    return Refusal(
+        Why.TOO_SLOW,
+        f"the body came too slowly, {received} bytes so far: send {paces.LEAST_RATE} bytes a second at least, with "
+        f"pauses of {paces.GRACE_SECONDS:g} s at most; a large file may come in parts (POST /v1/uploads)",
+    )
 
 
 def _request_id(scope: Scope) -> str:

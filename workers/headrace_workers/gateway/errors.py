@@ -26,6 +26,7 @@ class Why(Enum):
     FORBIDDEN = "forbidden", 403, "This key may not do that"
     NOT_FOUND = "not_found", 404, "There is no such thing"
     METHOD = "method_not_allowed", 405, "There is no such method here"
+    TOO_SLOW = "too_slow", 408, "The body comes too slowly"
     CONFLICT = "conflict", 409, "Something else was there first"
     TOO_LARGE = "too_large", 413, "The body is too large"
     MEDIA_TYPE = "unsupported_media_type", 415, "The body is of another type"

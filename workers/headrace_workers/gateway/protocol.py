@@ -2,25 +2,60 @@
 
 import asyncio
 import json
+import re
 import sys
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from headrace_workers.gateway.bounds import HEAD_BYTES
 from headrace_workers.gateway.errors import Refusal, Why, openai_body
+from headrace_workers.gateway.pace import Pace
 
 HEAD_SECONDS = 60.0  # that a client may take to send what comes before a body, from when it connected or began
 _TO_READ: Final = frozenset({400, 413, 431, 501})  # what h11 hints at
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+
+
+class _Connection(h11.Connection):
+    """HTTP/1.1, whose requests are for a path."""
+
+    def next_event(self) -> Any:
+        """What came."""
+        event = super().next_event()
+        return in_origin_form(event) if isinstance(event, h11.Request) else event
+
+
+def in_origin_form(request: h11.Request) -> h11.Request:
+    """A request whose target is a whole URL, as proxies are sent, as one for that host and path (RFC 9112, 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(request.target)
+    if found is None:
+        return request
+    host, path = found.groups()
+    others = [(name, value) for name, value in request.headers if name != b"host"]
+    return h11.Request(
+        method=request.method,
+        headers=[(b"host", host), *others],
+        target=path if path.startswith(b"/") else b"/" + path,
+        http_version=request.http_version,
+    )
 
 
 class Protocol(H11Protocol):
     """One connection. Whose request cannot be read is told why in OpenAI's shape: its path is not known for certain.
 
-    uvicorn waits for ever for who says nothing, or says it byte by byte; here the head of a request has its time.
+    uvicorn waits for ever for who says nothing, or says it byte by byte; here the head of a request has its time, and
+    so has the rest of a body after its answer, which nobody reads.
     """
 
     _late: asyncio.TimerHandle | None = None
+    _pace: Pace | None = None  # of the rest of a body
+    _came_at = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.conn = _Connection(h11.SERVER, HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody is there, and is to ask for something."""
@@ -32,8 +67,12 @@ class Protocol(H11Protocol):
         super().data_received(data)
         if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._late = self._late or self.loop.call_later(HEAD_SECONDS, self._give_up)
+            return
+        self._in_time()
+        if self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            self._wait_for_rest(len(data))
         else:
-            self._in_time()
+            self._pace = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more."""
@@ -45,11 +84,19 @@ class Protocol(H11Protocol):
             self._late.cancel()
             self._late = None
 
+    def _wait_for_rest(self, count: int) -> None:
+        now = self.loop.time()
+        if self._pace is None:
+            self._pace, self._came_at = Pace(), now
+        self._pace.took(now - self._came_at, count)
+        self._came_at = now
+        self._late = self.loop.call_later(self._pace.left, self._give_up)
+
     def _give_up(self) -> None:
         self._late = None
         if self.transport.is_closing():
             return
-        if self.conn.trailing_data[0]:
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._refuse(408, f"the request's head did not come within {HEAD_SECONDS:g} s")
         else:
             self.transport.close()

@@ -9,7 +9,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from headrace_workers.gateway.app import build_app
-from headrace_workers.gateway.bounds import HEAD_BYTES
 from headrace_workers.gateway.protocol import Protocol
 from headrace_workers.gateway.services import Services
 
@@ -61,7 +60,6 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
         app,
         http=Protocol,  # with h11, which bounds what comes before a body; the faster one does not
         ws="none",
-        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=_KEEP_ALIVE,
         backlog=_BACKLOG,

@@ -1,0 +1,27 @@
+"""How slowly a body may come."""
+
+from headrace_workers.gateway.pace import GRACE_SECONDS, LEAST_RATE, Pace
+
+
+def test_a_slow_upload_may_take_its_time():
+    """A gigabyte, in pieces, each after a while: for days, if it must."""
+    pace = Pace()
+    for _ in range(20_000):
+        pace.took(50.0, 50 * LEAST_RATE)
+        assert pace.left > 0
+
+
+def test_who_drips_is_given_up():
+    """A byte each half a minute makes up for nothing."""
+    pace = Pace()
+    pace.took(30.0, 1)
+    assert pace.left > 0
+    pace.took(30.1, 1)
+    assert pace.left <= 0
+
+
+def test_what_came_fast_is_no_leave_to_stop():
+    """However much it was."""
+    pace = Pace()
+    pace.took(1.0, 10**9)
+    assert pace.left == GRACE_SECONDS
