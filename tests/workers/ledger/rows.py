@@ -8,6 +8,7 @@ from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.audits import AUDITS
 from headrace_workers.ledger.tables.core import JOBS, STEPS
 from headrace_workers.ledger.tables.recall import ENTRIES, SERVES
+from headrace_workers.ledger.tables.webhooks import DELIVERIES
 
 SCOPE = "5c09e" + "0" * 59  # of audits
 LATE = 2**50
@@ -52,6 +53,15 @@ def step(ledger, job_id, state, stage="recall", ordinal=0, **fields):
         "deadline": LATE, "turn": 0, "tokens": 1, "event_type": "t", "state": state, "ready_at": 1,
     }  # fmt: skip
     write(ledger, insert(STEPS).values(**known | fields))
+
+
+def delivery(ledger, name, state="active", **fields):
+    """A delivery with its work."""
+    job(ledger, name, state, kind="unit", subject="s")
+    step(ledger, name, "ready" if state == "active" else state, "deliver", ready_at=77)
+    known = {"id": name, "endpoint_id": "we_1", "tenant": "a", "type": "x", "subject": "j", "body": b"{}",
+             "created_at": 100}  # fmt: skip
+    write(ledger, insert(DELIVERIES).values(**known | fields))
 
 
 def states(ledger):

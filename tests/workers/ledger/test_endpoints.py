@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from sqlalchemy import insert, select, update
-from tests.workers.ledger.rows import job, step, write
+from sqlalchemy import select, update
+from tests.workers.ledger.rows import delivery, job, step, write
 
 from headrace_workers.ledger.tables.core import STEPS
-from headrace_workers.ledger.tables.webhooks import DELIVERIES, ENDPOINTS
+from headrace_workers.ledger.tables.webhooks import ENDPOINTS
 from headrace_workers.ledger.webhooks.attempts import Due, Tried
 from headrace_workers.ledger.webhooks.delivery_views import DeliveryView, Range
 from headrace_workers.ledger.webhooks.endpoints import Health, callbacks_id, place_id
@@ -222,15 +222,6 @@ def test_those_that_are_told_the_whole_are_known(ledger):
 
 
 # -- deliveries
-
-
-def delivery(ledger, name, state="active", **fields):
-    """A delivery with its work."""
-    job(ledger, name, state, kind="unit", subject="s")
-    step(ledger, name, "ready" if state == "active" else state, "deliver", ready_at=77)
-    known = {"id": name, "endpoint_id": "we_1", "tenant": "a", "type": "x", "subject": "j", "body": b"{}",
-             "created_at": 100}  # fmt: skip
-    write(ledger, insert(DELIVERIES).values(**known | fields))
 
 
 def test_a_delivery_is_shown_with_what_came_of_its_last_attempt(ledger):

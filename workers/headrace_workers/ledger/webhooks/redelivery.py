@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
 
 from headrace_workers.ledger.sql.database import among, clock
 from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
@@ -27,19 +27,18 @@ class Preview:
 
 def preview(connection: Connection, which: Range, *, delivered: bool) -> Preview:
     """What `replay` would do. Without `delivered` only what failed is sent again."""
-    now = clock(connection)
-    states = _replayable(delivered)
+    what = case((_twice(clock(connection)), "just_now"), else_=JOBS.c.state).label("what")
     query = (
-        select(JOBS.c.state, _twice(now).label("twice"), func.count().label("times"))
+        select(what, func.count())
         .select_from(DELIVERIES.join(JOBS, JOBS.c.id == DELIVERIES.c.id))
-        .where(which.condition(), JOBS.c.state.in_(["dead", "done"]))
-        .group_by(JOBS.c.state, "twice")
+        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered=True)))
+        .group_by("what")
     )
-    counts = {(row.state, bool(row.twice)): row.times for row in connection.execute(query)}
+    counts: dict[str, int] = dict(iter(connection.execute(query)))
     return Preview(
-        failed=counts.get(("dead", False), 0),
-        delivered=counts.get(("done", False), 0) if delivered else 0,
-        just_now=sum(times for (state, twice), times in counts.items() if twice and (state in states or not delivered)),
+        failed=counts.get("dead", 0),
+        delivered=counts.get("done", 0) if delivered else 0,
+        just_now=counts.get("just_now", 0),
     )
 
 
@@ -53,7 +52,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     query = (
         select(JOBS.c.id)
         .join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id)
-        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered)), ~_twice(now))
+        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered=delivered)), ~_twice(now))
         .order_by(DELIVERIES.c.created_at, JOBS.c.id)
         .limit(_AT_ONCE)
     )
@@ -61,7 +60,9 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     if not ids:
         return 0
     # Lock order: jobs in the order of their ids, steps. Whoever was quicker has changed what we saw.
-    locked = select(JOBS.c.id).where(among(connection, JOBS.c.id, ids), JOBS.c.state.in_(_replayable(delivered)))
+    locked = select(JOBS.c.id).where(
+        among(connection, JOBS.c.id, ids), JOBS.c.state.in_(_replayable(delivered=delivered))
+    )
     locked = locked.order_by(JOBS.c.id)
     free = list(connection.execute(locked.with_for_update()).scalars())
     marked = (
@@ -75,7 +76,7 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     return len(chosen)
 
 
-def _replayable(delivered: bool) -> list[str]:
+def _replayable(*, delivered: bool) -> list[str]:
     return ["dead", "done"] if delivered else ["dead"]
 
 
