@@ -97,7 +97,7 @@ def test_a_connection_that_was_lost_is_not_now_and_the_next_is_another(server):
     engine, reads = server
     drivers = [reads._opened(), reads._opened()]
     for driver in drivers:
-        reads._keep(driver, reads._left)
+        reads._keep(driver, reads._kept)
     before = {driver.info.backend_pid for driver in drivers}
     with writing(engine) as tx:
         tx.execute(_OTHERS)
@@ -131,9 +131,9 @@ def test_one_that_is_in_use_then_is_not_kept(server):
     """It comes back to nobody."""
     _, reads = server
     driver = reads._opened()
-    left = reads._left
+    kept = reads._kept
     reads.close()
-    reads._keep(driver, left)
+    reads._keep(driver, kept)
     assert (driver.closed, reads._kept) == (True, [])
 
 
@@ -141,11 +141,11 @@ def test_a_statement_that_was_broken_off_leaves_nothing_behind(server):
     """As by Ctrl-C: the answer that is still to come must not be the next one's."""
     _, reads = server
     driver = reads._opened()
-    reads._keep(driver, reads._left)
+    reads._keep(driver, reads._kept)
     driver.pgconn.send_query(b"SELECT 'late'")
     assert driver.info.transaction_status.name == "ACTIVE"
     reads._kept.clear()
-    reads._keep(driver, reads._left)
+    reads._keep(driver, reads._kept)
     assert (driver.closed, reads._kept) == (True, [])
 
 
@@ -154,7 +154,7 @@ def test_few_are_kept(server):
     _, reads = server
     drivers = [reads._opened() for _ in range(6)]
     for driver in drivers:
-        reads._keep(driver, reads._left)
+        reads._keep(driver, reads._kept)
     assert [driver.closed for driver in drivers] == [False] * 4 + [True] * 2
 
 

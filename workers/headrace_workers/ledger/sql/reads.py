@@ -24,7 +24,6 @@ class Reads:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._kept: list[Any] = []
-        self._left = 0  # how often all were closed
         event.listen(engine, "engine_disposed", self._disposed)
         event.listen(engine, "handle_error", self._lost)
 
@@ -42,17 +41,17 @@ class Reads:
 
     def close(self) -> None:
         """Close what is kept; what is in use is closed when it comes back."""
-        self._left += 1
-        while (driver := self._taken()) is not None:
+        left, self._kept = self._kept, []
+        while (driver := _taken(left)) is not None:
             driver.close()
 
     def _asked(self, text: str, parameters: Parameters) -> Rows:
         import psycopg
 
-        left = self._left
+        kept = self._kept
         driver = None
         try:
-            driver = self._taken() or self._opened()
+            driver = _taken(kept) or self._opened()
             return driver.execute(text, parameters, binary=True).fetchall()  # type: ignore[no-any-return]
         except psycopg.Error as error:
             gone = driver is not None and is_gone(driver, error)
@@ -62,7 +61,7 @@ class Reads:
                 raise as_sqlalchemy(self.dialect, text, error, gone=gone) from None
         finally:
             if driver is not None:
-                self._keep(driver, left)
+                self._keep(driver, kept)
 
     def _opened(self) -> Any:
         """One that is ours, and not the pool's."""
@@ -73,17 +72,11 @@ class Reads:
         driver.autocommit = True
         return driver
 
-    def _taken(self) -> Any:
-        try:
-            return self._kept.pop()
-        except IndexError:
-            return None
-
-    def _keep(self, driver: Any, left: int) -> None:
-        """For the next read, unless its statement was broken off, or all were left meanwhile."""
+    def _keep(self, driver: Any, kept: list[Any]) -> None:
+        """For the next read, unless its statement was broken off, or all that were kept then have been left."""
         idle = driver.pgconn.transaction_status == _IDLE
-        if idle and left == self._left and len(self._kept) < _KEPT:
-            self._kept.append(driver)
+        if idle and kept is self._kept and len(kept) < _KEPT:
+            kept.append(driver)
         else:
             driver.close()
 
@@ -93,6 +86,14 @@ class Reads:
     def _lost(self, context: ExceptionContext) -> None:
         if context.is_disconnect:
             self.close()
+
+
+def _taken(kept: list[Any]) -> Any:
+    """One of these, which others may take at the same moment; None where there is none."""
+    try:
+        return kept.pop()
+    except IndexError:
+        return None
 
 
 def rows_of(where: Reads | Connection, statement: Any, parameters: Parameters) -> Rows:

@@ -45,18 +45,14 @@ def _sign_in(connection: Connection, reader: str, lease_ms: int) -> list[str]:
     connection.execute(
         written.on_conflict_do_update(index_elements=["name"], set_={"lease_until": written.excluded.lease_until})
     )
-    rows = connection.execute(select(READERS).order_by(READERS.c.name)).all()
-    if gone := [row.name for row in rows if row.lease_until < now]:
-        connection.execute(delete(READERS).where(READERS.c.name.in_(gone), READERS.c.lease_until < now))
-    return [row.name for row in rows if row.lease_until >= now]
+    connection.execute(delete(READERS).where(READERS.c.lease_until < now))
+    return list(connection.execute(select(READERS.c.name).order_by(READERS.c.name)).scalars())
 
 
 def _held(connection: Connection, places: Iterable[Place]) -> Mapping[Place, str | None]:
     """Who reads each place, as far as anybody does."""
     wanted = {(place.topic, place.partition): place for place in places}
-    topics = sorted({topic for topic, _ in wanted})
-    rows = connection.execute(select(POSITIONS).where(POSITIONS.c.topic.in_(topics))).all()
-    holders = {(row.topic, row.partition): row.reader for row in rows}
+    holders = {(row.topic, row.partition): row.reader for row in connection.execute(select(POSITIONS))}
     new = [
         {"topic": place.topic, "partition": place.partition, "log": place.log, "next": 0}
         for key, place in sorted(wanted.items())
