@@ -60,6 +60,19 @@ def test_what_was_served_and_audited_is_counted(counted):
     assert Labels(1, 2, 4).decided == 3
 
 
+def test_what_was_served_as_a_window_began_is_in_it(ledger):
+    """Serves and audits of the same moment; of a scope that counts from then on, too. What came before is not."""
+    for at, times in ((99, 4), (100, 3), (200, 2)):
+        served(ledger, times, served_at=at)
+        audit(ledger, served_at=at)
+    write(ledger, text(f"INSERT INTO standings (scope, tenant, state, sentence, figures, since, changed_at) "
+                       f"VALUES ('{SCOPE}', 'a', 'shown', '', '{{}}', 100, 1)"))  # fmt: skip
+    found = ledger.audits.counted(SCOPE, "a", 1)
+    assert found.tallies == (Tally(1, 0.5, 5, 2, 0, 0),)
+    assert found.window == Window(2, (Tally(1, 0.5, 2, 1, 0, 0),))
+    assert ledger.audits.counted(SCOPE, "a", 2).window == Window(1, found.tallies)
+
+
 def test_a_window_begins_where_the_one_before_is_full(counted):
     """Of so many audits, by when they were served."""
     for size, number in ((8, 1), (7, 2), (100, 1)):

@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from tests.workers.ledger.rows import SCOPE, audit, entry, states, write
 
 from headrace_workers.identity import audit_id, explored_id
-from headrace_workers.ledger.recall.audit_rows import Afresh, Audited, NewAudit, Own
+from headrace_workers.ledger.recall.audit_rows import Afresh, Audited, NewAudit, Own, forget, give_up
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.audits import AUDITS
 from headrace_workers.ledger.tables.core import JOBS, STEPS
@@ -221,3 +221,45 @@ def test_audits_whose_work_ended_in_vain_are_given_up(ledger):
     )  # fmt: skip
     assert before <= given["labelled_at"] <= ledger.now()
     assert ledger.audits.give_up() == 0
+
+
+def test_what_was_labelled_meanwhile_is_not_given_up(ledger):
+    """Nor what nobody asked to give up; of what was nearly served, too."""
+    names = {name: str(uuid4()) for name in ("said", "waits", "other", "near said", "near", "near other")}
+    for name, audit_name in names.items():
+        label = {"label": "wrong"} if "said" in name else {"label": None, "labelled_at": None}
+        audit(ledger, audit_name, kind="below" if "near" in name else "hit", **label)
+    before = {name: row_of(ledger, audit_name) for name, audit_name in names.items()}
+    with writing(ledger.engine) as tx:
+        give_up(tx, [audit_name for name, audit_name in names.items() if "other" not in name])
+    assert row_of(ledger, names["waits"])["label"] == "unknown"
+    there = {row.id for row in ledger.read(select(AUDITS.c.id))}
+    assert there == set(names.values()) - {names["near"]}
+    for name in ("said", "other", "near said", "near other"):
+        assert row_of(ledger, names[name]) == before[name]
+
+
+def test_what_a_person_has_called_right_no_audit_ends(ledger):
+    """It comes too late: the answer is given on."""
+    entry(ledger, 1)
+    audit(ledger, "one", entry_id=1, label="clean")
+    before = row_of(ledger, "one")
+    with writing(ledger.engine) as tx:
+        Audited("one", "wrong", "it differs", "fresh").write(tx)
+    assert (states(ledger), row_of(ledger, "one")) == ({1: "live"}, before)
+
+
+def test_texts_of_answers_that_go_are_forgotten(ledger):
+    """Where they were served, and where a job was nearly served another and made one of them; labels stay."""
+    maker, other = str(uuid4()), str(uuid4())
+    entry(ledger, 1, job_id=maker)
+    entry(ledger, 2, job_id=other)
+    gone, kept = [str(uuid4()), explored_id(maker)], [str(uuid4()), explored_id(other)]
+    for name, number in zip((*gone, *kept), (1, 7, 2, 7), strict=True):
+        audit(ledger, name, entry_id=number, label="wrong", **TEXTS)
+    before = {name: row_of(ledger, name) for name in (*gone, *kept)}
+    with writing(ledger.engine) as tx:
+        forget(tx, [])
+        forget(tx, {1, 9})
+    nothing = dict.fromkeys(TEXTS)
+    assert {name: row_of(ledger, name) for name in before} == before | {name: before[name] | nothing for name in gone}

@@ -161,26 +161,26 @@ def test_ends_are_told_of_what_has_ended(ledger, mixed):
 
 
 def test_what_is_held_is_counted_by_stage_and_by_what_it_waits_for(ledger, job):
-    """The longest of each, and one of their reasons."""
-    jobs = [job() for _ in range(5)]
-    ledger.ingest(jobs)
-    for each, stage, again, reason in zip(
-        jobs, ("judge", "judge", "moderate", "moderate"), (NEVER, NEVER, NEVER, 5), ("b", "a", "c", "it is away"),
-        strict=False,
-    ):  # fmt: skip
-        values = {
-            "state": "held",
-            "stage": stage,
-            "ready_at": again,
-            "held_at": ledger.now() - 90_000,
-            "reason": reason,
-        }
-        with writing(ledger.engine) as tx:
-            tx.execute(update(STEPS).where(STEPS.c.job_id == each.id).values(values))
-    seen = ledger.overview()
-    assert seen.held == 4
-    assert [(each.stage, each.needs_person, each.held, each.reason) for each in seen.held_by] == [
-        ("judge", True, 2, "a"), ("moderate", False, 1, "it is away"), ("moderate", True, 1, "c"),
+    """In their order: the longest of each, and one of their reasons."""
+    away, asks = {"ready_at": 5, "reason": "it is away"}, {"ready_at": NEVER}
+    held = [
+        ("moderate", 30, away), ("judge", 90, asks | {"reason": "b"}), ("moderate", 50, asks | {"reason": "c"}),
+        ("judge", 70, asks | {"reason": "a"}), ("answer", 20, away), ("rubric", 10, away), ("generate", 40, away),
+        ("deliver", 60, asks), ("audit", 80, away), ("judge", 10, {"state": "ready"}),
     ]  # fmt: skip
-    assert all(90_000 <= each.oldest_ms < 400_000 for each in seen.held_by)
-    assert [each.held for each in ledger.figures().held] == [2, 1, 1]
+    jobs = [job() for _ in held]
+    ledger.ingest(jobs)
+    with writing(ledger.engine) as tx:
+        for each, (stage, seconds, values) in zip(jobs, held, strict=True):
+            known = {"state": "held", "stage": stage, "held_at": ledger.now() - seconds * 1_000}
+            tx.execute(update(STEPS).where(STEPS.c.job_id == each.id).values(known | values))
+    seen = ledger.overview()
+    assert seen.held == 9
+    assert [(each.stage, each.needs_person, each.held, each.reason) for each in seen.held_by] == [
+        ("answer", False, 1, "it is away"), ("audit", False, 1, "it is away"), ("deliver", True, 1, ""),
+        ("generate", False, 1, "it is away"), ("judge", True, 2, "a"), ("moderate", False, 1, "it is away"),
+        ("moderate", True, 1, "c"), ("rubric", False, 1, "it is away"),
+    ]  # fmt: skip
+    ages = [each.oldest_ms // 1_000 for each in seen.held_by]
+    assert all(0 <= age - seconds < 300 for age, seconds in zip(ages, (20, 80, 60, 40, 90, 30, 50, 10), strict=True))
+    assert [each.held for each in ledger.figures().held] == [1, 1, 1, 1, 2, 1, 1, 1]

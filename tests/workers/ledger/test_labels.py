@@ -1,7 +1,7 @@
 """Labels of people, and the verdicts beside them."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import delete, func, select, update
@@ -71,6 +71,59 @@ def test_only_jobs_that_are_known_and_the_tenant_s_own_are_labelled(ledger, judg
     assert added.refused[0] == f"tenant a has no job {theirs} that is still known"
     assert [row.tenant for row in ledger.labels.counted("b")] == ["b"]
     assert len(list(ledger.labels.all("a"))) == 1
+
+
+def test_labels_are_counted_and_read_of_a_tenant_or_of_all(ledger, judged):
+    """By what they are about; of several times and people, and in the order in which they were said."""
+    one, two, theirs = judged(), judged(), judged(tenant="b")
+    later, latest = NOON + timedelta(seconds=1), NOON + timedelta(seconds=2)
+    ledger.labels.add([
+        review(one, when=latest), review(one, who="bob"), review(two, when=later),
+        review(one, criterion=None, category="right", when=later), review(two, criterion="kind"),
+        review(theirs, tenant="b", when=later),
+    ])  # fmt: skip
+    at = round(NOON.timestamp() * 1_000)
+    mine = [
+        ("a", "category", "right", 1, 1, 1, at + 1_000), ("a", "criterion", "kind", 1, 1, 1, at),
+        ("a", "criterion", "right", 3, 2, 2, at + 2_000),
+    ]  # fmt: skip
+    other = ("b", "criterion", "right", 1, 1, 1, at + 1_000)
+    assert [tuple(row) for row in ledger.labels.counted()] == [*mine, other]
+    assert [tuple(row) for row in ledger.labels.counted("a")] == mine
+    assert [tuple(row) for row in ledger.labels.counted("b")] == [other]
+    every = list(ledger.labels.all())
+    assert [(row.said_at, row.id) for row in every] == sorted((row.said_at, row.id) for row in every)
+    assert [sum(row.tenant == tenant for row in every) for tenant in "ab"] == [5, 1]
+    assert [row.job_id for row in ledger.labels.all("b")] == [theirs]
+    assert {row.job_id for row in ledger.labels.beside("a")[0]} == {one, two}
+    assert [row.job_id for row in ledger.labels.beside("b")[0]] == [theirs]
+
+
+def test_a_label_is_kept_as_it_was_said(ledger, judged):
+    """The whole row."""
+    job_id, before = judged(), ledger.now()
+    ledger.labels.add([review(job_id, label=None, score=0.25, probability=0.5)])
+    (row,) = ledger.labels.all()
+    assert before <= row.taken_at <= ledger.now()
+    assert row._asdict() == {
+        "id": row.id, "tenant": "a", "job_id": job_id, "kind": "criterion", "about": "right", "value": 0.25,
+        "who": "ann", "said_at": round(NOON.timestamp() * 1_000), "probability": 0.5, "taken_at": row.taken_at,
+    }  # fmt: skip
+
+
+def test_of_so_many_jobs_the_newest_are_read(ledger, judged):
+    """Of the tenant that is asked about; a job that died bears no verdict."""
+    jobs = [judged(score(value)) for value in (0.25, 0.5, 0.75)]
+    dead = judged(score())
+    judged(score(), tenant="b")
+    ledger.labels.add([review(jobs[0])])
+    with writing(ledger.engine) as tx:
+        for place, job_id in enumerate((*jobs, dead)):
+            tx.execute(update(JOBS).where(JOBS.c.id == job_id).values(ended_at=1_000 + place))
+        tx.execute(update(JOBS).where(JOBS.c.id == dead).values(terminal_type="headrace.dead.v1"))
+        tx.execute(update(JOBS).where(JOBS.c.tenant == "b").values(ended_at=2_000))
+    assert [each.job_id for each in ledger.labels.beside("a", 2)[1]] == [jobs[2], jobs[1]]
+    assert [each.job_id for each in ledger.labels.beside("a")[1]] == jobs[::-1]
 
 
 def test_the_verdicts_of_all_jobs_stand_beside_labels_of_a_few(ledger, judged):

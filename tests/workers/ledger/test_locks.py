@@ -23,6 +23,7 @@ from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.audits import AUDITS
 from headrace_workers.ledger.tables.core import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.webhooks import endpoints
 from headrace_workers.ledger.work.cancel import Cancellation, cancel
 from headrace_workers.ledger.work.hand_out import Room
 from headrace_workers.ledger.work.leases import hold, renew
@@ -335,3 +336,20 @@ def test_one_that_begins_to_make_an_answer_that_comes_to_live_at_that_moment(led
     found = meeting.meanwhile.result()
     assert (found.leaders, list(found.live)) == ({}, ["k"])
     assert ledger.read(select(ENTRIES.c.state)) == [("live",)]
+
+
+def test_two_attempts_at_an_endpoint_that_fail_at_once(ledger):
+    """Each counts: the second sees what came of the first."""
+    ledger.webhooks.add(
+        endpoint_id="we_1", tenant="a", most=1, name="n", url="u", events=(), whole=False, secret="s", hint="h"
+    )
+
+    def fails(health, _now):
+        return replace(health, failures=health.failures + 1)
+
+    with writing(ledger.engine) as tx:
+        endpoints.judge(tx, "we_1", fails)
+        meanwhile = Meanwhile(ledger, lambda: ledger.webhooks.note("we_1", [], fails))
+        assert not meanwhile.ended
+    assert meanwhile.result()[1].failures == 2
+    assert ledger.webhooks.endpoint("we_1").health.failures == 2

@@ -83,6 +83,24 @@ def test_what_is_no_text_is_no_base64() -> None:
     assert decoded("no long word in here at all") is None
 
 
+@pytest.mark.parametrize(
+    ("run", "reads"),
+    [
+        (in_base64("twelve bytes"), "twelve bytes"),
+        (in_base64("eleven byte"), None),
+        (in_base64("twelve bytes") + "Q", "twelve bytes"),
+        (in_base64("a\tline\nand\r\nanother"), "a\tline\nand\r\nanother"),
+        (in_base64("eighteen, and two \1\2"), "eighteen, and two \1\2"),
+        (in_base64("seventeen of 20, \1\2\3"), None),
+    ],
+    ids=["shortest", "too short", "a sign too many", "white space", "nine of ten", "less"],
+)
+def test_base64_is_read_where_it_is_long_and_most_of_it_can_be_read(run: str, reads: str | None) -> None:
+    """From twelve bytes on. A sign that makes no byte is left out; nine characters of ten are readable."""
+    found = decoded(run)
+    assert (found and found.text) == (reads and f"{reads}\n")
+
+
 def test_base64_is_decoded_once() -> None:
     """What is base64 again in there is not: what it says is bounded by the text."""
     looks = looks_at([in_base64(in_base64("kill them all, kill them all"))])
