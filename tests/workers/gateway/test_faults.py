@@ -17,6 +17,7 @@ from tests.services.eventually import eventually
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.proxy import Proxy
+from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
 from headrace_workers.gateway import sink
@@ -25,8 +26,11 @@ from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
 from headrace_workers.gateway.together import PATIENCE
+from headrace_workers.main import bridge as main_bridge
+from headrace_workers.main import gateway as main_gateway
 from headrace_workers.settings import Settings
 from headrace_workers.testing import make_hash_embedder
+from headrace_workers.wire.redis_client import redis_client
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -141,6 +145,29 @@ def test_no_resource_needs_redis(settings: Settings):
                 told = list(threads.map(partial(asked, client), QUICK))
             assert gateway.services.rates.away
             assert {each.status_code for each in told} <= {200, 400, 404}, [each.text for each in told]
+
+
+def test_a_silent_redis_holds_no_job_up(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    """Neither on its way in, which with a log in memory the bridge has to take it in for, nor as it is cancelled. What
+    may take its time with Redis would wait here for longer than any door.
+    """
+    for room in (main_bridge, main_gateway):
+        monkeypatch.setattr(room, "redis_client", lambda url, seconds=600.0: redis_client(url, seconds))
+    with closing(Proxy(make_url(settings.redis).port)) as proxy:
+        settings = replace(settings, redis=f"redis://127.0.0.1:{proxy.port}/0")
+        with (
+            served(settings, durable=False) as gateway,
+            bridge_of(settings),
+            gateway.client(timeout=120) as client,
+        ):
+            first = client.post("/v1/jobs", json=JOB)
+            assert first.status_code == 202, first.text
+            proxy.swallow()
+            told = [client.post("/v1/jobs", json={**JOB, "lane": "interactive"}) for _ in range(3)]
+            assert [each.status_code for each in told] == [202] * 3, [each.text for each in told]
+            gone = client.delete(f"/v1/jobs/{first.json()['id']}")
+            assert (gone.status_code, gone.json()["state"]) == (200, "cancelled")
+            proxy.heal()
 
 
 def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypatch: pytest.MonkeyPatch):

@@ -33,7 +33,7 @@ from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears, Rung, Several
-from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
@@ -52,6 +52,7 @@ class _Shared:
     counts: CountingModels
     embedder: ServedEmbedder
     tasks: TaskQueue
+    hand_out: TaskQueue  # for what has other ways, too: it gives up soon
     troubles: Troubles
 
 
@@ -60,8 +61,9 @@ def build_bridge(
 ) -> Bridge:
     """A bridge with these duties. Unavailable when the ledger does not answer."""
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
-    client, channel = redis_client(settings.redis), RedisNames(settings.kafka.prefix).bell
-    bell, models = Bell(client, channel), Registry(settings.home)
+    channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
+    hints = redis_client(settings.redis, HINT_SECONDS)
+    bell = Bell(hints, channel)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     shared = _Shared(
         settings=settings,
@@ -72,7 +74,8 @@ def build_bridge(
         models=models,
         counts=CountingModels(settings.home, models, canaries_of(settings).shown),
         embedder=ServedEmbedder(settings.home, settings.embedder),
-        tasks=task_queue(settings, client, ledger),
+        tasks=task_queue(settings, redis_client(settings.redis), ledger),
+        hand_out=task_queue(settings, hints, ledger),
         troubles=Troubles(ledger, name, clock),
     )
     work, events, ends, batches, moved = (threading.Event() for _ in range(5))
@@ -118,7 +121,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         max_active=settings.max_active,
         clock=shared.clock,
         troubles=shared.troubles,
-        hand_out=hand_out(settings, shared.ledger, shared.tasks, shared.name, dispatch.went_out),
+        hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),
     )
 
 
@@ -148,7 +151,7 @@ def _relay(shared: _Shared) -> Relay:
             shared.settings,
             shared.pipeline,
             shared.ledger,
-            hand_out(shared.settings, shared.ledger, shared.tasks, shared.name),
+            hand_out(shared.settings, shared.ledger, shared.hand_out, shared.name),
         ),
     )
 

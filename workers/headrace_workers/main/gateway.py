@@ -24,7 +24,7 @@ from headrace_workers.progress import Progress
 from headrace_workers.settings import Settings
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.ears import Ears, Rung, Several
-from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.wire.redis_names import RedisNames
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
@@ -60,7 +60,7 @@ def build_gateway(
     pipeline = pipeline or pipeline_of(settings)
     executor, metrics = ThreadPoolExecutor(_GATEWAY_THREADS, "gateway"), Metrics()
     sink, waiter = _sink(settings.kafka, executor), Waiter(ledger.look_for, executor, progress.loop("waiter"))
-    bell, followers, at_end = Bell(redis_client(settings.redis), names.bell), Several(), ExitStack()
+    bell, followers, at_end = Bell(redis_client(settings.redis, HINT_SECONDS), names.bell), Several(), ExitStack()
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     embedder = once(lambda: recall.remembering(lambda: recall.embedder_of(settings)))
     files = files_in(settings, ledger)
@@ -83,7 +83,7 @@ def build_gateway(
         keyring=Keyring(ledger.keys, executor, open_to=open_to),
         rates=Rates(rates_client(settings.redis), names, settings.rate),
         hear=lambda rang: _hear(settings, names, progress, rang, followers),
-        ring=lambda: bell.ring(*Hint),
+        ring=lambda: executor.submit(bell.ring, *Hint),  # nobody waits for it
         at_end=at_end,
     )
 

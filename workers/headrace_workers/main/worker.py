@@ -22,7 +22,7 @@ from headrace_workers.settings import Settings
 from headrace_workers.webhooks.courier import Courier
 from headrace_workers.webhooks.sealing import Sealer
 from headrace_workers.wire.bell import Bell, Hint
-from headrace_workers.wire.redis_client import redis_client
+from headrace_workers.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
@@ -71,7 +71,7 @@ def build_hands(
     needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
     steps = pipeline.steps_of(roles, model, needs)
     runs = Runs(progress, pipeline, settings.longest_run)
-    client = redis_client(settings.redis)
+    client = redis_client(settings.redis, HINT_SECONDS)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))
     renewer = Renewer(ledger, settings.lease_ms, progress.loop("renew"), runs, bell)

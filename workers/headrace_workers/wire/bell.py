@@ -1,7 +1,9 @@
 """A hint, over Redis, that there may be something to do. It saves polling; nothing depends on its arrival."""
 
 import logging
+import time
 from enum import StrEnum
+from typing import Final
 
 import redis
 
@@ -20,18 +22,26 @@ class Hint(StrEnum):
     CHANGES = "changes"
 
 
+_SILENT_SECONDS: Final = 5.0  # without ringing, once Redis has said nothing: whoever listens looks by itself meanwhile
+
+
 class Bell:
-    """Rings. Thread-safe; silent when Redis does not answer."""
+    """Rings. Thread-safe; silent when Redis does not answer: let `client` give up soon."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._redis = client
         self._channel = channel
+        self._silent_until = float("-inf")
 
     def ring(self, *hints: Hint) -> bool:
         """Tell everybody who listens what changed; whether Redis took it."""
+        if time.monotonic() < self._silent_until:
+            return False
         try:
             self._redis.publish(self._channel, " ".join(hints))
         except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError):
+                self._silent_until = time.monotonic() + _SILENT_SECONDS
             log("wake", logging.DEBUG, Action.UNAVAILABLE, "Redis did not take a hint", reason=type(error).__name__)
             return False
         return True

@@ -7,6 +7,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 ANSWER_SECONDS: Final = 5.0  # Redis has so long for anything
+HINT_SECONDS: Final = 0.5  # and so long for what only saves time: somebody waits for what is done besides
 
 
 def redis_client(url: str, seconds: float = ANSWER_SECONDS) -> redis.Redis:
