@@ -29,7 +29,7 @@ from tests.workers.bridge.records import (
 )
 from tests.workers.bridge.refusing import GOOD, refused, value
 
-from headrace_schemas import Contains, Message, MinQuality, Rubric, Topic
+from headrace_schemas import Contains, Message, MinQuality, Regex, Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
@@ -160,7 +160,9 @@ def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
     """A job that the contract allows has its one first step, unless its model, deadline or callback forbids it."""
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
-        refused(found, "no (model|embedder|moderator) is called|has passed|callback.url: ")
+        refused(
+            found, "no (model|embedder|moderator) is called|has passed|callback.url: |criteria\\.[0-9]+\\.pattern: "
+        )
         return
     assert isinstance(found, NewJob)
     assert len(found.steps) == 1
@@ -231,6 +233,7 @@ def test_an_embedding_starts_at_the_recall_workers():
         (embedding(model="echo"), "no embedder is called 'echo'; there is: vectors"),
         (embedding(input="endless"), "has 257 tokens, and vectors reads 256 at most"),
         (moderation(model="omni"), "no moderator is called 'omni'; there is: headrace-policy"),
+        (generation(criteria=(Regex(pattern="("),)), "criteria.0.pattern: the pattern is no RE2 regular expression: "),
     ],
 )
 def test_what_nobody_here_can_do_is_refused(job, reason):

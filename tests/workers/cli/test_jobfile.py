@@ -77,6 +77,7 @@ def test_a_file_that_asks_for_vectors_says_so():
         (b'{"kind":7,"prompt":"a"}', "kind: must be one of"),
         (b'{"kind":"embedding","prompt":"a"}', "input: is missing"),
         (b'{"kind":"moderation","input":"a","temperature":1}', "temperature: is no field that is known here"),
+        (b'{"prompt":"a","criteria":[{"criterion":"regex","pattern":"("}]}', "criteria.0.pattern: .* no RE2"),
         (b"nonsense", "no JSON"),
         (b'"text"', "not a string"),
         (b"[1]", "not a list"),

@@ -10,7 +10,7 @@ from headrace_workers.gateway.families import is_native
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 KNOW_IT = {
     "/v1/jobs": JOB,
-    "/v1/evaluations": {"prompt": "Name three rivers.", "output": "Oder"},
+    "/v1/evaluations": {"input": "Name three rivers.", "output": "Oder", "criteria": [{"criterion": "json_valid"}]},
     "/v1/chat/completions": {"model": "echo", "messages": [{"role": "user", "content": "Name three rivers."}]},
     "/v1/completions": JOB,
     "/v1/responses": {"model": "echo", "input": "Name three rivers."},

@@ -234,6 +234,17 @@ def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
         assert told.json()["type"] == "urn:headrace:problem:not_found"
 
 
+def test_a_pattern_that_is_none_is_refused(client: httpx.Client):
+    """At once, by its place."""
+    bad = {**JOB, "criteria": [{"criterion": "regex", "pattern": "(?=a)"}]}
+    told = send(client, bad)
+    assert told.status_code == 400
+    assert told.json()["detail"].startswith("criteria.0.pattern: the pattern is no RE2 regular expression: ")
+    body = {"model": "echo", "input": "x", "headrace": {"criteria": bad["criteria"]}}
+    told = client.post("/v1/responses", json=body)
+    assert (told.status_code, "criteria.0.pattern" in told.json()["error"]["message"]) == (400, True)
+
+
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon", "1e999"])
 def test_a_wait_that_is_none_is_refused(client: httpx.Client, wait: str):
     """By its name."""

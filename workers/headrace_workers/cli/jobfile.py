@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from headrace_schemas import EmbeddingJob, GenerationJob
 from headrace_schemas.codec import encode_value
-from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.errors import Category, HeadraceError, InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.batches.defaults import Defaults, NoKind
 from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
+from headrace_workers.judging.patterns import check_patterns
 
 Job = AnyJob
 
@@ -66,6 +67,10 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
         raise WrongLine(str(error)) from None
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
+    try:
+        check_patterns(job)
+    except InvalidRecord as error:
+        raise WrongLine(str(error)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:
         raise WrongLine(f"the job has {size} bytes, more than the {MAX_VALUE_BYTES} that are taken")
     return job

@@ -17,15 +17,30 @@ def regex(output: str, pattern: str) -> float:
 
     Raises UnusablePattern for a pattern that RE2 refuses.
     """
+    return float(compiled(pattern, _options()).search(output) is not None)
+
+
+def compiled(pattern: str, options: Any) -> Any:
+    """What looks for a pattern. UnusablePattern."""
     import re2
 
     try:
-        compiled = re2.compile(pattern, _re2_options())
+        return re2.compile(pattern, options)
     except re2.error as error:
         problem = error.args[0] if error.args else "unknown error"
         detail = problem.decode(errors="replace") if isinstance(problem, bytes) else str(problem)
         raise UnusablePattern(f"the pattern is no RE2 regular expression: {detail}") from error
-    return float(compiled.search(output) is not None)
+
+
+def quiet(**limits: int) -> Any:
+    """Options of RE2's: a user's pattern belongs in what the user is told, not on stderr."""
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    for name, value in limits.items():
+        setattr(options, name, value)
+    return options
 
 
 def json_valid(output: str) -> float:
@@ -44,9 +59,5 @@ def length(output: str, *, min_words: int, max_words: int | None) -> float:
 
 
 @cache
-def _re2_options() -> Any:
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False  # a user's pattern belongs in the user's score, not on stderr
-    return options
+def _options() -> Any:
+    return quiet()
