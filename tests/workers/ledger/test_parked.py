@@ -240,6 +240,21 @@ def test_what_is_held_too_long_is_withheld(ledger, begun):
     assert ledger.overview().held == 0
 
 
+def test_what_was_withheld_late_and_is_replayed_is_held_anew(ledger, begun):
+    """It is told once more, and has all of its time again."""
+    bench, (job,) = begun(lambda tasks: [Held("?") for _ in tasks], evaluation())
+    bench.run()
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(held_at=STEPS.c.held_at - 60_001))
+    assert ledger.withhold_late(60_000) == 1
+    assert ledger.replay(DeadFilter()) == (1, 0)
+    assert (bench.row(job).state, bench.row(job).held_at, bench.row(job).reason) == ("ready", None, None)
+    assert bench.run()[job, "mine", 0] == "held"
+    assert ledger.withhold_late(60_000) == 0
+    assert [row.record.topic for row in ledger.outbox(10)] == [Topic.HELD, Topic.DEAD, Topic.HELD]
+    assert len({row.record.headers["ce_id"] for row in ledger.outbox(10)}) == 3
+
+
 def test_what_a_person_withholds_is_dead(ledger, begun):
     """With the reason; what is not held is left alone."""
     bench, (job, other) = begun(

@@ -13,7 +13,7 @@ from headrace_schemas import Category
 from headrace_workers.ledger.door.usage import DAY_MS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.ledger.tables.door import QUOTAS, RESERVATIONS
 from headrace_workers.ledger.work import token_quotas
 from headrace_workers.ledger.work.cancel import Cancellation
@@ -148,8 +148,40 @@ def test_a_job_that_is_cancelled_costs_nothing(ledger: Ledger, job: Make):
     ],
 )  # fmt: skip
 def test_what_a_job_used_is_read_from_its_end(event: bytes, used: int):
-    """Of one that died after it ran nobody knows: what was reserved."""
+    """Of one that died while it ran nobody knows: what was reserved."""
     assert token_quotas._used(event, 50) == used
+
+
+@pytest.mark.parametrize("how", ["withheld", "expired", "tried"])
+@pytest.mark.parametrize(
+    ("came_to", "used"),
+    [
+        (b'{"answer":{"usage":{"prompt_tokens":7,"completion_tokens":3}}}', 10),
+        (b'{"answer":{"recall":{"tier":"exact"},"usage":{"prompt_tokens":7,"completion_tokens":3}}}', 0),
+        (None, 0),
+    ],
+    ids=["answered", "from the cache", "not answered"],
+)
+def test_an_answer_that_dies_before_its_next_step_is_tried_is_paid(
+    ledger: Ledger, job: Make, how: str, came_to: bytes | None, used: int
+):
+    """A model wrote it, whoever withholds it and however late it is. Beside it another job goes on."""
+    ledger.put_quota("a", 100, "ever")
+    late, other = job(tokens=30), job(tokens=20)
+    ledger.ingest([late, other])
+    values = {
+        "withheld": {"state": "held", "stage": "moderate"},
+        "expired": {"stage": "moderate", "deadline": 1},
+        "tried": {"state": "held", "stage": "moderate", "attempts": 1},
+    }[how]
+    with writing(ledger.engine) as tx:
+        tx.execute(update(STEPS).values(payload=b'{"answer":{"usage":{"prompt_tokens":1000}}}'))
+        tx.execute(update(STEPS).where(STEPS.c.job_id == late.id).values(payload=came_to, **values))
+    if how == "expired":
+        assert ledger.reap(3).expired == 1
+    else:
+        assert ledger.withhold([late.id], "no") == {late.id}
+    assert state(ledger) == (30 if how == "tried" else used, 20)
 
 
 @pytest.mark.parametrize(("period", "later", "new"), [("day", (0, 60), 1), ("ever", (10, 60), 0)])

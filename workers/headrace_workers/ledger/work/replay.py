@@ -105,7 +105,7 @@ def _revive(connection: Connection, jobs: Collection[str]) -> None:
     connection.execute(
         update(STEPS)
         .where(STEPS.c.job_id.in_({row.id for row in revived}), STEPS.c.state == "dead")
-        .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None)
+        .values(state="ready", attempts=0, crashes=0, ready_at=now_ms(), ended_at=None, reason=None, held_at=None)
     )
 
 

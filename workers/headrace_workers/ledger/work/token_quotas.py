@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, sel
 
 from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
-from headrace_workers.ledger.tables.core import NEVER
+from headrace_workers.ledger.tables.core import NEVER, STEPS
 from headrace_workers.ledger.tables.door import IS_WAITED_FOR, QUOTAS, RESERVATIONS
 
 Period = Literal["day", "month", "ever"]
@@ -114,7 +114,22 @@ def release(connection: Connection, job_ids: Collection[str]) -> None:
 
 def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
     """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more."""
-    _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), ends)
+    _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), {**ends, **_come_to(connection, ends)})
+
+
+def _come_to(connection: Connection, ends: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Of the jobs that died before their last step was tried, such as those that were held, the events that they had
+    come to: a model had answered, and its tokens are used.
+    """
+    untried = [job_id for job_id, event in ends.items() if _is_untried(from_json(event))]
+    if not untried:
+        return {}
+    query = select(STEPS.c.job_id, STEPS.c.payload).where(among(connection, STEPS.c.job_id, untried))
+    return dict(iter(connection.execute(query.where(STEPS.c.payload.is_not(None)))))
+
+
+def _is_untried(told: Mapping[str, Any]) -> bool:
+    return "category" in told and not told.get("attempts")
 
 
 def expire(connection: Connection) -> int:
@@ -253,11 +268,11 @@ def _bounds(period: str, now: int) -> tuple[int, int | None]:
 
 def _used(event: bytes, reserved: int) -> int:
     """What a job used that ended with this event: the tokens of an answer that was made for it, and nothing for one
-    that was there. Of one that died after it ran nobody knows: what was reserved. One that was cancelled used nothing.
+    that was there. Of one that died while it ran nobody knows: what was reserved. One that was cancelled used nothing.
     """
     told: dict[str, Any] = from_json(event)
     if "category" in told:
-        return reserved if told.get("attempts") else 0
+        return 0 if _is_untried(told) else reserved
     if ((told.get("answer") or {}).get("recall") or {}).get("tier", "none") != "none":
         return 0
     made = (told.get(name) for name in ("answer", "embedding"))
