@@ -148,13 +148,16 @@ def test_another_tenants_batch_is_none(submitted, running, call):
 
 
 def test_what_cannot_be_submitted_is_told(call, running):
-    """A file that is not there, or empty, or torn, and a window that is none."""
+    """A file that is not there, or empty, or torn, or something else, and a window that is none."""
+    Path("table.jsonl").write_text("question,answer\nName three rivers.,Oder\n")
     Path("torn.jsonl.gz").write_bytes(gzip.compress(text_of(jobs(3)))[:-1])
     torn = "torn.jsonl.gz cannot be decompressed: it ends in the middle; it can be read up to line 3"
     for arguments, words in (
         (["nowhere.jsonl"], "nowhere.jsonl cannot be read: No such file"),
         (["torn.jsonl.gz"], torn),
         (["torn.jsonl.gz", "--dry-run"], torn),
+        (["table.jsonl"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
+        (["table.jsonl", "--dry-run"], "table.jsonl looks like CSV, parted by commas: JSON lines are wanted"),
         (["empty.jsonl"], "empty.jsonl: there is no line in it"),
         (["empty.jsonl", "--window", "soon"], "'soon' is no duration"),
         (["empty.jsonl", "--window", "0h"], "--window is '0h'; it must be longer than nothing"),

@@ -28,7 +28,8 @@ from headrace_workers.cli.attributes import WhereOption, filter_of
 from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
-from headrace_workers.files.text import GZIP, ZSTANDARD, NotReadable, text_of
+from headrace_workers.files.looks import HEAD
+from headrace_workers.files.text import GZIP, ZSTANDARD, NotReadable, check_head, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3
@@ -148,10 +149,10 @@ def opened(source: str) -> Iterator[tuple[BinaryIO, str]]:
 
 @contextmanager
 def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
-    """The text in it, which can be read twice. NotReadable."""
+    """The text in it, which can be read twice. NotReadable, also where it is something else than JSON lines."""
     stream.seek(0)
     if not stream.read(len(ZSTANDARD)).startswith((GZIP, ZSTANDARD)):
-        stream.seek(0)
+        _look(stream, source)
         yield stream
         return
     stream.seek(0)
@@ -160,8 +161,18 @@ def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
             shutil.copyfileobj(text_of(cast(RawIOBase, stream)), spool)
         except NotReadable as error:
             raise error.of(source) from None
-        spool.seek(0)
+        _look(spool, source)
         yield spool
+
+
+def _look(text: BinaryIO, source: str) -> None:
+    text.seek(0)
+    head = text.read(HEAD + 1)
+    text.seek(0)
+    try:
+        check_head(head[:HEAD], whole=len(head) <= HEAD)
+    except NotReadable as error:
+        raise error.of(source) from None
 
 
 def prompt_stream(prompt: str, stop: list[str] | None, seed: int | None, key: str | None) -> BinaryIO:

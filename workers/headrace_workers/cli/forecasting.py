@@ -13,7 +13,8 @@ from headrace_workers.batches.json_lines import read_on
 from headrace_workers.batches.submit import Wishes
 from headrace_workers.cli.batch_files import Deployment
 from headrace_workers.cli.durations import show_ms
-from headrace_workers.files.text import NotReadable, text_of
+from headrace_workers.files.looks import HEAD
+from headrace_workers.files.text import NotReadable, check_head, text_of
 from headrace_workers.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class Forecasting:
         terms = Terms("batch_dry-run", 0, wishes.tenant, until, wishes.defaults, wishes.endpoint)
         admit = self._door()
         try:
+            with path.open("rb", buffering=0) as raw, text_of(raw) as text:
+                head = text.read(HEAD + 1)
+                check_head(head[:HEAD], whole=len(head) <= HEAD)
             with path.open("rb", buffering=0) as raw, text_of(raw) as text:
                 for read in read_on(text, LONGEST_LINE):
                     if not read.is_empty:

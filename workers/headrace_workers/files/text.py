@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from headrace_schemas.errors import Category, HeadraceError
+from headrace_workers.files.looks import HEAD, WANTED, unlike_lines
 
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BUFFER = 1024**2  # bytes
@@ -15,18 +16,29 @@ _ZSTANDARD_STEP = 1_024  # bytes of it make 32 MB of text at most
 
 
 class NotReadable(HeadraceError):
-    """What is compressed cannot be read to its end: `why`, and how many whole lines stand before that place."""
+    """A file that cannot be read as lines; `why` goes on from its name."""
 
     category = Category.INVALID
 
-    def __init__(self, why: str, lines: int, name: str = "the file") -> None:
-        where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
-        super().__init__(f"{name} cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
-        self._said = why, lines
+    def __init__(self, why: str, name: str = "the file") -> None:
+        super().__init__(f"{name} {why}")
+        self._why = why
 
     def of(self, name: str) -> "NotReadable":
         """The same, of a file that is called so."""
-        return NotReadable(*self._said, name)
+        return NotReadable(self._why, name)
+
+
+def _torn(why: str, lines: int) -> NotReadable:
+    """What is compressed cannot be read to its end; how many whole lines stand before that place."""
+    where = f"it can be read up to line {lines:,}" if lines else "not one line of it can be read"
+    return NotReadable(f"cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
+
+
+def check_head(head: bytes, *, whole: bool) -> None:
+    """NotReadable where a text that begins so is no JSON lines, but something else as a whole."""
+    if (found := unlike_lines(head, whole=whole)) is not None:
+        raise NotReadable(f"looks like {found}: {WANTED}")
 
 
 class _Spoilt(Exception):
@@ -125,12 +137,12 @@ class _Texts:
                 self._lines += text.count(b"\n")
                 yield text
         except _Spoilt as error:
-            raise NotReadable(str(error), self._lines) from error
+            raise _torn(str(error), self._lines) from error
 
     def end(self) -> None:
         """There are no more chunks. NotReadable where there should be."""
         if not self._unpacks.is_whole:
-            raise NotReadable("it ends in the middle", self._lines)
+            raise _torn("it ends in the middle", self._lines)
 
 
 def text_of(raw: io.RawIOBase) -> BinaryIO:
@@ -171,13 +183,16 @@ class _Unpacked(io.RawIOBase):
 
 
 class LineCount:
-    """Counts the lines with something in them, of a file that comes in chunks, compressed or not."""
+    """Counts the lines with something in them, of a file that comes in chunks, compressed or not. NotReadable where it
+    is something else than JSON lines, too.
+    """
 
     def __init__(self) -> None:
         self._head = b""
         self._texts: _Texts | None = None
         self._lines = 0
         self._has_something = False  # the line that has begun
+        self._first: bytes | None = b""  # of the text, until it was looked at
 
     def feed(self, chunk: bytes) -> None:
         """Here is more of the file. NotReadable."""
@@ -194,12 +209,22 @@ class LineCount:
             self._take(self._head)
         assert self._texts is not None  # noqa: S101 - just taken
         self._texts.end()
+        self._look(b"", whole=True)
         return self._lines + self._has_something
 
     def _take(self, chunk: bytes) -> None:
         self._texts = self._texts or _Texts(self._head)
         for text in self._texts.of(chunk):
+            self._look(text)
             self._count(text)
+
+    def _look(self, text: bytes, *, whole: bool = False) -> None:
+        if self._first is None:
+            return
+        self._first += text
+        if whole or len(self._first) > HEAD:
+            check_head(self._first[:HEAD], whole=len(self._first) <= HEAD)
+            self._first = None
 
     def _count(self, text: bytes) -> None:
         first, *rest = text.split(b"\n")
