@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from tests.services.tables import sqlite_tables
+from tests.workers.ledger.rows import write
 
 from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.evals import EvalRuns
@@ -17,6 +19,7 @@ from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.ledger.evals.evals import NewEval, NewRun
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.tables.batches import BATCHES
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}
@@ -273,6 +276,24 @@ def test_a_run_whose_file_is_gone_or_that_was_cancelled_before_it_began_ends(led
     assert (first.state, first.reason) == ("failed", f"its file {source} was deleted before it was read")
     assert (second.state, second.reason) == ("canceled", None)
     assert ledger.batches.batches("a") == []
+
+
+def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled(ledger: Ledger, tmp_path: Path):
+    """They may come back with their folder; who does not believe it can end the run."""
+    files = files_of(ledger, tmp_path)
+    evals = duty(ledger, files)
+    while stands(ledger).batch is None:
+        evals.once(lambda _: None)
+    answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
+    (piece,) = ledger.files.pieces(answers.id)
+    (tmp_path / "files" / piece.path).unlink()
+    write(ledger, update(BATCHES).values(ended_at=1, completed=1, output_file=answers.id))
+    evals.once(lambda _: None)
+    assert stands(ledger).state == "in_progress"
+    assert piece.path in str(evals.waits)
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    evals.once(lambda _: None)
+    assert (stands(ledger).state, evals.waits) == ("canceled", None)
 
 
 def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path):

@@ -126,9 +126,9 @@ class Bulk:
 
     def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object]) -> int:
         now = self._ledger_time.ms()
-        written = self._outputs.collect(batch, now)
-        if batch.state == CANCELLING:
+        if batch.state == CANCELLING:  # first: a store that is away keeps no model at work
             self._let_go(batch, tell)
+        written = self._outputs.collect(batch, now)
         taken = 0
         if not batch.read:
             taken = self._take_in(batch, room, now, tell)

@@ -126,7 +126,13 @@ class EvalRuns:
         if run.state == CANCELING and batch.cancelling_at is None and batch.ended_at is None:
             self._ledger.batches.cancel(batch.id, batch.tenant)
             ring(Hint.BATCHES)
-        ended = self._collect(run, plan, batch)
+        try:
+            ended = self._collect(run, plan, batch)
+        except NoSuchObject:
+            if run.state != CANCELING or batch.ended_at is None:
+                raise  # a folder that is not mounted may come back
+            self._finish(run, CANCELED, None, ring)
+            return 0
         if not ended and batch.ended_at is not None:
             self._end(run, batch, ring)
         return ended
