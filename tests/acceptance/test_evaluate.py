@@ -16,8 +16,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "evaluate"
 
 
 def test_the_example_says_which_variant_is_better(tmp_path: Path) -> None:
-    """As it ships, without a model; called again it asks nothing, so that it needs no stack."""
+    """With `echo` for its model, as it says; called again it asks nothing, so that it needs no stack."""
     shutil.copytree(EXAMPLE, tmp_path / "example")
+    run = tmp_path / "example" / "run.toml"
+    run.write_text(run.read_text().replace('model = "smollm2-135m-instruct"', 'model = "echo"'))
     shell = Shell(tmp_path)
     call = ("evaluate", "example/run.toml", "-o", "report", "--gate", "B >= A - 0.02")
     first = shell.run(*call)

@@ -55,7 +55,7 @@ def test_lm_eval_asks_the_gateway(stack: Shell, folder: Path) -> None:
     called(stack, "lm_eval", folder)
     (results,) = (folder / "out").rglob("results_*.json")
     found = json.loads(results.read_text())["results"]["capitals"]
-    assert found["exact_match,none"] == 1.0
+    assert found["exact_match,city"] == 1.0
 
 
 def test_the_page_names_what_is_there() -> None:

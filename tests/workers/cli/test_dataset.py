@@ -90,6 +90,8 @@ def test_a_device_is_written_to_and_not_replaced(call: Call, data: Path, tmp_pat
         (("raw.jsonl", "nowhere/out.jsonl"), "cannot be written"),
         (("raw.jsonl", "out.jsonl", "--language", "xx"), "it may be de, en"),
         (("raw.jsonl", "out.jsonl", "--tests", "raw.jsonl"), "raw.jsonl:2"),
+        (("raw.jsonl", "out.jsonl", "--tests", "none.jsonl"), "none.jsonl has no item of 5 words and more"),
+        (("raw.jsonl", "out.jsonl", "--tests", "short.jsonl"), "short.jsonl has no item of 5 words and more"),
     ],
 )
 def test_what_cannot_be_is_told(
@@ -97,6 +99,8 @@ def test_what_cannot_be_is_told(
 ) -> None:
     """Before anything is written; a test that cannot be read could not be kept out."""
     monkeypatch.chdir(data.parent)
+    (data.parent / "none.jsonl").write_bytes(b"")
+    (data.parent / "short.jsonl").write_text('{"text": "the capital of France"}\n')
     code, _, said = call("dataset", "clean", *arguments)
     assert code == 2
     assert reason in said

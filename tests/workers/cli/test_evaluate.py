@@ -9,6 +9,9 @@ from tests.workers.evaluation.runs import RUN, answered, dead
 
 from headrace_schemas import Contains
 from headrace_schemas.job import derive_job_id
+from headrace_workers.cli import serving
+from headrace_workers.cli.reach import RunningStack
+from headrace_workers.engines.echo import make_echo_model
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.labels import LABELS
@@ -164,3 +167,18 @@ def test_labels_of_people_are_in_the_report(folder: Path, call: Call, ledger: Le
     call(*CALL)
     (people,) = json.loads(path.read_text())["people"]
     assert (people["criterion"], people["labels"], people["means"]["A"]["n_human"]) == ("right", 3, 3)
+
+
+def test_a_model_that_the_running_stack_does_not_have_is_told_of_before_anything_is_asked(
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of its jobs is refused, has its end, and is not asked again when the model is there."""
+    there = RunningStack("apache", durable=True, kafka="k", redis="r", ledger="l", pid=7)
+    monkeypatch.setattr(serving, "running", lambda: there)
+    monkeypatch.setenv("HEADRACE_MODEL", "echo")
+    code, _, told = call("evaluate", "run.toml", "-o", "out")
+    assert (code, "(process 7) has no model 'echo': it has none. Nothing was asked" in told) == (2, True)
+    assert "start it with `headrace up --model echo`" in told
+    assert (folder / "out" / "receipts.jsonl").read_bytes() == b""
+    make_echo_model(folder / ".headrace")
+    serving.need_models(["echo"])

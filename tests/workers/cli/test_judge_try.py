@@ -23,6 +23,8 @@ from headrace_schemas import (
     Usage,
 )
 from headrace_schemas.codec import encode_value
+from headrace_workers.cli import judge_queue, serving
+from headrace_workers.cli.reach import RunningStack
 from headrace_workers.engines.echo import make_echo_model
 from headrace_workers.ledger.sql.database import reading, writing
 from headrace_workers.ledger.tables.core import JOBS
@@ -113,6 +115,29 @@ def test_a_model_is_asked_here(call: Any, ledger: Any, judged: list[str], tmp_pa
     before = rows(ledger)
     found = json.loads(call("judge", "try", file, "--model", "echo", "--here", "--json")[1])
     assert (found["tried"], found["judged_both_times"], found["not_judged_now"]) == (5, 4, {})
+    assert rows(ledger) == before
+
+
+def test_why_outputs_have_no_score_is_said(call: Any, ledger: Any, judged: list[str], tmp_path: Path) -> None:
+    """One of the reasons for each code."""
+    file = written(tmp_path, 'criterion = "f1"\n')
+    found = json.loads(call("judge", "try", file, "--json")[1])
+    assert found["not_judged_now"] == {"no_reference": 5}
+    assert found["reasons"] == {"no_reference": "the job gave no reference to compare with"}
+    assert "the job gave no reference to compare with" in " ".join(call("judge", "try", file)[1].split())
+
+
+def test_a_judge_that_the_running_stack_does_not_have_is_told_of(
+    call: Any, ledger: Any, judged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is asked."""
+    there = RunningStack("apache", durable=True, kafka="k", redis="r", ledger="l", pid=7)
+    for module in (serving, judge_queue):
+        monkeypatch.setattr(module, "running", lambda: there)
+    monkeypatch.setattr(judge_queue, "judge_by_queue", lambda *_: pytest.fail("it was asked"))
+    before = rows(ledger)
+    code, _, told = call("judge", "try", written(tmp_path, 'question = "?"\nmodel = "taste"\n'))
+    assert (code, "(process 7) has no model 'taste': it has none. Nothing was asked" in told) == (2, True)
     assert rows(ledger) == before
 
 

@@ -97,6 +97,18 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
     assert "there are no labels" in call("quality", "--tenant", "shop")[2]
 
 
+def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """By `quality`, in each form: a name may be misspelt, and jobs may be judged later."""
+    (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[0], criterion="rihgt"))
+    assert call("labels", "import", "labels.jsonl")[0] == 0
+    for more in ((), ("--json",)):
+        code, said, told = call("quality", *more)
+        assert (code, "rihgt" in said) == (0, True)
+        assert "default: people label the criterion 'rihgt', and no verdict is about it" in told
+        assert "'right'" not in told
+    assert "from 1 label alone: the judge gave no verdict" in call("quality")[1]
+
+
 def test_quality_is_a_page_too(tmp_path: Path, jobs: list[str], call: Call) -> None:
     """What cannot be written is said before anything is read."""
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[1], False))

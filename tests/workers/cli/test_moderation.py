@@ -83,8 +83,12 @@ def test_a_text_may_be_no_files_name(capsys) -> None:
 
 def test_a_file_that_is_not_there_is_told(capsys) -> None:
     """Its name would pass moderation as a text, and its content was not looked at."""
-    assert run(["moderation", "check", "answers/first.txt"]) == 0
-    assert "answers/first.txt is no file here" in capsys.readouterr().err
+    for name in ("answers/first.txt", "first.txt"):
+        assert run(["moderation", "check", name]) == 0
+        assert f"{name} is no file here" in capsys.readouterr().err
+    for text in ("ann@example.com", "Well.", "first. Second"):
+        assert run(["moderation", "check", text]) == 0
+        assert "is no file here" not in capsys.readouterr().err
     assert run(["moderation", "check", "either/or is a question"]) == 0
     assert "no file" not in capsys.readouterr().err
 

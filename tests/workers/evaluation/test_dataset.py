@@ -39,6 +39,7 @@ def test_without_an_id_items_are_called_by_their_lines(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"n": 1}\n[1]\n{"n":\n{"n": 1}', r"3 rows are wrong.*\n.*a.jsonl:2: it must be a JSON object"),
         ("a.jsonl", '{"n": 1}\n{"n": 1}', "a.jsonl:2: `n` is '1' as in line 1: ids must differ"),
+        ("a.jsonl", '{"m": 1, "o": 2}', "a.jsonl:1: it lacks `n`; it has `m`, `o`"),
         ("a.jsonl", '{"n": true}', "a.jsonl:1: `n` must be a text or a whole number"),
         ("a.jsonl", '{"n": "' + "x" * 201 + '"}', "more than 200 characters"),
         ("a.jsonl", "", "has no rows"),

@@ -54,6 +54,13 @@ def test_intervals_stand_one_below_the_other() -> None:
     assert {"a", "b", "zero"} <= {each.text for each in drawn.iter("text")}
 
 
+def test_marks_that_are_near_have_names_one_below_the_other() -> None:
+    """Else nobody could read either."""
+    drawn = svg(intervals("t", X, [Span("a", 0.85, 0.8, 0.9)], down=[Mark(0.8, "zero"), Mark(0.801, "margin")]))
+    ups = [float(each.get("y") or 0) for each in drawn.iter("text") if each.text in ("zero", "margin")]
+    assert ups[1] - ups[0] >= 12  # the height of a letter
+
+
 def test_every_text_is_a_text() -> None:
     """What users wrote does nothing on the page; nothing is fetched from elsewhere."""
     drawn = lines(HOSTILE, Axis(HOSTILE, 0.0, 1.0, plain), Y, [Line(HOSTILE, [(0.1, 0.1)])], down=Mark(0.5, HOSTILE))

@@ -86,7 +86,7 @@ def clean(
         field=field,
         quality=quality,
         language=language,
-        tests=evaluation_sets(_items(tests or [], field)),
+        tests=evaluation_sets(_items(tests or [], field), [path.name for path in tests or []]),
         near=Near(near) if near else None,
     )
     tally = Tally()

@@ -130,6 +130,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
     from headrace_workers.cli.jobfile import JobFile
     from headrace_workers.cli.outfile import ReceiptFile
     from headrace_workers.cli.run import ByContent
+    from headrace_workers.cli.serving import need_models
 
     with (folder / _JOBS).open("rb") as stream, ReceiptFile(folder / _RECEIPTS) as receipts:
         jobs = JobFile(stream, _JOBS, Defaults(""), ByContent())
@@ -141,6 +142,7 @@ def _answer(plan: "Plan", folder: Path, *, start: bool, engine_threads: int | No
             return
         default = plan.run.variants[0].model
         models = models_for(jobs, default, judge_name())
+        need_models(models)
         try:
             carry(
                 jobs, models, entries, todo, f"evaluate {plan.identity}", receipts, ThisRun(), start=start,

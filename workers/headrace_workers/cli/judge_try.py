@@ -95,12 +95,14 @@ def _ask_deployment(
 ) -> None:
     """Let those judge who hold the model anyhow."""
     from headrace_workers.cli.judge_queue import judge_by_queue, need_deployment
+    from headrace_workers.cli.serving import need_models
     from headrace_workers.measuring.criterion_trial import asked_by
 
     need_deployment()
     if not total:
         return
     alias = None if isinstance(criterion, Cosine) else _alias(criterion, model)
+    need_models([] if alias is None else [alias])
     by = "the embedder" if alias is None else alias
     say(f"{total:,} outputs at most become evaluation jobs of the batch lane, judged by {by} of the deployment")
     judge_by_queue(past, asked_by(criterion, alias), trial)
@@ -145,7 +147,8 @@ def _document(trial: "Trial", criterion: "Criterion", called: str) -> dict[str, 
         "judged_both_times": len(trial.now), "only_before": trial.alone_before, "only_now": trial.alone_now,
         "turned_to_yes": trial.to_yes, "turned_to_no": trial.to_no,
         "not_judged_before": dict(trial.not_judged_before), "not_judged_now": dict(trial.not_judged_now),
-        "moved": [each._asdict() for each in trial.moved], "mean": None, "mean_low": None, "mean_high": None,
+        "reasons": trial.reasons, "moved": [each._asdict() for each in trial.moved],
+        "mean": None, "mean_low": None, "mean_high": None,
     }  # fmt: skip
     if not isinstance(mean, Undefined):
         told |= {"mean": mean.value, "mean_low": mean.interval.low, "mean_high": mean.interval.high}
@@ -171,8 +174,16 @@ def _show(trial: "Trial", file: Path, called: str, since: str) -> None:
         out.print(table("the largest changes", columns, rows, right=columns[1:4], whole=("job",)))
     codes = sorted(trial.not_judged_before.keys() | trial.not_judged_now.keys())
     if codes:
-        counts = [(code, f"{trial.not_judged_before[code]:,}", f"{trial.not_judged_now[code]:,}") for code in codes]
-        out.print(table("not judged", ("because", "was", "would be"), counts, right=("was", "would be")))
+        counts = [
+            (
+                code,
+                f"{trial.not_judged_before[code]:,}",
+                f"{trial.not_judged_now[code]:,}",
+                trial.reasons.get(code, "–"),
+            )
+            for code in codes
+        ]
+        out.print(table("not judged", ("because", "was", "would be", "such as"), counts, right=("was", "would be")))
     drift, mean = trial.drift, trial.mean
     if not isinstance(mean, Undefined):
         say(f"mean score {mean.value:.3f} ({mean.interval.low:.3f} to {mean.interval.high:.3f}) of {mean.n:,} outputs")

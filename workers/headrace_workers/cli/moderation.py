@@ -1,11 +1,12 @@
 """`headrace moderation`: what moderation says of a text, and whether a policy file is right."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -21,6 +22,8 @@ from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.ports import Moderation
 from headrace_workers.settings import policy_of
+
+_FILE_NAME: Final = re.compile(r"(?=\S*/|[\w-]+\.[A-Za-z]{1,5}$)\S+")  # what looks like one: it may be misspelt
 
 PolicyOption = Annotated[
     Path | None, typer.Option("--policy", help="this policy file instead of HEADRACE_POLICY", dir_okay=False)
@@ -112,7 +115,7 @@ def _read(given: str) -> str:
         if (path := Path(given)).is_file():
             with path.open("rb") as file:
                 return _decoded(file.read(4 * MAX_TEXT + 1), given)
-    if "/" in given and not any(sign.isspace() for sign in given):
+    if _FILE_NAME.fullmatch(given):
         say(f"{given[:200]} is no file here: it is taken for the text itself")
     return _bounded(given, "the text")
 

@@ -39,9 +39,11 @@ def quality(
     ledger = need_ledger()
     since = ledger.now() - patience_ms
     found: list[tuple[str, Any, Any]] = []
+    strange: list[str] = []
     for name in sorted({row.tenant for row in ledger.labels.counted(tenant)}):
         labels, verdicts = ledger.labels.beside(name)
         found += [(name, subject, assess(of, since)) for subject, of in by_subject(labels, verdicts).items()]
+        strange += views.strange(name, [(row.kind, row.about) for row in labels], verdicts)
     if html is not None:
         write_page(html, quality_page(found))
     if as_json:
@@ -54,4 +56,6 @@ def quality(
                 put(line)
     else:
         say("there are no labels: `headrace labels import FILE` takes them in")
+    for line in strange:
+        say(line)
     say_where(html)

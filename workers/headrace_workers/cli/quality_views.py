@@ -1,11 +1,12 @@
 """What is known of verdicts: a table, words below it, and JSON. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
+from headrace_workers.ledger.labels.verdicts import Verdict
 from headrace_workers.quality.assessment import Assessment
 from headrace_workers.quality.interval import Estimate, Undefined
 from headrace_workers.quality.labelled import Subject
@@ -59,6 +60,15 @@ def words(tenant: str, subject: Subject, of: Assessment) -> Iterator[str]:
             missing.setdefault(value.reason, []).append(_WORDS.get(name, name))
     for reason, names in missing.items():
         yield f"  no {', '.join(names)}: {reason}"
+
+
+def strange(tenant: str, labelled: Iterable[tuple[str, str]], verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """What people label and no verdict of this tenant is about: a name may be misspelt."""
+    for kind, about in sorted({*labelled} - {(verdict.kind, verdict.about) for verdict in verdicts}):
+        yield (
+            f"{tenant}: people label the {kind} {about!r}, and no verdict is about it: labels name it as receipts do "
+            "(`headrace status JOB --json`)"
+        )
 
 
 def document(tenant: str, subject: Subject, of: Assessment) -> dict[str, Any]:

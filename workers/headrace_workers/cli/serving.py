@@ -9,14 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
+from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.cli.children import children_of
 from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
 from headrace_workers.embedded.broker import Kind
 from headrace_workers.embedded.stack import Stack
 from headrace_workers.embedded.supervise import Done
-from headrace_workers.settings import judge_name
+from headrace_workers.settings import home_of, judge_name
 
 
 class Serving(Protocol):
@@ -63,6 +63,20 @@ def embedded_stack(
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
     )
+
+
+def need_models(aliases: Sequence[str]) -> None:
+    """UnknownModel where the stack that runs in this home has not all of these: each job for one would be refused."""
+    from headrace_workers.models.registry import Registry
+
+    stack, registry = running(), Registry(home_of())
+    missing = [alias for alias in aliases if alias not in registry]
+    if stack is not None and missing:
+        known = ", ".join(registry.aliases()) or "none"
+        raise UnknownModel(
+            f"the stack that runs (process {stack.pid}) has no model {missing[0]!r}: it has {known}. Nothing was "
+            f"asked: name one of these, or stop it and start it with `headrace up --model {missing[0]}`"
+        )
 
 
 @contextmanager

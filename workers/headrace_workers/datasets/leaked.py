@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Final
 
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.datasets.shingles import SAME, shingles, words_of
 
-_SHORT: Final = 5  # words; of a shorter item nothing is said, since it stands anywhere
+SHORT: Final = 5  # words; of a shorter item nothing is said, since it stands anywhere
 
 
 class EvaluationSets:
@@ -15,15 +16,16 @@ class EvaluationSets:
         self._runs: dict[bytes, str] = {}
         self._lengths: set[int] = set()
 
-    def add(self, text: str, where: str) -> None:
-        """Remember an item, and where it stands."""
+    def add(self, text: str, where: str) -> bool:
+        """Remember an item, and where it stands; False of one that is too short to be known again."""
         words = words_of(text)
-        if len(words) < _SHORT:
-            return
+        if len(words) < SHORT:
+            return False
         length = min(len(words), SAME)
         self._lengths.add(length)
         for run in shingles(words, length):
             self._runs.setdefault(run, where)
+        return True
 
     def leaked(self, text: str) -> str | None:
         """Where an item stands that the text has a run of words of."""
@@ -36,9 +38,15 @@ class EvaluationSets:
         return None
 
 
-def evaluation_sets(items: Iterable[tuple[str, str]]) -> EvaluationSets:
-    """All of these texts, each with where it stands."""
-    found = EvaluationSets()
+def evaluation_sets(items: Iterable[tuple[str, str]], named: Iterable[str] = ()) -> EvaluationSets:
+    """All of these texts, each with where it stands. ConfigurationError where one of the sets `named` has nothing that
+    could be kept out: it is another file than was meant.
+    """
+    found, useful = EvaluationSets(), set[str]()
     for text, where in items:
-        found.add(text, where)
+        if found.add(text, where):
+            useful.add(where)
+    for name in named:
+        if name not in useful:
+            raise ConfigurationError(f"{name} has no item of {SHORT} words and more: there is nothing to keep out")
     return found

@@ -83,7 +83,9 @@ def _content(path: Path) -> bytes:
 
 
 def _named(row: Mapping[str, Any], field: str) -> str:
-    value = row.get(field)
+    if field not in row:
+        raise ValueError(f"it lacks `{field}`; it has {', '.join(f'`{name}`' for name in row) or 'nothing'}")
+    value = row[field]
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
         raise ValueError(f"`{field}` must be a text or a whole number, and not empty")
     if len(name := str(value)) > _LONGEST_ID or "\x00" in name:

@@ -56,6 +56,7 @@ class Trial:
     alone_before: int = 0  # a value then, and none now
     not_judged_before: Counter[str] = field(default_factory=Counter)
     not_judged_now: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)  # one of each code, of those that have no value now
     tried: int = 0
     moved: list[Turned] = field(default_factory=list)
 
@@ -90,7 +91,9 @@ class Trial:
         if past.value is None:
             self.not_judged_before[past.not_judged or "not_asked"] += 1
         if score.value is None:
-            self.not_judged_now[str(score.not_judged)] += 1
+            code = str(score.not_judged)
+            self.not_judged_now[code] += 1
+            self.reasons.setdefault(code, score.reason or "")
         else:
             self.values.append(score.value)
         if past.value is None or score.value is None:

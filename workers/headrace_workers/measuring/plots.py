@@ -145,8 +145,8 @@ def intervals(title: str, x: Axis, spans: Sequence[Span], *, down: Sequence[Mark
             f'<circle class="dot one" cx="{plot.across_at(span.value):.1f}" cy="{up:.1f}" r="4"><title>{told}</title>'
             f'</circle><text class="start marked" x="{_LEFT}" y="{up - 8:.1f}">{escape(span.name)}</text>'
         )
-    for mark in down:
-        parts += plot.down(mark)
+    for number, mark in enumerate(down):
+        parts += plot.down(mark, number)
     return _figure(title, parts, [])
 
 
@@ -187,12 +187,14 @@ class _Plot:
             f'<text class="end marked" x="{_WIDTH - _RIGHT}" y="{up - 4:.1f}">{escape(mark.name)}</text>',
         ]
 
-    def down(self, mark: Mark) -> list[str]:
+    def down(self, mark: Mark, number: int = 0) -> list[str]:
+        """A line across the plot; of several each has its name below those of the ones before: they may be near."""
         at = self.across_at(mark.value)
         side, shift = ("end", -4) if at > _WIDTH / 2 else ("start", 4)
+        top = _TOP + 10 + 14 * number
         return [
             f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>',
-            f'<text class="{side} marked" x="{at + shift:.1f}" y="{_TOP + 10}">{escape(mark.name)}</text>',
+            f'<text class="{side} marked" x="{at + shift:.1f}" y="{top}">{escape(mark.name)}</text>',
         ]
 
 

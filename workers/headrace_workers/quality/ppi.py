@@ -80,7 +80,8 @@ class Corrected:
     @property
     def words(self) -> str:
         """For people, in one line."""
-        said = f"{self.value:.3g} ({self.interval.low:.3g} to {self.interval.high:.3g}), from {self.n_human:,} labels"
+        said = f"{self.value:.3g} ({self.interval.low:.3g} to {self.interval.high:.3g}), from {self.n_human:,} "
+        said += "label" if self.n_human == 1 else "labels"
         if self.reason is not None:
             return f"{said} alone: {self.reason}"
         said += f" and {self.n_machine:,} verdicts; "
