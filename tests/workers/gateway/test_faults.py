@@ -1,5 +1,6 @@
 """Services that are away or silent under a gateway, and clients that hang up."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from tests.services.proxy import Proxy
 from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
+from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.gateway import sink
 from headrace_workers.gateway.asked import ends_of
 from headrace_workers.gateway.caller import Caller, needs
@@ -188,6 +190,30 @@ def test_a_file_store_that_is_silent_holds_nobody_else(alone: Gateway, monkeypat
             assert client.post("/v1/jobs", json=JOB).status_code == 202
     finally:
         silence.set()
+
+
+def test_what_a_service_says_of_itself_is_in_the_log_alone(
+    proxied: "tuple[Settings, Proxy]", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """It names hosts and paths, which are no client's business."""
+    monkeypatch.setattr(logging.getLogger("headrace"), "propagate", True)
+    settings, proxy = proxied
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the file store failed at /srv/mill: No space left on device")
+
+    with served(settings) as gateway, gateway.client() as client:
+        monkeypatch.setattr(gateway.services.files, "add", full)
+        told = client.post("/v1/files", files={"file": ("a", b"x")}, data={"purpose": "user_data"})
+        assert (told.status_code, told.json()["error"]["code"]) == (503, "store_away")
+        assert "mill" not in told.text
+        proxy.close()
+        told = client.get("/v1/files")
+        assert (told.status_code, told.json()["error"]["code"]) == (503, "ledger_away")
+        assert str(proxy.port) not in told.text
+        assert "127.0.0.1" not in told.text
+    assert "/srv/mill" in caplog.text
+    assert "the ledger did not answer" in caplog.text
 
 
 def test_a_ledger_that_is_gone_is_told_of_at_once(proxied: "tuple[Settings, Proxy]"):

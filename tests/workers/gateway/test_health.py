@@ -28,6 +28,7 @@ def test_without_kafka_it_lives_and_is_not_ready(settings):
         assert client.get("/readyz").status_code == 503
         told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+        assert "127.0.0.1" not in told.text  # that is in the log
         assert told.headers["retry-after"] == "1"
         assert "x-should-retry" not in told.headers  # the client's own rule is right: nothing was sent
 

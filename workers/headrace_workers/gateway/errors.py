@@ -5,6 +5,7 @@ same words: `{"error": {"message", "type", "param", "code"}}`, the reason as `co
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from enum import Enum
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from headrace_producers.errors import InvalidJob
 from headrace_schemas.errors import Category, HeadraceError, InvalidRecord, PromptTooLong, Unavailable, UnknownModel
 from headrace_workers.gateway.families import is_native
+from headrace_workers.log import Action, log
 from headrace_workers.openai.errors import Refused
 
 
@@ -101,12 +103,18 @@ _OPENAI_TYPES: Final[dict[int, str]] = {
 _FIRST_SERVER_ERROR: Final = 500
 
 
+def unsaid(error: Unavailable) -> str:
+    """What a client is told of a service that fails. Its own words name hosts and paths of ours: the log has them."""
+    log("gateway", logging.WARNING, Action.UNAVAILABLE, str(error))
+    return "the log of the gateway says why"
+
+
 def refusal_of(error: HeadraceError) -> Refusal:
     """Any error of headrace as a refusal. What is no fault of the request tells nothing of our insides."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, Unavailable):
-        return LedgerAway(str(error))
+        return LedgerAway(unsaid(error))
     if isinstance(error, _FAULTS_OF_REQUESTS):
         return Refusal(Why.INVALID, str(error))
     if error.category is Category.QUOTA:

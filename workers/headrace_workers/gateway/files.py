@@ -18,7 +18,7 @@ from headrace_workers.files.text import NotReadable
 from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
-from headrace_workers.gateway.errors import Refusal, Why
+from headrace_workers.gateway.errors import Refusal, Why, unsaid
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
@@ -173,7 +173,7 @@ async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
     except TimeoutError:
         raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
     except StoreUnavailable as error:
-        raise Refusal(Why.STORE_AWAY, str(error), retry_after=1.0) from error
+        raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
 
 
 async def refuse_fields(request: Request, known: set[str]) -> None:

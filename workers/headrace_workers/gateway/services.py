@@ -14,7 +14,7 @@ from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.files.files import Files
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
-from headrace_workers.gateway.errors import LedgerAway, Refusal, Why
+from headrace_workers.gateway.errors import LedgerAway, Refusal, Why, unsaid
 from headrace_workers.gateway.keyring import Keyring
 from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
@@ -100,7 +100,7 @@ class Services:
         except TimeoutError:
             raise LedgerAway(f"no answer within {PATIENCE:g} s") from None
         except Unavailable as error:
-            raise LedgerAway(str(error)) from error
+            raise LedgerAway(unsaid(error)) from error
 
     async def known(self, look_up: Callable[..., T | None], *names: str) -> T | None:
         """What a look-up of the ledger's finds under these names. Nothing is called by one with a NUL, and no database

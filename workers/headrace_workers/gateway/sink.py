@@ -17,7 +17,7 @@ from headrace_producers.errors import ProducerClosed, RecordRefused, RecordTooLa
 from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
-from headrace_workers.gateway.errors import KafkaAway, Refusal, Why, refusal_of
+from headrace_workers.gateway.errors import KafkaAway, Refusal, Why, refusal_of, unsaid
 from headrace_workers.gateway.topics import Topics
 from headrace_workers.log import Action, log
 
@@ -92,8 +92,8 @@ class Sink:
         """Return when Kafka has all of these (acks=all). KafkaAway where it did not say so in time, or takes them not:
         they may still arrive, unless `again` is None, which says that it has none of them.
         """
-        if trouble := self._silence:
-            raise KafkaAway(trouble)
+        if self._silence:
+            raise KafkaAway(self._silent or "no broker answers: the log of the gateway says why")
         if refusal := self._missing(records):
             raise refusal
         parcel = _Parcel(records, self._loop.create_future())
@@ -240,7 +240,7 @@ def _not_taken(error: HeadraceError, *, again: bool | None) -> Refusal:
         case ProducerClosed():
             return Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0, again=again)
         case Unavailable():
-            return KafkaAway(str(error), again=again)
+            return KafkaAway(unsaid(error), again=again)
     return refusal_of(error)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.gateway.errors import LedgerAway, Refusal
+from headrace_workers.gateway.errors import LedgerAway, Refusal, unsaid
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,7 +69,7 @@ class Together(Generic[T, R]):
         try:
             return await future
         except Unavailable as error:
-            raise self._away(str(error)) from error
+            raise self._away(unsaid(error)) from error
         finally:
             self._forget_answered()
 
