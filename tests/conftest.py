@@ -49,7 +49,7 @@ _LONGEST = (
     "workers/batches/test_life.py",
     "workers/moderation/test_edges.py",
     "acceptance/test_interrupted.py",
-    "workers/test_health.py",
+    "workers/health/test_health.py",
     "workers/embedded/test_stack.py",
     "workers/calibration/test_sequence.py",
     "workers/gateway/test_vector_stores.py",

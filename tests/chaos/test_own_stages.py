@@ -24,7 +24,7 @@ from tests.chaos.stacks import STACKS, services_of
 from headrace_schemas import GenerationJob, Output
 from headrace_schemas.codec import decode_value
 from headrace_workers.bridge.bridge import Duty
-from headrace_workers.health import watched
+from headrace_workers.health.watched import watched
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables.core import RELEASED
 from headrace_workers.main.bridge import build_bridge

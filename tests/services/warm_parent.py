@@ -46,7 +46,7 @@ _LOADED: Final = (
     "headrace_workers.cli.app",
     "headrace_workers.gateway.app",
     "headrace_workers.gateway.services",
-    "headrace_workers.health",
+    "headrace_workers.health.watched",
     "headrace_workers.ledger.migrate",
     "headrace_workers.main.bridge",
     "headrace_workers.main.gateway",

@@ -7,7 +7,7 @@ import re
 import time
 
 from headrace_schemas import EvaluationJob
-from headrace_workers import health
+from headrace_workers.health import watched
 from headrace_workers.pipeline import stages
 from headrace_workers.worker import bound
 
@@ -25,7 +25,7 @@ def _hanging_judge(tasks, **known):
 
 stages.judge = _hanging_judge  # the pipeline is built later
 bound.MODEL = bound.LIGHT
-health.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all
+watched.available_cores = lambda: 0.4  # two fifths of its bound in CPU time, of which each spin takes all
 
 if __name__ == "__main__":
     from headrace_workers.cli import main

@@ -8,7 +8,7 @@ from tests.services.eventually import eventually
 from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
-from headrace_workers.health import watched
+from headrace_workers.health.watched import watched
 from headrace_workers.moderation.watching import WatchedPolicy
 from headrace_workers.progress import Awaited
 from headrace_workers.settings import Settings

@@ -12,7 +12,7 @@ from headrace_workers.cli.children import children_of
 from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed
 from headrace_workers.embedded.stack import Addresses
-from headrace_workers.health import watched
+from headrace_workers.health.watched import watched
 from headrace_workers.settings import Settings
 
 

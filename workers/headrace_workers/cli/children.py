@@ -11,7 +11,7 @@ from headrace_workers.cli.output import say
 from headrace_workers.cli.readiness import LogWatch, still_starting
 from headrace_workers.embedded.processes import ChildFailed, ChildSpec
 from headrace_workers.embedded.stack import Addresses
-from headrace_workers.health import last_sign
+from headrace_workers.health.reports import last_sign
 from headrace_workers.settings import Settings
 
 _COMMAND = (sys.executable, "-m", "headrace_workers")

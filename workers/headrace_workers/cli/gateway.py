@@ -37,7 +37,7 @@ def gateway(
     from headrace_producers.settings import ProducerSettings
     from headrace_workers.cli.reach import is_durable
     from headrace_workers.gateway.serving import Server, listen
-    from headrace_workers.health import watched
+    from headrace_workers.health.watched import watched
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.gateway import build_gateway

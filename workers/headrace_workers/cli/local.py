@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.embedded.lock import CHILDREN_FILE
-from headrace_workers.health import KINDS, Report, reports
+from headrace_workers.health.reports import KINDS, Report, reports
 from headrace_workers.settings import Settings, home_of
 
 

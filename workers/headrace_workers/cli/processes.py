@@ -38,7 +38,7 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.bridge.bridge import Duty
-    from headrace_workers.health import watched
+    from headrace_workers.health.watched import watched
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.bridge import build_bridge
@@ -72,7 +72,7 @@ def worker(
 
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
-    from headrace_workers.health import watched
+    from headrace_workers.health.watched import watched
     from headrace_workers.ledger.migrate import require_current
     from headrace_workers.ledger.sql.database import connect
     from headrace_workers.main.worker import serve
@@ -98,7 +98,7 @@ def health(
 
     Example: `headrace health worker`
     """
-    from headrace_workers.health import judge, living
+    from headrace_workers.health.reports import judge, living
 
     found = living(Settings.from_env(), process)
     for report in found if as_json else ():

@@ -20,7 +20,7 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Queue
 
 from headrace_schemas.errors import Unavailable
-from headrace_workers.health import watched
+from headrace_workers.health.watched import watched
 from headrace_workers.identity import process_name
 from headrace_workers.log import Action, log
 from headrace_workers.memory import spare_what_is_loaded

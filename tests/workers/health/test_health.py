@@ -13,14 +13,15 @@ from tests.services.eventually import eventually
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.errors import ConfigurationError, Unavailable
-from headrace_workers.health import Report, check, reports, watched
+from headrace_workers.health.reports import Report, judge, living, reports
+from headrace_workers.health.watched import watched
 from headrace_workers.progress import STUCK_EXIT, Awaited, LoopState
 from headrace_workers.settings import Settings
 
 # A process with one loop, which turns until it is told to hang.
 PROCESS = """
 import sys, time
-from headrace_workers.health import watched
+from headrace_workers.health.watched import watched
 from headrace_workers.settings import Settings
 settings = Settings.from_env()
 with watched("bridge", settings, tick=0.05) as progress:
@@ -36,10 +37,10 @@ with watched("bridge", settings, tick=0.05) as progress:
 # A process that computes, in Python or in one call that lets no other thread go on. It may for 1.6 s of CPU time.
 BUSY = """
 import re, sys, time
-from headrace_workers import health
+from headrace_workers.health import watched
 from headrace_workers.settings import Settings
-health.available_cores = lambda: 0.4
-with health.watched("worker", Settings.from_env(), tick=0.05) as progress:
+watched.available_cores = lambda: 0.4
+with watched.watched("worker", Settings.from_env(), tick=0.05) as progress:
     loop = progress.loop("turns")
     print("runs", flush=True)
     while time.process_time() < 3:
@@ -83,7 +84,7 @@ def process(settings: Settings, *arguments: str, program: str = PROCESS, **env: 
 def trouble(settings: Settings, kind: str = "bridge") -> str | None:
     """What `headrace health` complains of."""
     try:
-        check(settings, kind)
+        judge(living(settings, kind))
     except Unavailable as error:
         return str(error)
     return None
@@ -159,7 +160,7 @@ def test_a_service_that_is_away_makes_nobody_unhealthy(settings):
             loop.beat(away)
 
         def told():
-            (line,) = check(settings, "bridge")
+            (line,) = judge(living(settings, "bridge"))
             return "dispatch, ears wait for Redis, for " in line and "it did not answer" in line
 
         eventually(told)
@@ -221,7 +222,7 @@ def test_a_process_that_ends_as_it_should_leaves_nothing_behind(settings, folder
 def test_only_two_kinds_of_process_are_known(settings):
     """Another is a mistake of who asks."""
     with pytest.raises(ConfigurationError, match="'judge' is no kind of process: it may be bridge or worker"):
-        check(settings, "judge")
+        judge(living(settings, "judge"))
 
 
 def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
@@ -232,7 +233,7 @@ def state(silent=0.0, awaited=None, waits=0.0, name="turns"):
 def test_a_process_is_unhealthy_before_it_would_end(monkeypatch):
     """At half of the silence that ends it, and no sooner; a whole process at half a minute at the latest."""
 
-    monkeypatch.setattr("headrace_workers.health.time", SimpleNamespace(monotonic=lambda: 1_000.0))
+    monkeypatch.setattr("headrace_workers.health.reports.time", SimpleNamespace(monotonic=lambda: 1_000.0))
 
     def troubles(*loops, age=0.0, stuck=100.0):
         return Report("bridge", 1, 1_000.0 - age, stuck, loops).troubles
