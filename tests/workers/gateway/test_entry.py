@@ -89,6 +89,17 @@ def test_who_hangs_up_in_the_middle_of_a_body_is_no_fault_of_ours(gateway: Gatew
     assert [line["message"].split()[:2] for line in mine(lines)] == [["POST", path]]
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Idempotency-Key"])
+def test_a_header_that_counts_is_given_once(gateway: Gateway, name: str):
+    """Of two one would be passed over; of others, such as Accept, there may be several."""
+    usual = f"Host: x\r\nAuthorization: Bearer {gateway.key()}\r\nAccept: a\r\nAccept: b\r\nConnection: close\r\n"
+    told, _ = raw(gateway, f"GET /v1/files HTTP/1.1\r\n{usual}\r\n")
+    assert told.startswith(b"HTTP/1.1 200 ")
+    told, _ = raw(gateway, f"GET /v1/files HTTP/1.1\r\n{usual}{name}: Bearer a\r\n{name.lower()}: Bearer b\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert f"the header {name} is given more than once".encode() in told
+
+
 def test_headers_are_bounded(gateway: Gateway):
     """What comes before a body is small, or is refused."""
     answered, _ = raw(gateway, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: " + "x" * 200_000 + "\r\n\r\n")

@@ -9,6 +9,7 @@ import re
 import time
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +26,7 @@ from headrace_workers.log import Action, log
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN: Final = frozenset({"", "identity"})  # encodings that are none
 _LONGEST: Final = 64  # characters of another that are told
+_ONCE: Final = frozenset({b"authorization", b"content-type", b"idempotency-key"})  # of two of them one would be ignored
 _HEAD: Final = "HEAD"
 _UNREAD: Final = frozenset({Why.TOO_LARGE.status, Why.TOO_SLOW.status})
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # are asked for every few seconds
@@ -207,8 +209,15 @@ def _announced(scope: Scope) -> int:
 
 
 def _unreadable(scope: Scope) -> Refusal | None:
-    """Why a body would not be understood, by its headers, if it would not."""
+    """Why a request would not be understood, by its headers, if it would not."""
     found = {name: value.decode("latin-1").strip().lower() for name, value in scope["headers"]}
+    if len(found) < len(scope["headers"]):
+        given = Counter(name for name, _ in scope["headers"])
+        for name in sorted(_ONCE):
+            if given[name] > 1:
+                return Refusal(
+                    Why.INVALID, f"the header {name.decode().title()} is given more than once: send one of them"
+                )
     if b"transfer-encoding" in found and b"content-length" in found:
         return Refusal(Why.INVALID, "the request has both Transfer-Encoding and Content-Length: send one of them")
     encoding = found.get(b"content-encoding", "")
