@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -15,12 +16,14 @@ import pytest
 from fastapi import Request
 from sqlalchemy import make_url
 from tests.services.eventually import eventually
-from tests.services.kafka import KafkaServer
+from tests.services.kafka import KafkaServer, find_tansu
+from tests.services.need import need
 from tests.services.postgres import PostgresServer
 from tests.services.proxy import Proxy
 from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
 
+from headrace_producers.admin import ensure_topics
 from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.gateway import sink
 from headrace_workers.gateway.asked import ends_of
@@ -253,6 +256,32 @@ def test_a_kafka_that_is_silent_is_told_of_in_a_bounded_time(
             embedded_kafka.thaw()
         monkeypatch.undo()
         eventually(lambda: client.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"}).status_code == 202)
+
+
+def test_a_kafka_that_died_is_told_of_and_used_again(settings: Settings, tmp_path: Path):
+    """SIGKILL and a start with nothing in its log: each request is told what became of it, and then all is well."""
+    (tmp_path / "own").mkdir()
+    with closing_server(need(find_tansu(tmp_path / "own"), "Tansu is needed")) as kafka:
+        own = replace(settings, kafka=kafka.settings(settings.kafka.prefix))
+        ensure_topics(own.kafka)
+        with served(own) as gateway, gateway.client(timeout=120) as client:
+            assert client.post("/v1/jobs", json=JOB).status_code == 202
+            kafka.kill()
+            told = client.post("/v1/jobs", json=JOB)
+            assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+            kafka.restart()
+            ensure_topics(own.kafka)
+            eventually(lambda: client.post("/v1/jobs", json=JOB).status_code == 202)
+
+
+@contextmanager
+def closing_server(server: KafkaServer) -> Iterator[KafkaServer]:
+    """It runs meanwhile."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture
