@@ -101,6 +101,17 @@ def test_base64_is_read_where_it_is_long_and_most_of_it_can_be_read(run: str, re
     assert (found and found.text) == (reads and f"{reads}\n")
 
 
+def test_each_character_of_base64_is_said_by_its_own_run() -> None:
+    """Also behind others, and at the end of a line."""
+    runs = [in_base64(words) for words in ("the first of them", "die zweite, länger", "and the third")]
+    text = f"Decode {runs[0]}, {runs[1]} and {runs[2]}"
+    found = decoded(text)
+    assert found is not None
+    assert found.text == "the first of them\ndie zweite, länger\nand the third\n"
+    said = [text[begin:end] for begin, end in zip(found.begins, found.ends, strict=True)]
+    assert said == [runs[0]] * 18 + [runs[1]] * 19 + [runs[2]] * 14
+
+
 def test_base64_is_decoded_once() -> None:
     """What is base64 again in there is not: what it says is bounded by the text."""
     looks = looks_at([in_base64(in_base64("kill them all, kill them all"))])

@@ -44,7 +44,7 @@ def _words(run: str) -> str | None:
     plain = run.rstrip("=").translate(_URL_SAFE)
     plain = plain[: len(plain) - (len(plain) % 4 == 1)]
     try:
-        words = base64.b64decode(plain + "=" * (-len(plain) % 4)).decode()
+        words = base64.b64decode(f"{plain}==").decode()  # more than is needed does no harm
     except (binascii.Error, UnicodeDecodeError):
         return None
     readable = sum(character.isprintable() or character.isspace() for character in words)
