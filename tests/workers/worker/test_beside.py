@@ -35,6 +35,22 @@ def test_one_that_fails_leaves_its_room():
         beside.wait(120)
 
 
+def test_a_machine_without_a_thread_left_costs_no_room(monkeypatch):
+    """What could not be begun is for later, and an end waits for nothing."""
+    beside = Beside({"deliver": 1})
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert [beside.begin("deliver", fail_if_run) for _ in range(2)] == [False, False]
+        beside.wait(120)
+    began = threading.Event()
+    assert beside.begin("deliver", began.set)
+    assert began.wait(120)
+
+
 def test_an_end_waits_so_long_at_most():
     """What hangs is left to its lease."""
     beside, over = Beside({"deliver": 1}), threading.Event()

@@ -23,14 +23,18 @@ class Beside:
         return queue in self._room
 
     def begin(self, queue: str, work: Callable[[], None]) -> bool:
-        """Begin this in a thread; False when as many run as may."""
+        """Begin this in a thread; False when as many run as may, or this machine has no thread left."""
         room = self._room[queue]
         if not room.acquire(blocking=False):
             return False
         thread = threading.Thread(target=self._run, args=(room, work), daemon=True)
-        with self._lock:
+        with self._lock:  # nobody can wait for one that has not begun
+            try:
+                thread.start()
+            except RuntimeError:
+                room.release()
+                return False
             self._threads.add(thread)
-        thread.start()
         return True
 
     def wait(self, seconds: float) -> None:
