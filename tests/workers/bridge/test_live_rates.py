@@ -9,6 +9,7 @@ from tests.workers.ledger_jobs import sqlite_ledger, take_in
 
 from headrace_schemas import Contains, EvaluationJob, JudgeVerdict, Result, Score
 from headrace_schemas.codec import encode_value
+from headrace_schemas.errors import Unavailable
 from headrace_schemas.review import Review
 from headrace_workers.bridge import live_rates
 from headrace_workers.bridge.live_rates import LiveRates
@@ -131,3 +132,21 @@ def test_the_figures_of_one_tenant_are_not_another_s_trouble(ledger: Ledger, mon
     monkeypatch.setattr(live, "pass_rates", broken)
     duty(ledger).once()
     assert [row.tenant for row in ledger.pass_rates.all()] == ["shop"]
+
+
+@pytest.mark.parametrize("where", ["hold", "labels.beside"])
+def test_a_ledger_that_was_away_is_asked_again_when_it_is_back(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, where: str
+):
+    """At the next look, and not after the interval."""
+    rates = duty(ledger)
+
+    def away(*_args: object) -> None:
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.labels if "." in where else ledger, where.rpartition(".")[2], away)
+        with pytest.raises(Unavailable):
+            rates.once()
+    assert rates.once() == 2
+    assert rates.once() == 0

@@ -32,10 +32,13 @@ class LiveRates:
         now = self._clock.monotonic()
         if now - self._looked_at < self._every:
             return 0
-        self._looked_at = now
         # The duty is held for as long as what was found is good for: no other bridge does it meanwhile.
-        if not self._ledger.hold(DUTY, self._bridge, int(self._every * 1000)):
-            return 0
+        mine = self._ledger.hold(DUTY, self._bridge, int(self._every * 1000))
+        count = self._work_all_out(alive) if mine else 0
+        self._looked_at = now  # behind it all: where the ledger was away, it is done when that is back
+        return count
+
+    def _work_all_out(self, alive: Callable[[], object]) -> int:
         labelled = {row.tenant for row in self._ledger.labels.counted() if row.kind == "criterion"}
         for tenant in sorted(labelled):
             self._work_out(tenant)
