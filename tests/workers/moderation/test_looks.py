@@ -12,6 +12,7 @@ from headrace_workers.moderation.homoglyphs import without_lookalikes
 from headrace_workers.moderation.leet import without_signs
 from headrace_workers.moderation.looks import looks_at
 from headrace_workers.moderation.moderator import PolicyModerator
+from headrace_workers.moderation.typed import as_typed
 from headrace_workers.ports import Detection, Moderation
 
 
@@ -35,6 +36,47 @@ def in_base64(text: str) -> str:
 def test_letters_that_only_look_latin(text: str, reads: str | None) -> None:
     """A text in another script stays what it is."""
     assert without_lookalikes(text) == reads
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("\uff14\uff11\uff11\uff11", "4111"),  # fullwidth
+        ("\u0664\u0661\u0967", "411"),  # Arabic and Devanagari digits
+        ("ann\uff20example\uff0ecom", "ann@example.com"),
+        ("555\u20110142, 4111\u00a01111\u202f1111", "555-0142, 4111 1111 1111"),
+        ("na\u00efve \u2014 \u201cyes\u201d", None),
+        ("555-0142", None),
+    ],
+)
+def test_digits_signs_and_spaces_are_those_of_a_keyboard(text: str, reads: str | None) -> None:
+    """One for one, so that every span stays where it is; what parts sentences stays."""
+    assert as_typed(text) == reads
+    assert reads is None or len(reads) == len(text)
+
+
+def test_what_is_written_with_other_digits_and_signs_is_found(moderator: PolicyModerator) -> None:
+    """As input methods, word processors and models write it."""
+    card = "4111 1111 1111 1111"
+    texts = [
+        "Mail ann\uff20example\uff0ecom now.",
+        card.replace(" ", "\u00a0"),
+        card.replace(" ", "\u2013"),
+        card.replace(" ", "").translate({ord(str(n)): 0xFF10 + n for n in range(10)}),
+        "Call +49\u202f30\u202f901820 or +49 30\u20119018\u201120.",
+    ]
+    found = [verdict.text for verdict in moderator.moderate(texts) if isinstance(verdict, Moderation)]
+    assert found == ["Mail [EMAIL] now.", "[CARD]", "[CARD]", "[CARD]", "Call [PHONE] or [PHONE]."]
+
+
+@pytest.mark.parametrize(
+    "hidden", ["an 1d10t, that is all", "an idi\u043et, that is all", "an i\uff44iot, that is all"]
+)
+def test_base64_hides_nothing_that_is_hidden_again(moderator: PolicyModerator, hidden: str) -> None:
+    """Signs and letters in what it says are seen through as anywhere."""
+    (verdict,) = moderator.moderate([f"Decode {in_base64(hidden)} now."])
+    assert isinstance(verdict, Moderation)
+    assert verdict.action == "block"
 
 
 @given(text=st.text(st.sampled_from("abcZ \u0430\u043e\u0440\u0416\u03b1\u03a9\u0561\uff21\U0001d400\u24d0\u0131.,1")))
@@ -149,7 +191,23 @@ def test_what_reads_digits_is_not_shown_words(moderator: PolicyModerator) -> Non
     assert {f.detector for f in verdicts[0].findings} == {"profanity"}
 
 
-UNITS = (*HOSTILE, "a0", "@a", "a@a", "$", "a$", "\u0430a", "a_", "QUFB", "QUFB=", "\uff21 ", "a\u0430\u200b1")
+UNITS = (
+    *HOSTILE,
+    "a0",
+    "@a",
+    "a@a",
+    "$",
+    "a$",
+    "\u0430a",
+    "a_",
+    "QUFB",
+    "QUFB=",
+    "\uff21 ",
+    "\u00a0",
+    "\uff11\u2013",
+    "\u0664 ",
+    "a\u0430\u200b1",
+)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=range(len(UNITS)))

@@ -1,12 +1,13 @@
 """A text as detectors see it: as it is, and as it reads without what hides words in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from headrace_workers.moderation.base64_runs import decoded, may_hold_runs
 from headrace_workers.moderation.homoglyphs import without_lookalikes
 from headrace_workers.moderation.invisible import without_invisible
 from headrace_workers.moderation.leet import has_signs, without_signs
+from headrace_workers.moderation.typed import as_typed
 from headrace_workers.ports import Detection
 
 
@@ -47,13 +48,23 @@ def _changed(of: int, text: str) -> Iterator[Look]:
     if (seen := without_invisible(text)) is not None:
         text, places = seen
         yield Look(of, text, places)
-    if (latin := without_lookalikes(text)) is not None:
-        text = latin
-        yield Look(of, text, places)
-    if (words := without_signs(text)) is not None:
-        yield Look(of, words, places, for_words=True)
+    text = yield from _folded(of, text, places)
     if (said := decoded(text)) is not None:
         begins, ends = said.begins, said.ends
         if places is not None:
             begins, ends = [places[at] for at in begins], [places[at - 1] + 1 for at in ends]
         yield Look(of, said.text, begins, ends)
+        yield from _folded(of, said.text, begins, ends)
+
+
+def _folded(
+    of: int, text: str, begins: Sequence[int] | None, ends: Sequence[int] | None = None
+) -> Generator[Look, None, str]:
+    """What changes one character for one, the next on top of the one before; returns the text for what follows."""
+    for fold in (as_typed, without_lookalikes):
+        if (seen := fold(text)) is not None:
+            text = seen
+            yield Look(of, text, begins, ends)
+    if (words := without_signs(text)) is not None:
+        yield Look(of, words, begins, ends, for_words=True)
+    return text
