@@ -2,7 +2,7 @@
 
 The documents and the supported sentences are invented and written for this bench (groundedness.txt). A change is of one
 kind: another number, another name *of the same document*, a denial put in or taken out, or a sentence of another
-document.
+document. Beside those stand sentences that contradict their document in words of their own.
 """
 
 import re
@@ -13,7 +13,9 @@ from typing import Final
 
 TEXTS: Final = Path(__file__).with_name("groundedness.txt")
 HELD_OUT: Final = Path(__file__).with_name("groundedness_held_out.txt")
+HELD_OUT_2: Final = Path(__file__).with_name("groundedness_held_out_2.txt")
 SUPPORTED: Final = "supported"
+CONTRADICTION: Final = "contradiction"
 _NUMBER: Final = re.compile(r"(?<![\w.,])\d[\d,.]*\d|(?<![\w.,])\d(?![\w.,]\d)")
 _DENIED: Final = (
     (re.compile(r"\b(is|are|was|were|has|have|had|can|may|must|could|will|should|did|does|do) not\b"), r"\1"),
@@ -28,7 +30,9 @@ _AFFIRMED: Final = re.compile(r"\b(is|are|was|were|has|have|had|can|may|must|cou
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A document's number and text, a sentence about it, and what was done to that: its kind, or `supported`."""
+    """A document's number and text, a sentence about it, and what was done to that: its kind, or `supported`; a
+    `contradiction` was written as such.
+    """
 
     document: int
     context: str
@@ -52,6 +56,7 @@ def pairs(texts: Path = TEXTS) -> list[Pair]:
             found += [Pair(number, context, changed, "negation") for changed in _denied(claim)]
             others = claims[(number + 7) % len(claims)]
             found.append(Pair(number, context, others[place % len(others)], "foreign"))
+        found += [Pair(number, context, line[2:], CONTRADICTION) for line in document if line.startswith("! ")]
     return found
 
 
