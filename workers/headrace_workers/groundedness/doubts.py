@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from headrace_workers.groundedness.agreeing import agreeing
 from headrace_workers.groundedness.beside import apart
 from headrace_workers.groundedness.changes import opposite, other_kinds, other_names, other_numbers
 from headrace_workers.groundedness.evidence import Evidence, Floats
@@ -26,7 +27,9 @@ _OF_OTHERS: Final = 0.4  # of how much nearer is what is told of others, names h
 _NOTHING_TOLD: Final = -0.15  # where that cannot be said,
 _NOWHERE: Final = 0.05  # or its own name stands nowhere
 _APART: Final = 0.05  # for each thing that stands elsewhere than what it is told with
-_OTHER_POLARITY: Final = 0.045  # where one of the nearest sentence and this denies, and the other does not
+_OTHER_POLARITY: Final = 0.045  # where one of the nearest sentence and this denies, and the other does not,
+_AGREES: Final = -0.08  # where the nearest parts affirm what it affirms; with the other sign where they do not,
+_AGREES_BY_WORDS: Final = -0.16  # and by words that deny each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ def _with_words(claim: str, row: Floats, evidence: Evidence, nearer: dict[str, f
         nearer[NUMBER] += _ELSEWHERE * _farther(said.numbers, row, [each.numbers for each in evidence.reads])
     if said.denials % 2 != there.denials % 2:
         nearer[DENIAL] += _OTHER_POLARITY
+    sign, by_words = agreeing(claim, row, evidence)
+    nearer[DENIAL] += _AGREES * sign + _AGREES_BY_WORDS * by_words
     return Doubts(float(row[best]), said.numbers - evidence.numbers, names - evidence.keys, nearer)
 
 
