@@ -57,6 +57,29 @@ def test_what_does_not_stand_there_is_named(sentence: str, reason: str, embedder
     assert 0.0 <= named.probability < 0.5
 
 
+POOL = (
+    "The pool is heated and closed on Mondays. Children under six are admitted free of charge. "
+    "Diving is prohibited. The slide has been repaired."
+)
+
+
+@pytest.mark.parametrize(
+    ("supported", "contradicted"),
+    [
+        ("On Mondays the pool is not open.", "On Mondays the pool is open."),
+        ("Diving is not allowed.", "Diving is allowed."),
+        ("Children under six do not have to pay.", "Children under six have to pay."),
+        ("The slide works again.", "The slide is still out of order."),
+        ("The pool is not unheated.", "The pool is unheated."),
+    ],
+)
+def test_denials_in_other_words(supported: str, contradicted: str, embedder: CountingEmbedder) -> None:
+    """A sentence may say with a denial what stands there without one, and deny without a word that does."""
+    assert ground(supported, [POOL], embedder).share == 1.0
+    (named,) = ground(contradicted, [POOL], embedder).unsupported
+    assert named.reason == "what is told fits the opposite better"
+
+
 WORK = (
     "Hanna Weiss led the work on backups, while Tomas Brandt rewrote the planner. "
     "Silk cloth is washed by hand and linen cloth at 60 degrees."

@@ -28,8 +28,8 @@ _NOTHING_TOLD: Final = -0.15  # where that cannot be said,
 _NOWHERE: Final = 0.05  # or its own name stands nowhere
 _APART: Final = 0.05  # for each thing that stands elsewhere than what it is told with
 _OTHER_POLARITY: Final = 0.045  # where one of the nearest sentence and this denies, and the other does not,
-_AGREES: Final = -0.08  # where the nearest parts affirm what it affirms; with the other sign where they do not,
-_AGREES_BY_WORDS: Final = -0.16  # and by words that deny each other
+_AGREES: Final = -0.1  # where the nearest parts affirm what it affirms; with the other sign where they do not,
+_AGREES_BY_WORDS: Final = -0.2  # and by words that deny each other
 
 
 @dataclass(frozen=True, slots=True)

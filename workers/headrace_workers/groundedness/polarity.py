@@ -16,10 +16,12 @@ _DENIALS: Final = words_of("not never no nobody none neither nor nothing nowhere
 # What is behind these is denied, and no more; of how many words that say something, is `_SCOPE`.
 _PARTING: Final = words_of("without instead except unless unlike against")
 _SCOPE: Final = 2
-_MODALS: Final = words_of("can may must could should might")  # said of nearly everything, so two of them prove nothing
 _PREFIXES: Final = ("un", "in", "im", "ir", "non")
-_NO_PREFIX: Final = words_of(
-    "until under union unique university united uncle uniform understand universe unanimous undergo underground undo"
+_NO_PREFIX: Final = frozenset(
+    stem(word)
+    for word in words_of(
+        "until under union unique university united uncle uniform understand universe undergo underground undo unit"
+    )
 )
 _LEAST_ROOT: Final = 4
 _NOT: Final = re.compile(r"n't\b|(?<=\bcan)not\b")
@@ -100,7 +102,7 @@ def _rooted(word: str) -> tuple[str, int]:
                 return plain, 1
     for prefix in _PREFIXES:
         root = word.removeprefix(prefix)
-        if root != word and len(root) >= _LEAST_ROOT and word not in _NO_PREFIX:
+        if root != word and len(root) >= _LEAST_ROOT and key not in _NO_PREFIX:
             rooted = stem(root)
             if prefix == "un" or rooted in SIDES:
                 return rooted, -1
@@ -119,7 +121,7 @@ def _matches(said: Part, there: Part) -> Iterator[tuple[str, str, int]]:
                 for other in there.sides[key]
                 if one.line == other.line
             }
-            if len(signs) == 1 and not (ours in _MODALS and signs == {1}):
+            if len(signs) == 1:
                 yield ours, key, signs.pop() * said.words[ours] * there.words[key]
 
 
