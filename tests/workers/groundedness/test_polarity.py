@@ -20,6 +20,7 @@ from headrace_workers.groundedness.polarity import agreement, part
         ("You can swim there.", "Swimming is prohibited.", -1, -1),
         ("The rope is weaker.", "It is a strong rope.", -1, -1),
         ("The rope is not weak.", "It is a strong rope.", 1, 1),
+        ("The roof is unprotected.", "The roof is vulnerable.", 1, 0),
         ("Visits are free.", "Visits have to be paid for.", -1, -1),
     ],
 )
@@ -79,9 +80,10 @@ def test_a_word_that_denies_and_has_no_match_counts_as_a_denial() -> None:
 
 def test_a_long_part_is_read_at_its_beginning() -> None:
     """So that a text without an end costs no more than its beginning."""
-    long = "nobody " + "not until word " * 100_000
-    assert len(part(long).words) <= 60
-    assert part("word " * 200 + "nobody").denied is False
+    words = [one + other for one in "abcdefgh" for other in "klmnpqrstu"]
+    assert len(part(" ".join(words)).words) <= 60 < len(words)
+    assert not part("a" * 40 + 40 * (" " * 20) + "nobody").denied
+    assert part("nobody " + "not until " * 100_000).denied
 
 
 def test_no_word_stands_on_both_sides_of_a_line() -> None:

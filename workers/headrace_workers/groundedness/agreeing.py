@@ -12,12 +12,8 @@ from headrace_workers.groundedness.sentences import clauses
 _NEAREST: Final = 3  # sentences of the evidence whose parts are looked at
 # How near a part is to one of the sentence, where a word that both have counts 1 if no other sentence has it:
 _COSINE: Final = 4.0  # each of the cosines of the part and of its sentence,
-_LINES: Final = 0.5  # each line of polar words on which both have some, of two at most,
 _BEFORE: Final = 1.0  # and of a common word that stands in an earlier part, and goes on: `it opened in May and is shut`
-_MOST_LINES: Final = 2
-_LEAST_WORDS: Final = (
-    4  # of a part of a sentence that denies and affirms nothing: `the captain of the ship` says nothing
-)
+_LEAST_WORDS: Final = 4  # of a part of a sentence that denies and affirms nothing: `the tower keeper` says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +30,10 @@ def agreeing(claim: str, row: Floats, evidence: Evidence) -> tuple[float, float]
     that deny each other. `row` are the cosines of the sentence to its units.
     """
     places = _places(row, evidence)
-    told = [part(text) for text in clauses(claim) or [claim]]
-    weights = [len(said.words) for said in told]
-    if not places or not sum(weights):
+    told = [said for text in clauses(claim) or [claim] if (said := part(text)).words]
+    if not places or not told:
         return 0.0, 0.0
-    signs = np.array([_signs(said, places, evidence) for said in told])
-    sign, by_words = np.average(signs, axis=0, weights=weights)
+    sign, by_words = np.mean([_signs(said, places, evidence) for said in told], axis=0)
     return float(sign), float(by_words)
 
 
@@ -80,12 +74,7 @@ def _nearness(said: Part, place: _Place, evidence: Evidence) -> float:
     earlier = sum(
         _weight(word, evidence) for word in said.words if word in place.before and word not in place.read.words
     )
-    lines = len(_lines(said) & _lines(place.read))
-    return _COSINE * place.cosines + common + _BEFORE * earlier + _LINES * min(_MOST_LINES, lines)
-
-
-def _lines(read: Part) -> set[int]:
-    return {side.line for sides in read.sides.values() for side in sides}
+    return _COSINE * place.cosines + common + _BEFORE * earlier
 
 
 def _weight(word: str, evidence: Evidence) -> float:
