@@ -1,11 +1,13 @@
 """An answer against what it was given, with MiniLM."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from headrace_workers.embedders.load import load_embedder
-from headrace_workers.groundedness.doubts import _told_of_others
+from headrace_workers.groundedness.doubts import _told_of_others, doubts
 from headrace_workers.groundedness.evidence import MOST_UNITS, embedded, units
 from headrace_workers.groundedness.ground import MOST_SENTENCES, ground
 from headrace_workers.ports import CountingEmbedder
@@ -78,6 +80,30 @@ def test_denials_in_other_words(supported: str, contradicted: str, embedder: Cou
     assert ground(supported, [POOL], embedder).share == 1.0
     (named,) = ground(contradicted, [POOL], embedder).unsupported
     assert named.reason == "what is told fits the opposite better"
+
+
+class Axes:
+    """An embedder to which all sentences are the same."""
+
+    id = "axes"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        return np.ones((len(texts), 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("denied", "affirmed", "more"),
+    [
+        ("The bell was not rung.", "The bell was rung.", 0.245),  # by what denies a sentence,
+        ("The choir vanished.", "The choir sang.", 0.2),  # and by a word that nothing matches
+        ("The bell was shut.", "The bell was open.", 0.4),  # or by one that denies another
+    ],
+)
+def test_what_denies_counts_beside_the_vectors(denied: str, affirmed: str, more: float) -> None:
+    """Even where they cannot tell a sentence from another."""
+    given = embedded(units([affirmed], ()), Axes())
+    same, other = doubts([affirmed, denied], given, Axes())
+    assert other.nearer["denial"] - same.nearer["denial"] == pytest.approx(more)
 
 
 WORK = (
