@@ -471,11 +471,14 @@ def test_a_run_in_vain_costs_what_was_reserved(running):
     assert running.batch(batch_id).spent == 10
 
 
-@pytest.mark.parametrize(("stage", "cost"), [("generate", 80), ("moderate", 10), ("recall", 0)])
-def test_what_fails_beside_the_model_costs_one_run_or_none(running, stage, cost):
+@pytest.mark.parametrize(
+    ("stage", "attempts", "cost"),
+    [("generate", 8, 80), ("generate", 0, 0), ("moderate", 8, 10), ("moderate", 0, 10), ("recall", 8, 0)],
+)
+def test_what_fails_beside_the_model_costs_one_run_or_none(running, stage, attempts, cost):
     """However often it was tried: behind the model that ran once, and ahead of it never."""
     batch_id = running.submit([{"prompt": "one two three", "sampling": {"max_tokens": 7}}], max_tokens=1_000)
-    running.run(lambda _row: (Category.TRANSIENT, "not now", stage, 8))
+    running.run(lambda _row: (Category.TRANSIENT, "not now", stage, attempts))
     assert running.batch(batch_id).spent == cost
 
 

@@ -16,6 +16,7 @@ from headrace_schemas.codec import decode_value
 from headrace_schemas.event_types import type_named
 from headrace_schemas.events import DeadLetter, JobCancelled, Result
 from headrace_schemas.recall import CacheTier
+from headrace_schemas.topics import Topic
 from headrace_workers.batches.doorway import NoJob, Terms, terms_of
 from headrace_workers.batches.json_lines import NoJSON, parsed
 from headrace_workers.batches.requests import job_ids, read
@@ -27,6 +28,7 @@ CANCELLED: Final = "cancelled"
 _LOST: Final = "lost"
 _RUNS: Final = frozenset({"generate", "embed"})  # the stages in which a model runs for the job itself
 _BEFORE: Final = frozenset({"ingest", "screen", "recall"})  # those that come ahead of it
+_ASK_A_MODEL: Final = (Topic.GENERATION, Topic.EMBEDDING)  # the topics of jobs that have such a stage
 _JUDGES: Final = "rubric"  # and the one in which it reads question and answer
 
 
@@ -194,10 +196,13 @@ def spent(line: EndedLine, event: dict[str, Any], used: int) -> int:
 
 def _spent_in_vain(line: EndedLine, event: dict[str, Any]) -> int:
     """Nobody knows what was cost by a run without an answer: as much as was reserved for it, each time. Where a later
-    stage failed at last it ran once, however often that was tried, and not at all where an earlier one did.
+    stage failed at last it ran once, however often that was tried, if at all: what a person withholds was not. Where an
+    earlier one failed it did not run.
     """
     ran = any(stage["stage"] in _RUNS for stage in event.get("stages", ()))
     tried, stage = int(event.get("attempts", 0)), event.get("stage")
-    if stage not in _RUNS:
-        tried = 0 if stage in _BEFORE else min(1, tried)
+    if stage in _BEFORE:
+        tried = 0
+    elif stage not in _RUNS:
+        tried = 1 if event.get("topic") in _ASK_A_MODEL else min(1, tried)
     return line.tokens * max(tried, int(ran))
