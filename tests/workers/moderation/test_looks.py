@@ -55,6 +55,11 @@ def test_digits_signs_and_spaces_are_those_of_a_keyboard(text: str, reads: str |
     assert reads is None or len(reads) == len(text)
 
 
+def test_letters_and_signs_are_one_look() -> None:
+    """Each costs the time of all detectors."""
+    assert [look.text for look in looks_at(["\uff14\u00a0\u0456diot"])][1:] == ["4 idiot"]
+
+
 def test_what_is_written_with_other_digits_and_signs_is_found(moderator: PolicyModerator) -> None:
     """As input methods, word processors and models write it."""
     card = "4111 1111 1111 1111"

@@ -60,11 +60,12 @@ def _changed(of: int, text: str) -> Iterator[Look]:
 def _folded(
     of: int, text: str, begins: Sequence[int] | None, ends: Sequence[int] | None = None
 ) -> Generator[Look, None, str]:
-    """What changes one character for one, the next on top of the one before; returns the text for what follows."""
-    for fold in (as_typed, without_lookalikes):
-        if (seen := fold(text)) is not None:
-            text = seen
-            yield Look(of, text, begins, ends)
+    """What changes one character for one, all in one look but what is for words; returns the text for what follows."""
+    seen = as_typed(text) or text
+    seen = without_lookalikes(seen) or seen
+    if seen != text:
+        text = seen
+        yield Look(of, text, begins, ends)
     if (words := without_signs(text)) is not None:
         yield Look(of, words, begins, ends, for_words=True)
     return text
