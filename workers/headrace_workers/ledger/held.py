@@ -59,8 +59,7 @@ def withhold(connection: Connection, job_ids: Sequence[str], reason: str) -> fro
 def withhold_late(connection: Connection, longest_ms: int) -> int:
     """End, as dead, what has been held for longer than this, a bounded number a call; how many."""
     late = IS_HELD & (STEPS.c.held_at < now_ms() - longest_ms)
-    query = select(STEPS.c.job_id).where(late).order_by(STEPS.c.held_at).limit(_AT_ONCE)
-    jobs = list(connection.execute(query).scalars())
+    jobs = list(connection.execute(select(STEPS.c.job_id).where(late).limit(_AT_ONCE)).scalars())
     if not jobs:
         return 0
     mine = late & among(connection, STEPS.c.job_id, sorted(active(connection, jobs)))
