@@ -114,7 +114,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, Unavailable):
-        return LedgerAway(unsaid(error))
+        return LedgerAway(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
         return Refusal(Why.INVALID, str(error))
     if error.category is Category.QUOTA:
