@@ -19,7 +19,7 @@ from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, OUTBOX
 from headrace_workers.ledger.tables.recall import ENTRIES
 from headrace_workers.testing import make_hash_embedder
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 NUMBERS = range(3, 9)
 SLOW = "%%sleep:0.3%% "  # a fresh answer takes a while, so that its worker can be killed over it
@@ -35,7 +35,7 @@ def like(number, slow=SLOW):
     return f"{slow}How do I reset my account's password in {number} steps?"
 
 
-@pytest.fixture(params=["postgres", pytest.param("sqlite", marks=pytest.mark.slow)])
+@pytest.fixture(params=["postgres", "sqlite"])
 def deployment(request, service_folder, embedded_kafka, redis_server):
     """A bridge and workers that audit all that likeness serves."""
     postgres = request.getfixturevalue("postgres") if request.param == "postgres" else None

@@ -50,6 +50,7 @@ def resend(deployment: Deployment, ids: set[str]) -> None:
     producer.close()
 
 
+@pytest.mark.slow
 def test_only_the_poison_job_dies(deployment):
     """A job that kills its worker stands among 7 others: it alone is dead as poison, and they are answered."""
     texts = prompts(8, seconds=0.1)  # long enough for a neighbour to be under way beside the culprit
