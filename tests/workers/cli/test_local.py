@@ -9,6 +9,7 @@ from tests.services.tables import sqlite_tables
 from tests.workers.cli.conftest import Call
 
 from headrace_workers.health.watched import watched
+from headrace_workers.moderation import followed
 from headrace_workers.moderation.watching import WatchedPolicy
 from headrace_workers.progress import Awaited
 from headrace_workers.settings import Settings
@@ -16,7 +17,8 @@ from headrace_workers.settings import Settings
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """A deployment, as the environment names it."""
+    """A deployment, as the environment names it, in a process that has done nothing by a policy before."""
+    monkeypatch.setattr(followed, "_STANDINGS", type(followed._STANDINGS)())
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / ".headrace"))
     monkeypatch.setenv("HEADRACE_KAFKA", "localhost:1")
