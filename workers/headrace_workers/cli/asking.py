@@ -29,7 +29,7 @@ from headrace_workers.cli.durations import parse_duration
 from headrace_workers.cli.jobfile import Job
 from headrace_workers.cli.output import say
 from headrace_workers.files.looks import HEAD
-from headrace_workers.files.text import GZIP, ZSTANDARD, NotReadable, check_head, text_of
+from headrace_workers.files.text import GZIP, ZSTANDARD, NotReadable, check_beginning, text_of
 
 STDIN = "-"
 _MAX_NOTED = 3
@@ -167,10 +167,10 @@ def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
 
 def _look(text: BinaryIO, source: str) -> None:
     text.seek(0)
-    head = text.read(HEAD + 1)
+    begins = text.read(HEAD + 1)
     text.seek(0)
     try:
-        check_head(head[:HEAD], whole=len(head) <= HEAD)
+        check_beginning(begins)
     except NotReadable as error:
         raise error.of(source) from None
 

@@ -14,7 +14,7 @@ from headrace_workers.batches.submit import Wishes
 from headrace_workers.cli.batch_files import Deployment
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.files.looks import HEAD
-from headrace_workers.files.text import NotReadable, check_head, text_of
+from headrace_workers.files.text import NotReadable, check_beginning, text_of
 from headrace_workers.settings import cache_mode, embedder_name, home_of, judge_name, webhook_reach
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Forecasting:
         admit = self._door()
         try:
             with path.open("rb", buffering=0) as raw, text_of(raw) as text:
-                head = text.read(HEAD + 1)
-                check_head(head[:HEAD], whole=len(head) <= HEAD)
+                check_beginning(text.read(HEAD + 1))
             with path.open("rb", buffering=0) as raw, text_of(raw) as text:
                 for read in read_on(text, LONGEST_LINE):
                     if not read.is_empty:

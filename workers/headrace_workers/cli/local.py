@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,22 +44,19 @@ class Local:
         """Which moderation policy holds: a line for each version and file, with the processes where they differ; and
         who has had nothing to do by it since the file changed.
         """
-        holds: dict[tuple[str, str], list[str]] = {}
-        past: dict[tuple[str, str], list[str]] = {}
+        holds: dict[tuple[str, str], dict[str, list[str]]] = {}  # by path and version, what each process does by it
+        past: dict[tuple[str, str], dict[str, list[str]]] = {}
         for report in self.reports:
-            who, each_past = f"{report.kind} {report.pid}", [each for each in report.policies if each.outdated]
-            for key in {(each.path, each.version) for each in report.policies if not each.outdated}:
-                holds.setdefault(key, []).append(who)
-            for key in {(each.path, each.version) for each in each_past}:
-                what = ", ".join(each.what for each in each_past if (each.path, each.version) == key)
-                past.setdefault(key, []).append(f"{who} ({what})")
+            for each in report.policies:
+                found = (past if each.outdated else holds).setdefault((each.path, each.version), {})
+                found.setdefault(f"{report.kind} {report.pid}", []).append(each.what)
         return [
-            f"moderation policy {version} of {path} holds" + (f" in {', '.join(who)}" if len(holds) > 1 else "")
-            for (path, version), who in sorted(holds.items())
+            f"moderation policy {version} of {path} holds" + (f" in {', '.join(does)}" if len(holds) > 1 else "")
+            for (path, version), does in sorted(holds.items())
         ] + [
-            f"{path} has changed, and is read again before its next use, by {', '.join(who)}: last used there was "
-            f"{version}"
-            for (path, version), who in sorted(past.items())
+            f"{path} has changed, and is read again before its next use, by "
+            f"{', '.join(_with(who, what) for who, what in does.items())}: last used there was {version}"
+            for (path, version), does in sorted(past.items())
         ]
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -93,3 +90,7 @@ def _restarted(env: Mapping[str, str]) -> tuple[Restarted, ...]:
     except (OSError, ValueError, KeyError, TypeError):
         return ()
     return tuple(child for child in found if child.restarts)
+
+
+def _with(who: str, what: Iterable[str]) -> str:
+    return f"{who} ({', '.join(what)})"

@@ -35,9 +35,11 @@ def _torn(why: str, lines: int) -> NotReadable:
     return NotReadable(f"cannot be decompressed: {why}; {where}: compress it anew, and send it whole")
 
 
-def check_head(head: bytes, *, whole: bool) -> None:
-    """NotReadable where a text that begins so is no JSON lines, but something else as a whole."""
-    if (found := unlike_lines(head, whole=whole)) is not None:
+def check_beginning(text: bytes) -> None:
+    """NotReadable where a text is no JSON lines, but something else as a whole; more than its first HEAD + 1 bytes are
+    not needed.
+    """
+    if (found := unlike_lines(text[:HEAD], whole=len(text) <= HEAD)) is not None:
         raise NotReadable(f"looks like {found}: {WANTED}")
 
 
@@ -223,7 +225,7 @@ class LineCount:
             return
         self._first += text
         if whole or len(self._first) > HEAD:
-            check_head(self._first[:HEAD], whole=len(self._first) <= HEAD)
+            check_beginning(self._first)
             self._first = None
 
     def _count(self, text: bytes) -> None:

@@ -1,10 +1,12 @@
 """Words that affirm something or deny it, and phrases that are read as one of them."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final
 
+from headrace_workers.guards.lists import lines_of
 from headrace_workers.guards.stems import stem
+
+_PACKAGE: Final = "headrace_workers.groundedness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +20,9 @@ class Side:
     denies: bool
 
 
-def _lines(name: str) -> list[str]:
-    text = files("headrace_workers.groundedness").joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
 def _sides() -> dict[str, frozenset[Side]]:
     found: dict[str, set[Side]] = {}
-    for number, line in enumerate(_lines("polar_words")):
+    for number, line in enumerate(lines_of("polar_words", _PACKAGE)):
         for sign, words in zip((1, -1), line.removeprefix("=").split("|"), strict=True):
             for word in words.split():
                 found.setdefault(stem(word), set()).add(Side(number, sign, not line.startswith("=")))
@@ -34,7 +31,7 @@ def _sides() -> dict[str, frozenset[Side]]:
 
 def _phrases() -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in _lines("phrases"):
+    for line in lines_of("phrases", _PACKAGE):
         phrases, _, word = line.partition("=")
         found |= {phrase.strip(): f" {word.strip()} " for phrase in phrases.split("|")}
     return found

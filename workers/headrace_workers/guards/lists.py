@@ -8,7 +8,7 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def lines_of(name: str) -> list[str]:
-    """The lines of `lists/NAME.txt`; empty lines and those that begin with # are passed over."""
-    text = files("headrace_workers.guards").joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
+def lines_of(name: str, package: str = "headrace_workers.guards") -> list[str]:
+    """The lines of a package's `lists/NAME.txt`; empty lines and those that begin with # are passed over."""
+    text = files(package).joinpath("lists", f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]

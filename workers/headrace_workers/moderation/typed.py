@@ -6,6 +6,7 @@ one, so that spans stay where they are.
 
 import re
 import unicodedata
+from functools import cache
 from typing import Final
 
 _PAST: Final = 0x1FC00  # behind Unicode's last digit
@@ -24,12 +25,16 @@ def _digits_and_spaces() -> dict[int, str]:
     return found
 
 
-_TYPED: Final = {**_digits_and_spaces(), **_DASHES, **_SIGNS}
-_OTHERS: Final = re.compile(f"[{''.join(map(re.escape, map(chr, _TYPED)))}]")
+@cache
+def _typed() -> tuple[dict[int, str], re.Pattern[str]]:
+    """What stands for what, and what finds it: made for the first text beyond ASCII, since it takes its time."""
+    table = {**_digits_and_spaces(), **_DASHES, **_SIGNS}
+    return table, re.compile(f"[{''.join(map(re.escape, map(chr, table)))}]")
 
 
 def as_typed(text: str) -> str | None:
     """The text with a keyboard's digits, signs and spaces in the places of others; None where it has no others."""
-    if text.isascii() or not _OTHERS.search(text):
+    if text.isascii():
         return None
-    return text.translate(_TYPED)
+    table, others = _typed()
+    return text.translate(table) if others.search(text) else None

@@ -114,7 +114,7 @@ def release(connection: Connection, job_ids: Collection[str]) -> None:
 
 def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
     """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more."""
-    _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), {**ends, **_come_to(connection, ends)})
+    _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), ends)
 
 
 def _come_to(connection: Connection, ends: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -217,10 +217,12 @@ def _end(connection: Connection, which: Any, ends: Mapping[str, bytes]) -> None:
     gone = connection.execute(
         delete(RESERVATIONS).where(which).returning(RESERVATIONS.c.job_id, RESERVATIONS.c.tenant, RESERVATIONS.c.tokens)
     ).all()
+    told = {row.job_id: ends[row.job_id] for row in gone if row.job_id in ends}
+    told |= _come_to(connection, told)
     changes: dict[str, tuple[int, int]] = {}
     for row in gone:
         reserved, used = changes.get(row.tenant, (0, 0))
-        event = ends.get(row.job_id)
+        event = told.get(row.job_id)
         changes[row.tenant] = reserved - row.tokens, used + (_used(event, row.tokens) if event else 0)
     _change(connection, changes)
 
