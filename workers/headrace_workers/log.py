@@ -53,6 +53,7 @@ class Action(StrEnum):
     UNSENT = "unsent"  # webhooks wait until a person has mended something
     POISON = "poison"
     BATCH_ENDED = "batch_ended"
+    FILE_MENDED = "file_mended"  # objects of a batch's file were gone from the store
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
     REQUEST = "request"  # over HTTP
     REQUEST_FAILED = "request_failed"  # one met an error of our own

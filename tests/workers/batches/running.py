@@ -11,6 +11,7 @@ from headrace_workers.batches.again import retry_failed
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
+from headrace_workers.batches.rewriting import Rewriting
 from headrace_workers.batches.submit import Wishes, submit
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.bridge.admit import door
@@ -59,9 +60,9 @@ def with_usage(row, prompt=3, completion=2, attempt=1):
 class Running:
     """A ledger and a file store with the duty over both. `bridge` makes another duty over the same."""
 
-    def __init__(self, ledger, folder, *, most=1_000, window=1_000):
+    def __init__(self, ledger, folder, *, most=1_000, window=1_000, store=None):
         self.ledger = ledger
-        self.store = Store.at(str(folder / "files"))
+        self.store = store or Store.at(str(folder / "files"))
         self.files = Files(ledger.files, self.store)
         self.heard = []
         self.reach = Reach(http_loopback=True)  # of callbacks
@@ -76,6 +77,7 @@ class Running:
             files=self.files,
             feed=Feed(batches=self.ledger.batches, files=self.files, admit=self.door),
             outputs=Outputs(batches=self.ledger.batches, files=self.files, keep=3_600),
+            rewriting=Rewriting(batches=self.ledger.batches, files=self.files),
             room=self._limits,
             bridge=name,
             clock=clock,

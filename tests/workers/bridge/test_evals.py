@@ -17,9 +17,11 @@ from headrace_workers.clock import SystemClock
 from headrace_workers.evaluation.eval_plan import EvalPlan
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
+from headrace_workers.ledger.batches.batch_rewriting import Anew
 from headrace_workers.ledger.evals.evals import NewEval, NewRun
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.tables.batches import BATCHES
+from headrace_workers.ledger.tables.batches import BATCHES, DONE
+from headrace_workers.ledger.tables.evals import RUNS
 
 ROWS = 450  # more than are written down at once
 CHECK = {"type": "string_check", "name": "x", "input": "{{item.x}}", "reference": "1", "operation": "eq"}
@@ -294,6 +296,35 @@ def test_a_run_whose_answers_are_gone_from_the_store_waits_until_it_is_cancelled
     ledger.evals.cancel("eval_1", "evalrun_1", "a")
     evals.once(lambda _: None)
     assert (stands(ledger).state, evals.waits) == ("canceled", None)
+
+
+def test_a_run_whose_answers_are_gone_fails_when_its_batchs_time_is_over(ledger: Ledger, tmp_path: Path):
+    """Nobody has to come for that."""
+    files = files_of(ledger, tmp_path)
+    evals = duty(ledger, files)
+    while stands(ledger).batch is None:
+        evals.once(lambda _: None)
+    answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
+    files.drop(ledger.files.pieces(answers.id))
+    write(ledger, update(BATCHES).values(ended_at=1, completed=1, output_file=answers.id, expires_at=1))
+    evals.once(lambda _: None)
+    assert stands(ledger).state == "failed"
+    assert "removed from the file store" in stands(ledger).reason
+
+
+def test_who_follows_a_file_that_was_written_anew_begins_again(ledger: Ledger, tmp_path: Path):
+    """What it has read stands elsewhere now; items that have ended stay as they are."""
+    files = files_of(ledger, tmp_path)
+    evals = duty(ledger, files)
+    while stands(ledger).batch is None:
+        evals.once(lambda _: None)
+    answers = files.add([b'{"custom_id":"0"}\n'], tenant="a", purpose="batch_output", name="out", keep=None)
+    write(ledger, update(BATCHES).values(output_file=answers.id))
+    write(ledger, update(RUNS).values(output_read=18, errors_read=7))
+    pieces = ledger.files.pieces(answers.id)
+    number = ledger.batches.batch(stands(ledger).batch).number
+    ledger.batches.rewritten(number, Anew(answers.id, DONE, pieces, pieces, [], ""))
+    assert (stands(ledger).output_read, stands(ledger).errors_read) == (0, 7)
 
 
 def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path):

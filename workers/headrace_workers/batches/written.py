@@ -21,11 +21,10 @@ from headrace_workers.batches.doorway import NoJob, Terms, terms_of
 from headrace_workers.batches.json_lines import NoJSON, parsed
 from headrace_workers.batches.requests import job_ids, read
 from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate, JobEnd
-from headrace_workers.ledger.batches.batches import BATCH_CANCELLED, BATCH_EXPIRED
+from headrace_workers.ledger.batches.batches import BATCH_CANCELLED, BATCH_EXPIRED, LOST
 from headrace_workers.openai.errors import Refused
 
 CANCELLED: Final = "cancelled"
-_LOST: Final = "lost"
 _RUNS: Final = frozenset({"generate", "embed"})  # the stages in which a model runs for the job itself
 _BEFORE: Final = frozenset({"ingest", "screen", "recall"})  # those that come ahead of it
 _ASK_A_MODEL: Final = (Topic.GENERATION, Topic.EMBEDDING)  # the topics of jobs that have such a stage
@@ -56,7 +55,7 @@ class Circumstances:
 def written(line: EndedLine, seen: Circumstances) -> Written:
     """What to write of a line."""
     if line.code is not None or not line.ends:
-        code = line.code or _LOST
+        code = line.code or LOST
         return _failed(line, seen, code, line.reason or "its job is not known any more", None, spent=0)
     if line.text is not None:
         return _answered_request(line, line.text, seen)
@@ -74,11 +73,11 @@ def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Writ
     try:
         request = read(parsed(text), line.number, seen.terms)
     except (NoJob, NoJSON) as error:  # a version that no longer reads it
-        return _failed(line, seen, _LOST, f"the line cannot be read any more: {error}", None, spent=0)
+        return _failed(line, seen, LOST, f"the line cannot be read any more: {error}", None, spent=0)
     by_id = {end.job_id: end for end in line.ends}
     ends = [by_id[job_id] for job_id in job_ids(request) if job_id in by_id]
     if len(ends) < len(request.jobs):
-        return _failed(line, seen, _LOST, "its jobs are not known any more", None, spent=0)
+        return _failed(line, seen, LOST, "its jobs are not known any more", None, spent=0)
     events = [from_json(end.event) for end in ends]
     classes = [kind.cls if (kind := type_named(end.event_type)) else None for end in ends]
     fates = [
@@ -121,7 +120,7 @@ def why(event: dict[str, Any], cls: type | None, seen: Circumstances) -> tuple[s
     if cls is DeadLetter:
         category = str(event["category"])
         return (BATCH_EXPIRED if category == "expired" and seen.late else category), str(event["reason"])
-    return _LOST, "its end cannot be read by this version"
+    return LOST, "its end cannot be read by this version"
 
 
 def _receipt(line: EndedLine, end: JobEnd) -> bytes:

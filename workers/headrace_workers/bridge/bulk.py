@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
+from headrace_workers.batches.rewriting import Rewriting
 from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.troubles import Troubles
@@ -65,6 +66,7 @@ class Bulk:
         files: Files,
         feed: Feed,
         outputs: Outputs,
+        rewriting: Rewriting,
         room: Room,
         bridge: str,
         clock: Clock,
@@ -75,6 +77,7 @@ class Bulk:
         self._files = files
         self._feed = feed
         self._outputs = outputs
+        self._rewriting = rewriting
         self._room = room
         self._clock = clock
         self._troubles = troubles
@@ -128,12 +131,15 @@ class Bulk:
         now = self._ledger_time.ms()
         if batch.state == CANCELLING:  # first: a store that is away keeps no model at work
             self._let_go(batch, tell)
-        written = self._outputs.collect(batch, now)
-        taken = 0
-        if not batch.read:
-            taken = self._take_in(batch, room, now, tell)
-        elif not written:
-            self._end(batch, tell)
+        written = taken = 0
+        try:
+            written = self._outputs.collect(batch, now)
+            if not batch.read:
+                taken = self._take_in(batch, room, now, tell)
+            elif not written:
+                self._end(batch, tell)
+        except NoSuchObject:  # of what was written; of its input `_take_in` sees to it
+            return self._rewriting.mend(batch, now)
         return written + taken
 
     def _take_in(self, batch: Row[Any], room: int, now: int, tell: Callable[[Hint], object]) -> int:

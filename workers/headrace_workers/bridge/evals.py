@@ -129,9 +129,14 @@ class EvalRuns:
         try:
             ended = self._collect(run, plan, batch)
         except NoSuchObject:
-            if run.state != CANCELING or batch.ended_at is None:
+            if batch.ended_at is None:
+                raise  # the batch writes its files anew, or waits for them
+            if run.state == CANCELING:
+                self._finish(run, CANCELED, None, ring)
+            elif batch.expires_at < self._ledger.now():
+                self._finish(run, FAILED, f"what its batch, {batch.id}, wrote was removed from the file store", ring)
+            else:
                 raise  # a folder that is not mounted may come back
-            self._finish(run, CANCELED, None, ring)
             return 0
         if not ended and batch.ended_at is not None:
             self._end(run, batch, ring)

@@ -78,7 +78,7 @@ class Files:
     def examine(self, pieces: Iterable[Piece], *, lines: bool) -> tuple[str, str, int | None]:
         """SHA-256 and MD5 of what these are together, and the lines of the text in it. NotReadable."""
         seen, old = _Seen(LineCount() if lines else None), hashlib.md5(usedforsecurity=False)
-        for chunk in seen.of(_chunks(PieceStream(lambda: tuple(pieces), self._store.open))):
+        for chunk in seen.of(_chunks(self.together(tuple(pieces)))):
             old.update(chunk)
         return seen.digest, old.hexdigest(), seen.lines
 
@@ -111,6 +111,19 @@ class Files:
             return Growth(file, tail.size, len(data), number, Piece(path, size), replaces=last.path)
         path = self._path(file.tenant, file.id, tail.pieces)
         return Growth(file, tail.size, len(data), tail.pieces, Piece(path, self._store.write(path, (data,))))
+
+    def pieces(self, file_id: str) -> list[Piece]:
+        """The objects that the ledger names of a file, in order."""
+        return self._rows.pieces(file_id)
+
+    def gone(self, pieces: Iterable[Piece]) -> set[Piece]:
+        """Those of these objects that are in the store no more."""
+        by_path = {piece.path: piece for piece in pieces}
+        return {by_path[path] for path in self._store.gone(by_path)}
+
+    def together(self, pieces: Sequence[Piece]) -> io.RawIOBase:
+        """The bytes of these objects, one behind the other."""
+        return PieceStream(lambda: pieces, self._store.open)
 
     def settle(self, file_id: str) -> str:
         """A file grows no more: its digest. Objects of it that no row names any more are removed."""

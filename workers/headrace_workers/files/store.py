@@ -130,6 +130,20 @@ class Store:
                 with contextlib.suppress(OSError):  # there is more in it
                     Path(self._full(path)).parent.rmdir()
 
+    def gone(self, paths: Iterable[str]) -> set[str]:
+        """Those of these paths at which there is no object any more, as the store says itself. StoreUnavailable."""
+        with _translated("its folders"):
+            self._filesystem.invalidate_cache()
+        return {path for path in paths if not self._is_there(path)}
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            with _translated(path):
+                self._filesystem.info(self._full(path))
+        except NoSuchObject:
+            return False
+        return True
+
     def objects(self, folder: str) -> list[str]:
         """The paths of the objects in a folder, and of what was left unfinished there."""
         with _translated(folder):

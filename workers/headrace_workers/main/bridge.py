@@ -7,6 +7,7 @@ from functools import partial
 from headrace_workers.batches.doorway import Admit
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
+from headrace_workers.batches.rewriting import Rewriting
 from headrace_workers.bridge.accept import Rules
 from headrace_workers.bridge.admit import door
 from headrace_workers.bridge.bridge import Bridge, Duty
@@ -188,6 +189,7 @@ def _bulk(shared: _Shared) -> Bulk:
         files=files,
         feed=Feed(batches=ledger.batches, files=files, admit=admit),
         outputs=Outputs(batches=ledger.batches, files=files, keep=settings.files_retention),
+        rewriting=Rewriting(batches=ledger.batches, files=files),
         room=Room(settings.batch_lines, settings.batch_window),
         bridge=shared.name,
         clock=shared.clock,

@@ -20,7 +20,7 @@ VALIDATING, IN_PROGRESS, CANCELLING, FINALIZING = "validating", "in_progress", "
 COMPLETED, FAILED_WHOLE, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
 
 # Why a line has no answer, beside the categories of dead letters.
-DUPLICATE, CONFLICT, BUDGET, QUOTA = "duplicate_custom_id", "conflict", "budget", "quota"
+DUPLICATE, CONFLICT, BUDGET, QUOTA, LOST = "duplicate_custom_id", "conflict", "budget", "quota", "lost"
 BATCH_CANCELLED, BATCH_EXPIRED = "batch_cancelled", "batch_expired"
 
 _FORGOTTEN_AT_ONCE = 5_000  # lines
@@ -121,10 +121,9 @@ def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None
 def lines(
     connection: Connection, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None
 ) -> list[Row[Any]]:
-    """The lines of a batch behind this one, in order: number, custom_id, state, code."""
-    query = select(LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code).where(
-        LINES.c.batch == number, LINES.c.number > after
-    )
+    """The lines of a batch behind this one, in order: number, custom_id, state, code, reason."""
+    columns = (LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code, LINES.c.reason)
+    query = select(*columns).where(LINES.c.batch == number, LINES.c.number > after)
     if state is not None:
         query = query.where(LINES.c.state == state)
     return list(connection.execute(query.order_by(LINES.c.number).limit(limit)))

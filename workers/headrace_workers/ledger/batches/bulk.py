@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from headrace_workers.ledger.batches import batch_ends, batch_feeding, batch_outputs, batches, history
+from headrace_workers.ledger.batches import batch_ends, batch_feeding, batch_outputs, batch_rewriting, batches, history
 from headrace_workers.ledger.batches.batch_feeding import Chunk, Fed
-from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate
+from headrace_workers.ledger.batches.batch_outputs import EndedLine, Fate, JobEnd
+from headrace_workers.ledger.batches.batch_rewriting import Anew
 from headrace_workers.ledger.batches.batches import NewBatch
 from headrace_workers.ledger.batches.files import Growth
 from headrace_workers.ledger.sql.database import reading, writing
@@ -46,7 +47,7 @@ class Batches:
             return batches.wish_cancel(tx, batch_id, tenant)
 
     def lines(self, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None) -> list[Row[Any]]:
-        """The lines of a batch behind this one, in order: number, custom_id, state, code."""
+        """The lines of a batch behind this one, in order: number, custom_id, state, code, reason."""
         with reading(self._engine) as tx:
             return batches.lines(tx, number, after=after, limit=limit, state=state)
 
@@ -83,6 +84,16 @@ class Batches:
         """These lines are in the files now. Overtaken when another process has said so before."""
         with writing(self._engine) as tx:
             batch_outputs.collected(tx, number, fates, output, errors)
+
+    def ends(self, job_ids: Sequence[str]) -> dict[str, JobEnd]:
+        """How these jobs ended, of those that have, and that are not forgotten."""
+        with reading(self._engine) as tx:
+            return batch_rewriting.ends(tx, job_ids)
+
+    def rewritten(self, number: int, anew: Anew) -> None:
+        """A file of a batch was written anew without some lines. Overtaken when another process was there before."""
+        with writing(self._engine) as tx:
+            batch_rewriting.rewritten(tx, number, anew)
 
     def let_go(self, number: int, tenant: str, reason: str, limit: int) -> int:
         """Cancel jobs of a batch that are under way, a bounded number; how many."""

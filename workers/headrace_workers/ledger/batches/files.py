@@ -110,6 +110,25 @@ def grow(connection: Connection, growth: Growth) -> None:
         raise Overtaken(f"the file {growth.file.id} has grown meanwhile")
 
 
+def rewrite(connection: Connection, file_id: str, seen: Sequence[Piece], new: Sequence[Piece]) -> None:
+    """A file consists of other objects from now on; of none: it is no more. Overtaken when it is not as `seen`."""
+    if pieces(connection, file_id) != list(seen):
+        raise Overtaken(f"the file {file_id} has grown meanwhile")
+    connection.execute(delete(PIECES).where(PIECES.c.file_id == file_id))
+    if not new:
+        connection.execute(delete(FILES).where(FILES.c.id == file_id))
+        return
+    connection.execute(update(FILES).where(FILES.c.id == file_id).values(size=sum(piece.size for piece in new)))
+    append(
+        connection,
+        PIECES,
+        [
+            {"file_id": file_id, "number": number, "path": piece.path, "size": piece.size}
+            for number, piece in enumerate(new)
+        ],
+    )
+
+
 def file(connection: Connection, file_id: str, tenant: str | None = None) -> Row[Any] | None:
     """A file; with `tenant` only where it is that one's."""
     query = select(FILES).where(FILES.c.id == file_id)
