@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import httpx
 from tests.services.eventually import eventually
+from tests.services.proxy import Proxy
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.settings import Settings
@@ -25,12 +26,31 @@ def test_without_kafka_it_lives_and_is_not_ready(settings):
     with served(away, connected=False) as gateway, gateway.client() as client:
         assert client.get("/healthz").status_code == 200
         eventually(lambda: "no Kafka broker answers" in client.get("/readyz").json()["kafka"])
-        assert client.get("/readyz").status_code == 503
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert "127.0.0.1" not in ready.text  # anybody may ask
         told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
         assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
         assert "127.0.0.1" not in told.text  # that is in the log
         assert told.headers["retry-after"] == "1"
         assert "x-should-retry" not in told.headers  # the client's own rule is right: nothing was sent
+
+
+def test_a_kafka_that_falls_silent_is_told_before_anybody_sends(settings: Settings):
+    """It takes connections, and says nothing: no job was sent that could have found out."""
+    (broker,) = settings.kafka.bootstrap
+    proxy = Proxy(int(broker.rpartition(":")[2]))
+    behind = replace(settings, kafka=replace(settings.kafka, bootstrap=(f"127.0.0.1:{proxy.port}",)))
+    with served(behind) as gateway, gateway.client() as client:
+        proxy.swallow()
+        eventually(lambda: client.get("/readyz").status_code == 503)
+        told = client.post("/v1/jobs", json={"model": "echo", "prompt": "x"})
+        assert (told.status_code, told.json()["type"]) == (503, "urn:headrace:problem:kafka_away")
+        proxy.heal()
+        proxy.cut()
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/v1/jobs", json={"model": "echo", "prompt": "x"}).status_code == 202
+    proxy.close()
 
 
 def test_what_a_search_began_ends_with_the_gateway(settings: Settings):

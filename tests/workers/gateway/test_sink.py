@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace_producers.errors import RecordRefused
+from headrace_producers.errors import BufferFull, RecordRefused
 from headrace_producers.sink import Record
 from headrace_schemas import Topic
 from headrace_schemas.errors import Unavailable
@@ -22,6 +22,13 @@ class Broker:
     def __init__(self):
         self.told, self.taken = None, []
         self.missing = {}
+        self.silent = None  # what is raised by whatever is asked, while it is
+
+    def look(self):
+        """Which topics are missing."""
+        if self.silent:
+            raise self.silent
+        return self.missing
 
     def connect(self, told):
         """What the sink is given."""
@@ -31,6 +38,8 @@ class Broker:
     def send(self, record):
         """Take one."""
         self.taken.append(record.job_id)
+        if self.silent:
+            raise self.silent
 
     def close(self, timeout):
         """Nothing is left to do."""
@@ -51,7 +60,7 @@ def sending(work):
 
     async def run():
         broker, executor = Broker(), ThreadPoolExecutor()
-        sink = Sink(broker.connect, Topics(lambda: broker.missing, executor), executor)
+        sink = Sink(broker.connect, Topics(broker.look, executor), executor)
         await sink.start()
         while sink.trouble is not None:
             await asyncio.sleep(0.001)
@@ -161,3 +170,37 @@ def test_one_who_gives_up_leaves_the_others_as_they_are():
         await two
 
     sending(work)
+
+
+def test_a_kafka_that_is_silent_is_asked_by_nobody_else():
+    """The first who met it tells the others, and whoever asks whether jobs are let in; when it answers, they are."""
+
+    async def work(sink, broker):
+        broker.silent = Unavailable("no Kafka broker answers at kafka-7.internal:9092")
+        with pytest.raises(KafkaAway):
+            await sink.publish([record("a")])
+        with pytest.raises(KafkaAway) as told:
+            await sink.publish([record("b")])
+        assert broker.taken == ["a"]
+        assert "no Kafka broker answers" in sink.trouble
+        assert "kafka-7" not in sink.trouble + str(told.value)
+        broker.silent = None
+        await until(lambda: sink.trouble is None)
+        later = asyncio.create_task(sink.publish([record("c")]))
+        await until(lambda: "c" in broker.taken)
+        broker.confirm("c")
+        await later
+
+    sending(work)
+
+
+def test_a_buffer_that_is_full_is_no_silent_kafka():
+    """Others are taken as soon as there is room."""
+
+    async def work(sink, broker):
+        broker.silent = BufferFull("full")
+        with pytest.raises(KafkaAway):
+            await sink.publish([record("a")])
+        return sink.trouble
+
+    assert sending(work) is None

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from itertools import takewhile
 from typing import Protocol
 
-from headrace_producers.errors import ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
+from headrace_producers.errors import BufferFull, ProducerClosed, RecordRefused, RecordTooLarge, TopicMissing
 from headrace_producers.sink import Record
 from headrace_producers.teller import OnDelivery
 from headrace_schemas.errors import HeadraceError, Unavailable
@@ -30,6 +30,7 @@ _LATE_SECONDS = 0.1  # a look that comes so late says that this process was busy
 _GATHER_SECONDS = 0.05  # so long others wait for those before them at most: one partition may be slow
 _CONNECT_EVERY = 1.0
 _CLOSE_SECONDS = 5.0
+_AWAY = "no Kafka broker answers: the log of the gateway says why"
 
 
 class Transport(Protocol):
@@ -50,7 +51,7 @@ class Sink:
         self._topics = topics
         self._executor = executor
         self._transport: Transport | None = None
-        self._trouble = "no broker has answered yet"
+        self._trouble = ""
         self._silent: str | None = None
         self._to_send: list[_Parcel] = []
         self._sending: asyncio.Task[None] | None = None
@@ -63,13 +64,13 @@ class Sink:
 
     @property
     def trouble(self) -> str | None:
-        """Why records are not taken at the moment, if they are not: of any topic."""
+        """Why records are not taken at the moment, if they are not: of any topic. Anybody may read it."""
         return self._silence or self._topics.missing_words()
 
     @property
     def _silence(self) -> str | None:
-        if self._transport is None:
-            return self._trouble
+        if self._transport is None or self._topics.silent:
+            return _AWAY
         return self._silent
 
     async def start(self) -> None:
@@ -93,7 +94,7 @@ class Sink:
         they may still arrive, unless `again` is None, which says that it has none of them.
         """
         if self._silence:
-            raise KafkaAway(self._silent or "no broker answers: the log of the gateway says why")
+            raise KafkaAway(self._silence)
         if refusal := self._missing(records):
             raise refusal
         parcel = _Parcel(records, self._loop.create_future())
@@ -188,6 +189,8 @@ class Sink:
                     taken += 1
                 refusals.append(None)
             except HeadraceError as error:
+                if isinstance(error, Unavailable) and not isinstance(error, BufferFull):  # it was asked for the topic
+                    self._loop.call_soon_threadsafe(self._topics.doubt)
                 refusals.append(_not_taken(error, again=False if taken else None))
         return refusals
 
@@ -203,6 +206,7 @@ class Sink:
             job_id, error = self._told.popleft()
             if error is None:
                 self._silent = None
+                self._topics.heard()
             queue = self._waiting.get(job_id)
             if queue:
                 queue.popleft().hears(error)  # the records of one job are told of in their order

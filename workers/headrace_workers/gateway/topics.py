@@ -12,7 +12,7 @@ from headrace_workers.gateway.together import Together
 
 LOOK_SECONDS: Final = 2.0  # that a broker has to say which topics it has
 _EVERY_SECONDS: Final = 5.0  # the embedded broker confirms records for a topic that was deleted
-_AGAIN_SECONDS: Final = 1.0  # while some are missing
+_AGAIN_SECONDS: Final = 1.0  # while some are missing, or nobody says so
 
 
 class Topics:
@@ -27,6 +27,8 @@ class Topics:
 
         self._look: Together[None, Mapping[Topic, str]] = Together(together, executor, away=KafkaAway)
         self._missing: Mapping[Topic, str] = {}
+        self._doubted = asyncio.Event()
+        self.silent = True  # no broker says which there are: none has yet, or it did not when it was asked last
 
     def missing_words(self, wanted: Collection[Topic] = tuple(Topic)) -> str | None:
         """What to do where some of these are missing."""
@@ -37,12 +39,27 @@ class Topics:
         return f"{said} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
 
     async def look(self) -> None:
-        """Look now. A broker that does not answer changes nothing of what is known."""
-        with suppress(KafkaAway):
+        """Look now. A broker that does not answer changes nothing of what is known of them."""
+        try:
             self._missing = await self._look.ask(None)
+            self.silent = False
+        except KafkaAway:
+            self.silent = True
+
+    def doubt(self) -> None:
+        """A broker was silent to somebody else: it counts as that until it answers, and is asked at once."""
+        self.silent = True
+        self._doubted.set()
+
+    def heard(self) -> None:
+        """A broker has answered somebody else."""
+        self.silent = False
 
     async def watch(self) -> None:
         """Look again and again, until this is cancelled."""
         while True:
+            self._doubted.clear()
             await self.look()
-            await asyncio.sleep(_AGAIN_SECONDS if self._missing else _EVERY_SECONDS)
+            with suppress(TimeoutError):
+                seconds = _AGAIN_SECONDS if self._missing or self.silent else _EVERY_SECONDS
+                await asyncio.wait_for(self._doubted.wait(), seconds)
