@@ -135,6 +135,40 @@ def test_what_is_compressed_is_read_as_it_is(running, pack):
     )
 
 
+def test_what_is_compressed_is_read_over_in_pieces(ledger, tmp_path, monkeypatch):
+    """By a bridge that begins anew: however long that takes, other batches go on meanwhile."""
+    running = Running(ledger, tmp_path, most=10_000, window=10_000)
+    batch_id = running.submit(gzip.compress(text_of(jobs(1_100))))
+    running.turn()
+    assert running.batch(batch_id).taken == 500
+    running.bulk.close()
+    half = (running.batch(batch_id).position + 1) // 2
+    monkeypatch.setattr("headrace_workers.batches.feed._SKIPPED_AT_ONCE", half)
+    other = running.submit(jobs(3))
+    running.turn()
+    assert (running.batch(batch_id).taken, running.batch(other).taken) == (500, 3)
+    running.turn()
+    assert running.batch(batch_id).taken == 1_000
+    running.run()
+    assert counts(running.batch(batch_id)) == (1_100, 1_100, 0)
+
+
+def test_a_line_of_which_no_end_is_in_sight_is_refused(running, monkeypatch):
+    """Compressed it is small, and whoever looks for its end does nothing else meanwhile. One that came before there was
+    this bound fails its batch, and the lines before it are answered.
+    """
+    limit = 2 * 1024**2
+    packed = gzip.compress(text_of(jobs(2)) + b"x" * (2 * limit) + b"\n" + text_of(jobs(1)))
+    batch_id = running.submit(packed)
+    monkeypatch.setattr("headrace_workers.files.text.LONGEST_RUN", limit)
+    with pytest.raises(NotReadable, match="the file has more than 2,097,152 bytes in line 3: JSON lines are wanted"):
+        running.submit(packed)
+    running.run()
+    batch = running.batch(batch_id)
+    assert (batch.state, batch.completed) == ("failed", 2)
+    assert batch.reason.startswith("the file has more than 2,097,152 bytes in line 3: ")
+
+
 def test_what_is_spoilt_in_the_store_is_read_as_far_as_it_can_be(running, tmp_path):
     """The batch says up to which line, and all lines up to that one are answered."""
     packed = gzip.compress(text_of([{"prompt": f"{number} {number * 7919 % 10_007}"} for number in range(2_000)]))

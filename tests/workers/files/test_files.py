@@ -1,6 +1,7 @@
 """Files are rows and objects that agree."""
 
 import hashlib
+from contextlib import suppress
 
 import pytest
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
@@ -128,6 +129,28 @@ def test_what_the_store_could_not_remove_is_removed_later(ledger, files, store, 
     assert len(store.objects(f"a/{row.id}")) == 1
     remove()
     assert (store.objects(f"a/{row.id}"), ledger.files.files("a")) == ([], [])
+
+
+def test_what_cannot_be_removed_is_not_in_the_way_of_the_rest(files, store, ledger):  # noqa: F811
+    """However many of it come first: others go on being removed, and it is told of."""
+    stuck = [add(files, keep=-1.0) for _ in range(3)]
+    for row in stuck:
+        (path,) = (piece.path for piece in ledger.files.pieces(row.id))
+        store.remove([path])
+        store.write(f"{path}/in the way", [b"x"])  # a folder, which no store takes for an object
+    others = [add(files, keep=-1.0) for _ in range(6)]
+
+    def left():
+        return {row.id for row in ledger.files.files("a")}
+
+    for _ in range(200):  # each takes others, by chance
+        if left() != {row.id for row in stuck}:
+            with suppress(StoreUnavailable):
+                files.expire(limit=4)
+    assert left() == {row.id for row in stuck}
+    with pytest.raises(StoreUnavailable):
+        files.expire()
+    assert [store.objects(f"a/{row.id}") for row in others] == [[]] * 6
 
 
 def test_files_are_a_tenants(ledger, files):  # noqa: F811

@@ -316,6 +316,16 @@ def test_parts_that_come_to_much_more_than_was_announced_are_refused(ai):
     assert ai.uploads.complete(upload.id, part_ids=parts[:1]).status == "completed"
 
 
+def test_a_file_whose_bytes_are_gone_is_told_as_such(ai, gateway):
+    """Who deletes it removes them first, and may die then: it can be deleted once more."""
+    made = send(ai, b"one\n")
+    (path,) = (gateway.settings.home / "files" / "default" / made.id).iterdir()
+    path.unlink()
+    with pytest.raises(openai.NotFoundError, match="what was stored of this file is no more: it was deleted meanwhile"):
+        ai.files.content(made.id)
+    assert ai.files.delete(made.id).deleted
+
+
 def test_a_cancelled_upload_leaves_nothing(ai, gateway):
     """Its parts are gone, and it takes no more."""
     upload = ai.uploads.create(bytes=6, filename="x", mime_type="text/plain", purpose="user_data")

@@ -106,6 +106,28 @@ def test_a_redis_that_was_started_again_is_asked_at_once(tmp_path, fresh_prefix:
         server.stop()
 
 
+def test_a_clock_that_is_set_back_costs_no_more_than_the_time_from_then_on(
+    redis_server: RedisServer, fresh_prefix: str
+):
+    """An empty bucket fills again, and not only when the clock is where it was."""
+
+    async def work():
+        names, redis = RedisNames(fresh_prefix), client(redis_server.url)
+        rates = Rates(redis, names, 100.0)
+        seconds, _ = await redis.time()
+        await redis.hset(names.rate("a"), mapping={"tokens": "0", "at": str(seconds + 3_600)})
+        for _ in range(500):
+            times, refusal = await taken(rates, "a", 1, most=1)
+            if times:
+                break
+            assert refusal.why is Why.RATE
+            await asyncio.sleep(refusal.retry_after)
+        await rates.close()
+        return times
+
+    assert run(work()) == 1
+
+
 def test_what_never_fits_is_told_so(redis_server: RedisServer, fresh_prefix: str):
     """More than a bucket holds is no matter of waiting."""
 

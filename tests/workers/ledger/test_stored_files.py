@@ -211,21 +211,26 @@ def test_an_upload_is_pending_with_its_parts(ledger, files):
 
 
 def test_an_upload_is_completed_once(ledger, files):
-    """It has become a file; nothing can be added to it, and its parts are forgotten. Another's stay."""
+    """It has become a file; nothing can be added to it, and parts that are not in it are left over. Another's stay."""
     for name, tenant in (("upload_1", "a"), ("upload_2", "b")):
         begin(files, name, tenant)
         files.add_part(name, tenant, f"part of {name}", Piece(f"u/{name}", 30))
+    files.add_part("upload_1", "a", "another part", Piece("u/another", 30))
     whole = NewFile(id="file-5", tenant="a", purpose="batch", name="big.jsonl", pieces=(Piece("u/upload_1", 30),))
-    assert not files.complete_upload("upload_1", replace(whole, tenant="b"), "c0")
-    assert files.complete_upload("upload_1", whole, "c1")
-    assert not files.complete_upload("upload_1", replace(whole, id="file-6"), "c2")
+    assert not files.complete_upload("upload_1", replace(whole, tenant="b"), ["part of upload_1"], "c0")
+    assert files.left_over(9) == {}
+    assert files.complete_upload("upload_1", whole, ["part of upload_1"], "c1")
+    assert not files.complete_upload("upload_1", replace(whole, id="file-6"), ["another part"], "c2")
     found = files.upload("upload_1", "a")
     assert (found.state, found.file_id, found.completion) == ("completed", "file-5", "c1")
     assert files.file("file-5").size == 30
     assert files.file("file-6") is None
     assert files.add_part("upload_1", "a", "part_3", Piece("u/3", 1)) is None
     assert not files.cancel_upload("upload_1", "a")
-    assert files.parts("upload_1") == {}
+    assert files.left_over(9) == files.left_over(9, "upload_1") == {"another part": "u/another"}
+    assert files.left_over(9, "upload_2") == files.left_over(0) == {}
+    files.forget_parts(["another part"])
+    assert files.left_over(9) == files.parts("upload_1") == {}
     assert files.parts("upload_2") == {"part of upload_2": Piece("u/upload_2", 30)}
     other = files.upload("upload_2", "b")
     assert (other.state, other.file_id, other.completion) == ("pending", None, None)
@@ -245,22 +250,25 @@ def test_an_upload_is_cancelled_by_its_tenant(files):
 
 
 def test_uploads_that_were_not_completed_in_time_end(ledger, files):
-    """So many at a time. The objects of their parts are nobody's; what is over is remembered for a day."""
+    """So many at a time. Their parts are left over; what is over is remembered for a day, or while it has some."""
     for name in ("late", "later", "pending", "done"):
         begin(files, name, lives_ms=900_000 if name == "pending" else -1_000)
         files.add_part(name, "a", f"part of {name}", Piece(f"u/{name}", 1))
     assert files.cancel_upload("done", "a")
-    first, second = files.expire_uploads(1), files.expire_uploads(1)
-    assert sorted([*first, *second]) == ["u/late", "u/later"]
-    assert len(first) == len(second) == 1
-    assert files.expire_uploads(9) == []
+    assert files.left_over(9) == {"part of done": "u/done"}
+    for count in (2, 3, 3):
+        files.expire_uploads(1)
+        assert len(files.left_over(9)) == count
+    assert sorted(files.left_over(9).values()) == ["u/done", "u/late", "u/later"]
+    assert len(files.left_over(2)) == 2
     states = {name: files.upload(name, "a").state for name in ("late", "later", "pending", "done")}
     assert states == {"late": "expired", "later": "expired", "pending": "pending", "done": "cancelled"}
+    files.forget_parts(["part of late", "part of later"])
     assert files.parts("late") == {}
     assert files.parts("pending") == {"part of pending": Piece("u/pending", 1)}
     for name, ago in (("late", DAY_MS + 600_000), ("later", DAY_MS - 600_000), ("done", DAY_MS + 600_000)):
         write(ledger, update(UPLOADS).where(UPLOADS.c.id == name).values(expires_at=ledger.now() - ago))
-    assert files.expire_uploads(9) == []
-    assert [files.upload(name, "a") is None for name in ("late", "later", "pending", "done")] == [
-        True, False, False, True,
-    ]  # fmt: skip
+    for gone in ([True, False, False, False], [True, False, False, True]):
+        files.expire_uploads(9)
+        assert [files.upload(name, "a") is None for name in ("late", "later", "pending", "done")] == gone
+        files.forget_parts(["part of done"])

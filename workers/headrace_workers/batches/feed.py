@@ -21,7 +21,10 @@ from headrace_workers.log import Action, log
 
 _LINES_AT_ONCE = 500  # of one batch in one transaction
 _BYTES_AT_ONCE = 4 * 1024**2
+_A_LINE = 16  # bytes that a line counts for beside its own: to read millions of empty ones takes its time, too
 _SKIP = 1024**2  # bytes
+# Of what is compressed, read over at once: others' batches go on meanwhile, and nobody takes the bridge for stuck.
+_SKIPPED_AT_ONCE = 256 * 1024**2
 
 
 @dataclass
@@ -35,6 +38,15 @@ class _Reading:
     line: int
     lines: Iterator[Read]
     ahead: deque[Read] = field(default_factory=deque)
+    to_skip: int = 0  # bytes that are to be read over first, as it cannot be sought in
+
+    def skip(self) -> bool:
+        """Read over a bounded part of that; whether it stands at `position` then, or at the end of a shorter text."""
+        last = max(0, self.to_skip - _SKIPPED_AT_ONCE)
+        while self.to_skip > last:
+            skipped = self.stream.read(min(self.to_skip - last, _SKIP))
+            self.to_skip = self.to_skip - len(skipped) if skipped else 0
+        return self.to_skip == 0
 
     def up_to(self, position: int, line: int) -> None:
         """What stands before this was taken."""
@@ -69,6 +81,8 @@ class Feed:
         """
         room = min(room, _LINES_AT_ONCE)
         reading = self._reading(batch)
+        if not reading.skip():
+            return 0, False
         chunk = self._chunk(batch, reading, room, now)
         fed = self._batches.feed(batch.number, batch.position, chunk)
         if fed is None:  # another has read on
@@ -96,9 +110,12 @@ class Feed:
             return reading
         self.forget(batch.number)
         stream = text_of(self._files.open(batch.input_file))
-        _go_to(stream, batch.position)
+        to_skip = batch.position
+        if stream.seekable():
+            to_skip -= stream.seek(batch.position)
         lines = read_on(stream, LONGEST_LINE, batch.position, batch.line)
-        reading = self._open[batch.number] = _Reading(stream, batch.position, batch.line, lines)
+        reading = _Reading(stream, batch.position, batch.line, lines, to_skip=to_skip)
+        self._open[batch.number] = reading
         return reading
 
     def _chunk(self, batch: Row[Any], reading: _Reading, room: int, now: int) -> Chunk:
@@ -109,7 +126,7 @@ class Feed:
         position, line, size, read_all = batch.position, batch.line, 0, True
         try:
             for read in reading:
-                position, line, size = read.end, read.number, size + len(read.text)
+                position, line, size = read.end, read.number, size + len(read.text) + _A_LINE
                 if not read.is_empty:
                     found.append(admitted(read, terms, admit) if sends else passed_over(read))
                 if len(found) >= room or size >= _BYTES_AT_ONCE:
@@ -122,12 +139,3 @@ class Feed:
             self.forget(batch.number)
             read_all = False
         return Chunk(found, position, line, read=read_all, own_keys=terms.own_keys)
-
-
-def _go_to(stream: BinaryIO, position: int) -> None:
-    """A text that is compressed can only be read over."""
-    if stream.seekable():
-        stream.seek(position)
-        return
-    while position and (skipped := stream.read(min(position, _SKIP))):
-        position -= len(skipped)

@@ -7,13 +7,13 @@ no row names.
 import hashlib
 import io
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
-from headrace_workers.files.store import NoSuchObject, Store
+from headrace_workers.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.files.stream import PieceStream
 from headrace_workers.files.text import LineCount, NotReadable
 from headrace_workers.ledger.batches.files import Growth, NewFile, Piece
@@ -23,6 +23,7 @@ _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
 # each line, and none is written anew often.
 _SMALL = 1024**2
+_AWAY = 3  # objects that a store does not remove, and none that it does
 
 
 class FileInUse(HeadraceError):
@@ -138,28 +139,61 @@ class Files:
         """Delete a file. FileInUse while a batch needs it."""
         if batch := self._rows.in_use(file_id):
             raise FileInUse(f"{file_id} belongs to {batch}, which is not over: cancel that first, or wait for it")
-        self._remove([file_id])
+        self._remove(file_id)
 
     def drop(self, pieces: Iterable[Piece]) -> None:
         """Remove objects that are to become no file."""
         self._store.remove(piece.path for piece in pieces)
 
+    def clear(self, upload_id: str | None = None, limit: int = 100) -> None:
+        """Remove parts of uploads that are over, or of this one: those that became no file, a bounded number. What the
+        store does not remove now is removed later.
+        """
+        left = self._rows.left_over(limit, upload_id)
+        gone: list[str] = []
+
+        def remove(part_id: str) -> None:
+            self._store.remove([left[part_id]])
+            gone.append(part_id)
+
+        try:
+            _each(left, remove)
+        finally:
+            self._rows.forget_parts(gone)
+
     def expire(self, limit: int = 100) -> int:
         """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
-        self._store.remove(self._rows.expire_uploads(limit))
         late = self._rows.expired(limit)
-        self._remove(late)
+        _each(late, self._remove)
+        self._rows.expire_uploads(limit)
+        self.clear(limit=limit)
         return len(late)
 
-    def _remove(self, file_ids: Sequence[str]) -> None:
-        """First what they consist of: once its row is gone, nobody would know of what is left in the store."""
-        for file_id in file_ids:
-            self._store.remove(piece.path for piece in self._rows.pieces(file_id))
-            self._store.remove(self._rows.remove([file_id]))  # it may have grown meanwhile
+    def _remove(self, file_id: str) -> None:
+        """First what it consists of: once its row is gone, nobody would know of what is left in the store."""
+        self._store.remove(piece.path for piece in self._rows.pieces(file_id))
+        self._store.remove(self._rows.remove([file_id]))  # it may have grown meanwhile
 
     @staticmethod
     def _path(tenant: str, file_id: str, number: int) -> str:
         return f"{tenant}/{file_id}/{number:06d}-{uuid.uuid4().hex[:8]}"
+
+
+def _each(names: Iterable[str], remove: Callable[[str], None]) -> None:
+    """Remove each of these. One that the store does not remove is not in the way of the others; a store that removes
+    none of several is away. StoreUnavailable behind all else.
+    """
+    failure, failed, removed = None, 0, 0
+    for name in names:
+        try:
+            remove(name)
+            removed += 1
+        except StoreUnavailable as error:
+            failure, failed = error, failed + 1
+            if failed >= _AWAY and not removed:
+                break
+    if failure is not None:
+        raise failure
 
 
 class _Seen:

@@ -13,6 +13,9 @@ _BUFFER = 1024**2  # bytes
 _PACKED = 65_536  # bytes that are read at once of what is compressed
 _STEP = 1024**2  # bytes of text at a time, however much a small file holds
 _ZSTANDARD_STEP = 1_024  # bytes of it make 32 MB of text at most
+# Bytes of text without a line feed that are read over. Ten megabytes of gzip hold a line of ten gigabytes, and whoever
+# looks for its end does nothing else meanwhile.
+LONGEST_RUN = 256 * 1024**2
 
 
 class NotReadable(HeadraceError):
@@ -126,6 +129,7 @@ class _Texts:
         elif head.startswith(ZSTANDARD):
             self._unpacks = _Unzstd()
         self._lines = 0
+        self._run = 0  # bytes since the last line feed
 
     @property
     def is_plain(self) -> bool:
@@ -136,10 +140,17 @@ class _Texts:
         """The text in the next chunk. NotReadable."""
         try:
             for text in self._unpacks(chunk):
-                self._lines += text.count(b"\n")
+                self._count(text)
                 yield text
         except _Spoilt as error:
             raise _torn(str(error), self._lines) from error
+
+    def _count(self, text: bytes) -> None:
+        self._lines += text.count(b"\n")
+        last = text.rfind(b"\n")
+        self._run = self._run + len(text) if last < 0 else len(text) - last - 1
+        if self._run > LONGEST_RUN:
+            raise NotReadable(f"has more than {LONGEST_RUN:,} bytes in line {self._lines + 1:,}: {WANTED}")
 
     def end(self) -> None:
         """There are no more chunks. NotReadable where there should be."""

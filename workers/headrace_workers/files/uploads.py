@@ -3,17 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Row
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.files import Files, new_id
-from headrace_workers.files.store import NoSuchObject
-from headrace_workers.ledger.batches.files import COMPLETED, PENDING, NewFile, Piece
+from headrace_workers.files.store import NoSuchObject, StoreUnavailable
+from headrace_workers.ledger.batches.files import COMPLETED, PENDING, NewFile
 from headrace_workers.ledger.batches.stored import StoredFiles
 
 LIVES = 3_600.0  # seconds that an upload may take
+MOST_PARTS = 10_000  # of one upload
 _TIMES = 2  # as much as was announced may come: who was not answered sends a part again
 
 
@@ -46,7 +48,12 @@ class Uploads:
     def add(self, upload: Row[Any], chunks: Iterable[bytes]) -> tuple[str, int]:
         """Store a part; its id, and when (ms). NotPending; WrongUpload where much more came than was announced."""
         self._pending(upload)
-        came = sum(piece.size for piece in self._rows.parts(upload.id).values())
+        there = self._rows.parts(upload.id)
+        if len(there) >= MOST_PARTS:
+            raise WrongUpload(
+                f"data: {MOST_PARTS:,} parts of this upload are there, which is the most: send larger ones"
+            )
+        came = sum(piece.size for piece in there.values())
         if came >= _TIMES * upload.size:
             raise WrongUpload(
                 f"data: the parts that came have {came:,} bytes together, and {upload.size:,} were announced: complete "
@@ -68,8 +75,10 @@ class Uploads:
             return self._complete(upload, part_ids, md5, lines)
         except (WrongUpload, NotPending, NoSuchObject):
             now = self._rows.upload(upload.id, upload.tenant)  # it may have been completed meanwhile
-            if now is None or now.state != COMPLETED:
+            if now is None or now.state == PENDING:
                 raise
+            if now.state != COMPLETED:
+                raise NotPending(f"the upload {upload.id} is {now.state}") from None
             if now.completion != _digest(part_ids, md5):
                 raise NotPending(f"the upload {upload.id} is completed, with other parts or another md5") from None
             found = self._rows.file(now.file_id)
@@ -96,22 +105,22 @@ class Uploads:
             lines=counted, digest=digest,
             keep_ms=None if upload.file_seconds is None else upload.file_seconds * 1000,
         )  # fmt: skip
-        if not self._rows.complete_upload(upload.id, new, _digest(part_ids, md5)):
+        if not self._rows.complete_upload(upload.id, new, part_ids, _digest(part_ids, md5)):
             raise NotPending(f"the upload {upload.id} was ended meanwhile")
-        self._drop(there, but=part_ids)
+        self._clear(upload.id)
         found = self._rows.file(new.id)
         assert found is not None  # noqa: S101 - it has just been written
         return found
 
     def cancel(self, upload: Row[Any]) -> None:
         """Let go of what came. NotPending."""
-        there = self._rows.parts(upload.id)
         if not self._rows.cancel_upload(upload.id, upload.tenant):
             raise NotPending(f"the upload {upload.id} is over")
-        self._drop(there)
+        self._clear(upload.id)
 
-    def _drop(self, parts: dict[str, Piece], but: Sequence[str] = ()) -> None:
-        self._files.drop(piece for part_id, piece in parts.items() if part_id not in set(but))
+    def _clear(self, upload_id: str) -> None:
+        with suppress(StoreUnavailable):  # then it is done later, and the upload has ended all the same
+            self._files.clear(upload_id, MOST_PARTS)
 
     @staticmethod
     def _pending(upload: Row[Any]) -> None:

@@ -13,7 +13,7 @@ from headrace_schemas.limits import NO_NUL
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.files import FileInUse
-from headrace_workers.files.store import StoreUnavailable
+from headrace_workers.files.store import NoSuchObject, StoreUnavailable
 from headrace_workers.files.text import NotReadable
 from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
@@ -164,7 +164,7 @@ async def file_of(services: Services, caller: Caller, file_id: str, param: str =
 
 async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
     """Work with the file store on so many bytes, on a thread of the store's own; 503 where it does not answer, or is
-    slower than a mebibyte a second. What was begun may go on all the same.
+    slower than a mebibyte a second; 404 where it has no more what is to be read. What was begun may go on all the same.
     """
     patience = STORE_SECONDS + size / 1024**2
     try:
@@ -172,6 +172,8 @@ async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
             return await asyncio.get_running_loop().run_in_executor(services.store_threads, work)
     except TimeoutError:
         raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
+    except NoSuchObject:
+        raise Refusal(Why.NOT_FOUND, "what was stored of this file is no more: it was deleted meanwhile") from None
     except StoreUnavailable as error:
         raise Refusal(Why.STORE_AWAY, unsaid(error), retry_after=1.0) from error
 

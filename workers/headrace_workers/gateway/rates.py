@@ -29,18 +29,18 @@ _AT_ONCE_SECONDS: Final = 0.05  # a gateway takes the tokens of so long together
 _KEPT_SECONDS: Final = 1.0  # and gives up what it has not used of them
 _MOST_BUCKETS: Final = 10_000
 
-# The clock is Redis' own. Takes `wish` or what there is of it, `want` at least; else tells in how long `want` is there.
+# The clock is Redis' own; where it is set back, the time counts from then on. Takes `wish` or what there is of it, and
+# `want` at least; else tells in how long `want` is there.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local rate, size, want, wish = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens = math.min(size, (tonumber(kept[1]) or size) + math.max(0, now - (tonumber(kept[2]) or now)) * rate)
-if tokens < want then return {'0', tostring((want - tokens) / rate)} end
-local taken = math.min(wish, math.floor(tokens))
+local taken = tokens < want and 0 or math.min(wish, math.floor(tokens))
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - taken), 'at', tostring(now))
 redis.call('PEXPIRE', KEYS[1], math.ceil(size / rate * 1000))
-return {tostring(taken), '0'}
+return {tostring(taken), tostring(taken > 0 and 0 or (want - tokens) / rate)}
 """
 
 

@@ -10,7 +10,7 @@ from headrace_schemas.limits import NO_NUL
 from headrace_workers.batches.submit import PURPOSE as BATCH
 from headrace_workers.batches.views import file_object
 from headrace_workers.files.text import NotReadable
-from headrace_workers.files.uploads import NotPending, WrongUpload
+from headrace_workers.files.uploads import MOST_PARTS, NotPending, WrongUpload
 from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller
@@ -44,7 +44,7 @@ class Completed(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    part_ids: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    part_ids: Annotated[list[str], Field(min_length=1, max_length=MOST_PARTS)]
     md5: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{32}$", description="Of all bytes, hexadecimal.")] = None
 
 

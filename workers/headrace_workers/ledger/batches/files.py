@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.sql.append import append
@@ -208,7 +208,9 @@ def expired(connection: Connection, limit: int) -> list[str]:
     )
     needed = select(BATCHES.c.number).where(IS_UNFINISHED, theirs).exists()
     now = select(now_ms()).scalar_subquery()
-    return list(connection.execute(select(FILES.c.id).where(FILES.c.expires_at < now, ~needed).limit(limit)).scalars())
+    # Each time others: what cannot be removed is not in the way of all else.
+    query = select(FILES.c.id).where(FILES.c.expires_at < now, ~needed).order_by(func.random())
+    return list(connection.execute(query.limit(limit)).scalars())
 
 
 # -- uploads in parts
@@ -263,23 +265,31 @@ def parts(connection: Connection, upload_id: str) -> dict[str, Piece]:
 def end_upload(
     connection: Connection, upload_id: str, state: str, file_id: str | None = None, completion: str | None = None
 ) -> None:
-    """An upload is over; its parts are forgotten."""
+    """An upload is over. Its parts stay written down until their objects are another's, or removed: see `left_over`."""
     ends = {"state": state, "file_id": file_id, "completion": completion}
     connection.execute(update(UPLOADS).where(UPLOADS.c.id == upload_id).values(ends))
-    connection.execute(delete(PARTS).where(PARTS.c.upload_id == upload_id))
 
 
-def expire_uploads(connection: Connection, limit: int) -> list[str]:
-    """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
-    needs any more.
-    """
+def left_over(connection: Connection, limit: int, upload_id: str | None = None) -> dict[str, str]:
+    """Paths of parts that nobody needs any more, by their ids: of all uploads that are over, or of one."""
+    query = select(PARTS.c.id, PARTS.c.path).join(UPLOADS, UPLOADS.c.id == PARTS.c.upload_id)
+    query = query.where(UPLOADS.c.state != PENDING)
+    if upload_id is not None:
+        query = query.where(UPLOADS.c.id == upload_id)
+    return dict(iter(connection.execute(query.order_by(func.random()).limit(limit))))
+
+
+def forget_parts(connection: Connection, part_ids: Sequence[str]) -> None:
+    """These parts are another's, or no more."""
+    connection.execute(delete(PARTS).where(among(connection, PARTS.c.id, list(part_ids))))
+
+
+def expire_uploads(connection: Connection, limit: int) -> None:
+    """End uploads that were not completed in time, and forget those that ended a day ago and left nothing."""
     now = clock(connection)
     late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
-    ids = list(connection.execute(late.with_for_update(skip_locked=True)).scalars())
-    paths = select(PARTS.c.path).where(among(connection, PARTS.c.upload_id, ids))
-    gone = list(connection.execute(paths).scalars()) if ids else []
-    for upload_id in ids:
+    for upload_id in list(connection.execute(late.with_for_update(skip_locked=True)).scalars()):
         end_upload(connection, upload_id, "expired")
-    old = and_(UPLOADS.c.state != PENDING, UPLOADS.c.expires_at < now - _REMEMBERED_MS)
+    left = select(PARTS.c.id).where(PARTS.c.upload_id == UPLOADS.c.id).exists()
+    old = and_(UPLOADS.c.state != PENDING, UPLOADS.c.expires_at < now - _REMEMBERED_MS, ~left)
     connection.execute(delete(UPLOADS).where(old))
-    return gone

@@ -97,12 +97,15 @@ class StoredFiles:
         with reading(self._engine) as tx:
             return files.parts(tx, upload_id)
 
-    def complete_upload(self, upload_id: str, new: NewFile, completion: str) -> bool:
-        """Make a file of an upload, and keep what it was completed with (SHA-256); whether it was pending."""
+    def complete_upload(self, upload_id: str, new: NewFile, part_ids: Sequence[str], completion: str) -> bool:
+        """Make a file of these parts of an upload, and keep what it was completed with (SHA-256); whether it was
+        pending.
+        """
         with writing(self._engine) as tx:
             if not files.is_pending(tx, upload_id, new.tenant):
                 return False
             files.add(tx, new)
+            files.forget_parts(tx, part_ids)
             files.end_upload(tx, upload_id, files.COMPLETED, new.id, completion)
             return True
 
@@ -114,9 +117,17 @@ class StoredFiles:
             files.end_upload(tx, upload_id, "cancelled")
             return True
 
-    def expire_uploads(self, limit: int) -> list[str]:
-        """End uploads that were not completed in time, and forget those that ended a day ago; the paths of what nobody
-        needs any more.
-        """
+    def expire_uploads(self, limit: int) -> None:
+        """End uploads that were not completed in time, and forget those that ended a day ago and left nothing."""
         with writing(self._engine) as tx:
-            return files.expire_uploads(tx, limit)
+            files.expire_uploads(tx, limit)
+
+    def left_over(self, limit: int, upload_id: str | None = None) -> dict[str, str]:
+        """Paths of parts that nobody needs any more, by their ids: of all uploads that are over, or of one."""
+        with reading(self._engine) as tx:
+            return files.left_over(tx, limit, upload_id)
+
+    def forget_parts(self, part_ids: Sequence[str]) -> None:
+        """These parts are no more."""
+        with writing(self._engine) as tx:
+            files.forget_parts(tx, part_ids)
