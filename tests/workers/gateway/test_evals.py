@@ -288,3 +288,31 @@ def test_a_webhook_tells_of_a_run_s_end(ai: openai.OpenAI, gateway: Gateway):
     event = EvalRunSucceededWebhookEvent.model_validate_json(content.body)
     assert (event.type, event.data.id) == ("eval.run.succeeded", ended.id)
     ai.webhooks.delete(receiver.id)
+
+
+@pytest.mark.parametrize(
+    ("criteria", "place"),
+    [
+        ([RIGHT, CHOICE | {"model": "nobody"}], "testing_criteria[1].model"),
+        (
+            [{"type": "multi", "name": "m", "graders": {"a": LIKE, "b": FAR | {"model": "nobody"}},
+              "calculate_output": "a + b"}],
+            "testing_criteria[0].graders.b.model",
+        ),
+    ],
+)  # fmt: skip
+def test_a_grader_of_a_model_that_is_not_there_is_refused_at_once(ai: openai.OpenAI, criteria: Any, place: str):
+    """By its place, with the models that there are, as a chat with such a model is."""
+    with pytest.raises(openai.NotFoundError) as told:
+        ai.evals.create(data_source_config=CONFIG, testing_criteria=criteria)
+    assert (told.value.code, told.value.param) == ("model_not_found", place)
+    assert f"{place}: no model is called 'nobody'; known are: " in str(told.value)
+
+
+def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai.OpenAI):
+    """Before its rows are kept."""
+    made = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
+    with pytest.raises(openai.NotFoundError) as told:
+        ai.evals.runs.create(made.id, data_source=asks(inline(rows("a"))) | {"model": "nobody"})
+    assert told.value.param == "data_source.model"
+    assert list(ai.evals.runs.list(made.id)) == []

@@ -14,7 +14,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_schemas.recall import CacheMode
 from headrace_workers.evaluation.data_source import Asks, DataSource, data_source_of, judged_text
-from headrace_workers.evaluation.graders import Grader, Judging, graders_of
+from headrace_workers.evaluation.graders import Grader, Judging, LabelModel, ScoreModel, graders_of
 from headrace_workers.evaluation.item_schema import ItemSchema
 from headrace_workers.evaluation.placeholders import Template
 from headrace_workers.evaluation.scope import SAMPLED, Scope
@@ -160,6 +160,16 @@ def judged_by(graders: Sequence[Grader]) -> Template | None:
     """The text that a row's job is about: the sampled one where a grader reads that, else the first that is read."""
     read = [part.judged for grader in graders for part in grader.parts if part.judged is not None]
     return next((each for each in read if _is_sample(each)), read[0] if read else None)
+
+
+def models_of(graders: Sequence[Grader]) -> dict[str, str]:
+    """The models that graders ask, by the places where a request names them."""
+    return {
+        f"testing_criteria[{place}].{f'graders.{part.leaf.name}.' if grader.formula else ''}model": part.leaf.model
+        for place, grader in enumerate(graders)
+        for part in grader.parts
+        if isinstance(part.leaf, LabelModel | ScoreModel)
+    }
 
 
 def reads_sample(graders: Sequence[Grader]) -> bool:

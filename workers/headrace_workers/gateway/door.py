@@ -160,6 +160,12 @@ class Door:
             self._metrics.let_in(kind_of(job))
         return [letter.wish.job_id for letter in letters]
 
+    def check_model(self, alias: str) -> None:
+        """UnknownModel where no model of this deployment is called so."""
+        if alias not in self._models:
+            known = ", ".join(self._models.aliases()) or "none"
+            raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+
     def _check(self, jobs: Sequence[Job]) -> None:
         now = self._now()
         for job in jobs:
@@ -167,9 +173,7 @@ class Door:
             if job.deadline is not None and job.deadline <= now:
                 raise DeadlinePassed(f"the deadline {job.deadline.isoformat()} has passed")
             for alias in sorted(self._pipeline.models_of(job)):
-                if alias not in self._models:
-                    known = ", ".join(self._models.aliases()) or "none"
-                    raise UnknownModel(f"no model is called {alias!r}; known are: {known}")
+                self.check_model(alias)
             if isinstance(job, EmbeddingJob):
                 self._embedder.check(job.model)
             if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from headrace_schemas.errors import InvalidRecord
 from headrace_workers.evaluation.data_source import data_source_of
-from headrace_workers.evaluation.eval_plan import EvalPlan, item_schema_of
+from headrace_workers.evaluation.eval_plan import EvalPlan, item_schema_of, models_of
 from headrace_workers.evaluation.graders import graders_of
 from headrace_workers.files.files import new_id
 from headrace_workers.gateway.bodies import JSONRoute
@@ -23,7 +23,7 @@ from headrace_workers.gateway.eval_shapes import (
     RunShape,
     number_of,
 )
-from headrace_workers.gateway.evals import Reads, Writes, bounds_of, eval_of
+from headrace_workers.gateway.evals import Reads, Writes, bounds_of, check_models, eval_of
 from headrace_workers.gateway.files import file_of, stored
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
@@ -42,7 +42,10 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     of = await eval_of(services, caller, eval_id)
     source = data_source_of(wanted.data_source)
     schema = item_schema_of(json.loads(of.data_source_config))
-    EvalPlan.put_together(graders_of(json.loads(of.testing_criteria)), source, schema)
+    graders = graders_of(json.loads(of.testing_criteria))
+    EvalPlan.put_together(graders, source, schema)
+    asked = {} if source.asks is None else {"data_source.model": source.asks.model}
+    check_models(services, asked | models_of(graders))
     bounds = bounds_of(services)
     await services.ask(services.ledger.evals.check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:

@@ -1,13 +1,14 @@
 """Evals, as OpenAI's clients make, find, change and remove them."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Row
 
-from headrace_schemas.errors import InvalidRecord
-from headrace_workers.evaluation.eval_plan import item_schema_of, reads_sample
+from headrace_schemas.errors import InvalidRecord, UnknownModel
+from headrace_workers.evaluation.eval_plan import item_schema_of, models_of, reads_sample
 from headrace_workers.evaluation.graders import graders_of
 from headrace_workers.evaluation.scope import SAMPLED
 from headrace_workers.files.files import new_id
@@ -21,7 +22,7 @@ from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.ledger.evals.bounds import EvalBounds
 from headrace_workers.ledger.evals.evals import NewEval
-from headrace_workers.openai.errors import wrong
+from headrace_workers.openai.errors import Refused, refused, wrong
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
@@ -34,7 +35,9 @@ async def create(caller: Writes, services: Wired, wanted: NewEvalBody) -> EvalSh
     """Say what is to be asked of each item. What is not supported is refused by name."""
     item_schema_of(wanted.data_source_config)
     samples = wanted.data_source_config.get("include_sample_schema")
-    if reads_sample(graders_of(wanted.testing_criteria)) and not samples:
+    graders = graders_of(wanted.testing_criteria)
+    check_models(services, models_of(graders))
+    if reads_sample(graders) and not samples:
         raise wrong("data_source_config.include_sample_schema", f"must be true: a grader reads {{{{{SAMPLED}}}}}")
     new = NewEval(
         id=new_id("eval_"),
@@ -106,6 +109,16 @@ async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
     if found is None:
         raise _no_eval()
     return found
+
+
+def check_models(services: Services, named: Mapping[str, str]) -> None:
+    """Refused names the first of these places whose model this deployment does not have."""
+    for place, alias in named.items():
+        try:
+            services.door.check_model(alias)
+        except UnknownModel as error:
+            found = refused(error)
+            raise Refused(f"{place}: {found}", status=found.status, code=found.code, param=place) from error
 
 
 def bounds_of(services: Services) -> EvalBounds:
