@@ -29,7 +29,7 @@ from tests.workers.bridge.records import (
 )
 from tests.workers.bridge.refusing import GOOD, refused, value
 
-from headrace_schemas import Contains, Message, MinQuality, Regex, Rubric, Topic
+from headrace_schemas import Contains, JsonSchema, Message, MinQuality, Regex, Rubric, Topic
 from headrace_schemas.codec import decode_value, encode_value
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.event_types import topic_for
@@ -161,7 +161,9 @@ def test_any_valid_job_is_taken_or_refused_for_what_this_deployment_has(event):
     found = accept(record(event), RULES)
     if isinstance(found, Burial):
         refused(
-            found, "no (model|embedder|moderator) is called|has passed|callback.url: |criteria\\.[0-9]+\\.pattern: "
+            found,
+            "no (model|embedder|moderator) is called|has passed|callback.url: |"
+            "criteria\\.[0-9]+\\.(pattern|json_schema): ",
         )
         return
     assert isinstance(found, NewJob)
@@ -234,6 +236,7 @@ def test_an_embedding_starts_at_the_recall_workers():
         (embedding(input="endless"), "has 257 tokens, and vectors reads 256 at most"),
         (moderation(model="omni"), "no moderator is called 'omni'; there is: headrace-policy"),
         (generation(criteria=(Regex(pattern="("),)), "criteria.0.pattern: the pattern is no RE2 regular expression: "),
+        (generation(criteria=(JsonSchema(json_schema={"type": "text"}),)), "criteria.0.json_schema: the schema cannot"),
     ],
 )
 def test_what_nobody_here_can_do_is_refused(job, reason):

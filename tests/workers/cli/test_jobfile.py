@@ -78,6 +78,10 @@ def test_a_file_that_asks_for_vectors_says_so():
         (b'{"kind":"embedding","prompt":"a"}', "input: is missing"),
         (b'{"kind":"moderation","input":"a","temperature":1}', "temperature: is no field that is known here"),
         (b'{"prompt":"a","criteria":[{"criterion":"regex","pattern":"("}]}', "criteria.0.pattern: .* no RE2"),
+        (
+            b'{"prompt":"a","criteria":[{"criterion":"json_schema","json_schema":{"type":"text"}}]}',
+            "criteria.0.json_schema: the schema cannot be used: /type: ",
+        ),
         (b"nonsense", "no JSON"),
         (b'"text"', "not a string"),
         (b"[1]", "not a list"),

@@ -1,5 +1,6 @@
 """Jobs over HTTP: sent, looked at, waited for, cancelled."""
 
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -234,15 +235,28 @@ def test_a_job_that_is_none_is_not_found(client: httpx.Client, job_id: str):
         assert told.json()["type"] == "urn:headrace:problem:not_found"
 
 
-def test_a_pattern_that_is_none_is_refused(client: httpx.Client):
+@pytest.mark.parametrize(
+    ("criterion", "reason"),
+    [
+        (
+            {"criterion": "regex", "pattern": "(?=a)"},
+            "criteria.0.pattern: the pattern is no RE2 regular expression: ",
+        ),
+        (
+            {"criterion": "json_schema", "json_schema": {"properties": {"a": {"type": "text"}}}},
+            "criteria.0.json_schema: the schema cannot be used: /properties/a/type: ",
+        ),
+    ],
+)
+def test_a_criterion_that_cannot_be_used_is_refused(client: httpx.Client, criterion: Any, reason: str):
     """At once, by its place."""
-    bad = {**JOB, "criteria": [{"criterion": "regex", "pattern": "(?=a)"}]}
+    bad = {**JOB, "criteria": [criterion]}
     told = send(client, bad)
     assert told.status_code == 400
-    assert told.json()["detail"].startswith("criteria.0.pattern: the pattern is no RE2 regular expression: ")
+    assert told.json()["detail"].startswith(reason)
     body = {"model": "echo", "input": "x", "headrace": {"criteria": bad["criteria"]}}
     told = client.post("/v1/responses", json=body)
-    assert (told.status_code, "criteria.0.pattern" in told.json()["error"]["message"]) == (400, True)
+    assert (told.status_code, reason in told.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon", "1e999"])

@@ -21,7 +21,7 @@ from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
 from headrace_workers.bridge.meant import meant
-from headrace_workers.judging.patterns import check_patterns
+from headrace_workers.judging.usable import check_usable
 from headrace_workers.ledger.labels.labels import Sent
 from headrace_workers.ledger.tables.core import NEVER
 from headrace_workers.ledger.work.cancel import Cancellation
@@ -132,7 +132,7 @@ def _check_names(record: Record, envelope: Envelope, job_id: str, what: str) -> 
 
 def _check(job: Job, envelope: Envelope, rules: Rules) -> None:
     check_url(job.callback, rules.reach)
-    check_patterns(job)
+    check_usable(job)
     for deadline in (job.deadline, envelope.expirytime):
         if deadline is not None and _ms(deadline) <= rules.now:
             raise DeadlinePassed(f"the deadline {deadline.isoformat()} has passed")

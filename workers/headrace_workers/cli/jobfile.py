@@ -15,7 +15,7 @@ from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_schemas.reasons import describe
 from headrace_workers.batches.defaults import Defaults, NoKind
 from headrace_workers.batches.json_lines import BOM, Line, LineTooLong, NoJSON, lines, parsed
-from headrace_workers.judging.patterns import check_patterns
+from headrace_workers.judging.usable import check_usable
 
 Job = AnyJob
 
@@ -68,7 +68,7 @@ def parse_job(text: bytes, defaults: Defaults) -> Job:
     except ValidationError as error:
         raise WrongLine(describe(error, filled)) from None
     try:
-        check_patterns(job)
+        check_usable(job)
     except InvalidRecord as error:
         raise WrongLine(str(error)) from None
     if (size := len(encode_value(job))) > MAX_VALUE_BYTES:

@@ -35,7 +35,7 @@ from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.waiter import Waiter
-from headrace_workers.judging.patterns import check_all, has_patterns
+from headrace_workers.judging.usable import check_all, is_to_check
 from headrace_workers.ledger.door.accepted import Reserved, Wish
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
@@ -142,7 +142,7 @@ class Door:
         if self._waiter.stopping:
             raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
         self._check(jobs)
-        await self._check_patterns(jobs)
+        await self._check_criteria(jobs)
         await self._lengths.check(jobs)
         await self._check_callbacks(jobs)
         began, at = time.monotonic(), self._now()
@@ -179,10 +179,10 @@ class Door:
             if isinstance(job, ModerationJob) and job.model not in (None, POLICY_MODEL):
                 raise UnknownModel(f"no moderator is called {job.model!r}; there is: {POLICY_MODEL}")
 
-    async def _check_patterns(self, jobs: Sequence[Job]) -> None:
-        patterned = [job for job in jobs if has_patterns(job)]
-        if patterned:  # which a hostile one makes long
-            await asyncio.get_running_loop().run_in_executor(self._executor, check_all, patterned)
+    async def _check_criteria(self, jobs: Sequence[Job]) -> None:
+        judged = [job for job in jobs if is_to_check(job)]
+        if judged:  # which a hostile one makes long
+            await asyncio.get_running_loop().run_in_executor(self._executor, check_all, judged)
 
     async def _check_callbacks(self, jobs: Sequence[Job]) -> None:
         named = frozenset(found for job in jobs if (found := named_by(job.tenant, job.callback)) is not None)

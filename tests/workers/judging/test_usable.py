@@ -1,0 +1,79 @@
+"""Criteria that cannot be used, at a door."""
+
+from typing import Any
+
+import pytest
+
+from headrace_schemas import EvaluationJob, InvalidRecord, ModerationJob
+from headrace_schemas.criteria import Contains, JsonSchema, Regex
+from headrace_workers.judging import conforming
+from headrace_workers.judging.unjudged import UnusableSchema
+from headrace_workers.judging.usable import check_usable, is_to_check
+
+
+def judged(*patterns: str) -> EvaluationJob:
+    """A job that is judged by these, and by something else before."""
+    criteria = (Contains(text="a"), *(Regex(pattern=each, name=f"p{number}") for number, each in enumerate(patterns)))
+    return EvaluationJob(input="i", output="o", criteria=criteria)
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "[z-a]", "a{5000}"])
+def test_what_is_no_pattern_is_refused_by_its_place(pattern: str):
+    """Its own, among all criteria."""
+    with pytest.raises(InvalidRecord, match=r"^criteria\.2\.pattern: the pattern is no RE2 regular expression: "):
+        check_usable(judged("fine", pattern))
+
+
+@pytest.mark.parametrize("pattern", [r"^(yes|no)$", r"(\pL{30}){30}", r"\pL" * 600, "a{1000}" * 200])
+def test_what_is_one_is_taken_and_what_is_too_large_is_left_to_the_judge(pattern: str):
+    """To compile that takes time that belongs to all who send."""
+    check_usable(judged(pattern))
+
+
+def test_many_are_not_all_looked_at():
+    """What is behind 2,000 characters is left to the judge."""
+    check_usable(judged("a" * 1_990, "b" * 20, "("))
+    with pytest.raises(InvalidRecord, match=r"criteria\.3\.pattern"):
+        check_usable(judged("a" * 1_990, "b", "("))
+
+
+def by_schema(*schemas: dict[str, Any]) -> EvaluationJob:
+    """A job that is judged by these."""
+    criteria = (JsonSchema(json_schema=each, name=f"s{number}") for number, each in enumerate(schemas))
+    return EvaluationJob(input="i", output="o", criteria=tuple(criteria))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "text"},
+        {"properties": {"a": {"minLength": "many"}}},
+        {"required": "a"},
+        {"pattern": "("},
+        {"pattern": "(?=a)"},
+        {"items": {"patternProperties": {"[": {}}}},
+    ],
+)
+def test_what_is_no_schema_is_refused_by_its_place(schema: dict[str, Any]):
+    """Its own, among all criteria; what the judge could not use, it never sees."""
+    with pytest.raises(UnusableSchema):
+        conforming.compiled(schema)
+    with pytest.raises(InvalidRecord, match=r"^criteria\.1\.json_schema: the schema cannot be used: "):
+        check_usable(by_schema({"type": "object", "properties": {"a": {"pattern": "^[a-z]+$"}}}, schema))
+
+
+def test_schemas_of_many_patterns_are_left_to_the_judge():
+    """What is behind 500 characters of them: to compile that takes time that belongs to all who send."""
+    wrong = {"pattern": "("}
+    check_usable(by_schema({"properties": {str(n): {"pattern": "a" * 50} for n in range(10)}}, wrong))
+    with pytest.raises(InvalidRecord, match=r"criteria\.1\.json_schema"):
+        check_usable(by_schema({"properties": {str(n): {"pattern": "a" * 50} for n in range(9)}}, wrong))
+
+
+def test_who_has_none_is_not_asked():
+    """Most jobs."""
+    assert is_to_check(judged("a"))
+    assert is_to_check(by_schema({}))
+    assert not is_to_check(judged())
+    assert not is_to_check(ModerationJob(input="a"))
+    check_usable(ModerationJob(input="a"))
