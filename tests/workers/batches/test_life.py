@@ -12,7 +12,7 @@ from tests.workers.webhooks.office import Office
 
 from headrace_schemas import Category
 from headrace_schemas.job import derive_job_id
-from headrace_workers.batches.again import NothingFailed, NotOver
+from headrace_workers.batches.again import InputGone, NothingFailed, NotOver
 from headrace_workers.batches.submit import EmptyInput
 from headrace_workers.batches.views import batch_object, progress_words
 from headrace_workers.files.store import StoreUnavailable
@@ -428,6 +428,18 @@ def test_what_failed_is_run_again_under_its_numbers(running):
     assert [line["line"] for line in running.output(second.id)] == [2, 6]
     with pytest.raises(NothingFailed):
         running.again(second.id)
+
+
+def test_what_failed_cannot_be_run_again_when_its_input_is_gone(running):
+    """It is not said that nothing failed."""
+    batch_id = running.submit(jobs(2))
+    running.run(dead)
+    batch = running.batch(batch_id)
+    assert batch.failed == 2
+    running.files.remove(batch.input_file)
+    with pytest.raises(InputGone, match=f"the input of {batch_id}, {batch.input_file}, was deleted: submit the lines"):
+        running.again(batch_id)
+    assert [row.purpose for row in running.ledger.files.files("a")] == ["batch_output"]
 
 
 def test_a_budget_is_kept_to(running):

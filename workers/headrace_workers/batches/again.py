@@ -33,11 +33,17 @@ class NothingFailed(HeadraceError):
     category = Category.INVALID
 
 
+class InputGone(HeadraceError):
+    """The lines that failed are not there any more."""
+
+    category = Category.INVALID
+
+
 def retry_failed(
     batches: Batches, files: Files, batch: Row[Any], *, max_tokens: int | None, keep: float | None
 ) -> tuple[Row[Any], bool]:
     """The batch of what failed of this one, and whether it is new. Lines keep their numbers: the others are empty in
-    its input. NotOver, NothingFailed.
+    its input. NotOver, NothingFailed, InputGone.
 
     A line that had another's name is not among them: it would be that line's second answer.
     """
@@ -47,6 +53,9 @@ def retry_failed(
     key = hashlib.sha256(f"retry {said}".encode()).hexdigest()
     if (known := batches.keyed(batch.tenant, key)) is not None:
         return known, False
+    if files.head(batch.input_file, 1) is None:
+        raise InputGone(f"the input of {batch.id}, {batch.input_file}, was deleted: submit the lines that failed anew; "
+                        f"`headrace batch errors {batch.id}` names them")  # fmt: skip
     with text_of(files.open(batch.input_file)) as text:
         file = files.add(
             only(text, _failed(batches, batch.number)), tenant=batch.tenant, purpose=PURPOSE,

@@ -214,11 +214,13 @@ def change(connection: Connection, endpoint_id: str, values: Mapping[str, Any]) 
     connection.execute(statement.values(**changed, updated_at=now_ms()))
 
 
-def rotate(connection: Connection, endpoint: Endpoint, secret: str, hint: str, overlap_ms: int) -> None:
-    """Sign with another secret from now on, and for a while with the one before, too."""
-    old = {"old_secret": endpoint.secret, "old_until": now_ms() + overlap_ms} if overlap_ms > 0 else {
+def rotate(connection: Connection, endpoint_id: str, secret: str, hint: str, overlap_ms: int) -> Endpoint | None:
+    """Sign with another secret from now on, and for a while with the one before, too; None where it is gone."""
+    # In one statement: another who rotates at this moment is shown a secret, too, which is then the one before.
+    old = {"old_secret": ENDPOINTS.c.secret, "old_until": now_ms() + overlap_ms} if overlap_ms > 0 else {
         "old_secret": None, "old_until": None}  # fmt: skip
-    change(connection, endpoint.id, {"secret": secret, "hint": hint, **old})
+    change(connection, endpoint_id, {"secret": secret, "hint": hint, **old})
+    return get(connection, endpoint_id)
 
 
 def enable(connection: Connection, endpoint_id: str) -> int:

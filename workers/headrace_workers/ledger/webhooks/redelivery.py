@@ -49,31 +49,29 @@ def replay(connection: Connection, which: Range, *, delivered: bool) -> int:
     What was sent again a moment ago is not sent once more, whatever became of it: a double click sends nothing twice.
     """
     now = clock(connection)
+    state = JOBS.c.state.in_(_replayable(delivered=delivered))
     query = (
         select(JOBS.c.id)
         .join(DELIVERIES, DELIVERIES.c.id == JOBS.c.id)
-        .where(which.condition(), JOBS.c.state.in_(_replayable(delivered=delivered)), ~_twice(now))
+        .where(which.condition(), state, ~_twice(now))
         .order_by(DELIVERIES.c.created_at, JOBS.c.id)
         .limit(_AT_ONCE)
     )
-    ids = list(connection.execute(query).scalars())
-    if not ids:
-        return 0
-    # Lock order: jobs in the order of their ids, steps. Whoever was quicker has changed what we saw.
-    locked = select(JOBS.c.id).where(
-        among(connection, JOBS.c.id, ids), JOBS.c.state.in_(_replayable(delivered=delivered))
-    )
-    locked = locked.order_by(JOBS.c.id)
-    free = list(connection.execute(locked.with_for_update()).scalars())
-    marked = (
-        update(DELIVERIES)
-        .where(among(connection, DELIVERIES.c.id, free), ~_twice(now))
-        .values(replayed_at=now)
-        .returning(DELIVERIES.c.id)
-    )
-    chosen = list(connection.execute(marked).scalars())
-    _revive(connection, chosen, now)
-    return len(chosen)
+    # Whoever was quicker with all that we saw has changed that alone: there may be more.
+    while ids := list(connection.execute(query).scalars()):
+        # Lock order: jobs in the order of their ids, steps.
+        locked = select(JOBS.c.id).where(among(connection, JOBS.c.id, ids), state).order_by(JOBS.c.id)
+        free = list(connection.execute(locked.with_for_update()).scalars())
+        marked = (
+            update(DELIVERIES)
+            .where(among(connection, DELIVERIES.c.id, free), ~_twice(now))
+            .values(replayed_at=now)
+            .returning(DELIVERIES.c.id)
+        )
+        if chosen := list(connection.execute(marked).scalars()):
+            _revive(connection, chosen, now)
+            return len(chosen)
+    return 0
 
 
 def _replayable(*, delivered: bool) -> list[str]:

@@ -137,13 +137,9 @@ class Webhooks:
             return endpoints.get(tx, endpoint_id)
 
     def rotate(self, endpoint_id: str, secret: str, hint: str, overlap_ms: int) -> Endpoint | None:
-        """Sign with another secret, and for a while with the one before, too."""
+        """Sign with another secret, and for a while with the one before, too; None where it is gone."""
         with writing(self._engine) as tx:
-            found = endpoints.get(tx, endpoint_id)
-            if found is None:
-                return None
-            endpoints.rotate(tx, found, secret, hint, overlap_ms)
-            return endpoints.get(tx, endpoint_id)
+            return endpoints.rotate(tx, endpoint_id, secret, hint, overlap_ms)
 
     def disable(self, endpoint_id: str, reason: str) -> None:
         """Send nothing more there, and tell it of nothing more."""

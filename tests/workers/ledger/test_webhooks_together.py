@@ -1,0 +1,41 @@
+"""Two people at the same webhooks at a time, or two gateways. On PostgreSQL; SQLite has one writer at a time."""
+
+import pytest
+from sqlalchemy import select
+from tests.workers.ledger.rows import delivery
+from tests.workers.ledger.test_endpoints import add
+from tests.workers.ledger.test_locks import Meanwhile, ledger_url  # noqa: F401 - a fixture
+
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.webhooks import endpoints, redelivery
+from headrace_workers.ledger.webhooks.delivery_views import Range
+
+
+@pytest.mark.parametrize("ends", ["is written", "comes to nothing"])
+def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, monkeypatch, ends):
+    """What the other was quicker with is passed over, and does not look like the end."""
+    monkeypatch.setattr(redelivery, "_AT_ONCE", 2)
+    for name, at in (("a", 100), ("b", 100), ("c", 200)):
+        delivery(ledger, name, "dead", created_at=at)
+    with writing(ledger.engine) as tx:
+        assert redelivery.replay(tx, Range(until=200), delivered=False) == 2
+        day = Meanwhile(ledger, lambda: ledger.webhooks.replay(Range(), delivered=False))
+        assert not day.ended
+        if ends == "comes to nothing":
+            tx.rollback()
+    assert day.result() == (1 if ends == "is written" else 2)
+    ledger.webhooks.replay(Range(), delivered=False)
+    ready = ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "ready").order_by(STEPS.c.job_id))
+    assert ready == [("a",), ("b",), ("c",)]
+
+
+def test_of_two_who_change_a_secret_both_have_one_that_signs(ledger):
+    """While they overlap: the second takes the place of the first's, and not of the one before."""
+    add(ledger, "we_1")
+    with writing(ledger.engine) as tx:
+        endpoints.rotate(tx, "we_1", "first's", "hint", 60_000)
+        second = Meanwhile(ledger, lambda: ledger.webhooks.rotate("we_1", "second's", "hint", 60_000))
+        assert not second.ended
+    made = second.result()
+    assert (made.secret, made.old_secret) == ("second's", "first's")
