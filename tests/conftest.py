@@ -3,7 +3,7 @@
 import gc
 import itertools
 import logging
-import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from headrace_producers.settings import KafkaSettings
 _PREFIXES = itertools.count(1)
 _ENDED: Final[list[str]] = []  # prefixes of tests that have ended, and whose topics may still be there
 _SHARED: Final[list[KafkaServer]] = []  # brokers that serve all tests of this process
+_KEPT: Final[list[object]] = []  # processes that outlive this one
 
 # These files wait long for processes and services. Begun first, none of them is left for the end of a parallel run.
 _LONGEST = (
@@ -150,7 +151,8 @@ def service_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
     folder.chmod(0o755)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    # Nobody waits for it: PostgreSQL alone has some hundred files for each of many databases.
+    _KEPT.append(subprocess.Popen(["rm", "-rf", str(folder)], start_new_session=True))
 
 
 def _folder(parent: Path, name: str) -> Path:

@@ -26,9 +26,11 @@ class KafkaServer(Server):
 
     def __init__(self, broker: Broker, folder: Path) -> None:
         self.broker = broker
-        # Killed because it stops slowly, it would have to mend its log, and might refuse to start over it.
+        # Killed because it stops slowly, it would have to mend its log, and might refuse to start over it. Where there
+        # is no log, waiting is for nothing: Tansu waits five seconds for whoever is connected.
+        grace = 120 if broker.durable else 0
         spec = ChildSpec(
-            name=broker.kind, argv=broker.argv, prepare=broker.prepare, ready=broker.ready, grace_seconds=120
+            name=broker.kind, argv=broker.argv, prepare=broker.prepare, ready=broker.ready, grace_seconds=grace
         )
         super().__init__(spec, folder)
 

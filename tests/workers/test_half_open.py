@@ -24,7 +24,7 @@ from headrace_workers.worker.presence import Presence
 
 NAMES = RedisNames("half.")
 QUEUE = "model.echo"
-SECONDS = 1.0  # that Redis has for an answer: less than in earnest
+SECONDS = 0.5  # that Redis has for an answer: less than in earnest
 
 
 @pytest.fixture
@@ -44,9 +44,12 @@ def url(proxy):
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
-    """The ears wait for no more than a second, either."""
-    monkeypatch.setattr("headrace_workers.wire.ears._ASK_AFTER", SECONDS)
-    monkeypatch.setattr("headrace_workers.wire.ears._ANSWER", SECONDS)
+    """The ears wait no longer, either, and both look again soon."""
+    for name in ("_ASK_AFTER", "_ANSWER"):
+        monkeypatch.setattr(f"headrace_workers.wire.ears.{name}", SECONDS)
+    for loop in ("wire.ears", "worker.express"):
+        monkeypatch.setattr(f"headrace_workers.{loop}._WAIT", 0.1)
+        monkeypatch.setattr(f"headrace_workers.{loop}._PAUSE", 0.1)
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from sqlalchemy import make_url
 from tests.services.eventually import eventually
 from tests.services.kafka import KafkaServer, find_tansu
 from tests.services.need import need
-from tests.services.postgres import PostgresServer
 from tests.services.proxy import Proxy
 from tests.workers.gateway.conftest import bridge_of
 from tests.workers.gateway.served import Gateway, answer, hang_up_while_waiting, served
@@ -53,11 +52,14 @@ def test_without_redis_jobs_come_in_and_are_told(settings: Settings, bridge):
 
 
 @pytest.fixture
-def proxied(settings: Settings, postgres: PostgresServer) -> "tuple[Settings, Proxy]":
-    """The same deployment, its PostgreSQL behind a proxy."""
-    port = make_url(postgres.url).port
-    proxy = Proxy(port)
-    return replace(settings, ledger=settings.ledger.replace(f":{port}/", f":{proxy.port}/")), proxy
+def proxied(settings: Settings) -> "tuple[Settings, Proxy]":
+    """The same deployment, its PostgreSQL behind a proxy. Connections are given up sooner than usual, and still later
+    than a request is (`PATIENCE`).
+    """
+    url = make_url(settings.ledger)
+    proxy = Proxy(url.port)
+    behind = url.set(port=proxy.port).update_query_dict({"timeout": str(PATIENCE + 1)})
+    return replace(settings, ledger=behind.render_as_string(hide_password=False)), proxy
 
 
 def test_a_ledger_that_is_silent_is_told_of_in_a_bounded_time(proxied: "tuple[Settings, Proxy]"):

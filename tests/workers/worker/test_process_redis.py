@@ -19,6 +19,8 @@ ROLES = pytest.mark.parametrize(
     ids=["threads", "solo", "prefork"],
 )
 
+IMPATIENT = ("-m", "tests.workers.impatient_program")
+
 
 def loaded(process, times=1):
     """Whether it runs with what it loaded at first."""
@@ -55,7 +57,7 @@ def test_a_worker_that_ran_while_redis_died_serves_again(ledger, tasks, redis_se
 
 def test_a_worker_serves_again_after_redis_was_frozen(ledger, tasks, redis_server, tmp_path):
     """It notices by itself, although the kernel acknowledges everything, and says so in a few lines."""
-    with worker(tmp_path, redis_server, "generate") as process:
+    with worker(tmp_path, redis_server, "generate", program=IMPATIENT) as process:
         eventually(served(ledger, tasks, generation()))
         redis_server.freeze()
         try:
@@ -72,7 +74,9 @@ def test_a_worker_leaves_a_connection_that_is_half_open(ledger, tasks, redis_ser
     """Nothing passes, everything is acknowledged: each of its reads has an end of its own."""
     with (
         proxied(redis_server.port) as proxy,
-        worker(tmp_path, redis_server, "judge", HEADRACE_REDIS=f"redis://{proxy.address}/0") as process,
+        worker(
+            tmp_path, redis_server, "judge", program=IMPATIENT, HEADRACE_REDIS=f"redis://{proxy.address}/0"
+        ) as process,
     ):
         eventually(served(ledger, tasks, evaluation()))
         proxy.swallow("down")
