@@ -7,9 +7,12 @@ import pytest
 from tests.workers.judging.judge_model import JudgeModel, Prompt
 
 from headrace_schemas import HeadraceError
+from headrace_workers.cli import judge
+from headrace_workers.engines import load
 from headrace_workers.measuring.judge_items import ITEMS
 from headrace_workers.measuring.judge_probe import Probe, probe
 from headrace_workers.ports import Completion, Request
+from headrace_workers.quality.interval import Undefined
 
 GOOD = {item.good for item in ITEMS}
 OWN = "I think that it depends."
@@ -98,7 +101,8 @@ def test_a_judge_without_an_answer_of_its_own_prefers_none() -> None:
             return [HeadraceError("no") for _ in requests]
 
     found = probe(Silent(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
-    assert {each.name: each.holds for each in found.measures}["a right answer and its own: its own preferred"] is None
+    (own,) = [each for each in found.measures if each.name == "a right answer and its own: its own preferred"]
+    assert (own.holds, own.found.reason) == (None, "it wrote no answer of its own")
 
 
 def test_a_judge_that_does_not_answer_is_no_judge() -> None:
@@ -106,6 +110,30 @@ def test_a_judge_that_does_not_answer_is_no_judge() -> None:
     found = probe(Author(lambda _prompt, choices: (0.0,) * len(choices)))
     assert (found.unanswered, found.mass) == (found.asked, None)
     assert {each.holds for each in found.measures} == {None}
+    assert {each.found.reason for each in found.measures} == {"it answered none of these"}
+
+
+def test_a_judge_that_sees_no_difference_is_told_so() -> None:
+    """It answered: what it did not do is to prefer."""
+    found = probe(Author(lambda _prompt, choices: (1 / len(choices),) * len(choices)))
+    reasons = {each.name: each.found.reason for each in found.measures if isinstance(each.found, Undefined)}
+    assert reasons == {
+        "the same answer, padded: the longer preferred": "it preferred neither of any two",
+        "a right answer and its own: its own preferred": "it preferred neither of any two",
+    }
+
+
+def test_why_a_judge_does_not_answer_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its first error, and what to do."""
+    broken = Author(lambda _prompt, _choices: HeadraceError("the prompt has 300 tokens, and the model reads 128"))
+    monkeypatch.setattr(load, "load_generator", lambda _home, _alias: broken)
+    judge.probe(model="small")
+    told = capsys.readouterr()
+    assert "there are no rows" not in told.out
+    assert "the model reads 128" in told.err
+    assert "probe another with --model" in told.err
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.question)

@@ -79,7 +79,8 @@ def _words(found: "Probe") -> str:
     """What to make of it, in a sentence."""
     missed = [each.name for each in found.measures if each.holds is False]
     if found.unanswered * 2 > found.asked:
-        return "it mostly does not answer in the permitted words: no judge"
+        why = "" if found.trouble is None else f" (the first of its errors: {found.trouble})"
+        return f"it mostly does not answer in the permitted words: no judge{why}; probe another with --model"
     if missed:
         return f"not to be trusted with: {'; '.join(missed)}"
     return "nothing here speaks against it; label answers of your own before a decision hangs on it"
@@ -91,5 +92,5 @@ def _document(alias: str, found: "Probe") -> dict[str, object]:
     measures = [{**asdict(each), "holds": each.holds} for each in found.measures]
     return {
         "model": alias, "asked": found.asked, "unanswered": found.unanswered, "median_mass": found.mass,
-        "measures": measures, "says": _words(found),
+        "trouble": found.trouble, "measures": measures, "says": _words(found),
     }  # fmt: skip

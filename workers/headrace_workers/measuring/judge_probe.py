@@ -55,12 +55,15 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What was measured. `unanswered` of all `asked` had too small a mass, or an error; `mass` is the median of it."""
+    """What was measured. `unanswered` of all `asked` had too small a mass, or an error; `mass` is the median of it, and
+    `trouble` the first error.
+    """
 
     measures: tuple[Measure, ...]
     asked: int
     unanswered: int
     mass: float | None
+    trouble: str | None = None
 
 
 def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
@@ -96,27 +99,52 @@ def probe(generator: Generator, items: Sequence[Item] = ITEMS) -> Probe:
     apart = np.isfinite(liked) & ~np.isclose(liked, 0.5) & np.array([bool(each) for each in own])
     moved = np.abs(np.array(alone) - scales["yes_no"][0])
     measures = [
-        Measure("two answers: the right one in both orders", share(right[both]), 0.75, True),
+        Measure("two answers: the right one in both orders", _share(right, both), 0.75, True),
         Measure(
             "two answers: another verdict in the other order",
-            share(flipped[both]),
+            _share(flipped, both),
             0.2,
             False,
         ),
-        Measure("two answers: the first preferred", share((first > 0.5)[answered], clusters=places[answered]), 0.5),
-        Measure("the same answer, padded: the longer preferred", share((padded > 0.5)[leaning]), 0.5),
-        Measure("a right answer and its own: its own preferred", share((liked > 0.5)[apart]), 0.5, False),
+        Measure("two answers: the first preferred", _share(first > 0.5, answered, clusters=places), 0.5),
+        Measure("the same answer, padded: the longer preferred", _share(padded > 0.5, leaning, padded), 0.5),
+        Measure(
+            "a right answer and its own: its own preferred",
+            _share(liked > 0.5, apart, liked, "it wrote no answer of its own" if not any(own) else None),
+            0.5,
+            False,
+        ),
         *(_apart(name, *found) for name, found in scales.items()),
         Measure(
-            f"asked alone: another value by more than {_MOVED}", share((moved > _MOVED)[np.isfinite(moved)]), 0.2, False
+            f"asked alone: another value by more than {_MOVED}", _share(moved > _MOVED, np.isfinite(moved)), 0.2, False
         ),
     ]
-    return Probe(tuple(measures), asking.asked, asking.asked - len(asking.masses), asking.median_mass)
+    return Probe(
+        tuple(measures), asking.asked, asking.asked - len(asking.masses), asking.median_mass, asking.trouble
+    )  # fmt: skip
 
 
 def _apart(name: str, good: NDArray[np.float64], bad: NDArray[np.float64]) -> Measure:
     both = np.isfinite(good) & np.isfinite(bad)
-    return Measure(f"one answer, {name}: the right one scores higher", share((good > bad)[both]), 0.75, True)
+    return Measure(f"one answer, {name}: the right one scores higher", _share(good > bad, both), 0.75, True)
+
+
+def _share(
+    hits: NDArray[np.bool_],
+    of: NDArray[np.bool_],
+    leaning: NDArray[np.float64] | None = None,
+    why: str | None = None,
+    clusters: NDArray[np.int_] | None = None,
+) -> Estimate | Undefined:
+    """The share of hits among those that tell something; of none, what the model did not do. `leaning` is finite where
+    it answered, whether that tells something or not.
+    """
+    if of.any():
+        return share(hits[of], clusters=None if clusters is None else clusters[of])
+    if why is None:
+        indifferent = leaning is not None and np.isfinite(leaning).any()
+        why = "it preferred neither of any two" if indifferent else "it answered none of these"
+    return Undefined(why)
 
 
 class _Asking:
@@ -126,6 +154,7 @@ class _Asking:
         self._generator = generator
         self.asked = 0
         self.masses: list[float] = []
+        self.trouble: str | None = None
 
     @property
     def median_mass(self) -> float | None:
@@ -165,6 +194,7 @@ class _Asking:
         self.asked += len(prompts)
         for place, found in enumerate(self._generator.choice_probabilities(prompts, tuple(scale.values))):
             if isinstance(found, HeadraceError):
+                self.trouble = self.trouble or str(found)
                 continue
             try:
                 answer = read_answer(found, scale)
