@@ -63,3 +63,38 @@ def test_which_domains_there_are(address: str, valid: bool | None) -> None:
     from headrace_workers.moderation.presidio_recognizers import OfflineEmailRecognizer
 
     assert OfflineEmailRecognizer().validate_result(address) is valid
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(202) 555-01" * 150,
+        "(202) 555-0143 or " * 60,
+        "x202-555-0143 202-555-0143 202-555-0143x 202-555-0143% " * 20,
+        "+49 30 901820/030 901820 " * 40,
+        "07700 900123 (07700) 900123 $07700 900123 " * 30,
+    ],
+)
+def test_what_is_written_again_is_read_once_and_found_as_before(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the library finds it, with what stands beside it; a text of nothing else took seconds."""
+    import phonenumbers
+    from phonenumbers import phonenumbermatcher
+
+    from headrace_workers.moderation.presidio_recognizers import LENIENCY, REGIONS, _Matcher
+
+    read: list[str] = []
+    parse = phonenumbermatcher.parse
+
+    def counting(candidate: str, *rest: object, **more: object) -> object:
+        read.append(candidate)
+        return parse(candidate, *rest, **more)
+
+    monkeypatch.setattr(phonenumbermatcher, "parse", counting)
+    for region in REGIONS:
+        read.clear()
+        found = [(match.start, match.end, match.number) for match in _Matcher(text, region)]
+        once = len(read)
+        read.clear()
+        library = phonenumbers.PhoneNumberMatcher(text, region, leniency=LENIENCY)
+        assert found == [(match.start, match.end, match.number) for match in library]
+        assert once <= min(60, len(read))

@@ -49,7 +49,7 @@ class ShapedPhoneRecognizer(PhoneRecognizer):
             # Trying a region costs about 0.1 ms a candidate: what is settled is hidden from the next.
             if not ENOUGH_DIGITS.search(text):
                 break
-            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=LENIENCY):
+            for match in _Matcher(text, region):
                 score = _shape(text, match.start, match.end)
                 if score:
                     result = RecognizerResult(self.supported_entities[0], match.start, match.end, score)
@@ -57,6 +57,26 @@ class ShapedPhoneRecognizer(PhoneRecognizer):
                 if score == SHAPED_SCORE:
                     text = text[: match.start] + "A" * (match.end - match.start) + text[match.end :]
         return list(found.values())
+
+
+class _Matcher(phonenumbers.PhoneNumberMatcher):
+    """The library's, which reads what is written again and again once: a number that is none costs it up to twenty
+    tries, each in every country, and a text may consist of such.
+    """
+
+    def __init__(self, text: str, region: str | None) -> None:
+        super().__init__(text, region, leniency=LENIENCY)
+        self._known: dict[tuple[str, str, str], Any] = {}
+
+    def _parse_and_verify(self, candidate: str, offset: int) -> Any:
+        """What it says depends on the candidate and the characters beside it, and on nothing else of the text."""
+        end = offset + len(candidate)
+        key = (candidate, self.text[max(0, offset - 1) : offset], self.text[end : end + 1])
+        if key not in self._known:
+            found = super()._parse_and_verify(candidate, offset)
+            self._known[key] = None if found is None else found.number
+        number = self._known[key]
+        return None if number is None else phonenumbers.PhoneNumberMatch(offset, candidate, number)
 
 
 def _shape(text: str, start: int, end: int) -> float:
