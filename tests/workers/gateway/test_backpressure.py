@@ -36,3 +36,5 @@ def test_what_would_only_wait_is_refused_with_the_reason(
         assert (told.status_code, told.json()["error"]["code"]) == (429, why)
         bulk = client.post("/v1/jobs", json={**JOB, "lane": "batch"})
         assert bulk.status_code == (202 if why == "queue_age" else 429)
+        told = client.post("/v1/jobs", json=JOB)  # that others were asked about meanwhile changes nothing
+        assert told.status_code == 429

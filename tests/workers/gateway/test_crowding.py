@@ -59,4 +59,21 @@ def test_the_ledger_is_asked_once_a_second_and_for_new_places():
         await crowding.check([PLACE])
 
     asyncio.run(check())
-    assert asked == [{PLACE}, {BULK}, {PLACE}]
+    assert asked == [{PLACE}, {PLACE, BULK}, {PLACE}]
+
+
+def test_a_queue_that_is_too_old_stays_so_while_others_are_asked_for():
+    """Jobs for other places come in between, and let none in that would only wait."""
+
+    def look(places):
+        return Pressure(0, {place: 60_001 for place in places if place == PLACE})
+
+    async def check():
+        crowding = Crowding(look, ThreadPoolExecutor(), most=10, longest=60.0, monotonic=lambda: 0.0)
+        for _ in range(2):
+            with pytest.raises(Refusal) as told:
+                await crowding.check([PLACE])
+            assert told.value.why is Why.QUEUE_AGE
+            await crowding.check([BULK])
+
+    asyncio.run(check())

@@ -47,10 +47,11 @@ class Crowding:
         """429 where jobs in one of these places would wait too long, or the ledger is full."""
         wanted = frozenset(places)
         now = self._monotonic()
-        if now - self._seen_at > _FRESH_SECONDS or not wanted <= self._places:
-            self._seen = await self._look.ask(wanted)
-            self._places = wanted if now - self._seen_at > _FRESH_SECONDS else wanted | self._places
-            self._seen_at = now
+        fresh = now - self._seen_at <= _FRESH_SECONDS
+        if not (fresh and wanted <= self._places):
+            looked = wanted | self._places if fresh else wanted
+            self._seen = await self._look.ask(looked)
+            self._places, self._seen_at = looked, now
         if self._seen.active >= self._most:
             raise Refusal(
                 Why.LEDGER_FULL,
