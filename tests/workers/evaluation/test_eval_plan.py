@@ -127,10 +127,10 @@ def test_a_row_that_makes_no_job_says_why(raw: Any, reason: str):
         ([CHECK], {**ASKS, "input_messages": None}, "data_source.input_messages is missing"),
         ([CHECK], {**ASKS, "input_messages": {"type": "template", "template": [{"role": "user", "content": SAMPLE}]}},
          "is what this is to bring"),
-        ([CHECK], {**ASKS, "sampling_params": {"tools": [1]}}, r"sampling_params.tools: is supported only as \[\]"),
-        ([CHECK], {**ASKS, "sampling_params": {"reasoning_effort": "high"}}, "reasoning_effort: is supported only as"),
+        ([CHECK], {**ASKS, "sampling_params": {"tools": [1]}}, r"_params.tools: is not supported.* or send \[\]"),
+        ([CHECK], {**ASKS, "sampling_params": {"reasoning_effort": "high"}}, "reasoning_effort: is not supported"),
         ([CHECK], {**ASKS, "sampling_params": {"max_completion_tokens": 0}}, "max_completion_tokens: must be"),
-        ([CHECK], {**ASKS, "sampling_params": {"response_format": {}}}, "response_format: is supported"),
+        ([CHECK], {**ASKS, "sampling_params": {"response_format": {}}}, "response_format: is not supported"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused(criteria: list[Any], source: dict[str, Any], reason: str):

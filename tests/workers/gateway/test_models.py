@@ -16,6 +16,9 @@ def test_models_are_listed_and_found(gateway: Gateway):
         with pytest.raises(openai.NotFoundError) as caught:
             client.models.retrieve("none-such")
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.models.retrieve("HuggingFaceTB/none-such")  # as most models are called elsewhere
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
         with pytest.raises(openai.APIStatusError) as caught:
             client.models.delete("echo")
         assert caught.value.status_code == 405

@@ -50,6 +50,38 @@ def test_a_response_goes_on_from_another(client: openai.OpenAI):
     assert third.usage.input_tokens > second.usage.input_tokens
 
 
+def test_items_of_earlier_responses_are_sent_by_reference(client: openai.OpenAI):
+    """As the Vercel AI SDK does from the second turn on: each is read, and listed, as if it had been sent itself."""
+    first = client.responses.create(**RIVERS)
+    turns = [
+        {"role": "user", "content": [{"type": "input_text", "text": "Name three rivers."}]},
+        {"type": "item_reference", "id": first.output[0].id},
+        {"role": "user", "content": [{"type": "input_text", "text": "And lakes?"}]},
+    ]
+    second = client.responses.create(model="echo", input=turns)
+    itself = client.responses.create(model="echo", input=[turns[0], first.model_dump()["output"][0], turns[2]])
+    assert second.usage.input_tokens == itself.usage.input_tokens > first.usage.input_tokens
+    listed = client.responses.input_items.list(second.id, order="asc").data
+    assert [(each.role, each.content[0].text) for each in listed] == [
+        ("user", "Name three rivers."), ("assistant", first.output_text), ("user", "And lakes?"),
+    ]  # fmt: skip
+    assert client.responses.retrieve(second.id) == second
+
+
+def test_a_reference_to_what_is_not_there_is_refused_by_its_place(client: openai.OpenAI, gateway: Gateway):
+    """One that never was, was not stored, has another name, or is another tenant's."""
+    kept, unkept = client.responses.create(**RIVERS), client.responses.create(**RIVERS, store=False)
+    with openai_of(gateway, gateway.key("another")) as stranger:
+        for who, id in (
+            (client, f"msg_{NOT_THERE}"), (client, "msg_x"), (client, ""), (client, unkept.output[0].id),
+            (client, kept.output[0].id.replace("msg_", "fs_")), (stranger, kept.output[0].id),
+        ):  # fmt: skip
+            turns = [{"role": "user", "content": "Hello."}, {"type": "item_reference", "id": id}]
+            with pytest.raises(openai.NotFoundError) as caught:
+                who.responses.create(model="echo", input=turns)
+            assert caught.value.param == "input[1].id"
+
+
 def test_what_a_response_was_asked_with_is_listed(client: openai.OpenAI):
     """Item by item and page by page, in both orders; the output of an earlier one came back as it was."""
     first = client.responses.create(**RIVERS)

@@ -1,5 +1,7 @@
 import pytest
+from tests.workers.openai.ends import ASKER
 
+from headrace_workers.openai.endpoint import ENDPOINTS
 from headrace_workers.openai.errors import Refused
 from headrace_workers.openai.parameters import Parameters
 
@@ -36,9 +38,16 @@ def test_any_other_value_is_refused_by_name(body):
     assert (caught.value.param, caught.value.code, caught.value.status) == (name, "unsupported_parameter", 400)
 
 
+def test_what_another_rests_on_is_named_before_it():
+    """Whoever sends tools may never have heard of the choice among them, which came with them."""
+    with pytest.raises(Refused, match="tools: is not supported") as caught:
+        PARAMETERS.given({"choice": "required", "tools": [{}]})
+    assert caught.value.param == "tools"
+
+
 def test_the_words_say_what_may_be_said():
     """As JSON, since that is what is sent."""
-    with pytest.raises(Refused, match='choice: is supported only as "none" or "auto": say so, or leave it out'):
+    with pytest.raises(Refused, match='choice: is not supported: leave it out, or send "none" or "auto"'):
         PARAMETERS.given({"choice": "x"})
     with pytest.raises(Refused, match="audio: is not supported: leave it out"):
         PARAMETERS.given({"audio": "x"})
@@ -50,6 +59,18 @@ def test_what_is_not_known_is_refused_even_as_null(value):
     with pytest.raises(Refused, match="modle is not known") as caught:
         PARAMETERS.given({"modle": value})
     assert (caught.value.param, caught.value.code) == ("modle", "unknown_parameter")
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_wish_among_the_parameters_is_told_where_it_stands(endpoint):
+    """Other servers take top_k there; one that this kind of job cannot have is not known at all."""
+    with pytest.raises(Refused, match=r'priority is not known here: send it as \{"headrace": \{"priority": …\}\}'):
+        ENDPOINTS[endpoint]({"priority": 1}, ASKER)
+    generates = endpoint not in ("/v1/embeddings", "/v1/moderations")
+    words = r'send it as \{"headrace": \{"top_k": …\}\}' if generates else "leave it out"
+    with pytest.raises(Refused, match=f"top_k is not known here: {words}") as caught:
+        ENDPOINTS[endpoint]({"top_k": 40}, ASKER)
+    assert (caught.value.param, caught.value.code) == ("top_k", "unknown_parameter")
 
 
 def test_a_part_of_a_body_is_named_with_its_place():

@@ -9,6 +9,8 @@ from headrace_workers.openai.streaming import wants_stream
     [
         ({}, (False, False)),
         ({"stream": False}, (False, False)),
+        ({"stream_options": {}}, (False, False)),
+        ({"stream": False, "stream_options": {"include_usage": False}}, (False, False)),
         ({"stream": True}, (True, False)),
         ({"stream": True, "stream_options": {"include_usage": True}}, (True, True)),
         ({"stream": True, "stream_options": {"include_usage": False, "include_obfuscation": False}}, (True, False)),
@@ -23,7 +25,7 @@ def test_what_is_wanted(asked, wanted):
     ("asked", "param"),
     [
         ({"stream": 1}, "stream"),
-        ({"stream_options": {}}, "stream_options"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": []}, "stream_options"),
         ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),

@@ -25,7 +25,7 @@ async def models(request: Request, _caller: Reads, services: Wired) -> Response:
     return json_response({"object": "list", "data": await _all(services)})
 
 
-@router.get("/v1/models/{model}", responses=ERRORS)
+@router.get("/v1/models/{model:path}", responses=ERRORS)
 async def model(model: str, request: Request, _caller: Reads, services: Wired) -> Response:
     """One model, by its alias."""
     no_query(request)

@@ -14,7 +14,7 @@ from headrace_workers.gateway.openai_shapes import body_of as described
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Wired
-from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep, only_job
+from headrace_workers.gateway.stored_responses import body_of, earlier, find, keep, only_job, spelled_out
 from headrace_workers.openai.errors import wrong
 from headrace_workers.openai.flags import flag
 from headrace_workers.openai.input_items import input_items, page
@@ -54,6 +54,7 @@ async def create(request: Request, caller: Writes, services: Wired) -> Response:
     no_query(request)
     body = await json_object(request)
     given = PARAMETERS.given(body)
+    body = await spelled_out(services, caller, body)
     read = continued(body, asker(request, caller), await earlier(services, caller, given))
     (job_id,) = await let_in(request, caller, services, read)
     asked_at, again = None, None if key_of(request) is not None else False

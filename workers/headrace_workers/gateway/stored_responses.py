@@ -14,8 +14,9 @@ from headrace_workers.gateway.services import Services
 from headrace_workers.gateway.waiter import End, end_of
 from headrace_workers.ledger.door.told import Standing
 from headrace_workers.openai.endpoint import Asker, Body, Request
-from headrace_workers.openai.errors import wrong
-from headrace_workers.openai.response_body import ended, job_id_of, unended
+from headrace_workers.openai.errors import Refused, wrong
+from headrace_workers.openai.references import references, with_items
+from headrace_workers.openai.response_body import ended, job_id_of, response_of_item, unended
 from headrace_workers.openai.responses import PARAMETERS, continued, conversation
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -90,6 +91,33 @@ async def earlier(services: Services, caller: Caller, body: Body) -> tuple[Messa
     job = decode_job(*known[stored.job_id]) if stored.job_id in known else stored.job
     assert isinstance(job, GenerationJob)  # noqa: S101 - as every response's
     return conversation(stored.asked, job, end)
+
+
+async def spelled_out(services: Services, caller: Caller, body: Body) -> Body:
+    """The body with the items of earlier responses that its input refers to. Refused where one is not there."""
+    outputs: dict[str, list[dict[str, Any]]] = {}
+    items: dict[int, dict[str, Any]] = {}
+    for place, id in references(body).items():
+        response_id = response_of_item(id)
+        if response_id not in outputs:
+            outputs[response_id] = await _output(services, caller, response_id)
+        found = next((item for item in outputs[response_id] if item["id"] == id), None)
+        if found is None:
+            words = f"input[{place}].id: no stored response of this tenant has such an item: send the item itself"
+            raise Refused(words, status=404, code=Why.NOT_FOUND.code, param=f"input[{place}].id")
+        items[place] = found
+    return with_items(body, items)
+
+
+async def _output(services: Services, caller: Caller, response_id: str) -> list[dict[str, Any]]:
+    try:
+        told = await body_of(services, caller, await find(services, caller, response_id))
+    except Refusal as error:
+        if error.why is not Why.NOT_FOUND:
+            raise
+        return []
+    output: list[dict[str, Any]] = told["output"]
+    return output
 
 
 def _end(standing: Standing) -> End | None:

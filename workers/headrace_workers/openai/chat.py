@@ -12,7 +12,7 @@ from headrace_workers.openai.pieces import pieces
 from headrace_workers.openai.receipt import receipt
 from headrace_workers.openai.request import Asker, Body, Request
 from headrace_workers.openai.streaming import wants_stream
-from headrace_workers.openai.wishes import WISHES, tier
+from headrace_workers.openai.wishes import OF_GENERATION, WISHES, tier
 
 PARAMETERS: Final = Parameters(
     works=frozenset(
@@ -48,6 +48,7 @@ PARAMETERS: Final = Parameters(
         "verbosity": ("medium",),
         "web_search_options": (),
     },
+    wishes=OF_GENERATION,
 )  # fmt: skip
 
 _LENGTH: Final = ("max_completion_tokens", "max_tokens")

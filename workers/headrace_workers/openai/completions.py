@@ -12,7 +12,7 @@ from headrace_workers.openai.pieces import pieces
 from headrace_workers.openai.receipt import receipt
 from headrace_workers.openai.request import Asker, Body, Request
 from headrace_workers.openai.streaming import wants_stream
-from headrace_workers.openai.wishes import WISHES
+from headrace_workers.openai.wishes import OF_GENERATION, WISHES
 
 MAX_PROMPTS: Final = 128
 
@@ -31,6 +31,7 @@ PARAMETERS: Final = Parameters(
         "echo": (False,),
         "suffix": ("",),
     },
+    wishes=OF_GENERATION,
 )
 
 

@@ -15,6 +15,7 @@ MAX_INPUTS: Final = 2048  # OpenAI's own bound
 
 PARAMETERS: Final = Parameters(
     works=frozenset({"input", "model", "dimensions", "encoding_format", "user", WISHES}),
+    wishes=OF_ANY,
 )
 
 _FORMATS: Final = ("float", "base64")

@@ -15,7 +15,7 @@ from headrace_workers.openai.wishes import OF_ANY, WISHES, build, shared_fields
 
 MAX_INPUTS: Final = 2048
 
-PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}))
+PARAMETERS: Final = Parameters(works=frozenset({"input", "model", WISHES}), wishes=OF_ANY)
 
 
 def read(body: Body, asker: Asker) -> Request:

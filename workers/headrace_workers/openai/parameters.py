@@ -1,7 +1,7 @@
 """The parameters of a method: which work, and which are refused by name unless their value means the default."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,34 +16,38 @@ class Parameters:
     """Every parameter of a method, in one of three classes.
 
     What `works`; what is `refused`, each with the values that are taken since they mean the default; and what is
-    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be.
+    `unmeant`, refused in the same way: it is about what headrace is not, and not about to be. `wishes` are
+    headrace's own, which other programs take beside the parameters: they have an object of their own here.
     """
 
     works: frozenset[str]
     refused: Mapping[str, Plain] = field(default_factory=dict)
     unmeant: Mapping[str, Plain] = field(default_factory=dict)
+    wishes: Sequence[str] = ()
 
     def given(self, body: object, within: str = "") -> dict[str, Any]:
         """What the body asks for: without nulls, and without what means the default.
 
-        Refused names the first parameter that is not known, or cannot be had. `within` is where the body lies when it
-        is a part of another: `tools[0]`.
+        Refused names a parameter that is not known, or the first of the tables that cannot be had: whoever sends tools
+        is told so, and not of the choice among them. `within` is where the body lies when it is a part of another:
+        `tools[0]`.
         """
         if not isinstance(body, Mapping):
             raise wrong(within, "must be an object") if within else Refused("the body must be a JSON object")
-        asked: dict[str, Any] = {}
-        for name, value in body.items():
-            if name in self.works:
-                if value is not None:
-                    asked[name] = value
-                continue
-            path = f"{within}.{name}" if within else str(name)
-            plain = self.refused.get(name, self.unmeant.get(name))
-            if plain is None:
-                raise Refused(f"{path} is not known here: leave it out", code="unknown_parameter", param=path)
+        where = f"{within}." if within else ""
+        elsewhere = {**self.refused, **self.unmeant}
+        for name in body:
+            if name not in self.works and name not in elsewhere:
+                words = f"{where}{name} is not known here: {self._instead(name)}"
+                raise Refused(words, code="unknown_parameter", param=f"{where}{name}")
+        for name, plain in elsewhere.items():
+            value = body.get(name)
             if value is not None and not any(_same(value, each) for each in plain):
-                raise unsupported(path, _advice(plain))
-        return asked
+                raise unsupported(where + name, _advice(plain))
+        return {name: value for name, value in body.items() if name in self.works and value is not None}
+
+    def _instead(self, name: str) -> str:
+        return f'send it as {{"headrace": {{"{name}": …}}}}' if name in self.wishes else "leave it out"
 
 
 def _same(one: object, other: object) -> bool:
@@ -54,4 +58,4 @@ def _same(one: object, other: object) -> bool:
 def _advice(plain: Plain) -> str:
     if not plain:
         return "is not supported: leave it out"
-    return f"is supported only as {' or '.join(map(json.dumps, plain))}: say so, or leave it out"
+    return f"is not supported: leave it out, or send {' or '.join(map(json.dumps, plain))}"

@@ -24,6 +24,11 @@ def job_id_of(id: str) -> str | None:
     return id.removeprefix(_PREFIX) if id.startswith(_PREFIX) else None
 
 
+def response_of_item(id: str) -> str:
+    """The id of the response whose output would have an item of this id."""
+    return _PREFIX + id.partition("_")[2]
+
+
 def unended(
     asked: Body, job: GenerationJob, job_id: str, status: Literal["queued", "in_progress"], created_at: float
 ) -> dict[str, Any]:

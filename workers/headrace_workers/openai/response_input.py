@@ -7,6 +7,7 @@ from headrace_schemas import Message
 from headrace_workers.openai.content import RESPONSE_PARTS, role_of, text_of
 from headrace_workers.openai.errors import missing, unsupported, wrong
 from headrace_workers.openai.parameters import Parameters
+from headrace_workers.openai.references import REFERENCE
 from headrace_workers.openai.request import Body
 
 _ITEM: Final = Parameters(
@@ -48,6 +49,8 @@ def input_messages(asked: Body) -> list[dict[str, str]]:
 
 def _message(item: Any, param: str) -> dict[str, str]:
     kind = item.get("type", "message") if isinstance(item, dict) else "message"
+    if kind == REFERENCE:  # a gateway has put the items there before; a line of a batch is read by itself
+        raise unsupported(f"{param}.type", "earlier responses are not at hand here: send the item itself")
     if kind != "message":
         raise unsupported(f"{param}.type", "must be message: headrace reads text only")
     given = _ITEM.given(item, param)

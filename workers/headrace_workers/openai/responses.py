@@ -15,7 +15,7 @@ from headrace_workers.openai.response_body import ended
 from headrace_workers.openai.response_events import events
 from headrace_workers.openai.response_input import messages_of
 from headrace_workers.openai.streaming import wants_stream
-from headrace_workers.openai.wishes import WISHES
+from headrace_workers.openai.wishes import OF_GENERATION, WISHES
 
 _PLAIN_TEXT: Final = {"format": {"type": "text"}}
 
@@ -48,6 +48,7 @@ PARAMETERS: Final = Parameters(
         "prompt_cache_retention": (),
         "reasoning": ({}, {"effort": "none"}),
     },
+    wishes=OF_GENERATION,
 )  # fmt: skip
 
 

@@ -13,9 +13,8 @@ _OPTIONS: Final = Parameters(frozenset({"include_usage"}), unmeant={"include_obf
 def wants_stream(asked: Body) -> tuple[bool, bool]:
     """Whether to stream, and whether to tell the usage at the stream's end. Refused where that makes no sense."""
     stream = flag(asked, "stream")
-    if "stream_options" not in asked:
-        return stream, False
-    if not stream:
+    options = _OPTIONS.given(asked.get("stream_options", {}), "stream_options")
+    with_usage = flag(options, "include_usage", within="stream_options.")
+    if with_usage and not stream:
         raise unsupported("stream_options", "is only for stream=true: leave it out")
-    options = _OPTIONS.given(asked["stream_options"], "stream_options")
-    return stream, flag(options, "include_usage", within="stream_options.")
+    return stream, with_usage
