@@ -165,3 +165,18 @@ def test_a_batch_of_which_nothing_is_there_ends_when_it_is_cancelled(running):
     running.settle()
     assert running.batch(batch_id).state == "cancelled"
     assert running.errors(batch_id) == [(1, "lost"), (2, "lost"), (3, "batch_cancelled")]
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_who_writes_much_anew_says_that_it_goes_on(running):
+    """Of a million lines it takes minutes, and a loop that is silent for two ends its process."""
+    batch_id = running.submit([*jobs(1_001), {"prompt": "later", "model": "other"}])
+    while running.turn() or running.end():
+        pass
+    beats = []
+    remove(running, running.batch(batch_id).output_file)
+    running.end(queue="model.other")
+    running.bulk.once(running.heard.append, lambda: beats.append(len(beats)))
+    assert len(beats) >= 2
+    running.settle()
+    assert (running.batch(batch_id).state, running.batch(batch_id).completed) == ("completed", 1_002)

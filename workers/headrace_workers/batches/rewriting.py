@@ -6,7 +6,7 @@ of which they are not is told in the error file, and can be run again.
 
 import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,8 +42,9 @@ class Rewriting:
         self._batches = batches
         self._files = files
 
-    def mend(self, batch: Row[Any], now: int) -> int:
-        """Write the files of a batch anew of which objects are gone; how many lines were lost by that.
+    def mend(self, batch: Row[Any], now: int, alive: Callable[[], object] = lambda: None) -> int:
+        """Write the files of a batch anew of which objects are gone; how many lines were lost by that. `alive` is
+        called meanwhile: a million lines take minutes.
 
         StoreUnavailable also while nothing at all of the batch is there: that is what a folder looks like that is not
         mounted. It is waited for until the batch's time is over, or a person cancels it.
@@ -60,17 +61,25 @@ class Rewriting:
         lost = 0
         for file_id, state in ((batch.output_file, DONE), (batch.error_file, FAILED)):
             if file_id is not None and not gone.isdisjoint(pieces[file_id]):
-                lost += self._anew(batch, file_id, state, pieces[file_id], gone)
+                lost += self._anew(batch, file_id, state, pieces[file_id], gone, alive)
         return lost
 
-    def _anew(self, batch: Row[Any], file_id: str, state: str, seen: Sequence[Piece], gone: set[Piece]) -> int:
+    def _anew(
+        self,
+        batch: Row[Any],
+        file_id: str,
+        state: str,
+        seen: Sequence[Piece],
+        gone: set[Piece],
+        alive: Callable[[], object],
+    ) -> int:
         kept = [piece for piece in seen if piece not in gone]
-        there = self._numbers(kept)
+        there = self._numbers(kept, alive)
         missing = [line for line in self._lines(batch.number, state) if line.number not in there]
         made: list[Piece] = []
         again: set[int] = set()
         try:
-            for text, numbers in _parts(self._again(batch, missing)):
+            for text, numbers in _parts(self._again(batch, missing, alive)):
                 made.append(self._files.piece((text,), tenant=batch.tenant, of=file_id))
                 again.update(numbers)
             lost = [line.number for line in missing if line.number not in again]
@@ -89,10 +98,11 @@ class Rewriting:
         )  # fmt: skip
         return len(lost)
 
-    def _numbers(self, pieces: Sequence[Piece]) -> set[int]:
+    def _numbers(self, pieces: Sequence[Piece], alive: Callable[[], object]) -> set[int]:
         """The lines that these hold."""
         with io.BufferedReader(self._files.together(pieces)) as stream:
-            return {from_json(each.text)["line"] for each in read_on(stream, _LONGEST_ANSWER)}
+            lines = _telling(read_on(stream, _LONGEST_ANSWER), alive)
+            return {from_json(each.text)["line"] for each in lines}
 
     def _lines(self, number: int, state: str) -> Iterator[Row[Any]]:
         after = 0
@@ -100,7 +110,9 @@ class Rewriting:
             yield from lines
             after = lines[-1].number
 
-    def _again(self, batch: Row[Any], missing: Sequence[Row[Any]]) -> Iterator[tuple[int, bytes]]:
+    def _again(
+        self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]
+    ) -> Iterator[tuple[int, bytes]]:
         """Number and text of those of these lines that can be had once more."""
         seen, terms = Circumstances(terms_of(batch), cancelled=False, late=False), terms_of(batch)
         wanted = {line.number: line for line in missing if line.reason is None}
@@ -109,7 +121,7 @@ class Rewriting:
                 refused = EndedLine(line.number, line.custom_id, 0, code=line.code, reason=line.reason)
                 yield line.number, written(refused, seen).text
         found: list[tuple[Row[Any], bytes | None, list[str]]] = []
-        for each in self._input(batch):
+        for each in _telling(self._input(batch), alive):
             if each.number in wanted:
                 found.append((wanted[each.number], *_jobs_of(each, terms)))
             if len(found) >= _LINES_AT_ONCE:
@@ -150,6 +162,14 @@ def _jobs_of(line: Read, terms: Terms) -> tuple[bytes | None, list[str]]:
         return None, []
     key = said.get("idempotency_key") if terms.own_keys else None
     return None, [derive_job_id(terms.tenant, key or terms.key(line.number))]
+
+
+def _telling(lines: Iterable[Read], alive: Callable[[], object]) -> Iterator[Read]:
+    """These lines; now and then somebody is told that there are more."""
+    for count, line in enumerate(lines):
+        if count % _LINES_AT_ONCE == 0:
+            alive()
+        yield line
 
 
 def _parts(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[bytes, list[int]]]:

@@ -198,7 +198,7 @@ class Bridge:
     def _bulk_once(self) -> Awaited | None:
         self._batches.clear()
         self._moved.clear()
-        self._bulk.once(self._tell)
+        self._bulk.once(self._tell, self._told[Duty.BATCHES].beat)
         self._stop.wait(self._bulk.gathers)
         (self._moved if self._bulk.is_open else self._batches).wait(self._bulk.rest)
         return self._bulk.waits

@@ -90,10 +90,10 @@ class Bulk:
         self.gathers = 0.0  # seconds to the next look in any case,
         self.rest = 0.0  # and from then on if nothing ends
 
-    def once(self, tell: Callable[[Hint], object]) -> int:
+    def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
 
-        `tell` is called with what came of it.
+        `tell` is called with what came of it, and `alive` while a file is written anew, which may take minutes.
         """
         self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
         unfinished = self._ledger.batches.unfinished()
@@ -107,7 +107,7 @@ class Bulk:
         lines = 0
         for batch in unfinished:
             try:
-                lines += self._go_on(batch, room[batch.number], tell)
+                lines += self._go_on(batch, room[batch.number], tell, alive)
             except (StoreUnavailable, NoSuchObject) as error:
                 self._feed.forget(batch.number)
                 troubles[batch.id] = str(error)
@@ -127,7 +127,7 @@ class Bulk:
         """Close what is open."""
         self._feed.close()
 
-    def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object]) -> int:
+    def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         now = self._ledger_time.ms()
         if batch.state == CANCELLING:  # first: a store that is away keeps no model at work
             self._let_go(batch, tell)
@@ -139,7 +139,7 @@ class Bulk:
             elif not written:
                 self._end(batch, tell)
         except NoSuchObject:  # of what was written; of its input `_take_in` sees to it
-            return self._rewriting.mend(batch, now)
+            return self._rewriting.mend(batch, now, alive)
         return written + taken
 
     def _take_in(self, batch: Row[Any], room: int, now: int, tell: Callable[[Hint], object]) -> int:
