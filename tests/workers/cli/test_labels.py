@@ -97,6 +97,33 @@ def test_quality_says_what_it_can_and_why_not_the_rest(tmp_path: Path, jobs: lis
     assert "there are no labels" in call("quality", "--tenant", "shop")[2]
 
 
+def test_labels_of_a_wrong_name_are_removed_alone(tmp_path: Path, jobs: list[str], call: Call) -> None:
+    """Those that are named, of one tenant; whoever names none, or what is not there, removes nothing."""
+    wrong = [line(jobs[n], criterion="rihgt", who=who) for n, who in ((0, "ann"), (1, "ann"), (0, "bob"))]
+    (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + "".join(wrong))
+    call("labels", "import", "labels.jsonl")
+    for words, said in (
+        ((), "say which labels: --criterion NAME, or --category NAME"),
+        (("--criterion", "a", "--category", "b"), "say which labels"),
+        (("--category", "rihgt"), "there are no labels about the category 'rihgt' of default"),
+        (("--criterion", "rihgt", "--tenant", "shop"), "there are no labels about the criterion 'rihgt' of shop"),
+        (("--criterion", "rihgt", "--who", "eve"), "of the person 'eve'"),
+    ):
+        code, _, told = call("labels", "remove", *words, "--yes")
+        assert (code, said in told) == (2, True), told
+    assert call("labels", "remove", "--criterion", "rihgt")[0] == 2  # nobody is there to be asked
+    assert len(call("labels", "export")[1].splitlines()) == 4
+    told = call("labels", "remove", "--criterion", "rihgt", "--job", jobs[0], "--who", "bob", "--yes")[2]
+    assert "1 label about the criterion 'rihgt' of default is removed" in told
+    assert (
+        "2 labels about the criterion 'rihgt' of default are removed"
+        in call("labels", "remove", "--criterion", "rihgt", "-y")[2]
+    )
+    (kept,) = call("labels", "export")[1].splitlines()
+    assert json.loads(kept)["criterion"] == "right"
+    assert "there are no labels" not in call("quality")[2]
+
+
 def test_a_label_that_no_verdict_is_about_is_told(tmp_path: Path, jobs: list[str], call: Call) -> None:
     """By `quality`, in each form: a name may be misspelt, and jobs may be judged later."""
     (tmp_path / "labels.jsonl").write_text(line(jobs[0]) + line(jobs[0], criterion="rihgt"))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 from pydantic import ValidationError
 
-from headrace_schemas.errors import Category, HeadraceError
+from headrace_schemas.errors import Category, ConfigurationError, HeadraceError
 from headrace_schemas.reasons import describe
 from headrace_schemas.review import Review
 from headrace_workers.batches.json_lines import LineTooLong, NoJSON, lines, listed, parsed
@@ -15,6 +15,7 @@ from headrace_workers.cli import asking
 from headrace_workers.cli.durations import rfc3339
 from headrace_workers.cli.options import JsonLinesOption
 from headrace_workers.cli.output import console, put_bytes, put_json, say, table
+from headrace_workers.cli.sure import be_sure
 from headrace_workers.cli.tenants import tenant_meant
 
 _LONGEST_LINE: Final = 100_000  # bytes
@@ -25,6 +26,12 @@ _TenantOption = Annotated[str | None, typer.Option("--tenant", help="whose jobs 
 
 class WrongLabels(HeadraceError):
     """Lines that are no labels; the message has a line `file:line: reason` for each."""
+
+    category = Category.INVALID
+
+
+class NoSuchLabels(HeadraceError):
+    """There are no labels that could be removed."""
 
     category = Category.INVALID
 
@@ -41,6 +48,7 @@ def register(app: typer.Typer) -> None:
     labels.command("import")(import_labels)
     labels.command("list")(list_labels)
     labels.command("export")(export)
+    labels.command("remove")(remove)
     app.add_typer(labels, name="labels")
 
 
@@ -117,6 +125,39 @@ def export(tenant: _TenantOption = None) -> None:
 
     for row in need_ledger().labels.all(tenant):
         put_bytes(_review(row).model_dump_json(exclude_none=True).encode())
+
+
+def remove(
+    criterion: Annotated[str | None, typer.Option("--criterion", help="labels about this criterion")] = None,
+    category: Annotated[str | None, typer.Option("--category", help="or about this category of moderation")] = None,
+    who: Annotated[str | None, typer.Option("--who", help="of this person alone")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="of this job alone")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="whose jobs they are of [HEADRACE_TENANT]")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove labels that should not have been taken in: of a name that is misspelt, or that a person got wrong.
+
+    `headrace labels export` keeps them first: what is removed is gone. What quality and pass rates say follows.
+
+    Example: `headrace labels remove --criterion polit --yes`
+    """
+    from headrace_workers.cli.reach import need_ledger
+    from headrace_workers.ledger.labels.labels import Which
+
+    if (criterion is None) == (category is None):
+        raise ConfigurationError("say which labels: --criterion NAME, or --category NAME (`headrace labels list`)")
+    kind = "category" if criterion is None else "criterion"
+    which = Which(tenant_meant(tenant), kind, criterion or category or "", who, job)
+    labels = need_ledger().labels
+    count = labels.count(which)
+    these = f"about the {kind} {which.about!r} of {which.tenant}"
+    if not count:
+        narrowed = "".join(f", of the {what} {name!r}" for what, name in (("person", who), ("job", job)) if name)
+        raise NoSuchLabels(f"there are no labels {these}{narrowed}: `headrace labels list` shows what is labelled")
+    if not yes:
+        be_sure(f"Remove {count:,} label{'s' if count != 1 else ''} {these}?", "nothing was removed")
+    removed = labels.remove(which)
+    say(f"{removed:,} label{'s' if removed != 1 else ''} {these} {'are' if removed != 1 else 'is'} removed")
 
 
 def _review(row: Any) -> Review:

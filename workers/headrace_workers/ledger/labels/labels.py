@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, func, select
 
 from headrace_schemas.errors import Category
 from headrace_schemas.review import Review
@@ -26,6 +26,24 @@ class Added:
 
     new: int
     refused: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Labels of a tenant about a criterion or category; of one person or job alone, where they are named."""
+
+    tenant: str
+    kind: str
+    about: str
+    who: str | None = None
+    job_id: str | None = None
+
+    @property
+    def clause(self) -> ColumnElement[bool]:
+        """What is so of their rows."""
+        said = ((LABELS.c.who, self.who), (LABELS.c.job_id, self.job_id))
+        mine = and_(LABELS.c.tenant == self.tenant, LABELS.c.kind == self.kind, LABELS.c.about == self.about)
+        return and_(mine, *(column == value for column, value in said if value is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,16 @@ class Labels:
             query = query.where(LABELS.c.tenant == tenant)
         with reading(self._engine) as tx:
             yield from by_pages(tx, query, [LABELS.c.said_at, LABELS.c.id])
+
+    def count(self, which: Which) -> int:
+        """How many there are of these."""
+        with reading(self._engine) as tx:
+            return int(tx.execute(select(func.count()).select_from(LABELS).where(which.clause)).scalar_one())
+
+    def remove(self, which: Which) -> int:
+        """Forget these; how many."""
+        with writing(self._engine) as tx:
+            return tx.execute(delete(LABELS).where(which.clause)).rowcount
 
     def beside(self, tenant: str, most: int = MOST_JOBS) -> tuple[list[Row[Any]], list[Verdict]]:
         """A tenant's labels, and the verdicts of its `most` newest jobs by the criteria and categories that they are
