@@ -4,6 +4,7 @@ import json
 import threading
 
 import httpx
+import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer
 
@@ -66,6 +67,23 @@ def test_changes_are_told_as_they_come(alone: Gateway, bridge):
         answer(alone.services.ledger, job_id)
         thread.join(60)
         assert (heard[0], heard[1].startswith("generate.0."), heard[-1]) == ("accepted", True, "end")
+
+
+def test_a_stream_ends_when_its_key_is_revoked(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """Who comes again with it is told why; one that was begun with another key goes on."""
+    monkeypatch.setattr("headrace_workers.gateway.keyring.KEPT_SECONDS", 0.0)
+    keys = [alone.key(), alone.key()]
+    with alone.client() as client, alone.client(keys[0]) as first, alone.client(keys[1]) as second:
+        job_id = client.post("/v1/jobs", json=JOB).json()["id"]
+        way = f"/v1/jobs/{job_id}/events"
+        with first.stream("GET", way) as ends, second.stream("GET", way) as goes_on:
+            lines, others = ends.iter_lines(), goes_on.iter_lines()
+            for each in (lines, others):
+                eventually(lambda each=each: next(each) == "id: accepted")
+            assert alone.services.ledger.keys.revoke(keys[0].split("_")[1])
+            assert first.get(way).status_code == 401
+            assert client.delete(f"/v1/jobs/{job_id}").status_code == 200
+            assert ("event: end" in list(lines), "event: end" in list(others)) == (False, True)
 
 
 def test_a_stream_ends_when_the_gateway_does(alone: Gateway):

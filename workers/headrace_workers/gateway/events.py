@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 
+from headrace_workers.gateway.caller import admit, bearer
 from headrace_workers.gateway.errors import Refusal
 from headrace_workers.gateway.facts import END, facts_of, news
 from headrace_workers.gateway.jobs import Reads, standing_of
+from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.shapes import ANSWERS, STREAM
 from headrace_workers.ledger.door.told import Standing
@@ -22,17 +24,21 @@ LastId = Annotated[str | None, Header(alias="Last-Event-ID", description="Goes o
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses={**STREAM, **ANSWERS})
-async def follow(job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None) -> StreamingResponse:
+async def follow(
+    request: Request, job_id: str, caller: Reads, services: Wired, last_event_id: LastId = None
+) -> StreamingResponse:
     """A job's way as it goes: `accepted`, a `step` each time that one changes, and `end`, with which the stream ends.
 
-    A change that was over before it was looked for is not told: what stands is.
+    A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """
     standing = await standing_of(services, caller, job_id)
-    stream = _stream(services, job_id, standing, last_event_id)
+    stream = _stream(request, services, job_id, standing, last_event_id)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 
-async def _stream(services: Services, job_id: str, standing: Standing, last: str | None) -> AsyncIterator[bytes]:
+async def _stream(
+    request: Request, services: Services, job_id: str, standing: Standing, last: str | None
+) -> AsyncIterator[bytes]:
     quiet = 0
     tenant = standing.tenant
     yield _LATER
@@ -48,6 +54,7 @@ async def _stream(services: Services, job_id: str, standing: Standing, last: str
             yield _SIGN_OF_LIFE
         await services.waiter.turn()
         try:
+            await admit(request, bearer(request), Scope.JOBS_READ)  # a job may be held for weeks, and its key revoked
             standing = await services.standing(job_id, tenant)
-        except Refusal:  # the ledger is away, or the job was forgotten: the client comes again, and is told
+        except Refusal:  # that, the ledger is away, or the job was forgotten: the client comes again, and is told
             return
