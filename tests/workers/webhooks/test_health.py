@@ -74,6 +74,17 @@ def test_a_receiver_may_ask_for_a_pause():
     assert after(longer, [wish], 1_000).paused_until == 500_000
 
 
+def test_what_was_asked_for_holds_beside_what_is_taken():
+    """A receiver that is asked too often takes some of those on their way all the same. An open circuit closes."""
+    wish = Reply(ms=1, status=429, error="429", after=60.0)
+    for replies in ([wish, TAKEN], [TAKEN, wish], [FAILED, TAKEN, wish, TAKEN, TAKEN]):
+        stands = after(WELL, replies, 1_000)
+        assert stands.paused_until == 61_000
+    assert after(stands, [TAKEN], 60_999).paused_until == 61_000
+    assert after(stands, [TAKEN], 61_000) == WELL
+    assert after(WELL, [*[FAILED] * PATIENCE, wish, TAKEN], 1_000) == WELL
+
+
 def test_a_wrong_url_says_nothing_about_its_receiver():
     """It is that letter's own."""
     assert after(WELL, [Reply(ms=0, error="no URL", hopeless=True)] * 9, 0) == WELL

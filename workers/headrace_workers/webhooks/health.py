@@ -28,7 +28,10 @@ def after(health: Health, replies: Sequence[Reply], now: int) -> Health:
 
 def _after(health: Health, reply: Reply, now: int) -> Health:
     if reply.taken:
-        return replace(health, failures=0, failing_since=None, pauses=0, paused_until=None)
+        # What it asked for holds: this one was on its way beside the letter that it asked for it at.
+        asked = health.pauses == 0 and (health.paused_until or 0) > now
+        until = health.paused_until if asked else None
+        return replace(health, failures=0, failing_since=None, pauses=0, paused_until=until)
     failures, since = health.failures + 1, now if health.failing_since is None else health.failing_since
     health = replace(health, failures=failures, failing_since=since)
     if reply.gone and health.registered:
