@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -22,10 +23,12 @@ class Broker:
     def __init__(self):
         self.told, self.taken = None, []
         self.missing = {}
+        self.at_look = lambda: None
         self.silent = None  # what is raised by whatever is asked, while it is
 
     def look(self):
         """Which topics are missing."""
+        self.at_look()
         if self.silent:
             raise self.silent
         return self.missing
@@ -201,6 +204,31 @@ def test_a_buffer_that_is_full_is_no_silent_kafka():
         broker.silent = BufferFull("full")
         with pytest.raises(KafkaAway):
             await sink.publish([record("a")])
+        return sink.trouble
+
+    assert sending(work) is None
+
+
+def test_a_look_that_fails_while_records_are_confirmed_says_nothing():
+    """Kafka answers: it was the gateway that had no time to look."""
+
+    async def work(sink, broker):
+        looks, go_on = threading.Event(), threading.Event()
+
+        def late():
+            looks.set()
+            go_on.wait(60)
+            raise Unavailable("not in time")
+
+        broker.at_look = late
+        sending = asyncio.create_task(sink.publish([record("a")]))
+        await until(lambda: broker.taken == ["a"])
+        looking = asyncio.create_task(sink._topics.look())
+        await until(looks.is_set)
+        broker.confirm("a")
+        await sending
+        go_on.set()
+        await looking
         return sink.trouble
 
     assert sending(work) is None

@@ -28,6 +28,7 @@ class Topics:
         self._look: Together[None, Mapping[Topic, str]] = Together(together, executor, away=KafkaAway)
         self._missing: Mapping[Topic, str] = {}
         self._doubted = asyncio.Event()
+        self._heard = False  # since the last look began
         self.silent = True  # no broker says which there are: none has yet, or it did not when it was asked last
 
     def missing_words(self, wanted: Collection[Topic] = tuple(Topic)) -> str | None:
@@ -39,12 +40,15 @@ class Topics:
         return f"{said} not there: run `headrace init` (or the gateway's user of Kafka may not see what is there)"
 
     async def look(self) -> None:
-        """Look now. A broker that does not answer changes nothing of what is known of them."""
+        """Look now. A broker that does not answer changes nothing of what is known of them. Where it answered others
+        meanwhile, it was this process that had no time.
+        """
+        self._heard = False
         try:
             self._missing = await self._look.ask(None)
             self.silent = False
         except KafkaAway:
-            self.silent = True
+            self.silent = not self._heard
 
     def doubt(self) -> None:
         """A broker was silent to somebody else: it counts as that until it answers, and is asked at once."""
@@ -53,7 +57,7 @@ class Topics:
 
     def heard(self) -> None:
         """A broker has answered somebody else."""
-        self.silent = False
+        self._heard, self.silent = True, False
 
     async def watch(self) -> None:
         """Look again and again, until this is cancelled."""
