@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.sql.append import append
 from headrace_workers.ledger.sql.database import among, clock, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
 
-PENDING, COMPLETED = "pending", "completed"  # of an upload
+PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload
 _REMEMBERED_MS = 86_400_000  # that an upload is remembered when it is over
 
 
@@ -245,7 +245,10 @@ def is_pending(connection: Connection, upload_id: str, tenant: str) -> bool:
 
 
 def _upload(upload_id: str, tenant: str) -> Select[Any]:
-    return select(UPLOADS).where(UPLOADS.c.id == upload_id, UPLOADS.c.tenant == tenant)
+    late = and_(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now_ms())  # also before a bridge has seen it
+    state = case((late, EXPIRED), else_=UPLOADS.c.state).label("state")
+    others = (column for column in UPLOADS.c if column.name != "state")
+    return select(*others, state).where(UPLOADS.c.id == upload_id, UPLOADS.c.tenant == tenant)
 
 
 def add_part(connection: Connection, upload_id: str, part_id: str, piece: Piece) -> int:
@@ -289,7 +292,7 @@ def expire_uploads(connection: Connection, limit: int) -> None:
     now = clock(connection)
     late = select(UPLOADS.c.id).where(UPLOADS.c.state == PENDING, UPLOADS.c.expires_at < now).limit(limit)
     for upload_id in list(connection.execute(late.with_for_update(skip_locked=True)).scalars()):
-        end_upload(connection, upload_id, "expired")
+        end_upload(connection, upload_id, EXPIRED)
     left = select(PARTS.c.id).where(PARTS.c.upload_id == UPLOADS.c.id).exists()
     old = and_(UPLOADS.c.state != PENDING, UPLOADS.c.expires_at < now - _REMEMBERED_MS, ~left)
     connection.execute(delete(UPLOADS).where(old))
