@@ -178,3 +178,62 @@ def test_its_resources_work_in_javascript(gateway: Gateway, node: Node):
         "removed": True, "receiver": ["new", True], "receivers": True, "types": True, "forgotten": True,
         "event": "batch.completed",
     }  # fmt: skip
+
+
+FILES = """
+import OpenAI, { toFile } from "openai";
+import fs from "node:fs";
+import { Readable } from "node:stream";
+
+const client = new OpenAI({ maxRetries: 0 });
+const text = '{"a":1}\\n';
+fs.writeFileSync("sent.jsonl", text);
+const sources = {
+  stream: fs.createReadStream("sent.jsonl"),
+  file: new File([text], "müll.jsonl", { type: "application/jsonl" }),
+  blob: new Blob([text]),
+  answer: new Response(text),
+  pieces: await toFile(Readable.from([text.slice(0, 3), text.slice(3)]), "pieces.jsonl"),
+  bytes: await toFile(new TextEncoder().encode(text), "bytes.jsonl"),
+};
+const told = { names: {}, read: [], pages: [] };
+const ids = [];
+for (const [source, file] of Object.entries(sources)) {
+  const made = await client.files.create({ file, purpose: "user_data" });
+  told.names[source] = made.filename;
+  ids.push(made.id);
+}
+for (const id of ids) {
+  let read = "";
+  for await (const piece of (await client.files.content(id)).body) read += Buffer.from(piece).toString();
+  told.read.push(read === text);
+}
+const found = [];
+for await (const page of (await client.files.list({ limit: 4, purpose: "user_data", order: "asc" })).iterPages()) {
+  told.pages.push(page.data.length);
+  found.push(...page.data.map((each) => each.id));
+}
+told.listed = JSON.stringify(found) === JSON.stringify(ids);
+
+const messages = [{ role: "user", content: "Name three rivers." }];
+const streamed = client.chat.completions.stream({ model: "echo", messages, stream_options: { include_usage: true } });
+told.streamed = (await streamed.finalChatCompletion()).choices[0].finish_reason;
+told.usage = (await streamed.totalUsage()).total_tokens > 0;
+const events = [];
+const response = client.responses.stream({ model: "echo", input: "Name three rivers." });
+for await (const event of response) events.push(event.type);
+told.events = [events[0], events.at(-1), (await response.finalResponse()).status];
+console.log(JSON.stringify(told));
+"""
+
+
+def test_files_of_all_kinds_and_streams_work_in_javascript(gateway: Gateway, node: Node):
+    """Whatever it takes as a file comes as it is, pages follow one another, and streams end with the whole."""
+    env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key("files-in-javascript")}
+    told = json.loads(node.run(FILES, env=env))
+    assert told == {
+        "names": {"stream": "sent.jsonl", "file": "müll.jsonl", "blob": "blob", "answer": "unknown_file",
+                  "pieces": "pieces.jsonl", "bytes": "bytes.jsonl"},
+        "read": [True] * 6, "pages": [4, 2], "listed": True, "streamed": "stop", "usage": True,
+        "events": ["response.created", "response.completed", "completed"],
+    }  # fmt: skip

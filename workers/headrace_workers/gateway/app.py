@@ -77,7 +77,10 @@ _READ_THEIR_URL: Final = (responses.router, models.router, health.router, figure
 
 # What is said where no route fits, for those who look for what others have.
 _NO_ROUTE: Final = {
-    "Not Found": "there is nothing under this path: GET /openapi.json tells what there is",
+    "Not Found": (
+        "there is nothing under this path: the base URL of OpenAI's clients ends in /v1, and "
+        "GET /openapi.json tells what there is"
+    ),
     "Method Not Allowed": "this path has no such method: GET /openapi.json tells what it has",
 }
 _NO_FILE: Final = "Value error, Expected UploadFile"  # FastAPI's words for a field of a form

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-# What begins so is ours; every other path below /v1 is, or could be, one of OpenAI's.
+# What begins so is ours; every other path is, or could be, one of OpenAI's, whose client may have lost its /v1.
 NATIVE: Final = ("/v1/jobs", "/v1/evaluations", "/v1/usage", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 def is_native(path: str) -> bool:
     """Whether errors on this path are told in our own shape (RFC 9457)."""
-    return not path.startswith("/v1/") or any(path == own or path.startswith(f"{own}/") for own in NATIVE)
+    return any(path == own or path.startswith(f"{own}/") for own in NATIVE)
