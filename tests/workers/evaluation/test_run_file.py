@@ -49,6 +49,11 @@ def test_criteria_are_called_by_their_kind_unless_they_have_a_name(tmp_path: Pat
         ('text = "yes"', "", r"criteria 1 \(right\).text: is missing"),
         ('criterion = "json_valid"', 'criterion = "json"', r"criteria 2 \(json\).criterion: must be one of"),
         ('criterion = "json_valid"', 'criterion = "f1"', "reference: is missing, and f1 compares with it"),
+        (
+            'criterion = "json_valid"',
+            'criterion = "json_schema"\njson_schema = {type = "text"}',
+            r"criteria 2 \(json_schema\).json_schema: the schema cannot be used: /type: ",
+        ),
         ("[[variants]]", "[variants]", "TOML|write \\[\\[variants"),
         ("margin = 0.02", "margin = ", r"it is no TOML: .*line \d"),
     ],

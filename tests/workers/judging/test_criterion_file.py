@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from tests.workers.steps.test_floor import Scripted, Way
 
 from headrace_schemas import Contains, GenerationJob, Rubric
+from headrace_schemas.errors import ConfigurationError
 from headrace_workers.judging.criterion_file import read_criterion
 
 
@@ -15,6 +17,25 @@ def test_a_file_is_a_criterion_of_its_name(tmp_path: Path) -> None:
     assert read_criterion(file) == Rubric(question="Is it polite?", guidance="Brevity is no fault.\n", name="polite")
     file.write_text('criterion = "contains"\ntext = "please"\nname = "kind"\n')
     assert read_criterion(file) == Contains(text="please", name="kind")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('criterion = "regex"\npattern = "("', r"polite.toml: pattern: the pattern is no RE2 regular expression: "),
+        (
+            'criterion = "json_schema"\njson_schema = {type = "text"}',
+            r"json_schema: the schema cannot be used: /type: ",
+        ),
+    ],
+)
+def test_a_criterion_that_cannot_be_used_is_told_before_anything_is_judged(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    """By its field."""
+    (tmp_path / "polite.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=told):
+        read_criterion(tmp_path / "polite.toml")
 
 
 def test_a_file_that_changes_in_mid_run_changes_no_job_that_was_accepted(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from headrace_schemas import (
     Sampling,
     TokenF1,
 )
+from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.grounding import WithoutPassages
 from headrace_schemas.limits import INTEGRAL, MAX_CRITERIA, Alias, Key, Label, NonEmptyText, Tenant, Text
 from headrace_schemas.model import Value
@@ -29,6 +30,7 @@ from headrace_schemas.reasons import describe
 from headrace_schemas.recall import SECONDS_OF_A_YEAR, CacheMode
 from headrace_workers.evaluation.errors import WrongRun
 from headrace_workers.evaluation.placeholders import Template
+from headrace_workers.judging.usable import check_criteria
 
 MAX_VARIANTS: Final = 16
 MAX_REPEATS: Final = 100
@@ -127,10 +129,12 @@ def read_run(path: Path, default_model: str) -> Run:
     filled = _filled(raw, path, default_model)
     document = json.dumps(filled, default=str).encode()
     try:
-        return Run.model_validate_json(document, strict=True)
-    except ValidationError as error:
-        told = describe(error, document)
+        run = Run.model_validate_json(document, strict=True)
+        check_criteria(run.criteria)
+    except (ValidationError, InvalidRecord) as error:
+        told = describe(error, document) if isinstance(error, ValidationError) else str(error)
         raise WrongRun(f"{path}: {_PLACE.sub(lambda found: _numbered(found, filled), told)}") from None
+    return run
 
 
 def _filled(raw: dict[str, Any], path: Path, default_model: str) -> dict[str, Any]:

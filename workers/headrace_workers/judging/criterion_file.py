@@ -8,9 +8,10 @@ from typing import Final
 from pydantic import ValidationError
 
 from headrace_schemas import Criterion
-from headrace_schemas.errors import ConfigurationError
+from headrace_schemas.errors import ConfigurationError, InvalidRecord
 from headrace_schemas.model import Value
 from headrace_schemas.reasons import describe
+from headrace_workers.judging.usable import check_criteria
 
 _LONGEST: Final = 100_000  # bytes
 
@@ -39,6 +40,9 @@ def read_criterion(path: Path) -> Criterion:
     criterion = {"name": path.stem, "criterion": "rubric", **table}
     document = json.dumps({"criteria": [criterion]}, default=str).encode()
     try:
-        return _File.model_validate_json(document, strict=True).criteria[0]
-    except ValidationError as error:
-        raise ConfigurationError(f"{path}: {describe(error, document).replace('criteria.0.', '')}") from None
+        found = _File.model_validate_json(document, strict=True).criteria
+        check_criteria(found)
+    except (ValidationError, InvalidRecord) as error:
+        why = describe(error, document) if isinstance(error, ValidationError) else str(error)
+        raise ConfigurationError(f"{path}: {why.replace('criteria.0.', '')}") from None
+    return found[0]

@@ -1,10 +1,10 @@
 """Criteria that can be used, looked at by the doors: else each score would say that one cannot, after the model ran."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from headrace_schemas.criteria import JsonSchema, Regex
+from headrace_schemas.criteria import Criterion, JsonSchema, Regex
 from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.job import AnyJob, JudgedJob
 from headrace_workers.judging import conforming
@@ -23,13 +23,17 @@ def is_to_check(job: AnyJob) -> bool:
 
 
 def check_usable(job: AnyJob) -> None:
-    """InvalidRecord names the first criterion that cannot be used: a pattern that RE2 cannot read, a schema that is
-    none. What is too much to be looked at here is left to the judge.
+    """InvalidRecord names the first of its criteria that cannot be used."""
+    if isinstance(job, JudgedJob):
+        check_criteria(job.criteria)
+
+
+def check_criteria(criteria: Sequence[Criterion]) -> None:
+    """InvalidRecord names the first that cannot be used: a pattern that RE2 cannot read, a schema that is none. What is
+    too much to be looked at here is left to the judge.
     """
-    if not isinstance(job, JudgedJob):
-        return
     left, left_in_schemas = _MOST, _MOST_IN_SCHEMAS
-    for number, each in enumerate(job.criteria):
+    for number, each in enumerate(criteria):
         if isinstance(each, Regex):
             left -= len(each.pattern)
             if left >= 0:
