@@ -76,7 +76,7 @@ def test_which_domains_there_are(address: str, valid: bool | None) -> None:
     ],
 )
 def test_what_is_written_again_is_read_once_and_found_as_before(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the library finds it, with what stands beside it; a text of nothing else took seconds."""
+    """As the library finds it, with what stands beside it."""
     import phonenumbers
     from phonenumbers import phonenumbermatcher
 
