@@ -350,7 +350,7 @@ def test_two_bridges_at_a_time_do_nothing_twice(running):
         mine.once(running.heard.append)
         rows = before  # the other has read the same rows before
         for row in rows:
-            other._go_on(row, 200, running.heard.append)
+            other._go_on(row, 200, running.heard.append, lambda: None)
         running.end(limit=50)
     running.run()
     assert counts(running.batch(batch_id)) == (1_000, 1_000, 0)
