@@ -159,7 +159,8 @@ class Files:
         try:
             _each(left, remove)
         finally:
-            self._rows.forget_parts(gone)
+            if gone:
+                self._rows.forget_parts(gone)
 
     def expire(self, limit: int = 100) -> int:
         """Delete files whose time is over, a bounded number; how many. Uploads that were not completed in time end."""
