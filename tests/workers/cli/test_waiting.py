@@ -87,6 +87,16 @@ def test_an_end_that_kafka_lost_is_found_in_the_ledger():
     assert world.resent == []
 
 
+def test_the_end_of_a_job_that_was_sent_before_is_told_at_once():
+    """It comes by Kafka no second time: the first look at the ledger does not wait for seconds of silence."""
+    world = World()
+    world.known = {job_id(1), job_id(2)}
+    world.ends = {job_id(1): result(1)}
+    told = world.waiting().ends(world, 60.0)
+    assert (next(told).line, world.time) == (1, 0.5)
+    assert world.looked == []
+
+
 def test_a_job_that_the_ledger_never_saw_is_sent_again():
     """Once it is known it is not sent a third time."""
     world = World()

@@ -14,6 +14,20 @@ from headrace_workers.progress import STUCK_EXIT
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
 CRASH = (sys.executable, "-c", "raise SystemExit(7)")
+# Once told to stop it waits until the other is told, too.
+BESIDE = """
+import pathlib, signal, sys, time
+ready, told, other = map(pathlib.Path, sys.argv[1:])
+def stop(*_):
+    told.touch()
+    while not other.exists():
+        time.sleep(0.01)
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+ready.touch()
+while True:
+    signal.pause()
+"""
 
 
 class Time:
@@ -193,6 +207,21 @@ def test_children_are_stopped_in_the_reverse_order(supervisor):
         supervisor.start(ChildSpec(name=name, argv=SLEEP))
     supervisor.stop_all()
     assert seen[-4:] == [["broker", "bridge", "worker"], ["broker", "bridge"], ["broker"], []]
+
+
+def test_those_that_run_jobs_stop_together(supervisor, tmp_path):
+    """None of them waits for another's long answer; what they need stays until all have ended."""
+    seen, workers = [], []
+    supervisor._changed = lambda children: seen.append([child.spec.name for child in children])
+    supervisor.start(ChildSpec(name="broker", argv=SLEEP))
+    for name, other in (("a", "b"), ("b", "a")):
+        ready, told, others = tmp_path / f"{name}-ready", tmp_path / name, tmp_path / other
+        argv = (sys.executable, "-c", BESIDE, str(ready), str(told), str(others))
+        workers.append(supervisor.start(ChildSpec(name=name, argv=argv, ready=ready.exists, works=True)))
+    supervisor.start(ChildSpec(name="bridge", argv=SLEEP))
+    supervisor.stop_all()
+    assert [child.process.returncode for child in workers] == [0, 0]
+    assert seen[-4:] == [["broker", "a", "b", "bridge"], ["broker", "a", "b"], ["broker"], []]
 
 
 def test_a_start_that_the_machine_does_not_allow_is_tried_for_as_long_as_it_takes(supervisor, time, caplog):

@@ -285,7 +285,7 @@ def test_a_migration_may_take_longer(hurried):
     """Whoever runs it is there to stop it."""
     from headrace_workers.ledger.sql.database import unhurried
 
-    engine, long = connect(hurried), text("SELECT pg_sleep(3)")  # than the server's limit, and than our own
+    engine, long = connect(hurried), text("SELECT pg_sleep(1.5)")  # than the server's limit, and than our own
 
     def slept():
         with writing(engine) as tx, unhurried(tx):

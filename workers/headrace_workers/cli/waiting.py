@@ -72,6 +72,7 @@ class Waiting:
         """The receipts as they come, until there is one of each job or the time is over."""
         until = None if timeout is None else self._monotonic() + timeout
         ask_at = self._monotonic() + _ASK_SECONDS
+        asked = False
         while self.open:
             left = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - self._monotonic())
             if left <= 0:
@@ -84,7 +85,10 @@ class Waiting:
                     ask_at = self._monotonic() + _ASK_SECONDS
                 if not self.open:
                     return
-            if self._monotonic() >= ask_at:
+            if not asked:  # what was sent before has ended, it may be, and Kafka will not tell of it again
+                asked = True
+                yield from self._ask(self._jobs, again=False)
+            elif self._monotonic() >= ask_at:
                 ask_at = self._monotonic() + _ASK_SECONDS
                 yield from self._ask(self._jobs, again=True)
 

@@ -128,9 +128,21 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
 
 def stop(child: Child) -> None:
     """SIGTERM, then SIGKILL to its whole group after its grace period. A process that is gone is no error."""
-    child.process.send_signal(signal.SIGTERM)  # to the leader alone: it knows how to stop its own
+    stop_together([child])
+
+
+def stop_together(children: Sequence[Child]) -> None:
+    """The same for several that do not need each other: all are told at once, and each has its grace period."""
+    for child in children:
+        child.process.send_signal(signal.SIGTERM)  # to the leader alone: it knows how to stop its own
+    until = [time.monotonic() + child.spec.grace_seconds for child in children]
+    for child, end in zip(children, until, strict=True):
+        _finish(child, max(0.0, end - time.monotonic()))
+
+
+def _finish(child: Child, seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.process.wait(child.spec.grace_seconds)
+        child.process.wait(seconds)
     # What it has started itself goes too, whether or not it ended well.
     _signal_group(child.process.pid, signal.SIGKILL)
     child.process.wait()

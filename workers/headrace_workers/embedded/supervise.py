@@ -8,7 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headrace_workers.embedded.processes import Child, ChildDied, ChildFailed, ChildSpec, kill_group, start, stop
+from headrace_workers.embedded.processes import (
+    Child,
+    ChildDied,
+    ChildFailed,
+    ChildSpec,
+    kill_group,
+    start,
+    stop,
+    stop_together,
+)
 from headrace_workers.log import Action, log
 from headrace_workers.progress import STUCK_EXIT
 
@@ -137,9 +146,16 @@ class Supervisor:
                 self._restart(watched)
 
     def stop_all(self) -> None:
-        """Stop the children, the last started first, each within its grace period."""
+        """Stop the children, the last started first, each within its grace period.
+
+        Those that run jobs stop together: they need all that was started before them, and not each other, and each may
+        have a long answer to end.
+        """
         while self._watched:
-            stop(self._watched.pop().child)
+            children = [self._watched.pop().child]
+            while children[0].spec.works and self._watched and self._watched[-1].child.spec.works:
+                children.append(self._watched.pop().child)
+            stop_together(children)
             self._changed(self.children)
 
     def _note_crash(self, watched: _Watched, now: float, what: str) -> None:
