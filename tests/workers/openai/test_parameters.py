@@ -73,6 +73,23 @@ def test_a_wish_among_the_parameters_is_told_where_it_stands(endpoint):
     assert (caught.value.param, caught.value.code) == ("top_k", "unknown_parameter")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        ("/v1/completions", {"prompt": "a"}),
+        ("/v1/responses", {"input": "a"}),
+        ("/v1/embeddings", {"input": "a"}),
+    ],
+)
+def test_a_model_that_is_not_named_is_missing(endpoint, body):
+    """Null is the same, as OpenAI tells it."""
+    for asked in (body, {**body, "model": None}):
+        with pytest.raises(Refused, match=r"^model is missing$") as caught:
+            ENDPOINTS[endpoint](asked, ASKER)
+        assert (caught.value.param, caught.value.code) == ("model", "missing_required_parameter")
+
+
 def test_a_part_of_a_body_is_named_with_its_place():
     """Whoever sent a long list finds it."""
     for body, param in (({"n": 2}, "tools[0].n"), ({"x": 2}, "tools[0].x"), ("text", "tools[0]")):

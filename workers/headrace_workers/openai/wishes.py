@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from headrace_schemas.job import Job, Lane
 from headrace_schemas.reasons import first_problem
 from headrace_schemas.times import Time
-from headrace_workers.openai.errors import Refused, unsupported, wrong
+from headrace_workers.openai.errors import Refused, missing, unsupported, wrong
 from headrace_workers.openai.request import Asker
 
 J = TypeVar("J", bound=Job)
@@ -35,6 +35,7 @@ _TIERS: Final = {
     "priority": ("priority", False, _URGENT),
     "fast": ("priority", False, _URGENT),
 }
+_MISSING: Final = "is missing"  # the contract's words
 _TIME: Final = TypeAdapter[datetime](Time)
 
 
@@ -78,7 +79,8 @@ def build(kind: type[J], fields: Mapping[str, Any], asker: Asker, names: Mapping
         location, words = first_problem(error, document)
         if location is None:
             raise Refused(words, code="invalid_value") from None
-        raise wrong(_param(location, names), words) from None
+        param = _param(location, names)
+        raise (missing(param) if words == _MISSING else wrong(param, words)) from None
 
 
 def _tier(asked: Mapping[str, Any]) -> tuple[str, bool, int]:
