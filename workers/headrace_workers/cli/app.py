@@ -36,6 +36,7 @@ from headrace_workers.cli import (
     webhooks,
 )
 from headrace_workers.cli import run as run_file
+from headrace_workers.cli.interrupts import heard
 from headrace_workers.cli.output import printable, say
 from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.log import configure
@@ -67,7 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     configure()
     try:
         try:
-            return _call(arguments)
+            with heard():
+                return _call(arguments)
         finally:
             finish()
     except ReaderGone:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.cli.children import children_of
+from headrace_workers.cli.interrupts import TERMINATED
 from headrace_workers.cli.output import say
 from headrace_workers.cli.reach import running
 from headrace_workers.embedded.broker import Kind
@@ -110,7 +111,7 @@ def ends_on_sigterm() -> Iterator[None]:
     """SIGTERM ends the block as an exception does, so that what was started is stopped. Exit code 143."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise SystemExit(TERMINATED)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
