@@ -1,11 +1,11 @@
 """What steps may ask for. Adapters live in rooms of their own; a step never sees a library."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from headrace_schemas import Finding, HeadraceError, Message, ModerationVerdict, Sampling
+from headrace_schemas import Category, Finding, HeadraceError, Message, ModerationVerdict, Sampling
 from headrace_schemas.events import FinishReason
 from headrace_schemas.moderation import Action
 
@@ -14,13 +14,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def never() -> bool:
+    """What is wanted to its end."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to be answered. With its `tenant`, what that tenant's prompts begin with may be computed once."""
+    """One prompt to be answered. With its `tenant`, what that tenant's prompts begin with may be computed once.
+
+    Once `given_up` says so, which it is asked for each token, nobody wants the answer any more: it may be GivenUp.
+    """
 
     messages: tuple[Message, ...]
     sampling: Sampling
     tenant: str | None = None
+    given_up: Callable[[], bool] = field(default=never, compare=False)
+
+
+class GivenUp(HeadraceError):
+    """An answer that nobody wanted any more before it was whole."""
+
+    category = Category.TRANSIENT  # should it be wanted after all
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 from headrace_workers.engines.standing_aside import Run
-from headrace_workers.ports import Completion
+from headrace_workers.ports import Completion, GivenUp
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
 
@@ -84,6 +86,42 @@ def test_a_seed_repeats_an_answer(tiny: CTranslate2Generator) -> None:
     done(tiny.generate([ask(text, temperature=1.3, max_tokens=8) for text in MIXED]))
     assert done(tiny.generate([ask("a", max_tokens=4), seeded, seeded]))[1:] == [first, first]
     assert one(tiny, ask("tell me", temperature=1.0, max_tokens=20, seed=8)).text != first.text
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_what_is_given_up_ends_early_and_is_no_answer(tiny: CTranslate2Generator, seed: int | None) -> None:
+    """Before its first token, and after some; its neighbours in the batch go on."""
+    wanted = ask("tell me", temperature=1.0 if seed else 0.0, max_tokens=400, seed=seed)
+    asked: list[int] = []
+
+    def after_five() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    first = replace(wanted, given_up=after_five)
+    answers = tiny.generate([replace(wanted, given_up=lambda: True), first, ask("a", max_tokens=12)])
+    assert [type(answer) for answer in answers] == [GivenUp, GivenUp, Completion]
+    assert answers[2] == one(tiny, ask("a", max_tokens=12))
+    assert len(asked) < 10
+    assert GivenUp.category.retryable
+    assert isinstance(one(tiny, wanted), Completion)
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generator, seed: int | None) -> None:
+    """It may have waited for a slot: no prompt is read for it."""
+
+    class Never:
+        """An engine that nobody asks."""
+
+        def generate_batch(self, *_: Any, **__: Any) -> list[Any]:
+            """It would say so."""
+            raise AssertionError("it was begun")
+
+    unasked = copy(tiny)
+    unasked._engine = Never()
+    given_up = replace(ask("tell me", temperature=1.0 if seed else 0.0, seed=seed), given_up=lambda: True)
+    assert [type(each) for each in unasked.generate([given_up, given_up])] == [GivenUp, GivenUp]
 
 
 def test_a_seed_means_the_same_in_every_process(tiny: CTranslate2Generator, tiny_home: Path) -> None:
@@ -195,10 +233,10 @@ def test_a_batch_that_cannot_be_computed_keeps_its_neighbours(
     expected = tiny.generate(asked)
     run = CTranslate2Generator._run
 
-    def failing(self: CTranslate2Generator, prompts: list[Any], **options: Any) -> list[Any]:
+    def failing(self: CTranslate2Generator, prompts: list[Any], rows: list[Any], **options: Any) -> list[Any]:
         if any(prompt.index == len(MIXED) for prompt in prompts):
             raise RuntimeError("CUDA out of memory")
-        return run(self, prompts, **options)
+        return run(self, prompts, rows, **options)
 
     monkeypatch.setattr(CTranslate2Generator, "_run", failing)
     answers = tiny.generate(asked)

@@ -3,12 +3,13 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from headrace_schemas import Message, Sampling
 from headrace_schemas.errors import PromptTooLong
-from headrace_workers.ports import Completion, Request
+from headrace_workers.ports import Completion, GivenUp, Request
 from headrace_workers.testing import EchoGenerator
 
 
@@ -56,10 +57,14 @@ def test_choices_must_differ() -> None:
 
 
 def test_it_sleeps_when_told_to() -> None:
-    """%%sleep:N%% holds the call, and the text is echoed like any other."""
+    """%%sleep:N%% holds the call, and the text is echoed like any other. One that is given up is slept for no more."""
     slept: list[float] = []
     EchoGenerator(sleep=slept.append).generate([ask("%%sleep:2.5%% please"), ask("100%% sure")])
-    assert slept == [2.5]
+    assert sum(slept) == 2.5
+    held = replace(ask("%%sleep:2.5%% please"), given_up=lambda: sum(slept) > 3)
+    (answer,) = EchoGenerator(sleep=slept.append).generate([held])
+    assert isinstance(answer, GivenUp)
+    assert 3 < sum(slept) < 4
 
 
 def test_it_kills_its_process_when_told_to() -> None:

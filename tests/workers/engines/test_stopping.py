@@ -52,8 +52,21 @@ def test_a_stop_string_is_seen_though_a_decoder_drops_the_beginning_of_what_it_g
     assert ended == [False] * (len(ended) - 1) + [True]
 
 
-def test_a_stopper_is_needed_for_stops_and_mixed_limits_only() -> None:
+def test_a_row_that_is_given_up_ends_and_gets_no_more() -> None:
+    """What it has is no answer: that is noted."""
+    given_up: list[bool] = []
+    rows = [Row(100, (), lambda: bool(given_up)), Row(100, ())]
+    stopper = Stopper(rows, spell)
+    assert not stopper(Step(0, ord("a")))
+    given_up.append(True)
+    assert stopper(Step(0, ord("b")))
+    assert not stopper(Step(1, ord("c")))
+    assert [(spell(row.ids), row.is_given_up) for row in rows] == [("a", True), ("c", False)]
+
+
+def test_a_stopper_is_needed_for_what_may_end_early_and_mixed_limits_only() -> None:
     """Else the engine's own limit does, which is cheaper."""
+    assert needs_stopper([Row(5, (), bool), Row(5, ())])
     assert not needs_stopper([Row(5, ()), Row(5, ())])
     assert needs_stopper([Row(5, ()), Row(6, ())])
     assert needs_stopper([Row(5, ("x",))])

@@ -28,6 +28,7 @@ from headrace_workers.pipeline.auditing import Auditing
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Moderator
 from headrace_workers.recall.cache import Cache
+from headrace_workers.steps.generate import no_job
 from headrace_workers.worker.work import Work
 
 MODERATOR = PolicyModerator([PersonalDataDetector()], load_policy(None))
@@ -55,6 +56,7 @@ class Flow:
         pipeline = Pipeline()
         needs = {
             "generator": lambda: self.generator, "moderator": lambda: self.moderator, "canaries": lambda: UNMARKED,
+            "let_go": lambda: no_job,
             "cache": lambda: self.cache,
             "screener": lambda: self.screener,
             "retrieval": lambda: self.retrieval, "passage_screener": lambda: lambda: self.screener,

@@ -13,6 +13,7 @@ from tests.workers.worker_process import worker
 from headrace_schemas.job import Lane
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.message import TASK
 from headrace_workers.wire.redis_names import PRIORITIES
@@ -94,6 +95,20 @@ def test_interactive_work_does_not_wait_for_a_batch_that_runs(ledger, tasks, red
         for _ in range(3):
             eventually(is_done(ledger, send(ledger, tasks, generation(), "model.echo")))
         assert not is_done(ledger, slow)()
+
+
+def test_a_job_that_is_cancelled_leaves_its_slot_to_others(ledger, tasks, redis_server, tmp_path):
+    """While it is answered: a worker with one slot answers the next long before this one would have ended."""
+    with worker(tmp_path, redis_server, "generate", HEADRACE_INTER_THREADS="1"):
+        (slow,) = take_in(ledger, [generation(prompt="%%sleep:100000%%", lane=Lane.BATCH)])
+        tasks.send(claim_one(ledger, "model.echo", lane=1))
+        eventually(lambda: started(ledger))
+        ledger.cancel(Cancellation(slow, "default", "not wanted any more"))
+        (next_one,) = take_in(ledger, [generation(prompt="next", lane=Lane.BATCH)])
+        tasks.send(claim_one(ledger, "model.echo", lane=1))
+        eventually(is_done(ledger, next_one))
+    ((said,),) = ledger.read(select(JOBS.c.terminal_type).where(JOBS.c.id == slow))
+    assert said == "headrace.job.cancelled.v1"
 
 
 def test_a_model_that_is_not_there_is_an_error_at_once(ledger, redis_server, tmp_path):

@@ -34,7 +34,7 @@ from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_s
 from headrace_workers.log import Action, log
 from headrace_workers.memory import keep_freed_memory
 from headrace_workers.models.registry import ModelCard, read_card
-from headrace_workers.ports import Completion, Request
+from headrace_workers.ports import Completion, GivenUp, Request, never
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
 _LOGITS_BYTES = 64 * 1024 * 1024
@@ -51,6 +51,12 @@ class _Prompt:
     limit: int
     sampling: Sampling
     beginning: Beginning = NONE
+    given_up: Callable[[], bool] = never
+
+    @property
+    def row(self) -> Row:
+        """Its answer, before the first token."""
+        return Row(self.limit, self.sampling.stop, self.given_up)
 
 
 class CTranslate2Generator:
@@ -154,7 +160,7 @@ class CTranslate2Generator:
         plain: list[_Prompt] = []
         seeded: list[_Prompt] = []
         for index, request in enumerate(requests):
-            prompt = self._prepare(index, request.messages, request.sampling)
+            prompt = self._prepare(index, request.messages, request.sampling, request.given_up)
             if isinstance(prompt, HeadraceError):
                 answers[index] = prompt
             elif request.sampling.seed is not None and request.sampling.temperature > 0:
@@ -193,11 +199,14 @@ class CTranslate2Generator:
         found.update(weighed)
         return [found[index] for index in range(len(prompts))]
 
-    def _prepare(self, index: int, messages: Sequence[Message], sampling: Sampling) -> _Prompt | HeadraceError:
+    def _prepare(
+        self, index: int, messages: Sequence[Message], sampling: Sampling, given_up: Callable[[], bool] = never
+    ) -> _Prompt | HeadraceError:
         tokens = self._prompts.encode(messages)
         if isinstance(tokens, HeadraceError):
             return tokens
-        return _Prompt(index, tokens, min(sampling.max_tokens, self._prompts.room(len(tokens))), sampling)
+        limit = min(sampling.max_tokens, self._prompts.room(len(tokens)))
+        return _Prompt(index, tokens, limit, sampling, given_up=given_up)
 
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
@@ -230,9 +239,8 @@ class CTranslate2Generator:
                 for prompt, answer in zip(batch, future.result(), strict=True)
             }
 
-    def _run(self, prompts: list[_Prompt], **options: Any) -> list[Any]:
-        """One batch through the engine, now."""
-        rows = [Row(prompt.limit, prompt.sampling.stop) for prompt in prompts]
+    def _run(self, prompts: list[_Prompt], rows: list[Row], **options: Any) -> list[Any]:
+        """One batch through the engine, now. What is noted of each answer meanwhile stands in its row."""
         beginning = prompts[0].beginning
         results: list[Any] = self._engine.generate_batch(
             [prompt.tokens[len(beginning.tokens) :] for prompt in prompts],
@@ -246,23 +254,29 @@ class CTranslate2Generator:
         )
         return results
 
-    def _answer(self, prompts: list[_Prompt]) -> list[Completion]:
-        results = self._run(prompts)
-        return [
-            self._complete(prompt, result.sequences_ids[0]) for prompt, result in zip(prompts, results, strict=True)
-        ]
+    def _answer(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
+        found: dict[int, Completion | HeadraceError] = {}
+        wanted = [prompt for prompt in prompts if not prompt.given_up()]  # they may have waited for a slot
+        rows = [prompt.row for prompt in wanted]
+        results = self._run(wanted, rows) if wanted else []
+        for prompt, row, result in zip(wanted, rows, results, strict=True):
+            found[prompt.index] = self._complete(prompt, row, result.sequences_ids[0])
+        return [found.get(prompt.index, _given_up()) for prompt in prompts]
 
     def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
         # and go with the batch.
-        results = self._run(prompts, return_logits_vocab=True)
+        results = self._run(prompts, [prompt.row for prompt in prompts], return_logits_vocab=True)
         return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
 
-    def _draw(self, prompts: list[_Prompt]) -> list[Completion]:
+    def _draw(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
         """The answer that the seed of this one prompt decides."""
         (prompt,) = prompts
+        if prompt.given_up():
+            return [_given_up()]
+        answer = prompt.row
         row = SeededRow(
-            Row(prompt.limit, prompt.sampling.stop),
+            answer,
             prompt.sampling,
             vocabulary_size=self._vocabulary_size,
             end_ids=self._end_ids,
@@ -278,7 +292,7 @@ class CTranslate2Generator:
                 return_logits_vocab=True,
                 callback=self._between(row),
             )
-        return [self._complete(prompt, row.ids)]
+        return [self._complete(prompt, answer, row.ids)]
 
     def _between(self, stops: Callable[[Any], bool] | None) -> Callable[[Any], bool] | None:
         """What the engine calls with each token. What is not urgent stands aside there: see `standing_aside`."""
@@ -292,7 +306,9 @@ class CTranslate2Generator:
 
         return between
 
-    def _complete(self, prompt: _Prompt, ids: list[int]) -> Completion:
+    def _complete(self, prompt: _Prompt, row: Row, ids: list[int]) -> Completion | HeadraceError:
+        if row.is_given_up:
+            return _given_up()
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
         ended = stopped or len(ids) < prompt.limit
@@ -305,6 +321,10 @@ class CTranslate2Generator:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _given_up() -> GivenUp:
+    return GivenUp("its job was let go of while it was answered")
 
 
 def _choice_key(sampling: Sampling) -> tuple[float, float, int]:

@@ -1,7 +1,7 @@
 """A generator without a model: it repeats what it was asked. For tests, and for measuring everything but the model.
 
 Two words in a user's message make it misbehave, for tests of faults: `%%crash%%` kills the process with SIGKILL, as
-the kernel does when memory runs out; `%%sleep:2.5%%` holds the call for so many seconds.
+the kernel does when memory runs out; `%%sleep:2.5%%` holds the call for so many seconds, or until it is given up.
 """
 
 import os
@@ -18,12 +18,13 @@ from headrace_schemas.errors import PromptTooLong
 from headrace_workers.engines.hardware import available_cores
 from headrace_workers.engines.stopping import cut_at_stop
 from headrace_workers.models.registry import ModelCard, model_dir, write_card
-from headrace_workers.ports import Completion, Request
+from headrace_workers.ports import Completion, GivenUp, Request, never
 
 CONTEXT_LENGTH: Final = 32_768
 CHOICE_MASS: Final = 0.9  # what all choices together get; the rest stands for the rest of a vocabulary
 
 _CRASH: Final = "%%crash%%"
+_LOOK_EVERY: Final = 0.25  # seconds
 _SLEEP: Final = re.compile(r"%%sleep:(\d+(?:\.\d+)?)%%")
 
 
@@ -81,7 +82,9 @@ class EchoGenerator:
     def _answer(self, request: Request) -> Completion | HeadraceError:
         asked = _last_user_text(request.messages)
         if "%%" in asked:
-            self._misbehave(asked)
+            self._misbehave(asked, request.given_up)
+        if request.given_up():
+            return GivenUp("its job was let go of while it was answered")
         words = asked.split()
         prompt_tokens = len(words) if len(request.messages) == 1 else _count_words(request.messages)
         room = self._context_length - prompt_tokens
@@ -106,11 +109,14 @@ class EchoGenerator:
         weights = [1 + zlib.crc32(f"{choice}\n{asked}".encode()) for choice in choices]
         return tuple(CHOICE_MASS * weight / sum(weights) for weight in weights)
 
-    def _misbehave(self, asked: str) -> None:
+    def _misbehave(self, asked: str, given_up: Callable[[], bool] = never) -> None:
         if _CRASH in asked:
             os.kill(os.getpid(), signal.SIGKILL)
         if found := _SLEEP.search(asked):
-            self._sleep(float(found.group(1)))
+            left = float(found.group(1))
+            while left > 0 and not given_up():
+                self._sleep(min(left, _LOOK_EVERY))
+                left -= _LOOK_EVERY
 
 
 def make_echo_model(home: Path, alias: str = "echo") -> Path:

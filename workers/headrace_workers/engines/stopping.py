@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace_schemas.limits import MAX_TEXT
+from headrace_workers.ports import never
 
 # Tokens decoded beyond the longest stop string, since a decoder treats the first of a text in its own way.
 _MARGIN = 4
@@ -24,10 +25,12 @@ class Step(Protocol):
 
 @dataclass(slots=True)
 class Row:
-    """One answer while it grows: at most `limit` tokens, or until one of `stops` is in it."""
+    """One answer while it grows: at most `limit` tokens, or until one of `stops` is in it, or it is `given_up`."""
 
     limit: int
     stops: tuple[str, ...]
+    given_up: Callable[[], bool] = never
+    is_given_up: bool = False  # it ended by that
     ids: list[int] = field(default_factory=list)
     window: int = field(init=False)  # a stop string that ends in the newest token begins within so many tokens
 
@@ -48,6 +51,9 @@ class Stopper:
     def add(self, place: int, token: int) -> bool:
         """Give a row its next token; whether the row ends with it."""
         row = self._rows[place]
+        if row.given_up():
+            row.is_given_up = True
+            return True
         row.ids.append(token)
         if len(row.ids) >= row.limit:
             return True
@@ -59,7 +65,7 @@ class Stopper:
 
 def needs_stopper(rows: Sequence[Row]) -> bool:
     """Whether the engine's own `max_length` is not enough for these rows."""
-    return any(row.stops for row in rows) or len({row.limit for row in rows}) > 1
+    return any(row.stops or row.given_up is not never for row in rows) or len({row.limit for row in rows}) > 1
 
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:

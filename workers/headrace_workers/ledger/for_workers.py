@@ -22,6 +22,11 @@ class ForWorkers(Engines):
         with writing(self._volatile) as tx:
             return leases.renew(tx, claim_ids, lease_ms)
 
+    def leased_jobs(self, claim_ids: Sequence[int]) -> frozenset[str]:
+        """The jobs whose steps these claims hold: who was cancelled, or has another lease, is not among them."""
+        with reading(self._volatile) as tx:
+            return leases.leased_jobs(tx, claim_ids)
+
     def complete(
         self,
         claim_id: int,

@@ -24,6 +24,7 @@ from headrace_workers.webhooks.sealing import Sealer
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.wire.redis_names import RedisNames
+from headrace_workers.worker.let_go import LetGo
 from headrace_workers.worker.process import Hands, run_worker
 from headrace_workers.worker.renew import Renewer
 from headrace_workers.worker.run import Runner
@@ -68,9 +69,15 @@ def build_hands(
         parallel = loaded.parallel
         return loaded
 
-    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator}
-    steps = pipeline.steps_of(roles, model, needs)
     runs = Runs(progress, pipeline, settings.longest_run)
+
+    def let_go() -> LetGo:
+        asking = LetGo(ledger, runs, progress.loop("let go"))
+        asking.start()
+        return asking
+
+    needs = {**_needs(settings, pipeline, ledger, progress, worker), "generator": generator, "let_go": let_go}
+    steps = pipeline.steps_of(roles, model, needs)
     client = redis_client(settings.redis, HINT_SECONDS)
     bell = Bell(client, RedisNames(settings.kafka.prefix).bell)
     ledger.tell_of_changes(partial(bell.ring, Hint.CHANGES))

@@ -147,7 +147,7 @@ def stages_of(
             takes=(GenerationJob,),
             step=generate,
             weight=Weight.MODEL,
-            needs=("canaries",),
+            needs=("canaries", "let_go"),
             model=_own_model,
             group=_sampling,
             prefix=shared_prefix,

@@ -1,6 +1,7 @@
 """The step that lets a model answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from headrace_schemas import Answer, Category, GenerationJob, HeadraceError, Message, Output, Usage
@@ -16,14 +17,27 @@ from headrace_workers.steps.recall import explored, recalled
 from headrace_workers.steps.task import Task
 
 
-def generate(tasks: Sequence[Task], *, generator: Generator, canaries: Canaries = UNMARKED) -> list[Outcome]:
+def no_job(_job_id: str) -> bool:
+    """None is let go of."""
+    return False
+
+
+def generate(
+    tasks: Sequence[Task],
+    *,
+    generator: Generator,
+    canaries: Canaries = UNMARKED,
+    let_go: Callable[[str], bool] = no_job,
+) -> list[Outcome]:
     """Answer all tasks in one call of the model; the i-th outcome belongs to the i-th task. `canaries` mark the system
-    prompts of whom the policy says so.
+    prompts of whom the policy says so. Jobs that are `let_go` of meanwhile are computed no further.
     """
     jobs = [(place, task.job) for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)]
     shown = [canaries.shown(job.tenant, conversation_of(job, tasks[place].context)) for place, job in jobs]
     requests = [
-        Request((*messages, *_turns(tasks[place].context)), job.sampling, job.tenant)
+        Request(
+            (*messages, *_turns(tasks[place].context)), job.sampling, job.tenant, partial(let_go, tasks[place].job_id)
+        )
         for messages, (place, job) in zip(shown, jobs, strict=True)
     ]
     completions = generator.generate(requests) if requests else []

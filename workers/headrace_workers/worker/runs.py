@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headrace_workers.ledger.complete import Settled
 from headrace_workers.ledger.work.start import Started
 from headrace_workers.pipeline.routing import Pipeline
+from headrace_workers.pipeline.stage import Weight
 from headrace_workers.progress import Progress
 from headrace_workers.worker.bound import Speed, bound, pace_of, tokens_done
 
@@ -55,6 +56,16 @@ class Runs:
             with self._lock:
                 del self._runs[started.claim_id]
         return settled
+
+    def of_models(self) -> dict[int, frozenset[str]]:
+        """The jobs that models answer here, by their claims."""
+        with self._lock:
+            runs = [run.started for run in self._runs.values()]
+        return {each.claim_id: frozenset(row.job_id for row in each.steps) for each in runs if self._asks(each)}
+
+    def _asks(self, started: Started) -> bool:
+        stage = self._pipeline.stage(started.stage)
+        return stage is not None and stage.weight is Weight.MODEL
 
     def hung(self) -> list[tuple[Run, float]]:
         """Those that run for longer than they may, and for how many seconds."""

@@ -25,6 +25,12 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
     )
 
 
+def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[str]:
+    """The jobs whose steps these claims hold."""
+    query = select(STEPS.c.job_id).where(among(connection, STEPS.c.claim_id, claim_ids))
+    return frozenset(connection.execute(query).scalars())
+
+
 def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0, reason: str | None = None) -> int:
     """Give back claims whose work was not done: this attempt never was. The steps are ready again, at once or later."""
     if not claim_ids:
