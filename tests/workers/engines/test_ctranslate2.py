@@ -107,6 +107,16 @@ def test_what_is_given_up_ends_early_and_is_no_answer(tiny: CTranslate2Generator
     assert isinstance(one(tiny, wanted), Completion)
 
 
+def test_on_a_gpu_nobody_asks_at_each_token(tiny: CTranslate2Generator) -> None:
+    """That would take longer than its steps: only what waits is given up."""
+    elsewhere = copy(tiny)
+    elsewhere._placement = replace(tiny.placement, device="cuda")
+    asked: list[int] = []
+    request = replace(ask("tell me", max_tokens=9), given_up=lambda: bool(asked.append(1)))
+    assert isinstance(one(elsewhere, request), Completion)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("seed", [None, 7])
 def test_what_is_given_up_before_its_turn_is_not_begun(tiny: CTranslate2Generator, seed: int | None) -> None:
     """It may have waited for a slot: no prompt is read for it."""

@@ -53,11 +53,6 @@ class _Prompt:
     beginning: Beginning = NONE
     given_up: Callable[[], bool] = never
 
-    @property
-    def row(self) -> Row:
-        """Its answer, before the first token."""
-        return Row(self.limit, self.sampling.stop, self.given_up)
-
 
 class CTranslate2Generator:
     """A loaded model. Thread-safe: calls from several threads share the weights and the engine's own threads."""
@@ -254,10 +249,16 @@ class CTranslate2Generator:
         )
         return results
 
+    def _row(self, prompt: _Prompt) -> Row:
+        """Its answer, before the first token."""
+        # To ask at each token takes Python's time: nothing beside a CPU's step, and much beside a GPU's.
+        asks = self._placement.device == "cpu"
+        return Row(prompt.limit, prompt.sampling.stop, prompt.given_up if asks else never)
+
     def _answer(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
         found: dict[int, Completion | HeadraceError] = {}
         wanted = [prompt for prompt in prompts if not prompt.given_up()]  # they may have waited for a slot
-        rows = [prompt.row for prompt in wanted]
+        rows = [self._row(prompt) for prompt in wanted]
         results = self._run(wanted, rows) if wanted else []
         for prompt, row, result in zip(wanted, rows, results, strict=True):
             found[prompt.index] = self._complete(prompt, row, result.sequences_ids[0])
@@ -266,7 +267,7 @@ class CTranslate2Generator:
     def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
         # and go with the batch.
-        results = self._run(prompts, [prompt.row for prompt in prompts], return_logits_vocab=True)
+        results = self._run(prompts, [self._row(prompt) for prompt in prompts], return_logits_vocab=True)
         return [mass(np.array(result.logits[0][-1], dtype=np.float32), ids) for result in results]
 
     def _draw(self, prompts: list[_Prompt]) -> list[Completion | HeadraceError]:
@@ -274,7 +275,7 @@ class CTranslate2Generator:
         (prompt,) = prompts
         if prompt.given_up():
             return [_given_up()]
-        answer = prompt.row
+        answer = self._row(prompt)
         row = SeededRow(
             answer,
             prompt.sampling,
