@@ -10,6 +10,14 @@ from headrace_workers.cli.interrupts import heard
 from headrace_workers.cli.serving import ends_on_sigterm
 
 
+@pytest.fixture(autouse=True)
+def hears_interrupts():
+    """A shell lets what it starts in the background hear no Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Removed:
     """Raises what it is told to while it is removed."""
 
