@@ -37,6 +37,9 @@ class GivenUp(HeadraceError):
 
     category = Category.TRANSIENT  # should it be wanted after all
 
+    def __init__(self) -> None:
+        super().__init__("its job was let go of while it was answered")
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -81,7 +81,7 @@ def test_the_others_of_its_group_are_answered(ledger):
 
     def step(tasks):
         cancel(ledger, ids[0])
-        return [outcome_of(GivenUp("let go")) if task.job_id == ids[0] else answered(task) for task in tasks]
+        return [outcome_of(GivenUp()) if task.job_id == ids[0] else answered(task) for task in tasks]
 
     runner(ledger, step).run(claim_one(ledger).id)
     assert states(ledger) == {

@@ -17,7 +17,6 @@ from headrace_workers.ledger.batches.batches import DUPLICATE, NewBatch
 from headrace_workers.ledger.batches.bulk import Batches
 from headrace_workers.ledger.tables.batches import FAILED
 
-_AT_ONCE = 1_000  # lines that are asked for
 _CHUNK = 1024**2  # bytes
 
 
@@ -103,9 +102,4 @@ def only(text: BinaryIO, numbers: Iterator[int]) -> Iterator[bytes]:
 
 
 def _failed(batches: Batches, number: int) -> Iterator[int]:
-    after = 0
-    while lines := batches.lines(number, after=after, limit=_AT_ONCE, state=FAILED):
-        for line in lines:
-            if line.code != DUPLICATE:
-                yield line.number
-        after = lines[-1].number
+    return (line.number for line in batches.every_line(number, FAILED) if line.code != DUPLICATE)

@@ -75,7 +75,7 @@ class Rewriting:
     ) -> int:
         kept = [piece for piece in seen if piece not in gone]
         there = self._numbers(kept, alive)
-        missing = [line for line in self._lines(batch.number, state) if line.number not in there]
+        missing = [line for line in self._batches.every_line(batch.number, state) if line.number not in there]
         made: list[Piece] = []
         again: set[int] = set()
         try:
@@ -104,17 +104,12 @@ class Rewriting:
             lines = _telling(read_on(stream, _LONGEST_ANSWER), alive)
             return {from_json(each.text)["line"] for each in lines}
 
-    def _lines(self, number: int, state: str) -> Iterator[Row[Any]]:
-        after = 0
-        while lines := self._batches.lines(number, after=after, limit=_LINES_AT_ONCE, state=state):
-            yield from lines
-            after = lines[-1].number
-
     def _again(
         self, batch: Row[Any], missing: Sequence[Row[Any]], alive: Callable[[], object]
     ) -> Iterator[tuple[int, bytes]]:
         """Number and text of those of these lines that can be had once more."""
-        seen, terms = Circumstances(terms_of(batch), cancelled=False, late=False), terms_of(batch)
+        terms = terms_of(batch)
+        seen = Circumstances(terms, cancelled=False, late=False)
         wanted = {line.number: line for line in missing if line.reason is None}
         for line in missing:
             if line.reason is not None:  # it was refused, and the reason is kept

@@ -262,7 +262,7 @@ class CTranslate2Generator:
         results = self._run(wanted, rows) if wanted else []
         for prompt, row, result in zip(wanted, rows, results, strict=True):
             found[prompt.index] = self._complete(prompt, row, result.sequences_ids[0])
-        return [found.get(prompt.index, _given_up()) for prompt in prompts]
+        return [found.get(prompt.index, GivenUp()) for prompt in prompts]
 
     def _masses(self, prompts: list[_Prompt], ids: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
         # The last entry: those before it are positions of the prompt, in a batch of mixed lengths. Logits are large,
@@ -274,7 +274,7 @@ class CTranslate2Generator:
         """The answer that the seed of this one prompt decides."""
         (prompt,) = prompts
         if prompt.given_up():
-            return [_given_up()]
+            return [GivenUp()]
         answer = self._row(prompt)
         row = SeededRow(
             answer,
@@ -309,7 +309,7 @@ class CTranslate2Generator:
 
     def _complete(self, prompt: _Prompt, row: Row, ids: list[int]) -> Completion | HeadraceError:
         if row.is_given_up:
-            return _given_up()
+            return GivenUp()
         # The end token is not among the ids: an answer that has all the tokens it may have was cut off.
         text, stopped = cut_at_stop(self._decode(ids), prompt.sampling.stop)
         ended = stopped or len(ids) < prompt.limit
@@ -322,10 +322,6 @@ class CTranslate2Generator:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def _given_up() -> GivenUp:
-    return GivenUp("its job was let go of while it was answered")
 
 
 def _choice_key(sampling: Sampling) -> tuple[float, float, int]:

@@ -84,7 +84,7 @@ class EchoGenerator:
         if "%%" in asked:
             self._misbehave(asked, request.given_up)
         if request.given_up():
-            return GivenUp("its job was let go of while it was answered")
+            return GivenUp()
         words = asked.split()
         prompt_tokens = len(words) if len(request.messages) == 1 else _count_words(request.messages)
         room = self._context_length - prompt_tokens

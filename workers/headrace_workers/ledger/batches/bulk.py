@@ -1,7 +1,7 @@
 """The batches, as the ledger keeps them. Each method is one transaction."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row
@@ -84,6 +84,13 @@ class Batches:
         """These lines are in the files now. Overtaken when another process has said so before."""
         with writing(self._engine) as tx:
             batch_outputs.collected(tx, number, fates, output, errors)
+
+    def every_line(self, number: int, state: str) -> Iterator[Row[Any]]:
+        """All lines of a batch in this state, in order; as `lines`, of which no more are held at a time."""
+        after = 0
+        while found := self.lines(number, after=after, state=state):
+            yield from found
+            after = found[-1].number
 
     def ends(self, job_ids: Sequence[str]) -> dict[str, JobEnd]:
         """How these jobs ended, of those that have, and that are not forgotten."""

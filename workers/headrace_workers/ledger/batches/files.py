@@ -84,11 +84,7 @@ def add(connection: Connection, new: NewFile) -> None:
         "expires_at": None if new.keep_ms is None else now + new.keep_ms,
     }
     append(connection, FILES, [row])
-    pieces = [
-        {"file_id": new.id, "number": number, "path": piece.path, "size": piece.size}
-        for number, piece in enumerate(new.pieces)
-    ]
-    append(connection, PIECES, pieces)
+    _consists_of(connection, new.id, new.pieces)
 
 
 def grow(connection: Connection, growth: Growth) -> None:
@@ -119,14 +115,15 @@ def rewrite(connection: Connection, file_id: str, seen: Sequence[Piece], new: Se
         connection.execute(delete(FILES).where(FILES.c.id == file_id))
         return
     connection.execute(update(FILES).where(FILES.c.id == file_id).values(size=sum(piece.size for piece in new)))
-    append(
-        connection,
-        PIECES,
-        [
-            {"file_id": file_id, "number": number, "path": piece.path, "size": piece.size}
-            for number, piece in enumerate(new)
-        ],
-    )
+    _consists_of(connection, file_id, new)
+
+
+def _consists_of(connection: Connection, file_id: str, objects: Sequence[Piece]) -> None:
+    rows = [
+        {"file_id": file_id, "number": number, "path": piece.path, "size": piece.size}
+        for number, piece in enumerate(objects)
+    ]
+    append(connection, PIECES, rows)
 
 
 def file(connection: Connection, file_id: str, tenant: str | None = None) -> Row[Any] | None:
