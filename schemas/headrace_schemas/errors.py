@@ -29,9 +29,18 @@ class HeadraceError(Exception):
 
 
 class InvalidRecord(HeadraceError):
-    """A record on a topic that cannot be accepted: it is not what the contract says."""
+    """A record on a topic that cannot be accepted: it is not what the contract says.
+
+    `param` names the field that is at fault, where it is one: `sampling.top_k`. `code` says what is wrong with it, in
+    OpenAI's words: `missing_required_parameter`, `unknown_parameter` or `invalid_value`.
+    """
 
     category = Category.INVALID
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
 
 
 class DeadlinePassed(InvalidRecord):

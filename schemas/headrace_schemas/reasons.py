@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from headrace_schemas import times
-from headrace_schemas.errors import HeadraceError
+from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.job import Sampling
 from headrace_schemas.limits import MAX_SHORT_TEXT, PATTERNS
 from headrace_schemas.surrogates import ADVICE, lone_surrogates, shown
@@ -34,6 +34,8 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
 _FILTER_TAGS: Final = frozenset(
     {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "boolean", "whole", "number", "text"}
 )
+
+_CODES: Final = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 
 _SAMPLED: Final = "GenerationJob"  # whose answers are sampled
 
@@ -154,6 +156,18 @@ def first_problem(error: ValidationError, document: bytes = b"") -> tuple[tuple[
     if item["type"] == "json_invalid":
         return None, describe(error, document)
     return tuple(_parts(item["type"], item["loc"])), words_of(item)
+
+
+def invalid_record(error: ValidationError) -> InvalidRecord:
+    """Return the refusal of a document: all that is wrong in words, and the place and code of the first."""
+    place, _ = first_problem(error)
+    param = None if not place else shown(map(str, place))
+    return InvalidRecord(describe(error), param=param, code=code_of(_items(error)[0]["type"]))
+
+
+def code_of(kind: str) -> str:
+    """Return OpenAI's code for one of pydantic's kinds of errors."""
+    return _CODES.get(kind, "invalid_value")
 
 
 def _items(error: ValidationError) -> list[dict[str, Any]]:

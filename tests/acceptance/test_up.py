@@ -221,3 +221,19 @@ def test_a_trial_that_is_interrupted_leaves_nothing_at_work(stack: Shell) -> Non
     assert (ended[0] in told, json.loads(done.stdout)["tried"]) == (False, 1)
     stack.run("batch", "cancel", ended[2])
     ledger.close()
+
+
+def test_a_vector_store_works_on_a_fresh_stack(stack):
+    """Without another command: the embedder came with the start."""
+    from openai import OpenAI
+
+    url, key = stack.shell(
+        "sed -n 's/.*OPENAI_BASE_URL=\\(\\S*\\).*/\\1/p' up.log; cat .headrace/api-key"
+    ).stdout.split()
+    with OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        store = client.vector_stores.create(name="mills")
+        file = ("mill.md", b"# Mills\n\nA mill stands by the river.\n")
+        done = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=file, poll_interval_ms=200)
+        assert done.status == "completed"
+        (hit,) = client.vector_stores.search(store.id, query="Where does the mill stand?").data
+        assert "by the river" in hit.content[0].text

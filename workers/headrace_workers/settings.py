@@ -86,6 +86,8 @@ class Settings:
     max_evals: int = 1_000  # evals of one tenant; 0, as of the two that follow: any number
     max_eval_runs: int = 20  # runs of evals of one tenant that have not ended
     max_eval_bytes: int = 5_000_000_000  # that evals of one tenant, their runs and what came of items keep
+    max_file_bytes: int = 100_000_000_000  # that files of one tenant, and its pending uploads, keep; 0: any number
+    max_uploads: int = 100  # uploads of one tenant that are pending; 0: any number
     max_body: int = 8_388_608  # bytes of a request's body, where its path has no bound of its own
     # How long the next interactive job of a queue may have waited, before gateways refuse more for it.
     max_queue_age: float = 600.0
@@ -186,6 +188,8 @@ _NUMBERS: Mapping[str, Callable[[str], float | int]] = {
     "max_evals": int,
     "max_eval_runs": int,
     "max_eval_bytes": int,
+    "max_file_bytes": int,
+    "max_uploads": int,
     "max_body": int,
     "max_queue_age": float,
     "max_answer_wait": float,
@@ -205,7 +209,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 _MAY_BE_0 = frozenset(
     {
         "HEADRACE_CACHE_MAX_ENTRIES", "HEADRACE_PREFIX_TOKENS", "HEADRACE_RATE", "HEADRACE_MAX_EVALS",
-        "HEADRACE_MAX_EVAL_RUNS", "HEADRACE_MAX_EVAL_BYTES",
+        "HEADRACE_MAX_EVAL_RUNS", "HEADRACE_MAX_EVAL_BYTES", "HEADRACE_MAX_FILE_BYTES", "HEADRACE_MAX_UPLOADS",
     }
 )  # fmt: skip
 

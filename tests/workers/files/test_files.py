@@ -1,6 +1,7 @@
 """Files are rows and objects that agree."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -10,7 +11,7 @@ from headrace_workers.files.files import FileInUse, Files
 from headrace_workers.files.store import Store, StoreUnavailable
 from headrace_workers.ledger.batches import files as rows
 from headrace_workers.ledger.batches.batches import NewBatch
-from headrace_workers.ledger.batches.files import NewFile, Overtaken
+from headrace_workers.ledger.batches.files import FileBounds, NewFile, Overtaken, TooManyFiles
 from headrace_workers.ledger.sql.database import writing
 
 GROWING = NewFile(id="file-out", tenant="a", purpose="batch_output", name="out.jsonl")
@@ -163,3 +164,33 @@ def test_files_are_a_tenants(ledger, files):  # noqa: F811
     rest = ledger.files.files("a", after=first[-1].id)
     assert {row.id for row in (*first, *rest)} == set(mine)
     assert len(rest) == 1
+
+
+def test_a_tenant_keeps_so_many_bytes_and_no_more(ledger, store):  # noqa: F811
+    """What is refused leaves no object; another tenant has its own bound, and a deleted file makes room."""
+    files = Files(ledger.files, store, FileBounds(bytes=10))
+    first = add(files, b"a\nb\nc\n")
+    with pytest.raises(TooManyFiles, match=r"have 6 bytes, 5 more were sent, and 10 may be kept"):
+        add(files, b"a\nb\nc")
+    assert len(store.objects("a")) == 1
+    add(files, b"a\nb\nc\nd\n", tenant="b")
+    files.remove(first.id)
+    assert add(files, b"a\nb\nc").size == 5
+
+
+def test_what_batches_write_counts_and_is_not_refused(ledger, store):  # noqa: F811
+    """Nothing that was accepted is lost for want of room."""
+    files = Files(ledger.files, store, FileBounds(bytes=4))
+    grow(ledger, files.growth(GROWING, b"an answer\n"))
+    with pytest.raises(TooManyFiles):
+        add(files, b"a\n")
+
+
+def test_two_files_at_one_moment_do_not_both_take_the_last_room(ledger, store):  # noqa: F811
+    """Tenants' counts wait for each other."""
+    files = Files(ledger.files, store, FileBounds(bytes=10))
+    with ThreadPoolExecutor(4) as pool:
+        tries = [pool.submit(add, files, b"a\nb\nc\n") for _ in range(4)]
+        refused = [each.exception(60) for each in tries]
+    assert [type(each) for each in refused].count(TooManyFiles) == 3
+    assert len(ledger.files.files("a")) == 1

@@ -4,8 +4,10 @@ import pytest
 from tests.workers.files.test_files import add, files, read, store  # noqa: F401 - fixtures among them
 from tests.workers.ledger.conftest import ledger, ledger_url  # noqa: F401
 
+from headrace_workers.files.files import Files
 from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.files.uploads import MOST_PARTS, NotPending, Uploads, WrongUpload
+from headrace_workers.ledger.batches.files import FileBounds, TooManyFiles
 
 
 @pytest.fixture
@@ -96,3 +98,16 @@ def test_an_upload_has_so_many_parts(uploads, ledger, monkeypatch):  # noqa: F81
     with pytest.raises(WrongUpload, match="data: 2 parts of this upload are there, which is the most: send larger"):
         uploads.add(row, [b""])
     assert len(ledger.files.parts(row.id)) == 2
+
+
+def test_a_tenant_has_so_many_uploads_pending_and_no_more(ledger, store):  # noqa: F811
+    """What they announced counts as bytes; one that is over makes room."""
+    bounded = Uploads(ledger.files, Files(ledger.files, store, FileBounds(bytes=10, uploads=2)))
+    first = begin(bounded)
+    begin(bounded)
+    with pytest.raises(TooManyFiles, match="2 uploads pending"):
+        begin(bounded)
+    bounded.cancel(first)
+    with pytest.raises(TooManyFiles, match="10 may be kept"):
+        begin(bounded, size=7)
+    begin(bounded, size=6)

@@ -1,5 +1,7 @@
 """Who may come in: keys, their scopes, and the door without keys."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 from tests.workers.gateway.served import Gateway, served, told_unread
@@ -8,6 +10,7 @@ from headrace_workers.gateway import keyring
 from headrace_workers.gateway.app import build_app
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.tokens import new_token
+from headrace_workers.settings import Settings
 
 JOB = {"model": "echo", "prompt": "x"}
 
@@ -92,3 +95,16 @@ def test_without_keys_it_answers_programs_of_this_machine(gateway: Gateway):
         assert (
             httpx.post(f"{opened.url}/v1/jobs", json=JOB, headers={"host": "[::1]:80"}, timeout=60).status_code == 202
         )
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_tenant_that_asks_too_often_is_told_so_before_anything_is_read(settings: Settings, kind: str):
+    """On every route that takes a body and looks at keys before it; and each request costs one token, not two."""
+    with served(replace(settings, rate=0.2), connected=False) as gateway:  # a burst of two
+        key = gateway.key()
+        paths = [path for path, ways in build_app(gateway.services).openapi()["paths"].items() if "post" in ways]
+        with gateway.client(key) as client:
+            assert [client.get("/v1/files").status_code for _ in range(3)] == [200, 200, 429]
+        for path in paths:
+            told = told_unread(gateway, path, f"Authorization: Bearer {key}", f"Content-Type: {kind}")
+            assert told.startswith(b"HTTP/1.1 429 "), path

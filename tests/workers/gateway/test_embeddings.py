@@ -56,7 +56,7 @@ def test_more_dimensions_than_there_are_is_the_requests_fault(client: openai.Ope
     """Only a worker knows how many its embedder has: its words come back as those of the door would, and no 500."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="hash", input="Name three rivers.", dimensions=65)
-    assert caught.value.code == "invalid"
+    assert caught.value.code == "invalid_value"
     assert "dimensions is 65, and vectors of hash have 64" in caught.value.message
 
 

@@ -8,6 +8,8 @@ import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer
 
+from headrace_workers.gateway.tenant_slots import TenantSlots
+
 JOB = {"model": "echo", "prompt": "Name three rivers."}
 
 
@@ -96,3 +98,25 @@ def test_a_stream_ends_when_the_gateway_does(alone: Gateway):
             alone.server.should_exit = True
             rest = list(lines)
     assert not any("end" in line for line in rest)
+
+
+def test_a_tenant_may_have_so_many_streams_and_no_more(alone: Gateway, monkeypatch: pytest.MonkeyPatch):
+    """One more is told to wait; another tenant is not, and a stream that ended gives its place back."""
+    monkeypatch.setattr(alone.services, "streams", TenantSlots("event streams", 2))
+    with alone.client() as client, alone.client(alone.key("other")) as other:
+        way, theirs = (f"/v1/jobs/{each.post('/v1/jobs', json=JOB).json()['id']}/events" for each in (client, other))
+        with (
+            client.stream("GET", way) as first,
+            client.stream("GET", way) as second,
+            other.stream("GET", theirs) as far,
+        ):
+            assert {each.status_code for each in (first, second, far)} == {200}
+            told = client.get(way)
+            assert (told.status_code, told.headers["retry-after"]) == (429, "1")
+            assert "2 event streams under way" in told.json()["detail"]
+
+        def is_taken() -> bool:
+            with client.stream("GET", way) as again:
+                return again.status_code == 200
+
+        eventually(is_taken)  # the server sees a moment later that the others have hung up

@@ -369,3 +369,26 @@ def test_scopes_are_asked_for(gateway):
             reader.batches.list()
         with pytest.raises(openai.PermissionDeniedError):
             reader.files.create(file=("x", io.BytesIO(b"x")), purpose="batch")
+
+
+def test_a_line_names_its_parameter_with_openai_s_code(ai):
+    """In the error file, as a request by itself would be told."""
+    body = {"model": "echo", "messages": [{"role": "user", "content": "a"}]}
+    lines = [
+        {"method": "POST", "url": CHAT, "body": body},
+        {"custom_id": "1", "method": "GET", "url": CHAT, "body": body},
+        {"custom_id": "2", "method": "POST", "url": CHAT, "body": {**body, "colour": "red"}},
+        {"custom_id": "3", "method": "POST", "url": CHAT, "body": {**body, "model": "no-such"}},
+        {"custom_id": "4", "method": "POST", "url": CHAT, "body": {**body, "top_p": 7}},
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    batch = ai.batches.create(input_file_id=send(ai, data).id, endpoint=CHAT, completion_window="24h")
+    ended = done(ai, batch.id)
+    told = [json.loads(line)["error"] for line in ai.files.content(ended.error_file_id).text.splitlines()]
+    assert [(each["code"], each["param"]) for each in told] == [
+        ("missing_required_parameter", "custom_id"),
+        ("invalid_value", "method"),
+        ("unknown_parameter", "body.colour"),
+        ("model_not_found", "body.model"),
+        ("invalid_value", "body.top_p"),
+    ]

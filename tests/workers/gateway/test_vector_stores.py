@@ -1,8 +1,11 @@
 """OpenAI's vector stores, with its own client."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -10,6 +13,7 @@ from openai import OpenAI
 from tests.workers.gateway.served import Gateway, served
 
 from headrace_workers.embedders.hashed import make_hash_embedder
+from headrace_workers.gateway.services import SEARCHES_AT_A_TIME
 from headrace_workers.knowledge.reading import Reader
 from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
 from headrace_workers.main.parts import files_in
@@ -312,11 +316,56 @@ def test_what_is_not_taken_is_refused_by_name(door: Door, body: dict, told: str)
         assert "chunking_strategy" in answer.json()["error"]["message"]
 
 
-def test_without_an_embedder_a_search_is_refused_for_now(settings: Settings) -> None:
-    """The store is there all the same."""
-    with served(settings, connected=False) as gateway, gateway.client() as client:
-        store = client.post("/v1/vector_stores", json={"name": "a"}).json()["id"]
-        answer = client.post(f"/v1/vector_stores/{store}/search", json={"query": "mill"})
-        assert answer.status_code == 503
-        assert "embedder" in answer.json()["error"]["message"]
-        assert client.get(f"/v1/vector_stores/{store}").json()["name"] == "a"
+def test_without_an_embedder_files_and_searches_are_refused_with_the_command(door: Door, client: OpenAI) -> None:
+    """Nothing waits for what will not come by itself; with the embedder it works, without a new start."""
+    model = door.gateway.settings.home / "models" / "hash"
+    store, file = client.vector_stores.create(name="a"), door.file()
+    hidden = model.rename(model.with_name("hidden"))
+    attempts = (
+        lambda: client.vector_stores.create(file_ids=[file]),
+        lambda: client.vector_stores.files.create(vector_store_id=store.id, file_id=file),
+        lambda: client.vector_stores.file_batches.create(vector_store_id=store.id, file_ids=[file]),
+        lambda: client.vector_stores.search(store.id, query="mill"),
+    )
+    for attempt in attempts:
+        with pytest.raises(openai.InternalServerError, match="headrace models pull hash") as caught:
+            attempt()
+        assert (caught.value.status_code, caught.value.code) == (503, "no_embedder")
+        assert caught.value.response.headers["x-should-retry"] == "false"
+    hidden.rename(model)
+    client.vector_stores.files.create(vector_store_id=store.id, file_id=file)
+    door.fill()
+    assert client.vector_stores.search(store.id, query="mill").data
+
+
+def test_searches_of_one_tenant_are_bounded_and_leave_room_for_others(door: Door, client: OpenAI) -> None:
+    """A search that nobody waits for any more still counts, since it has a thread; keys are looked up all the while."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    other = door.client("other")
+    theirs = other.vector_stores.create(name="theirs")
+    ours = client.vector_stores.create(name="ours")
+    bases = door.gateway.services.bases()
+
+    class Slow:
+        """Searches of one tenant that take as long as the test wants."""
+
+        def search(self, tenant: str, *rest: Any, **more: Any) -> Any:
+            if tenant == "default":
+                begun.release()
+                assert go_on.wait(60)
+            return bases.search(tenant, *rest, **more)
+
+    door.gateway.services.bases = Slow  # type: ignore[assignment,return-value]
+    with ThreadPoolExecutor(SEARCHES_AT_A_TIME) as pool:
+        held = [pool.submit(client.vector_stores.search, ours.id, query="a") for _ in range(SEARCHES_AT_A_TIME)]
+        try:
+            for _ in held:
+                assert begun.acquire(timeout=60)
+            with pytest.raises(openai.RateLimitError, match="4 searches under way") as caught:
+                client.vector_stores.search(ours.id, query="a")
+            assert caught.value.code == "too_many_requests"
+            assert other.vector_stores.search(theirs.id, query="a").data == []
+        finally:
+            go_on.set()
+        assert [each.result(60).data for each in held] == [[]] * SEARCHES_AT_A_TIME
+    assert client.vector_stores.search(ours.id, query="a").data == []

@@ -10,7 +10,7 @@ from headrace_workers.knowledge.reading import Reader
 from headrace_workers.ledger.recall.documents import FIRST
 from headrace_workers.ledger.stores.store_files import Incoming
 from headrace_workers.progress import Progress
-from headrace_workers.recall.filling import Filling, Fills
+from headrace_workers.recall.filling import Filling, Fills, TenantTurns
 from headrace_workers.testing import HashEmbedder
 
 EMBEDDER = HashEmbedder()
@@ -33,11 +33,11 @@ def filling(ledger, files):
         )  # fmt: skip
 
 
-def send(ledger, *names, **attributes):
-    """These files are on their way into the store `vs_1`."""
+def send(ledger, *names, tenant="t", **attributes):
+    """These files are on their way into the tenant's store `vs_1`."""
     incoming = [Incoming(f"file-{name[0]}", name, attributes) for name in names]
     ledger.stores.create(
-        "t", "vs_1", name="", description=None, metadata={}, expire_days=None, files=incoming
+        tenant, "vs_1", name="", description=None, metadata={}, expire_days=None, files=incoming
     )  # fmt: skip
 
 
@@ -97,3 +97,67 @@ def test_it_goes_on_by_itself_and_stops(ledger, filling):
     eventually(lambda: ledger.stores.store("t", "vs_1").documents == 1)
     fills.stop()
     assert not any(thread.name == "fill" for thread in set(threading.enumerate()) - before)
+
+
+def test_tenants_take_turns_by_the_time_that_their_files_cost(ledger, filling, files):
+    """A tenant with one small file does not wait for all large files of another."""
+    files.update(dict.fromkeys("wxyz", MILL))
+    files.update({f"file-{each}": MILL for each in "wxyz"})
+    send(ledger, "w.md", "x.md", "y.md", "z.md", tenant="crowd")
+    order = []
+    clock = iter(range(0, 100_000, 300))  # each file takes 300 s
+    fair = Filling(ledger, filling.read_file, filling.reader, filling.embedder, monotonic=lambda: next(clock))
+
+    def read_one():
+        before = {tenant: ledger.stores.store(tenant, "vs_1").documents for tenant in ("crowd", "few")}
+        assert fair.once()
+        order.append(next(t for t, count in before.items() if ledger.stores.store(t, "vs_1").documents > count))
+
+    ledger.stores.create("few", "vs_1", name="", description=None, metadata={}, expire_days=None, files=[])
+    read_one()
+    read_one()
+    ledger.stores.send("few", "vs_1", [Incoming("file-a", "a.md", {})])
+    read_one()
+    ledger.stores.send("few", "vs_1", [Incoming("file-d", "d.txt", {})])
+    read_one()
+    read_one()
+    assert order == ["crowd", "crowd", "few", "crowd", "few"]
+
+
+def test_a_tenant_that_was_away_gets_no_credit():
+    """It starts level with the waiting tenant that has had the least."""
+    turns = TenantTurns()
+    turns.order(["a"])
+    turns.charge("a", 900.0)
+    assert turns.order(["a", "b"])[0] in ("a", "b")
+    turns.charge("b", 1.0)
+    assert turns.order(["a", "b"]) == ["a", "b"]
+
+
+def test_what_is_missing_is_told_once_until_it_is_back(ledger, filling, caplog):
+    """A file that waits for its next try is no sign that the embedder is there."""
+    caplog.set_level("INFO")
+    send(ledger, "a.md")
+    here = [False]
+
+    def embedder():
+        if not here[0]:
+            raise UnknownModel("no embedder is called x")
+        return EMBEDDER
+
+    fills = Fills(
+        Filling(ledger, filling.read_file, filling.reader, embedder), Progress().loop("fill")
+    )  # fmt: skip
+    loop = fills._progress
+    seen = []
+    for _ in range(3):
+        found = fills._look()
+        loop.beat(found)
+        seen.append(found is not None)
+    assert seen == [True, True, True]
+    here[0] = True
+    ledger.stores.remove("t", "vs_1")
+    loop.beat(fills._look())
+    assert loop.state().awaited is None
+    told = [record.message for record in caplog.records if "vector stores" in record.message]
+    assert [("waiting" in line, "there again" in line) for line in told] == [(True, False), (False, True)]

@@ -30,7 +30,7 @@ def admitted(read: Read, terms: Terms, admit: Admit) -> NewLine:
             return NewLine(read.number, read.end, named, found.jobs, tokens, read.text)
         jobs = (_plain(line, read.number, terms, admit),)
     except NoJob as error:
-        return NewLine(read.number, read.end, named, code=error.code, reason=str(error))
+        return NewLine(read.number, read.end, named, code=error.code, reason=str(error), param=error.param)
     return NewLine(read.number, read.end, named, jobs, tokens=_cost(jobs, judged=_is_judged(line)))
 
 
@@ -50,7 +50,7 @@ def passed_over(read: Read) -> NewLine:
     try:
         return NewLine(read.number, read.end, name_of(_object(read)))
     except NoJob as error:
-        return NewLine(read.number, read.end, code=error.code, reason=str(error))
+        return NewLine(read.number, read.end, code=error.code, reason=str(error), param=error.param)
 
 
 def _object(read: Read) -> dict[str, Any]:
@@ -72,11 +72,11 @@ def name_of(line: Mapping[str, Any]) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or "\x00" in name:
-        raise NoJob(INVALID, f"{field} must be a text of 1 to {_LONGEST_NAME} characters, without NUL")
+        raise NoJob(INVALID, f"{field} must be a text of 1 to {_LONGEST_NAME} characters, without NUL", field)
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise NoJob(INVALID, f"{field} holds half of a surrogate pair, which is no character") from None
+        raise NoJob(INVALID, f"{field} holds half of a surrogate pair, which is no character", field) from None
     return name
 
 
@@ -84,10 +84,14 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
     """A job as headrace writes it. Its id is the line's: its own key is its name only, save in a batch of own keys."""
     if terms.endpoint is not None:
         raise NoJob(
-            INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed"
+            INVALID, f"it is no request to {terms.endpoint}: `custom_id`, `method`, `url` and `body` are needed", "url"
         )
     if "custom_id" in line:
-        raise NoJob(INVALID, "custom_id: is a request's, with method, url and body; a job has its `idempotency_key`")
+        raise NoJob(
+            INVALID,
+            "custom_id: is a request's, with method, url and body; a job has its `idempotency_key`",
+            "custom_id",
+        )
     try:
         kind, filled = terms.defaults.fill(line)
     except NoKind as error:
@@ -96,7 +100,7 @@ def _plain(line: dict[str, Any], number: int, terms: Terms, admit: Admit) -> New
     if not (terms.own_keys and "idempotency_key" in filled):
         filled["idempotency_key"] = terms.key(number)
     if filled.setdefault("tenant", terms.tenant) != terms.tenant:
-        raise NoJob(INVALID, f"tenant is {filled['tenant']!r}, and the batch is {terms.tenant!r}'s")
+        raise NoJob(INVALID, f"tenant is {filled['tenant']!r}, and the batch is {terms.tenant!r}'s", "tenant")
     try:
         value = to_json(filled)
     except ValueError as error:  # a text with half of a surrogate pair

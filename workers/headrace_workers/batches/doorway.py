@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from headrace_schemas import Envelope
-from headrace_schemas.errors import InvalidRecord
+from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import EventType
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.ledger.labels.labels import Sent
@@ -25,11 +25,16 @@ Admit = Callable[[Record], NewJob | Cancellation | Sent | Burial]
 
 
 class NoJob(Exception):
-    """A line that makes no job: a code and the reason."""
+    """A line that makes no job: a code, the reason, and the field of the line that is at fault, if it is one.
 
-    def __init__(self, code: str, reason: str) -> None:
+    `error` is what the checks of a record said, where these refused it.
+    """
+
+    def __init__(self, code: str, reason: str, param: str | None = None, error: HeadraceError | None = None) -> None:
         super().__init__(reason)
         self.code = code
+        self.param = param
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit
     if isinstance(found, NewJob):
         return replace(found, batch=terms.number, line=number)
     if isinstance(found, Burial):
-        raise NoJob(str(found.category), found.reason)
+        raise NoJob(str(found.category), found.reason, getattr(found.error, "param", None), found.error)
     raise InvalidRecord(f"{kind.name} is no job")
 
 

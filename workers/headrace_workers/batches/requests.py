@@ -13,15 +13,16 @@ from typing import Any, Final
 from headrace_schemas.codec import encode_value
 from headrace_schemas.event_types import job_type, kind_of
 from headrace_schemas.job import JudgedJob, Lane
-from headrace_workers.batches.doorway import INVALID, Admit, NoJob, Terms, through_door
+from headrace_workers.batches.doorway import Admit, NoJob, Terms, through_door
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.log import Action, log
 from headrace_workers.openai.endpoint import ENDPOINTS, Asker, Request
-from headrace_workers.openai.errors import Refused
+from headrace_workers.openai.errors import Refused, refused
 
 # What OpenAI's own Batch API takes, and the legacy endpoint.
 URLS: Final = tuple(ENDPOINTS)
 _FIELDS: Final = frozenset({"custom_id", "method", "url", "body"})
+_WRONG: Final = "invalid_value"
 _FAULT: Final = "internal"
 
 
@@ -42,37 +43,52 @@ def asked(line: Mapping[str, Any], number: int, terms: Terms, admit: Admit) -> A
     """The jobs that a line's request becomes. NoJob where it is refused."""
     request = read(line, number, terms)
     if request.stream:
-        raise NoJob(INVALID, "body.stream: a batch has no streams; leave it out")
+        raise NoJob("unsupported_parameter", "body.stream: a batch has no streams; leave it out", "body.stream")
     jobs = []
     for job in request.jobs:
         kind = job_type(kind_of(job))
         assert kind is not None  # noqa: S101 - of a kind of job
-        jobs.append(through_door(kind, encode_value(job), number, terms, admit))
+        try:
+            jobs.append(through_door(kind, encode_value(job), number, terms, admit))
+        except NoJob as error:
+            raise _as_request(error, request) from None
     return Asked(tuple(jobs), any(isinstance(job, JudgedJob) and job.asks_judge for job in request.jobs))
+
+
+def _as_request(error: NoJob, request: Request) -> NoJob:
+    """Return what the checks of a job said in OpenAI's words: its code, and the parameter of the request's body."""
+    if error.error is None:
+        return error
+    found = refused(error.error, request.prompt)
+    param = None if found.param is None else f"body.{found.param}"
+    return NoJob(found.code or error.code, str(error), param)
 
 
 def read(line: Mapping[str, Any], number: int, terms: Terms) -> Request:
     """What a line asks for. NoJob where that cannot be had."""
     if missing := sorted(_FIELDS - line.keys()):
-        raise NoJob(INVALID, f"{', '.join(missing)} is missing: a request has custom_id, method, url and body")
+        words = f"{', '.join(missing)} is missing: a request has custom_id, method, url and body"
+        raise NoJob("missing_required_parameter", words, missing[0])
     if unknown := sorted(line.keys() - _FIELDS):
-        raise NoJob(INVALID, f"{unknown[0]}: a request has custom_id, method, url and body, and nothing else")
+        words = f"{unknown[0]}: a request has custom_id, method, url and body, and nothing else"
+        raise NoJob("unknown_parameter", words, unknown[0])
     if line["custom_id"] is None:
-        raise NoJob(INVALID, "custom_id: must be a text")
+        raise NoJob(_WRONG, "custom_id: must be a text", "custom_id")
     if line["method"] != "POST":
-        raise NoJob(INVALID, f"method is {line['method']!r}; it must be POST")
+        raise NoJob(_WRONG, f"method is {line['method']!r}; it must be POST", "method")
     url, body = line["url"], line["body"]
     if terms.endpoint is not None and url != terms.endpoint:
-        raise NoJob(INVALID, f"url is {url!r}, and all lines of this batch go to {terms.endpoint}")
+        raise NoJob(_WRONG, f"url is {url!r}, and all lines of this batch go to {terms.endpoint}", "url")
     endpoint = ENDPOINTS.get(url) if isinstance(url, str) else None
     if endpoint is None:
-        raise NoJob(INVALID, f"url is {url!r}; it may be {', '.join(URLS)}")
+        raise NoJob(_WRONG, f"url is {url!r}; it may be {', '.join(URLS)}", "url")
     if not isinstance(body, dict):
-        raise NoJob(INVALID, "body: must be a JSON object")
+        raise NoJob(_WRONG, "body: must be a JSON object", "body")
     try:
         return endpoint(body, asker(number, terms))
     except Refused as error:
-        raise NoJob(error.code or INVALID, f"body: {error}") from None
+        param = "body" if error.param is None else f"body.{error.param}"
+        raise NoJob(error.code or _WRONG, f"body: {error}", param) from None
     except Exception as error:  # of ours: one line that meets it must not stop the batch
         log("batches", logging.ERROR, Action.STEP_FAILED, f"a line could not be read: {type(error).__name__}",
             batch=terms.batch_id, line=number)  # fmt: skip

@@ -113,7 +113,9 @@ class Rewriting:
         wanted = {line.number: line for line in missing if line.reason is None}
         for line in missing:
             if line.reason is not None:  # it was refused, and the reason is kept
-                refused = EndedLine(line.number, line.custom_id, 0, code=line.code, reason=line.reason)
+                refused = EndedLine(
+                    line.number, line.custom_id, 0, code=line.code, reason=line.reason, param=line.param
+                )
                 yield line.number, written(refused, seen).text
         found: list[tuple[Row[Any], bytes | None, list[str]]] = []
         for each in _telling(self._input(batch), alive):

@@ -56,7 +56,9 @@ def written(line: EndedLine, seen: Circumstances) -> Written:
     """What to write of a line."""
     if line.code is not None or not line.ends:
         code = line.code or LOST
-        return _failed(line, seen, code, line.reason or "its job is not known any more", None, spent=0)
+        return _failed(
+            line, seen, code, line.reason or "its job is not known any more", None, spent=0, param=line.param
+        )
     if line.text is not None:
         return _answered_request(line, line.text, seen)
     (end,) = line.ends
@@ -100,7 +102,8 @@ def _answered_request(line: EndedLine, text: bytes, seen: Circumstances) -> Writ
                 code, reason = why(event, cls, seen)
                 break
         response = {"status_code": error.status, "request_id": ends[0].job_id, "body": error.body()}
-        failed = _failed(line, seen, code, reason, receipt_of(ends[0], events[0]), spent=fate.spent, response=response)
+        failed = _failed(line, seen, code, reason, receipt_of(ends[0], events[0]), spent=fate.spent, response=response,
+                         param=error.param)  # fmt: skip
         return failed._replace(fate=replace(fate, code=code))
     said = {
         "id": request_id(line, seen),
@@ -140,13 +143,14 @@ def _failed(
     *,
     spent: int,
     response: dict[str, Any] | None = None,
+    param: str | None = None,
 ) -> Written:
     said: dict[str, Any] = {
         "id": request_id(line, seen),
         "custom_id": line.custom_id,
         "line": line.number,
         "response": response,
-        "error": {"code": code, "message": reason},
+        "error": {"code": code, "message": reason, "param": param},
     }
     if receipt is not None:
         said["receipt"] = receipt

@@ -202,7 +202,7 @@ def _counted(job: Job, rules: Rules) -> int | None:
 
 def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError, *, sound: bool = False) -> Burial:
     tenant, job_id = meant(record)
-    return refusal(
+    refused = refusal(
         record,
         error.category,
         str(error),
@@ -211,6 +211,7 @@ def _refusal(record: Record, envelope: Envelope | None, error: HeadraceError, *,
         traceparent=_trace(envelope) if envelope else None,
         sound=sound,
     )
+    return replace(refused, error=error)
 
 
 def _trace(envelope: Envelope) -> str | None:

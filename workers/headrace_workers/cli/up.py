@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
+from headrace_schemas.errors import HeadraceError
 from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.embedded.broker import Kind
-from headrace_workers.settings import GATEWAY_PORT, home_of
+from headrace_workers.settings import GATEWAY_PORT, embedder_name, home_of
 
 if TYPE_CHECKING:
     from headrace_workers.embedded.stack import Stack
@@ -65,6 +66,7 @@ def up(
     if broker is not None:
         plan(home, os.environ, broker)  # what it lacks is told before a model is fetched
     ensure_models(home, models)
+    _pull_embedder(home)
     stopped = Event()
     with (
         held(gateway_port) as port,
@@ -110,6 +112,18 @@ def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | No
     known = where or {}
     rows += [(name, "started", known.get(name, ""), _log(log / f"{name}.log")) for name in processes]
     return table(None, ("what", "kind", "where", "log"), rows)
+
+
+def _pull_embedder(home: Path) -> None:
+    """Pull the embedder that vector stores need. Without it all else works, so a failure is a warning."""
+    from headrace_workers.cli.models import ensure_embedder
+
+    name = embedder_name()
+    try:
+        ensure_embedder(home, name)
+    except HeadraceError as error:
+        say(f"Vector stores, embeddings and semantic caching need the embedder {name}, which is not here: {error}")
+        say(f"Everything else works. `headrace models pull {name}` gets it later; no restart is needed.")
 
 
 def _log(path: "os.PathLike[str]") -> str:

@@ -16,8 +16,8 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.files.stream import PieceStream
 from headrace_workers.files.text import LineCount, NotReadable
-from headrace_workers.ledger.batches.files import Growth, NewFile, Piece
-from headrace_workers.ledger.batches.stored import StoredFiles
+from headrace_workers.ledger.batches.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
+from headrace_workers.ledger.batches.stored import NO_BOUNDS, StoredFiles
 
 _CHUNK = 1024**2  # bytes
 # What is appended to an object below this size makes a new one with both: so a file that grows slowly has no object for
@@ -40,16 +40,20 @@ def new_id(kind: str) -> str:
 class Files:
     """The files of one deployment. Thread-safe. StoreUnavailable where the store does not do what it should."""
 
-    def __init__(self, rows: StoredFiles, store: Store) -> None:
+    def __init__(self, rows: StoredFiles, store: Store, bounds: FileBounds = NO_BOUNDS) -> None:
         self._rows = rows
         self._store = store
+        self.bounds = bounds  # of what tenants send
 
     def add(
         self, chunks: Iterable[bytes], *, tenant: str, purpose: str, name: str, keep: float | None, lines: bool = False
     ) -> Row[Any]:
         """Store what comes, and write it down; the file's row. `keep` in seconds; None: for ever. With `lines` the
-        lines of the text in it are counted. NotReadable where that cannot be done: then nothing is stored.
+        lines of the text in it are counted. NotReadable where that cannot be done, TooManyFiles where the tenant may
+        not keep it: then nothing is stored.
         """
+        if self.bounds.bytes:
+            self._rows.check_bounds(tenant, 1, self.bounds)  # before bytes are moved in vain
         file_id = new_id("file-")
         seen = _Seen(LineCount() if lines else None)
         path = self._path(tenant, file_id, 0)
@@ -62,11 +66,15 @@ class Files:
             id=file_id, tenant=tenant, purpose=purpose, name=name, pieces=(Piece(path, size),),
             lines=seen.lines, digest=seen.digest, keep_ms=None if keep is None else int(keep * 1000),
         )  # fmt: skip
-        return self.put(new)
+        try:
+            return self.put(new, self.bounds)
+        except TooManyFiles:
+            self._store.remove([path])
+            raise
 
-    def put(self, new: NewFile) -> Row[Any]:
+    def put(self, new: NewFile, bounds: FileBounds = NO_BOUNDS) -> Row[Any]:
         """Write down a file whose objects are stored; its row."""
-        self._rows.add(new)
+        self._rows.add(new, bounds)
         found = self._rows.file(new.id)
         assert found is not None  # noqa: S101 - it has just been written
         return found

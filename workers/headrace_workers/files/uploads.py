@@ -20,9 +20,13 @@ _TIMES = 2  # as much as was announced may come: who was not answered sends a pa
 
 
 class WrongUpload(HeadraceError):
-    """What was sent is not what was announced."""
+    """What was sent is not what was announced. `param` names the field that is at fault."""
 
     category = Category.INVALID
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class NotPending(HeadraceError):
@@ -39,10 +43,10 @@ class Uploads:
         self._files = files
 
     def begin(self, *, tenant: str, purpose: str, name: str, size: int, file_seconds: int | None) -> Row[Any]:
-        """Expect a file of so many bytes."""
+        """Expect a file of so many bytes. TooManyFiles."""
         return self._rows.begin_upload(
             upload_id=new_id("upload_"), tenant=tenant, purpose=purpose, name=name, size=size,
-            lives_ms=int(LIVES * 1000), file_seconds=file_seconds,
+            lives_ms=int(LIVES * 1000), file_seconds=file_seconds, bounds=self._files.bounds,
         )  # fmt: skip
 
     def add(self, upload: Row[Any], chunks: Iterable[bytes]) -> tuple[str, int]:
@@ -51,13 +55,15 @@ class Uploads:
         there = self._rows.parts(upload.id)
         if len(there) >= MOST_PARTS:
             raise WrongUpload(
-                f"data: {MOST_PARTS:,} parts of this upload are there, which is the most: send larger ones"
+                f"data: {MOST_PARTS:,} parts of this upload are there, which is the most: send larger ones",
+                "data",
             )
         came = sum(piece.size for piece in there.values())
         if came >= _TIMES * upload.size:
             raise WrongUpload(
                 f"data: the parts that came have {came:,} bytes together, and {upload.size:,} were announced: complete "
-                "the upload with those that you want, or cancel it"
+                "the upload with those that you want, or cancel it",
+                "data",
             )
         piece = self._files.piece(chunks, tenant=upload.tenant, of=upload.id)
         part_id = new_id("part_")
@@ -90,16 +96,16 @@ class Uploads:
         self._pending(upload)
         there = self._rows.parts(upload.id)
         if unknown := [each for each in part_ids if each not in there]:
-            raise WrongUpload(f"part_ids: {unknown[0]!r} is no part of this upload")
+            raise WrongUpload(f"part_ids: {unknown[0]!r} is no part of this upload", "part_ids")
         if len(set(part_ids)) < len(part_ids):
-            raise WrongUpload("part_ids: a part comes twice")
+            raise WrongUpload("part_ids: a part comes twice", "part_ids")
         pieces = tuple(there[each] for each in part_ids)
         size = sum(piece.size for piece in pieces)
         if size != upload.size:
-            raise WrongUpload(f"the parts have {size:,} bytes together, and {upload.size:,} were announced")
+            raise WrongUpload(f"the parts have {size:,} bytes together, and {upload.size:,} were announced", "part_ids")
         digest, old, counted = self._files.examine(pieces, lines=lines)
         if md5 is not None and old != md5.lower():
-            raise WrongUpload(f"md5: that of the parts is {old}")
+            raise WrongUpload(f"md5: that of the parts is {old}", "md5")
         new = NewFile(
             id=new_id("file-"), tenant=upload.tenant, purpose=upload.purpose, name=upload.name, pieces=pieces,
             lines=counted, digest=digest,

@@ -54,7 +54,9 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
     for base in {job.knowledge for job in asked.jobs if isinstance(job, GenerationJob) and job.knowledge}:
         if not await services.ask(services.ledger.knowledge.exists, caller.tenant, base):
-            raise Refusal(Why.NOT_FOUND, f"this tenant has no vector store, and no knowledge base, {base!r}")
+            raise Refusal(
+                Why.NOT_FOUND, f"this tenant has no vector store, and no knowledge base, {base!r}", param="knowledge"
+            )
     traceparent = request.headers.get("traceparent", "")
     try:
         return await services.door.submit(asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from headrace_schemas.errors import HeadraceError
-from headrace_schemas.reasons import words_of
+from headrace_schemas.reasons import code_of, words_of
 from headrace_workers.gateway import (
     batches,
     chat,
@@ -40,6 +40,7 @@ from headrace_workers.gateway import (
 from headrace_workers.gateway.direct import Direct, Shortcut
 from headrace_workers.gateway.entry import Entry, Visit
 from headrace_workers.gateway.errors import Refusal, Why, refusal_of, refused_response, response_of
+from headrace_workers.gateway.families import unsupported
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.query import ONLY_DECLARED
 from headrace_workers.gateway.services import Services
@@ -127,23 +128,33 @@ async def _tell(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         visit.refused(error.code or Why.INVALID.code)
         return refused_response(error)
-    refusal = _refusal(error)
+    refusal = _refusal(error, request.url.path)
     visit.refused(refusal.why.code)
     return response_of(refusal, request.url.path, visit.request_id)
 
 
-def _refusal(error: Exception) -> Refusal:
+def _refusal(error: Exception, path: str) -> Refusal:
     match error:
         case HeadraceError():
             return refusal_of(error)
         case RequestValidationError():
-            return Refusal(Why.INVALID, "; ".join(map(_said, error.errors()[:5])))
+            found = error.errors()[:5]
+            words = "; ".join(map(_said, found))
+            return Refusal(Why.INVALID, words, param=_param(found[0]), code=code_of(found[0]["type"]))
         case HTTPException(__cause__=HeadraceError() as cause):  # of a body, as FastAPI tells it
             return refusal_of(cause)
         case HTTPException():
             why = _BY_STATUS.get(error.status_code, Why.INVALID if error.status_code < 500 else Why.INTERNAL)
-            return Refusal(why, _NO_ROUTE.get(str(error.detail), str(error.detail)), headers=error.headers)
+            words = _NO_ROUTE.get(str(error.detail), str(error.detail))
+            if why is Why.NOT_FOUND and (said := unsupported(path)) is not None:
+                return Refusal(why, said, code="unsupported_resource", headers=error.headers)
+            return Refusal(why, words, headers=error.headers)
     raise error
+
+
+def _param(error: Mapping[str, Any]) -> str | None:
+    """The parameter that an error is about, without the part of the request that holds it."""
+    return ".".join(str(part) for part in error["loc"][1:]) or None
 
 
 def _said(error: Mapping[str, Any]) -> str:

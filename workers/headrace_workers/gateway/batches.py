@@ -108,20 +108,31 @@ async def create(
 ) -> BatchShape:
     """Run a file of requests, each a line. A line that is wrong fails alone, with its number and the reason."""
     if wanted.endpoint not in (*URLS, NATIVE):
-        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}")
+        raise Refusal(Why.INVALID, f"endpoint: must be one of {', '.join((*URLS, NATIVE))}", param="endpoint")
     for name, value in (wanted.metadata or {}).items():
         if not 0 < len(name) <= _NAME or len(value) > _VALUE or "\x00" in name + value:
-            raise Refusal(Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most")
-    file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
-    if file.purpose != BATCH:
-        raise Refusal(Why.INVALID, f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}")
+            raise Refusal(
+                Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most", param="metadata"
+            )
     try:
         wishes = _wishes(caller, wanted)
+    except ConfigurationError as error:
+        raise Refusal(Why.INVALID, str(error), param="completion_window") from error
+    file = await file_of(services, caller, wanted.input_file_id, "input_file_id")
+    if file.purpose != BATCH:
+        raise Refusal(
+            Why.INVALID,
+            f"input_file_id: the file's purpose is {file.purpose!r}, and must be {BATCH!r}",
+            param="input_file_id",
+        )
+    try:
         named = None if key is None else hashlib.sha256(f"http {key}".encode()).hexdigest()
         batch, is_new = await services.ask(
             submit, services.ledger, file, wishes, named, services.settings.webhook_reach
         )
-    except (EmptyInput, ConfigurationError) as error:
+    except EmptyInput as error:
+        raise Refusal(Why.INVALID, str(error), param="input_file_id") from error
+    except ConfigurationError as error:
         raise Refusal(Why.INVALID, str(error)) from error
     except LedgerAway as error:  # it may be there all the same: a second try would be a second batch
         raise LedgerAway(str(error), again=key is not None) from error
@@ -161,7 +172,7 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
     await _batch(services, caller, batch_id)
     found = await services.ask(services.ledger.batches.cancel, batch_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id")
+        raise Refusal(Why.NOT_FOUND, "batch_id: this tenant has no batch of this id", param="batch_id")
     services.ring()
     return _shape(found)
 
@@ -169,7 +180,7 @@ async def cancel(batch_id: str, caller: Writes, services: Wired) -> BatchShape:
 async def _batch(services: Services, caller: Caller, batch_id: str, param: str = "batch_id") -> Row[Any]:
     found = await services.known(services.ledger.batches.batch, batch_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id")
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no batch of this id", param=param)
     return found
 
 

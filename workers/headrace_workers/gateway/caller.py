@@ -1,7 +1,7 @@
 """Who asks: the tenant behind an API key, and what the key may do."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -19,6 +19,8 @@ class Caller:
     key_id: str
 
 
+CALLER: Final = "headrace.caller"  # of a request's scope
+
 _BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="An API key: `headrace keys create`.")
 
 
@@ -32,6 +34,9 @@ class Needs:
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
     ) -> Caller:
         """Raises as `caller_of`."""
+        if (found := request.scope.get(CALLER)) is not None:  # the route has looked already, before the body was read
+            admitted: Caller = found
+            return admitted
         return await caller_of(request, credentials.credentials if credentials else None, self.scope)
 
 

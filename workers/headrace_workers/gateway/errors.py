@@ -36,11 +36,13 @@ class Why(Enum):
     QUEUE_AGE = "queue_age", 429, "Jobs like this one wait too long already"
     QUOTA = "quota", 429, "This tenant's quota is used up"
     LEDGER_FULL = "ledger_full", 429, "Too many jobs are open"
+    BUSY = "too_many_requests", 429, "This tenant has too much under way at a time"
     GONE = "client_gone", 499, "The client has hung up"
     INTERNAL = "internal", 500, "Something is wrong here"
     KAFKA_AWAY = "kafka_away", 503, "Kafka does not answer"
     KAFKA_REFUSES = "kafka_refuses", 503, "Kafka answers, and takes no such jobs"
     LEDGER_AWAY = "ledger_away", 503, "The ledger does not answer"
+    NO_EMBEDDER = "no_embedder", 503, "No embedder is here"
     STORE_AWAY = "store_away", 503, "The file store does not answer"
     STOPPING = "stopping", 503, "This gateway is being stopped"
     TIMEOUT = "timeout", 504, "Not in time"
@@ -54,8 +56,10 @@ class Why(Enum):
 class Refusal(HeadraceError):
     """A request that gets no answer, and why.
 
-    `retry_after` is in seconds. `again` says whether the client may send it once more by itself, where its own rule by
-    the status would be wrong. `job_id` is of a job that was made of the request, if one was.
+    `param` names the parameter that is at fault, as the request has it (`expires_after.days`). `code` is OpenAI's for
+    what is wrong with it, where `why` alone would not tell. `retry_after` is in seconds. `again` says whether the
+    client may send it once more by itself, where its own rule by the status would be wrong. `job_id` is of a job that
+    was made of the request, if one was.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Refusal(HeadraceError):
         why: Why,
         detail: str,
         *,
+        param: str | None = None,
+        code: str | None = None,
         retry_after: float | None = None,
         again: bool | None = None,
         job_id: str | None = None,
@@ -70,6 +76,8 @@ class Refusal(HeadraceError):
     ) -> None:
         super().__init__(detail)
         self.why = why
+        self.param = param
+        self.code = code
         self.retry_after = retry_after
         self.again = again
         self.job_id = job_id
@@ -100,6 +108,13 @@ _OPENAI_TYPES: Final[dict[int, str]] = {
     403: "permission_error",
     429: "rate_limit_error",
 }
+# OpenAI's own codes, where it has one for a reason; else the reason is the code.
+_OPENAI_CODES: Final[dict[Why, str]] = {
+    Why.INVALID: "invalid_value",
+    Why.UNAUTHORIZED: "invalid_api_key",
+    Why.RATE: "rate_limit_exceeded",
+    Why.QUOTA: "insufficient_quota",
+}
 _FIRST_SERVER_ERROR: Final = 500
 
 
@@ -116,7 +131,7 @@ def refusal_of(error: HeadraceError) -> Refusal:
     if isinstance(error, Unavailable):
         return LedgerAway(str(error))  # of a search, which says how to come by an embedder
     if isinstance(error, _FAULTS_OF_REQUESTS):
-        return Refusal(Why.INVALID, str(error))
+        return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None), code=getattr(error, "code", None))
     if error.category is Category.QUOTA:
         return Refusal(Why.QUOTA, str(error), retry_after=60.0, again=False)  # a person makes room, or a run ends
     if error.category is Category.CONFLICT:
@@ -158,6 +173,8 @@ def _problem(refusal: Refusal, request_id: str) -> dict[str, Any]:
         "detail": str(refusal),
         "request_id": request_id,
     }
+    if refusal.param is not None:
+        body["param"] = refusal.param
     return body if refusal.job_id is None else {**body, "job_id": refusal.job_id}
 
 
@@ -168,7 +185,7 @@ def openai_body(refusal: Refusal) -> dict[str, Any]:
     error: dict[str, Any] = {
         "message": str(refusal),
         "type": _OPENAI_TYPES.get(status, usual),
-        "param": None,
-        "code": refusal.why.code,
+        "param": refusal.param,
+        "code": refusal.code or _OPENAI_CODES.get(refusal.why, refusal.why.code),
     }
     return {"error": error if refusal.job_id is None else {**error, "headrace": {"job_id": refusal.job_id}}}

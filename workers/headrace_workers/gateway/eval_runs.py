@@ -72,7 +72,7 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     except LedgerAway as error:  # it may be there all the same: a second try would be a second run
         raise LedgerAway(str(error), again=False) from error
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "this tenant has no eval of this id")
+        raise Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")
     return _shape(found, services)
 
 
@@ -136,7 +136,7 @@ async def list_items(
     run = await _run(services, caller, eval_id, run_id)
     behind = None if after is None else number_of(after, run.id)
     if after is not None and behind is None:
-        raise InvalidRecord("after: this run has no item of this id")
+        raise InvalidRecord("after: this run has no item of this id", param="after")
     found = await services.ask(
         services.ledger.evals.items, run.number, after=behind, limit=limit + 1, newest=order == "desc", status=status
     )
@@ -150,7 +150,7 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
     number = number_of(output_item_id, run.id)
     found = None if number is None else await services.ask(services.ledger.evals.item, run.number, number)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended")
+        raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
     return ItemShape.of(found, run)
 
 
@@ -166,4 +166,4 @@ def _shape(row: Row[Any], services: Services) -> RunShape:
 
 
 def _no_run() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant has no run of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant has no run of this id", param="run_id")

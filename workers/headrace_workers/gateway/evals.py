@@ -66,7 +66,7 @@ async def list_evals(
 ) -> EvalList:
     """The tenant's evals."""
     if after is not None and await services.ask(services.ledger.evals.eval, after, caller.tenant) is None:
-        raise InvalidRecord("after: this tenant has no eval of this id")
+        raise InvalidRecord("after: this tenant has no eval of this id", param="after")
     found = await services.ask(
         services.ledger.evals.evals, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
         by_change=order_by == "updated_at",
@@ -128,4 +128,4 @@ def bounds_of(services: Services) -> EvalBounds:
 
 
 def _no_eval() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant has no eval of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant has no eval of this id", param="eval_id")

@@ -1,10 +1,13 @@
 """A job's way as server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from headrace_workers.gateway.caller import admit, bearer
 from headrace_workers.gateway.errors import Refusal
@@ -32,8 +35,29 @@ async def follow(
     A change that was over before it was looked for is not told: what stands is. A key that is revoked ends it, too.
     """
     standing = await standing_of(services, caller, job_id)
+    services.streams.take(caller.tenant)
     stream = _stream(request, services, job_id, standing, last_event_id)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
+    return _Held(
+        partial(services.streams.give_back, caller.tenant),
+        stream,
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store"},
+    )
+
+
+class _Held(StreamingResponse):
+    """A stream that gives back what it holds when it ends, however it ends."""
+
+    def __init__(self, ended: Callable[[], object], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ended = ended
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 async def _stream(

@@ -89,7 +89,7 @@ async def create(
     known = {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
     await refuse_fields(request, known)
     if (anchor is None) != (seconds is None):
-        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds")
+        raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds", param="expires_after")
     try:
         row = await stored(
             services,
@@ -100,7 +100,7 @@ async def create(
             size=file.size or 0,
         )  # fmt: skip
     except NotReadable as error:
-        raise Refusal(Why.INVALID, f"file: {error}") from error
+        raise Refusal(Why.INVALID, f"file: {error}", param="file") from error
     return FileShape(**file_object(row))
 
 
@@ -158,7 +158,7 @@ async def file_of(services: Services, caller: Caller, file_id: str, param: str =
     """A file of the caller's tenant; 404 where there is none."""
     found = await services.known(services.ledger.files.file, file_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id")
+        raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)
     return found
 
 
@@ -183,9 +183,9 @@ async def refuse_fields(request: Request, known: set[str]) -> None:
     seen = set()
     for name, _ in (await request.form()).multi_items():
         if name not in known:
-            raise Refusal(Why.INVALID, f"{name}: is not supported here")
+            raise Refusal(Why.INVALID, f"{name}: is not supported here", param=name, code="unknown_parameter")
         if name in seen:
-            raise Refusal(Why.INVALID, f"{name}: is given more than once")
+            raise Refusal(Why.INVALID, f"{name}: is given more than once", param=name)
         seen.add(name)
 
 

@@ -1,5 +1,5 @@
-"""Routes that look who asks, and whether what the head says is known, before a body is read. FastAPI reads that first,
-and writes what a form brings to the disk.
+"""Routes that look who asks, whether the tenant may ask now, and whether what the head says is known, before a body is
+read. FastAPI reads that first, and writes what a form brings to the disk.
 """
 
 from collections.abc import Callable, Coroutine
@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace_workers.gateway.caller import Needs, admit, bearer
+from headrace_workers.gateway.caller import CALLER, Needs, bearer, caller_of
 from headrace_workers.gateway.idempotency import is_deaf, refuse_key, within
 from headrace_workers.gateway.scopes import Scope
 
@@ -22,7 +22,7 @@ class Guarded(APIRoute):
         serve, scope, deaf = super().get_route_handler(), self._scope(), is_deaf(self)
 
         async def handle(request: Request) -> Response:
-            await admit(request, bearer(request), scope)
+            request.scope[CALLER] = await caller_of(request, bearer(request), scope)
             if deaf:
                 refuse_key(request, self)
             return await serve(request)

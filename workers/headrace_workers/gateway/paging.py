@@ -20,7 +20,7 @@ Before = Annotated[str | None, Query(description="Is refused: page on with `afte
 def only_onwards(before: str | None) -> None:
     """400 for who pages back."""
     if before is not None:
-        raise InvalidRecord("before: is not taken: page on with after, in either order")
+        raise InvalidRecord("before: is not taken: page on with after, in either order", param="before")
 
 
 class Named(Protocol):
@@ -65,5 +65,5 @@ def onwards(found: Sequence[Each], order: str, after: str | None, missing: str) 
         return ordered
     place = next((place for place, each in enumerate(ordered) if each.id == after), None)
     if place is None:
-        raise InvalidRecord(f"after: {missing}")
+        raise InvalidRecord(f"after: {missing}", param="after")
     return ordered[place + 1 :]

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
 from headrace_schemas.attributes import Filter
-from headrace_schemas.errors import ConfigurationError, Unavailable
+from headrace_schemas.errors import ConfigurationError, Unavailable, UnknownModel
+from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.files.files import Files
 from headrace_workers.files.uploads import Uploads
 from headrace_workers.gateway.door import Door
@@ -19,6 +21,7 @@ from headrace_workers.gateway.keyring import Keyring
 from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
+from headrace_workers.gateway.tenant_slots import TenantSlots
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
 from headrace_workers.ledger.door.told import Standing
@@ -36,6 +39,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base reads it
+SEARCHES_AT_A_TIME: Final = 4  # of one tenant: fewer than there are threads for searches
+STREAMS_AT_A_TIME: Final = 100  # of one tenant, in one gateway
 _LET_GO_SECONDS: Final = 60.0
 _LET_GO_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
@@ -52,10 +57,12 @@ class Services:
     registry: Registry
     pipeline: Pipeline
     executor: Executor  # for whatever waits for the ledger
+    search_threads: Executor  # for searches, which may take a minute and must not hold up look-ups of keys
     store_threads: Executor  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
     door: Door
+    embedder: ServedEmbedder
     keyring: Keyring
     rates: Rates
     bases: "Callable[[], FindsPassages]"  # in this process's memory; Unavailable while no embedder is here
@@ -65,6 +72,8 @@ class Services:
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     at_end: ExitStack
+    searches: TenantSlots = field(default_factory=lambda: TenantSlots("searches", SEARCHES_AT_A_TIME))
+    streams: TenantSlots = field(default_factory=lambda: TenantSlots("event streams", STREAMS_AT_A_TIME))
     _standings: Together[str, Standing | None] = field(init=False)
     _cancel: Together[Cancellation, CancelOutcome] = field(init=False)
     _let_go: Together[Cancellation, CancelOutcome] = field(init=False)
@@ -114,16 +123,38 @@ class Services:
         """The passages of a base that fit each query best, of documents that a filter lets through. The first search of
         a base reads it: 504 where that takes too long, and it goes on for who asks again; 503 where it cannot be done.
         """
+        self.check_embedder()
+        self.searches.take(tenant)
         loop = asyncio.get_running_loop()
+        search = loop.run_in_executor(
+            self.search_threads, lambda: self.bases().search(tenant, knowledge, queries, most, where=where)
+        )
+        # A search that nobody waits for any more still has its thread, and so keeps its tenant's place.
+        search.add_done_callback(partial(self._searched, tenant))
         try:
             async with asyncio.timeout(SEARCH_SECONDS):
-                return await loop.run_in_executor(
-                    self.executor, lambda: self.bases().search(tenant, knowledge, queries, most, where=where)
-                )
+                return await asyncio.shield(search)
         except TimeoutError:
             raise Refusal(Why.TIMEOUT, f"no answer within {SEARCH_SECONDS:g} s: the base is being read") from None
         except ConfigurationError as error:  # the embedder cannot be loaded here
             raise Refusal(Why.INTERNAL, "the gateway has no embedder that it can load: its log says more") from error
+
+    def _searched(self, tenant: str, search: "asyncio.Future[object]") -> None:
+        self.searches.give_back(tenant)
+        search.exception()  # looked at, so that asyncio does not log what a client that left would have been told
+
+    def check_embedder(self) -> None:
+        """Refuse what needs an embedder while none is here: what would read the files or find passages would wait for
+        ever.
+        """
+        try:
+            self.embedder.check(self.embedder.alias)
+        except UnknownModel as error:
+            words = (
+                f"vector stores need the embedder {self.embedder.alias}, which is not here: run "
+                f"`headrace models pull {self.embedder.alias}` where the gateway and the recall workers run"
+            )
+            raise Refusal(Why.NO_EMBEDDER, words, again=False) from error
 
     async def standing(self, job_id: str, tenant: str) -> Standing:
         """How a job of this tenant stands; 404 where there is none. Who asks at the same moment shares one look."""

@@ -25,6 +25,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
+    param: str | None = None
     job_id: str | None = None
 
 

@@ -128,4 +128,4 @@ def _end(standing: Standing) -> End | None:
 
 
 def _missing() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant has no response of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant has no response of this id", param="response_id")

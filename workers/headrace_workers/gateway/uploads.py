@@ -103,7 +103,7 @@ async def add_part(
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     except WrongUpload as error:
-        raise Refusal(Why.INVALID, str(error)) from error
+        raise Refusal(Why.INVALID, str(error), param=error.param) from error
     return PartShape(id=part_id, created_at=at // 1000, upload_id=upload.id)
 
 
@@ -119,9 +119,9 @@ async def complete(caller: Writes, services: Wired, upload: Own, completed: Comp
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     except WrongUpload as error:
-        raise Refusal(Why.INVALID, str(error)) from error
+        raise Refusal(Why.INVALID, str(error), param=error.param) from error
     except NotReadable as error:
-        raise Refusal(Why.INVALID, f"part_ids: {error}") from error
+        raise Refusal(Why.INVALID, f"part_ids: {error}", param="part_ids") from error
     return _shape(await _upload(services, caller, upload.id), FileShape(**file_object(file)))
 
 
@@ -138,7 +138,7 @@ async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
 async def _upload(services: Services, caller: Caller, upload_id: str) -> Row[Any]:
     found = await services.known(services.ledger.files.upload, upload_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id")
+        raise Refusal(Why.NOT_FOUND, "upload_id: this tenant has no upload of this id", param="upload_id")
     return found
 
 

@@ -49,7 +49,7 @@ async def show(
     last = last or datetime.now(UTC).date()
     first = first or max(_FIRST_DAY, last - timedelta(days=min(_USUAL_DAYS, (last - date.min).days)))
     if not 0 <= (last - first).days < _MOST_DAYS:
-        raise Refusal(Why.INVALID, f"from and to: must be days in order, {_MOST_DAYS} at most")
+        raise Refusal(Why.INVALID, f"from and to: must be days in order, {_MOST_DAYS} at most", param="from")
     rows, until = await services.ask(services.ledger.used, caller.tenant, _number(first), _number(last))
     data = [
         DayShape(

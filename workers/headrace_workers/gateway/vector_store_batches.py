@@ -28,7 +28,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewFileBatch, await json_object(request))
     if store.expired:
-        raise Refusal(Why.INVALID, "this vector store has expired: make another")
+        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
     wanted = asked.wanted()
     files = [await incoming(services, caller, file_id, attributes) for file_id, attributes in wanted.items()]
     batch_id = f"vsfb_{uuid.uuid4().hex}"
@@ -83,4 +83,4 @@ async def _batch(services: Services, caller: Caller, vector_store_id: str, file_
 
 
 def _missing() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no batch of files of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no batch of files of this id", param="batch_id")

@@ -37,7 +37,7 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(NewStoreFile, await json_object(request))
     if store.expired:
-        raise Refusal(Why.INVALID, "this vector store has expired: make another")
+        raise Refusal(Why.INVALID, "this vector store has expired: make another", param="vector_store_id")
     file = await incoming(services, caller, asked.file_id, asked.attributes or {})
     await services.ask(services.ledger.stores.send, caller.tenant, vector_store_id, [file])
     return StoreFileShape.of(await _file(services, caller, vector_store_id, asked.file_id), vector_store_id)
@@ -120,4 +120,4 @@ async def _file(services: Services, caller: Caller, vector_store_id: str, store_
 
 
 def _no_file() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no file of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant's vector store has no file of this id", param="file_id")

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
 from headrace_schemas.attributes import AttributeKey, Attributes, Filter
-from headrace_schemas.errors import InvalidRecord
 from headrace_schemas.limits import NO_NUL, NonEmptyText
 from headrace_schemas.model import Value
-from headrace_schemas.reasons import describe
+from headrace_schemas.reasons import invalid_record
 from headrace_workers.gateway.paging import Page
 from headrace_workers.ledger.stores.store_files import StoreFile, file_of
 from headrace_workers.ledger.stores.stores import Store
@@ -264,7 +263,7 @@ def body_of(kind: type[V], body: Mapping[str, Any]) -> V:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise InvalidRecord(describe(error)) from None
+        raise invalid_record(error) from None
 
 
 _ERROR: Final[dict[str, Any]] = {

@@ -123,7 +123,7 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
     store = await store_of(services, caller, vector_store_id)
     asked = body_of(StoreSearch, await json_object(request))
     if store.expired:
-        raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone")
+        raise Refusal(Why.INVALID, "this vector store has expired: its documents are gone", param="vector_store_id")
     hits = await services.find(caller.tenant, vector_store_id, asked.query, asked.max_num_results, asked.filters)
     if store.expire_days is not None:
         await services.ask(services.ledger.stores.used, caller.tenant, vector_store_id)
@@ -141,15 +141,16 @@ async def store_of(services: Services, caller: Caller, vector_store_id: str) -> 
 
 
 async def incoming(services: Services, caller: Caller, file_id: str, attributes: AttributeMap) -> Incoming:
-    """A file of the caller's that is to go into a store; 404 where there is none of this id."""
+    """Return a file of the caller's that is to go into a store: 404 if there is none, 503 without an embedder."""
+    services.check_embedder()
     found = await services.ask(services.ledger.files.file, file_id, caller.tenant)
     if found is None:
-        raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}")
+        raise Refusal(Why.NOT_FOUND, f"this tenant has no file {file_id}", param="file_id")
     return Incoming(file_id, found.name, attributes)
 
 
 def _no_store() -> Refusal:
-    return Refusal(Why.NOT_FOUND, "this tenant has no vector store of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant has no vector store of this id", param="vector_store_id")
 
 
 def _best_of(found: "Sequence[Sequence[Hit]]", most: int) -> "list[Hit]":

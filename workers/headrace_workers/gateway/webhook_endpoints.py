@@ -28,4 +28,4 @@ async def endpoint_of(services: Services, caller: Caller, endpoint_id: str) -> E
 
 def no_endpoint() -> Refusal:
     """404 for a receiver."""
-    return Refusal(Why.NOT_FOUND, "this tenant has no webhook endpoint of this id")
+    return Refusal(Why.NOT_FOUND, "this tenant has no webhook endpoint of this id", param="webhook_endpoint_id")

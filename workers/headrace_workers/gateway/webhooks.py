@@ -124,7 +124,7 @@ async def try_out(endpoint_id: str, asked: Sample, caller: Writes, services: Wir
     """Send a sample of an event now, and tell what the receiver says. Nothing is noted of it."""
     found = await endpoint_of(services, caller, endpoint_id)
     if asked.event_type is None or asked.event_type not in WEBHOOK_EVENTS:
-        raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}")
+        raise Refusal(Why.INVALID, f"event_type: there are {', '.join(WEBHOOK_EVENTS)}", param="event_type")
     courier = _courier(_reach(services))
     try:
         reply = await asyncio.to_thread(
@@ -163,7 +163,9 @@ async def _ask(services: Services, call: Callable[P, T], *args: P.args, **kwargs
 
 
 def _told(error: HeadraceError) -> HeadraceError:
-    return Refusal(Why.INVALID, str(error)) if error.category is Category.INVALID else error
+    if error.category is not Category.INVALID:
+        return error
+    return Refusal(Why.INVALID, str(error), param=getattr(error, "param", None))
 
 
 def _sealer(services: Services) -> Sealer:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do with
 
 _GATEWAY_THREADS = 16  # that wait for the ledger: it has twelve connections
 _STORE_THREADS = 8
+_SEARCH_THREADS = 8
 
 
 def build_gateway(
@@ -75,6 +76,8 @@ def build_gateway(
         registry=registry,
         pipeline=pipeline,
         executor=executor,
+        search_threads=ThreadPoolExecutor(_SEARCH_THREADS, "search"),
+        embedder=ServedEmbedder(settings.home, settings.embedder),
         store_threads=ThreadPoolExecutor(_STORE_THREADS, "store"),
         sink=sink,
         waiter=waiter,

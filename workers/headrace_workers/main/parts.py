@@ -9,6 +9,7 @@ import redis
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
+from headrace_workers.ledger.batches.files import FileBounds
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.webhooks.deliveries import STAGE as DELIVER
 from headrace_workers.ledger.work.claim import Claim
@@ -90,4 +91,5 @@ def follow_up(
 
 def files_in(settings: Settings, ledger: Ledger) -> Files:
     """The files of this deployment. ConfigurationError when HEADRACE_FILES names no place that can be reached."""
-    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")))
+    bounds = FileBounds(settings.max_file_bytes, settings.max_uploads)
+    return Files(ledger.files, Store.at(settings.files or str(settings.home / "files")), bounds)

@@ -22,6 +22,7 @@ _BY_CATEGORY: Final[dict[Category, tuple[int, str]]] = {
     Category.REROUTABLE: (503, _SERVER),
     Category.POISON: (500, _SERVER),
 }
+_CODES: Final = {Category.INVALID: "invalid_value", Category.QUOTA: "insufficient_quota"}
 # What OpenAI has a code of its own for, and the parameter that it is about.
 _BY_ERROR: Final[dict[type[HeadraceError], tuple[int, str, str | None]]] = {
     UnknownModel: (404, "model_not_found", "model"),
@@ -91,7 +92,13 @@ def refused(error: HeadraceError, prompt: str = "messages") -> Refused:
         if isinstance(error, kind):
             return Refused(str(error), status=status, code=code, param=param)
     status, type_ = _BY_CATEGORY[error.category]
-    return Refused(str(error), status=status, type=type_, code=str(error.category))
+    code = getattr(error, "code", None) or _code_of(error.category)
+    return Refused(str(error), status=status, type=type_, code=code, param=getattr(error, "param", None))
+
+
+def _code_of(category: Category) -> str:
+    """Return OpenAI's code for a category, or the category where OpenAI has none."""
+    return _CODES.get(category, str(category))
 
 
 def unanswered(end: DeadLetter | JobCancelled) -> Refused:
@@ -101,7 +108,7 @@ def unanswered(end: DeadLetter | JobCancelled) -> Refused:
         message = f"the job {end.job_id} was cancelled{reason}"
         return Refused(message, status=409, code="cancelled", job_id=end.job_id, again=False)
     status, type_ = _BY_CATEGORY[end.category]
-    return Refused(end.reason, status=status, type=type_, code=str(end.category), job_id=end.concerns, again=False)
+    return Refused(end.reason, status=status, type=type_, code=_code_of(end.category), job_id=end.concerns, again=False)
 
 
 def answered(ends: Sequence[End], kind: str) -> list[Result]:

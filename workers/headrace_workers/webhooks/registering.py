@@ -24,9 +24,13 @@ _SILENT: Final = "it has not answered an earlier sample yet, and nothing is sent
 
 
 class EndpointRefused(HeadraceError):
-    """An endpoint cannot be as it was asked for."""
+    """An endpoint cannot be as it was asked for. `param` names the field that is at fault, if it is one."""
 
     category = Category.INVALID
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,11 @@ def change(
 def check(name: str, events: Sequence[str]) -> None:
     """EndpointRefused when there is no such event, or the name is too long."""
     if len(name) > _LONGEST_NAME or "\x00" in name:
-        raise EndpointRefused(f"the name has more than {_LONGEST_NAME} characters, or holds NUL")
+        raise EndpointRefused(f"the name has more than {_LONGEST_NAME} characters, or holds NUL", "name")
     if unknown := [each for each in events if each not in WEBHOOK_EVENTS]:
-        raise EndpointRefused(f"no event is called {unknown[0]!r}; there are {', '.join(WEBHOOK_EVENTS)}")
+        raise EndpointRefused(
+            f"no event is called {unknown[0]!r}; there are {', '.join(WEBHOOK_EVENTS)}", "event_types"
+        )
 
 
 def rotate(webhooks: Webhooks, sealer: Sealer, endpoint: Endpoint, overlap: float) -> WithSecret | None:

@@ -25,6 +25,7 @@ class UrlRefused(HeadraceError):
     """Nothing is sent to this URL: it is none, or leads where webhooks may not go."""
 
     category = Category.INVALID
+    param = "url"
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ def _row(number: int, line: NewLine) -> dict[str, Any]:
         "text": line.text,
         "code": line.code,
         "reason": line.reason,
+        "param": None if line.param is None else line.param[:128],
     }
 
 

@@ -20,7 +20,8 @@ class NewLine:
     text: bytes | None = None
     code: str | None = None
     reason: str | None = None
+    param: str | None = None  # the field that is at fault
 
     def without_jobs(self, code: str, reason: str) -> "NewLine":
         """The line, refused."""
-        return replace(self, jobs=(), tokens=0, text=None, code=code, reason=reason)
+        return replace(self, jobs=(), tokens=0, text=None, code=code, reason=reason, param=None)

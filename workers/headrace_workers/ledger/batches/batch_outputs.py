@@ -42,6 +42,7 @@ class EndedLine:
     ends: tuple[JobEnd, ...] = ()
     code: str | None = None
     reason: str | None = None
+    param: str | None = None  # the field of the line that is at fault, where it was refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,12 @@ def _ended() -> Select[Any]:
 
 def refused(connection: Connection, number: int, limit: int) -> list[EndedLine]:
     """Lines that made no job and of which the error file does not tell yet, in order."""
-    query = select(LINES.c.number, LINES.c.custom_id, LINES.c.code, LINES.c.reason).where(
+    query = select(LINES.c.number, LINES.c.custom_id, LINES.c.code, LINES.c.reason, LINES.c.param).where(
         IS_REFUSED, LINES.c.batch == number
     )
     return [
-        EndedLine(line, custom_id, 0, code=code, reason=reason)
-        for line, custom_id, code, reason in connection.execute(query.order_by(LINES.c.number).limit(limit))
+        EndedLine(line, custom_id, 0, code=code, reason=reason, param=param)
+        for line, custom_id, code, reason, param in connection.execute(query.order_by(LINES.c.number).limit(limit))
     ]
 
 

@@ -121,8 +121,8 @@ def wish_cancel(connection: Connection, batch_id: str, tenant: str | None = None
 def lines(
     connection: Connection, number: int, *, after: int = 0, limit: int = 1_000, state: str | None = None
 ) -> list[Row[Any]]:
-    """The lines of a batch behind this one, in order: number, custom_id, state, code, reason."""
-    columns = (LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code, LINES.c.reason)
+    """The lines of a batch behind this one, in order: number, custom_id, state, code, reason, param."""
+    columns = (LINES.c.number, LINES.c.custom_id, LINES.c.state, LINES.c.code, LINES.c.reason, LINES.c.param)
     query = select(*columns).where(LINES.c.batch == number, LINES.c.number > after)
     if state is not None:
         query = query.where(LINES.c.state == state)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, Select, and_, case, delete, func, or_, s
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.sql.append import append
-from headrace_workers.ledger.sql.database import among, clock, now_ms
+from headrace_workers.ledger.sql.database import alone, among, clock, now_ms
 from headrace_workers.ledger.tables.batches import BATCHES, FILES, IS_UNFINISHED, PARTS, PIECES, UPLOADS
 
 PENDING, COMPLETED, EXPIRED = "pending", "completed", "expired"  # of an upload
@@ -67,6 +67,48 @@ class Tail:
     size: int = 0
     pieces: int = 0
     last: Piece | None = None
+
+
+class TooManyFiles(HeadraceError):
+    """A tenant keeps as many bytes of files, or has as many pending uploads, as it may."""
+
+    category = Category.QUOTA
+
+
+@dataclass(frozen=True, slots=True)
+class FileBounds:
+    """What a tenant may keep: bytes of files, those that pending uploads announced included, and pending uploads.
+
+    0: any number. What batches write is never refused, but it counts.
+    """
+
+    bytes: int = 0
+    uploads: int = 0
+
+
+def check_bounds(connection: Connection, tenant: str, size: int, bounds: FileBounds, *, uploads: int = 0) -> None:
+    """Raise TooManyFiles if the tenant may not keep so many bytes more, or have so many uploads more pending.
+
+    Whoever counts goes on to write, so tenants' counts wait for each other until the transaction ends.
+    """
+    if not (bounds.bytes or bounds.uploads):
+        return
+    alone(connection, f"files of {tenant}")
+    pending = (UPLOADS.c.tenant == tenant, UPLOADS.c.state == PENDING, UPLOADS.c.expires_at >= now_ms())
+    coming = select(func.count(), func.coalesce(func.sum(UPLOADS.c.size), 0)).where(*pending)
+    open_uploads, announced = map(int, connection.execute(coming).one())
+    if uploads and bounds.uploads and open_uploads + uploads > bounds.uploads:
+        raise TooManyFiles(
+            f"the tenant {tenant} has {open_uploads:,} uploads pending, and may have {bounds.uploads:,} "
+            "(HEADRACE_MAX_UPLOADS): complete or cancel some"
+        )
+    kept = select(func.coalesce(func.sum(FILES.c.size), 0)).where(FILES.c.tenant == tenant)
+    there = int(connection.execute(kept).scalar_one()) + announced
+    if bounds.bytes and there + size > bounds.bytes:
+        raise TooManyFiles(
+            f"files and pending uploads of the tenant {tenant} have {there:,} bytes, {size:,} more were sent, and "
+            f"{bounds.bytes:,} may be kept (HEADRACE_MAX_FILE_BYTES): delete files that are not needed any more"
+        )
 
 
 def add(connection: Connection, new: NewFile) -> None:

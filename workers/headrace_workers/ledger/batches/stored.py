@@ -6,8 +6,10 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from headrace_workers.ledger.batches import files
-from headrace_workers.ledger.batches.files import NewFile, Piece, Tail
+from headrace_workers.ledger.batches.files import FileBounds, NewFile, Piece, Tail
 from headrace_workers.ledger.sql.database import reading, writing
+
+NO_BOUNDS = FileBounds()
 
 
 class StoredFiles:
@@ -16,10 +18,16 @@ class StoredFiles:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, new: NewFile) -> None:
-        """Write down a file whose objects are there."""
+    def add(self, new: NewFile, bounds: FileBounds = NO_BOUNDS) -> None:
+        """Write down a file whose objects are there. TooManyFiles."""
         with writing(self._engine) as tx:
+            files.check_bounds(tx, new.tenant, sum(piece.size for piece in new.pieces), bounds)
             files.add(tx, new)
+
+    def check_bounds(self, tenant: str, size: int, bounds: FileBounds) -> None:
+        """Raise TooManyFiles if the tenant may not keep so many bytes more."""
+        with writing(self._engine) as tx:
+            files.check_bounds(tx, tenant, size, bounds)
 
     def file(self, file_id: str, tenant: str | None = None) -> Row[Any] | None:
         """A file; with `tenant` only where it is that one's."""
@@ -73,10 +81,11 @@ class StoredFiles:
 
     def begin_upload(
         self, *, upload_id: str, tenant: str, purpose: str, name: str, size: int, lives_ms: int,
-        file_seconds: int | None,
+        file_seconds: int | None, bounds: FileBounds = NO_BOUNDS,
     ) -> Row[Any]:  # fmt: skip
-        """Expect a file in parts, for so long."""
+        """Expect a file in parts, for so long. TooManyFiles."""
         with writing(self._engine) as tx:
+            files.check_bounds(tx, tenant, size, bounds, uploads=1)
             return files.begin_upload(
                 tx, upload_id=upload_id, tenant=tenant, purpose=purpose, name=name, size=size, lives_ms=lives_ms,
                 file_seconds=file_seconds,

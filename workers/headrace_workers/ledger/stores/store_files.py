@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
@@ -84,14 +84,14 @@ def send(
     stores.used(connection, tenant, knowledge)
 
 
-def take(connection: Connection, lease_ms: int) -> Row[Any] | None:
-    """The next file to be read, for whoever asks, and for so long: the columns of `incoming`; None where there is none.
+def take(connection: Connection, tenant: str, lease_ms: int) -> Row[Any] | None:
+    """Lease the tenant's next file for `lease_ms`: the columns of `incoming`; None if no file waits.
 
-    One that was taken too often, by whoever died of it, fails.
+    A file whose readers died of it too often fails.
     """
     query = (
         select(INCOMING)
-        .where(INCOMING.c.state == "in_progress", INCOMING.c.taken_until < now_ms())
+        .where(INCOMING.c.tenant == tenant, *_waits())
         .order_by(INCOMING.c.taken_until, INCOMING.c.id)
         .limit(1)
     )
@@ -100,7 +100,7 @@ def take(connection: Connection, lease_ms: int) -> Row[Any] | None:
         return None
     if row.tries >= _MOST_TRIES:
         fail(connection, row.id, row.tries, "server_error", f"whoever read it died of it {row.tries} times")
-        return take(connection, lease_ms)
+        return take(connection, tenant, lease_ms)
     taken = {"tries": row.tries + 1, "taken_until": now_ms() + lease_ms}
     statement = update(INCOMING).where(INCOMING.c.id == row.id).values(taken).returning(*INCOMING.c)
     return connection.execute(statement).first()
@@ -183,10 +183,20 @@ def texts(connection: Connection, document_id: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def waits(connection: Connection) -> bool:
-    """Whether a file waits to be read."""
-    found = select(INCOMING.c.id).where(INCOMING.c.state == "in_progress", INCOMING.c.taken_until < now_ms())
+def waiting_tenants(connection: Connection, limit: int) -> list[str]:
+    """Return tenants with files that wait to be read, `limit` at most, those with the oldest files first."""
+    query = select(INCOMING.c.tenant).where(*_waits()).group_by(INCOMING.c.tenant).order_by(func.min(INCOMING.c.id))
+    return list(connection.execute(query.limit(limit)).scalars())
+
+
+def are_open(connection: Connection) -> bool:
+    """Return True if any file is in progress: it waits, is being read, or is to be tried again later."""
+    found = select(INCOMING.c.id).where(INCOMING.c.state == "in_progress")
     return bool(connection.execute(select(found.exists())).scalar_one())
+
+
+def _waits() -> tuple[ColumnElement[bool], ...]:
+    return INCOMING.c.state == "in_progress", INCOMING.c.taken_until < now_ms()
 
 
 def remove_file(connection: Connection, tenant: str, knowledge: str, file_id: str) -> bool:

@@ -75,15 +75,20 @@ class VectorStores:
         with writing(self._engine) as tx:
             store_files.send(tx, tenant, knowledge, files)
 
-    def waits(self) -> bool:
-        """Whether a file waits to be read."""
+    def waiting_tenants(self, limit: int) -> list[str]:
+        """Return tenants with files that wait to be read, `limit` at most."""
         with reading(self._engine) as tx:
-            return store_files.waits(tx)
+            return store_files.waiting_tenants(tx, limit)
 
-    def take(self, lease_ms: int) -> Row[Any] | None:
-        """The next file to be read, for whoever asks, and for so long; None where there is none."""
+    def are_open(self) -> bool:
+        """Return True if any file is in progress."""
+        with reading(self._engine) as tx:
+            return store_files.are_open(tx)
+
+    def take(self, tenant: str, lease_ms: int) -> Row[Any] | None:
+        """Lease the tenant's next file for `lease_ms`; None if no file waits."""
         with writing(self._engine) as tx:
-            return store_files.take(tx, lease_ms)
+            return store_files.take(tx, tenant, lease_ms)
 
     def arrived(self, row_id: int, tries: int, document: NewDocument) -> bool:
         """A file that was taken is a document from now on; False where it is no longer wanted."""

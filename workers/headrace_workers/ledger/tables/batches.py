@@ -105,6 +105,7 @@ LINES: Final = Table(
     Column("text", LargeBinary),  # the line, while its answer depends on it
     Column("code", String(32)),  # of one that failed
     Column("reason", Text),  # of one that was refused
+    Column("param", String(128)),  # the field that was at fault
     Index("lines_named", "batch", "custom_id", postgresql_where=_NAMED, sqlite_where=_NAMED),
     Index("lines_refused", "batch", "number", postgresql_where=_REFUSED, sqlite_where=_REFUSED),
 )

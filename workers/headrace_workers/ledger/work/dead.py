@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, update
 
-from headrace_schemas import Category, DeadLetter, Topic
+from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import end_id
@@ -53,6 +53,7 @@ class Burial:
     size: int | None = None  # of the value, in bytes, where only a part of it is here
     sound: bool = False  # a refused record that is good in itself: it may have been taken in before
     origin: Origin = field(default_factory=Origin)
+    error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
 def letter(burial: Burial) -> DeadLetter:
