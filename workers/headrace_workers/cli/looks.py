@@ -94,7 +94,7 @@ def _models(settings: Settings) -> list[str]:
         return []
     return [
         f"the int8 weights of {card.alias} overflow on this processor, which has no VNNI: its answers or vectors are "
-        f"wrong. Make it again: {_again(card)}. Then restart the workers that serve it"
+        f"worse than the model's. Make it again: {_again(card)}. Then restart the workers that serve it"
         for card in list_cards(settings.home)
         if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
     ]
