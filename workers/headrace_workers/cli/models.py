@@ -49,7 +49,7 @@ def list_models(as_json: _JsonOption = False) -> None:
             put_json(asdict(card))
     elif cards:
         rows = [
-            (card.alias, card.kind, card.quantization, f"{card.context_length:,}", show_size(card.size_bytes),
+            (card.alias, card.kind, card.number_format, f"{card.context_length:,}", show_size(card.size_bytes),
              card.licence, card.source.split("#")[0])
             for card in cards
         ]  # fmt: skip

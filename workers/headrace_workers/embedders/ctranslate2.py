@@ -57,7 +57,7 @@ class CTranslate2Embedder:
     @property
     def id(self) -> str:
         """Alias, number format and the first 12 digits of the SHA-256 of `model.bin`."""
-        return f"{self._card.alias}/{self._card.quantization}/{self._card.sha256[:12]}"
+        return f"{self._card.alias}/{self._card.number_format}/{self._card.sha256[:12]}"
 
     @property
     def dimensions(self) -> int:

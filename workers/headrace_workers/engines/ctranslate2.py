@@ -33,7 +33,7 @@ from headrace_workers.engines.slots import Slots
 from headrace_workers.engines.stopping import Row, Stopper, cut_at_stop, needs_stopper, presentable
 from headrace_workers.log import Action, log
 from headrace_workers.memory import keep_freed_memory
-from headrace_workers.models.registry import ModelCard, read_card
+from headrace_workers.models.registry import ModelCard, read_card, with_range
 from headrace_workers.ports import Completion, GivenUp, Request, never
 
 # Logits of one batch that are kept at once, in bytes: CTranslate2 keeps those of every step, prompt positions too.
@@ -120,8 +120,11 @@ class CTranslate2Generator:
 
     @property
     def quantization(self) -> str:
-        """The number format that it computes in, in CTranslate2's words: int8 on a CPU is `int8_float32`."""
-        return str(self._engine.compute_type)
+        """Return the number format that it computes in, in CTranslate2's words, with the bound of int8 weights.
+
+        int8 on a CPU is `int8_float32-pairs`.
+        """
+        return with_range(str(self._engine.compute_type), self._card.weight_range)
 
     @property
     def context_length(self) -> int:

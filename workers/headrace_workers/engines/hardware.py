@@ -1,14 +1,18 @@
 """Which device and number format a model runs in, and on how many threads: decided by what the machine has."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from headrace_schemas.errors import ConfigurationError
 
 Device = Literal["auto", "cpu", "cuda"]
+
+_VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})  # as Linux names the instructions that multiply int8 exactly
+# What ONEDNN_MAX_CPU_ISA may lower the kernels to, of those that have no such instructions.
+_WITHOUT_VNNI: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +89,21 @@ def _best_type(stored: str, device: str, supported: frozenset[str]) -> str:
     raise ConfigurationError(
         f"weights stored as {stored} cannot be computed on {device}; possible: {', '.join(sorted(supported))}"
     )
+
+
+def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo"), env: Mapping[str, str] = os.environ) -> bool:
+    """Return True if this CPU multiplies int8 in pairs that overflow where weights go up to ±127 (see `int8_weights`).
+
+    Such are x86 processors without VNNI. Where the system does not say what the processor has, the answer is False.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    if "sse2" not in flags:  # another architecture
+        return False
+    return not _VNNI & set(flags) or env.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_VNNI
 
 
 def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")) -> int:

@@ -53,7 +53,7 @@ def _model(card: ModelCard, home: Path) -> dict[str, Any]:
             "kind": card.kind,
             "source": card.source,
             "licence": card.licence,
-            "quantization": card.quantization,
+            "quantization": card.number_format,
             "context_length": card.context_length,
             "sha256": card.sha256,
         },

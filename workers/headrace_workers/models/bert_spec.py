@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace_workers.models.int8_weights import quantize
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -70,8 +72,7 @@ def save_bert(
     spec.register_vocabulary(list(tokens))
     spec.config.unk_token = unk
     spec.config.layer_norm_epsilon = shape.norm_epsilon
-    spec.validate()
-    spec.optimize(quantization=quantization)
+    quantize(spec, quantization)
     spec.save(str(folder))
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from headrace_schemas.errors import ConfigurationError, Unavailable
 from headrace_workers.models.gguf_llama import convert_gguf
-from headrace_workers.models.quantization import DEFAULT, check_quantization
+from headrace_workers.models.int8_weights import quantize
+from headrace_workers.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.models.registry import Kind, ModelCard, model_dir, write_card
 from headrace_workers.models.sentence_encoder import convert_sentence_encoder, is_sentence_encoder
 from headrace_workers.models.staging import copy_present, folder_size, sha256_of, staged_model
@@ -57,6 +58,7 @@ def convert(
             licence=licence,
             sha256=sha256_of(draft / "model.bin"),
             quantization=quantization,
+            weight_range=weight_range(quantization),
             size_bytes=folder_size(draft),
             context_length=context_length,
             kind=kind,
@@ -70,8 +72,10 @@ def _through_transformers(folder: Path, draft: Path, quantization: str) -> None:
     from ctranslate2.converters import TransformersConverter
 
     try:
-        converter = TransformersConverter(str(folder), low_cpu_mem_usage=True)
-        converter.convert(str(draft), quantization=quantization, force=True)
+        # The library's own `convert` would quantize: it offers no step between reading the weights and that.
+        spec = TransformersConverter(str(folder), low_cpu_mem_usage=True)._load()
+        quantize(spec, quantization)
+        spec.save(str(draft))
     except (OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ConfigurationError(f"{folder.name} cannot be converted: {error}") from error
     copy_present(TOKENIZER_FILES, folder, draft)

