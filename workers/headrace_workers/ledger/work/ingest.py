@@ -16,7 +16,6 @@ from headrace_workers.ledger.work.listening import wish
 from headrace_workers.ledger.work.records import Record
 from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.ledger.work.token_quotas import Want, beyond, reserve
-from headrace_workers.ledger.work.turns import advance, in_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,12 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     over = _over(connection, taken)
     taken = [job for job in taken if job.id not in over]
     wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
-    steps = in_turn(
-        connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]
-    )
+    steps = [
+        step._replace(read_bytes=len(job.payload), tenant=job.tenant, flow=job.batch or 0)
+        for job in taken
+        for step in job.steps
+    ]
     handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
-    if handed_out:
-        advance(connection, max(step.turn for step in steps))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])

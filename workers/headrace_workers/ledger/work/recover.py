@@ -164,7 +164,7 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int,
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
-        .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+        .order_by(STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
     ).all()
     why = f"the lease ran out while {worker} ran it: the worker died or hung"
     if len(rows) == 1:
