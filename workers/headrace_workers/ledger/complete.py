@@ -2,10 +2,13 @@
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
-Lock order everywhere: claims, jobs, steps, documents, entries, audits, each in the order of their ids: what is to be
-written beside the steps is locked first (see holding.py). A step that is leased is changed by whoever holds its claim,
-any other by whoever holds its job, so that no two wait for each other. Only who takes nothing but what is free (a
-bridge that claims, a delay that ends) does without.
+Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
+jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
+positions; each of a kind in the order of their keys. What is to be written beside the steps is locked first (see
+holding.py); the quotas of jobs that end are settled last (see `last` in database.py), and turns are given behind them.
+A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for
+each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends, whoever forgets what is
+old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,7 +19,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
 
 from headrace_workers.ledger.holding import hold
-from headrace_workers.ledger.sql.database import bindparam_of, insert, now_ms, one_of
+from headrace_workers.ledger.sql.database import bindparam_of, do_last, insert, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, STEPS
 from headrace_workers.ledger.work.claim import Claim
@@ -167,6 +170,7 @@ def complete(
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
+    do_last(connection)
     handed_out = hand_out(connection, following, room, now)
     return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
 
@@ -193,7 +197,7 @@ def _advance(
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done for row in item.rows]
-    hold(connection, rows)
+    hold(connection, rows, [item.job_id for item in done if _ends(item) and alive[item.job_id].makes])
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]

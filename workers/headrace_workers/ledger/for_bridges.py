@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import Connection
+
 from headrace_schemas import Topic
 from headrace_workers.ledger import held, prune
 from headrace_workers.ledger.door import usage
@@ -26,6 +28,7 @@ from headrace_workers.ledger.work import (
     recover,
     refusals,
     repetitions,
+    token_quotas,
     troubles,
     units,
     unrun,
@@ -53,10 +56,10 @@ class ForBridges(Engines):
         deadline. What comes under the id of another job, or is about another tenant's, is told.
         """
         with writing(self._engine) as tx:
-            taken = ingest.ingest(tx, jobs, room)
+            taken, outcomes = _take_in(tx, jobs, cancellations, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
-            letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
+            letters += cancel.foreign(cancellations, outcomes)
             letters += labels.take(tx, said)
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
@@ -197,3 +200,26 @@ class ForBridges(Engines):
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
             return prune.prune(tx, older_than_ms, of_units or {})
+
+
+def _take_in(
+    tx: Connection,
+    jobs: Sequence[ingest.NewJob],
+    cancellations: Sequence[cancel.Cancellation],
+    room: hand_out.Room | None,
+) -> tuple[ingest.Taken, Sequence[cancel.CancelOutcome]]:
+    """Take jobs in and cancel others, in the lock order that `complete.py` states: claims, jobs, steps, quotas, turns.
+    A job that comes with its cancellation is written, and never begins.
+    """
+    if not cancellations:
+        return ingest.ingest(tx, jobs, room), ()
+    leases.hold(tx, [wish.job_id for wish in cancellations])
+    written = ingest.write(tx, jobs, cancel.unknown_rows(cancellations))
+    outcomes = cancel.cancel(tx, cancellations, written.ahead)
+    cancelled = {
+        wish.job_id
+        for wish, outcome in zip(cancellations, outcomes, strict=True)
+        if outcome in ("cancelled", "cancelled_ahead")
+    }
+    token_quotas.hold(tx, {each.tenant for each in (*jobs, *cancellations)})
+    return ingest.take_in(tx, jobs, written, room, cancelled), outcomes

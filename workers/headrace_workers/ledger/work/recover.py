@@ -120,13 +120,14 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
         return Reaped(unstarted)
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
     company = Counter(claim.worker for claim in died)
-    crashed = poison = 0
+    crashed = 0
+    poison: list[Burial] = []
     for claim in died:
         alone = company[claim.worker] == 1
         returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
         crashed += returned
         poison += dead
-    return Reaped(unstarted, crashed, poison)
+    return Reaped(unstarted, crashed, len(bury(connection, poison, clock(connection))))
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
@@ -160,7 +161,10 @@ def _outlived(claim: Any, expired: Any) -> bool:
     return bool(claim.renewed_at > (expired.renewed_at + expired.lease_until) / 2)
 
 
-def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool) -> tuple[int, int]:
+def _split(
+    connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
+) -> tuple[int, list[Burial]]:
+    """Give back what a dead worker ran; how many steps, and the ends of those that are poison."""
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
@@ -171,15 +175,14 @@ def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int,
         crashes = rows[0].crashes + (_ALONE if alone else 1)
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
-            ends = burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-            return 0, len(bury(connection, ends, clock(connection)))
+            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
-        return 1, 0
+        return 1, []
     half = (len(rows) + 1) // 2
     for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
         _return(connection, claim_id, part, {"reason": why, "group_key": STEPS.c.group_key + suffix})
-    return len(rows), 0
+    return len(rows), []
 
 
 def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: dict[str, Any]) -> None:
