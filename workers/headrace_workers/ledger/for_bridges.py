@@ -34,6 +34,8 @@ from headrace_workers.ledger.work import (
     unrun,
 )
 
+_EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
+
 
 class ForBridges(Engines):
     """The part of a `Ledger` that bridges use. Each method is a transaction, or a few."""
@@ -167,10 +169,13 @@ class ForBridges(Engines):
             promoted += recover.wake_missed(tx)
         with writing(self._engine) as tx:
             promoted += recover.retry_held(tx)
+        expired, some = 0, 1
+        while some and expired < _EXPIRED_AT_ONCE:
+            with writing(self._engine) as tx:
+                some = recover.expire(tx)
+            expired += some
         with writing(self._engine) as tx:
-            expired = recover.expire(tx)
-        with writing(self._engine) as tx:
-            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
+            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired, more=some > 0)
 
     def waits(self, queue: str, longer_than_ms: int) -> bool:
         """Whether anything has waited in this queue for so long, handed out or not."""
