@@ -226,5 +226,5 @@ def _take_in(
         for wish, outcome in zip(cancellations, outcomes, strict=True)
         if outcome in ("cancelled", "cancelled_ahead")
     }
-    token_quotas.hold(tx, {each.tenant for each in (*jobs, *cancellations)})
+    token_quotas.hold(tx, {job.tenant for job in jobs} | {wish.tenant for wish in cancellations})
     return ingest.take_in(tx, jobs, written, room, cancelled), outcomes

@@ -96,7 +96,7 @@ def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, 
         unique.setdefault(job.id, job)  # within one poll, too, the first wins
     names = (*_COLUMNS, *(name for name in _SOME if any(getattr(job, name) is not None for job in unique.values())))
     rows = {job_id: {name: getattr(job, name) for name in names} for job_id, job in unique.items()}
-    others = {job_id: dict.fromkeys(names) | row for job_id, row in unknown.items() if job_id not in rows}
+    others = {job_id: {**dict.fromkeys(names), **row} for job_id, row in unknown.items() if job_id not in rows}
     if not (rows or others):
         return Written({}, {})
     ordered = [row for _, row in sorted((rows | others).items())]
