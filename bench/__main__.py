@@ -14,6 +14,7 @@ NAMES = (
     "efficiency",
     "prefix",
     "plumbing",
+    "fairness",
     "latency",
     "recovery",
     "growth",

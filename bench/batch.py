@@ -106,7 +106,7 @@ def run_batch(live: Deployment, home: Path, count: int, model: str, say: Say) ->
     files = Files(ledger.files, Store.at(str(home / "files")))
     wishes = Wishes(tenant="bench", defaults=Defaults(model, {"tenant": "bench", "lane": "batch"}))
     begun = said = time.monotonic()
-    file = files.add(_lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
+    file = files.add(lines(count, model), tenant="bench", purpose="batch", name="bench.jsonl", keep=None, lines=True)
     batch, _ = submit(ledger, file, wishes, key=None)
     ring_bridges(live.env)
     while (found := ledger.batches.batch(batch.id)) is not None and found.ended_at is None:
@@ -133,7 +133,7 @@ def tokens_of_last(live: Deployment) -> int:
         ledger.close()
 
 
-def _lines(count: int, model: str) -> Iterator[bytes]:
+def lines(count: int, model: str) -> Iterator[bytes]:
     for job in _jobs(count, model):
         sampling = {"max_tokens": job.pop("max_tokens")}
         yield json.dumps({**job, "sampling": sampling}).encode() + b"\n"

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import zstandard
@@ -19,7 +20,7 @@ from headrace_workers.files.store import StoreUnavailable
 from headrace_workers.files.text import NotReadable
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.batches import LINES
-from headrace_workers.ledger.tables.core import JOBS, STEPS
+from headrace_workers.ledger.tables.core import JOBS, NEVER, STEPS
 from headrace_workers.ledger.webhooks.delivery_views import Range
 from headrace_workers.progress import Awaited
 from headrace_workers.wire.bell import Hint
@@ -47,6 +48,30 @@ def test_every_line_is_answered_once(running):
     assert [line["job_id"] for line in output] == ids
     assert {line["type"] for line in output} == {"headrace.result.v1"}
     assert running.errors(batch_id) == []
+
+
+def test_small_batches_behind_a_large_one_of_their_tenant_end_within_some_groups(running):
+    """Each takes its turns with the others, however many lines of the large one are under way."""
+    large = running.submit(jobs(5_021))
+    running.settle()
+    small = [running.submit(jobs(count)) for count in (3, 5, 2)]
+    for _ in range(4):
+        running.turn()
+        running.end(limit=32)
+    running.turn(4)
+    assert [running.batch(each).completed for each in small] == [3, 5, 2]
+    assert 0 < running.batch(large).completed < 200
+
+
+def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(running):
+    """Both end it where nobody comes to it in time."""
+    late = datetime.now(UTC) + timedelta(hours=1)
+    batch_id = running.submit([*jobs(1), *jobs(1, deadline=late.isoformat())])
+    running.turn()
+    plain, own = running.ledger.read(select(STEPS.c.deadline, STEPS.c.due).order_by(STEPS.c.deadline.desc()))
+    assert plain.due == NEVER
+    assert plain.deadline == pytest.approx(running.batch(batch_id).expires_at, abs=2)
+    assert own.due == own.deadline < plain.deadline
 
 
 def test_answers_can_be_read_while_the_rest_runs(running):

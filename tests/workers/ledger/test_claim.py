@@ -9,10 +9,9 @@ from sqlalchemy import insert, select, update
 from tests.workers.ledger.test_complete import goes_on
 
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, JOBS, NEVER, STEPS, TURNS
+from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, JOBS, NEVER, STEPS
 from headrace_workers.ledger.work.claim import Claimed, Wanted
 from headrace_workers.ledger.work.sizing import LARGEST_BUDGET, LARGEST_BYTES, LEAST_BUDGET, next_budget, within_budget
-from headrace_workers.ledger.work.turns import CLOCK
 
 
 def test_urgent_work_goes_first(ledger, job, claim):
@@ -152,18 +151,6 @@ def test_the_budget_is_that_of_the_group(ledger, job, claim):
     assert [claim().size for _ in range(4)] == [3, 5, 3, 1]
     ledger.ingest([job(tokens=100, group=name) for name in "gggghh"])
     assert [one.size for one in ledger.claim([Wanted("q", 1, 3, 9)], lease_ms=1, sender="b").claims] == [3, 1, 2]
-
-
-def test_time_in_service_never_goes_back(ledger, job, claim):
-    """Urgent work whose turn comes late is served first: what is then served of before moves nothing."""
-    first, urgent = job(tokens=10), job(tokens=10, rank=0)
-    ledger.ingest([first])
-    ledger.ingest([urgent])
-    served = select(TURNS.c.turn).where(TURNS.c.tenant == CLOCK)
-    claim(limit=1)
-    assert ledger.read(served) == [(20,)]
-    claim(limit=1)
-    assert ledger.read(served) == [(20,)]
 
 
 @pytest.mark.parametrize("window", [0, 24])

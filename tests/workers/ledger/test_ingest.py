@@ -50,7 +50,7 @@ def test_a_tenant_that_was_idle_gets_no_credit_for_it(ledger, job, claim):
     ledger.start(claim(limit=10).id, worker="w", lease_ms=60_000)
     ledger.ingest([job(tenant="new") for _ in range(4)] + [job(tenant="old") for _ in range(4)])
     turns = [row.turn for row in ledger.read(select(STEPS.c.turn).where(STEPS.c.state == "ready"))]
-    assert sorted(turns) == [110, 110, 120, 120, 130, 130, 140, 140]
+    assert sorted(turns) == [20, 20, 30, 30, 40, 40, 50, 50]
 
 
 def test_what_was_accepted_before_is_not_refused_when_it_comes_again(ledger, job):

@@ -13,7 +13,7 @@ from headrace_workers.cli.dead_views import letter_dict
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import _config, current, migrate, newest, require_current
 from headrace_workers.ledger.sql.database import connect, reading, writing
-from headrace_workers.ledger.tables.core import DEAD_LETTERS, METADATA
+from headrace_workers.ledger.tables.core import DEAD_LETTERS, METADATA, NEVER, STEPS, TURNS
 from headrace_workers.ledger.work.replay import DeadFilter
 
 
@@ -61,3 +61,49 @@ def test_a_ledger_with_letters_of_before_is_brought_up_to_date(empty_url):
     assert [tuple(each) for each in found] == [(None, "j0"), ("j1", None)]
     (letter,) = Ledger(engine).dead(DeadFilter(id="j0"))
     assert letter_dict(letter)["size"] == 2
+
+
+def test_what_waits_keeps_its_place_when_turns_are_told_apart(empty_url):
+    """Each queue has a clock that begins at the first that waits there, each tenant and batch goes on behind its last;
+    a line of a batch, and a unit, is no more urgent for the time at which it expires.
+    """
+    engine = connect(empty_url)
+    migrate(engine, "0032")
+    steps = [
+        {"id": f"j{n}", "queue": queue, "tenant": tenant, "batch": batch, "subject": subject, "state": state,
+         "deadline": deadline, "turn": turn}
+        for n, (queue, tenant, batch, subject, state, deadline, turn) in enumerate((
+            ("q", "a", None, None, "ready", 50, 300), ("q", "a", None, None, "ready", NEVER, 400),
+            ("q", "a", 7, None, "ready", 60, 500), ("q", "b", None, None, "waiting", NEVER, 450),
+            ("r", "b", None, "j0", "ready", 70, 900), ("r", "b", None, None, "done", NEVER, 100),
+        ))
+    ]  # fmt: skip
+    with writing(engine) as tx:
+        tx.execute(text("INSERT INTO turns (tenant, turn) VALUES ('', 350), ('a', 500), ('b', 900)"))
+        tx.execute(
+            text(
+                "INSERT INTO jobs (id, tenant, kind, state, payload, accepted_at, batch, subject) "
+                "VALUES (:id, :tenant, 'generation', 'active', '', 1, :batch, :subject)"
+            ),
+            steps,
+        )
+        tx.execute(
+            text(
+                "INSERT INTO steps (job_id, stage, state, queue, group_key, lane, rank, deadline, turn, tokens, "
+                "ready_at, event_type) VALUES (:id, 's', :state, :queue, 'g', 1, 4, :deadline, :turn, 1, 1, 'e')"
+            ),
+            steps,
+        )
+    migrate(engine)
+    with reading(engine) as tx:
+        due = [row.due for row in tx.execute(select(STEPS.c.due).order_by(STEPS.c.job_id))]
+        turns = {
+            tuple(row[:5]): row.turn
+            for row in tx.execute(select(TURNS.c["queue", "lane", "urgency", "tenant", "flow", "turn"]))
+        }
+    assert due == [50, NEVER, NEVER, NEVER, NEVER, NEVER]
+    assert turns == {
+        ("q", 1, 8, "", 0): 300, ("q", 1, 8, "a", 0): 300,
+        ("q", 1, 9, "", 0): 400, ("q", 1, 9, "a", 0): 400, ("q", 1, 9, "a", 7): 500, ("q", 1, 9, "b", 0): 450,
+        ("r", 1, 9, "", 0): 900, ("r", 1, 9, "b", 0): 900,
+    }  # fmt: skip

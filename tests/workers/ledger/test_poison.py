@@ -90,9 +90,9 @@ def test_a_group_is_split_in_the_order_of_its_urgency(ledger, job, claim):
 @pytest.mark.parametrize(
     ("first", "other"),
     [
-        ({"rank": 1, "deadline": 9, "turn": 9}, {"rank": 2, "deadline": 8, "turn": 8}),
-        ({"rank": 1, "deadline": 8, "turn": 9}, {"rank": 1, "deadline": 9, "turn": 8}),
-        ({"rank": 1, "deadline": 9, "turn": 8}, {"rank": 1, "deadline": 9, "turn": 9}),
+        ({"rank": 1, "due": 9, "turn": 9}, {"rank": 2, "due": 8, "turn": 8}),
+        ({"rank": 1, "due": 8, "turn": 9}, {"rank": 1, "due": 9, "turn": 8}),
+        ({"rank": 1, "due": 9, "turn": 8}, {"rank": 1, "due": 9, "turn": 9}),
     ],
 )
 def test_of_two_the_more_urgent_is_the_first_half(ledger, job, claim, first, other):

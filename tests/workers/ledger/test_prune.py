@@ -124,7 +124,7 @@ def test_of_each_kind_a_bounded_number_is_forgotten_at_once(ledger, table):
     """And it is told that there is more."""
     rows = {
         "budgets": (BUDGETS, {"tokens": 1, "learnt_at": 1}, "group_key"),
-        "turns": (TURNS, {"turn": 1}, "tenant"),
+        "turns": (TURNS, {"queue": "q", "lane": 1, "urgency": 9, "flow": 0, "turn": 1}, "tenant"),
         "letters": (DEAD_LETTERS, {"category": "invalid", "reason": "r", "stage": "ingest", "attempts": 0, "topic": "t",
                                    "headers": "{}", "value": b"", "died_at": 1}, "id"),
     }  # fmt: skip
@@ -132,7 +132,7 @@ def test_of_each_kind_a_bounded_number_is_forgotten_at_once(ledger, table):
     with writing(ledger.engine) as tx:
         tx.execute(insert(of), [{**fixed, key: str(n)} for n in range(501)])
         if table == "turns":
-            tx.execute(insert(of), [{"tenant": CLOCK, "turn": 1}])
+            tx.execute(insert(of), [{**fixed, "tenant": CLOCK}])
     left = select(func.count()).select_from(of).where(of.c[key] != CLOCK)
     assert ledger.prune(AGE) is True
     assert ledger.read(left) == [(1,)]

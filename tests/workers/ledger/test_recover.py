@@ -10,7 +10,7 @@ from headrace_workers.bridge.reap import Reap
 from headrace_workers.clock import SystemClock
 from headrace_workers.ledger.complete import Postponed
 from headrace_workers.ledger.sql.database import writing
-from headrace_workers.ledger.tables.core import CLAIMS, LOOKS, NEVER, STEPS
+from headrace_workers.ledger.tables.core import CLAIMS, JOBS, LOOKS, NEVER, STEPS
 from headrace_workers.ledger.work.recover import Due, Reaped, expire, promote
 from headrace_workers.ledger.work.replay import DeadFilter
 from headrace_workers.ledger.work.sizing import LARGEST_BYTES
@@ -84,9 +84,36 @@ def test_what_expires_is_bounded_in_bytes(ledger, job):
     time.sleep(0.02)
     left = []
     for _ in range(3):
-        ledger.reap(3)
+        with writing(ledger.engine) as tx:
+            expire(tx)
         left.append(ledger.active_jobs())
     assert left == [3, 1, 0]
+
+
+def test_many_jobs_with_one_deadline_end_once_each(ledger, job, monkeypatch):
+    """In several transactions, and several looks: each has one terminal record and one letter, its quota is settled,
+    and who waited for it is ready; a unit has no record. The last look tells that there is no more.
+    """
+    monkeypatch.setattr("headrace_workers.ledger.for_bridges._EXPIRED_AT_ONCE", 4)
+    monkeypatch.setattr("headrace_workers.ledger.work.recover._EXPIRED_AT_ONCE", 2)
+    ledger.put_quota("a", 1_000, "ever")
+    late = [job(deadline=ledger.now() + 1) for _ in range(7)]
+    ledger.ingest([*late, waiter := job()])
+    with writing(ledger.engine) as tx:
+        mine = STEPS.c.job_id == waiter.id
+        tx.execute(update(STEPS).where(mine).values(state="parked", waits_for=late[0].id, ready_at=NEVER))
+        tx.execute(update(JOBS).where(JOBS.c.id == late[1].id).values(subject=late[0].id, kind="unit"))
+    time.sleep(0.02)
+    found = [ledger.reap(3) for _ in range(3)]
+    assert [(each.expired, each.more) for each in found] == [(4, True), (3, False), (0, False)]
+    told = [row.record for row in ledger.outbox(99)]
+    assert sorted(each.key for each in told) == sorted(each.id for each in late if each is not late[1])
+    assert {each.headers["ce_type"] for each in told} == {"headrace.dead.v1"}
+    assert len(ledger.dead(DeadFilter())) == 7
+    rows = ledger.read(select(JOBS.c.terminal).where(JOBS.c.state == "dead"))
+    assert sorted(bytes(row.terminal or b"") for row in rows) == sorted([b"", *(each.value for each in told)])
+    assert [(each.reserved, each.used) for each in ledger.quotas()] == [(20, 0)]  # the waiter's, and the unit's
+    assert ledger.read(select(STEPS.c.state).where(STEPS.c.job_id == waiter.id)) == [("ready",)]
 
 
 def test_a_delayed_step_becomes_ready(ledger, job, claim):
@@ -172,6 +199,7 @@ def test_each_look_does_a_bounded_number(ledger, job, claim, monkeypatch):
         claim(limit=1)
     run_out(ledger)
     assert [ledger.reap(3).unstarted for _ in range(3)] == [2, 1, 0]
+    monkeypatch.setattr("headrace_workers.ledger.work.recover._EXPIRED_AT_ONCE", 2)
     with writing(ledger.engine) as tx:
         tx.execute(update(STEPS).values(deadline=1))
     for expected in (2, 1, 0):

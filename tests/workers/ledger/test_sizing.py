@@ -11,7 +11,7 @@ from headrace_workers.ledger.work.sizing import alike, of_one_beginning
 class _Row:
     tokens: int
     rank: int = 0
-    deadline: int = 0
+    due: int = 0
     prefix: int | None = None
 
 
@@ -65,8 +65,8 @@ def test_steps_that_begin_as_the_first_are_a_group_where_they_make_a_batch(first
 
 
 def test_no_beginning_goes_before_what_is_more_urgent():
-    """Those of another rank or deadline are not of the first's group for it."""
+    """Those of another rank or due are not of the first's group for it."""
     rows = [*(_Row(n, prefix=7) for n in range(15)), _Row(15), *(_Row(n, rank=1, prefix=7) for n in range(40))]
     assert of_one_beginning(rows) == rows
-    rows = [*(_Row(n, prefix=7) for n in range(15)), _Row(15), *(_Row(n, deadline=1, prefix=7) for n in range(40))]
+    rows = [*(_Row(n, prefix=7) for n in range(15)), _Row(15), *(_Row(n, due=1, prefix=7) for n in range(40))]
     assert of_one_beginning(rows) == rows

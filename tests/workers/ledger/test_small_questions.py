@@ -57,8 +57,8 @@ def test_how_long_the_next_of_each_place_has_waited(ledger):
     now = ledger.now()
     for name, fields in (
         ("a", {"rank": 2, "ready_at": now - 900_000}), ("b", {"rank": 1, "ready_at": now - 100_000}),
-        ("c", {"rank": 1, "deadline": 5, "turn": 2, "ready_at": now - 300_000}),
-        ("d", {"rank": 1, "deadline": 5, "turn": 1, "ready_at": now - 500_000}),
+        ("c", {"rank": 1, "due": 5, "turn": 2, "ready_at": now - 300_000}),
+        ("d", {"rank": 1, "due": 5, "turn": 1, "ready_at": now - 500_000}),
         ("e", {"rank": 0, "lane": 0, "ready_at": now + 100_000}),
     ):  # fmt: skip
         job(ledger, name, "active")
@@ -100,7 +100,7 @@ def test_jobs_are_found_by_their_names(ledger):
     assert ledger.named("name", "a", 9) == [keyed, "by correlation"]
     assert ledger.named("name", "b", 9) == ["by event"]
     assert ledger.named("name", None, 9) == ["by correlation", "by event", plain]
-    write(ledger, insert(TURNS).values(tenant="a", turn=1))
+    write(ledger, insert(TURNS).values(queue="q", lane=1, urgency=9, tenant="a", flow=0, turn=1))
     assert ledger.named("name", None, 9) == [keyed, "by correlation", "by event", plain]
     assert ledger.named("name", None, 2) == [keyed, "by correlation"]
 
@@ -297,6 +297,7 @@ def test_first_steps_are_moved_where_somebody_runs_them(ledger):
     assert now <= moved["ready_at"] <= ledger.now()
     before["moves", "u", 1] = before.pop(("moves", "s", 1)) | {
         "stage": "u", "queue": "v", "group_key": "w", "context": b"context", "prefix": 8, "ready_at": moved["ready_at"],
+        "turn": 1,  # of its new queue
     }  # fmt: skip
     for stays in (("moves", "s", 0), ("stays", "s", 0)):
         before[stays] |= {"reason": "no model"}

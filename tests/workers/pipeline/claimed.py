@@ -27,7 +27,7 @@ def row(**changes):
         "accepted_at": NOW - 2_000, "attempts": 1, "ready_at": NOW - 1_500,
         "event_type": "headrace.job.generation.v1", "payload": None, "lane": 1, "rank": 4, "deadline": NEVER,
         "turn": 77, "tokens": 12, "ordinal": 0, "context": None, "woken_by": None, "held_at": None, "subject": None,
-        "endpoint": None,
+        "endpoint": None, "due": NEVER, "batch": None,
     }  # fmt: skip
     return StepRow(**(known | changes))
 

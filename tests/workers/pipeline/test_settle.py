@@ -41,12 +41,13 @@ from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Retry, Wait
 
 
 def test_a_step_that_is_done_makes_the_next_ready():
-    """The event is published, and is what the next step reads; lane, rank and place in the fair order stay."""
-    done = settled(Done(output()), lane=1, rank=2, turn=77)
+    """The event is published, and is what the next step reads; lane, rank and flow stay, and a turn comes later."""
+    done = settled(Done(output()), lane=1, rank=2, turn=77, batch=7)
     assert isinstance(done, Advanced)
     (following,) = done.following
     assert (following.stage, following.queue, following.event_type) == ("moderate", "moderate", "headrace.output.v1")
-    assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 77, NEVER)
+    assert (following.lane, following.rank, following.turn, following.deadline) == (1, 2, 0, NEVER)
+    assert (following.tenant, following.flow) == ("shop", 7)
     assert following.payload == done.records[-1].value
     assert following.read_bytes == len(row().job_payload) + len(done.records[-1].value)
     assert (done.records[-1].topic, done.records[-1].key) == (Topic.OUTPUTS, JOB_ID)
@@ -57,10 +58,10 @@ def test_a_step_that_is_done_makes_the_next_ready():
 
 def test_a_step_carries_all_of_what_came_before_it():
     """What the next one is ordered, grouped and bounded by; its event is of the time when the step ended."""
-    done = settled(Done(output()), lane=0, rank=3, deadline=NOW + 10**6, turn=5, tokens=99)
+    done = settled(Done(output()), lane=0, rank=3, deadline=NOW + 10**6, due=NOW, tokens=99)
     (following,) = done.following
     assert (following.job_id, following.lane, following.rank, following.deadline) == (JOB_ID, 0, 3, NOW + 10**6)
-    assert (following.turn, following.tokens, following.group_key) == (5, 99, "moderate")
+    assert (following.due, following.tokens, following.group_key) == (NOW, 99, "moderate")
     assert done.job_id == JOB_ID
     assert done.records[-1].headers["ce_time"].startswith("2027-01-15T08:00:00.25")
     assert done.records[-1].headers["ce_subject"] == JOB_ID

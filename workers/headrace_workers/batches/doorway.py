@@ -12,10 +12,12 @@ from headrace_schemas.errors import HeadraceError, InvalidRecord
 from headrace_schemas.event_types import EventType
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.ledger.labels.labels import Sent
+from headrace_workers.ledger.tables.core import NEVER
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.steps import NewStep
 
 INVALID: Final = "invalid"
 _SOURCE: Final = "/headrace/batches"
@@ -74,10 +76,16 @@ def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit
     """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
     found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
     if isinstance(found, NewJob):
-        return replace(found, batch=terms.number, line=number)
+        return replace(found, batch=terms.number, line=number, steps=tuple(_due(step, terms) for step in found.steps))
     if isinstance(found, Burial):
         raise NoJob(str(found.category), found.reason, getattr(found.error, "param", None), found.error)
     raise InvalidRecord(f"{kind.name} is no job")
+
+
+def _due(step: NewStep, terms: Terms) -> NewStep:
+    """The end of the batch's window is when a line expires: only a deadline of its own makes it more urgent."""
+    own = step.deadline < terms.expires_at - 1  # that end passes a header, as a time of whole microseconds
+    return step if own else step._replace(due=NEVER)
 
 
 def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:

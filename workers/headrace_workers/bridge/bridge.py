@@ -26,7 +26,6 @@ from headrace_workers.wire.ears import Ears
 # enough for all, and it takes no time from the worker that a job went on to.
 _GATHER = 0.008
 _FOLLOWED = 0.02  # and so long what that worker will soon have more of: see Hint.ENDS
-_REAP_EVERY = 1.0
 _LOOK_AFTER_EVERY = 1.0  # seconds between looks whether all threads live
 _HAND_BACK_EVERY = 5  # of these: it takes some milliseconds, and without it what a burst left behind would stay
 _JOIN_SECONDS = 10.0
@@ -219,4 +218,4 @@ class Bridge:
         if self._reap.once():
             self._bell.ring(*Hint)
             self._ears.touch(*Hint)
-        self._stop.wait(_REAP_EVERY)
+        self._stop.wait(self._reap.rest)

@@ -36,7 +36,9 @@ _FORGOTTEN_AT_ONCE = 20  # transactions
 
 @dataclass
 class Room:
-    """How many lines may be under way: `most` of all batches, and of each `window`, or its share of all if less."""
+    """How many lines may be under way: `most` of all batches, and of each `window`, or its share of all if less. What a
+    batch has not left is another's.
+    """
 
     most: int
     window: int
@@ -47,9 +49,10 @@ class Room:
         left = self.most - sum(under_way.values())
         each = min(self.window, max(1, self.most // max(1, len(unfinished))))
         found: dict[int, int] = {}
-        for number, lines in under_way.items():
-            found[number] = max(0, min(left, each - lines))
-            left -= found[number]
+        for batch in unfinished:
+            unread = max(1, batch.total - batch.taken)  # one at least: only who reads on finds its end
+            found[batch.number] = max(0, min(left, each - under_way[batch.number], unread))
+            left -= found[batch.number]
         return found
 
 

@@ -9,6 +9,7 @@ from headrace_workers.ports import Clock
 
 _PRUNE_EVERY = 60.0
 _COUNT_EVERY = 10.0
+_EVERY = 1.0  # s from one look to the next
 _LOOKS = 10  # a lease, at least: what is noted so often tells a gap well enough
 
 
@@ -44,9 +45,11 @@ class Reap:
         self._pass_over = pass_over
         self._pruned_at = self._evicted_at = self._counted_at = self._held_at = clock.monotonic()
         self._looked_at = float("-inf")
+        self.rest = _EVERY  # seconds to the next look
 
     def once(self) -> int:
         """Look once; how many steps became ready or dead by it."""
+        self.rest = _EVERY
         due = self._ledger.due()
         if due.leases or self._clock.monotonic() - self._looked_at > self._lease_ms / 1000 / _LOOKS:
             self._look()
@@ -81,6 +84,7 @@ class Reap:
 
     def _reap(self) -> int:
         reaped = self._ledger.reap(self._max_crashes)
+        self.rest = 0.0 if reaped.more else _EVERY
         lost = reaped.unstarted + reaped.crashed + reaped.poison
         if lost:
             log("reap", logging.WARNING, Action.REAPED, "leases ran out", unstarted=reaped.unstarted,

@@ -2,10 +2,13 @@
 
 Whoever deletes the claim's row decides: a worker that lost its lease deletes nothing, and so changes nothing.
 
-Lock order everywhere: claims, jobs, steps, documents, entries, audits, each in the order of their ids: what is to be
-written beside the steps is locked first (see holding.py). A step that is leased is changed by whoever holds its claim,
-any other by whoever holds its job, so that no two wait for each other. Only who takes nothing but what is free (a
-bridge that claims, a delay that ends) does without.
+Lock order of all writers, here and everywhere: what is counted before a row is written (`alone`), batches, claims,
+jobs, steps, documents, entries, audits, budgets, quotas, reservations, turns, clocks, dead letters of refused records,
+positions; each of a kind in the order of their keys. What is to be written beside the steps is locked first (see
+holding.py); the quotas of jobs that end are settled last (see `last` in database.py), and turns are given behind them.
+A step that is leased is changed by whoever holds its claim, any other by whoever holds its job, so that no two wait for
+each other. Only who takes nothing but what is free (a bridge that claims, a delay that ends, whoever forgets what is
+old) does without. `tests/workers/ledger/test_deadlocks.py` lets all of them loose on the same rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,16 +16,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, String, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, Connection, String, bindparam, case, delete, func, select, update
 
 from headrace_workers.ledger.holding import hold
-from headrace_workers.ledger.sql.database import bindparam_of, insert, now_ms, one_of
+from headrace_workers.ledger.sql.database import bindparam_of, do_last, insert, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, STEPS
 from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.ledger.work.dead import Burial, bury
 from headrace_workers.ledger.work.ends import Alive, active, end, ended, pass_on, wake
-from headrace_workers.ledger.work.hand_out import Room, hand_out
+from headrace_workers.ledger.work.hand_out import Room, hand_out, put_tried
 from headrace_workers.ledger.work.outbox import Outgoing, put
 from headrace_workers.ledger.work.rows import Written
 from headrace_workers.ledger.work.sizing import next_budget
@@ -95,9 +98,11 @@ _POSTPONE = (
     .values(
         state="waiting",
         claim_id=None,
-        ready_at=bindparam("due"),
+        ready_at=bindparam("again"),
         reason=bindparam("why"),
         queue=func.coalesce(bindparam("other_queue", type_=String), STEPS.c.queue),
+        # Turns of one queue say nothing in another: there, work that was begun goes first.
+        turn=case((bindparam("other_queue", type_=String).is_(None), STEPS.c.turn), else_=0),
         group_key=func.coalesce(bindparam("other_group", type_=String), STEPS.c.group_key),
     )
 )
@@ -108,7 +113,7 @@ _PARK = (
         state=bindparam("how"),
         claim_id=None,
         attempts=STEPS.c.attempts - 1,
-        ready_at=bindparam("due"),
+        ready_at=bindparam("again"),
         held_at=func.coalesce(STEPS.c.held_at, bindparam("since", type_=BigInteger)),
         reason=bindparam("why"),
         waits_for=bindparam("whom"),
@@ -152,7 +157,8 @@ def complete(
     settled = [item for item in settled if item.job_id in alive or not _ends(item)]
     advanced = [item for item in settled if isinstance(item, Advanced)]
     done = _advance(connection, claim_id, advanced, started_at, now, alive)
-    handed_out = hand_out(connection, [step for item in done.values() for step in item.following], room, now)
+    following = [step for item in done.values() for step in item.following]
+    put_tried(connection, following, now)
     later = _postpone(connection, claim_id, [item for item in settled if isinstance(item, Postponed)], now)
     parked = [item for item in settled if isinstance(item, Parked)]
     later += _park(connection, claim_id, parked, now)
@@ -164,6 +170,8 @@ def complete(
         )
     if full or ran_ms > quantum_ms:
         _learn(connection, group_key, next_budget(tokens, ran_ms / 1000, quantum_ms / 1000), now)
+    do_last(connection)
+    handed_out = hand_out(connection, following, room, now)
     return Completed(now, handed_out, tuple(item.end for item in done.values() if item.end is not None))
 
 
@@ -189,7 +197,7 @@ def _advance(
     held = frozenset(job_id for (job_id,) in run(connection, _done(connection.dialect.name), parameters))
     done = [item for item in done if item.job_id in held]
     rows = [row for item in done for row in item.rows]
-    hold(connection, rows)
+    hold(connection, rows, [item.job_id for item in done if _ends(item) and alive[item.job_id].makes])
     for row in rows:
         row.write(connection)
     said = [record for item in done for record in item.records]
@@ -205,7 +213,7 @@ def _postpone(connection: Connection, claim_id: int, later: list[Postponed], now
                 {
                     "claim": claim_id,
                     "job": item.job_id,
-                    "due": now + item.delay_ms,
+                    "again": now + item.delay_ms,
                     "why": item.reason[:2_000],
                     "other_queue": item.queue,
                     "other_group": item.group_key,
@@ -226,7 +234,7 @@ def _park(connection: Connection, claim_id: int, parked: list[Parked], now: int)
                     "claim": claim_id,
                     "job": item.job_id,
                     "how": parked_state(item.waits_for),
-                    "due": ready_at_latest(now, item.longest_ms),
+                    "again": ready_at_latest(now, item.longest_ms),
                     "since": now if item.waits_for is None else None,
                     "why": item.reason[:2_000],
                     "whom": item.waits_for,

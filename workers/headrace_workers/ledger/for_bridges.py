@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import Connection
+
 from headrace_schemas import Topic
 from headrace_workers.ledger import held, prune
 from headrace_workers.ledger.door import usage
@@ -26,10 +28,13 @@ from headrace_workers.ledger.work import (
     recover,
     refusals,
     repetitions,
+    token_quotas,
     troubles,
     units,
     unrun,
 )
+
+_EXPIRED_AT_ONCE = 5_000  # jobs, in several transactions
 
 
 class ForBridges(Engines):
@@ -53,10 +58,10 @@ class ForBridges(Engines):
         deadline. What comes under the id of another job, or is about another tenant's, is told.
         """
         with writing(self._engine) as tx:
-            taken = ingest.ingest(tx, jobs, room)
+            taken, outcomes = _take_in(tx, jobs, cancellations, room)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
-            letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
+            letters += cancel.foreign(cancellations, outcomes)
             letters += labels.take(tx, said)
             if letters:
                 refusals.refuse(tx, letters, clock(tx))
@@ -164,10 +169,13 @@ class ForBridges(Engines):
             promoted += recover.wake_missed(tx)
         with writing(self._engine) as tx:
             promoted += recover.retry_held(tx)
+        expired, some = 0, 1
+        while some and expired < _EXPIRED_AT_ONCE:
+            with writing(self._engine) as tx:
+                some = recover.expire(tx)
+            expired += some
         with writing(self._engine) as tx:
-            expired = recover.expire(tx)
-        with writing(self._engine) as tx:
-            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired)
+            return replace(recover.reap(tx, max_crashes), promoted=promoted, expired=expired, more=some > 0)
 
     def waits(self, queue: str, longer_than_ms: int) -> bool:
         """Whether anything has waited in this queue for so long, handed out or not."""
@@ -197,3 +205,26 @@ class ForBridges(Engines):
         """Forget what is old, a bounded number a call; whether there is more. `of_units`: other ages (ms), by stage."""
         with writing(self._volatile) as tx:
             return prune.prune(tx, older_than_ms, of_units or {})
+
+
+def _take_in(
+    tx: Connection,
+    jobs: Sequence[ingest.NewJob],
+    cancellations: Sequence[cancel.Cancellation],
+    room: hand_out.Room | None,
+) -> tuple[ingest.Taken, Sequence[cancel.CancelOutcome]]:
+    """Take jobs in and cancel others, in the lock order that `complete.py` states: claims, jobs, steps, quotas, turns.
+    A job that comes with its cancellation is written, and never begins.
+    """
+    if not cancellations:
+        return ingest.ingest(tx, jobs, room), ()
+    leases.hold(tx, [wish.job_id for wish in cancellations])
+    written = ingest.write(tx, jobs, cancel.unknown_rows(cancellations))
+    outcomes = cancel.cancel(tx, cancellations, written.ahead)
+    cancelled = {
+        wish.job_id
+        for wish, outcome in zip(cancellations, outcomes, strict=True)
+        if outcome in ("cancelled", "cancelled_ahead")
+    }
+    token_quotas.hold(tx, {job.tenant for job in jobs} | {wish.tenant for wish in cancellations})
+    return ingest.take_in(tx, jobs, written, room, cancelled), outcomes

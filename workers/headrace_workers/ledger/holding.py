@@ -12,22 +12,24 @@ from headrace_workers.ledger.recall import audit_rows, uses
 from headrace_workers.ledger.recall.audit_rows import Audited
 from headrace_workers.ledger.recall.entries import Admit, Disallow, Withdraw
 from headrace_workers.ledger.sql.database import among, locks_rows
-from headrace_workers.ledger.tables.recall import ENTRIES
+from headrace_workers.ledger.tables.recall import ENTRIES, IS_PENDING
 from headrace_workers.ledger.work.rows import Written
 
 
-def hold(connection: Connection, rows: Sequence[Written]) -> None:
-    """Hold the documents, the entries and the audits that these rows change or rest on, each in the order of their ids.
+def hold(connection: Connection, rows: Sequence[Written], making: Collection[str] = ()) -> None:
+    """Hold the documents, the entries and the audits that these rows change or rest on, each in the order of their ids;
+    and the answers that these jobs make, which end with them.
 
     On SQLite nobody else writes meanwhile.
     """
-    if not rows or not locks_rows(connection):
+    if not (rows or making) or not locks_rows(connection):
         return
     uses.hold(connection, [used for row in rows if isinstance(row, Admit) for used in row.used])
     audited = [row.audit_id for row in rows if isinstance(row, Audited)]
     changed = {row.entry_id for row in rows if isinstance(row, Admit | Withdraw | Disallow)}
     changed |= _replaced(connection, [row.entry_id for row in rows if isinstance(row, Admit)])
     changed |= audit_rows.served_in(connection, audited)
+    changed |= _made(connection, making)
     if changed:
         query = select(ENTRIES.c.id).where(among(connection, ENTRIES.c.id, sorted(changed)))
         connection.execute(query.order_by(ENTRIES.c.id).with_for_update())
@@ -43,3 +45,11 @@ def _replaced(connection: Connection, admitted: Collection[int]) -> set[int]:
     query = select(ENTRIES.c.id).join(new, new.c.key == ENTRIES.c.key)
     live = (ENTRIES.c.state == "live", among(connection, new.c.id, sorted(admitted)))
     return set(connection.execute(query.where(*live)).scalars())
+
+
+def _made(connection: Connection, jobs: Collection[str]) -> set[int]:
+    """The answers that these jobs are making."""
+    if not jobs:
+        return set()
+    query = select(ENTRIES.c.id).where(IS_PENDING, among(connection, ENTRIES.c.job_id, sorted(jobs)))
+    return set(connection.execute(query).scalars())

@@ -23,7 +23,7 @@ class Pressure:
 def pressure(connection: Connection, places: Collection[Place]) -> Pressure:
     """How things stand in these places; one where nothing is ready is left out."""
     now, ages = clock(connection), {}
-    order = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+    order = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
     for queue, lane in places:
         query = select(STEPS.c.ready_at).where(IS_READY, STEPS.c.queue == queue, STEPS.c.lane == lane)
         head = connection.execute(query.order_by(*order).limit(1)).scalar()

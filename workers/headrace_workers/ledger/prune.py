@@ -10,13 +10,12 @@ from headrace_workers.ledger.labels import verdicts
 from headrace_workers.ledger.recall import base_uses, followers
 from headrace_workers.ledger.sql.database import among, clock, now_ms
 from headrace_workers.ledger.tables.audits import AUDITS
-from headrace_workers.ledger.tables.core import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS, TURNS
+from headrace_workers.ledger.tables.core import BUDGETS, DEAD_LETTERS, JOBS, OUTBOX, STEPS
 from headrace_workers.ledger.tables.recall import CHANGES, ENTRIES, SERVES, USES
 from headrace_workers.ledger.tables.webhooks import CALLBACKS_OF_JOBS, DELIVERIES
 from headrace_workers.ledger.webhooks import endpoints
-from headrace_workers.ledger.work import token_quotas, troubles
+from headrace_workers.ledger.work import token_quotas, troubles, turns
 from headrace_workers.ledger.work.changes import KEPT_MS, newest
-from headrace_workers.ledger.work.turns import CLOCK
 
 _AT_ONCE = 500
 _SERVES_MS = 90 * 86_400_000
@@ -48,8 +47,6 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
     for column, old in (
         (DEAD_LETTERS.c.id, (DEAD_LETTERS.c.died_at < before) & never_a_job),
         (BUDGETS.c.group_key, BUDGETS.c.learnt_at < before),
-        # A tenant whose virtual time has been overtaken is as one that was never here: see turns.py.
-        (TURNS.c.tenant, (TURNS.c.tenant != CLOCK) & (TURNS.c.turn <= _service())),
         (ENTRIES.c.id, ENTRIES.c.died_at < before),
         # The last of each kind stays: who has followed up to there may go on from it, however long nothing changes.
         (CHANGES.c.number, (CHANGES.c.at < now_ms() - KEPT_MS) & CHANGES.c.number.not_in(_last_changes())),
@@ -64,7 +61,7 @@ def prune(connection: Connection, older_than_ms: int, of_units: Mapping[str, int
             connection.execute(delete(column.table).where(among(connection, column, keys)))
         more = more or len(keys) == _AT_ONCE
     token_quotas.expire(connection)
-    return more
+    return turns.forget(connection) or more
 
 
 def _forget_jobs(connection: Connection, old: ColumnElement[bool]) -> bool:
@@ -95,11 +92,6 @@ def _of_stages(names: Sequence[str]) -> ColumnElement[bool]:
 
 def _last_changes() -> list[Any]:
     return [newest("entry"), newest("document")]
-
-
-def _service() -> Any:
-    clock = TURNS.alias("clock")
-    return select(clock.c.turn).where(clock.c.tenant == CLOCK).scalar_subquery()
 
 
 def _free(connection: Connection, column: Any, where: Any) -> list[Any]:

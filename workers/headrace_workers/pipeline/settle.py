@@ -177,7 +177,10 @@ def _go_on(started: Started, row: StepRow, task: Task, done: Done, conditions: C
         lane=row.lane,
         rank=row.rank,
         deadline=row.deadline,
-        turn=row.turn,  # its place in the fair order: work that was begun goes before work that was not
+        due=row.due,
+        turn=0,  # it is given one where it has to wait
+        tenant=row.tenant,
+        flow=row.batch or 0,
         tokens=row.tokens if done.tokens is None else done.tokens,
         event_type=event_type,
         payload=payload,

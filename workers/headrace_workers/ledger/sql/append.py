@@ -33,14 +33,18 @@ def append(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
 @lru_cache
 def _insert(table: str, names: tuple[str, ...], count: int) -> str:
     row = f"({', '.join(['%s'] * len(names))})"
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * count)}"  # noqa: S608 - our own names
+    return f"INSERT INTO {table} ({_quoted(names)}) VALUES {', '.join([row] * count)}"  # noqa: S608 - our own names
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)  # some are words of SQL
 
 
 def _copy(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     import psycopg
 
     names = list(rows[0])
-    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
+    statement = f"COPY {table.name} ({_quoted(names)}) FROM STDIN"
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:

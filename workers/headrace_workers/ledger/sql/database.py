@@ -34,6 +34,7 @@ STATEMENT_SECONDS = 10.0
 # What the server is given beyond that to end the statement itself, before we take it for gone.
 _GRACE_SECONDS = 2.0
 _TELL, _TOLD = "headrace_tell", "headrace_told"
+_LAST = "headrace_last"
 
 # Plans are kept with a connection, and those made while the tables are new would read them from end to end until the
 # next ANALYZE. Every query of the hot path has an index; the few that count all rows still may.
@@ -193,7 +194,9 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     with translated(), engine.begin() as connection:
         connection.info.pop(_TELL, None)  # of one that was rolled back
+        connection.info.pop(_LAST, None)
         yield connection
+        do_last(connection)
         tells = connection.info.pop(_TELL, False)
     if tells and (told := engine.get_execution_options().get(_TOLD)) is not None:
         told()
@@ -207,6 +210,20 @@ def listen(engine: Engine, told: Callable[[], object]) -> None:
 def tell(connection: Connection) -> None:
     """Others should look at what this transaction writes, once it has been committed."""
     connection.info[_TELL] = True
+
+
+def last(connection: Connection, act: Callable[..., object], said: Mapping[Any, Any]) -> None:
+    """Call `act` with the connection and all that was said of it, at the end of this transaction: what it locks comes
+    behind all else then, and all of it is locked in one order.
+    """
+    acts: dict[Callable[..., object], dict[Any, Any]] = connection.info.setdefault(_LAST, {})
+    acts.setdefault(act, {}).update(said)
+
+
+def do_last(connection: Connection) -> None:
+    """Do now what was put off to the end."""
+    for act, said in connection.info.pop(_LAST, {}).items():
+        act(connection, said)
 
 
 @contextmanager

@@ -126,7 +126,10 @@ STEPS: Final = Table(
     Column("group_key", String(256), nullable=False),
     Column("lane", SmallInteger, nullable=False),  # 0 interactive, 1 batch
     Column("rank", SmallInteger, nullable=False),  # 9 - priority: the smaller, the more urgent
-    Column("deadline", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),  # when it expires
+    # By when its sender wants it: what is due sooner goes first. NEVER for a batch's line, and for a unit: the end of a
+    # batch's window, or of a unit's patience, is when they expire, and makes none of them more urgent than another.
+    Column("due", BigInteger, nullable=False, server_default=text(str(NEVER))),
     Column("turn", BigInteger, nullable=False),  # fair order among tenants, see turns.py
     Column("tokens", Integer, nullable=False),  # rough cost, for sizing groups
     Column("prefix", BigInteger),  # digest of the long system prompt that its prompt begins with, where it has one
@@ -146,12 +149,12 @@ STEPS: Final = Table(
     Column("reason", Text),  # of the last Retry or Dead
     Index(
         "steps_ready",
-        "queue", "lane", "rank", "deadline", "turn", "job_id",
+        "queue", "lane", "rank", "due", "turn", "job_id",
         postgresql_where=_READY, sqlite_where=_READY,
     ),
     Index(
         "steps_ready_group",
-        "queue", "group_key", "lane", "rank", "deadline", "turn", "job_id",
+        "queue", "group_key", "lane", "rank", "due", "turn", "job_id",
         postgresql_where=_READY, sqlite_where=_READY,
     ),
     Index("steps_parked", "waits_for", postgresql_where=_PARKED, sqlite_where=_PARKED),
@@ -230,11 +233,17 @@ DEAD_LETTERS: Final = Table(
     *(_index_of_refused(name) for name in ("refers_to", "key", "ce_id", "ce_subject", "correlationid")),
 )
 
-# Virtual time of each tenant, and of the whole (the row ""), for fair order: see turns.py.
+# Virtual times in each queue, lane and urgency, for fair order: of its clock (the tenant ""), and of each tenant's
+# batches (by their numbers) and other jobs (0). See turns.py.
 TURNS: Final = Table(
     "turns",
     METADATA,
+    Column("queue", String(96), primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("urgency", SmallInteger, primary_key=True, autoincrement=False),
     Column("tenant", String(64), primary_key=True),
+    Column("flow", BigInteger, primary_key=True, autoincrement=False),
+    Column("weight", SmallInteger, nullable=False, server_default=text("1")),  # what a token counted for at the last
     Column("turn", BigInteger, nullable=False),
 )
 

@@ -1,6 +1,6 @@
 """Cancelling. It wins when it comes before the job's terminal record; a job that is running is let go of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,22 +34,28 @@ class Cancellation:
     record: Record | None = None  # that brought it, if one did
 
 
-def cancel(connection: Connection, wishes: Sequence[Cancellation]) -> list[CancelOutcome]:
+def cancel(
+    connection: Connection, wishes: Sequence[Cancellation], ahead: Collection[str] | None = None
+) -> list[CancelOutcome]:
     """Cancel jobs, all in one pass; what came of each wish, in their order. Of two for one job the first counts.
 
-    A job that is not known yet is cancelled ahead: when it comes, it is passed over as known.
+    A job that is not known yet is cancelled ahead: when it comes, it is passed over as known. With `ahead`, the caller
+    holds the claims and has written what was not known: these.
     """
     if not wishes:
         return []
-    hold(connection, [wish.job_id for wish in wishes])
+    if ahead is None:
+        hold(connection, [wish.job_id for wish in wishes])
+        ahead = _make_known(connection, wishes)
     now = clock(connection)
-    ahead = _make_known(connection, wishes, now)
     jobs = _lock(connection, {wish.job_id for wish in wishes})
     outcomes: list[CancelOutcome] = []
     granted: dict[str, Outgoing] = {}
     for wish in wishes:
-        job = jobs[wish.job_id]
-        if job.tenant != wish.tenant:
+        job = jobs.get(wish.job_id)
+        if job is None:  # it ended long ago, and is forgotten since we looked
+            outcomes.append("already_ended")
+        elif job.tenant != wish.tenant:
             outcomes.append("not_yours")
         elif job.state != "active" or job.subject is not None or wish.job_id in granted:
             outcomes.append("already_ended")
@@ -85,13 +91,19 @@ def foreign(wishes: Iterable[Cancellation], outcomes: Iterable[CancelOutcome]) -
     ]
 
 
-def _make_known(connection: Connection, wishes: Iterable[Cancellation], now: int) -> frozenset[str]:
-    """Write a row for each job that is not known yet; their ids. In the order of ids, as ingest does."""
+def unknown_rows(wishes: Iterable[Cancellation]) -> dict[str, dict[str, Any]]:
+    """The rows that these jobs have where nothing else is known of them, by their ids."""
     first: dict[str, Cancellation] = {}
     for wish in wishes:
         first.setdefault(wish.job_id, wish)
-    unknown = {"kind": "unknown", "state": "active", "payload": b"", "accepted_at": now}
-    rows = [{"id": job_id, "tenant": first[job_id].tenant, **unknown} for job_id in sorted(first)]
+    unknown = {"kind": "unknown", "payload": b""}
+    return {job_id: {"id": job_id, "tenant": wish.tenant, **unknown} for job_id, wish in first.items()}
+
+
+def _make_known(connection: Connection, wishes: Iterable[Cancellation]) -> frozenset[str]:
+    """Write a row for each job that is not known yet; their ids. In the order of ids, as ingest does."""
+    here = {"state": "active", "accepted_at": clock(connection)}
+    rows = [row | here for _, row in sorted(unknown_rows(wishes).items())]
     statement = insert(connection, JOBS).on_conflict_do_nothing(index_elements=["id"]).returning(JOBS.c.id)
     return frozenset(connection.execute(statement, rows).scalars())
 

@@ -22,9 +22,9 @@ from headrace_workers.ledger.sql.database import bindparam_of, locks_rows, now_m
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import BUDGETS, CLAIMS, IS_READY, STEPS
 from headrace_workers.ledger.work.sizing import FIRST_BUDGET, LARGEST_BYTES, alike, of_one_beginning, within_budget
-from headrace_workers.ledger.work.turns import advance
+from headrace_workers.ledger.work.turns import Class, advance, urgency_of
 
-_ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+_ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class _Member(NamedTuple):
     read_bytes: int
     turn: int
     rank: int
-    deadline: int
+    due: int
     prefix: int | None
     waited: int
 
@@ -94,7 +94,7 @@ def claim(
     """
     claims: list[Claim] = []
     lingering: list[int] = []
-    turn = 0
+    turns: dict[Class, int] = {}
     for head in found:
         want = wanted[head.position]
         group_key, budget = head.group_key, head.tokens
@@ -104,13 +104,13 @@ def claim(
                 lingering += [taken.lingers_ms] if taken.lingers_ms else []
                 break
             claims.append(taken.claim)
-            turn = max(turn, taken.turn)
+            if taken.where is not None:
+                turns[taken.where] = max(taken.turn, turns.get(taken.where, 0))
             following = heads(connection, [want]) if left else []
             if not following:
                 break
             group_key, budget = following[0].group_key, following[0].tokens
-    if claims:
-        advance(connection, turn)
+    advance(connection, turns)
     return Claimed(tuple(claims), min(lingering, default=None))
 
 
@@ -150,7 +150,7 @@ _MEMBERS = (
         STEPS.c.read_bytes,
         STEPS.c.turn,
         STEPS.c.rank,
-        STEPS.c.deadline,
+        STEPS.c.due,
         STEPS.c.prefix,
         (now_ms() - STEPS.c.ready_at).label("waited"),
     )
@@ -164,17 +164,17 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
-_NEW_CLAIM = (
-    CLAIMS.insert()
-    .values(
-        {name: bindparam(name) for name in ("queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender")}
-        | {
-            "claimed_at": now_ms(),
-            "renewed_at": now_ms(),
-            "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger),
-        }
-    )
-    .returning(CLAIMS.c.id)
+_CLAIMED = {name: bindparam(name, type_=CLAIMS.c[name].type, required=True) for name in (
+    "queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender",
+)} | {
+    "claimed_at": now_ms(),
+    "renewed_at": now_ms(),
+    "lease_until": now_ms() + bindparam("lease_ms", type_=BigInteger, required=True),
+}  # fmt: skip
+_OTHERS = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == _CLAIMED["queue"], STEPS.c.lane == _CLAIMED["lane"])
+_NEW_CLAIM = CLAIMS.insert().values(_CLAIMED).returning(CLAIMS.c.id)
+_NEW_CLAIM_OF_NONE = (
+    CLAIMS.insert().from_select([*_CLAIMED], select(*_CLAIMED.values()).where(~_OTHERS.exists())).returning(CLAIMS.c.id)
 )
 
 
@@ -200,9 +200,12 @@ def _lock(dialect: str) -> Select[Any]:
 
 
 class _Taken(NamedTuple):
-    """A group that was claimed, and its last turn; or in how many ms it will go, when it waits for company."""
+    """A group that was claimed, with class and turn of its most urgent step; or in how many ms it will go, when it
+    waits for company.
+    """
 
     claim: Claim | None = None
+    where: Class | None = None
     turn: int = 0
     lingers_ms: int = 0
 
@@ -214,7 +217,6 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         return _Taken()
     if lingers_ms := _lingers(rows, want, budget):
         return _Taken(lingers_ms=lingers_ms)
-    turns = sorted(row.turn for row in rows)
     if want.window > want.limit:
         rows = of_one_beginning(rows)
         group = alike(rows, want.limit, budget)
@@ -231,12 +233,13 @@ def _take(connection: Connection, want: Wanted, group_key: str, budget: int, *, 
         connection, queue=want.queue, stage=rows[0].stage, group_key=group_key, lane=want.lane,
         tokens=[row.tokens for row in rows], full=full, sender=sender, lease_ms=lease_ms,
     )  # fmt: skip
+    assert taken is not None  # noqa: S101 - it may overtake
     for ordinal in sorted({row.ordinal for row in rows}):
         jobs = [row.job_id for row in rows if row.ordinal == ordinal]
         which = {"jobs": jobs, "at": taken.stage, "round": ordinal, "claim": taken.id}
         run(connection, _lease(connection.dialect.name), which)
-    # Virtual time goes as far as if the steps had been taken in their order.
-    return _Taken(taken, turns[len(rows) - 1])
+    first = min(rows, key=lambda row: (row.rank, row.due, row.turn))
+    return _Taken(taken, Class(want.queue, want.lane, urgency_of(first.rank, first.due)), first.turn)
 
 
 def _lingers(rows: Sequence[_Member], want: Wanted, budget: int) -> int:
@@ -261,12 +264,16 @@ def new_claim(
     full: bool,
     sender: str,
     lease_ms: int,
-) -> Claim:
-    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease."""
+    overtakes: bool = True,
+) -> Claim | None:
+    """Write a claim for a group of steps that cost so many tokens each; the steps are the caller's to lease.
+
+    One that overtakes nothing is not written where steps are ready in its queue and lane: then None.
+    """
     size = len(tokens)
-    ((claim_id,),) = run(
+    made = run(
         connection,
-        _NEW_CLAIM,
+        _NEW_CLAIM if overtakes else _NEW_CLAIM_OF_NONE,
         {
             "queue": queue,
             "stage": stage,
@@ -279,7 +286,7 @@ def new_claim(
             "lease_ms": lease_ms,
         },
     )
-    return Claim(claim_id, queue, stage, lane, size)
+    return Claim(made[0][0], queue, stage, lane, size) if made else None
 
 
 def _members(connection: Connection, want: Wanted, group_key: str) -> Sequence[_Member]:

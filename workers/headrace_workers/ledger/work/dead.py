@@ -2,19 +2,22 @@
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from headrace_schemas import Category, DeadLetter, HeadraceError, Topic
 from headrace_schemas.event_types import job_type
 from headrace_schemas.limits import DEAD_PREVIEW_BYTES, MAX_VALUE_BYTES
 from headrace_workers.identity import end_id
-from headrace_workers.ledger.sql.database import insert
+from headrace_workers.ledger.sql.append import append
+from headrace_workers.ledger.sql.database import bindparam_of, one_of
+from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import DEAD_LETTERS, STEPS
-from headrace_workers.ledger.work.ends import active, end
+from headrace_workers.ledger.work.ends import Alive, active, end
 from headrace_workers.ledger.work.outbox import Outgoing, outgoing
 
 _MAX_REASON = 2_000
@@ -56,6 +59,10 @@ class Burial:
     error: HeadraceError | None = field(default=None, compare=False)  # that refused a record, while it is at hand
 
 
+def _said(origin: Origin) -> dict[str, Any]:
+    return {name: getattr(origin, name) for name in Origin.__slots__}
+
+
 def letter(burial: Burial) -> DeadLetter:
     """The event that tells of it. The original is shortened; the ledger keeps what a replay needs."""
     shown, size = burial.value[:DEAD_PREVIEW_BYTES], burial.size or len(burial.value)
@@ -75,7 +82,7 @@ def letter(burial: Burial) -> DeadLetter:
             "stage": burial.stage,
             "attempts": burial.attempts,
             "topic": str(burial.topic),
-            **asdict(burial.origin),
+            **_said(burial.origin),
             "size": size,
             "original": original,
             "encoding": encoding,
@@ -129,7 +136,7 @@ def announce(burial: Burial, at_ms: int) -> Outgoing:
     )
 
 
-def letter_row(burial: Burial, now: int) -> dict[str, object]:
+def letter_row(burial: Burial, now: int) -> dict[str, Any]:
     """The row of a dead letter."""
     return {
         "id": burial.id,
@@ -141,7 +148,7 @@ def letter_row(burial: Burial, now: int) -> dict[str, object]:
         "stage": burial.stage,
         "attempts": burial.attempts,
         "topic": str(burial.topic),
-        **asdict(burial.origin),
+        **_said(burial.origin),
         "headers": json.dumps(burial.headers),
         "value": burial.value[:MAX_VALUE_BYTES],
         "size": len(burial.value),
@@ -150,28 +157,48 @@ def letter_row(burial: Burial, now: int) -> dict[str, object]:
     }
 
 
-def bury(connection: Connection, burials: Sequence[Burial], now: int) -> frozenset[str]:
-    """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over."""
-    alive = active(connection, [b.job_id for b in burials if b.job_id])
+def bury(
+    connection: Connection, burials: Sequence[Burial], now: int, alive: Mapping[str, Alive] | None = None
+) -> frozenset[str]:
+    """End these jobs in `dead`, whatever step they are at; those jobs. What has ended meanwhile is passed over.
+
+    `alive` is what `active` said of them in this transaction, where it was asked.
+    """
+    if alive is None:
+        alive = active(connection, [b.job_id for b in burials if b.job_id])
     due = [b for b in burials if b.job_id in alive]
     if not due:
         return frozenset()
     letters = [(b.job_id or "", announce(b, now)) for b in due]
     end(connection, "dead", letters, now, alive)
     kept = [letter_row(b, now) for b in due if not alive[b.job_id or ""].silent]
-    if kept:
-        connection.execute(insert(connection, DEAD_LETTERS).on_conflict_do_nothing(), kept)
-    connection.execute(
-        update(STEPS)
-        .where(
-            STEPS.c.job_id == bindparam("job"),
-            STEPS.c.stage == bindparam("at"),
-            STEPS.c.state != "done",
-        )
-        .values(state="dead", claim_id=None, ended_at=now, reason=bindparam("why")),
-        [{"job": b.job_id, "at": b.stage, "why": _clean(b.reason)} for b in due],
-    )
+    # Nobody else writes these meanwhile, since their jobs are locked.
+    there = run(connection, _known(connection.dialect.name), {"ids": [row["id"] for row in kept]}) if kept else ()
+    known = {letter_id for (letter_id,) in there}
+    append(connection, DEAD_LETTERS, [row for row in kept if row["id"] not in known])
+    steps: dict[tuple[str, str], list[str | None]] = {}
+    for each in due:
+        steps.setdefault((each.stage, _clean(each.reason)), []).append(each.job_id)
+    for (stage, reason), jobs in steps.items():
+        which = {"jobs": jobs, "at": stage, "why": reason, "ended": now}
+        run(connection, _dead_steps(connection.dialect.name), which)
     return frozenset(job_id for job_id, _ in letters)
+
+
+@lru_cache
+def _known(dialect: str) -> Any:
+    ids = one_of(dialect, DEAD_LETTERS.c.id, bindparam_of(dialect, DEAD_LETTERS.c.id, name="ids"))
+    return select(DEAD_LETTERS.c.id).where(ids)
+
+
+@lru_cache
+def _dead_steps(dialect: str) -> Any:
+    jobs = one_of(dialect, STEPS.c.job_id, bindparam_of(dialect, STEPS.c.job_id, name="jobs"))
+    return (
+        update(STEPS)
+        .where(jobs, STEPS.c.stage == bindparam("at"), STEPS.c.state != "done")
+        .values(state="dead", claim_id=None, ended_at=bindparam("ended"), reason=bindparam("why"))
+    )
 
 
 def job_burial(

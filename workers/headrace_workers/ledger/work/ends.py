@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, select, text, update
 
-from headrace_workers.ledger.sql.database import among, bindparam_of, now_ms, one_of
+from headrace_workers.ledger.sql.database import among, bindparam_of, many, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import IS_PARKED, JOBS, SILENT, STEPS
 from headrace_workers.ledger.tables.door import RESERVATIONS
@@ -25,6 +25,13 @@ _END_JOB = (
         terminal_type=bindparam("event_type"),
     )
 )  # fmt: skip
+# Many at once, on PostgreSQL: a statement for each costs ten times as much.
+_END_JOBS = text("""
+    UPDATE jobs SET state = :how, ended_at = :ended, terminal = gone.event, terminal_type = gone.event_type
+    FROM unnest(CAST(:job AS varchar[]), CAST(:event AS bytea[]), CAST(:event_type AS varchar[]))
+        AS gone (job, event, event_type)
+    WHERE jobs.id = gone.job
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +75,15 @@ def end(
     put(connection, [*before, *(record for _, record in terminals if record is not None)])
     if not terminals:
         return
-    run(
-        connection,
-        _END_JOB,
-        [
-            {
-                "job": job_id,
-                "how": state,
-                "ended": now,
-                "event": record and record.value,
-                "event_type": record and record.headers["ce_type"],
-            }
-            for job_id, record in terminals
-        ],
-    )
+    rows = [
+        {"job": job_id, "event": record and record.value, "event_type": record and record.headers["ce_type"]}
+        for job_id, record in terminals
+    ]
+    how = {"how": state, "ended": now}
+    if len(rows) > 1 and connection.dialect.name == "postgresql":
+        run(connection, _END_JOBS, many("postgresql", rows) | how)
+    else:
+        run(connection, _END_JOB, [row | how for row in rows])
     if making := [job_id for job_id, _ in terminals if alive[job_id].makes]:
         withdraw(connection, among(connection, ENTRIES.c.job_id, making))
     wake(connection, [job_id for job_id, _ in terminals if alive[job_id].awaited])

@@ -15,6 +15,7 @@ from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.ledger.work.claim import Claim, new_claim
 from headrace_workers.ledger.work.sizing import in_parts
 from headrace_workers.ledger.work.steps import NewStep, row
+from headrace_workers.ledger.work.turns import in_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,32 @@ class Room:
     lease_ms: int
 
 
+def put_tried(connection: Connection, steps: Sequence[NewStep], now: int) -> None:
+    """Write those of these new steps whose first attempt is over. They take no turn: work that was begun goes first."""
+    append(connection, STEPS, [row(step, now) for step in steps if step.tried])
+
+
 def hand_out(connection: Connection, steps: Sequence[NewStep], room: Room | None, now: int) -> tuple[Claim, ...]:
-    """Write these new steps; what was handed out at once."""
+    """Write those of these new steps that nobody has tried; what was handed out at once. The others wait in turn.
+
+    Nothing overtakes what waits in its queue and lane. Lock order: behind all else, since turns are, see `complete.py`.
+    """
     left = dict(room.groups) if room else {}
-    rows = [row(step, now) for step in steps if step.tried]
     sent: list[Claim] = []
-    untried = sorted((step for step in steps if not step.tried), key=_group)
-    for (queue, lane, _stage, _key), members in groupby(untried, key=_group):
+    rows = []
+    out: set[str] = set()  # the jobs of the steps that were handed out
+    untried = [step for step in steps if not step.tried]
+    for (queue, lane, _stage, _key), members in groupby(sorted(untried, key=_group), key=_group):
         for part in in_parts(list(members)):
-            claim = None
-            if room and left.get((queue, lane), 0) > 0:
-                left[queue, lane] -= 1
-                claim = _claim(connection, part, room)
+            if room is None or left.get((queue, lane), 0) <= 0:
+                break
+            claim = _claim(connection, part, room)
+            left[queue, lane] = left[queue, lane] - 1 if claim else 0
+            if claim is not None:
                 sent.append(claim)
-            rows += [row(step, now, claim.id if claim else None) for step in part]
+                out.update(step.job_id for step in part)
+                rows += [row(step, now, claim.id) for step in part]
+    rows += [row(step, now) for step in in_turn(connection, [step for step in untried if step.job_id not in out])]
     append(connection, STEPS, rows)
     return tuple(sent)
 
@@ -48,9 +61,11 @@ def _group(step: NewStep) -> tuple[str, int, str, str]:
     return step.queue, step.lane, step.stage, step.group_key
 
 
-def _claim(connection: Connection, steps: Sequence[NewStep], room: Room) -> Claim:
+def _claim(connection: Connection, steps: Sequence[NewStep], room: Room) -> Claim | None:
+    """Claim these steps, which are not written yet; None where others wait in their queue and lane."""
     first = steps[0]
     return new_claim(
         connection, queue=first.queue, stage=first.stage, group_key=first.group_key, lane=first.lane,
         tokens=[step.tokens for step in steps], full=False, sender=room.sender, lease_ms=room.lease_ms,
+        overtakes=False,
     )  # fmt: skip

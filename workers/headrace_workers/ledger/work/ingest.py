@@ -1,6 +1,6 @@
 """Taking jobs in: each exactly once, in bulk, with its first step and its place in the fair order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,6 @@ from headrace_workers.ledger.work.listening import wish
 from headrace_workers.ledger.work.records import Record
 from headrace_workers.ledger.work.steps import NewStep
 from headrace_workers.ledger.work.token_quotas import Want, beyond, reserve
-from headrace_workers.ledger.work.turns import advance, in_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +66,66 @@ class Taken:
     over: Sequence[tuple[NewJob, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows of jobs that were written: `unique` are the jobs by their ids, `accepted_at` is when those were accepted
+    that are new, and `ahead` are those of which nothing else is known.
+    """
+
+    unique: Mapping[str, NewJob]
+    accepted_at: Mapping[str, int]
+    ahead: frozenset[str] = frozenset()
+
+
 def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = None) -> Taken:
     """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
 
     What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none.
     """
+    return take_in(connection, jobs, write(connection, jobs), room)
+
+
+def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, Mapping[str, Any]] = {}) -> Written:
+    """Write the rows of those of these jobs that are new, and of jobs of which nothing else is known: see cancel.py.
+
+    Another bridge may write the same at this moment: both write all in the order of their ids, so that neither waits
+    for the other in a circle.
+    """
     unique: dict[str, NewJob] = {}
     for job in jobs:
         unique.setdefault(job.id, job)  # within one poll, too, the first wins
-    if not unique:
-        return Taken(0)
-    # Another bridge may take the same jobs in at this moment: both write in the order of their ids, so that neither
-    # waits for the other in a circle.
     names = (*_COLUMNS, *(name for name in _SOME if any(getattr(job, name) is not None for job in unique.values())))
-    rows = [{name: getattr(job, name) for name in names} for job in sorted(unique.values(), key=lambda job: job.id)]
+    rows = {job_id: {name: getattr(job, name) for name in names} for job_id, job in unique.items()}
+    others = {job_id: {**dict.fromkeys(names), **row} for job_id, row in unknown.items() if job_id not in rows}
+    if not (rows or others):
+        return Written({}, {})
+    ordered = [row for _, row in sorted((rows | others).items())]
     dialect = connection.dialect.name
-    accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, rows)))
+    made: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, ordered)))
+    accepted_at = {job_id: at for job_id, at in made.items() if job_id in rows}
+    return Written(unique, accepted_at, frozenset(made.keys() - rows.keys()))
+
+
+def take_in(
+    connection: Connection,
+    jobs: Sequence[NewJob],
+    written: Written,
+    room: Room | None = None,
+    cancelled: Collection[str] = (),
+) -> Taken:
+    """Let the jobs that were written begin, but for those that were cancelled since; see `ingest`."""
+    unique, accepted_at = written.unique, written.accepted_at
     taken = [job for job in unique.values() if job.id in accepted_at]
-    over = _over(connection, taken)
+    over = _over(connection, [job for job in taken if job.id not in cancelled])
     taken = [job for job in taken if job.id not in over]
     wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
-    steps = in_turn(
-        connection, [(job.tenant, s._replace(read_bytes=len(job.payload))) for job in taken for s in job.steps]
-    )
+    steps = [
+        step._replace(read_bytes=len(job.payload), tenant=job.tenant, flow=job.batch or 0)
+        for job in taken
+        if job.id not in cancelled
+        for step in job.steps
+    ]
     handed_out = hand_out(connection, steps, room, max(accepted_at.values(), default=0))
-    if handed_out:
-        advance(connection, max(step.turn for step in steps))
     again = [job for job in jobs if unique[job.id] is not job or job.id not in accepted_at]
     known = [job for job in again if job.id not in over]
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])

@@ -18,11 +18,16 @@ def renew(connection: Connection, claim_ids: Sequence[int], lease_ms: int) -> fr
     return frozenset(
         connection.execute(
             update(CLAIMS)
-            .where(among(connection, CLAIMS.c.id, claim_ids))
+            .where(CLAIMS.c.id.in_(_in_order(connection, claim_ids)))
             .values(renewed_at=now_ms(), lease_until=now_ms() + lease_ms)
             .returning(CLAIMS.c.id)
         ).scalars()
     )
+
+
+def _in_order(connection: Connection, claim_ids: Sequence[int]) -> Any:
+    """A query of those of these claims that there are, which locks them in the order of their ids."""
+    return select(CLAIMS.c.id).where(among(connection, CLAIMS.c.id, claim_ids)).order_by(CLAIMS.c.id).with_for_update()
 
 
 def leased_jobs(connection: Connection, claim_ids: Sequence[int]) -> frozenset[str]:
@@ -36,7 +41,9 @@ def release(connection: Connection, claim_ids: Sequence[int], delay_ms: int = 0,
     if not claim_ids:
         return 0
     gone = (
-        connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, claim_ids)).returning(CLAIMS.c.id))
+        connection.execute(
+            delete(CLAIMS).where(CLAIMS.c.id.in_(_in_order(connection, claim_ids))).returning(CLAIMS.c.id)
+        )
         .scalars()
         .all()
     )

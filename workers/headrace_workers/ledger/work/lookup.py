@@ -79,7 +79,9 @@ def named(connection: Connection, name: str, tenant: str | None, limit: int) -> 
 
 
 def _tenants(connection: Connection) -> list[str]:
-    names = connection.execute(select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).limit(_MOST_TENANTS)).scalars()
+    names = connection.execute(
+        select(TURNS.c.tenant).where(TURNS.c.tenant != CLOCK).distinct().limit(_MOST_TENANTS)
+    ).scalars()
     return sorted({_NOBODY_SAID, *names})
 
 

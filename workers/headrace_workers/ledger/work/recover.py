@@ -19,6 +19,7 @@ from headrace_workers.ledger.work.leases import release
 from headrace_workers.ledger.work.sizing import LARGEST_BYTES, within_budget
 
 _AT_ONCE = 500
+_EXPIRED_AT_ONCE = 1_000
 _MANY = 10_000  # of what costs little
 
 # A worker may run several claims side by side, and its death does not say which of them was the cause. So a death
@@ -31,7 +32,7 @@ _FIRST_SPREAD, _LONGEST_SPREAD = 1_000, 30_000  # ms
 @dataclass(frozen=True, slots=True)
 class Reaped:
     """What one reap did, in steps: given back unstarted, given back after a worker died, and dead as poison; made ready
-    after a delay, and ended by their deadline.
+    after a delay, and ended by their deadline; whether there may be `more` of these.
     """
 
     unstarted: int = 0
@@ -39,6 +40,7 @@ class Reaped:
     poison: int = 0
     promoted: int = 0
     expired: int = 0
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,14 @@ def reap(connection: Connection, max_crashes: int) -> Reaped:
         return Reaped(unstarted)
     connection.execute(delete(CLAIMS).where(among(connection, CLAIMS.c.id, [claim.id for claim in died])))
     company = Counter(claim.worker for claim in died)
-    crashed = poison = 0
+    crashed = 0
+    poison: list[Burial] = []
     for claim in died:
         alone = company[claim.worker] == 1
         returned, dead = _split(connection, claim.id, claim.worker or "?", max_crashes, alone=alone)
         crashed += returned
         poison += dead
-    return Reaped(unstarted, crashed, poison)
+    return Reaped(unstarted, crashed, len(bury(connection, poison, clock(connection))))
 
 
 def _lost(connection: Connection) -> tuple[list[Any], list[Any]]:
@@ -160,26 +163,28 @@ def _outlived(claim: Any, expired: Any) -> bool:
     return bool(claim.renewed_at > (expired.renewed_at + expired.lease_until) / 2)
 
 
-def _split(connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool) -> tuple[int, int]:
+def _split(
+    connection: Connection, claim_id: int, worker: str, max_crashes: int, *, alone: bool
+) -> tuple[int, list[Burial]]:
+    """Give back what a dead worker ran; how many steps, and the ends of those that are poison."""
     rows = connection.execute(
         select(STEPS.c.job_id, STEPS.c.crashes)
         .where(STEPS.c.claim_id == claim_id)
-        .order_by(STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+        .order_by(STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
     ).all()
     why = f"the lease ran out while {worker} ran it: the worker died or hung"
     if len(rows) == 1:
         crashes = rows[0].crashes + (_ALONE if alone else 1)
         if crashes >= max_crashes * _ALONE:
             reason = "its worker died or hung again and again while it ran this job"
-            ends = burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
-            return 0, len(bury(connection, ends, clock(connection)))
+            return 0, burials(connection, STEPS.c.claim_id == claim_id, Category.POISON, reason)
         later = {} if alone else {"state": "waiting", "ready_at": now_ms() + _apart(rows[0].job_id, crashes)}
         _return(connection, claim_id, rows, {"reason": why, "crashes": crashes, **later})
-        return 1, 0
+        return 1, []
     half = (len(rows) + 1) // 2
     for suffix, part in (("~0", rows[:half]), ("~1", rows[half:])):
         _return(connection, claim_id, part, {"reason": why, "group_key": STEPS.c.group_key + suffix})
-    return len(rows), 0
+    return len(rows), []
 
 
 def _return(connection: Connection, claim_id: int, rows: Sequence[Any], values: dict[str, Any]) -> None:
@@ -200,16 +205,16 @@ def _apart(job_id: str, crashes: int) -> int:
 def expire(connection: Connection) -> int:
     """End the jobs whose deadline passed while they waited, a number and bytes of them that are bounded."""
     where = and_(STEPS.c.deadline < now_ms(), MAY_EXPIRE)
-    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_AT_ONCE)).all()
+    late = connection.execute(select(STEPS.c.job_id, STEPS.c.read_bytes).where(where).limit(_EXPIRED_AT_ONCE)).all()
     if not late:
         return 0
     late = late[: within_budget([step.read_bytes for step in late], LARGEST_BYTES)]
-    alive = active(
-        connection, [step.job_id for step in late]
-    )  # their steps are as they are from here on, save that a bridge may claim one
+    # Their steps are as they are from here on, save that a bridge may claim one.
+    alive = active(connection, [step.job_id for step in late])
     reason = "the deadline passed before a worker could take it"
     mine = and_(where, among(connection, STEPS.c.job_id, sorted(alive)))
-    return len(bury(connection, burials(connection, mine, Category.EXPIRED, reason), clock(connection)))
+    ends = burials(connection, mine, Category.EXPIRED, reason)
+    return len(bury(connection, ends, clock(connection), alive))
 
 
 def burials(connection: Connection, where: Any, category: Category, reason: str) -> list[Burial]:
@@ -219,6 +224,6 @@ def burials(connection: Connection, where: Any, category: Category, reason: str)
                JOBS.c.replays, JOBS.c.traceparent, JOBS.c.correlationid, JOBS.c.subject)
         .join(JOBS, JOBS.c.id == STEPS.c.job_id)
         .where(where)
-        .limit(_AT_ONCE)
+        .limit(_EXPIRED_AT_ONCE)
     )  # fmt: skip
     return [job_burial(**row._asdict(), category=category, reason=reason) for row in connection.execute(query).all()]

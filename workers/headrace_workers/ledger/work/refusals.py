@@ -70,10 +70,11 @@ def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
     new = (
         connection.execute(
             insert(connection, DEAD_LETTERS).on_conflict_do_nothing(index_elements=["id"]).returning(DEAD_LETTERS.c.id),
-            [letter_row(burial, now) for burial in by_id.values()],
+            [letter_row(burial, now) for _, burial in sorted(by_id.items())],  # another may write the same
         )
         .scalars()
         .all()
     )
-    put(connection, [announce(by_id[key], now) for key in new])
+    written = frozenset(new)
+    put(connection, [announce(burial, now) for key, burial in by_id.items() if key in written])
     return len(new)

@@ -47,7 +47,7 @@ def alike(rows: Sequence[Any], limit: int, budget: int) -> list[Any]:
     if len(rows) <= limit and sum(row.tokens for row in rows) <= budget:
         return list(rows)
     first, *others = rows
-    peers = [row for row in others if (row.rank, row.deadline) == (first.rank, first.deadline)]
+    peers = [row for row in others if (row.rank, row.due) == (first.rank, first.due)]
     by_size = sorted([first, *peers], key=lambda row: row.tokens)
     place = by_size.index(first)
     for count in range(min(limit, len(by_size)) // _BATCH * _BATCH, 0, -_BATCH):
@@ -65,8 +65,8 @@ def of_one_beginning(rows: Sequence[Any]) -> Sequence[Any]:
     own, or with nothing that others share: where they make a batch. Else all: a model runs what is left together.
     """
     first = rows[0]
-    one = (first.rank, first.deadline, first.prefix)
-    same = [row for row in rows if (row.rank, row.deadline, row.prefix) == one]
+    one = (first.rank, first.due, first.prefix)
+    same = [row for row in rows if (row.rank, row.due, row.prefix) == one]
     return same if len(same) >= _BATCH else rows
 
 

@@ -36,6 +36,8 @@ class StepRow(NamedTuple):
     held_at: int | None  # since when it is held, where it is run again because of that
     subject: str | None  # this and the next: of a unit, see units.py
     endpoint: str | None
+    due: int
+    batch: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,11 @@ _COLUMNS = (
     STEPS.c.held_at,
     JOBS.c.subject,
     JOBS.c.endpoint,
+    STEPS.c.due,
+    JOBS.c.batch,
     JOBS.c.state,
 )
-_ORDER = (STEPS.c.rank, STEPS.c.deadline, STEPS.c.turn, STEPS.c.job_id)
+_ORDER = (STEPS.c.rank, STEPS.c.due, STEPS.c.turn, STEPS.c.job_id)
 _STEPS = (
     select(*_COLUMNS)
     .join(JOBS, JOBS.c.id == STEPS.c.job_id)

@@ -45,6 +45,9 @@ def ready_at_latest(now: int, longest_ms: int | None) -> int:
 class NewStep(NamedTuple):
     """A step to be made ready. `payload` is None when the step reads the job itself.
 
+    It waits in turn with other steps of its `tenant` and `flow`: its batch's number, 0 without one. `due` is by when
+    its sender wants it, absent where that is its deadline.
+
     A bridge forms the groups of one that is `sized`, so that they fit a model's time quantum. With `tried` its first
     attempt is over: whoever made it did it at once.
     """
@@ -66,6 +69,14 @@ class NewStep(NamedTuple):
     read_bytes: int = 0  # what a worker reads of it: job, event and context
     tried: Tried | None = None
     prefix: int | None = None  # steps that agree in it have prompts that begin with the same
+    due: int | None = None
+    tenant: str = ""
+    flow: int = 0
+
+    @property
+    def due_at(self) -> int:
+        """By when it is wanted (ms); NEVER where nobody said so."""
+        return self.deadline if self.due is None else self.due
 
 
 def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
@@ -90,6 +101,7 @@ def row(step: NewStep, now: int, claim_id: int | None = None) -> dict[str, Any]:
         "lane": step.lane,
         "rank": step.rank,
         "deadline": step.deadline,
+        "due": step.due_at,
         "turn": step.turn,
         "tokens": step.tokens,
         "prefix": step.prefix,

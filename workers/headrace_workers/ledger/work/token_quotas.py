@@ -3,7 +3,7 @@ reserved are never more together than the quota, through whatever door jobs come
 
 A reservation is a row by the job's id. A gateway makes it before it sends a job, with an expiry, in case that never
 comes; ingest adopts it, or makes it for a job that came by Kafka or in a batch; the one function that ends jobs settles
-it. Lock order: quotas behind all else, in the order of their tenants, and then reservations.
+it. Lock order: quotas behind all else but turns, in the order of their tenants, and then reservations.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic_core import from_json
 from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, select, update
 
-from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, now_ms, one_of
+from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import NEVER, STEPS
 from headrace_workers.ledger.tables.door import IS_WAITED_FOR, QUOTAS, RESERVATIONS
@@ -113,7 +113,19 @@ def release(connection: Connection, job_ids: Collection[str]) -> None:
 
 
 def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
-    """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more."""
+    """These jobs have ended with these events: what they used is used, and nothing is reserved for them any more.
+
+    It is done at the end of the transaction, for all that end in it.
+    """
+    last(connection, _settle, ends)
+
+
+def hold(connection: Connection, tenants: Collection[str]) -> None:
+    """Lock the quotas of these tenants, all in one order, for who reserves in a transaction in which jobs also end."""
+    _locked(connection, tenants)
+
+
+def _settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
     _end(connection, among(connection, RESERVATIONS.c.job_id, sorted(ends)), ends)
 
 

@@ -17,14 +17,13 @@ from headrace_schemas import Category, Topic
 from headrace_workers.ledger.sql.append import append
 from headrace_workers.ledger.sql.database import bindparam_of, insert_many, many, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
-from headrace_workers.ledger.tables.core import IS_OPEN_UNIT, JOBS
+from headrace_workers.ledger.tables.core import IS_OPEN_UNIT, JOBS, NEVER
 from headrace_workers.ledger.tables.webhooks import DELIVERIES
 from headrace_workers.ledger.work.claim import Claim
 from headrace_workers.ledger.work.dead import Burial, bury
 from headrace_workers.ledger.work.delivery_rows import NewDelivery
 from headrace_workers.ledger.work.hand_out import Room, hand_out
 from headrace_workers.ledger.work.steps import NewStep
-from headrace_workers.ledger.work.turns import in_turn
 
 KIND = "unit"
 _COLUMNS = ("id", "tenant", "subject", "endpoint")
@@ -64,9 +63,9 @@ def follow(connection: Connection, units: Sequence[NewUnit], room: Room | None =
         return Followed()
     now = max(made.values())
     written = [unit for unit in unique.values() if unit.id in made]
-    steps = in_turn(connection, [(unit.tenant, unit.step._replace(job_id=unit.id)) for unit in written])
-    handed_out = hand_out(connection, steps, room, now)
+    steps = [unit.step._replace(job_id=unit.id, tenant=unit.tenant, due=NEVER) for unit in written]
     append(connection, DELIVERIES, [unit.delivery.row(now) for unit in written if unit.delivery])
+    handed_out = hand_out(connection, steps, room, now)
     bury(connection, [_turned_away(unit) for unit in _beyond(connection, written)], now)
     return Followed(len(written), handed_out)
 

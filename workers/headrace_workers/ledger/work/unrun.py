@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, or_, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, or_, select, update
 
-from headrace_workers.ledger.sql.database import now_ms
+from headrace_workers.ledger.sql.database import among, now_ms
 from headrace_workers.ledger.sql.direct import run
 from headrace_workers.ledger.tables.core import CLAIMS, IS_READY, JOBS, STEPS
 from headrace_workers.ledger.work.leases import release
+from headrace_workers.ledger.work.steps import NewStep
+from headrace_workers.ledger.work.turns import in_turn
 
 _AT_ONCE = 500
+_PLACE = ("job_id", "ordinal", "lane", "rank", "deadline", "due", "turn", "tokens", "event_type")
 _SINCE = now_ms() - bindparam("longest", type_=BigInteger)
 _READY = select(STEPS.c.job_id).where(IS_READY, STEPS.c.queue == bindparam("queue"), STEPS.c.ready_at < _SINCE)
 _UNSTARTED = select(CLAIMS.c.id).where(
@@ -69,7 +72,8 @@ def ready(connection: Connection, stage: str, queue: str, told: str) -> list[Any
 
 
 def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
-    """Let these steps of a stage, which the caller has locked, wait elsewhere."""
+    """Let these steps of a stage, which the caller has locked, wait elsewhere, and in turn there."""
+    turns = _turns(connection, stage, moves)
     for each in moves:
         connection.execute(
             update(STEPS)
@@ -81,8 +85,27 @@ def move(connection: Connection, stage: str, moves: Sequence[Move]) -> None:
                 context=each.context,
                 prefix=each.prefix,
                 ready_at=now_ms(),
+                turn=turns[each.job_id, each.ordinal],
             )
         )
+
+
+def _turns(connection: Connection, stage: str, moves: Sequence[Move]) -> dict[tuple[str, int], int]:
+    """The turns of these steps where they are to wait."""
+    if not moves:
+        return {}
+    there = {(each.job_id, each.ordinal): each for each in moves}
+    query = (
+        select(*(STEPS.c[name] for name in _PLACE), JOBS.c.tenant, func.coalesce(JOBS.c.batch, 0).label("flow"))
+        .join(JOBS, JOBS.c.id == STEPS.c.job_id)
+        .where(among(connection, STEPS.c.job_id, [each.job_id for each in moves]), STEPS.c.stage == stage, IS_READY)
+        .order_by(STEPS.c.turn)
+    )
+    steps = []
+    for row in connection.execute(query):
+        if (to := there.get((row.job_id, row.ordinal))) is not None:
+            steps.append(NewStep(stage=to.stage, queue=to.queue, group_key=to.group_key, **row._mapping))
+    return {(step.job_id, step.ordinal): step.turn for step in in_turn(connection, steps)}
 
 
 def stay(connection: Connection, stage: str, stays: Sequence[Stay], reason: str) -> None:
