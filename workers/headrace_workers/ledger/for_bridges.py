@@ -50,12 +50,14 @@ class ForBridges(Engines):
         room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
-        deadline. What comes under the id of another job, or is about another tenant's, is told.
+        deadline. What comes under the id of another job, or is about another tenant's, is told. What gateways reserved
+        for records that do not become jobs is given back.
         """
         with writing(self._engine) as tx:
-            taken = ingest.ingest(tx, jobs, room)
+            taken = ingest.ingest(tx, jobs, room, {each.tenant for each in refused if each.tenant is not None})
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
+            repetitions.release_tokens(tx, refused, [*taken.known, *(job for job, _ in taken.over)])
             letters += cancel.foreign(cancellations, cancel.cancel(tx, cancellations))
             letters += labels.take(tx, said)
             if letters:

@@ -1,6 +1,6 @@
 """Taking jobs in: each exactly once, in bulk, with its first step and its place in the fair order."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -67,10 +67,13 @@ class Taken:
     over: Sequence[tuple[NewJob, str]] = ()
 
 
-def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = None) -> Taken:
+def ingest(
+    connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, beside: Collection[str] = ()
+) -> Taken:
     """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
 
-    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none.
+    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `beside` are other
+    tenants of this transaction: see `token_quotas.reserve`.
     """
     unique: dict[str, NewJob] = {}
     for job in jobs:
@@ -84,7 +87,7 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     dialect = connection.dialect.name
     accepted_at: dict[str, int] = dict(run(connection, _new_jobs(dialect, names), many(dialect, rows)))
     taken = [job for job in unique.values() if job.id in accepted_at]
-    over = _over(connection, taken)
+    over = _over(connection, taken, {job.tenant for job in jobs} | set(beside))
     taken = [job for job in taken if job.id not in over]
     wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
     steps = in_turn(
@@ -98,12 +101,12 @@ def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = N
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
 
 
-def _over(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, str]:
+def _over(connection: Connection, jobs: Sequence[NewJob], beside: Collection[str]) -> dict[str, str]:
     """Those of these jobs, which were just written, that go beyond their tenants' quotas, each with the reason: they
     are not there any more.
     """
     wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
-    over = reserve(connection, wants, adopt=True) if wants else {}
+    over = reserve(connection, wants, adopt=True, beside=beside) if wants else {}
     if over:
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
     return {job_id: beyond(quota) for job_id, quota in over.items()}
