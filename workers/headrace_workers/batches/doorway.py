@@ -8,16 +8,20 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from headrace_schemas import Envelope
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import InvalidRecord
-from headrace_schemas.event_types import EventType
+from headrace_schemas.event_types import Event, EventType
+from headrace_schemas.job import AnyJob
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.ledger.labels.labels import Sent
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.records import Record
+from headrace_workers.named import named_by
 
 INVALID: Final = "invalid"
+FORBIDDEN: Final = "forbidden"
 _SOURCE: Final = "/headrace/batches"
 
 # What a record becomes.
@@ -42,6 +46,7 @@ class Terms:
     expires_at: int
     defaults: Defaults
     endpoint: str | None = None
+    withheld: frozenset[str] = frozenset()  # families of resources that no line may name
 
     @property
     def own_keys(self) -> bool:
@@ -62,6 +67,7 @@ def terms_of(batch: Row[Any]) -> Terms:
         expires_at=batch.expires_at,
         defaults=Defaults.from_json(batch.defaults),
         endpoint=batch.endpoint,
+        withheld=frozenset((batch.withheld or "").split()),
     )
 
 
@@ -69,10 +75,19 @@ def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit
     """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
     found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
     if isinstance(found, NewJob):
+        if terms.withheld:
+            _refuse_withheld(decode_value(kind.name, value), terms)
         return replace(found, batch=terms.number, line=number)
     if isinstance(found, Burial):
         raise NoJob(str(found.category), found.reason)
     raise InvalidRecord(f"{kind.name} is no job")
+
+
+def _refuse_withheld(job: Event, terms: Terms) -> None:
+    """NoJob where a line names what the key that submitted the batch may not read."""
+    for place, family in named_by(job).items() if isinstance(job, AnyJob) else ():
+        if family in terms.withheld:
+            raise NoJob(FORBIDDEN, f"{place}: the key that submitted this batch lacks the scope {family}:read")
 
 
 def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:

@@ -27,6 +27,7 @@ from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.gateway.allowance import Allowance
+from headrace_workers.gateway.caller import Caller, check_named
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
 from headrace_workers.gateway.lengths import Lengths
@@ -128,19 +129,20 @@ class Door:
         self._now = now
 
     async def submit(
-        self, jobs: Sequence[Job], *, traceparent: str | None = None, correlationid: str | None = None
+        self, caller: Caller, jobs: Sequence[Job], *, traceparent: str | None = None, correlationid: str | None = None
     ) -> list[str]:
         """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
 
-        Raises InvalidRecord, UnknownModel, PromptTooLong and DeadlinePassed for a job that cannot be run, 409 where its
-        key belongs to another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or
-        the ledger does not answer: each before anything was sent, but for the last. Then `again` tells whether a second
-        try might make a second job.
+        Raises 403 for what a job names and the caller may not read, InvalidRecord, UnknownModel, PromptTooLong and
+        DeadlinePassed for a job that cannot be run, 409 where its key belongs to another job, 429 where it would only
+        wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does not answer: each before anything was
+        sent, but for the last. Then `again` tells whether a second try might make a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
         if self._waiter.stopping:
             raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
+        check_named(caller, jobs)
         self._check(jobs)
         await self._check_criteria(jobs)
         await self._lengths.check(jobs)

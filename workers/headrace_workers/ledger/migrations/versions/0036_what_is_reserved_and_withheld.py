@@ -1,4 +1,4 @@
-"""For which content of a job tokens are reserved"""
+"""For which content of a job tokens are reserved, and what lines of a batch may not name"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("reservations", sa.Column("digest", sa.String(length=64), nullable=True))
+    op.add_column("batches", sa.Column("withheld", sa.String(length=64), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("batches", "withheld")
     op.drop_column("reservations", "digest")
