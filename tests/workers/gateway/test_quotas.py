@@ -1,7 +1,16 @@
 """Quotas in tokens, at the door."""
 
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway, answer
+
+from headrace_producers import Producer
+from headrace_producers.kafka import KafkaSink
+from headrace_schemas import GenerationJob
+from headrace_workers.ledger.work.replay import DeadFilter
 
 JOB = {"model": "echo", "prompt": "Name three rivers.", "sampling": {"max_tokens": 40}}
 
@@ -54,3 +63,30 @@ def test_what_comes_by_kafka_beyond_a_quota_is_told_of(alone: Gateway, bridge):
         told = client.get(f"/v1/jobs/{job_id}").json()
     assert told["end"]["category"] == "quota"
     assert "may use 10 tokens" in told["end"]["reason"]
+
+
+@pytest.mark.parametrize("door", ["http", "kafka"])
+def test_a_small_job_that_was_refused_opens_no_quota_for_a_large_one(alone: Gateway, bridge, settings, door: str):
+    """Its key is free again, and what was reserved for it is given back when it is refused."""
+    ledger = alone.services.ledger
+    ledger.put_quota("default", 100, "ever")
+    key = {"Idempotency-Key": "k"}
+    large = {**JOB, "sampling": {"max_tokens": 20_000}}
+    with alone.client() as client:
+        deadline = datetime.now(UTC) + timedelta(seconds=1)
+        job_id = client.post("/v1/jobs", json={**JOB, "deadline": deadline.isoformat()}, headers=key).json()["id"]
+        reserved = ledger.quotas()[0].reserved
+        assert reserved > 40
+        eventually(lambda: datetime.now(UTC) > deadline)
+        time.sleep(0.1)  # the ledger's clock says it
+        with bridge():
+            eventually(lambda: client.get(f"/v1/jobs/{job_id}").json()["state"] == "refused")
+            assert ledger.quotas()[0].reserved == 0
+            if door == "http":
+                assert client.post("/v1/jobs", json=large, headers=key).status_code == 429
+            else:
+                with Producer(KafkaSink(settings.kafka)) as producer:
+                    job = GenerationJob.model_validate({**large, "idempotency_key": "k"}, strict=False)
+                    producer.submit(job)
+                eventually(lambda: len(ledger.dead(DeadFilter(), 10)) == 2)
+            assert (ledger.active_jobs(), ledger.quotas()[0].reserved) == (0, 0)

@@ -7,6 +7,7 @@ from tests.workers.ledger.batch_rows import line, lines, rows, stand, two_batche
 
 from headrace_workers.ledger.batches.batch_feeding import Chunk, Fed
 from headrace_workers.ledger.batches.batch_lines import NewLine
+from headrace_workers.ledger.work.token_quotas import Want
 
 
 @pytest.fixture
@@ -64,3 +65,24 @@ def test_a_batch_takes_what_fits_its_tokens_to_the_last(two, job, before, costs,
             "read": not waits, "taken": len(taken), "state": "in_progress", "began_at": began,
         },
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("own_keys", [True, False])
+def test_a_line_is_let_in_by_what_it_may_cost_whatever_was_reserved_under_its_id(two, job, own_keys):
+    """A small job at the gateway opens no quota for a large line under its key, nor for a row of an evaluation; a line
+    over jobs that run is not charged again.
+    """
+    two.put_quota("a", 100, "ever")
+    runs, large = job(tokens=30), replace(job(tokens=71), batch=1, line=2)
+    two.ingest([runs])
+    two.reserve_tokens([Want(large.id, "a", 10)])
+    read = [
+        NewLine(
+            1, 10, jobs=(replace(runs, batch=1, line=1),) if own_keys else (), code=None if own_keys else "invalid"
+        ),
+        NewLine(2, 20, jobs=(large,)),
+    ]
+    two.batches.feed(1, 0, Chunk(read, 20, 2, read=True, own_keys=own_keys))
+    assert [code or state for state, code, _ in lines(two).values()] == ["open" if own_keys else "invalid", "quota"]
+    (quota,) = two.quotas(["a"])
+    assert (quota.used, quota.reserved) == (0, 40)  # the gateway's own record may still come

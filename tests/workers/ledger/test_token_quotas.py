@@ -1,23 +1,30 @@
 """How many tokens tenants may use."""
 
+import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
 from tests.workers.gateway.served import answer
 from tests.workers.ledger.test_uses import again
 
-from headrace_schemas import Category
+from headrace_schemas import Category, GenerationJob, Topic
+from headrace_schemas.codec import encode_value
+from headrace_workers.ledger.door.accepted import Reserved, Wish
 from headrace_workers.ledger.door.usage import DAY_MS
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import DEAD_LETTERS, JOBS, STEPS
 from headrace_workers.ledger.tables.door import QUOTAS, RESERVATIONS
-from headrace_workers.ledger.work import token_quotas
+from headrace_workers.ledger.work import positions, token_quotas
 from headrace_workers.ledger.work.cancel import Cancellation
+from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.refusals import refusal
 from headrace_workers.ledger.work.token_quotas import Want
 
 Make = Callable[..., NewJob]
@@ -95,12 +102,103 @@ def test_a_gateway_reserves_for_all_jobs_of_a_request_or_none(ledger: Ledger, jo
     assert state(ledger) == (0, 60)
     ledger.put_quota("a", 50, "ever")  # a smaller one: what was let in is let in
     assert ledger.ingest([one]).new == 1
-    ledger.release_tokens([one.id])  # too late: it runs
+    ledger.release_tokens([(one.id, "")])  # too late: it runs
     assert state(ledger) == (0, 60)
     ledger.put_quota("a", 200, "ever")
     ledger.reserve_tokens(together[1:])
-    ledger.release_tokens([two.id])
+    ledger.release_tokens([(two.id, "")])
     assert (state(ledger), reserved(ledger)) == ((0, 60), {one.id})
+
+
+def test_a_key_that_is_used_again_is_reserved_what_its_new_content_may_cost(ledger: Ledger, job: Make):
+    """What was reserved for a small job lets no large one in, at the gateway or at ingest; a smaller one gives back."""
+    ledger.put_quota("a", 100, "ever")
+    new = job(tokens=90)
+    assert ledger.reserve_tokens([Want(new.id, "a", 10, digest="small")]) == {}
+    assert set(ledger.reserve_tokens([Want(new.id, "a", 101, digest="large")])) == {new.id}
+    assert state(ledger) == (0, 10)
+    ledger.reserve_tokens([Want(other := str(uuid4()), "a", 20, digest="other")])
+    assert ledger.ingest([new]).over  # another sender's record, by Kafka
+    assert state(ledger) == (0, 30)
+    assert ledger.reserve_tokens([Want(new.id, "a", 80, digest="large")]) == {}
+    assert ledger.reserve_tokens([Want(other, "a", 5, digest="smaller")]) == {}
+    assert state(ledger) == (0, 85)
+    small = replace(job(tokens=40, job_id=new.id), record=replace(new.record, offset=10_000))
+    assert ledger.ingest([small]).new == 1
+    assert state(ledger) == (0, 45)
+
+
+def test_a_lowered_quota_lets_in_what_was_reserved_and_nothing_beside_it(ledger: Ledger, job: Make):
+    """Also where what is taken in gives something back."""
+    ledger.put_quota("a", 100, "ever")
+    first, second = job(tokens=60), job(tokens=5)
+    ledger.reserve_tokens([Want(first.id, "a", 70)])
+    ledger.put_quota("a", 50, "ever")
+    taken = ledger.ingest([first, second])
+    assert ([each.id for each, _ in taken.over], state(ledger)) == ([second.id], (0, 60))
+
+
+def gateway_says(says: str) -> tuple[bytes, str]:
+    """A job's value, and its digest as a gateway makes it."""
+    value = encode_value(GenerationJob(model="m", prompt=says))
+    return value, hashlib.sha256(value).hexdigest()
+
+
+def sound_refusal(job_id: str, value: bytes, offset: int) -> Burial:
+    """What ingest says of a record whose deadline passed, say."""
+    record = Record(Topic.GENERATION, 0, offset, (), value, 1, job_id.encode())
+    return refusal(record, Category.EXPIRED, "late", refers_to=job_id, tenant="a", sound=True)
+
+
+def test_a_refusal_releases_what_was_reserved_in_its_own_transaction(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """Of the content that was refused, deadline or not; one that is not written releases nothing."""
+    ledger.put_quota("a", 100, "ever")
+    job_id, (value, digest) = str(uuid4()), gateway_says("p")
+    ledger.reserve_tokens([Want(job_id, "a", 10, digest=digest)])
+    with monkeypatch.context() as patched:
+        patched.setattr(positions, "advance", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ledger.ingest([], [sound_refusal(job_id, value, 100)])
+    assert (state(ledger), refused(ledger)) == ((0, 10), [])
+    ledger.ingest([], [sound_refusal(job_id, gateway_says("q")[0], 101), sound_refusal(job_id, b"{", 102)])
+    assert state(ledger) == (0, 10)  # the record of another content was refused
+    ends = value[:-1] + b',"deadline":"2026-01-01T00:00:00Z"}'
+    ledger.ingest([], [sound_refusal(job_id, ends, 103)])
+    assert (state(ledger), reserved(ledger)) == ((0, 0), set())
+
+
+def test_what_is_refused_under_a_key_that_runs_releases_only_what_was_reserved_for_it(ledger: Ledger, job: Make):
+    """The job that runs keeps what it may use, whatever comes under its key and is turned away."""
+    ledger.put_quota("a", 100, "ever")
+    runs = job(tokens=30)
+    ledger.ingest([runs])
+    (value, digest), record = gateway_says("q"), replace(runs.record, offset=10_001)
+    assert ledger.reserve_tokens([Want(runs.id, "a", 60, digest=digest)]) == {}
+    assert state(ledger) == (0, 30)
+    ledger.ingest([replace(runs, payload=value, record=replace(record, value=value))])
+    assert (refused(ledger), state(ledger)) == ([Category.CONFLICT], (0, 30))
+    answer(ledger, runs.id)
+    ledger.reserve_tokens([Want(runs.id, "a", 60, digest=digest)])  # by a gateway that looked before it had ended
+    assert state(ledger) == (10, 60)
+    ledger.ingest([replace(runs, payload=value, record=replace(record, value=value, offset=10_002))])
+    assert (state(ledger), reserved(ledger)) == ((10, 0), set())
+
+
+def test_five_jobs_under_one_key_never_get_beyond_the_quota(ledger: Ledger, job: Make):
+    """A small job that ingest refuses opens its key for a large one, through the door as gateways use it."""
+    ledger.put_quota("a", 2_000, "ever")
+    for n in range(5):
+        large = replace(job(tokens=30_000), payload=gateway_says("large")[0])
+        for says, tokens in (("p", 10), ("large", 30_000)):
+            value, digest = gateway_says(says)
+            assert ledger.reserve([Wish(large.id, "a", value, digest)]) == [Reserved.SEND]
+            if ledger.reserve_tokens([Want(large.id, "a", tokens, digest=digest)]):
+                continue  # 429
+            ledger.let_in([Wish(large.id, "a", value, digest)])
+            if says == "p":
+                ledger.ingest([], [sound_refusal(large.id, value, 1_000 + n)])
+        assert ledger.ingest([large]).new == 0  # and by Kafka
+    assert (state(ledger), reserved(ledger), ledger.active_jobs()) == ((0, 0), set(), 0)
 
 
 def test_what_never_comes_is_given_back_after_an_hour(ledger: Ledger, job: Make):

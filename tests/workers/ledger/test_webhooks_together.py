@@ -1,5 +1,8 @@
 """Two people at the same webhooks at a time, or two gateways. On PostgreSQL; SQLite has one writer at a time."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import select
 from tests.workers.ledger.rows import delivery
@@ -28,6 +31,29 @@ def test_who_sends_a_day_again_sends_it_all_beside_who_sends_an_hour(ledger, mon
     ledger.webhooks.replay(Range(), delivered=False)
     ready = ledger.read(select(STEPS.c.job_id).where(STEPS.c.state == "ready").order_by(STEPS.c.job_id))
     assert ready == [("a",), ("b",), ("c",)]
+
+
+def test_of_two_who_register_the_last_endpoint_one_does(ledger, monkeypatch):
+    """The second counts when the first is written, and not beside it; another tenant waits for nobody."""
+    counted, go, add_row = threading.Event(), threading.Event(), endpoints.add
+
+    def paused(tx, **fields):
+        if fields["endpoint_id"] == "we_1":
+            counted.set()
+            assert go.wait(60)
+        return add_row(tx, **fields)
+
+    monkeypatch.setattr(endpoints, "add", paused)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(add, ledger, "we_1", most=1)
+        assert counted.wait(60)
+        second = Meanwhile(ledger, lambda: add(ledger, "we_2", most=1))
+        try:
+            assert not second.ended
+            assert add(ledger, "we_3", tenant="b", most=1) is not None
+        finally:
+            go.set()
+        assert (first.result().id, second.result()) == ("we_1", None)
 
 
 def test_of_two_who_change_a_secret_both_have_one_that_signs(ledger):

@@ -67,6 +67,14 @@ def test_a_policy_says_whose_prompts_are_screened(tmp_path: Path) -> None:
     assert not load_policy().screen
 
 
+def test_a_policy_says_whose_system_prompts_are_trusted(tmp_path: Path) -> None:
+    """Nobody's where it says nothing; and it is another policy then."""
+    policy = load_policy(write(tmp_path, "screen = true\n[tenants.shop]\ntrust_system = true\n"))
+    assert [policy.of(tenant).trust_system for tenant in (None, "shop")] == [False, True]
+    assert policy.version != policy.of("shop").version
+    assert not load_policy().trust_system
+
+
 def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> None:
     """By their mark, and by stretches of so many characters; 0 is none, also for a tenant alone."""
     policy = load_policy(write(tmp_path, "canary = true\nverbatim = 20\n[tenants.shop]\nverbatim = 0\n"))
@@ -76,7 +84,7 @@ def test_a_policy_says_whose_system_prompts_are_looked_for(tmp_path: Path) -> No
 
 
 SHAPE = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-KEYS = "allow, blocklist, canary, categories, detectors, head, screen, tenants, verbatim"
+KEYS = "allow, blocklist, canary, categories, detectors, head, screen, tenants, trust_system, verbatim"
 KNOWN = ", ".join(sorted(load_policy().rules))
 
 
@@ -152,7 +160,7 @@ KNOWN = ", ".join(sorted(load_policy().rules))
         (
             "[tenants.shop]\ntenants = {}\n",
             ", line 2: tenants.shop.tenants: unknown key; known are "
-            "allow, blocklist, canary, categories, screen, verbatim",
+            "allow, blocklist, canary, categories, screen, trust_system, verbatim",
         ),
         ("[categories\n", " is no TOML: Expected ']' at the end of a table declaration (at line 1, column 12)"),
     ],

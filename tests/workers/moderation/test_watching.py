@@ -1,5 +1,6 @@
 """A policy may change under a worker; a wrong one changes nothing."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -116,6 +117,23 @@ def test_a_list_is_followed_as_well(watch: Watch) -> None:
     assert (watch.action("heron"), watch.action("falcon")) == ("allow", "block")
     watch.write("re:(\n", "list.txt")
     assert watch.action("falcon") == "block"
+
+
+def test_what_holds_is_another_when_the_policy_or_a_list_is_another(watch: Watch) -> None:
+    """Who remembers what passed forgets it then; a look that changes nothing changes nothing."""
+    watch.write('blocklist = "list.txt"\n')
+    watch.write("heron\n", "list.txt")
+
+    def standing() -> object:
+        watch.now += 2.0
+        return watch.moderator.standing()
+
+    seen = [standing(), standing()]
+    watch.write("falcon\n", "list.txt")
+    seen.append(standing())
+    watch.write("screen = true\n")
+    seen.append(standing())
+    assert [before is now for before, now in itertools.pairwise(seen)] == [True, False, False]
 
 
 def test_a_wrong_one_at_the_start_is_refused(tmp_path: Path) -> None:

@@ -234,6 +234,8 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
         (
             "moderator",
             "screener",
+            "seen_prompts",
+            "trusts_system",
             "canaries",
             "let_go",
             "embedder",
@@ -257,7 +259,8 @@ def test_every_queue_has_its_steps_and_nothing_more_is_built(role):
             "embedder", "embedder_alias", "cache", "retrieval", "passage_screener", "cache_mode", "cache_ttl",
             "max_wait", "auditing",
         ],
-        "generate": ["canaries", "let_go", "generator"], "moderate": ["screener", "moderator", "canaries"], "judge": [],
+        "generate": ["canaries", "let_go", "generator"], "judge": [],
+        "moderate": ["screener", "seen_prompts", "trusts_system", "moderator", "canaries"],
         "deliver": ["webhooks", "courier", "sealer"],
     }[role]  # fmt: skip
     if role == MODEL_ROLE:  # a rubric that asks this model is judged here

@@ -8,8 +8,10 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from headrace_schemas import Envelope
+from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import HeadraceError, InvalidRecord
-from headrace_schemas.event_types import EventType
+from headrace_schemas.event_types import Event, EventType
+from headrace_schemas.job import AnyJob
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.ledger.labels.labels import Sent
 from headrace_workers.ledger.tables.core import NEVER
@@ -18,8 +20,10 @@ from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.records import Record
 from headrace_workers.ledger.work.steps import NewStep
+from headrace_workers.named import named_by
 
 INVALID: Final = "invalid"
+FORBIDDEN: Final = "forbidden"
 _SOURCE: Final = "/headrace/batches"
 
 # What a record becomes.
@@ -49,6 +53,7 @@ class Terms:
     expires_at: int
     defaults: Defaults
     endpoint: str | None = None
+    withheld: frozenset[str] = frozenset()  # families of resources that no line may name
 
     @property
     def own_keys(self) -> bool:
@@ -69,6 +74,7 @@ def terms_of(batch: Row[Any]) -> Terms:
         expires_at=batch.expires_at,
         defaults=Defaults.from_json(batch.defaults),
         endpoint=batch.endpoint,
+        withheld=frozenset((batch.withheld or "").split()),
     )
 
 
@@ -76,6 +82,8 @@ def through_door(kind: EventType, value: bytes, number: int, terms: Terms, admit
     """A job that passes the checks that a record from Kafka passes; NoJob where it does not."""
     found = admit(Record(kind.topic, 0, number, _headers(kind, number, terms), value))
     if isinstance(found, NewJob):
+        if terms.withheld:
+            _refuse_withheld(decode_value(kind.name, value), terms)
         return replace(found, batch=terms.number, line=number, steps=tuple(_due(step, terms) for step in found.steps))
     if isinstance(found, Burial):
         raise NoJob(str(found.category), found.reason, getattr(found.error, "param", None), found.error)
@@ -86,6 +94,13 @@ def _due(step: NewStep, terms: Terms) -> NewStep:
     """The end of the batch's window is when a line expires: only a deadline of its own makes it more urgent."""
     own = step.deadline < terms.expires_at - 1  # that end passes a header, as a time of whole microseconds
     return step if own else step._replace(due=NEVER)
+
+
+def _refuse_withheld(job: Event, terms: Terms) -> None:
+    """NoJob where a line names what the key that submitted the batch may not read."""
+    for place, family in named_by(job).items() if isinstance(job, AnyJob) else ():
+        if family in terms.withheld:
+            raise NoJob(FORBIDDEN, f"{place}: the key that submitted this batch lacks the scope {family}:read", place)
 
 
 def _headers(kind: EventType, number: int, terms: Terms) -> tuple[tuple[str, bytes | None], ...]:

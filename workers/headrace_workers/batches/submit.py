@@ -49,6 +49,7 @@ class EmptyInput(HeadraceError):
 class Wishes:
     """How a batch is to be run. `window` (s) is how long it may take, as it was `asked`. `name` tells apart what is
     else the same. `output_seconds` is how long what comes out is kept. `callback` is whom it tells of its end.
+    `withheld` are the families of resources (see `named`) that its lines may not name.
     """
 
     tenant: str
@@ -61,6 +62,7 @@ class Wishes:
     name: str = ""
     output_seconds: int | None = None
     callback: BatchCallback | None = None
+    withheld: tuple[str, ...] = ()
 
     def key(self, digest: str) -> str:
         """The name of a batch of this content, run so."""
@@ -100,5 +102,6 @@ def submit(
             max_tokens=wishes.max_tokens,
             output_ms=None if wishes.output_seconds is None else wishes.output_seconds * 1000,
             callback=None if wishes.callback is None else wishes.callback.model_dump_json(exclude_defaults=True),
+            withheld=" ".join(wishes.withheld) or None,
         )
     )

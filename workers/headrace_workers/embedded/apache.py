@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.private import private_folder
 
 _HEAP = "256m"
 
@@ -65,7 +66,7 @@ def argv(kafka_home: Path, folder: Path) -> list[str]:
 
 def prepare(kafka_home: Path, folder: Path, port: int, controller_port: int) -> None:
     """Write the configuration, and format the log where there is none: a log that is there is kept."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     config = folder / "server.properties"
     config.write_text(properties(folder, port, controller_port), encoding="utf-8")
     (folder / "log4j2.yaml").write_text(_LOG4J, encoding="utf-8")

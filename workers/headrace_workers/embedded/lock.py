@@ -10,6 +10,7 @@ from typing import IO, Self
 from headrace_schemas.errors import HeadraceError
 from headrace_workers.embedded.home import unusable
 from headrace_workers.embedded.processes import Child, kill_group, started_at
+from headrace_workers.private import keep_private, opened_privately
 
 LOCK_FILE = "up.lock"
 CHILDREN_FILE = "children.json"
@@ -34,8 +35,8 @@ class HomeLock:
     def acquire(self) -> Self:
         """Take the home and end what an earlier owner left running there; AlreadyRunning names the present one."""
         try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            self._file = self._take((self._home / LOCK_FILE).open("a+", encoding="utf-8"))
+            keep_private(self._home)
+            self._file = self._take(open(self._home / LOCK_FILE, "a+", encoding="utf-8", opener=opened_privately))  # noqa: SIM115
             end_leftovers(self._home)
         except OSError as error:
             self.release()

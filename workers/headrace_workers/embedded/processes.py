@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_schemas.errors import Category, HeadraceError, Unavailable
+from headrace_workers.private import opened_privately, private_folder
 from headrace_workers.progress import STUCK_EXIT
 
 MAX_LOG_BYTES = 10_000_000  # a larger log is put aside (one generation) when its process starts
@@ -100,9 +101,9 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
     if spec.prepare:
         spec.prepare()
     log = log_folder / f"{spec.name}.log"
-    log_folder.mkdir(parents=True, exist_ok=True)
+    private_folder(log_folder)
     set_aside(log)
-    with log.open("ab") as output:
+    with open(log, "ab", opener=opened_privately) as output:
         try:
             process = subprocess.Popen(
                 list(spec.argv),
@@ -112,6 +113,7 @@ def start(spec: ChildSpec, log_folder: Path, *, env: Mapping[str, str] | None = 
                 env={**(os.environ if env is None else env), **(spec.env or {})},
                 # A group of its own: Ctrl-C in the terminal reaches the parent alone, which stops them in order.
                 process_group=0,
+                umask=0o077,  # what it writes lies in the home
                 preexec_fn=_die_with_parent(os.getpid()) if _LIBC else None,  # noqa: PLW1509 - one system call
             )
         except OSError as error:

@@ -22,6 +22,7 @@ from headrace_workers.embedded.processes import Child, ChildSpec
 from headrace_workers.embedded.redis import redis, redis_binary
 from headrace_workers.embedded.supervise import Done, Supervisor
 from headrace_workers.log import Action, log
+from headrace_workers.private import private_folder
 from headrace_workers.settings import check_redis_url
 
 _CHECK_SECONDS = 0.25
@@ -102,7 +103,7 @@ def plan(home: Path, env: Mapping[str, str], wanted: Kind | None = None) -> Serv
             ChildSpec(
                 name="redis",
                 argv=server.argv,
-                prepare=lambda: folder.mkdir(parents=True, exist_ok=True),
+                prepare=lambda: private_folder(folder),
                 ready=server.ready,
             )
         )

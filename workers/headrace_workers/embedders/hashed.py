@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace_workers.embedders.unit import unit_length
 from headrace_workers.models.registry import ModelCard, model_dir, write_card
+from headrace_workers.private import private_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,7 @@ class HashEmbedder:
 def make_hash_embedder(home: Path, alias: str = "hash") -> Path:
     """Write a model folder whose engine is the HashEmbedder; gives the folder back."""
     folder = model_dir(home, alias)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     card = ModelCard(
         alias=alias,
         engine="hash",

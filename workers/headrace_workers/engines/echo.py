@@ -19,6 +19,7 @@ from headrace_workers.engines.hardware import available_cores
 from headrace_workers.engines.stopping import cut_at_stop
 from headrace_workers.models.registry import ModelCard, model_dir, write_card
 from headrace_workers.ports import Completion, GivenUp, Request, never
+from headrace_workers.private import private_folder
 
 CONTEXT_LENGTH: Final = 32_768
 CHOICE_MASS: Final = 0.9  # what all choices together get; the rest stands for the rest of a vocabulary
@@ -122,7 +123,7 @@ class EchoGenerator:
 def make_echo_model(home: Path, alias: str = "echo") -> Path:
     """Write a model folder whose engine is the echo; gives the folder back."""
     folder = model_dir(home, alias)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     card = ModelCard(
         alias=alias,
         engine="echo",

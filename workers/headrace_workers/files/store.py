@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace_schemas.errors import ConfigurationError, HeadraceError, Unavailable
+from headrace_workers.private import opened_privately, private_folder
 
 _AT_ONCE = 8 * 1024**2  # bytes that are put by one call
 _UNFINISHED = ".unfinished-"
@@ -74,9 +75,9 @@ class Store:
         unfinished = target.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
         size = 0
         with _translated(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(target.parent)
         try:
-            with _opened(lambda: unfinished.open("xb"), str(target)) as file:
+            with _opened(lambda: open(unfinished, "xb", opener=opened_privately), str(target)) as file:
                 for chunk in chunks:
                     with _translated(str(target)):
                         file.write(chunk)

@@ -10,6 +10,7 @@ from headrace_schemas.errors import InvalidRecord
 from headrace_workers.engines.counting import CountingModels
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.together import Together
+from headrace_workers.ledger.door.accepted import Wish
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.token_quotas import Quota, Want, beyond
 from headrace_workers.pipeline.grouping import estimate_tokens
@@ -38,33 +39,39 @@ class Allowance:
             having = {quota.tenant for quota in ledger.quotas(frozenset(tenants))}
             return [tenant in having for tenant in tenants]
 
-        def reserve(asked: list[Sequence[tuple[str, Job]]]) -> list[Quota | BaseException | None]:
+        def reserve(asked: list[Sequence[tuple[Wish, Job]]]) -> list[Quota | BaseException | None]:
             """Each request by itself: its jobs are let in all, or none."""
             answers: list[Quota | BaseException | None] = []
             for jobs in asked:
                 try:
                     wants = [
-                        Want(job_id, job.tenant, pipeline.most_tokens(job, cost_of(job, models)), group="request")
-                        for job_id, job in jobs
+                        Want(
+                            wish.job_id,
+                            job.tenant,
+                            pipeline.most_tokens(job, cost_of(job, models)),
+                            group="request",
+                            digest=wish.digest,
+                        )
+                        for wish, job in jobs
                     ]
                     answers.append(next(iter(ledger.reserve_tokens(wants).values()), None))
                 except InvalidRecord as error:
                     answers.append(error)
             return answers
 
-        def release(asked: list[Sequence[str]]) -> list[None]:
-            ledger.release_tokens([job_id for job_ids in asked for job_id in job_ids])
+        def release(asked: list[Sequence[Wish]]) -> list[None]:
+            ledger.release_tokens([(wish.job_id, wish.digest) for wishes in asked for wish in wishes])
             return [None] * len(asked)
 
         self._find: Together[str, bool] = Together(find, executor)
-        self._reserve: Together[Sequence[tuple[str, Job]], Quota | None] = Together(reserve, executor)
-        self._release: Together[Sequence[str], None] = Together(release, executor)
+        self._reserve: Together[Sequence[tuple[Wish, Job]], Quota | None] = Together(reserve, executor)
+        self._release: Together[Sequence[Wish], None] = Together(release, executor)
         self._monotonic = monotonic
         self._wall = wall
         self._kept: dict[str, tuple[float, bool]] = {}
 
-    async def reserve(self, jobs: Sequence[tuple[str, Job]]) -> bool:
-        """Reserve for these jobs of one tenant, by id; whether there was need to. 429 where not enough is left."""
+    async def reserve(self, jobs: Sequence[tuple[Wish, Job]]) -> bool:
+        """Reserve for these jobs of one tenant; whether there was need to. 429 where not enough is left."""
         if not jobs or not await self._has(jobs[0][1].tenant):
             return False
         quota = await self._reserve.ask(jobs)
@@ -73,9 +80,9 @@ class Allowance:
         wait = _LONGEST_WAIT if quota.ends is None else min(_LONGEST_WAIT, quota.ends / 1000 - self._wall())
         raise Refusal(Why.QUOTA, beyond(quota), retry_after=max(1.0, wait), again=False)
 
-    async def release(self, job_ids: Sequence[str]) -> None:
+    async def release(self, wishes: Sequence[Wish]) -> None:
         """These were not sent after all."""
-        await self._release.ask(job_ids)
+        await self._release.ask(wishes)
 
     async def _has(self, tenant: str) -> bool:
         now = self._monotonic()

@@ -13,7 +13,7 @@ from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
 from headrace_workers.gateway.asked import ends_of
 from headrace_workers.gateway.bodies import json_object
-from headrace_workers.gateway.caller import Caller
+from headrace_workers.gateway.caller import Caller, check_named
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.idempotency import key_of
 from headrace_workers.gateway.services import Services
@@ -52,6 +52,7 @@ def no_query(request: Request) -> None:
 async def let_in(request: Request, caller: Caller, services: Services, asked: Asked) -> list[str]:
     """Let the jobs of a request in; their ids. Refused where they cannot be run, else what the door raises."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
+    check_named(caller, asked.jobs)
     for base in {job.knowledge for job in asked.jobs if isinstance(job, GenerationJob) and job.knowledge}:
         if not await services.ask(services.ledger.knowledge.exists, caller.tenant, base):
             raise Refusal(
@@ -59,7 +60,9 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
             )
     traceparent = request.headers.get("traceparent", "")
     try:
-        return await services.door.submit(asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None)
+        return await services.door.submit(
+            caller, asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None
+        )
     except Refusal:
         raise
     except HeadraceError as error:

@@ -24,6 +24,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.named import FAMILIES
 
 router = APIRouter(tags=["batches"], route_class=JSONRoute)
 
@@ -114,6 +115,9 @@ async def create(
             raise Refusal(
                 Why.INVALID, f"metadata: names have 1 to {_NAME} characters, values {_VALUE} at most", param="metadata"
             )
+    callback = wanted.headrace.callback if wanted.headrace else None
+    if callback is not None and callback.endpoint is not None:
+        caller.need(Scope.WEBHOOKS_READ, "headrace.callback.endpoint")
     try:
         wishes = _wishes(caller, wanted)
     except ConfigurationError as error:
@@ -203,6 +207,7 @@ def _wishes(caller: Caller, wanted: Wanted) -> Wishes:
         max_tokens=wanted.headrace.max_tokens if wanted.headrace else None,
         callback=wanted.headrace.callback if wanted.headrace else None,
         metadata=wanted.metadata or {},
+        withheld=tuple(family for family in FAMILIES if not caller.may(Scope(f"{family}:read"))),
         output_seconds=wanted.output_expires_after.seconds if wanted.output_expires_after else None,
     )
 

@@ -1,5 +1,6 @@
 """Who asks: the tenant behind an API key, and what the key may do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -8,6 +9,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.scopes import Scope, allows
+from headrace_workers.named import named_by
+from headrace_workers.steps.task import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,19 @@ class Caller:
     tenant: str
     scopes: frozenset[Scope]
     key_id: str
+
+    def may(self, scope: Scope) -> bool:
+        """Return whether the key has this scope."""
+        return allows(self.scopes, scope)
+
+    def need(self, scope: Scope, place: str | None = None) -> None:
+        """Raise 403 where the key lacks a scope that the request needs, for what it names at `place`.
+
+        Ask before the thing that is named is looked up: nobody learns whether it is there.
+        """
+        if not self.may(scope):
+            where = "" if place is None else f"{place}: "
+            raise Refusal(Why.FORBIDDEN, f"{where}this key lacks the scope {scope}: make one that has it")
 
 
 CALLER: Final = "headrace.caller"  # of a request's scope
@@ -57,9 +73,15 @@ async def admit(request: Request, key: str | None, scope: Scope) -> Caller:
     found: Caller = await request.app.state.services.keyring.caller(request, key)
     visit = request.scope["headrace"]
     visit.tenant, visit.key_id = found.tenant, found.key_id
-    if not allows(found.scopes, scope):
-        raise Refusal(Why.FORBIDDEN, f"this key lacks the scope {scope}: make one that has it")
+    found.need(scope)
     return found
+
+
+def check_named(caller: Caller, jobs: Iterable[Job]) -> None:
+    """Raise 403 where a job names what the caller may not read."""
+    for job in jobs:
+        for place, family in named_by(job).items():
+            caller.need(Scope(f"{family}:read"), place)
 
 
 def bearer(request: Request) -> str | None:

@@ -9,7 +9,6 @@ has its key may ask for a job meanwhile, and so Kafka's word comes first there.
 """
 
 import asyncio
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
@@ -21,13 +20,14 @@ from typing import Final, NamedTuple
 
 from headrace_producers.sink import Record
 from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
-from headrace_schemas.codec import encode, encode_value
+from headrace_schemas.codec import encode
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
 from headrace_schemas.job import POLICY_MODEL, Lane
 from headrace_schemas.limits import MAX_VALUE_BYTES
 from headrace_workers.embedders.served import ServedEmbedder
 from headrace_workers.gateway.allowance import Allowance
+from headrace_workers.gateway.caller import Caller, check_named
 from headrace_workers.gateway.crowding import Crowding
 from headrace_workers.gateway.errors import KafkaAway, LedgerAway, Refusal, Why
 from headrace_workers.gateway.lengths import Lengths
@@ -39,6 +39,7 @@ from headrace_workers.judging.usable import check_all, is_to_check
 from headrace_workers.ledger.door.accepted import Reserved, Wish
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
+from headrace_workers.ledger.work.repetitions import digest_of
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.steps.task import Job
@@ -128,19 +129,20 @@ class Door:
         self._now = now
 
     async def submit(
-        self, jobs: Sequence[Job], *, traceparent: str | None = None, correlationid: str | None = None
+        self, caller: Caller, jobs: Sequence[Job], *, traceparent: str | None = None, correlationid: str | None = None
     ) -> list[str]:
         """Let these jobs in, and return their ids, in order. A job that was let in before under its key is no error.
 
-        Raises InvalidRecord, UnknownModel, PromptTooLong and DeadlinePassed for a job that cannot be run, 409 where its
-        key belongs to another job, 429 where it would only wait or goes beyond its tenant's quota, 503 where Kafka or
-        the ledger does not answer: each before anything was sent, but for the last. Then `again` tells whether a second
-        try might make a second job.
+        Raises 403 for what a job names and the caller may not read, InvalidRecord, UnknownModel, PromptTooLong and
+        DeadlinePassed for a job that cannot be run, 409 where its key belongs to another job, 429 where it would only
+        wait or goes beyond its tenant's quota, 503 where Kafka or the ledger does not answer: each before anything was
+        sent, but for the last. Then `again` tells whether a second try might make a second job.
         """
         if len(jobs) > MOST_JOBS:
             raise InvalidRecord(f"{len(jobs)} jobs in one request; at most {MOST_JOBS} are taken")
         if self._waiter.stopping:
             raise Refusal(Why.STOPPING, "this gateway is being stopped: send again", retry_after=1.0)
+        check_named(caller, jobs)
         self._check(jobs)
         await self._check_criteria(jobs)
         await self._lengths.check(jobs)
@@ -153,7 +155,7 @@ class Door:
         to_send = await self._reserved(letters)
         wanted = {id(letter) for letter in to_send}
         paid = await self._allowance.reserve(
-            [(each.wish.job_id, job) for job, each in zip(jobs, letters, strict=True) if id(each) in wanted]
+            [(each.wish, job) for job, each in zip(jobs, letters, strict=True) if id(each) in wanted]
         )
         await self._send(to_send, began, paid)
         for job in jobs:
@@ -227,7 +229,7 @@ class Door:
                 await self._withdraw(found, [letter.wish.job_id for letter in free])
             if error.again is None:
                 if paid:
-                    await self._allowance.release([letter.wish.job_id for letter in letters])
+                    await self._allowance.release([letter.wish for letter in letters])
                 raise
             raise KafkaAway(f"{error}; the job may still be run", error.why, again=again, job_id=job_id) from error
         if not self._durable:
@@ -274,8 +276,6 @@ def _letter(job: Job, at: datetime, traceparent: str | None, correlationid: str 
     headers, value = encode(job, envelope)
     if len(value) > MAX_VALUE_BYTES:
         raise InvalidRecord(f"the job has {len(value)} bytes as JSON, more than the {MAX_VALUE_BYTES} that are taken")
-    # A deadline is no content: it is often counted from the time of sending.
-    says = value if job.deadline is None else encode_value(job.model_copy(update={"deadline": None}))
-    wish = Wish(job_id, job.tenant, value, hashlib.sha256(says).hexdigest())
+    wish = Wish(job_id, job.tenant, value, digest_of(job, value))
     record = Record(topic_for(job), job_id.encode(), headers, value, job_id)
     return _Letter(wish, record, job.idempotency_key is not None)

@@ -104,7 +104,8 @@ async def delete(eval_id: str, caller: Writes, services: Wired) -> EvalDeleted:
 
 
 async def eval_of(services: Services, caller: Caller, eval_id: str) -> Row[Any]:
-    """An eval of the caller's; 404 where there is none of this id."""
+    """An eval of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    caller.need(Scope.EVALS_READ)
     found = await services.known(services.ledger.evals.eval, eval_id, caller.tenant)
     if found is None:
         raise _no_eval()

@@ -155,7 +155,8 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
 
 
 async def file_of(services: Services, caller: Caller, file_id: str, param: str = "file_id") -> Row[Any]:
-    """A file of the caller's tenant; 404 where there is none."""
+    """A file of the caller's tenant; 403 where the caller may not read files, 404 where there is none."""
+    caller.need(Scope.FILES_READ, param)
     found = await services.known(services.ledger.files.file, file_id, caller.tenant)
     if found is None:
         raise Refusal(Why.NOT_FOUND, f"{param}: this tenant has no file of this id", param=param)

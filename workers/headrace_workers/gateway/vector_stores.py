@@ -133,7 +133,8 @@ async def search(vector_store_id: str, request: Request, caller: Reads, services
 
 
 async def store_of(services: Services, caller: Caller, vector_store_id: str) -> Store:
-    """A store of the caller's; 404 where there is none of this id."""
+    """A store of the caller's; 403 where the caller may read none, 404 where there is none of this id."""
+    caller.need(Scope.KNOWLEDGE_READ)
     found = await services.known(services.ledger.stores.store, caller.tenant, vector_store_id)
     if found is None:
         raise _no_store()
@@ -141,7 +142,10 @@ async def store_of(services: Services, caller: Caller, vector_store_id: str) -> 
 
 
 async def incoming(services: Services, caller: Caller, file_id: str, attributes: AttributeMap) -> Incoming:
-    """Return a file of the caller's that is to go into a store: 404 if there is none, 503 without an embedder."""
+    """Return a file of the caller's that is to go into a store: 403 if the caller may not read files, 404 if there is
+    none of this id, 503 without an embedder.
+    """
+    caller.need(Scope.FILES_READ, "file_id")
     services.check_embedder()
     found = await services.ask(services.ledger.files.file, file_id, caller.tenant)
     if found is None:

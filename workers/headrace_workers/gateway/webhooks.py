@@ -12,6 +12,7 @@ from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.openai_shapes import ERRORS
+from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.webhook_endpoints import MOST, Reads, Writes, endpoint_of, no_endpoint
 from headrace_workers.gateway.webhook_shapes import (
@@ -48,6 +49,8 @@ async def event_types(_caller: Reads) -> EventTypeList:
 @router.post("/v1/webhook_endpoints", responses=ERRORS)
 async def create(asked: NewEndpoint, caller: Writes, services: Wired) -> EndpointWithSecret:
     """Register a receiver. Its secret is in the answer, and in no other."""
+    if asked.headrace.whole:
+        caller.need(Scope.JOBS_READ, "headrace.whole")
     wanted = registering.Wanted(
         tenant=caller.tenant,
         url=asked.url,
@@ -90,6 +93,8 @@ async def show(endpoint_id: str, caller: Reads, services: Wired) -> EndpointShap
 async def update(endpoint_id: str, asked: Changes, caller: Writes, services: Wired) -> EndpointShape:
     """Change a receiver: what is absent stays."""
     found = await endpoint_of(services, caller, endpoint_id)
+    if found.whole if asked.headrace.whole is None else asked.headrace.whole:
+        caller.need(Scope.JOBS_READ, "headrace.whole")
     changed = await _ask(
         services, registering.change, services.ledger.webhooks, _reach(services), found,
         name=asked.name, url=asked.url, whole=asked.headrace.whole,

@@ -29,6 +29,7 @@ from headrace_workers.index.rows import Rows
 from headrace_workers.index.state import State
 from headrace_workers.index.vector_index import VectorIndex
 from headrace_workers.index.wear import DEFAULTS, Limits
+from headrace_workers.private import private_folder
 
 VERSION: Final = 2  # of this layout, and of how FAISS writes lists
 MANIFEST: Final = "snapshot.json"
@@ -108,7 +109,7 @@ def save(
     It is not done while another process saves there. What changes meanwhile is not in it, so `words` may hold a
     change's number that was read before the states: what came after it is in the snapshot or comes again.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(folder)
     with _alone(folder) as alone:
         if alone:
             _save(states, dimension, folder, words, beside)

@@ -55,12 +55,15 @@ class ForBridges(Engines):
         room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
-        deadline. What comes under the id of another job, or is about another tenant's, is told.
+        deadline. What comes under the id of another job, or is about another tenant's, is told. What gateways reserved
+        for records that do not become jobs is given back.
         """
         with writing(self._engine) as tx:
-            taken, outcomes = _take_in(tx, jobs, cancellations, room)
+            tenants = {each.tenant for each in refused if each.tenant is not None}
+            taken, outcomes = _take_in(tx, jobs, cancellations, room, tenants)
             letters = repetitions.news(tx, refused) + repetitions.conflicts(tx, taken.known)
             letters += [refusals.over_quota(job.record, job.id, job.tenant, why) for job, why in taken.over]
+            repetitions.release_tokens(tx, refused, [*taken.known, *(job for job, _ in taken.over)])
             letters += cancel.foreign(cancellations, outcomes)
             letters += labels.take(tx, said)
             if letters:
@@ -212,12 +215,13 @@ def _take_in(
     jobs: Sequence[ingest.NewJob],
     cancellations: Sequence[cancel.Cancellation],
     room: hand_out.Room | None,
+    beside: Collection[str],
 ) -> tuple[ingest.Taken, Sequence[cancel.CancelOutcome]]:
     """Take jobs in and cancel others, in the lock order that `complete.py` states: claims, jobs, steps, quotas, turns.
     A job that comes with its cancellation is written, and never begins.
     """
     if not cancellations:
-        return ingest.ingest(tx, jobs, room), ()
+        return ingest.ingest(tx, jobs, room, beside), ()
     leases.hold(tx, [wish.job_id for wish in cancellations])
     written = ingest.write(tx, jobs, cancel.unknown_rows(cancellations))
     outcomes = cancel.cancel(tx, cancellations, written.ahead)
@@ -226,5 +230,5 @@ def _take_in(
         for wish, outcome in zip(cancellations, outcomes, strict=True)
         if outcome in ("cancelled", "cancelled_ahead")
     }
-    token_quotas.hold(tx, {job.tenant for job in jobs} | {wish.tenant for wish in cancellations})
-    return ingest.take_in(tx, jobs, written, room, cancelled), outcomes
+    token_quotas.hold(tx, {job.tenant for job in jobs} | {wish.tenant for wish in cancellations} | set(beside))
+    return ingest.take_in(tx, jobs, written, room, cancelled, beside), outcomes

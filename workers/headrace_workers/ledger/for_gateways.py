@@ -32,10 +32,10 @@ class ForGateways(Engines):
         with writing(self._engine) as tx:
             return token_quotas.reserve(tx, wants, adopt=False)
 
-    def release_tokens(self, job_ids: Collection[str]) -> None:
-        """These jobs were not sent after all."""
+    def release_tokens(self, unsent: Collection[tuple[str, str]]) -> None:
+        """These jobs, each with the digest of its content, were not sent after all."""
         with writing(self._engine) as tx:
-            token_quotas.release(tx, job_ids)
+            token_quotas.release(tx, unsent)
 
     def quotas(
         self, tenants: Collection[str] | None = None, *, limit: int | None = None, after: str | None = None

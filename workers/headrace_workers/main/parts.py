@@ -43,6 +43,12 @@ def pipeline_of(settings: Settings) -> Pipeline:
     return Pipeline(stages, judge_model=settings.judge_model, moderated_again=lambda tenant: policy(tenant).makes_again)
 
 
+def trusts_system_of(settings: Settings) -> Callable[[str], bool]:
+    """Tell of which tenants the system prompts are not screened. ConfigurationError where the policy is wrong."""
+    policy = _policy_of(settings)
+    return lambda tenant: policy(tenant).trust_system
+
+
 def canaries_of(settings: Settings) -> Canaries:
     """What marks system prompts, where the moderation policy asks for it. ConfigurationError where that is wrong."""
     if settings.policy is None:

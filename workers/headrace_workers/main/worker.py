@@ -11,7 +11,15 @@ from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.main import recall
 from headrace_workers.main.once import once
-from headrace_workers.main.parts import canaries_of, follow_up, hand_out, pipeline_of, policy_here, task_queue
+from headrace_workers.main.parts import (
+    canaries_of,
+    follow_up,
+    hand_out,
+    pipeline_of,
+    policy_here,
+    task_queue,
+    trusts_system_of,
+)
 from headrace_workers.moderation.policy import Policy
 from headrace_workers.moderation.policy_file import load_policy
 from headrace_workers.pipeline.auditing import Auditing
@@ -33,6 +41,7 @@ from headrace_workers.worker.work import Work
 
 if TYPE_CHECKING:  # they import NumPy, or FastAPI, which most processes do without
     from headrace_workers.moderation.moderator import Aids
+    from headrace_workers.moderation.seen import SeenPrompts
     from headrace_workers.recall.retrieval import Retrieval
 
 _BELIEVED = 1.0  # seconds for which a worker asks no more whether anybody listens: bridges ask each time
@@ -108,6 +117,7 @@ def _needs(
     of_questions = once(lambda: recall.remembering(embedder))
     detectors = once(_detectors)  # they are large: what screens and what moderates share them
     aids = once(lambda: _aids(settings, embedder))
+    screening = once(lambda: _screener(settings, aids(), detectors()))
     followers = once(lambda: recall.woken_by_changes(settings, progress))
     bases = once(lambda: recall.bases_of(ledger, progress, worker, of_questions, followers))
 
@@ -118,7 +128,9 @@ def _needs(
 
     return {
         "moderator": lambda: _telling(settings, aids(), detectors(), ledger, progress),
-        "screener": lambda: _screener(settings, aids(), detectors()),
+        "screener": lambda: screening()[0],
+        "seen_prompts": lambda: screening()[1],
+        "trusts_system": lambda: trusts_system_of(settings),
         "canaries": once(lambda: canaries_of(settings)),
         "embedder": lambda: partial(recall.for_jobs, embedder),
         "embedder_alias": lambda: embedder_alias(settings.embedder),
@@ -177,13 +189,19 @@ def _telling(
     return bounded
 
 
-def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> Moderator:
-    """What looks at prompts: for what outputs are looked at for, and for orders that are not the operator's."""
+def _screener(settings: Settings, aids: "Aids", detectors: list[Detector]) -> "tuple[Moderator, SeenPrompts]":
+    """Return what looks at prompts, for what outputs are looked at for and for orders that are not the operator's, and
+    what knows which prompts it let pass.
+    """
     from headrace_workers.knowledge.suspicious import suspicions
     from headrace_workers.moderation.injection import InjectionDetector
+    from headrace_workers.moderation.seen import SeenPrompts, always
+    from headrace_workers.moderation.watching import WatchedModerator
 
     looking = [*detectors, InjectionDetector(suspicions)]
-    return _ready(settings, _follows(settings, aids, looking, partial(policy_here, settings), "prompts"))
+    follows = _follows(settings, aids, looking, partial(policy_here, settings), "prompts")
+    standing = follows.standing if isinstance(follows, WatchedModerator) else always
+    return _ready(settings, follows), SeenPrompts(standing)
 
 
 def _passage_screener(settings: Settings, aids: "Aids") -> Moderator:

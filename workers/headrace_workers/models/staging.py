@@ -9,6 +9,7 @@ from pathlib import Path
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.models.registry import model_dir
+from headrace_workers.private import private_folder
 
 
 @contextmanager
@@ -16,11 +17,11 @@ def staged_model(home: Path, alias: str) -> Iterator[Path]:
     """A fresh folder that takes the place of the alias's folder when the block ends well, and vanishes otherwise."""
     target = model_dir(home, alias)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(target.parent)
         # The leading dot hides it from the registry; the same folder means the same file system: renaming is atomic.
         with tempfile.TemporaryDirectory(prefix=f".{alias}-", dir=target.parent, ignore_cleanup_errors=True) as scratch:
             draft = Path(scratch) / "new"
-            draft.mkdir()
+            private_folder(draft)
             yield draft
             if target.exists():
                 target.rename(Path(scratch) / "old")

@@ -51,7 +51,8 @@ class Policy:
     """One rule for each category, the blocklist files, which are searched together, and what else is to look: a trained
     head, an endpoint like OpenAI's, a guard by its alias.
 
-    `screen`: prompts are looked at, too, whatever their jobs say. `canary`: system prompts are marked, and answers
+    `screen`: prompts are looked at, too, whatever their jobs say, but for system prompts where these are trusted
+    (`trust_system`). `canary`: system prompts are marked, and answers
     looked at for the mark; `verbatim`: for stretches of the system prompt of so many characters, too. `tenants` are the
     policies of tenants that have one of their own.
     """
@@ -60,6 +61,7 @@ class Policy:
     blocklists: tuple[Path, ...] = ()
     head: Path | None = None
     screen: bool = False
+    trust_system: bool = False
     canary: bool = False
     verbatim: int | None = None
     openai: Endpoint | None = None
@@ -92,5 +94,10 @@ class Policy:
         said: dict[str, object] = {
             name: (rule.said, rule.min_score, rule.detectors, sorted(rule.allowed)) for name, rule in self.rules.items()
         }
-        said["of all"] = (self.screen, self.canary, self.verbatim)  # no category is called so
+        said["of all"] = (
+            self.screen,
+            self.canary,
+            self.verbatim,
+            *([True] if self.trust_system else []),
+        )  # no category is called so
         return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]

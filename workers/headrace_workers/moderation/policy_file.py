@@ -27,7 +27,7 @@ MAX_ENTRY: Final = 500  # characters of one
 _MOST_DETECTORS: Final = 9
 _LONGEST_STRETCH: Final = 10_000
 _SHAPE: Final = 'must be an action, or { action = "…", min_score = 0.0 to 1.0, detectors = 1 to 9 }'
-_OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen", "canary", "verbatim"})
+_OF_ONE: Final = frozenset({"categories", "allow", "blocklist", "screen", "trust_system", "canary", "verbatim"})
 _TENANT: Final[TypeAdapter[str]] = TypeAdapter(Tenant)
 
 
@@ -109,6 +109,7 @@ def _read(keys: Keys, table: Mapping[str, Any], base: Policy | None, folder: Pat
         MappingProxyType(rules),
         (*(base.blocklists if base else ()), *own),
         screen=_switch(keys, table, "screen", base is not None and base.screen),
+        trust_system=_switch(keys, table, "trust_system", base is not None and base.trust_system),
         canary=_switch(keys, table, "canary", base is not None and base.canary),
         verbatim=_verbatim(keys, table, None if base is None else base.verbatim),
     )

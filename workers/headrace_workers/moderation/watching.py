@@ -64,6 +64,10 @@ class WatchedModerator:
         """A verdict for each text by the policy of now: see `PolicyModerator`."""
         return self._followed.now()[1].moderate(texts, tenants, told)
 
+    def standing(self) -> object:
+        """What moderates now: another object from when on the policy, or a file that it names, is another."""
+        return self._followed.now()
+
     def in_force(self) -> InForce:
         """What holds now."""
         policy, _ = self._followed.now()

@@ -130,7 +130,7 @@ def stages_of(
             step=screen_prompts,
             when=partial(_asks_screening, screen, must_screen),
             done_by="moderate",
-            needs=("screener",),
+            needs=("screener", "seen_prompts", "trusts_system"),
         ),
         # Looking up reads the ledger, and embeds: neither belongs into another stage's transaction.
         Stage(

@@ -1,10 +1,11 @@
-"""The step that looks at what a user asks, before anything is looked up and any model is run."""
+"""The step that looks at what a caller brings, before anything is looked up and any model is run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from headrace_schemas import Category, GenerationJob, HeadraceError
+from headrace_schemas import Category, GenerationJob, HeadraceError, Message
 from headrace_schemas.reasons import reason_of
 from headrace_workers.ledger.tables.core import RELEASED
+from headrace_workers.moderation.seen import SeenPrompts
 from headrace_workers.ports import Moderation, Moderator
 from headrace_workers.steps.outcome import Dead, Done, Ended, Held, Outcome
 from headrace_workers.steps.passages import SCREENED
@@ -13,26 +14,39 @@ from headrace_workers.steps.review import asks_person
 from headrace_workers.steps.task import Task
 
 
-def screen(tasks: Sequence[Task], *, screener: Moderator) -> list[Outcome]:
+def screen(
+    tasks: Sequence[Task], *, screener: Moderator, seen_prompts: SeenPrompts, trusts_system: Callable[[str], bool]
+) -> list[Outcome]:
     """Screen the prompt of each task; the i-th outcome belongs to the i-th task.
+
+    Every turn is the caller's word and is looked at, whatever its role: a caller may write what it likes into a turn of
+    the system or the assistant. The system's turns of tenants that `trusts_system` names are not. A conversation that
+    goes on from one that passed here is looked at from there on.
 
     A job whose prompt the policy blocks ends here, and its receipt says so. One that is to be reviewed, or that nobody
     could look at, is held. Every other goes on as it came: nothing is redacted in a prompt. What is added to it later
     is screened, too.
     """
     jobs = {place: task.job for place, task in enumerate(tasks) if isinstance(task.job, GenerationJob)}
-    verdicts = screener.moderate([asked(job) for job in jobs.values()], [job.tenant for job in jobs.values()])
+    turns = {place: brought(job, trusts_system(job.tenant)) for place, job in jobs.items()}
+    held = seen_prompts.now()
+    texts = [_joined(seen_prompts.new(job.tenant, turns[place])) for place, job in jobs.items()]
+    verdicts = screener.moderate(texts, [job.tenant for job in jobs.values()])
     outcomes: list[Outcome] = [_no_prompt(task) for task in tasks]
-    for place, verdict in zip(jobs, verdicts, strict=True):
+    for (place, job), verdict in zip(jobs.items(), verdicts, strict=True):
         outcomes[place] = _outcome(tasks[place], verdict)
+        if isinstance(verdict, Moderation) and verdict.action in ("allow", "redact"):
+            seen_prompts.note(held, job.tenant, turns[place])
     return outcomes
 
 
-def asked(job: GenerationJob) -> str:
-    """All that the user said in the conversation, a turn after the other. What the system says is the operator's, and
-    what the assistant said was moderated when it was.
-    """
-    return "\n\n".join(message.content for message in job.conversation if message.role == "user")
+def brought(job: GenerationJob, trusts_system: bool) -> list[Message]:
+    """Return the turns of a conversation that its caller brings, but those of a system that is trusted."""
+    return [turn for turn in job.conversation if not (trusts_system and turn.role == "system")]
+
+
+def _joined(turns: Sequence[Message]) -> str:
+    return "\n\n".join(turn.content for turn in turns)
 
 
 def _outcome(task: Task, verdict: Moderation | HeadraceError) -> Outcome:

@@ -1,6 +1,7 @@
 """Sending: many letters at once, in one thread, each bounded in time and in what is read of its answer."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -9,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from headrace_schemas.errors import HeadraceError
+from headrace_workers.log import Action, log
 from headrace_workers.webhooks import signing, urls
 from headrace_workers.webhooks.line import ABREAST, Line
 from headrace_workers.webhooks.reach import Reach
@@ -33,6 +34,11 @@ _IDLE_SECONDS: Final = 30.0
 _LINES: Final = 1_024  # endpoints of which it is remembered how they answer
 _FAILS: Final = 300  # and above: redirects are not followed
 _GONE: Final = 410
+_TOLD_EVERY: Final = 60.0  # seconds between two log lines about one host
+_HOSTS_TOLD: Final = 1_024
+# Of every letter for which no connection stood, whatever the reason: a tenant that chooses names would learn from the
+# reason which of them this network knows, and what they lead to.
+UNREACHED: Final = "it cannot be reached: its name leads to no address of the internet, or nothing listens there"
 _LONGEST_WISH: Final = 86_400.0  # seconds that a receiver may ask us to wait
 
 
@@ -95,6 +101,7 @@ class Courier:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
         self._lines: dict[str, Line] = {}  # the one that was used last is the last
+        self._told: dict[str, float] = {}  # when the log was told of a host, oldest first
         self._agent = f"headrace/{version('headrace')} (webhooks)"
 
     def send(self, endpoint: str, letters: Sequence[Letter], *, probing: bool, patience: int) -> list[Reply | None]:
@@ -174,10 +181,22 @@ class Courier:
             return await self._exchange(letter, target, reply)
         except TimeoutError:
             return reply(error=f"no answer within {self._seconds:g} s")
-        except HeadraceError as error:
-            return reply(error=str(error))
         except Exception as error:  # whatever the network or the receiver did: it concerns this letter alone
-            return reply(error=_in_words(error))
+            words = _in_words(error)
+            if words is None:
+                self._tell(target.host, error)
+            return reply(error=words or UNREACHED)
+
+    def _tell(self, host: str, error: Exception) -> None:
+        """Tell the log why there is no connection to a host, now and then."""
+        now = time.monotonic()
+        if now - self._told.get(host, float("-inf")) < _TOLD_EVERY:
+            return
+        self._told.pop(host, None)
+        self._told[host] = now
+        if len(self._told) > _HOSTS_TOLD:
+            del self._told[next(iter(self._told))]
+        log("webhooks", logging.WARNING, Action.UNREACHED, f"{host} cannot be reached: {str(error)[:300]}")
 
     async def _exchange(self, letter: Letter, target: urls.Target, reply: Callable[..., Reply]) -> Reply:
         import httpcore
@@ -286,21 +305,25 @@ def _wish(headers: Sequence[tuple[bytes, bytes]], now: float) -> float | None:
     return min(_LONGEST_WISH, seconds) if seconds > 0 else None
 
 
-def _in_words(error: Exception) -> str:
-    """What went wrong with a connection, without what the other side may have said in it."""
+def _in_words(error: Exception) -> str | None:
+    """What went wrong with a connection, without what the other side may have said in it. None where none stood."""
     import ssl
+
+    from headrace_workers.webhooks.network import AddressRefused
 
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not valid: {cause.verify_message}"
+        if isinstance(cause, ssl.SSLError):  # the receiver was connected to
+            return f"it does not speak TLS as we do ({type(cause).__name__}: {cause.reason})"
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, AddressRefused) or type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+        return None
     return f"{_KINDS.get(type(error).__name__, 'the connection failed')} ({type(error).__name__}: {str(error)[:200]})"
 
 
 _KINDS: Final = {
-    "ConnectError": "it cannot be reached",
-    "ConnectTimeout": "it cannot be reached in time",
     "RemoteProtocolError": "it closed the connection, or does not speak HTTP",
     "ReadError": "the connection broke before it had answered",
     "WriteError": "the connection broke before it had all",

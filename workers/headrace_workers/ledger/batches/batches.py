@@ -54,6 +54,7 @@ class NewBatch:
     max_tokens: int | None = None
     output_ms: int | None = None
     callback: str | None = None
+    withheld: str | None = None
 
 
 def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
@@ -63,7 +64,7 @@ def create(connection: Connection, new: NewBatch) -> tuple[Row[Any], bool]:
         "id": new.id, "tenant": new.tenant, "key": new.key, "endpoint": new.endpoint, "input_file": new.input_file,
         "metadata": new.metadata, "defaults": new.defaults, "window": new.window, "state": VALIDATING,
         "total": new.total, "max_tokens": new.max_tokens, "output_ms": new.output_ms,
-        "callback": new.callback, "created_at": now, "expires_at": now + new.window_ms,
+        "callback": new.callback, "withheld": new.withheld, "created_at": now, "expires_at": now + new.window_ms,
     }  # fmt: skip
     made = insert(connection, BATCHES).values(row).on_conflict_do_nothing().returning(BATCHES.c.number)
     is_new = connection.execute(made).scalar() is not None

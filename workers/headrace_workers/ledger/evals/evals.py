@@ -87,6 +87,7 @@ class Evals:
     def remove(self, eval_id: str, tenant: str) -> None:
         """Remove an eval with all its runs. StillRuns."""
         with writing(self._engine) as tx:
+            alone(tx, _counted(tenant))  # a run may be starting
             if (found := _eval(tx, eval_id, tenant)) is None:
                 return
             if running := tx.execute(select(RUNS.c.id).where(RUNS.c.eval == found.number, IS_OPEN).limit(1)).scalar():

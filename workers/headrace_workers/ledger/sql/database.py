@@ -1,9 +1,11 @@
 """Connections to the ledger's database, SQLite or PostgreSQL by URL, and what differs between the two."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +29,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.ledger.sql.errors import leads_elsewhere, translated
+from headrace_workers.private import close_file, opened_privately
 
 # Seconds that one statement may take, and how long SQLite waits for another process's write. `?timeout=` in the URL
 # says otherwise.
@@ -158,6 +161,17 @@ def _postgresql(url: URL, durable: bool) -> Engine:
 def _sqlite(url: URL, durable: bool) -> Engine:
     limit = _limit_of(url)
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": limit, "check_same_thread": False})
+
+    @event.listens_for(engine, "do_connect")
+    def _private(*_: Any) -> None:
+        """It holds prompts and secrets. What SQLite puts beside it gets the file's own mode."""
+        file = url.database
+        if not file or file.startswith((":memory:", "file:")):
+            return
+        with suppress(OSError):  # SQLite says better what is wrong
+            os.close(opened_privately(file, os.O_RDWR | os.O_CREAT))
+        for each in (file, f"{file}-wal", f"{file}-shm"):
+            close_file(Path(each))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

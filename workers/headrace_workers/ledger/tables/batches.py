@@ -75,6 +75,7 @@ BATCHES: Final = Table(
     Column("prompt_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("completion_tokens", BigInteger, nullable=False, server_default=text("0")),
     Column("max_tokens", BigInteger),  # that it may cost
+    Column("withheld", String(64)),  # families of resources that its lines may not name, with spaces between them
     Column("reserved", BigInteger, nullable=False, server_default=text("0")),  # for the lines under way
     Column("spent", BigInteger, nullable=False, server_default=text("0")),
     Column("exhausted", Boolean, nullable=False, server_default=false()),  # nothing more fits: the rest is not run

@@ -56,7 +56,7 @@ IS_WAITED_FOR: Final = text(f"reservations.expires_at < {NEVER}")
 _WAITED_FOR = text(f"expires_at < {NEVER}")
 
 # How many tokens a tenant may use in a period. `used` is of the period that began then; used and reserved are never
-# more than `tokens` together: see quotas.py.
+# more than `tokens` together: see token_quotas.py.
 QUOTAS: Final = Table(
     "quotas",
     METADATA,
@@ -76,5 +76,6 @@ RESERVATIONS: Final = Table(
     Column("tenant", String(64), nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),  # until the ledger has the job
+    Column("digest", String(64)),  # of the content that waits to be taken in: see ACCEPTED
     Index("reservations_waiting", "expires_at", postgresql_where=_WAITED_FOR, sqlite_where=_WAITED_FOR),
 )

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from headrace_schemas.callback import Recipient
-from headrace_workers.ledger.sql.database import reading, writing
+from headrace_workers.ledger.sql.database import alone, reading, writing
 from headrace_workers.ledger.sql.reads import Reads
 from headrace_workers.ledger.tables.webhooks import CALLBACKS, REGISTERED
 from headrace_workers.ledger.webhooks import attempts, deliveries, delivery_views, endpoints, redelivery
@@ -101,6 +101,7 @@ class Webhooks:
     ) -> Endpoint | None:  # fmt: skip
         """Register a receiver; None where the tenant has so many already."""
         with writing(self._engine) as tx:
+            alone(tx, f"webhook endpoints of {tenant}")
             if endpoints.count(tx, tenant) >= most:
                 return None
             return endpoints.add(

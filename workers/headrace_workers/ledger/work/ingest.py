@@ -77,12 +77,15 @@ class Written:
     ahead: frozenset[str] = frozenset()
 
 
-def ingest(connection: Connection, jobs: Sequence[NewJob], room: Room | None = None) -> Taken:
+def ingest(
+    connection: Connection, jobs: Sequence[NewJob], room: Room | None = None, beside: Collection[str] = ()
+) -> Taken:
     """Write the jobs that are new, with their first steps. With `room`, these are handed out where there is room.
 
-    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none.
+    What goes beyond its tenant's quota is not taken in; of the jobs of one line all, or none. `beside` are other
+    tenants of this transaction: see `token_quotas.reserve`.
     """
-    return take_in(connection, jobs, write(connection, jobs), room)
+    return take_in(connection, jobs, write(connection, jobs), room, beside=beside)
 
 
 def write(connection: Connection, jobs: Sequence[NewJob], unknown: Mapping[str, Mapping[str, Any]] = {}) -> Written:
@@ -112,11 +115,13 @@ def take_in(
     written: Written,
     room: Room | None = None,
     cancelled: Collection[str] = (),
+    beside: Collection[str] = (),
 ) -> Taken:
     """Let the jobs that were written begin, but for those that were cancelled since; see `ingest`."""
     unique, accepted_at = written.unique, written.accepted_at
     taken = [job for job in unique.values() if job.id in accepted_at]
-    over = _over(connection, [job for job in taken if job.id not in cancelled])
+    tenants = {job.tenant for job in jobs} | set(beside)
+    over = _over(connection, [job for job in taken if job.id not in cancelled], tenants)
     taken = [job for job in taken if job.id not in over]
     wish(connection, [(job.id, job.callback) for job in taken if job.callback is not None])
     steps = [
@@ -131,12 +136,12 @@ def take_in(
     return Taken(len(taken), known, handed_out, [(job, over[job.id]) for job in jobs if job.id in over])
 
 
-def _over(connection: Connection, jobs: Sequence[NewJob]) -> dict[str, str]:
+def _over(connection: Connection, jobs: Sequence[NewJob], beside: Collection[str]) -> dict[str, str]:
     """Those of these jobs, which were just written, that go beyond their tenants' quotas, each with the reason: they
     are not there any more.
     """
     wants = [Want(job.id, job.tenant, job.cost, None if job.line is None else (job.batch, job.line)) for job in jobs]
-    over = reserve(connection, wants, adopt=True) if wants else {}
+    over = reserve(connection, wants, adopt=True, beside=beside) if wants else {}
     if over:
         connection.execute(delete(JOBS).where(among(connection, JOBS.c.id, sorted(over))))
     return {job_id: beyond(quota) for job_id, quota in over.items()}

@@ -1,5 +1,6 @@
 """Records that come again under the id of a known job. With the same content they are safe; with another it is told."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,11 +9,13 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from headrace_schemas import Category, InvalidRecord
-from headrace_schemas.codec import decode_job
+from headrace_schemas import Category, InvalidRecord, Topic
+from headrace_schemas.codec import decode_job, decode_value, encode_value
+from headrace_schemas.event_types import types_on
 from headrace_schemas.job import AnyJob
 from headrace_workers.ledger.sql.database import among
 from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work import token_quotas
 from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
 from headrace_workers.ledger.work.refusals import refusal
@@ -27,6 +30,13 @@ class Said:
     job_id: str
     tenant: str | None
     value: bytes
+
+
+def digest_of(job: AnyJob, value: bytes | None = None) -> str:
+    """Return the SHA-256 of what a job says, in hex. `value` is it as JSON, where its sender has that."""
+    if value is None or job.deadline is not None:
+        value = encode_value(_timeless(job))
+    return hashlib.sha256(value).hexdigest()
 
 
 def repeated(connection: Connection, records: Sequence[Said]) -> frozenset[int]:
@@ -64,6 +74,26 @@ def conflicts(connection: Connection, jobs: Sequence[NewJob]) -> list[Burial]:
         for n, job in enumerate(jobs)
         if n not in same
     ]
+
+
+def release_tokens(connection: Connection, refused: Sequence[Burial], not_taken: Sequence[NewJob]) -> None:
+    """Give back what gateways reserved for these records, which do not become jobs."""
+    came = [(burial.refers_to, burial.topic, burial.value) for burial in refused if burial.refers_to is not None]
+    came += [(job.id, job.record.topic, job.payload) for job in not_taken]
+    there = token_quotas.waiting(connection, {job_id for job_id, *_ in came})
+    digests = {(job_id, _digest(topic, value)) for job_id, topic, value in came if job_id in there}
+    token_quotas.release(connection, {(job_id, digest) for job_id, digest in digests if digest is not None})
+
+
+def _digest(topic: Topic, value: bytes) -> str | None:
+    """Return the digest of a refused record, as `digest_of` does; None for a record that no gateway sent."""
+    for event_type in types_on(topic):
+        try:
+            job = decode_value(event_type.name, value)
+        except InvalidRecord:
+            return None
+        return digest_of(job) if isinstance(job, AnyJob) else None
+    return None
 
 
 def _same_value(connection: Connection, records: Sequence[Said]) -> frozenset[int]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, delete, select, update
+from sqlalchemy import BigInteger, Connection, Row, bindparam, delete, select, update
 
 from headrace_workers.ledger.sql.database import among, bindparam_of, clock, insert, last, now_ms, one_of
 from headrace_workers.ledger.sql.direct import run
@@ -57,12 +57,16 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a job may use. Jobs of one `group` are let in all, or none; absent, each is a group of its own."""
+    """What a job may use. Jobs of one `group` are let in all, or none; absent, each is a group of its own.
+
+    `digest` says for which content of the job it is, where another may come under its id: see `Wish.digest`.
+    """
 
     job_id: str
     tenant: str
     tokens: int
     group: object = None
+    digest: str | None = None
 
 
 def beyond(quota: Quota) -> str:
@@ -74,42 +78,62 @@ def beyond(quota: Quota) -> str:
     )
 
 
-def reserve(connection: Connection, wants: Sequence[Want], *, adopt: bool) -> dict[str, Quota]:
+def reserve(
+    connection: Connection, wants: Sequence[Want], *, adopt: bool, beside: Collection[str] = ()
+) -> dict[str, Quota]:
     """Reserve for each job what it may use, where its tenant has a quota; the jobs for which not enough is left, each
-    with the quota: for these nothing is reserved. What was reserved before for a job stands.
+    with the quota: for these nothing changes. What was reserved before under a job's id, perhaps for other content,
+    counts towards what this one wants, and becomes just that.
 
-    With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires.
+    With `adopt` what is reserved is so until the jobs end; else until they are taken in, or it expires. A job that was
+    taken in keeps what it has: what else comes under its id is refused. `beside` are tenants whose quotas this
+    transaction may change later: all are locked at once, so that two transactions never wait for each other.
     """
-    quotas = _locked(connection, {want.tenant for want in wants})
+    quotas = _locked(connection, {want.tenant for want in wants} | set(beside))
     wanted = [want for want in wants if want.tenant in quotas]
     if not wanted:
         return {}
-    query = select(RESERVATIONS.c.job_id).where(
-        among(connection, RESERVATIONS.c.job_id, [want.job_id for want in wanted])
-    )
-    had = set(connection.execute(query).scalars())
-    groups: dict[tuple[str, object], list[Want]] = {}
+    columns = RESERVATIONS.c.job_id, RESERVATIONS.c.tokens, RESERVATIONS.c.expires_at
+    query = select(*columns).where(among(connection, RESERVATIONS.c.job_id, [want.job_id for want in wanted]))
+    had = {row.job_id: row for row in connection.execute(query)}
+    running = set() if adopt else {job_id for job_id, row in had.items() if row.expires_at == NEVER}
+    groups: dict[tuple[str, object], dict[str, Want]] = {}
     for want in wanted:
-        groups.setdefault((want.tenant, want.job_id if want.group is None else want.group), []).append(want)
-    left = {tenant: quota.left for tenant, quota in quotas.items()}
+        if want.job_id not in running:
+            group = groups.setdefault((want.tenant, want.job_id if want.group is None else want.group), {})
+            group[want.job_id] = want
+    more = dict.fromkeys(quotas, 0)
     over: dict[str, Quota] = {}
-    kept: dict[str, Want] = {}
+    kept: list[Want] = []
     for (tenant, _), group in groups.items():
-        asked = sum(want.tokens for want in {each.job_id: each for each in group if each.job_id not in had}.values())
-        if asked > left[tenant]:
-            over |= {want.job_id: quotas[tenant] for want in group}
+        quota = quotas[tenant]
+        asked = sum(want.tokens - (had[job_id].tokens if job_id in had else 0) for job_id, want in group.items())
+        if asked > 0 and quota.used + quota.reserved + more[tenant] + asked > quota.tokens:
+            over |= dict.fromkeys(group, quota)
             continue
-        left[tenant] -= asked
-        kept |= {want.job_id: want for want in group}
-    _write(connection, list(kept.values()), adopt)
-    more = {tenant: quota.left - left[tenant] for tenant, quota in quotas.items() if left[tenant] != quota.left}
-    _change(connection, {tenant: (reserved, 0) for tenant, reserved in more.items()})
+        more[tenant] += asked
+        kept += group.values()
+    _write(connection, kept, adopt)
+    _change(connection, {tenant: (tokens, 0) for tenant, tokens in more.items() if tokens})
     return over
 
 
-def release(connection: Connection, job_ids: Collection[str]) -> None:
-    """These jobs were not sent after all."""
-    _end(connection, RESERVATIONS.c.job_id.in_(list(job_ids)) & IS_WAITED_FOR, {})
+def waiting(connection: Connection, job_ids: Collection[str]) -> set[str]:
+    """Those of these jobs for which something is reserved, and which are not taken in."""
+    if not job_ids:
+        return set()
+    query = select(RESERVATIONS.c.job_id).where(IS_WAITED_FOR, among(connection, RESERVATIONS.c.job_id, list(job_ids)))
+    return set(connection.execute(query).scalars())
+
+
+def release(connection: Connection, refused: Collection[tuple[str, str]]) -> None:
+    """These jobs (id and digest) will not be taken in: give back what is reserved for them. What was taken in, or is
+    reserved for other content under the same id, stays.
+    """
+    job_ids, digests = (sorted(set(column)) for column in zip(*refused, strict=True)) if refused else ([], [])
+    if job_ids:
+        theirs = RESERVATIONS.c.digest.is_(None) | among(connection, RESERVATIONS.c.digest, digests)
+        _end(connection, among(connection, RESERVATIONS.c.job_id, job_ids) & theirs & IS_WAITED_FOR, {})
 
 
 def settle(connection: Connection, ends: Mapping[str, bytes]) -> None:
@@ -208,16 +232,17 @@ def _write(connection: Connection, wants: Sequence[Want], adopt: bool) -> None:
         return
     expires = NEVER if adopt else clock(connection) + UNADOPTED_MS
     statement = insert(connection, RESERVATIONS)
-    # What was adopted stays so.
-    later = case((RESERVATIONS.c.expires_at > statement.excluded.expires_at, RESERVATIONS.c.expires_at),
-                 else_=statement.excluded.expires_at)  # fmt: skip
+    changes = {name: statement.excluded[name] for name in ("tokens", "digest", "expires_at")}
     connection.execute(
-        statement.on_conflict_do_update(index_elements=["job_id"], set_={"expires_at": later}),
+        statement.on_conflict_do_update(index_elements=["job_id"], set_=changes),
         [
-            {"job_id": want.job_id, "tenant": want.tenant, "tokens": want.tokens, "expires_at": expires}
+            {
+                "job_id": want.job_id, "tenant": want.tenant, "tokens": want.tokens, "digest": want.digest,
+                "expires_at": expires,
+            }
             for want in sorted(wants, key=lambda want: want.job_id)
         ],
-    )
+    )  # fmt: skip
 
 
 def _end(connection: Connection, which: Any, ends: Mapping[str, bytes]) -> None:

@@ -1,0 +1,101 @@
+"""What is its owner's alone."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from headrace_workers.embedded.lock import HomeLock
+from headrace_workers.files.store import Store
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.migrate import migrate
+from headrace_workers.models.staging import staged_model
+from headrace_workers.private import keep_private, opened_privately, private_folder
+
+
+@pytest.fixture(autouse=True)
+def _open_umask():
+    """Nothing is made private by chance."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    """What may be done with it, and by whom."""
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_a_folder_is_made_private_with_those_above_it_that_are_missing(tmp_path: Path):
+    """One that is there is as it is."""
+    (there := tmp_path / "there").mkdir(mode=0o755)
+    private_folder(there / "a" / "b")
+    private_folder(there / "a" / "b")
+    assert [mode(each) for each in (there, there / "a", there / "a" / "b")] == [0o755, 0o700, 0o700]
+
+
+def test_a_home_that_is_there_is_closed_with_all_that_is_in_it(tmp_path: Path):
+    """Links stay, and what they lead to; a file that its owner may run stays one."""
+    home, outside = tmp_path / "home", tmp_path / "outside"
+    (home / "models" / "m").mkdir(parents=True, mode=0o755)
+    for each in (home, home / "models", home / "models" / "m"):
+        each.chmod(0o755)
+    outside.write_text("x")
+    outside.chmod(0o644)
+    (home / "link").symlink_to(outside)
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm", "models/m/model.bin"):
+        (home / name).write_text("x")
+        (home / name).chmod(0o644)
+    (home / "run").write_text("x")
+    (home / "run").chmod(0o755)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(home / "redis.sock"))
+    keep_private(home)
+    listening.close()
+    closed = {str(each.relative_to(home)): mode(each) for each in home.rglob("*") if not each.is_symlink()}
+    assert mode(home) == 0o700
+    assert {name: each & 0o077 for name, each in closed.items()} == dict.fromkeys(closed, 0)
+    assert (closed["run"], closed["ledger.db"], closed["models"], mode(outside)) == (0o700, 0o600, 0o700, 0o644)
+
+
+def test_what_is_added_to_a_closed_home_is_closed_at_the_next_start(tmp_path: Path):
+    """A home that a command made before, or a person wrote into."""
+    keep_private(tmp_path / "home")
+    (tmp_path / "home" / "ledger.db").write_text("x")
+    (tmp_path / "home" / "ledger.db").chmod(0o644)
+    HomeLock(tmp_path / "home").acquire().release()
+    assert mode(tmp_path / "home" / "ledger.db") == 0o600
+    assert mode(tmp_path / "home" / "up.lock") == 0o600
+
+
+def test_a_file_is_made_private_whatever_the_umask(tmp_path: Path):
+    """From its first moment."""
+    with open(tmp_path / "log", "ab", opener=opened_privately) as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path, there: bool):
+    """With what SQLite keeps beside it; one that is there already, too."""
+    file = tmp_path / "ledger.db"
+    ledger = Ledger.at(f"sqlite:///{file}")
+    if there:
+        file.touch()
+        file.chmod(0o644)
+    migrate(ledger.engine)
+    ledger.put_quota("a", 1, "ever")
+    made = sorted(tmp_path.iterdir())
+    assert [each.name for each in made] == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
+    assert [mode(each) for each in made] == [0o600] * 3
+    ledger.close()
+
+
+def test_files_and_models_are_made_private(tmp_path: Path):
+    """With their folders."""
+    Store.at(str(tmp_path / "files")).write("a/b", [b"x"])
+    with staged_model(tmp_path / "home", "m") as folder:
+        (folder / "x").touch()
+    folders = [tmp_path / "files" / "a", tmp_path / "home", tmp_path / "home" / "models" / "m"]
+    assert [mode(each) for each in (*folders, tmp_path / "files" / "a" / "b")] == [0o700, 0o700, 0o700, 0o600]
