@@ -11,7 +11,7 @@ from tests.services.proxy import proxied
 
 from headrace_schemas.errors import Unavailable
 from headrace_workers.ledger.work.claim import Claim
-from headrace_workers.progress import Progress
+from headrace_workers.progress import Awaited, Progress
 from headrace_workers.wire.bell import Bell, Hint
 from headrace_workers.wire.celery_app import create_app, queue_of
 from headrace_workers.wire.ears import Ears
@@ -139,6 +139,20 @@ def test_the_express_takes_claims_again(proxy, url, redis_server, progress):
         eventually(takes)
     finally:
         express.stop(5)
+
+
+def test_the_express_that_runs_a_claim_waits_for_nothing(redis_server, progress):
+    """Redis has given it that claim: nobody is told that it waits for Redis while a model takes its time."""
+    loop, told = progress.loop("express"), list[str | None]()
+    express = Express(create_app(redis_server.url), queue_of(NAMES, QUEUE), lambda *_: told.append(waits(loop)), loop)
+    loop.beat(Awaited("Redis", "it was away"))
+    TaskQueue(redis_client(redis_server.url), NAMES, "ledger").send(Claim(1, QUEUE, "generate", 0, 1))
+    express.start()
+    try:
+        eventually(lambda: told)
+    finally:
+        express.stop(5)
+    assert told == [None]
 
 
 def test_the_task_queue_gives_up_soon(proxy, url):

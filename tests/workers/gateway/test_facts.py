@@ -44,6 +44,35 @@ def test_a_stream_goes_on_behind_what_was_heard():
 def test_a_fact_is_one_event_on_the_wire():
     """With an id, by which a client goes on."""
     fact = facts_of(JOB, standing(("generate", "waiting", 1)))[1]
-    assert fact.sent().startswith(b"id: generate.0.1.waiting\nevent: step\ndata: {")
-    assert fact.sent().endswith(b"}\n\n")
-    assert fact.sent().count(b"\n") == 4
+    sent = fact.sent(fact.event_id("accepted"))
+    assert sent.startswith(b"id: generate.0.1.waiting;1\nevent: step\ndata: {")
+    assert sent.endswith(b"}\n\n")
+    assert sent.count(b"\n") == 4
+
+
+def test_no_two_events_of_a_stream_have_the_same_id():
+    """A step that waits for another job is ready, leased and parked again without an attempt; a client that comes again
+    goes on with the numbers, and is told what it has not heard."""
+    last, heard = None, []
+    for state, attempts in (("ready", 0), ("leased", 1), ("parked", 0), ("ready", 0), ("leased", 1), ("done", 1)):
+        for fact in news(facts_of(JOB, standing(("generate", state, attempts))), last):
+            last = fact.event_id(last)
+            heard.append(last)
+    assert len(heard) == 7
+    assert len(set(heard)) == 7
+    assert news(facts_of(JOB, standing(("generate", "done", 1))), heard[-1]) == []
+
+
+def test_an_id_that_a_client_made_up_is_no_error():
+    """Whatever stands behind its mark."""
+    facts = facts_of(JOB, standing(("generate", "ready", 0)))
+    for odd in (
+        "generate.0.0.ready;",
+        "generate.0.0.ready;x",
+        "generate.0.0.ready;\u0664",
+        ";",
+        ";;9",
+        ";" + "9" * 5_000,
+    ):
+        assert facts[1].event_id(odd).startswith("generate.0.0.ready;")
+    assert news(facts, "generate.0.0.ready;x") == []

@@ -44,6 +44,7 @@ from headrace_workers.gateway.families import unsupported
 from headrace_workers.gateway.openapi import describe_api
 from headrace_workers.gateway.query import ONLY_DECLARED
 from headrace_workers.gateway.services import Services
+from headrace_workers.ledger.sql.errors import Unwritable
 from headrace_workers.openai.errors import Refused
 
 ROUTERS: Final = (
@@ -129,8 +130,17 @@ async def _tell(request: Request, error: Exception) -> Response:
         visit.refused(error.code or Why.INVALID.code)
         return refused_response(error)
     refusal = _refusal(error, request.url.path)
+    if (unwritable := _unwritable(error)) is not None:
+        request.app.state.services.writes.refused(unwritable)
     visit.refused(refusal.why.code)
     return response_of(refusal, request.url.path, visit.request_id)
+
+
+def _unwritable(error: BaseException | None) -> Unwritable | None:
+    """Return what the ledger said, where an error comes from a write that it does not take."""
+    while error is not None and not isinstance(error, Unwritable):
+        error = error.__cause__
+    return error
 
 
 def _refusal(error: Exception, path: str) -> Refusal:

@@ -69,8 +69,8 @@ async def _stream(
     while True:
         found = news(facts_of(job_id, standing), last)
         for fact in found:
-            last = fact.id
-            yield fact.sent()
+            last = fact.event_id(last)
+            yield fact.sent(last)
         if last == END or services.waiter.stopping:
             return
         quiet = 0 if found else quiet + 1

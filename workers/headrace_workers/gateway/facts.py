@@ -1,6 +1,7 @@
 """What has become of a job so far, step by step, in an order that stays: for streams of events. Pure."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -9,6 +10,7 @@ from headrace_workers.ledger.door.told import Standing
 
 ACCEPTED: Final = "accepted"
 END: Final = "end"
+_NUMBERED: Final = re.compile(r";([0-9]{1,9})$")  # an event's id: behind its fact's, its number in the stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,18 @@ class Fact:
     data: bytes
     place: str
 
-    def sent(self) -> bytes:
-        """As server-sent events write it. JSON has no line feeds."""
-        return b"id: %s\nevent: %s\ndata: %s\n\n" % (self.id.encode(), self.event.encode(), self.data)
+    def sent(self, event_id: str) -> bytes:
+        """Return it as server-sent events write it. JSON has no line feeds."""
+        return b"id: %s\nevent: %s\ndata: %s\n\n" % (event_id.encode(), self.event.encode(), self.data)
+
+    def event_id(self, last: str | None) -> str:
+        """Return the id of its event, which comes behind the event `last`. No two events of a stream have the same: a
+        step may be in one state more than once, and so these are numbered, also where a client goes on.
+        """
+        if self.event != "step":
+            return self.id
+        before = _NUMBERED.search(last or "")
+        return f"{self.id};{int(before[1]) + 1 if before else 1}"
 
 
 def facts_of(job_id: str, standing: Standing) -> list[Fact]:
@@ -37,11 +48,12 @@ def facts_of(job_id: str, standing: Standing) -> list[Fact]:
 
 
 def news(facts: list[Fact], last: str | None) -> list[Fact]:
-    """Those that come after the fact of this id. What has changed since at its place is news, too; all is to who names
-    no fact of this job.
+    """Return those that come after the event of this id. What has changed since at its place is news, too; all facts
+    are to a client that names no event of this job.
     """
     if last is None:
         return facts
+    last = last.partition(";")[0]
     for number, fact in enumerate(facts):
         if fact.id == last:
             return facts[number + 1 :]

@@ -24,6 +24,7 @@ from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.tenant_slots import TenantSlots
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
+from headrace_workers.health.writes import Writes
 from headrace_workers.ledger.door.told import Standing
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.cancel import Cancellation, CancelOutcome
@@ -42,6 +43,7 @@ SEARCH_SECONDS: Final = 60.0  # that a search may take: the first one of a base 
 SEARCHES_AT_A_TIME: Final = 4  # of one tenant: fewer than there are threads for searches
 STREAMS_AT_A_TIME: Final = 100  # of one tenant, in one gateway
 _LET_GO_SECONDS: Final = 60.0
+_PROBE_SECONDS: Final = 10.0  # for a write that is under way at the end
 _LET_GO_AT_ONCE: Final = 100
 LONGEST_WAIT: Final = 60.0  # seconds that a request may wait for the end of a job by `wait=`
 
@@ -69,6 +71,7 @@ class Services:
     files: Files
     uploads: Uploads
     metrics: Metrics
+    writes: Writes
     hear: Callable[[Callable[[], object]], Callable[[], object]]
     ring: Callable[[], object]
     at_end: ExitStack
@@ -88,6 +91,7 @@ class Services:
         """While the application is served."""
         self.waiter.start()
         await self.sink.start()
+        self.writes.start()
         deaf = self.hear(self.waiter.rang)
         try:
             yield
@@ -98,6 +102,7 @@ class Services:
             await self.sink.stop()
             await self.rates.close()
             await loop.run_in_executor(None, self.at_end.close)
+            await loop.run_in_executor(None, self.writes.stop, _PROBE_SECONDS)
             await loop.run_in_executor(None, self.ledger.close)
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

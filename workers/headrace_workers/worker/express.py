@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from kombu.entity import Queue
@@ -53,13 +54,13 @@ class Express:
             connection.SimpleQueue(self._queue, no_ack=True, accept=["json"]) as messages,
         ):
             while not self._stop.is_set():
-                try:
+                message = None
+                with suppress(queue.Empty):
                     message = messages.get(timeout=_WAIT)
-                except queue.Empty:
-                    self._progress.beat()
-                    continue
-                with self._progress.excused():  # a model may take its time
-                    self._take(message)
+                self._progress.beat()  # Redis has answered
+                if message is not None:
+                    with self._progress.excused():  # a model may take its time
+                        self._take(message)
 
     def _take(self, message: Any) -> None:
         try:
