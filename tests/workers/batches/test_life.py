@@ -49,6 +49,17 @@ def test_every_line_is_answered_once(running):
     assert running.errors(batch_id) == []
 
 
+def test_a_line_on_a_knowledge_base_that_does_not_exist_is_refused(running):
+    """It becomes no job; the other lines do."""
+    batch_id = running.submit([*jobs(1), *jobs(2, knowledge="dogs")])
+    running.run()
+    running.settle()
+    assert counts(running.batch(batch_id)) == (3, 1, 2)
+    told = [line["error"] for line in running.error_lines(batch_id)]
+    assert [error["code"] for error in told] == ["invalid"] * 2
+    assert told[0]["message"].startswith("a has no knowledge base 'dogs'")
+
+
 def test_answers_can_be_read_while_the_rest_runs(running):
     """What has ended is in the output after the next turn."""
     batch_id = running.submit(jobs(70))

@@ -177,6 +177,7 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         correlationid=envelope.correlationid,
         ce_id=ce_id,
         callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
+        knowledge=job.knowledge if isinstance(job, GenerationJob) else None,
         most_tokens=rules.pipeline.most_tokens(job, tokens),
     )
 

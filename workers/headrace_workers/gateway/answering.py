@@ -7,7 +7,6 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace_schemas import GenerationJob
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
@@ -52,9 +51,6 @@ def no_query(request: Request) -> None:
 async def let_in(request: Request, caller: Caller, services: Services, asked: Asked) -> list[str]:
     """Let the jobs of a request in; their ids. Refused where they cannot be run, else what the door raises."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
-    for base in {job.knowledge for job in asked.jobs if isinstance(job, GenerationJob) and job.knowledge}:
-        if not await services.ask(services.ledger.knowledge.exists, caller.tenant, base):
-            raise Refusal(Why.NOT_FOUND, f"this tenant has no vector store, and no knowledge base, {base!r}")
     traceparent = request.headers.get("traceparent", "")
     try:
         return await services.door.submit(asked.jobs, traceparent=traceparent if is_traceparent(traceparent) else None)
