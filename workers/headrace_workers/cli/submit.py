@@ -97,6 +97,20 @@ def _submit(
         except OutputFailed:
             say(f"{publisher.sent} of {len(entries)} jobs were published before this; they go on")
             raise
+        except KeyboardInterrupt:
+            _tell_interrupted(entries, publisher.sent)
+            raise
+
+
+def _tell_interrupted(entries: list[Entry], sent: int) -> None:
+    """Nobody waits any more; what was published is answered all the same."""
+    if sent == len(entries) == 1:
+        job_id = entries[0].job_id
+        say(f"interrupted: the job goes on: `headrace status {job_id}` tells how it stands, `headrace cancel {job_id}` "
+            "cancels it")  # fmt: skip
+    else:
+        say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
+            "`headrace results` prints their receipts")  # fmt: skip
 
 
 def _send(
