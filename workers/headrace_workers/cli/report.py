@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 MAX_ROWS = 100
+_CRITERIA = 24  # characters of a line
 
 
 def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     """The first receipts by their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
-    title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"
-    columns, rows = table_of(row(receipt) for receipt in shown)
-    return table(title, columns, rows, right=("tokens", "ms"), clip=("answer",))
+    columns, rows = table_of(drawn := [row(receipt) for receipt in shown])
+    told = [] if total <= len(shown) else [f"the first {len(shown)} of {total:,}"]
+    told += (
+        ["criteria: what the checks of each job say of the model's answer"] if any(r.criteria for r in drawn) else []
+    )
+    widest = max((len(line) for each in drawn for line in each.criteria.splitlines()), default=0)
+    whole = ("criteria",) if widest <= _CRITERIA else ()  # else long names are broken, and the answer is seen
+    return table("; ".join(told) or None, columns, rows, right=("tokens", "ms"), whole=whole, clip=("answer",))
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":

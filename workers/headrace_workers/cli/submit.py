@@ -213,7 +213,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
         return
     shown = row(receipt)
     put(printable(answer) if sys.stdout.isatty() else answer)
-    judged = f", judge {shown.judge}" if shown.judge else ""
+    judged = "".join(f", {line}" for line in shown.criteria.splitlines())
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
     if isinstance(receipt.event, Result) and receipt.event.answer:
         for line in passages(receipt.event.answer):
