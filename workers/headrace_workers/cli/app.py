@@ -53,7 +53,7 @@ app = typer.Typer(
     name="headrace",
     help="Asynchronous LLM jobs: send a job, get back a moderated, judged, accounted-for answer.",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )

@@ -9,13 +9,12 @@ from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.summary import Tally, rate
-from headrace_workers.cli.tables import row, table_of
+from headrace_workers.cli.tables import row, table_of, whole
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 MAX_ROWS = 100
-_CRITERIA = 24  # characters of a line
 
 
 def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
@@ -26,9 +25,8 @@ def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     told += (
         ["criteria: what the checks of each job say of the model's answer"] if any(r.criteria for r in drawn) else []
     )
-    widest = max((len(line) for each in drawn for line in each.criteria.splitlines()), default=0)
-    whole = ("criteria",) if widest <= _CRITERIA else ()  # else long names are broken, and the answer is seen
-    return table("; ".join(told) or None, columns, rows, right=("tokens", "ms"), whole=whole, clip=("answer",))
+    title = "; ".join(told) or None
+    return table(title, columns, rows, right=("tokens", "ms"), whole=whole(drawn), clip=("answer",))
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
@@ -51,7 +49,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
         facts.append(("time", f"{part}{seconds:.1f} s, {speed}"))
     stages = table(
         None,
-        ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+        ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "retried"),
         [
             (
                 s.stage,
@@ -63,7 +61,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
             )
             for s in whole.stages
         ],
-        right=("jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+        right=("jobs", "waited (median)", "ran (median)", "worked in all", "retried"),
     )
     summary = table(None, ("summary", ""), [fact for fact in facts if fact[1]])
     return Group(summary, *([stages] if whole.stages else []))

@@ -254,9 +254,10 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
-        from headrace_workers.cli.tables import row, table_of
+        from headrace_workers.cli.tables import row, table_of, whole
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
-        parts.append(table("receipt", *table_of([row(receipt, 100)], skip=1)))
+        rows = [row(receipt, 100)]
+        parts.append(table("receipt", *table_of(rows, skip=1), right=("tokens", "ms"), whole=whole(rows)))
         parts.append(Line("all of it: add --json", style="dim"))
     return Group(*parts)

@@ -10,6 +10,7 @@ from headrace_workers.cli.receipt import Receipt
 
 COLUMNS = ("job", "answer", "source", "ended", "moderation", "criteria", "tokens", "ms")
 ANSWER_WIDTH = 60
+_CRITERIA = 24  # characters
 # Of these 1 says that the answer is so, and 0 that it is not: a figure would look like a measurement, or a failure.
 _YES_OR_NO = frozenset({"exact_match", "contains", "regex", "json_valid", "json_schema", "language", "length"})
 
@@ -61,6 +62,12 @@ def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[
     found = list(rows)
     kept = [place for place, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
     return tuple(COLUMNS[place] for place in kept), [tuple(row.cells[place] for place in kept) for row in found]
+
+
+def whole(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The columns whose lines are not to be broken. Criteria with very long names are: the answer needs room, too."""
+    widest = max((len(line) for each in rows for line in each.criteria.splitlines()), default=0)
+    return ("criteria",) if widest <= _CRITERIA else ()
 
 
 def _shown(event: Result) -> str:
