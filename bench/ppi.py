@@ -1,7 +1,7 @@
 """PPI: how often the corrected mean's interval holds the truth, and how wide it is, in worlds with a biased judge."""
 
 from bench.ends import Say
-from bench.ppi_worlds import FEW, NEAR, WORLDS, found
+from bench.ppi_worlds import FEW, NEAR, SHARES, WORLDS, found
 from bench.report import Report, Row, report, row
 
 NAME = "ppi"
@@ -12,7 +12,7 @@ _QUICK = 50
 def bench(say: Say, *, quick: bool = False, embedded: bool = False) -> Report:
     """4,000 seeded sets of each world; no service is needed, so `embedded` changes nothing."""
     sets, rows = _QUICK if quick else SETS, list[Row]()
-    for world in WORLDS:
+    for world in (*WORLDS, *SHARES):
         say(f"{world.name}: {sets:,} sets")
         of = found(world, sets)
         rows += [

@@ -14,7 +14,7 @@ from headrace_workers.batches.outputs import Outputs
 from headrace_workers.batches.rewriting import Rewriting
 from headrace_workers.batches.submit import Wishes, submit
 from headrace_workers.bridge.accept import Rules
-from headrace_workers.bridge.admit import door
+from headrace_workers.bridge.admit import door_of
 from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
@@ -88,7 +88,7 @@ class Running:
     def door(self):
         """The checks of a bridge."""
         rules = Rules(Models(), Embedder(), Pipeline(), self.ledger.now(), self.reach)
-        return door(rules, self.ledger.webhooks.unknown)
+        return door_of(rules, self.ledger)
 
     def submit(self, lines, *, key=None, **wishes):
         """The id of a new batch of these lines."""

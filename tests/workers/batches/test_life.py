@@ -74,6 +74,17 @@ def test_a_lines_own_deadline_makes_it_urgent_and_the_end_of_its_batch_does_not(
     assert own.due == own.deadline < plain.deadline
 
 
+def test_a_line_on_a_knowledge_base_that_does_not_exist_is_refused(running):
+    """It becomes no job; the other lines do."""
+    batch_id = running.submit([*jobs(1), *jobs(2, knowledge="dogs")])
+    running.run()
+    running.settle()
+    assert counts(running.batch(batch_id)) == (3, 1, 2)
+    told = [line["error"] for line in running.error_lines(batch_id)]
+    assert [error["code"] for error in told] == ["invalid"] * 2
+    assert told[0]["message"].startswith("a has no knowledge base 'dogs'")
+
+
 def test_answers_can_be_read_while_the_rest_runs(running):
     """What has ended is in the output after the next turn."""
     batch_id = running.submit(jobs(70))

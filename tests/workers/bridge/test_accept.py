@@ -140,9 +140,18 @@ def test_an_event_on_the_wrong_topic_is_refused(event_type, data):
     event = data.draw(STRATEGIES[event_type])
     for topic in Topic:
         if topic is not topic_for(event):
-            refused(accept(record(event, topic=topic), RULES), "belong on")
+            refused(accept(record(event, topic=topic), RULES), "^wrong topic: .* belong on")
         elif topic not in INBOUND:
             refused(accept(record(event), RULES), "is no job")
+
+
+def test_the_wrong_topic_is_told_before_what_else_is_wrong():
+    """Its sender mends that first: the value may be right for another topic."""
+    wrong = record(value=b"{}", topic=Topic.EVALUATION)
+    refused(
+        accept(wrong, RULES),
+        "^wrong topic: events of type headrace.job.generation.v1 belong on jobs.generation, and this one is on",
+    )
 
 
 @given(value=st.none() | st.binary(), headers=st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=9),

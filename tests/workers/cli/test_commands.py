@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,31 @@ def test_every_command_has_help_with_an_example(call: Call, command: tuple[str, 
     assert code == 0
     assert "Example" in out
     assert f"headrace {command[0]}" in out
+
+
+def test_the_version_and_the_help_have_their_usual_options(call: Call):
+    """`--version` says which headrace this is; `-h` is `--help`, of a command and of a group, too."""
+    assert call("--version") == (0, f"headrace {version('headrace')}\n", "")
+    for command in ((), ("submit",), ("cache",), ("cache", "explain")):
+        code, out, err = call(*command, "-h")
+        assert (code, err) == (0, "")
+        assert out == call(*command, "--help")[1]
+        assert "-h" in out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(tmp_path: Path, shell: str):
+    """The script of each shell is printed, and what it calls names the commands that begin so."""
+
+    def ask(instruction: str, **said: str) -> str:
+        environment = os.environ | {"_HEADRACE_COMPLETE": f"{instruction}_{shell}"} | said
+        command = [str(Path(sys.executable).parent / "headrace")]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert f"_HEADRACE_COMPLETE=complete_{shell}" in ask("source")
+    words = {"COMP_WORDS": "headrace cache ex", "COMP_CWORD": "2"}
+    asked = {"_TYPER_COMPLETE_ARGS": "headrace cache ex", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert "explain" in ask("complete", **words, **asked)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.workers.cli.conftest import dead, job_id, result
 
 from headrace_schemas import JudgeVerdict, Score
-from headrace_workers.cli.layout import Rows, share
+from headrace_workers.cli.layout import Line, Rows, share
 from headrace_workers.cli.report import draw_receipts
 
 SCORES = tuple(Score(criterion=name, value=0.5) for name in ("length", "contains", "exact_match"))
@@ -16,7 +16,7 @@ SCORES = tuple(Score(criterion=name, value=0.5) for name in ("length", "contains
 def drawn(renderable: object, width: int) -> list[str]:
     """The lines of a terminal of this width."""
     out = StringIO()
-    Console(file=out, width=width, highlight=False).print(renderable)
+    Console(file=out, width=width, highlight=False, soft_wrap=True).print(renderable)
     return out.getvalue().splitlines()
 
 
@@ -33,8 +33,9 @@ def test_the_receipts_of_a_run_fit_a_terminal(width: int):
     receipts = [result(n, n, text="word " * 50, judge=JudgeVerdict(scores=SCORES)) for n in range(1, 5)]
     lines = drawn(draw_receipts(receipts, 4), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= 2 + 4 * 4 + 1
-    assert lines[0].split() == ["job", "answer", "ended", "moderation", "judge", "tokens", "ms"]
+    assert len(lines) <= 3 + 4 * 4 + 1
+    assert lines[0] == "criteria: what the checks of each job say of the model's answer"
+    assert lines[1].split() == ["job", "answer", "ended", "moderation", "criteria", "tokens", "ms"]
     assert sum("exact_match" in line for line in lines) == 4
 
 
@@ -52,6 +53,34 @@ def test_what_must_be_whole_is_whole():
     """An id in a table can be copied."""
     rows = Rows(None, ("job", "reason"), [[job_id(1), "why " * 40]], whole=("job",))
     assert job_id(1) in "\n".join(drawn(rows, 60))
+
+
+@pytest.mark.parametrize("width", [100, 80, 40, 20])
+@pytest.mark.parametrize(
+    "copied",
+    [job_id(1), "http://127.0.0.1:8420/v1", "/home/ann/mill/.headrace/log/generate.log", "model.smollm2-135m-instruct"],
+)
+def test_ids_addresses_and_paths_are_never_broken(width: int, copied: str):
+    """In a column of words or among them, in a table or a record, and where the terminal itself is narrower."""
+    prose = f"it is of no use any more because of {copied}, which nobody has read since"
+    rows = Rows(f"what became of {copied}", ("what", "kind", "why"), [[copied, "started", prose]] * 2)
+    assert "\n".join(drawn(rows, width)).count(copied) == 5
+    assert copied in "\n".join(drawn(Line(prose), width))
+
+
+def test_prose_is_broken_between_words():
+    """Each line is as full as words allow, in a column as in a record."""
+    lines = drawn(Line("the mill turns slowly by the river", "why: "), 20)
+    assert lines == ["why: the mill turns", "slowly by the river"]
+    lines = drawn(Rows(None, ("a", "why"), [["1", "the mill turns slowly"]]), 16)
+    assert [line.split()[-1] for line in lines[2:4]] == ["mill", "slowly"]
+
+
+def test_columns_without_anything_give_way_first():
+    """They are not drawn where there is no room for all; where there is, they are."""
+    rows = Rows(None, ("job", "state", "reason"), [[job_id(1), "done", ""]])
+    assert drawn(rows, 46)[0].split() == ["job", "state"]
+    assert drawn(rows, 80)[0].split() == ["job", "state", "reason"]
 
 
 def test_cells_are_no_markup():

@@ -13,7 +13,7 @@ from headrace_workers.cli.tables import COLUMNS, one_line, passages, row, shorte
 def test_a_result_fills_every_column():
     """Job, answer, why it ended, moderation with its cause, each score, tokens, time."""
     assert row(result(1, 4)).cells == (
-        "4", "An answer.", "", "stop", "redact email", "f1 0.50, rubric ?", "3", "1,234",
+        "4", "An answer.", "", "stop", "redact email", "f1: 0.50\nrubric: (no model)", "3", "1,234",
     )  # fmt: skip
     assert len(row(result(1)).cells) == len(COLUMNS)
 
@@ -21,7 +21,19 @@ def test_a_result_fills_every_column():
 def test_a_score_goes_by_the_name_of_its_own():
     """Two criteria of one kind are two to who reads the table."""
     scores = (Score(criterion="regex", name="polite", version="a", value=1.0), Score(criterion="regex", value=0.0))
-    assert row(result(1, judge=JudgeVerdict(scores=scores))).judge == "polite 1.00, regex 0.00"
+    assert row(result(1, judge=JudgeVerdict(scores=scores))).criteria == "polite: yes\nregex: no"
+
+
+def test_what_a_criterion_says_does_not_look_like_a_failure():
+    """Yes or no where it can say nothing else, a figure where it measures, and in words why there is neither."""
+    scores = (
+        Score(criterion="contains", value=0.0),
+        Score(criterion="exact_match", not_judged="no_reference", reason="the job has no reference"),
+        Score(criterion="f1", value=0.0),
+        Score(criterion="rubric", value=1.0),
+    )
+    shown = row(result(1, judge=JudgeVerdict(scores=scores))).criteria
+    assert shown == "contains: no\nexact_match: (no reference)\nf1: 0.00\nrubric: 1.00"
 
 
 def test_a_withheld_answer_says_so():
@@ -34,7 +46,7 @@ def test_an_evaluation_has_only_its_scores():
     """No answer and no moderation of its own."""
     shown = row(result(1, kind="evaluation", judge=JudgeVerdict(), answer=None, moderation=None))
     assert shown.answer == "(none asked for)"
-    assert (shown.ended, shown.tokens, shown.moderation, shown.judge) == ("evaluation", "", "", "")
+    assert (shown.ended, shown.tokens, shown.moderation, shown.criteria) == ("evaluation", "", "", "")
 
 
 def test_a_death_tells_its_reason():

@@ -119,6 +119,16 @@ def test_a_run_asks_a_model_and_each_grader_says_what_it_found(ai: openai.OpenAI
     assert [each.datasource_item_id for each in backwards] == [3, 2, 1, 0]
 
 
+def test_rows_of_a_request_that_do_not_keep_to_the_schema_are_refused(ai: openai.OpenAI):
+    """With the place of the first, before there is a run: its sender can mend it at once."""
+    of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
+    source = inline([*rows("say 0", "say 1"), {"item": {"answer": "say 2"}}, {"item": {"q": 3}}])
+    with pytest.raises(openai.BadRequestError, match="does not keep to item_schema") as refused:
+        ai.evals.runs.create(of.id, data_source=asks(source))
+    assert refused.value.param == "data_source.source.content[2].item"
+    assert list(ai.evals.runs.list(of.id)) == []
+
+
 def test_rows_that_bring_what_is_judged_need_no_model(ai: openai.OpenAI):
     """Of a stored file; a line that is no row errs with its number."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
@@ -159,7 +169,7 @@ def test_each_grader_judges_its_own_text(ai: openai.OpenAI):
 def test_a_run_of_which_no_row_does_has_failed(ai: openai.OpenAI):
     """And says so; so does one whose file is gone."""
     of = ai.evals.create(data_source_config=CONFIG, testing_criteria=[RIGHT])
-    ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline([{"item": {"answer": "x"}}]), "responses")))
+    ended = over(ai, ai.evals.runs.create(of.id, data_source=asks(inline([{"item": {"q": "x"}}]), "responses")))
     assert (ended.status, ended.error.message) == ("failed", "none of its 1 rows makes a job")
     assert ended.result_counts.to_dict() == {"total": 1, "passed": 0, "failed": 0, "errored": 1}
 

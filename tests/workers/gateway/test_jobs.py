@@ -61,6 +61,25 @@ def test_an_evaluation_has_a_door_of_its_own(client: httpx.Client):
     assert told["end"]["judge"]["scores"][0]["value"] == 1.0
 
 
+def test_a_job_on_a_knowledge_base_that_does_not_exist_is_refused(gateway: Gateway, client: httpx.Client):
+    """Before it is taken in, alone or among others; another tenant's does not exist, and a new one does at once."""
+    job = JOB | {"knowledge": f"vs_{uuid4().hex}"}
+
+    def make(tenant: str) -> None:
+        gateway.services.ledger.stores.create(
+            tenant, job["knowledge"], name="n", description=None, metadata={}, expire_days=None, files=()
+        )
+
+    words = f"this tenant has no vector store, and no knowledge base, '{job['knowledge']}'"
+    for body in (job, [JOB, job]):
+        refused = send(client, body)
+        assert (refused.status_code, words in refused.text) == (404, True)
+    make("shop")
+    assert send(client, job).status_code == 404
+    make("default")
+    assert send(client, job).status_code == 202
+
+
 def test_a_callback_to_an_endpoint_that_is_not_there_is_refused(gateway: Gateway, client: httpx.Client):
     """By every door of HTTP, with words; another tenant's is not there."""
     wanted = Wanted(tenant="shop", url="https://shop.example/hooks", events=())

@@ -25,11 +25,14 @@ def operations(document: dict) -> "list[tuple[str, str, dict]]":
 @pytest.fixture(scope="module")
 def quick(gateway: Gateway) -> Iterator[Gateway]:
     """A gateway of the same deployment at which nobody waits long for an answer that does not come. It knows the models
-    that examples name, which nobody serves.
+    that examples name, which nobody serves, and their knowledge base.
     """
     make_echo_model(gateway.settings.home, DEFAULT_MODEL)
     make_hash_embedder(gateway.settings.home, DEFAULT_EMBEDDER)
     with served(replace(gateway.settings, max_answer_wait=0.1, embedder=DEFAULT_EMBEDDER)) as found:
+        found.services.ledger.stores.create(
+            "default", "mill", name="mill", description=None, metadata={}, expire_days=None, files=()
+        )
         yield found
 
 

@@ -105,6 +105,27 @@ def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI)
     assert not door.gateway.services.ledger.knowledge.exists("default", store.id)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["a file", "a batch"])
+def test_the_client_is_told_when_to_look_again(
+    door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    """By the header that its `poll` reads while a file is in progress, and no longer."""
+    store = client.vector_stores.create()
+    files = client.vector_stores.file_batches if together else client.vector_stores.files
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        door.fill()
+
+    monkeypatch.setattr(files, "_sleep", sleep)
+    made = files.create(store.id, **({"file_ids": [door.file()]} if together else {"file_id": door.file()}))
+    assert files.poll(made.id, vector_store_id=store.id).status == "completed"
+    assert slept == [0.5]
+    ended = files.with_raw_response.retrieve(made.id, vector_store_id=store.id)
+    assert "openai-poll-after-ms" not in ended.headers
+
+
 def test_files_are_put_in_and_looked_at_together(door: Door, client: OpenAI) -> None:
     """By their ids or each with its attributes; a bad one fails alone, and another tenant's batch is not there."""
     store = client.vector_stores.create()

@@ -16,7 +16,7 @@ from headrace_schemas import (
 )
 from headrace_schemas.codec import decode_value
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
-from headrace_schemas.event_types import kind_of, topic_for, type_of
+from headrace_schemas.event_types import kind_of, type_named, type_of
 from headrace_schemas.job import JOB_NAMESPACE, POLICY_MODEL, AnyJob, Lane
 from headrace_schemas.review import Review
 from headrace_schemas.structured import to_binary
@@ -89,9 +89,8 @@ def accept(record: Record, rules: Rules) -> Accepted:
             raise InvalidRecord(record.unreadable)
         record = _in_binary_mode(record)
         envelope = Envelope.from_headers(record.headers)
+        _check_topic(envelope.type, record)
         event = decode_value(envelope.type, record.value)
-        if topic_for(event) is not record.topic:
-            raise InvalidRecord(f"events of type {type_of(event)} belong on {topic_for(event)}, not {record.topic}")
         if isinstance(event, CancelJob):
             _check_names(record, envelope, event.job_id, "the value's job_id")
             return Cancellation(
@@ -117,6 +116,15 @@ def _in_binary_mode(record: Record) -> Record:
     """What came in structured mode, with its attributes as headers and its data as the value: all else reads that."""
     headers, value = to_binary(record.headers, record.value)
     return record if value is record.value else replace(record, headers=tuple(headers), value=value)
+
+
+def _check_topic(event_type: str, record: Record) -> None:
+    """Before the value is read: on the wrong topic nothing else that may be wrong with it matters."""
+    named = type_named(event_type)
+    if named is not None and named.topic is not record.topic:
+        raise InvalidRecord(
+            f"wrong topic: events of type {named.name} belong on {named.topic}, and this one is on {record.topic}"
+        )
 
 
 def _check_names(record: Record, envelope: Envelope, job_id: str, what: str) -> None:
@@ -177,6 +185,7 @@ def _new_job(record: Record, envelope: Envelope, job_id: str, job: Job, rules: R
         correlationid=envelope.correlationid,
         ce_id=ce_id,
         callback=job.callback.model_dump_json(exclude_none=True) if job.callback else None,
+        knowledge=job.knowledge if isinstance(job, GenerationJob) else None,
         most_tokens=rules.pipeline.most_tokens(job, tokens),
     )
 

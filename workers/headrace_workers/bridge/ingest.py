@@ -10,7 +10,7 @@ from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.away import KafkaUnavailable, awaited
 from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules
-from headrace_workers.bridge.admit import door
+from headrace_workers.bridge.admit import door_of
 from headrace_workers.bridge.fetches import Fetches
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.partition_watch import PartitionWatch
@@ -135,7 +135,7 @@ class Ingest:
 
     def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
         rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
-        admit = door(rules, self._ledger.webhooks.unknown)
+        admit = door_of(rules, self._ledger)
         decided = [admit(record) for record in records]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]

@@ -1,7 +1,8 @@
 """All commands together."""
 
 from collections.abc import Sequence
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -37,7 +38,7 @@ from headrace_workers.cli import (
 )
 from headrace_workers.cli import run as run_file
 from headrace_workers.cli.interrupts import heard
-from headrace_workers.cli.output import printable, say
+from headrace_workers.cli.output import printable, put, say
 from headrace_workers.cli.streams import ReaderGone, finish
 from headrace_workers.log import configure
 
@@ -52,7 +53,7 @@ app = typer.Typer(
     name="headrace",
     help="Asynchronous LLM jobs: send a job, get back a moderated, judged, accounted-for answer.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -61,6 +62,21 @@ for module in (
     bench, labels, quality, judge, outbox, webhooks, moderation, dataset, doctor, models, schema, processes,
 ):  # fmt: skip
     module.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        put(f"headrace {version('headrace')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    pass
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -22,6 +22,7 @@ from headrace_workers.cli.bound_views import (
     whole_lines,
 )
 from headrace_workers.cli.durations import milliseconds, parse_time
+from headrace_workers.cli.layout import Line
 from headrace_workers.cli.options import JsonLinesOption, limit_option
 from headrace_workers.cli.output import console, put_json, say, table
 from headrace_workers.cli.reach import need_ledger
@@ -68,7 +69,7 @@ def stats(
             title = "what a guard alone kept from being given, were it right or wrong"
             console(data=True).print(table(title, GUARD_COLUMNS, guard_rows(guards), right=GUARD_RIGHT))
         for line in whole_lines(_together(stand)):
-            console(data=True).print(line)
+            console(data=True).print(Line(line))
         return
     ranked = views.ranked(ledger.answers.scopes(tenant, since_ms))
     bounds = {each.scope: bound_dict(each) for each in stand}

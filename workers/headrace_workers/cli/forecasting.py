@@ -57,7 +57,7 @@ class Forecasting:
 
     def _door(self) -> "Admit":
         from headrace_workers.bridge.accept import Rules
-        from headrace_workers.bridge.admit import door
+        from headrace_workers.bridge.admit import door_of
         from headrace_workers.embedders.served import ServedEmbedder
         from headrace_workers.engines.counting import CountingModels
         from headrace_workers.pipeline.routing import Pipeline
@@ -67,7 +67,7 @@ class Forecasting:
         pipeline = Pipeline(stages_of(self._cache), judge_model=judge_name())
         counts, embedder = CountingModels(home, self._registry), ServedEmbedder(home, embedder_name())
         rules = Rules(counts, embedder, pipeline, self._ledger.now(), webhook_reach())
-        return door(rules, self._ledger.webhooks.unknown)
+        return door_of(rules, self._ledger)
 
     def lines(self, found: Forecast, max_tokens: int | None) -> Sequence[str]:
         """What to tell people, a line each."""

@@ -1,7 +1,12 @@
-"""Rows as a table where they fit, and as records (a line a field) where they do not: whatever the terminal's width."""
+"""Rows as a table where they fit, and as records (a line a field) where they do not: whatever the terminal's width.
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+What people copy (an id, a URL, a path) is never broken: a column has room for it, and a record's line goes beyond the
+terminal's width where it must, so that the terminal wraps it and still copies it whole.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
 _GAP = 2  # between two columns
 _LEAST_TEXT = 12  # narrower than that nobody reads a column of words
 _LEAST_CLIPPED = 16
+_COPIED = re.compile(r"\S*[\d/:._@-]\S*")  # a word that may be an id, a URL or a path, and not prose
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,7 @@ class Rows:
     """Something to print: a title, the names of the columns, and the cells, plain text all of them.
 
     `right` names the columns of numbers, `whole` those that are never broken (ids), `clip` those that are cut to fit.
+    In other columns lines are broken between words, and inside of a word only where nobody would copy it.
     """
 
     title: str | None
@@ -29,7 +36,17 @@ class Rows:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
         """For Rich."""
         widths = self.widths(options.max_width)
-        yield from self._table(widths) if widths else self._records()
+        narrower = self if widths else self._without_empty()
+        if len(narrower.columns) < len(self.columns):
+            yield narrower
+        else:
+            yield from self._table(widths) if widths else self._records()
+
+    def _without_empty(self) -> "Rows":
+        """The same without columns that no row has anything in."""
+        kept = [place for place in range(len(self.columns)) if not self.rows or any(row[place] for row in self.rows)]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return replace(self, columns=[self.columns[place] for place in kept], rows=rows)
 
     def widths(self, width: int) -> list[int] | None:
         """The width of each column; None when they do not fit."""
@@ -39,7 +56,8 @@ class Rows:
             natural.append(max(map(_cells, [name, *lines])))
             bound = _LEAST_CLIPPED if name in self.clip else _LEAST_TEXT
             fixed = name in self.right or name in self.whole
-            least.append(natural[-1] if fixed else max(_cells(name), min(natural[-1], bound)))
+            copied = 0 if name in self.clip else max((_cells(word) for word in _copied(lines)), default=0)
+            least.append(natural[-1] if fixed else max(_cells(name), min(natural[-1], bound), copied))
         return share(natural, least, width - _GAP * (len(self.columns) - 1))
 
     def _table(self, widths: Sequence[int]) -> "Iterator[RenderableType]":
@@ -66,15 +84,47 @@ class Rows:
         yield ""
 
     def _records(self) -> "Iterator[RenderableType]":
-        from rich.text import Text
-
         if self.title:
-            yield Text(self.title, style="italic")
+            yield Line(self.title, style="italic")
         for cells in self.rows:
             for name, cell in zip(self.columns, cells, strict=True):
                 if cell:
-                    yield Text.assemble((f"{name}: " if name else "", "bold"), cell, overflow="fold")
+                    yield Line(cell, f"{name}: " if name else "")
             yield ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Plain text that is broken between words alone. `name` stands before it, in bold."""
+
+    text: str
+    name: str = ""
+    style: str = ""
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        """For Rich."""
+        from rich.text import Text
+
+        lines = (line for part in (self.name + self.text).splitlines() for line in _filled(part, options.max_width))
+        drawn = Text("\n".join(lines), style=self.style, no_wrap=True, overflow="ignore")
+        drawn.stylize("bold", 0, len(self.name))
+        yield drawn
+
+
+def _filled(text: str, width: int) -> Iterator[str]:
+    """Lines of whole words, each as wide as fits; a word that is wider has a line of its own."""
+    line = ""
+    for word in re.findall(r"\s*\S+", text):
+        if line and _cells(line) + _cells(word) > width:
+            yield line
+            line = word.lstrip()
+        else:
+            line += word
+    yield line
+
+
+def _copied(lines: Iterable[str]) -> Iterator[str]:
+    return (word for line in lines for word in _COPIED.findall(line))
 
 
 def share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int] | None:

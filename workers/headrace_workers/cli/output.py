@@ -50,9 +50,10 @@ def console(*, data: bool = False) -> "Console":
     """A rich console on standard error, or on standard output for data."""
     from rich.console import Console
 
-    made = Console(stderr=not data, highlight=False, soft_wrap=False)
+    # `soft_wrap`: a word that is wider than the terminal is neither cut nor broken.
+    made = Console(stderr=not data, highlight=False, soft_wrap=True)
     if not made.is_terminal:
-        made = Console(stderr=not data, highlight=False, width=max(made.width, _PLAIN_WIDTH))
+        made = Console(stderr=not data, highlight=False, soft_wrap=True, width=max(made.width, _PLAIN_WIDTH))
     return made
 
 

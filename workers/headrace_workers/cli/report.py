@@ -9,7 +9,7 @@ from headrace_workers.cli.layout import Rows
 from headrace_workers.cli.output import table
 from headrace_workers.cli.receipt import Receipt
 from headrace_workers.cli.summary import Tally, rate
-from headrace_workers.cli.tables import row, table_of
+from headrace_workers.cli.tables import row, table_of, whole
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -20,9 +20,13 @@ MAX_ROWS = 100
 def draw_receipts(receipts: Iterable[Receipt], total: int) -> Rows:
     """The first receipts by their lines; the title says how many there are."""
     shown = sorted(receipts, key=lambda r: r.line or 0)[:MAX_ROWS]
-    title = None if total <= len(shown) else f"the first {len(shown)} of {total:,}"
-    columns, rows = table_of(row(receipt) for receipt in shown)
-    return table(title, columns, rows, right=("tokens", "ms"), clip=("answer",))
+    columns, rows = table_of(drawn := [row(receipt) for receipt in shown])
+    told = [] if total <= len(shown) else [f"the first {len(shown)} of {total:,}"]
+    told += (
+        ["criteria: what the checks of each job say of the model's answer"] if any(r.criteria for r in drawn) else []
+    )
+    title = "; ".join(told) or None
+    return table(title, columns, rows, right=("tokens", "ms"), whole=whole(drawn), clip=("answer",))
 
 
 def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
@@ -45,7 +49,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
         facts.append(("time", f"{part}{seconds:.1f} s, {speed}"))
     stages = table(
         None,
-        ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+        ("stage", "jobs", "waited (median)", "ran (median)", "worked in all", "retried"),
         [
             (
                 s.stage,
@@ -57,7 +61,7 @@ def draw_summary(whole: Tally, this_run: Tally, seconds: float) -> "Group":
             )
             for s in whole.stages
         ],
-        right=("jobs", "waited (median)", "ran (median)", "worked in all", "more than one attempt"),
+        right=("jobs", "waited (median)", "ran (median)", "worked in all", "retried"),
     )
     summary = table(None, ("summary", ""), [fact for fact in facts if fact[1]])
     return Group(summary, *([stages] if whole.stages else []))

@@ -8,6 +8,7 @@ import typer
 
 from headrace_schemas.job import derive_job_id
 from headrace_workers.cli.durations import show_ms, show_time
+from headrace_workers.cli.layout import Line
 from headrace_workers.cli.local import Local, local
 from headrace_workers.cli.options import OneJsonOption
 from headrace_workers.cli.output import console, printable, put_json, say, table
@@ -158,7 +159,6 @@ def draw_overview(
 ) -> "Group":
     """The whole, as tables."""
     from rich.console import Group
-    from rich.text import Text
 
     jobs = table(
         "jobs",
@@ -182,7 +182,7 @@ def draw_overview(
         [(f"{found.claims:,}", f"{found.outbox:,}", f"{found.dead_letters:,}", _broker(stack))],
     )
     lines = (*unserved_lines(found.queues, served), *trouble_lines(found), *here.lines())
-    lacking = [Text(printable(line), style="bold") for line in lines]
+    lacking = [Line(printable(line), style="bold") for line in lines]
     memories = table(
         "memories",
         ("worker", "follows", "changes behind", "oldest"),
@@ -201,7 +201,7 @@ def draw_overview(
         *lacking,
         *([held] if found.held_by else []),
         rest,
-        *(Text(printable(line), style="dim") for line in here.policies()),
+        *(Line(printable(line), style="dim") for line in here.policies()),
         *([memories] if found.followers else []),
         *_verdicts(found, rates),
     )
@@ -233,7 +233,6 @@ def _broker(stack: RunningStack | None) -> str:
 def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
     """One job with its units, as tables."""
     from rich.console import Group
-    from rich.text import Text
 
     job = view.job
     age = (job.ended_at or view.now) - job.accepted_at
@@ -248,16 +247,17 @@ def draw_job(view: "JobView", units: Sequence[Any] = ()) -> "Group":
         step_rows(view),
         right=("attempts", "waited", "ran"),
     )
-    untold = [Text(printable(line), style="bold") for line in aside_lines(view)]
+    untold = [Line(printable(line), style="bold") for line in aside_lines(view)]
     parts: list[Any] = [head, *untold, steps]
     if units:
         columns = ("stage", "endpoint", "state", "attempts", "unit", "reason")
         parts.append(table("what follows", columns, unit_rows(units), right=("attempts",), whole=("unit",)))
     if job.terminal is not None:
         from headrace_workers.cli.receipt import Receipt
-        from headrace_workers.cli.tables import row, table_of
+        from headrace_workers.cli.tables import row, table_of, whole
 
         receipt = Receipt.decode(job.terminal_type, bytes(job.terminal))
-        parts.append(table("receipt", *table_of([row(receipt, 100)], skip=1)))
-        parts.append(Text("all of it: add --json", style="dim"))
+        rows = [row(receipt, 100)]
+        parts.append(table("receipt", *table_of(rows, skip=1), right=("tokens", "ms"), whole=whole(rows)))
+        parts.append(Line("all of it: add --json", style="dim"))
     return Group(*parts)

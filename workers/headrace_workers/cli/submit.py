@@ -97,6 +97,20 @@ def _submit(
         except OutputFailed:
             say(f"{publisher.sent} of {len(entries)} jobs were published before this; they go on")
             raise
+        except KeyboardInterrupt:
+            _tell_interrupted(entries, publisher.sent)
+            raise
+
+
+def _tell_interrupted(entries: list[Entry], sent: int) -> None:
+    """Nobody waits any more; what was published is answered all the same."""
+    if sent == len(entries) == 1:
+        job_id = entries[0].job_id
+        say(f"interrupted: the job goes on: `headrace status {job_id}` tells how it stands, `headrace cancel {job_id}` "
+            "cancels it")  # fmt: skip
+    else:
+        say(f"interrupted: {sent} of {len(entries)} jobs were published; those that have not ended go on: "
+            "`headrace results` prints their receipts")  # fmt: skip
 
 
 def _send(
@@ -199,7 +213,7 @@ def print_receipt(receipt: Receipt, *, as_json: bool, text: bool = False) -> Non
         return
     shown = row(receipt)
     put(printable(answer) if sys.stdout.isatty() else answer)
-    judged = f", judge {shown.judge}" if shown.judge else ""
+    judged = "".join(f", {line}" for line in shown.criteria.splitlines())
     say(f"({shown.ended}, moderation {shown.moderation or 'none'}{judged}, {shown.tokens} tokens, {shown.ms} ms)")
     if isinstance(receipt.event, Result) and receipt.event.answer:
         for line in passages(receipt.event.answer):

@@ -8,8 +8,11 @@ from headrace_schemas.recall import CacheTier
 from headrace_workers.cli.durations import show_ms
 from headrace_workers.cli.receipt import Receipt
 
-COLUMNS = ("job", "answer", "source", "ended", "moderation", "judge", "tokens", "ms")
+COLUMNS = ("job", "answer", "source", "ended", "moderation", "criteria", "tokens", "ms")
 ANSWER_WIDTH = 60
+_CRITERIA = 24  # characters
+# Of these 1 says that the answer is so, and 0 that it is not: a figure would look like a measurement, or a failure.
+_YES_OR_NO = frozenset({"exact_match", "contains", "regex", "json_valid", "json_schema", "language", "length"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,14 @@ class Row:
     source: str
     ended: str
     moderation: str
-    judge: str
+    criteria: str
     tokens: str
     ms: str
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells in the order of the columns."""
-        return (self.job, self.answer, self.source, self.ended, self.moderation, self.judge, self.tokens, self.ms)
+        return (self.job, self.answer, self.source, self.ended, self.moderation, self.criteria, self.tokens, self.ms)
 
 
 def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
@@ -44,7 +47,7 @@ def row(receipt: Receipt, width: int = ANSWER_WIDTH) -> Row:
             source=source(answer) if answer else "",
             ended=answer.finish_reason if answer else event.kind,
             moderation=moderation(event.moderation),
-            judge=judge(event.judge.scores),
+            criteria=criteria(event.judge.scores),
             tokens=str(answer.usage.completion_tokens) if answer else "",
             ms=f"{event.total_ms:,.0f}",
         )
@@ -59,6 +62,12 @@ def table_of(rows: Iterable[Row], skip: int = 0) -> tuple[tuple[str, ...], list[
     found = list(rows)
     kept = [place for place, name in enumerate(COLUMNS) if name != "source" or any(row.source for row in found)][skip:]
     return tuple(COLUMNS[place] for place in kept), [tuple(row.cells[place] for place in kept) for row in found]
+
+
+def whole(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The columns whose lines are not to be broken. Criteria with very long names are: the answer needs room, too."""
+    widest = max((len(line) for each in rows for line in each.criteria.splitlines()), default=0)
+    return ("criteria",) if widest <= _CRITERIA else ()
 
 
 def _shown(event: Result) -> str:
@@ -117,9 +126,19 @@ def moderation(verdict: ModerationVerdict | None) -> str:
     return f"{verdict.action} {', '.join(causes)}"
 
 
-def judge(scores: tuple[Score, ...]) -> str:
-    """Each criterion with its score, by the name of its own where it has one; what could not be judged shows `?`."""
-    return ", ".join(f"{s.name or s.criterion} {'?' if s.value is None else f'{s.value:.2f}'}" for s in scores)
+def criteria(scores: tuple[Score, ...]) -> str:
+    """Each criterion on a line with what it says of the answer, by the name of its own where it has one: yes or no, a
+    figure, or in brackets why it could not be judged.
+    """
+    return "\n".join(f"{score.name or score.criterion}: {_said(score)}" for score in scores)
+
+
+def _said(score: Score) -> str:
+    if score.value is None:
+        return f"({'not judged' if score.not_judged is None else score.not_judged.replace('_', ' ')})"
+    if score.criterion in _YES_OR_NO and score.value in (0.0, 1.0):
+        return "yes" if score.value else "no"
+    return f"{score.value:.2f}"
 
 
 def shorten(text: str, width: int) -> str:

@@ -12,12 +12,14 @@ import typer
 
 from headrace_producers.settings import DEFAULT_HOME, ProducerSettings
 from headrace_schemas.errors import HeadraceError
-from headrace_workers.cli.layout import Rows
+from headrace_workers.cli.layout import Line
 from headrace_workers.cli.output import console, hush_kafka, say, table
 from headrace_workers.embedded.broker import Kind
 from headrace_workers.settings import GATEWAY_PORT, embedder_name, home_of
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from headrace_workers.embedded.stack import Stack
 
 
@@ -85,33 +87,36 @@ def up(
     say("stopped")
 
 
-def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> Rows:
+def draw(stack: "Stack", processes: Sequence[str], where: Mapping[str, str] | None = None) -> "Group":
     """What runs where. Addresses that the environment gave may hold a password: of those only the name is shown.
 
     `where` are the addresses of processes that have one.
     """
-    services, log = stack.services, stack.home / "log"
+    from rich.console import Group
+
+    services = stack.services
     assert services is not None  # noqa: S101 - only drawn after the start
     started = {child.name for child in services.children}
     addresses = services.addresses
     rows = [
-        ("kafka", services.broker, addresses.kafka, _log(log / "broker.log") if "broker" in started else ""),
+        ("kafka", services.broker, addresses.kafka),
         (
             "redis",
             "started" if "redis" in started else "given",
             addresses.redis if "redis" in started else "HEADRACE_REDIS",
-            _log(log / "redis.log") if "redis" in started else "",
         ),
         (
             "ledger",
             "given" if os.environ.get("HEADRACE_LEDGER") else "sqlite",
-            "HEADRACE_LEDGER" if os.environ.get("HEADRACE_LEDGER") else _log(stack.home / "ledger.db"),
-            "",
+            "HEADRACE_LEDGER" if os.environ.get("HEADRACE_LEDGER") else _path(stack.home / "ledger.db"),
         ),
     ]
     known = where or {}
-    rows += [(name, "started", known.get(name, ""), _log(log / f"{name}.log")) for name in processes]
-    return table(None, ("what", "kind", "where", "log"), rows)
+    rows += [(name, "started", known.get(name, "")) for name in processes]
+    return Group(
+        table(None, ("what", "kind", "where"), rows),
+        Line(f"{_path(stack.home / 'log')}/ has a log of each process.", style="dim"),
+    )
 
 
 def _pull_embedder(home: Path) -> None:
@@ -126,7 +131,7 @@ def _pull_embedder(home: Path) -> None:
         say(f"Everything else works. `headrace models pull {name}` gets it later; no restart is needed.")
 
 
-def _log(path: "os.PathLike[str]") -> str:
+def _path(path: "os.PathLike[str]") -> str:
     shown = os.path.relpath(path)
     return os.fspath(path) if shown.startswith("..") else shown
 
@@ -147,7 +152,7 @@ def _tell_clients(home: Path, stack: "Stack", port: int) -> None:
     from headrace_workers.cli.first_key import KEY_FILE, first_key
 
     first_key(home, stack.addresses.ledger)
-    file = shlex.quote(_log(home.absolute() / KEY_FILE))
+    file = shlex.quote(_path(home.absolute() / KEY_FILE))
     say("And for whatever speaks to OpenAI:")
     say(f"  export OPENAI_BASE_URL={_url(port)}/v1 OPENAI_API_KEY=$(cat {file})")
     say("Ctrl-C stops everything.")

@@ -7,7 +7,6 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace_schemas import GenerationJob
 from headrace_schemas.envelope import is_traceparent
 from headrace_schemas.errors import HeadraceError
 from headrace_schemas.job import Lane
@@ -53,11 +52,6 @@ async def let_in(request: Request, caller: Caller, services: Services, asked: As
     """Let the jobs of a request in; their ids. Refused where they cannot be run, else what the door raises."""
     await services.rates.take(caller.tenant, len(asked.jobs) - 1)
     check_named(caller, asked.jobs)
-    for base in {job.knowledge for job in asked.jobs if isinstance(job, GenerationJob) and job.knowledge}:
-        if not await services.ask(services.ledger.knowledge.exists, caller.tenant, base):
-            raise Refusal(
-                Why.NOT_FOUND, f"this tenant has no vector store, and no knowledge base, {base!r}", param="knowledge"
-            )
     traceparent = request.headers.get("traceparent", "")
     try:
         return await services.door.submit(

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from headrace_producers.sink import Record
-from headrace_schemas import EmbeddingJob, Envelope, ModerationJob
+from headrace_schemas import EmbeddingJob, Envelope, GenerationJob, ModerationJob
 from headrace_schemas.codec import encode
 from headrace_schemas.errors import DeadlinePassed, InvalidRecord, UnknownModel
 from headrace_schemas.event_types import kind_of, topic_for, type_of
@@ -36,6 +36,7 @@ from headrace_workers.gateway.sink import Sink
 from headrace_workers.gateway.together import Together
 from headrace_workers.gateway.waiter import Waiter
 from headrace_workers.judging.usable import check_all, is_to_check
+from headrace_workers.knowledge.named import Base
 from headrace_workers.ledger.door.accepted import Reserved, Wish
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.lanes import BATCH, INTERACTIVE
@@ -105,7 +106,12 @@ class Door:
             missing = ledger.webhooks.unknown(frozenset().union(*asked))
             return [missing & each for each in asked]
 
+        def unknown_bases(asked: list[frozenset[Base]]) -> list[Collection[Base]]:
+            missing = ledger.knowledge.unknown(frozenset().union(*asked))
+            return [missing & each for each in asked]
+
         self._unknown: Together[frozenset[Named], Collection[Named]] = Together(unknown, executor)
+        self._unknown_bases: Together[frozenset[Base], Collection[Base]] = Together(unknown_bases, executor)
         self._reserve: Together[Sequence[Wish], Sequence[Reserved]] = Together(reserve, executor)
         self._let_in: Together[_Sent, None] = Together(let_in, executor)
 
@@ -147,6 +153,7 @@ class Door:
         await self._check_criteria(jobs)
         await self._lengths.check(jobs)
         await self._check_callbacks(jobs)
+        await self._check_bases(jobs)
         began, at = time.monotonic(), self._now()
         letters = [_letter(job, at, traceparent, correlationid) for job in jobs]
         await self._crowding.check(
@@ -190,6 +197,16 @@ class Door:
         named = frozenset(found for job in jobs if (found := named_by(job.tenant, job.callback)) is not None)
         if named and (missing := await self._unknown.ask(named)):
             raise no_such_endpoint(min(missing))
+
+    async def _check_bases(self, jobs: Sequence[Job]) -> None:
+        named = frozenset(
+            (job.tenant, job.knowledge) for job in jobs if isinstance(job, GenerationJob) and job.knowledge
+        )
+        if named and (missing := await self._unknown_bases.ask(named)):
+            _, base = min(missing)
+            raise Refusal(
+                Why.NOT_FOUND, f"this tenant has no vector store, and no knowledge base, {base!r}", param="knowledge"
+            )
 
     def _place(self, job: Job, job_id: str) -> tuple[str, int]:
         route = self._pipeline.next_step(job_id, job, job)

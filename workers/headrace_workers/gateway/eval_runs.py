@@ -1,6 +1,8 @@
 """Runs of evals, as OpenAI's clients start, follow, cancel and remove them, and what came of their items."""
 
+import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -29,6 +31,7 @@ from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import PAGE, After, Limit, Order
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.ledger.evals.evals import NewRun
+from headrace_workers.openai.errors import wrong
 
 router = APIRouter(tags=["evals"], route_class=JSONRoute)
 
@@ -43,13 +46,14 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
     source = data_source_of(wanted.data_source)
     schema = item_schema_of(json.loads(of.data_source_config))
     graders = graders_of(json.loads(of.testing_criteria))
-    EvalPlan.put_together(graders, source, schema)
+    plan = EvalPlan.put_together(graders, source, schema)
     asked = {} if source.asks is None else {"data_source.model": source.asks.model}
     check_models(services, asked | models_of(graders))
     bounds = bounds_of(services)
     await services.ask(services.ledger.evals.check_run, caller.tenant, bounds)  # before a file is made for it
     if source.content is not None:
         rows = source.content
+        await asyncio.get_running_loop().run_in_executor(services.executor, _hold, plan, rows)
         lines = (json.dumps(row).encode() + b"\n" for row in rows)
         file = await stored(
             services,
@@ -152,6 +156,15 @@ async def show_item(eval_id: str, run_id: str, output_item_id: str, caller: Read
     if found is None:
         raise Refusal(Why.NOT_FOUND, "this run has no item of this id that has ended", param="output_item_id")
     return ItemShape.of(found, run)
+
+
+def _hold(plan: EvalPlan, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refused names the first row that does not keep to the eval's schema."""
+    for place, row in enumerate(rows):
+        try:
+            plan.schema.hold(row["item"])
+        except ValueError as error:
+            raise wrong(f"data_source.source.content[{place}].item", str(error)) from None
 
 
 async def _run(services: Services, caller: Caller, eval_id: str, run_id: str) -> Row[Any]:

@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
@@ -12,7 +12,14 @@ from headrace_workers.gateway.guarded import Guarded
 from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, only_onwards, onwards
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_batch_shapes import FileBatchShape, NewFileBatch
-from headrace_workers.gateway.vector_store_shapes import ERRORS, StoreFileList, StoreFileShape, body_of, takes
+from headrace_workers.gateway.vector_store_shapes import (
+    ERRORS,
+    POLL_AGAIN,
+    StoreFileList,
+    StoreFileShape,
+    body_of,
+    takes,
+)
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
 from headrace_workers.ledger.stores.file_batches import FileBatch
 
@@ -37,9 +44,14 @@ async def create(vector_store_id: str, request: Request, caller: Writes, service
 
 
 @router.get(_ONE, responses=ERRORS)
-async def retrieve(vector_store_id: str, file_batch_id: str, caller: Reads, services: Wired) -> FileBatchShape:
-    """How a batch stands."""
-    return FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
+async def retrieve(
+    vector_store_id: str, file_batch_id: str, caller: Reads, services: Wired, response: Response
+) -> FileBatchShape:
+    """How a batch stands. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    found = FileBatchShape.of(await _batch(services, caller, vector_store_id, file_batch_id), vector_store_id)
+    if found.status == "in_progress":
+        response.headers.update(POLL_AGAIN)
+    return found
 
 
 @router.post(f"{_ONE}/cancel", responses=ERRORS)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
@@ -12,6 +12,7 @@ from headrace_workers.gateway.paging import PAGE, After, Before, Limit, Order, o
 from headrace_workers.gateway.services import Services, Wired
 from headrace_workers.gateway.vector_store_shapes import (
     ERRORS,
+    POLL_AGAIN,
     Content,
     ContentPage,
     NewStoreFile,
@@ -75,9 +76,14 @@ async def list_files(
 
 
 @router.get(_ONE, responses=ERRORS)
-async def retrieve(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> StoreFileShape:
-    """One file of a store."""
-    return StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+async def retrieve(
+    vector_store_id: str, store_file_id: str, caller: Reads, services: Wired, response: Response
+) -> StoreFileShape:
+    """One file of a store. While it is in progress, `openai-poll-after-ms` says when to look again."""
+    found = StoreFileShape.of(await _file(services, caller, vector_store_id, store_file_id), vector_store_id)
+    if found.status == "in_progress":
+        response.headers.update(POLL_AGAIN)
+    return found
 
 
 @router.post(_ONE, responses=ERRORS, openapi_extra=takes(StoreFileChange))

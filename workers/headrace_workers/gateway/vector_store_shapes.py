@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # it imports NumPy
 
 MOST_RESULTS: Final = 50
 MOST_FILES: Final = 500
+POLL_AGAIN: Final = {"openai-poll-after-ms": "500"}  # OpenAI's clients wait so long between two looks
 _MOST_QUERIES: Final = 16
 
 FileId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]

@@ -9,7 +9,7 @@ from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
 from headrace_workers.batches.rewriting import Rewriting
 from headrace_workers.bridge.accept import Rules
-from headrace_workers.bridge.admit import door
+from headrace_workers.bridge.admit import door_of
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.bulk import Bulk, Room
 from headrace_workers.bridge.dispatch import Dispatch
@@ -185,7 +185,7 @@ def _bulk(shared: _Shared) -> Bulk:
 
     def admit() -> Admit:
         rules = Rules(shared.counts, shared.embedder, shared.pipeline, ledger.now(), settings.webhook_reach)
-        return door(rules, ledger.webhooks.unknown)
+        return door_of(rules, ledger)
 
     return Bulk(
         ledger=ledger,

@@ -13,6 +13,8 @@ What is added here, each because without it the interval held less often than it
 
 - λ of a label's item comes from other items (cross-fitting in ten folds), and lies in [0, 1].
 - Labels sampled unevenly count by 1 / probability, and weights are divided by their sum (Hájek 1971).
+- Only a share of the items may be judged (`judged`). The judge's mean is then that of the judged items by their own
+  weights, and its error is theirs: items that were not judged add nothing to it, however many they are.
 - Items of one cluster vary together (`clusters`). Several labels of an item are one value, their mean (`by_item`).
 - Student's quantile, with the labelled clusters less one as degrees of freedom.
 - As if one more label had contradicted the judge in each direction, as far as it is followed: where all labels agree
@@ -32,6 +34,7 @@ from headrace_workers.quality.interval import Interval, Undefined
 from headrace_workers.quality.quantiles import t_quantile
 
 _FOLDS: Final = 10
+_NOTHING: Final = 1e-12  # of a sum of squares: what rounding leaves where terms cancel
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -111,8 +114,8 @@ def true_mean(of: Verdicts, level: float = 0.95) -> Corrected | Undefined:
     if reason is not None:
         value, interval = conservative(y, weights, of_labels, of.span, level)
         return Corrected(value, interval, 0.0, len(y), n_machine, 0.0, reason)
-    machine = np.where(judged, of.machine, _of_the_rest(of, judged))
-    table = _Table(y, weights / weights.sum(), machine - machine.mean(), labelled, groups)
+    share = weights / weights.sum()
+    table = _Table(y, share, labelled, groups, *_judge(of, judged, labelled, share))
     follows = table.crossfitted()
     value, half = table.estimate(follows, of.span[1] - of.span[0], level)
     _, alone = table.estimate(np.zeros(len(y)), 0.0, level)
@@ -122,38 +125,47 @@ def true_mean(of: Verdicts, level: float = 0.95) -> Corrected | Undefined:
     return Corrected(clipped, interval, followed, len(y), n_machine, 1.0 - half / alone)
 
 
-def _of_the_rest(of: Verdicts, judged: NDArray[np.bool_]) -> float:
-    """The verdict of items that have none. Any does that is found without looking at labels: so that of an abstention
-    is the mean. Where some were likelier to be judged than others, it is what makes the mean of all that of the
-    verdicts by their weights, which is what the labels' own weights make of them.
+def _judge(of: Verdicts, judged: NDArray[np.bool_], labelled: Ints, share: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return three arrays of one row an item: its verdict less the judge's mean, its share of that mean, and how much
+    it adds to the mean that the estimate takes from the verdicts at λ = 1.
+
+    An item from which the judge abstained stands at the mean. One that was not drawn to be judged gets a verdict, the
+    same for all of them, with which all items have the judge's mean: labels that were drawn from all items are then
+    right in the mean, be some likelier to be judged than others. Labels of judged items alone never meet it.
     """
-    found = of.machine[judged]
-    if of.judged is None or judged.all():
-        return float(found.mean())
-    weights = weights_of(of.judged[judged], len(found))
-    mean = float(weights @ found / weights.sum())
-    return (mean * len(judged) - float(found.sum())) / (len(judged) - len(found))
+    weight = np.zeros(len(judged))
+    weight[judged] = weights_of(None if of.judged is None else of.judged[judged], int(judged.sum()))
+    weight /= weight.sum()
+    centred = np.where(judged, of.machine, 0.0) - float(weight[judged] @ of.machine[judged])
+    left_out = np.zeros(len(judged), dtype=np.bool_) if of.judged is None else ~judged & (of.judged < 1.0)
+    centred[~judged] = 0.0
+    centred[left_out] = -float(centred.sum()) / max(1, int(left_out.sum()))
+    each_left_out = float(share[left_out[labelled]].sum()) / max(1, int(left_out.sum()))
+    of_judged = float(share[judged[labelled]].sum()) - each_left_out * int(judged.sum())
+    return centred, weight, (of_judged * weight + each_left_out) * centred
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Table:
-    """Labels, their shares of all weight, and the verdicts of all items less their mean."""
+    """Labels, their shares of all weight, and of all items what `_judge` says."""
 
     y: Floats
     share: Floats
-    machine: Floats
     labelled: Ints
     groups: Clusters
+    machine: Floats
+    judge_share: Floats
+    adds: Floats
 
     def estimate(self, follows: Floats, span: float, level: float) -> tuple[float, float]:
         """θ at these λ, and half of its interval's width."""
         rectified = self.y - follows * self.machine[self.labelled]
         value, followed = float(self.share @ rectified), float(self.share @ follows)
-        influence = followed * self.machine / len(self.machine)
+        influence = followed * self.adds
         influence[self.labelled] += self.share * (rectified - value)
         clusters = len(np.unique(self.groups.of_row[self.labelled]))
         variance = clusters / (clusters - 1) * float(np.square(self.groups.sums(influence)).sum())
-        of_judge = float(np.square(self.groups.sums(self.machine)).sum()) / len(self.machine) ** 2
+        of_judge = float(np.square(self.groups.sums(self.adds)).sum())
         imagined = 2 * (span * float(np.square(self.share).sum())) ** 2
         variance = max(variance, followed**2 * (of_judge + imagined))
         return value, t_quantile(level, clusters - 1) * float(np.sqrt(variance))
@@ -161,12 +173,14 @@ class _Table:
     def crossfitted(self) -> Floats:
         """For each label λ from the clusters of the other folds: the slope that makes the estimate's variance least.
 
-        The influence of a cluster is a − λ·b, so λ is Σ a·b / Σ b² over clusters; unlabelled ones add to b alone.
+        The influence of a cluster is a − λ·b, so λ is Σ a·b / Σ b² over clusters; unlabelled ones add to b alone. The
+        clusters of the fold are left out of the judge's mean, too: where all that was judged is labelled, b is 0 and
+        the judge has nothing to add.
         """
         of_label = self.groups.of_row[self.labelled]
         names, place = np.unique(of_label, return_inverse=True)
         fold = (np.random.default_rng(0).permutation(len(names)) % _FOLDS)[place]
-        everywhere = -self.groups.sums(self.machine) / len(self.machine)
+        everywhere, of_cluster = -self.groups.sums(self.adds), self.groups.sums(self.judge_share)
         unlabelled = float(np.square(np.delete(everywhere, names)).sum())
         found = np.zeros(len(self.y))
         for number in range(min(_FOLDS, len(names))):
@@ -175,7 +189,12 @@ class _Table:
             y, f = self.y[kept], self.machine[self.labelled][kept]
             a = np.bincount(place[kept], share * (y - share @ y), len(names))
             of_others = np.bincount(place[kept], minlength=len(names)) > 0
-            b = np.bincount(place[kept], share * (f - share @ f), len(names)) + of_others * everywhere[names]
-            squares = float(b @ b) + unlabelled
-            found[~kept] = np.clip(float(a @ b) / squares, 0.0, 1.0) if squares > 0 else 0.0
+            left = 1.0 - float(of_cluster[names[~of_others]].sum())
+            if left < _NOTHING:  # the judge's mean is of these clusters alone
+                continue
+            of_labels = np.bincount(place[kept], share * (f - share @ f), len(names))
+            b = of_labels + of_others * everywhere[names] / left
+            squares = float(b @ b) + unlabelled / left**2
+            if squares > _NOTHING * float(of_labels @ of_labels):
+                found[~kept] = np.clip(float(a @ b) / squares, 0.0, 1.0)
         return found

@@ -9,6 +9,7 @@ from headrace_schemas import GenerationJob, HeadraceError, Message
 from headrace_schemas.attributes import AnyFilter, AttributeMap
 from headrace_schemas.grounding import Citation, Grounding
 from headrace_schemas.limits import MAX_SHORT_TEXT
+from headrace_workers.knowledge.named import no_such_base
 from headrace_workers.knowledge.packing import Passage, pack
 from headrace_workers.knowledge.prompt import INSTRUCTION, around, shown_passage, user_turn
 from headrace_workers.knowledge.suspicious import suspicions
@@ -99,7 +100,7 @@ class Retrieval:
     ) -> list[Found]:
         """The same for jobs of one base, and with one filter."""
         if not bases.exists(tenant, knowledge):
-            return [UnknownBase(_unknown(tenant, knowledge))] * len(jobs)
+            return [UnknownBase(no_such_base((tenant, knowledge)))] * len(jobs)
         queries = [job.question for job, _ in jobs if job.question.strip()]
         where = jobs[0][0].knowledge_filter
         hits = iter(bases.search(tenant, knowledge, queries, CANDIDATES, where=where) if queries else ())
@@ -221,11 +222,4 @@ def _citation(number: int, passage: Passage, attributes: AttributeMap) -> Citati
         relevance=round(passage.relevance, 4),
         suspicious=tuple(dict.fromkeys(each.reason.value for each in suspicions(chunk.indexed))),
         attributes=dict(attributes),
-    )
-
-
-def _unknown(tenant: str, knowledge: str) -> str:
-    return (
-        f"{tenant} has no knowledge base {knowledge!r}: `headrace knowledge add {knowledge} PATH --tenant {tenant}` "
-        "makes it; then ask again, or `headrace dead replay` this job"
     )

@@ -1,6 +1,6 @@
 """The knowledge bases, as the ledger keeps them. Each method is one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row
@@ -43,6 +43,11 @@ class KnowledgeBases:
         """Whether the tenant has a base of this name, if only an empty vector store."""
         with reading(self._engine) as tx:
             return documents.exists(tx, tenant, knowledge)
+
+    def unknown(self, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of these bases (tenant and name) that do not exist."""
+        with reading(self._engine) as tx:
+            return documents.unknown(tx, named)
 
     def bases(self, tenant: str | None = None) -> list[Row[Any]]:
         """All knowledge bases, or a tenant's, in order of tenant and name."""

@@ -6,7 +6,7 @@ its chunks and before entries, and several in the order of their ids.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -178,6 +178,11 @@ def exists(connection: Connection, tenant: str, knowledge: str) -> bool:
     documents = select(DOCUMENTS.c.id).where(DOCUMENTS.c.tenant == tenant, DOCUMENTS.c.knowledge == knowledge)
     stores = select(STORES.c.name).where(STORES.c.tenant == tenant, STORES.c.knowledge == knowledge)
     return bool(connection.execute(select(or_(documents.exists(), stores.exists()))).scalar_one())
+
+
+def unknown(connection: Connection, named: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those of these bases (tenant and name) that do not exist."""
+    return {base for base in named if not exists(connection, *base)}
 
 
 def bases(connection: Connection, tenant: str | None) -> list[Row[Any]]:

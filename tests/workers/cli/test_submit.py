@@ -1,0 +1,48 @@
+"""`headrace submit` that is interrupted: what was published goes on, and that is said."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.services.interrupts import hear_interrupts
+from tests.services.kafka import KafkaServer
+from tests.services.records import read
+
+from headrace_producers.admin import ensure_topics
+from headrace_schemas import Topic
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_ctrl_c_while_receipts_are_waited_for_says_that_jobs_go_on(
+    tmp_path: Path, embedded_kafka: KafkaServer, fresh_prefix: str, count: int
+) -> None:
+    """With the job's id where there is one; the exit code is an interrupt's, and the jobs are in Kafka."""
+    kafka = embedded_kafka.settings(fresh_prefix)
+    ensure_topics(kafka)
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a", "model": "echo"}\n' * count)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    environment |= {"HEADRACE_KAFKA": kafka.address, "HEADRACE_TOPIC_PREFIX": fresh_prefix}
+    with subprocess.Popen(
+        [sys.executable, "-m", "headrace_workers", "submit", "jobs.jsonl", "--wait"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509 - it takes no lock
+    ) as process:
+        assert process.stderr is not None
+        waits = process.stderr.readline().strip()  # it is said once all is published
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    if count == 1:
+        assert f"interrupted: the job goes on: `headrace status {waits}`" in said
+    else:
+        assert (waits, "interrupted: 3 of 3 jobs were published; those that have not ended go on" in said) == (
+            "3 published, waiting for the receipts",
+            True,
+        )
+    assert len(read(kafka, [Topic.GENERATION])) == count
