@@ -93,7 +93,8 @@ class Bulk:
     def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
 
-        `tell` is called with what came of it, and `alive` while a file is written anew, which may take minutes.
+        `tell` is called with what came of it, and `alive` for each batch, and while a file is written anew, which may
+        take minutes.
         """
         self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
         unfinished = self._ledger.batches.unfinished()
@@ -106,6 +107,7 @@ class Bulk:
         room = self._room.among(unfinished)
         lines = 0
         for batch in unfinished:
+            alive()
             try:
                 lines += self._go_on(batch, room[batch.number], tell, alive)
             except (StoreUnavailable, NoSuchObject) as error:

@@ -92,6 +92,7 @@ class EvalRuns:
         troubles: dict[str, str] = {}
         done = 0
         for run in runs:
+            alive()
             try:
                 done += self._go_on(run, ring, alive)
             except (StoreUnavailable, NoSuchObject) as error:
@@ -103,7 +104,7 @@ class EvalRuns:
         self._say(troubles)
         if forgets:
             self._forget()
-        self.rest = 0.0 if done else _REST if runs else _IDLE
+        self.rest = 0.0 if done or self._begun else _REST if runs else _IDLE
         return done
 
     def close(self) -> None:
