@@ -178,7 +178,7 @@ class _Texts:
             raise _torn(str(error), self._lines) from error
         if self._packed > 2 * self._text + _HOLLOW:
             raise NotReadable(
-                f"holds hardly any text: {self._text:,} bytes in the first {self._packed:,}: compress it anew, as a whole"
+                f"holds hardly any text: {self._text:,} bytes in the first {self._packed:,}: compress all of it anew"
             )
 
     def _count(self, text: bytes) -> None:

@@ -195,6 +195,7 @@ def _bulk(shared: _Shared) -> Bulk:
         clock=shared.clock,
         troubles=shared.troubles,
         keep=settings.files_retention,
+        max_crashes=settings.max_crashes,
     )
 
 
@@ -208,4 +209,5 @@ def _evals(shared: _Shared) -> EvalRuns:
         troubles=shared.troubles,
         keep=settings.files_retention,
         most_bytes=settings.max_eval_bytes,
+        max_crashes=settings.max_crashes,
     )

@@ -172,6 +172,11 @@ class Evals:
         with reading(self._engine) as tx:
             return eval_runs.unfinished(tx)
 
+    def add_crashes(self, run: int, count: int) -> None:
+        """Add to how often a bridge ended while it read the rows of a run."""
+        with writing(self._engine) as tx:
+            tx.execute(update(RUNS).where(RUNS.c.number == run).values(crashes=RUNS.c.crashes + count))
+
     def check_bytes(self, tenant: str, most: int) -> None:
         """Whether the tenant may keep more than it does. TooManyEvals."""
         with reading(self._engine) as tx:
