@@ -26,6 +26,9 @@ DENSE_TEXT: Final = 1024**3  # bytes of text that may be packed as densely as it
 MOST_RATIO: Final = 1_000  # bytes of text beyond these for each byte that was sent
 MOST_WINDOW: Final = 8 * 1024**2  # bytes that a Zstandard file may ask a reader to remember: levels up to 19 ask for it
 _TOO_WIDE: Final = "too much memory"  # in Zstandard's words for a window beyond the bound
+_SHORT: Final = 64  # bytes of lines that are not looked at one by one
+_SPACE: Final = b" \t\r\v\f"
+_MARKS: Final = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
 _HOLLOW: Final = 16 * 1024**2  # bytes that may hold hardly any text; of others each two hold a byte at least
 
 
@@ -301,8 +304,19 @@ class LineCount:
 
     def _count(self, text: bytes) -> None:
         """Without all lines in memory at once: of two megabytes of line feeds they would take twenty."""
+        if text.count(b"\n") * _SHORT > len(text):
+            self._count_short(text)
+            return
         start = 0
         while (end := text.find(b"\n", start)) >= 0:
             self._lines += self._has_something or bool(text[start:end].strip())
             self._has_something, start = False, end + 1
         self._has_something = self._has_something or bool(text[start:].strip())
+
+    def _count_short(self, text: bytes) -> None:
+        """The same, twenty times as fast where there are very many: each line is what ends behind something."""
+        marks = text.translate(_MARKS, _SPACE)
+        if self._has_something:
+            marks = b"x" + marks
+        self._lines += marks.count(b"x\n")
+        self._has_something = marks.endswith(b"x")

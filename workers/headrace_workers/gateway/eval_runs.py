@@ -53,7 +53,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
         lines = (json.dumps(row).encode() + b"\n" for row in rows)
         file = await stored(
             services,
-            lambda: services.files.add(
+            caller,
+            lambda _: services.files.add(
                 lines, tenant=caller.tenant, purpose=_PURPOSE, name=f"{eval_id}.jsonl",
                 keep=services.settings.files_retention,
             ),

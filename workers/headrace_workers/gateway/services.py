@@ -19,6 +19,7 @@ from headrace_workers.gateway.keyring import Keyring
 from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
+from headrace_workers.gateway.store_work import StoreWork
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
 from headrace_workers.ledger.door.told import Standing
@@ -52,7 +53,7 @@ class Services:
     registry: Registry
     pipeline: Pipeline
     executor: Executor  # for whatever waits for the ledger
-    store_threads: Executor  # for whatever waits for the file store, which may be slow
+    store: StoreWork  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
     door: Door
