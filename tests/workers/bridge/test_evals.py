@@ -107,7 +107,7 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
     (batch,) = ledger.batches.batches("a")
     assert (run.state, run.total, run.batch, batch.total) == ("in_progress", ROWS, batch.id, ROWS - 1)
     assert ledger.evals.count(run.number, None) == ROWS - 1
-    (wrong,) = ledger.evals.items(run.number, after=None, limit=10)
+    (wrong,) = ledger.evals.items(run.number, after=None, limit=10).rows
     assert (wrong.number, wrong.status) == (7, "error")
     assert json.loads(run.tally)["counts"] == {"passed": 0, "failed": 0, "errored": 1}
 
@@ -374,5 +374,5 @@ def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path)
     assert stands(ledger) is None
     for _ in range(3):
         duty(ledger, files).once(lambda _: None)
-    assert ledger.evals.items(run.number, after=None, limit=1) == []
+    assert ledger.evals.items(run.number, after=None, limit=1).rows == []
     assert not ledger.evals.forget()
