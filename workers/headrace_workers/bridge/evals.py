@@ -121,8 +121,9 @@ class EvalRuns:
             crashes = self._crashes.too_many(run)
             if run.state == CANCELING or crashes:
                 self._leave(run.number)
-                end = (CANCELED, None) if run.state == CANCELING else (FAILED, _crashed(crashes))
-                self._finish(run, *end, ring)
+                cancelled = run.state == CANCELING
+                state, why = (CANCELED, None) if cancelled else (FAILED, _crashed(crashes))
+                self._finish(run, state, why, ring)
                 return 0
             with self._crashes.counted(run.number):
                 return self._begin(run, ring, alive)

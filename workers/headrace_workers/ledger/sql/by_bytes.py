@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, LargeBinary, Row, Select, cast, func, tuple_
+from sqlalchemy import Connection, LargeBinary, Row, Select, cast, func, literal, tuple_
 
 PART_BYTES: Final = 4 * 1024**2  # of large columns, beside a row that is larger by itself
 
@@ -32,7 +32,7 @@ def by_bytes(
     if after is not None:
         query = query.where(key < tuple(after) if newest else key > tuple(after))
     ordered = query.order_by(*(each.desc() if newest else each for each in keys))
-    size = sum((func.coalesce(_bytes_of(connection, each), 0) for each in large), start=0)
+    size: Any = sum((func.coalesce(_bytes_of(connection, each), 0) for each in large), start=literal(0))
     sizes = connection.execute(ordered.with_only_columns(size).limit(limit + 1)).scalars().all()
     fits = _fitting(sizes[:limit])
     return Part(list(connection.execute(ordered.limit(fits))), len(sizes) > fits)
