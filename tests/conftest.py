@@ -43,6 +43,7 @@ _LONGEST = (
     "acceptance/test_readme.py",
     "workers/calibration/test_curve.py",
     "workers/gateway/test_faults.py",
+    "workers/bridge/test_crashes.py",
     "workers/engines/test_smollm2.py",
     "workers/worker/test_process_hung.py",
     "acceptance/test_run.py",

@@ -74,7 +74,7 @@ def storm(deployment: Deployment, rows: int, kills: int, patience: float = 120.0
     found = stands()
     statuses: Counter[str] = Counter()
     after = None
-    while page := ledger.evals.items(run.number, after=after, limit=2_000):
+    while page := ledger.evals.items(run.number, after=after, limit=2_000).rows:
         statuses.update(row.status for row in page)
         after = page[-1].number
     ((runs, steps),) = query(deployment.watched, _RUNS)[0]

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from sqlalchemy import update
 from tests.services.tables import sqlite_tables
 from tests.workers.ledger.rows import write
 
+from headrace_workers.bridge import eval_beginning
 from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.troubles import Troubles
 from headrace_workers.clock import SystemClock
 from headrace_workers.evaluation.eval_plan import EvalPlan
+from headrace_workers.files import text
 from headrace_workers.files.files import Files
 from headrace_workers.files.store import Store
 from headrace_workers.ledger.batches.batch_rewriting import Anew
@@ -104,7 +107,7 @@ def test_a_beginning_that_was_broken_off_is_begun_again(
     (batch,) = ledger.batches.batches("a")
     assert (run.state, run.total, run.batch, batch.total) == ("in_progress", ROWS, batch.id, ROWS - 1)
     assert ledger.evals.count(run.number, None) == ROWS - 1
-    (wrong,) = ledger.evals.items(run.number, after=None, limit=10)
+    (wrong,) = ledger.evals.items(run.number, after=None, limit=10).rows
     assert (wrong.number, wrong.status) == (7, "error")
     assert json.loads(run.tally)["counts"] == {"passed": 0, "failed": 0, "errored": 1}
 
@@ -210,7 +213,41 @@ def test_who_begins_a_large_run_goes_on(ledger: Ledger, tmp_path: Path):
     duty(ledger, files_of(ledger, tmp_path)).once(
         lambda _: None, lambda: signs.append(ledger.evals.count(run.number, None) + 1)
     )
-    assert signs == [200, 400, ROWS]  # the row that makes no job has a status
+    assert signs == [1, 200, 400, ROWS]  # the row that makes no job has a status
+
+
+def test_empty_lines_are_read_a_bounded_part_at_a_time(ledger: Ledger, tmp_path: Path):
+    """Each part says that the bridge goes on, and the next run has its turn behind it."""
+    ledger.evals.cancel("eval_1", "evalrun_1", "a")
+    with_run(ledger, tmp_path, [*[""] * 600_000, json.dumps({"item": {"x": "1"}})], "2")
+    with_run(ledger, tmp_path, [json.dumps({"item": {"x": "1"}})], "3")
+    bridge, signs = duty(ledger, files_of(ledger, tmp_path)), []
+    assert bridge.once(lambda _: None, lambda: signs.append(1)) == 1
+    empty, other = (ledger.evals.run(f"eval_{n}", f"evalrun_{n}", "a") for n in (2, 3))
+    assert (empty.state, other.state, bridge.rest) == ("queued", "in_progress", 0.0)
+    assert len(signs) == 3 + 2  # runs, and parts
+    assert [bridge.once(lambda _: None) for _ in range(2)] == [0, 1]
+    assert ledger.evals.run("eval_2", "evalrun_2", "a").total == 1
+
+
+@pytest.mark.parametrize("packs", [zstandard.compress, bytes])
+def test_a_run_over_more_lines_than_a_file_may_have_fails(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: Callable[[bytes], bytes]
+):
+    """With the bound, though none of them has something in it."""
+    for module in (eval_beginning, text):
+        monkeypatch.setattr(module, "MOST_LINES", 300_000)
+    file = files_of(ledger, tmp_path).add(
+        [packs(b"\n" * 2_000_000)], tenant="a", purpose="evals", name="rows.jsonl", keep=None
+    )
+    source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
+    ledger.evals.start("eval_1", "a", NewRun(id="evalrun_2", name="", data_source=source, metadata="{}"))
+    bridge = duty(ledger, files_of(ledger, tmp_path))
+    for _ in range(2):
+        bridge.once(lambda _: None)
+    run = ledger.evals.run("eval_1", "evalrun_2", "a")
+    why = "its data cannot be read: the file has more than 300,000 lines, empty ones among them: split it into several"
+    assert (run.state, run.reason) == ("failed", f"{why} files")
 
 
 def test_who_has_lost_the_duty_in_the_middle_leaves_the_rest(
@@ -337,5 +374,5 @@ def test_what_is_removed_is_forgotten_bit_by_bit(ledger: Ledger, tmp_path: Path)
     assert stands(ledger) is None
     for _ in range(3):
         duty(ledger, files).once(lambda _: None)
-    assert ledger.evals.items(run.number, after=None, limit=1) == []
+    assert ledger.evals.items(run.number, after=None, limit=1).rows == []
     assert not ledger.evals.forget()

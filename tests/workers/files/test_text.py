@@ -3,10 +3,13 @@
 import gzip
 import io
 import lzma
+import tracemalloc
+from collections import deque
 
 import pytest
 import zstandard
 
+from headrace_workers.files import text as bounds
 from headrace_workers.files.text import LineCount, NotReadable, text_of
 
 LINES = b"".join(b'{"n": %d}\n' % number for number in range(5_000))
@@ -77,3 +80,96 @@ def test_another_format_is_text_that_nobody_understands():
     """It is not guessed at: its lines will be no JSON."""
     packed = lzma.compress(LINES)
     assert text_of(io.BytesIO(packed)).read() == packed
+
+
+def packed(kind, part, times):
+    """So many times the same, compressed."""
+    packer = zstandard.ZstdCompressor().compressobj() if kind == "zstd" else bounds.zlib.compressobj(wbits=31)
+    return b"".join(packer.compress(part) for _ in range(times)) + packer.flush()
+
+
+def read(data):
+    """Its lines, one by one."""
+    deque(iter(text_of(io.BytesIO(data)).readline, b""), maxlen=0)
+
+
+def refused(data):
+    """Why a file is refused, by whoever counts its lines and whoever reads them."""
+    with pytest.raises(NotReadable) as by_reader:
+        read(data)
+    with pytest.raises(NotReadable) as by_counter:
+        counted(data, 65_536)
+    assert str(by_reader.value) == str(by_counter.value)
+    return str(by_reader.value)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("line", [b"\n", b"a\n"])
+def test_a_few_bytes_that_claim_to_be_very_many_lines_are_refused(kind, line, monkeypatch):
+    """Empty lines count, and what is looked at meanwhile is never much of the text."""
+    monkeypatch.setattr(bounds, "MOST_LINES", 100_000)
+    data = packed(kind, line * 1_000_000, 64)
+    assert len(data) < 200_000
+    tracemalloc.start()
+    said = refused(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said == "the file has more than 100,000 lines, empty ones among them: split it into several files"
+    assert peak < 20 * 1024**2
+
+
+def test_a_million_lines_are_taken():
+    """Though they are packed thirty to one."""
+    lines = b"".join(b'{"custom_id": "%d", "body": {"prompt": "How are you?"}}\n' % n for n in range(1_000_000))
+    assert counted(zstandard.compress(lines, 1), 65_536) == 1_000_000
+
+
+def test_long_lines_that_are_much_alike_are_taken_up_to_a_bound(monkeypatch):
+    """Many questions about one long document are packed a thousand to one; so is what is no text."""
+    line = b"x" * 100_000 + b"\n"
+    data = packed("zstd", line, 30)
+    assert len(line) * 30 > 2 * bounds.MOST_RATIO * len(data)
+    assert counted(data, 64) == 30
+    monkeypatch.setattr(bounds, "DENSE_TEXT", 1_000_000)
+    said = refused(data)
+    assert said.startswith(f"the file is packed too densely: {len(data):,} bytes of it hold more than ")
+    assert said.endswith("beyond 1,000,000 each may hold 1,000: split it into several files")
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_what_is_compressed_holds_no_more_than_may_be_sent_as_it_is(kind, monkeypatch):
+    """What is not compressed is as long as it was sent."""
+    monkeypatch.setattr(bounds, "MOST_TEXT", 50_000)
+    said = refused(PACKED[kind])
+    assert said.startswith("the file holds more than 50,000 bytes of text, which line ")
+    assert counted(LINES, 1_000) == 5_000
+
+
+@pytest.mark.parametrize("part", [gzip.compress(b""), zstandard.compress(b"")])
+def test_what_holds_no_text_is_refused(part, monkeypatch):
+    """Whoever waits for the next line would read all of it first."""
+    monkeypatch.setattr(bounds, "_HOLLOW", 100_000)
+    assert "holds hardly any text: 0 bytes in the first " in refused(part * (500_000 // len(part)))
+
+
+def test_what_asks_its_reader_for_much_memory_is_refused():
+    """With what to do; a person's own file is read all the same."""
+    wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=24)
+    packer = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    data = packer.compress(LINES * 200) + packer.flush()
+    assert "without --long, --ultra or a level above 19" in refused(data)
+    assert text_of(io.BytesIO(data), bounded=False).read() == LINES * 200
+
+
+def test_who_counts_is_asked_for_each_part_whether_to_go_on():
+    """However few bytes hold it: nobody may be there any more to hear."""
+    heard = []
+
+    def goes_on():
+        heard.append(1)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        LineCount(goes_on).feed(packed("zstd", b"a\n" * 1_000_000, 9))
+    assert len(heard) == 3

@@ -11,6 +11,9 @@ from sqlalchemy import select
 from tests.services.eventually import eventually
 from tests.workers.gateway.served import Gateway
 
+from headrace_workers.files.files import new_id
+from headrace_workers.ledger.evals.eval_runs import NewItem
+from headrace_workers.ledger.evals.evals import NewRun
 from headrace_workers.ledger.tables.webhooks import DELIVERIES
 
 SAMPLE = "{{sample.output_text}}"
@@ -327,3 +330,23 @@ def test_a_run_that_asks_a_model_that_is_not_there_is_refused_at_once(ai: openai
         ai.evals.runs.create(made.id, data_source=asks(inline(rows("a"))) | {"model": "nobody"})
     assert told.value.param == "data_source.model"
     assert list(ai.evals.runs.list(made.id)) == []
+
+
+def test_items_that_are_large_come_a_few_at_a_time(ai: openai.OpenAI, gateway: Gateway):
+    """Whatever number is asked for: a client that pages on has each once, and no answer is much larger than 4 MiB."""
+    made = ai.evals.create(name="large", data_source_config=CONFIG, testing_criteria=[RIGHT])
+    evals = gateway.services.ledger.evals
+    source = json.dumps({"type": "jsonl", "source": {"type": "file_id", "id": "file-none"}})
+    started = evals.start(made.id, "default", NewRun(id=new_id("evalrun_"), name="", data_source=source, metadata="{}"))
+    large = json.dumps({"item": {"q": "q" * 1_500_000}})
+    evals.put_items(started.number, [NewItem(number, large, "error", "{}") for number in range(8)], 12_000_000)
+    with gateway.client() as client:
+        path = f"/v1/evals/{made.id}/runs/{started.id}/output_items"
+        told = client.get(path, params={"limit": 100})
+        assert (len(told.json()["data"]), told.json()["has_more"]) == (2, True)
+        assert len(told.content) < 4 * 1024**2
+        last = client.get(path, params={"limit": 100, "after": told.json()["data"][-1]["id"], "order": "desc"}).json()
+        assert ([item["datasource_item_id"] for item in last["data"]], last["has_more"]) == ([0], False)
+    for order, numbers in (("asc", [*range(8)]), ("desc", [*reversed(range(8))])):
+        found = ai.evals.runs.output_items.list(started.id, eval_id=made.id, limit=100, order=order)
+        assert [item.datasource_item_id for item in found] == numbers

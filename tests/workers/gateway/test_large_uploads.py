@@ -1,12 +1,15 @@
-"""A file of a gigabyte, in parts, by the unmodified `openai` client."""
+"""Files that are large, or claim to be, by the unmodified `openai` client."""
 
+import gzip
 import hashlib
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
 import pytest
+import zstandard
 from tests.workers.gateway.served import Gateway, served
 from tests.workers.gateway.test_processes import process
 
@@ -53,6 +56,48 @@ def test_a_gigabyte_comes_in_parts(settings: Settings, second: Gateway, tmp_path
                 back.update(chunk)
         assert back.hexdigest() == digest.hexdigest()
         assert _peak(child.process.pid) <= before + MOST
+
+
+HOSTILE = 50  # uploads
+COMPOSE = 384  # MiB that a gateway may have in docker-compose.yml
+
+
+def test_files_that_claim_to_be_very_large_cost_little(settings: Settings, second: Gateway, tmp_path: Path):
+    """Fifty that come at once, of several tenants, plain and in parts, are each answered, in bounded memory."""
+    mebi, lines = 1024**2, (b"x" * 100_000 + b"\n") * 10
+    bombs = [
+        zstandard.compress(b"\n" * mebi) * 128, zstandard.compress(b"a\n" * mebi) * 128,
+        gzip.compress(b"\n" * mebi) * 128, zstandard.compress(b"a" * mebi) * 512, zstandard.compress(lines) * 500,
+    ]  # fmt: skip
+    assert max(map(len, bombs)) < 200_000
+    whys = ("has more than 10,000,000 lines", "has more than 10,000,000 lines", "has more than 10,000,000 lines",
+            "has more than 268,435,456 bytes in line 1", None)  # fmt: skip
+
+    def send(number: int) -> str | None:
+        data = bombs[number % len(bombs)]
+        try:
+            if number % 2:
+                clients[number % 4].files.create(file=("jobs.jsonl", data), purpose="batch")
+            else:
+                clients[number % 4].uploads.upload_file_chunked(
+                    file=data, filename="jobs.jsonl", bytes=len(data), mime_type="text/jsonl", purpose="batch"
+                )
+        except openai.BadRequestError as error:
+            return str(error)
+        return None
+
+    with process(settings, tmp_path) as (child, url), ThreadPoolExecutor(HOSTILE) as threads:
+        clients = [
+            openai.OpenAI(base_url=f"{url}/v1", api_key=second.key(f"tenant-{n}"), max_retries=20) for n in range(4)
+        ]
+        before = _peak(child.process.pid)
+        told = list(threads.map(send, range(HOSTILE)))
+        for number, said in enumerate(told):
+            why = whys[number % len(whys)]
+            assert (said is None) if why is None else (said is not None and why in said), (number, said)
+        peak = _peak(child.process.pid)
+        print(f"gateway: {before:.0f} MiB before, at most {peak:.0f} MiB under {HOSTILE} hostile uploads")
+        assert peak < COMPOSE
 
 
 def _peak(pid: int) -> float:

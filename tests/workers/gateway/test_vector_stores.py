@@ -16,6 +16,7 @@ from headrace_workers.embedders.hashed import make_hash_embedder
 from headrace_workers.gateway.services import SEARCHES_AT_A_TIME
 from headrace_workers.knowledge.reading import Reader
 from headrace_workers.ledger.recall.documents import NewChunk, NewDocument
+from headrace_workers.ledger.sql import by_bytes
 from headrace_workers.main.parts import files_in
 from headrace_workers.recall.filling import Filling
 from headrace_workers.settings import Settings
@@ -68,6 +69,30 @@ def door(settings: Settings, tmp_path: Path, reader: Reader) -> Iterator[Door]:
 def client(door: Door) -> OpenAI:
     """Of the tenant `default`."""
     return door.client()
+
+
+def test_what_a_large_file_says_is_read_a_part_at_a_time(
+    door: Door, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told as one: the client asks for no second page. Fifty megabytes of passages took several times as much."""
+    parts: list[int] = []
+    texts = door.gateway.services.ledger.stores.texts
+
+    def counted(*args: int) -> by_bytes.Part:
+        part = texts(*args)
+        parts.append(len(part.rows))
+        return part
+
+    monkeypatch.setattr(door.gateway.services.ledger.stores, "texts", counted)
+    monkeypatch.setattr(by_bytes, "PART_BYTES", 60)
+    sections = [f"## Wheel {number}\n\nIt turns slowly." for number in range(5)]
+    store = client.vector_stores.create(name="Wheels", file_ids=[door.file("\n\n".join(sections).encode())])
+    (file,) = client.vector_stores.files.list(store.id)
+    assert client.vector_stores.files.content(file.id, vector_store_id=store.id).data == []
+    door.fill()
+    content = client.vector_stores.files.content(file.id, vector_store_id=store.id)
+    assert [(each.type, each.text) for each in content.data] == [("text", section) for section in sections]
+    assert parts == [2, 2, 1]
 
 
 def test_a_store_is_made_filled_searched_and_removed(door: Door, client: OpenAI) -> None:

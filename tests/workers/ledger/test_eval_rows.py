@@ -9,6 +9,7 @@ from tests.workers.webhooks.office import Office
 from headrace_workers.ledger.evals.bounds import EvalBounds, TooManyEvals
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
 from headrace_workers.ledger.evals.evals import NewEval, NewRun, StillRuns
+from headrace_workers.ledger.sql import by_bytes
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.evals import EVALS, ITEMS, RUNS
 from headrace_workers.ledger.webhooks.delivery_views import Range
@@ -81,7 +82,7 @@ def test_evals_come_by_age_or_by_their_last_change_in_pages(ledger):
 
     def page(after=None, limit=9, *, newest=False, by_change=False):
         last = None if after is None else f"eval_{after}"
-        return names(ledger.evals.evals("a", after=last, limit=limit, newest=newest, by_change=by_change))
+        return names(ledger.evals.evals("a", after=last, limit=limit, newest=newest, by_change=by_change).rows)
 
     assert [page(), page(newest=True)] == ["123", "321"]
     assert [page(by_change=True), page(newest=True, by_change=True)] == ["213", "312"]
@@ -131,7 +132,7 @@ def test_a_run_is_kept_as_it_was_started(ledger):
         "number": 1, "id": "run_1", "eval": 2, "eval_id": "eval_2", "tenant": "a", "name": "name of run_1",
         "testing_criteria": '["t"]', "data_source": '{"s":2}', "metadata": '{"k":"2"}', "state": "queued",
         "reason": None, "batch": None, "output_read": 0, "errors_read": 0, "total": 0, "tally": "{}",
-        "created_at": row.created_at, "ended_at": None, "removed_at": None,
+        "created_at": row.created_at, "ended_at": None, "removed_at": None, "crashes": 0,
         "bytes": len('run_1name of run_1{"s":2}{"k":"2"}eval_2a["t"]queued'),
     }  # fmt: skip
     assert ledger.evals.run("eval_2", "run_1", "a") == row
@@ -151,7 +152,7 @@ def test_runs_of_an_eval_come_by_age_in_pages(ledger):
 
     def page(after=None, limit=9, *, newest=False, state=None, tenant="a"):
         last = None if after is None else f"run_{after}"
-        return names(ledger.evals.runs("eval_1", tenant, after=last, limit=limit, newest=newest, state=state))
+        return names(ledger.evals.runs("eval_1", tenant, after=last, limit=limit, newest=newest, state=state).rows)
 
     assert [page(), page(newest=True), page(tenant="b")] == ["123", "321", ""]
     assert [page(state="queued"), page(state="completed")] == ["23", "1"]
@@ -212,7 +213,7 @@ def test_items_that_ended_come_in_their_order_in_pages(ledger, runs):
     ledger.evals.put_items(other.number, [NewItem(7, "{}", "fail", "{}")], 1)
 
     def page(after=None, limit=9, **how):
-        return [row.number for row in ledger.evals.items(one.number, after=after, limit=limit, **how)]
+        return [row.number for row in ledger.evals.items(one.number, after=after, limit=limit, **how).rows]
 
     assert [page(), page(newest=True)] == [[2, 3, 4, 5], [5, 4, 3, 2]]
     assert [page(3), page(4, newest=True), page(limit=2)] == [[4, 5], [3, 2], [2, 3]]
@@ -252,7 +253,9 @@ def test_the_end_of_a_run_is_told(ledger, runs, state, told):
     assert one.created_at <= ended.ended_at <= ledger.now()
     assert ended._asdict() == one._asdict() | {"state": state, "reason": "why", "ended_at": ended.ended_at}
     assert ledger.evals.run("eval_1", "run_1", "a") == ended
-    lost = [(row.status, json.loads(row.sample), row.results) for row in ledger.evals.items(1, after=None, limit=9)]
+    lost = [
+        (row.status, json.loads(row.sample), row.results) for row in ledger.evals.items(1, after=None, limit=9).rows
+    ]
     assert lost == [("error", LOST, "[]")] * 2
     assert ledger.evals.run("eval_2", "run_2", "b") == other
     assert ledger.evals.count(other.number, None) == 2
@@ -322,3 +325,36 @@ def test_bounds_count_what_is_the_tenants_own(ledger, runs):
             "(HEADRACE_MAX_EVAL_BYTES): delete runs or evals that are not needed any more"
         )
     ledger.evals.check_bytes("nobody", 1)
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_rows_that_are_large_come_in_parts_of_bounded_bytes(ledger, runs, newest, monkeypatch):
+    """One at least, each once; bytes count, and not characters."""
+    monkeypatch.setattr(by_bytes, "PART_BYTES", 1_000)
+    number = runs[1].number
+    sizes = [10, 600, 300, 80, 3_000, 5, 990, 400, 400, 400]
+    items = [NewItem(n + 2, "é" * (size // 2), "pass", "") for n, size in enumerate(sizes)]
+    ledger.evals.put_items(number, items, 1)
+    found, after, more = [], None, True
+    while more:
+        rows, more = ledger.evals.items(number, after=after, limit=4, newest=newest)
+        after = rows[-1].number
+        found.append([row.number - 2 for row in rows])
+    assert found == (
+        [[0, 1, 2, 3], [4], [5, 6], [7, 8], [9]] if not newest else [[9, 8], [7], [6, 5], [4], [3, 2, 1, 0]]
+    )
+
+
+def test_evals_and_runs_that_are_large_come_in_parts(ledger, monkeypatch):
+    """By age and by their last change; what a part leaves out comes behind it."""
+    for name in "123":
+        create(ledger, f"eval_{name}")
+        start(ledger, f"run_{name}", "eval_1")
+    monkeypatch.setattr(by_bytes, "PART_BYTES", 1)
+    for by_change in (False, True):
+        found = ledger.evals.evals("a", after=None, limit=9, newest=False, by_change=by_change)
+        assert (names(found.rows), found.more) == ("1", True)
+        found = ledger.evals.evals("a", after="eval_2", limit=9, newest=False, by_change=by_change)
+        assert (names(found.rows), found.more) == ("3", False)
+    found = ledger.evals.runs("eval_1", "a", after=None, limit=9, newest=True, state=None)
+    assert (names(found.rows), found.more) == ("3", True)

@@ -45,7 +45,7 @@ def test_answers_are_counted_once_however_often_they_are_read(ledger, run):
     ledger.evals.put_ends(run, [judged(0)], {"output_read": 10}, {"n": 1})
     with pytest.raises(ReadBefore):
         ledger.evals.put_ends(run, [judged(1)], {"output_read": 20}, {"n": 1})
-    (first, _) = ledger.evals.items(run.number, after=None, limit=9)
+    (first, _) = ledger.evals.items(run.number, after=None, limit=9).rows
     assert (first.number, first.status) == (0, "pass")
     again = ledger.evals.run("eval_1", "evalrun_1", "a")
     assert (again.output_read, again.errors_read, again.tally) == (10, 0, '{"n": 1}')
@@ -65,7 +65,7 @@ def test_a_run_ends_once_and_what_never_ended_says_so(ledger, run):
     assert ledger.evals.finish(run.number, "failed", "x", NOTHING) is None
     with pytest.raises(ReadBefore):
         ledger.evals.put_ends(run, [judged(1)], {"output_read": 20}, {})
-    items = ledger.evals.items(run.number, after=None, limit=9)
+    items = ledger.evals.items(run.number, after=None, limit=9).rows
     assert [row.status for row in items] == ["pass", "error", "error"]
     assert json.loads(items[1].sample) == NOTHING
     assert ledger.evals.unfinished() == []

@@ -253,5 +253,5 @@ def test_a_file_is_told_whole_and_nobody_elses_is_touched(ledger, stores):
     assert stores.describe("t", "vs_1", FILES[2], {"k": "other"})
     assert stores.remove_file("t", "vs_1", FILES[2])
     assert stores.file("t", "vs_2", FILES[2]) == there
-    assert stores.texts(there.document_id) == ["one"]
-    assert stores.texts(99) == []
+    assert [row.text for row in stores.texts(there.document_id).rows] == ["one"]
+    assert stores.texts(99) == ([], False)

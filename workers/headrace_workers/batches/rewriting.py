@@ -31,6 +31,7 @@ from headrace_workers.ledger.tables.batches import DONE, FAILED
 from headrace_workers.log import Action, log
 
 _LINES_AT_ONCE: Final = 1_000  # that are asked for
+_TOLD_BYTES: Final = 64 * 1024**2  # that may be read before somebody is told of it
 _PIECE: Final = 8 * 1024**2  # bytes
 _LONGEST_ANSWER: Final = 2**31  # bytes of a line that we wrote ourselves
 
@@ -162,9 +163,11 @@ def _jobs_of(line: Read, terms: Terms) -> tuple[bytes | None, list[str]]:
 
 
 def _telling(lines: Iterable[Read], alive: Callable[[], object]) -> Iterator[Read]:
-    """These lines; now and then somebody is told that there are more."""
-    for count, line in enumerate(lines):
-        if count % _LINES_AT_ONCE == 0:
+    """These lines; somebody is told that there are more after so many of them, or so many bytes."""
+    told_line, told_byte = 0, 0
+    for line in lines:
+        if line.number - told_line >= _LINES_AT_ONCE or line.end - told_byte >= _TOLD_BYTES:
+            told_line, told_byte = line.number, line.end
             alive()
         yield line
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import Row
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
 from headrace_workers.batches.rewriting import Rewriting
+from headrace_workers.bridge.crashes import Crashes
 from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.ledger_time import LedgerTime
 from headrace_workers.bridge.troubles import Troubles
@@ -59,7 +61,8 @@ class Room:
 class Bulk:
     """All batches of a ledger. Belongs to the thread that calls `once`.
 
-    `keep`: seconds that a batch is remembered after its end.
+    `keep`: seconds that a batch is remembered after its end. A batch whose input ended a bridge `max_crashes` times is
+    read no further.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Bulk:
         clock: Clock,
         troubles: Troubles,
         keep: float,
+        max_crashes: int = 3,
     ) -> None:
         self._ledger = ledger
         self._files = files
@@ -87,6 +91,10 @@ class Bulk:
         self._keep_ms = int(keep * 1000)
         self._ledger_time = LedgerTime(ledger, clock)
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
+        self._crashes = Crashes(ledger.batches.add_crashes, max_crashes)
+        self._fed: set[int] = (
+            set()
+        )  # batches of which something was taken in here: what ends a bridge ends the next one
         self._forgot_at = clock.monotonic()
         self.waits: Awaited | None = None  # what keeps it from going on
         self.is_open = False  # whether a batch is, of which this bridge has the duty
@@ -96,7 +104,8 @@ class Bulk:
     def once(self, tell: Callable[[Hint], object], alive: Callable[[], object] = lambda: None) -> int:
         """Go on with each batch, a bounded way; how many lines were taken in or written. Unavailable.
 
-        `tell` is called with what came of it, and `alive` while a file is written anew, which may take minutes.
+        `tell` is called with what came of it, and `alive` for each batch, and while a file is written anew, which may
+        take minutes.
         """
         self.is_open, self.gathers, self.rest = False, 0.0, _IDLE
         unfinished = self._ledger.batches.unfinished()
@@ -106,9 +115,11 @@ class Bulk:
             self._say({})
             return 0
         troubles: dict[str, str] = {}
+        self._fed &= {batch.number for batch in unfinished}
         room = self._room.among(unfinished)
         lines = 0
         for batch in unfinished:
+            alive()
             try:
                 lines += self._go_on(batch, room[batch.number], tell, alive)
             except (StoreUnavailable, NoSuchObject) as error:
@@ -129,6 +140,7 @@ class Bulk:
     def close(self) -> None:
         """Close what is open."""
         self._feed.close()
+        self._crashes.close()
 
     def _go_on(self, batch: Row[Any], room: int, tell: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         now = self._ledger_time.ms()
@@ -148,8 +160,14 @@ class Bulk:
     def _take_in(self, batch: Row[Any], room: int, now: int, tell: Callable[[Hint], object]) -> int:
         if room <= 0:
             return 0
+        if crashes := self._crashes.too_many(batch):
+            self._ledger.batches.stop_reading(batch.number, _crashed(crashes, int(batch.line)))
+            log(DUTY, logging.ERROR, Action.UNREADABLE, "the input of a batch ended the bridge", batch=batch.id)
+            return 0
         try:
-            lines, _ = self._feed.feed(batch, room, now)
+            # Only until something of it was taken in: a bridge that is started again begins with what ended the last.
+            with nullcontext() if batch.number in self._fed else self._crashes.counted(batch.number):
+                lines, _ = self._feed.feed(batch, room, now)
         except (NotReadable, NoSuchObject) as error:
             reason = str(error) if isinstance(error, NotReadable) else "its input was deleted before it was read"
             self._feed.forget(batch.number)
@@ -157,6 +175,7 @@ class Bulk:
             log(DUTY, logging.WARNING, Action.UNREADABLE, "the input of a batch cannot be read on", batch=batch.id)
             return 0
         if lines:
+            self._fed.add(batch.number)
             tell(Hint.WORK)
         return lines
 
@@ -187,6 +206,13 @@ class Bulk:
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
+
+
+def _crashed(count: int, line: int) -> str:
+    return (
+        f"the bridge ended {count} times while it read on behind line {line:,} (HEADRACE_MAX_CRASHES): its log says "
+        "where; send the lines behind that one again when this is mended"
+    )
 
 
 def _gathered(unfinished: Sequence[Row[Any]]) -> float:

@@ -13,7 +13,7 @@ from headrace_workers.evaluation.eval_plan import EvalPlan, Row, error_of, item_
 from headrace_workers.files.files import Files
 from headrace_workers.files.piecewise import Piecewise
 from headrace_workers.files.store import StoreUnavailable
-from headrace_workers.files.text import text_of
+from headrace_workers.files.text import MOST_LINES, TooManyLines, text_of
 from headrace_workers.ledger.evals.eval_runs import NewItem
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.tables.evals import ERROR
@@ -23,6 +23,7 @@ MAX_ROWS: Final = 500_000
 _ROWS_AT_ONCE = 1_000  # of a run in one turn
 _ITEMS_AT_ONCE = 200  # of these in one transaction
 _BYTES_AT_ONCE = 4 * 1024**2  # of either, beside the one that goes beyond it
+_A_LINE = 16  # bytes that a line counts for beside its own: to read millions of empty ones takes its time, too
 _LONGEST_ROW = 4 * 1024**2  # bytes
 
 
@@ -52,21 +53,24 @@ class Beginning:
         self._stream = text_of(files.open(json.loads(run.data_source)["source"]["id"]))
         self._rows = read_on(self._stream, _LONGEST_ROW)
         self._file = Piecewise(files, tenant=run.tenant, purpose=PURPOSE, name=f"{run.id}.jsonl", keep=keep)
+        self._read = 0  # bytes of the data
         self._found: list[NewItem] = []
         self._size = 0  # of what was found and is not written
         self._bytes: int = run.bytes
 
     def turn(self, goes_on: Callable[[], object]) -> bool:
-        """Write down so many rows more; whether there are others. `goes_on` hears of each part that is written."""
+        """Read a bounded part, and write its rows down; whether there is more. `goes_on` hears of each part that is
+        written, and of the end of the turn: lines may be empty, or read over.
+        """
         self._ledger.evals.check_bytes(self.tenant, self._most_bytes)
         until, size = self.count + _ROWS_AT_ONCE, 0
         for read in self._rows:
-            if read.is_empty:
-                continue
-            if self.count >= MAX_ROWS:
-                raise TooManyRows(f"it has more than {MAX_ROWS:,} rows: split it")
-            self._take(read.text, read.number, read.too_long)
-            size += len(read.text)
+            if read.number > MOST_LINES:
+                raise TooManyLines
+            size += read.end - self._read + _A_LINE
+            self._read = read.end
+            if not read.is_empty:
+                self._take(read.text, read.number, read.too_long)
             if len(self._found) >= _ITEMS_AT_ONCE or self._size >= _BYTES_AT_ONCE:
                 self._write(goes_on)
             if self.count >= until or size >= _BYTES_AT_ONCE:
@@ -86,6 +90,8 @@ class Beginning:
             self._file.drop()
 
     def _take(self, text: bytes, number: int, too_long: bool) -> None:
+        if self.count >= MAX_ROWS:
+            raise TooManyRows(f"it has more than {MAX_ROWS:,} rows: split it")
         row, item = Row({}), "{}"
         try:
             if too_long:
@@ -103,9 +109,8 @@ class Beginning:
         self._size += len(item)
 
     def _write(self, goes_on: Callable[[], object]) -> None:
-        if not self._found:
-            return
-        self._bytes += sum(len(each.item) + len(each.sample or "") for each in self._found)
-        self._ledger.evals.put_items(self._run.number, self._found, self._bytes)
-        self._found, self._size = [], 0
+        if self._found:
+            self._bytes += sum(len(each.item) + len(each.sample or "") for each in self._found)
+            self._ledger.evals.put_items(self._run.number, self._found, self._bytes)
+            self._found, self._size = [], 0
         goes_on()

@@ -15,6 +15,7 @@ from sqlalchemy import Row as LedgerRow
 from headrace_workers.batches.defaults import Defaults
 from headrace_workers.batches.json_lines import read_on
 from headrace_workers.batches.submit import Wishes, submit
+from headrace_workers.bridge.crashes import Crashes
 from headrace_workers.bridge.duty import Duty
 from headrace_workers.bridge.eval_beginning import Beginning, TooManyRows
 from headrace_workers.bridge.troubles import Troubles
@@ -51,7 +52,8 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 class EvalRuns:
     """All runs of a ledger. Belongs to the thread that calls `once`.
 
-    `keep`: seconds that the files are kept. `most_bytes`: what evals of one tenant may keep; 0: any number.
+    `keep`: seconds that the files are kept. `most_bytes`: what evals of one tenant may keep; 0: any number. A run whose
+    rows ended a bridge `max_crashes` times fails.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class EvalRuns:
         troubles: Troubles,
         keep: float,
         most_bytes: int = 0,
+        max_crashes: int = 3,
     ) -> None:
         self._ledger = ledger
         self._files = files
@@ -72,6 +75,7 @@ class EvalRuns:
         self._keep = keep
         self._most_bytes = most_bytes
         self._begun: dict[int, Beginning] = {}
+        self._crashes = Crashes(ledger.evals.add_crashes, max_crashes)
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
         self._forgets_at = float("-inf")
         self.rest = _IDLE
@@ -92,6 +96,7 @@ class EvalRuns:
         troubles: dict[str, str] = {}
         done = 0
         for run in runs:
+            alive()
             try:
                 done += self._go_on(run, ring, alive)
             except (StoreUnavailable, NoSuchObject) as error:
@@ -103,20 +108,25 @@ class EvalRuns:
         self._say(troubles)
         if forgets:
             self._forget()
-        self.rest = 0.0 if done else _REST if runs else _IDLE
+        self.rest = 0.0 if done or self._begun else _REST if runs else _IDLE
         return done
 
     def close(self) -> None:
         """Close what is open: what has begun is begun anew by whoever goes on."""
         self._leave_all_but(set())
+        self._crashes.close()
 
     def _go_on(self, run: LedgerRow[Any], ring: Callable[[Hint], object], alive: Callable[[], object]) -> int:
         if run.batch is None:
-            if run.state == CANCELING:
+            crashes = self._crashes.too_many(run)
+            if run.state == CANCELING or crashes:
                 self._leave(run.number)
-                self._finish(run, CANCELED, None, ring)
+                cancelled = run.state == CANCELING
+                state, why = (CANCELED, None) if cancelled else (FAILED, _crashed(crashes))
+                self._finish(run, state, why, ring)
                 return 0
-            return self._begin(run, ring, alive)
+            with self._crashes.counted(run.number):
+                return self._begin(run, ring, alive)
         if (plan := self._plan(run, ring)) is None:
             return 0
         batch = self._ledger.batches.batch(run.batch, run.tenant)
@@ -290,6 +300,13 @@ class EvalRuns:
     def _say(self, troubles: dict[str, str]) -> None:
         self._troubles.tell(DUTY, troubles)
         self.waits = Awaited("the file store", "; ".join(sorted(set(troubles.values())))[:1_000]) if troubles else None
+
+
+def _crashed(count: int) -> str:
+    return (
+        f"the bridge ended {count} times while it read the rows of this run (HEADRACE_MAX_CRASHES): its log says "
+        "where; start the run again with other rows, or when that is mended"
+    )
 
 
 def _source(run: LedgerRow[Any]) -> tuple[Any, Any]:

@@ -161,7 +161,7 @@ def _lines(
 
     try:
         with path.open("rb", buffering=0) as raw, shown(raw) as file:
-            yield from (line for line in read_on(text_of(file), _LONGEST) if not line.is_empty)
+            yield from (line for line in read_on(text_of(file, bounded=False), _LONGEST) if not line.is_empty)
     except NotReadable as error:
         raise ConfigurationError(f"{path}: {error}") from None
     except OSError as error:

@@ -15,7 +15,7 @@ from sqlalchemy import Row
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.files.store import NoSuchObject, Store, StoreUnavailable
 from headrace_workers.files.stream import PieceStream
-from headrace_workers.files.text import LineCount, NotReadable
+from headrace_workers.files.text import LineCount
 from headrace_workers.ledger.batches.files import FileBounds, Growth, NewFile, Piece, TooManyFiles
 from headrace_workers.ledger.batches.stored import NO_BOUNDS, StoredFiles
 
@@ -46,20 +46,30 @@ class Files:
         self.bounds = bounds  # of what tenants send
 
     def add(
-        self, chunks: Iterable[bytes], *, tenant: str, purpose: str, name: str, keep: float | None, lines: bool = False
+        self,
+        chunks: Iterable[bytes],
+        *,
+        tenant: str,
+        purpose: str,
+        name: str,
+        keep: float | None,
+        lines: bool = False,
+        goes_on: Callable[[], object] = lambda: None,
     ) -> Row[Any]:
         """Store what comes, and write it down; the file's row. `keep` in seconds; None: for ever. With `lines` the
-        lines of the text in it are counted. NotReadable where that cannot be done, TooManyFiles where the tenant may
-        not keep it: then nothing is stored.
+        lines of the text in it are counted, and `goes_on` is called meanwhile. NotReadable where that cannot be done,
+        TooManyFiles where the tenant may not keep it, and what `goes_on` raises: then nothing is stored.
         """
         if self.bounds.bytes:
             self._rows.check_bounds(tenant, 1, self.bounds)  # before bytes are moved in vain
         file_id = new_id("file-")
-        seen = _Seen(LineCount() if lines else None)
+        seen = _Seen(LineCount(goes_on) if lines else None)
         path = self._path(tenant, file_id, 0)
         try:
             size = self._store.write(path, seen.of(chunks))
-        except NotReadable:
+        except StoreUnavailable:
+            raise
+        except HeadraceError:
             self._store.remove([path])  # the folder in which it would be
             raise
         new = NewFile(
@@ -84,10 +94,15 @@ class Files:
         path = self._path(tenant, of, 0)
         return Piece(path, self._store.write(path, chunks))
 
-    def examine(self, pieces: Iterable[Piece], *, lines: bool) -> tuple[str, str, int | None]:
-        """SHA-256 and MD5 of what these are together, and the lines of the text in it. NotReadable."""
-        seen, old = _Seen(LineCount() if lines else None), hashlib.md5(usedforsecurity=False)
+    def examine(
+        self, pieces: Iterable[Piece], *, lines: bool, goes_on: Callable[[], object] = lambda: None
+    ) -> tuple[str, str, int | None]:
+        """SHA-256 and MD5 of what these are together, and the lines of the text in it. `goes_on` is called meanwhile,
+        and may raise. NotReadable.
+        """
+        seen, old = _Seen(LineCount(goes_on) if lines else None), hashlib.md5(usedforsecurity=False)
         for chunk in seen.of(_chunks(self.together(tuple(pieces)))):
+            goes_on()
             old.update(chunk)
         return seen.digest, old.hexdigest(), seen.lines
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -73,12 +73,21 @@ class Uploads:
             raise NotPending(f"the upload {upload.id} was ended while this part came")
         return part_id, at
 
-    def complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, *, lines: bool) -> Row[Any]:
+    def complete(
+        self,
+        upload: Row[Any],
+        part_ids: Sequence[str],
+        md5: str | None,
+        *,
+        lines: bool,
+        goes_on: Callable[[], object] = lambda: None,
+    ) -> Row[Any]:
         """The file that these parts are; other parts are dropped. Who asks for the same again, since the answer was
-        lost, has the same file. WrongUpload, NotReadable, NotPending.
+        lost, has the same file. `goes_on` is called while they are read, and may raise: the upload stays as it is.
+        WrongUpload, NotReadable, NotPending.
         """
         try:
-            return self._complete(upload, part_ids, md5, lines)
+            return self._complete(upload, part_ids, md5, lines, goes_on)
         except (WrongUpload, NotPending, NoSuchObject):
             now = self._rows.upload(upload.id, upload.tenant)  # it may have been completed meanwhile
             if now is None or now.state == PENDING:
@@ -92,7 +101,14 @@ class Uploads:
                 raise NotPending(f"the upload {upload.id} is completed, and its file was deleted since") from None
             return found
 
-    def _complete(self, upload: Row[Any], part_ids: Sequence[str], md5: str | None, lines: bool) -> Row[Any]:
+    def _complete(
+        self,
+        upload: Row[Any],
+        part_ids: Sequence[str],
+        md5: str | None,
+        lines: bool,
+        goes_on: Callable[[], object],
+    ) -> Row[Any]:
         self._pending(upload)
         there = self._rows.parts(upload.id)
         if unknown := [each for each in part_ids if each not in there]:
@@ -103,7 +119,7 @@ class Uploads:
         size = sum(piece.size for piece in pieces)
         if size != upload.size:
             raise WrongUpload(f"the parts have {size:,} bytes together, and {upload.size:,} were announced", "part_ids")
-        digest, old, counted = self._files.examine(pieces, lines=lines)
+        digest, old, counted = self._files.examine(pieces, lines=lines, goes_on=goes_on)
         if md5 is not None and old != md5.lower():
             raise WrongUpload(f"md5: that of the parts is {old}", "md5")
         new = NewFile(

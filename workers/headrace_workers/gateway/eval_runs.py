@@ -57,7 +57,8 @@ async def create(eval_id: str, caller: Writes, services: Wired, wanted: NewRunBo
         lines = (json.dumps(row).encode() + b"\n" for row in rows)
         file = await stored(
             services,
-            lambda: services.files.add(
+            caller,
+            lambda _: services.files.add(
                 lines, tenant=caller.tenant, purpose=_PURPOSE, name=f"{eval_id}.jsonl",
                 keep=services.settings.files_retention,
             ),
@@ -95,10 +96,10 @@ async def list_runs(
     if after is not None:
         await _run(services, caller, eval_id, after)
     found = await services.ask(
-        services.ledger.evals.runs, eval_id, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
+        services.ledger.evals.runs, eval_id, caller.tenant, after=after, limit=limit, newest=order == "desc",
         state=status,
     )  # fmt: skip
-    return RunList.of(found, limit, lambda row: _shape(row, services))
+    return RunList.of(found.rows, limit, lambda row: _shape(row, services), more=found.more)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}", responses=ERRORS)
@@ -142,9 +143,9 @@ async def list_items(
     if after is not None and behind is None:
         raise InvalidRecord("after: this run has no item of this id", param="after")
     found = await services.ask(
-        services.ledger.evals.items, run.number, after=behind, limit=limit + 1, newest=order == "desc", status=status
+        services.ledger.evals.items, run.number, after=behind, limit=limit, newest=order == "desc", status=status
     )
-    return ItemList.of(found, limit, lambda row: ItemShape.of(row, run))
+    return ItemList.of(found.rows, limit, lambda row: ItemShape.of(row, run), more=found.more)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", responses=ERRORS)

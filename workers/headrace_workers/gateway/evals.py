@@ -68,10 +68,10 @@ async def list_evals(
     if after is not None and await services.ask(services.ledger.evals.eval, after, caller.tenant) is None:
         raise InvalidRecord("after: this tenant has no eval of this id", param="after")
     found = await services.ask(
-        services.ledger.evals.evals, caller.tenant, after=after, limit=limit + 1, newest=order == "desc",
+        services.ledger.evals.evals, caller.tenant, after=after, limit=limit, newest=order == "desc",
         by_change=order_by == "updated_at",
     )  # fmt: skip
-    return EvalList.of(found, limit, EvalShape.of)
+    return EvalList.of(found.rows, limit, EvalShape.of, more=found.more)
 
 
 @router.get("/v1/evals/{eval_id}", responses=ERRORS)

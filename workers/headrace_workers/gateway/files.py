@@ -1,6 +1,5 @@
 """Files, as OpenAI's clients send, list and read them. Errors are told in OpenAI's shape."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, BinaryIO, Final, Literal, TypeVar
 
@@ -19,10 +18,12 @@ from headrace_workers.gateway.bodies import JSONRoute
 from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller, needs
 from headrace_workers.gateway.errors import Refusal, Why, unsaid
+from headrace_workers.gateway.hangup import while_here
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.paging import Page
 from headrace_workers.gateway.scopes import Scope
 from headrace_workers.gateway.services import Services, Wired
+from headrace_workers.gateway.store_work import GoesOn, NoPlace
 
 router = APIRouter(tags=["files"], route_class=JSONRoute)
 
@@ -91,14 +92,16 @@ async def create(
     if (anchor is None) != (seconds is None):
         raise Refusal(Why.INVALID, "expires_after: has an anchor, created_at, and seconds", param="expires_after")
     try:
-        row = await stored(
+        storing = stored(
             services,
-            lambda: services.files.add(
-                chunks_of(file.file), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
-                lines=purpose == BATCH,
+            caller,
+            lambda goes_on: services.files.add(
+                chunks_of(file.file, goes_on), tenant=caller.tenant, purpose=purpose, name=name_of(file), keep=seconds,
+                lines=purpose == BATCH, goes_on=goes_on,
             ),
             size=file.size or 0,
         )  # fmt: skip
+        row = await while_here(request, storing)
     except NotReadable as error:
         raise Refusal(Why.INVALID, f"file: {error}", param="file") from error
     return FileShape(**file_object(row))
@@ -139,7 +142,7 @@ async def content(file_id: str, caller: Reads, services: Wired) -> StreamingResp
     row = await file_of(services, caller, file_id)
     chunks = services.files.chunks(row.id)
     # The first is read before the answer begins: then a store that is away can still be told.
-    first = await stored(services, lambda: next(chunks, b""))
+    first = await stored(services, caller, lambda _: next(chunks, b""))
     return StreamingResponse(_behind(first, chunks), media_type="application/octet-stream")
 
 
@@ -148,7 +151,7 @@ async def delete(file_id: str, caller: Writes, services: Wired) -> FileDeleted:
     """Delete a file. 409 while a batch reads or writes it."""
     row = await file_of(services, caller, file_id)
     try:
-        await stored(services, lambda: services.files.remove(row.id))
+        await stored(services, caller, lambda _: services.files.remove(row.id))
     except FileInUse as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return FileDeleted(id=file_id)
@@ -163,14 +166,16 @@ async def file_of(services: Services, caller: Caller, file_id: str, param: str =
     return found
 
 
-async def stored(services: Services, work: Callable[[], T], size: int = 0) -> T:
+async def stored(services: Services, caller: Caller, work: Callable[[GoesOn], T], size: int = 0) -> T:
     """Work with the file store on so many bytes, on a thread of the store's own; 503 where it does not answer, or is
-    slower than a mebibyte a second; 404 where it has no more what is to be read. What was begun may go on all the same.
+    slower than a mebibyte a second; 429 where other work of this tenant takes as long; 404 where it has no more what is
+    to be read. What was begun ends where it calls what it was given, or may go on all the same.
     """
     patience = STORE_SECONDS + size / 1024**2
     try:
-        async with asyncio.timeout(patience):
-            return await asyncio.get_running_loop().run_in_executor(services.store_threads, work)
+        return await services.store.do(caller.tenant, work, patience)
+    except NoPlace as error:
+        raise Refusal(Why.RATE, f"{error}: send fewer at a time", retry_after=10.0) from None
     except TimeoutError:
         raise Refusal(Why.STORE_AWAY, f"no answer within {patience:.0f} s", retry_after=10.0) from None
     except NoSuchObject:
@@ -196,10 +201,11 @@ def name_of(file: UploadFile) -> str:
     return name.encode("utf-8", "replace").decode()[:255] or "file"
 
 
-def chunks_of(file: BinaryIO) -> Iterator[bytes]:
-    """What came, in chunks."""
+def chunks_of(file: BinaryIO, goes_on: GoesOn) -> Iterator[bytes]:
+    """What came, in chunks; `goes_on` is called for each, and may raise."""
     file.seek(0)
     while chunk := file.read(_CHUNK):
+        goes_on()
         yield chunk
 
 

@@ -46,15 +46,17 @@ class Page(BaseModel, Generic[Shape]):
     has_more: bool
 
     @classmethod
-    def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape]) -> Self:
-        """The first `limit` of what was found, each in its shape; where there are others, that there are more."""
+    def of(cls, found: Sequence[Found], limit: int, shape: Callable[[Found], Shape], *, more: bool = False) -> Self:
+        """The first `limit` of what was found, each in its shape; where there are others, or are known to be `more`,
+        that there are.
+        """
         data = [shape(each) for each in found[:limit]]
         ids = [each.id for each in cast(list[Named], data)]
         return cls(
             data=data,
             first_id=ids[0] if ids else None,
             last_id=ids[-1] if ids else None,
-            has_more=len(found) > limit,
+            has_more=more or len(found) > limit,
         )
 
 

@@ -21,6 +21,7 @@ from headrace_workers.gateway.keyring import Keyring
 from headrace_workers.gateway.metrics import Metrics
 from headrace_workers.gateway.rates import Rates
 from headrace_workers.gateway.sink import Sink
+from headrace_workers.gateway.store_work import StoreWork
 from headrace_workers.gateway.tenant_slots import TenantSlots
 from headrace_workers.gateway.together import PATIENCE, Together
 from headrace_workers.gateway.waiter import Waiter
@@ -60,7 +61,7 @@ class Services:
     pipeline: Pipeline
     executor: Executor  # for whatever waits for the ledger
     search_threads: Executor  # for searches, which may take a minute and must not hold up look-ups of keys
-    store_threads: Executor  # for whatever waits for the file store, which may be slow
+    store: StoreWork  # for whatever waits for the file store, which may be slow
     sink: Sink
     waiter: Waiter
     door: Door

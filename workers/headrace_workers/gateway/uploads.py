@@ -16,6 +16,7 @@ from headrace_workers.gateway.bounds import BODY_BYTES
 from headrace_workers.gateway.caller import Caller
 from headrace_workers.gateway.errors import Refusal, Why
 from headrace_workers.gateway.files import Expiry, FileShape, Purpose, Writes, chunks_of, refuse_fields, stored
+from headrace_workers.gateway.hangup import while_here
 from headrace_workers.gateway.openai_shapes import ERRORS
 from headrace_workers.gateway.services import Services, Wired
 
@@ -92,6 +93,7 @@ async def create(caller: Writes, services: Wired, announced: Announced) -> Uploa
 @router.post("/v1/uploads/{upload_id}/parts", responses=ERRORS)
 async def add_part(
     request: Request,
+    caller: Writes,
     services: Wired,
     upload: Own,
     data: Annotated[UploadFile, File(description="Of 64 MB at most.")],
@@ -99,7 +101,13 @@ async def add_part(
     """A part. Parts may come in any order, several at a time."""
     await refuse_fields(request, {"data"})
     try:
-        part_id, at = await stored(services, lambda: services.uploads.add(upload, chunks_of(data.file)), data.size or 0)
+        storing = stored(
+            services,
+            caller,
+            lambda goes_on: services.uploads.add(upload, chunks_of(data.file, goes_on)),
+            data.size or 0,
+        )
+        part_id, at = await while_here(request, storing)
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     except WrongUpload as error:
@@ -108,14 +116,18 @@ async def add_part(
 
 
 @router.post("/v1/uploads/{upload_id}/complete", responses=ERRORS)
-async def complete(caller: Writes, services: Wired, upload: Own, completed: Completed) -> UploadShape:
+async def complete(request: Request, caller: Writes, services: Wired, upload: Own, completed: Completed) -> UploadShape:
     """Make a file of these parts, in this order."""
     try:
-        file = await stored(
+        storing = stored(
             services,
-            lambda: services.uploads.complete(upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH),
+            caller,
+            lambda goes_on: services.uploads.complete(
+                upload, completed.part_ids, completed.md5, lines=upload.purpose == BATCH, goes_on=goes_on
+            ),
             upload.size,
         )
+        file = await while_here(request, storing)
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     except WrongUpload as error:
@@ -129,7 +141,7 @@ async def complete(caller: Writes, services: Wired, upload: Own, completed: Comp
 async def cancel(caller: Writes, services: Wired, upload: Own) -> UploadShape:
     """Let go of what came."""
     try:
-        await stored(services, lambda: services.uploads.cancel(upload))
+        await stored(services, caller, lambda _: services.uploads.cancel(upload))
     except NotPending as error:
         raise Refusal(Why.CONFLICT, str(error), again=False) from error
     return _shape(await _upload(services, caller, upload.id))

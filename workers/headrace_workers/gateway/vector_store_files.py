@@ -1,8 +1,10 @@
 """The files of OpenAI's vector stores: documents of knowledge bases, and what is to become one."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from headrace_workers.gateway.bodies import json_object
 from headrace_workers.gateway.caller import Caller
@@ -24,6 +26,7 @@ from headrace_workers.gateway.vector_store_shapes import (
     takes,
 )
 from headrace_workers.gateway.vector_stores import Reads, Writes, incoming, store_of
+from headrace_workers.ledger.sql.by_bytes import Part
 from headrace_workers.ledger.stores.store_files import StoreFile
 
 router = APIRouter(tags=["vector stores"], route_class=Guarded)
@@ -108,14 +111,36 @@ async def delete(vector_store_id: str, store_file_id: str, caller: Writes, servi
     return StoreFileDeleted(id=store_file_id)
 
 
-@router.get(f"{_ONE}/content", responses=ERRORS)
-async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> ContentPage:
-    """What a file says, passage by passage, as it is searched; nothing until it has been read."""
+@router.get(f"{_ONE}/content", responses=ERRORS, response_model=ContentPage)
+async def content(vector_store_id: str, store_file_id: str, caller: Reads, services: Wired) -> Response:
+    """What a file says, passage by passage, as it is searched; nothing until it has been read. OpenAI's clients ask for
+    no second page, so it is all one: a part of it is in memory at a time.
+    """
     found = await _file(services, caller, vector_store_id, store_file_id)
-    texts: list[str] = []
-    if found.document_id is not None:
-        texts = await services.ask(services.ledger.stores.texts, found.document_id)
-    return ContentPage(data=[Content(text=text) for text in texts])
+    document_id = found.document_id
+    if document_id is None:
+        return JSONResponse(ContentPage(data=[]).model_dump())
+    # The first is read before the answer begins: then a ledger that is away can still be told.
+    first = await services.ask(services.ledger.stores.texts, document_id)
+    return StreamingResponse(_told(services, document_id, first), media_type="application/json")
+
+
+async def _told(services: Services, document_id: int, part: Part) -> AsyncIterator[bytes]:
+    """A ContentPage, a part at a time."""
+    begins, ends = ContentPage(data=[]).model_dump_json().split("[]")
+    yield f"{begins}[".encode()
+    between = ""
+    while part.rows:
+        texts = [Content(text=row.text).model_dump_json() for row in part.rows]
+        yield (between + ",".join(texts)).encode()
+        if not part.more:
+            yield f"]{ends}".encode()
+            return
+        between = ","
+        part = await services.ask(services.ledger.stores.texts, document_id, part.rows[-1].id)
+    if between:  # no whole answer: the connection breaks
+        raise Refusal(Why.NOT_FOUND, "the file was taken out of its store while it was told")
+    yield f"]{ends}".encode()
 
 
 async def _file(services: Services, caller: Caller, vector_store_id: str, store_file_id: str) -> StoreFile:

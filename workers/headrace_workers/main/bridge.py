@@ -198,6 +198,7 @@ def _bulk(shared: _Shared) -> Bulk:
         clock=shared.clock,
         troubles=shared.troubles,
         keep=settings.files_retention,
+        max_crashes=settings.max_crashes,
     )
 
 
@@ -211,4 +212,5 @@ def _evals(shared: _Shared) -> EvalRuns:
         troubles=shared.troubles,
         keep=settings.files_retention,
         most_bytes=settings.max_eval_bytes,
+        max_crashes=settings.max_crashes,
     )

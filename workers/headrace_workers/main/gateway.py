@@ -57,6 +57,7 @@ def build_gateway(
     from headrace_workers.gateway.rates import Rates
     from headrace_workers.gateway.rates import client as rates_client
     from headrace_workers.gateway.services import Services
+    from headrace_workers.gateway.store_work import StoreWork
     from headrace_workers.gateway.waiter import Waiter
 
     ledger, names, registry = Ledger.at(settings.ledger), RedisNames(settings.kafka.prefix), Registry(settings.home)
@@ -80,7 +81,7 @@ def build_gateway(
         executor=executor,
         search_threads=ThreadPoolExecutor(_SEARCH_THREADS, "search"),
         embedder=ServedEmbedder(settings.home, settings.embedder),
-        store_threads=ThreadPoolExecutor(_STORE_THREADS, "store"),
+        store=StoreWork(ThreadPoolExecutor(_STORE_THREADS, "store")),
         sink=sink,
         waiter=waiter,
         door=_door(settings, ledger, sink, waiter, registry, pipeline, executor, metrics, durable=durable),

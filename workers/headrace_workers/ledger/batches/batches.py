@@ -95,6 +95,12 @@ def batches(connection: Connection, tenant: str | None, after: str | None, limit
     return list(connection.execute(query.order_by(BATCHES.c.number.desc()).limit(limit)))
 
 
+def add_crashes(connection: Connection, number: int, count: int) -> None:
+    """Add to how often a bridge ended while it read the input of a batch."""
+    here = update(BATCHES).where(BATCHES.c.number == number)
+    connection.execute(here.values(crashes=BATCHES.c.crashes + count))
+
+
 def unfinished(connection: Connection) -> list[Row[Any]]:
     """The batches that are not over, oldest first."""
     return list(connection.execute(select(BATCHES).where(IS_UNFINISHED).order_by(BATCHES.c.number)))

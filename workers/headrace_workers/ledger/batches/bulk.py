@@ -68,6 +68,11 @@ class Batches:
         with reading(self._engine) as tx:
             return batches.unfinished(tx)
 
+    def add_crashes(self, number: int, count: int) -> None:
+        """Add to how often a bridge ended while it read the input of a batch."""
+        with writing(self._engine) as tx:
+            batches.add_crashes(tx, number, count)
+
     def feed(self, number: int, at: int, chunk: Chunk) -> Fed | None:
         """Take lines in, exactly once; None when others were there before. See `batch_feeding.feed`."""
         with writing(self._engine) as tx:

@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, select, update
+from sqlalchemy import Connection, Engine, Row, delete, select, update
 
 from headrace_schemas.errors import Category, HeadraceError
 from headrace_workers.ledger.evals import eval_runs
 from headrace_workers.ledger.evals.bounds import EvalBounds, check_bytes, check_eval, check_run
 from headrace_workers.ledger.evals.eval_runs import Judged, NewItem
+from headrace_workers.ledger.sql.by_bytes import Part, by_bytes
 from headrace_workers.ledger.sql.database import alone, clock, now_ms, reading, writing
 from headrace_workers.ledger.tables.evals import EVALS, IS_OPEN, ITEMS, QUEUED, RUNS
 
 _NO_BOUNDS: Final = EvalBounds()
+_LARGE_OF_EVALS: Final = (EVALS.c.data_source_config, EVALS.c.testing_criteria, EVALS.c.metadata)
+_LARGE_OF_RUNS: Final = (RUNS.c.testing_criteria, RUNS.c.data_source, RUNS.c.metadata, RUNS.c.tally)
+_LARGE_OF_ITEMS: Final = (ITEMS.c.item, ITEMS.c.sample, ITEMS.c.results)
 
 
 class StillRuns(HeadraceError):
@@ -65,17 +69,13 @@ class Evals:
         with reading(self._engine) as tx:
             return _eval(tx, eval_id, tenant)
 
-    def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> list[Row[Any]]:
+    def evals(self, tenant: str, *, after: str | None, limit: int, newest: bool, by_change: bool) -> Part:
         """A tenant's evals by age or by their last change, those that come after the eval `after`."""
+        keys = (EVALS.c.updated_at, EVALS.c.number) if by_change else (EVALS.c.number,)
         with reading(self._engine) as tx:
             last = None if after is None else _eval(tx, after, tenant)
             query = select(EVALS).where(EVALS.c.tenant == tenant)
-            if not by_change:
-                return _page(tx, query, EVALS.c.number, last, limit, newest)
-            found = tx.execute(query.order_by(EVALS.c.updated_at, EVALS.c.number)).all()
-            ordered = list(reversed(found)) if newest else list(found)
-            place = next((n + 1 for n, row in enumerate(ordered) if last is not None and row.id == last.id), 0)
-            return ordered[place : place + limit]
+            return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_EVALS)
 
     def change(self, eval_id: str, tenant: str, values: Mapping[str, str]) -> Row[Any] | None:
         """Give an eval another name or other metadata; None where there is no such eval."""
@@ -124,14 +124,15 @@ class Evals:
 
     def runs(
         self, eval_id: str, tenant: str, *, after: str | None, limit: int, newest: bool, state: str | None
-    ) -> list[Row[Any]]:
+    ) -> Part:
         """The runs of an eval by age, those that come after the run `after`."""
         with reading(self._engine) as tx:
             last = None if after is None else _run(tx, eval_id, after, tenant)
             query = select(RUNS).where(RUNS.c.eval_id == eval_id, RUNS.c.tenant == tenant, RUNS.c.removed_at.is_(None))
             if state is not None:
                 query = query.where(RUNS.c.state == state)
-            return _page(tx, query, RUNS.c.number, last, limit, newest)
+            keys = (RUNS.c.number,)
+            return by_bytes(tx, query, keys, _place(keys, last), limit, newest=newest, large=_LARGE_OF_RUNS)
 
     def cancel(self, eval_id: str, run_id: str, tenant: str) -> Row[Any] | None:
         """Let a run be cancelled, unless it is over; how it stands then."""
@@ -150,15 +151,13 @@ class Evals:
 
     def items(
         self, run: int, *, after: int | None, limit: int, newest: bool = False, status: str | None = None
-    ) -> list[Row[Any]]:
+    ) -> Part:
         """The items of a run that have ended, in their order, those behind the item `after`."""
         query = select(ITEMS).where(ITEMS.c.run == run)
         query = query.where(ITEMS.c.status.is_not(None) if status is None else ITEMS.c.status == status)
-        if after is not None:
-            query = query.where(ITEMS.c.number < after if newest else ITEMS.c.number > after)
-        order = ITEMS.c.number.desc() if newest else ITEMS.c.number
+        behind = None if after is None else (after,)
         with reading(self._engine) as tx:
-            return list(tx.execute(query.order_by(order).limit(limit)))
+            return by_bytes(tx, query, (ITEMS.c.number,), behind, limit, newest=newest, large=_LARGE_OF_ITEMS)
 
     def item(self, run: int, number: int) -> Row[Any] | None:
         """One item, where it has ended."""
@@ -172,6 +171,11 @@ class Evals:
         """The runs that are not over, oldest first."""
         with reading(self._engine) as tx:
             return eval_runs.unfinished(tx)
+
+    def add_crashes(self, run: int, count: int) -> None:
+        """Add to how often a bridge ended while it read the rows of a run."""
+        with writing(self._engine) as tx:
+            tx.execute(update(RUNS).where(RUNS.c.number == run).values(crashes=RUNS.c.crashes + count))
 
     def check_bytes(self, tenant: str, most: int) -> None:
         """Whether the tenant may keep more than it does. TooManyEvals."""
@@ -236,9 +240,5 @@ def _run(connection: Connection, eval_id: str, run_id: str, tenant: str) -> Row[
     return connection.execute(query.where(RUNS.c.removed_at.is_(None))).first()
 
 
-def _page(
-    connection: Connection, query: Select[Any], key: Any, last: Row[Any] | None, limit: int, newest: bool
-) -> list[Row[Any]]:
-    if last is not None:
-        query = query.where(key < last.number if newest else key > last.number)
-    return list(connection.execute(query.order_by(key.desc() if newest else key).limit(limit)))
+def _place(keys: Sequence[Any], row: Row[Any] | None) -> tuple[Any, ...] | None:
+    return None if row is None else tuple(getattr(row, each.key) for each in keys)

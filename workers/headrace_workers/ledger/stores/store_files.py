@@ -15,6 +15,7 @@ from headrace_schemas.attributes import AttributeMap
 from headrace_schemas.grounding import FILE_DOCUMENT
 from headrace_workers.ledger.recall import documents
 from headrace_workers.ledger.recall.documents import NewDocument, written
+from headrace_workers.ledger.sql.by_bytes import Part, by_bytes
 from headrace_workers.ledger.sql.database import among, insert, now_ms
 from headrace_workers.ledger.stores import stores
 from headrace_workers.ledger.tables.recall import CHUNKS, DOCUMENTS
@@ -23,6 +24,7 @@ from headrace_workers.ledger.tables.stores import INCOMING
 _OTHER: Final = "document-"
 _MOST_TRIES: Final = 3
 _LATER_MS: Final = 5_000
+_PASSAGES: Final = 1_000  # that are read at once
 State = Literal["completed", "in_progress", "failed"]
 
 
@@ -177,10 +179,10 @@ def describe(connection: Connection, tenant: str, knowledge: str, file_id: str, 
     return True
 
 
-def texts(connection: Connection, document_id: int) -> list[str]:
-    """The texts of a document's passages, in order."""
-    query = select(CHUNKS.c.text).where(CHUNKS.c.document_id == document_id).order_by(CHUNKS.c.id)
-    return list(connection.execute(query).scalars())
+def texts(connection: Connection, document_id: int, after: int) -> Part:
+    """The next of a document's passages behind this one, in order: id, text."""
+    query = select(CHUNKS.c.id, CHUNKS.c.text).where(CHUNKS.c.document_id == document_id)
+    return by_bytes(connection, query, (CHUNKS.c.id,), (after,), _PASSAGES, newest=False, large=(CHUNKS.c.text,))
 
 
 def waiting_tenants(connection: Connection, limit: int) -> list[str]:

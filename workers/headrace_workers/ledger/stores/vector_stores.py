@@ -7,6 +7,7 @@ from sqlalchemy import Engine, Row
 
 from headrace_schemas.attributes import AttributeMap
 from headrace_workers.ledger.recall.documents import NewDocument
+from headrace_workers.ledger.sql.by_bytes import Part
 from headrace_workers.ledger.sql.database import reading, writing
 from headrace_workers.ledger.stores import store_files, stores
 from headrace_workers.ledger.stores.store_files import Incoming, State, StoreFile
@@ -131,10 +132,10 @@ class VectorStores:
         with writing(self._engine) as tx:
             return store_files.describe(tx, tenant, knowledge, file_id, attributes)
 
-    def texts(self, document_id: int) -> list[str]:
-        """The texts of a document's passages, in order."""
+    def texts(self, document_id: int, after: int = 0) -> Part:
+        """The next of a document's passages behind this one, in order: id, text."""
         with reading(self._engine) as tx:
-            return store_files.texts(tx, document_id)
+            return store_files.texts(tx, document_id, after)
 
     def remove_file(self, tenant: str, knowledge: str, file_id: str) -> bool:
         """Take a file out of a store; whether it was there."""

@@ -88,6 +88,7 @@ BATCHES: Final = Table(
     Column("together", Boolean, nullable=False, server_default=false()),  # a line of it made several jobs
     Column("output_ms", BigInteger),  # that its output and errors are kept, where it was said
     Column("callback", Text),  # JSON of the BatchCallback: whom it tells of its end
+    Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its input
     Index("batches_unfinished", "number", postgresql_where=_UNFINISHED, sqlite_where=_UNFINISHED),
     Index("batches_tenant", "tenant", "created_at", "number"),
     Index("batches_key", "tenant", "key", unique=True, postgresql_where=_KEYED, sqlite_where=_KEYED),

@@ -60,6 +60,7 @@ RUNS: Final = Table(
     Column("ended_at", BigInteger),
     Column("removed_at", BigInteger),  # its items are being forgotten
     Column("bytes", BigInteger, nullable=False, server_default=text("0")),  # of all that is kept of it
+    Column("crashes", Integer, nullable=False, server_default=text("0")),  # of bridges that read its rows
     Index("eval_runs_eval", "eval", "number"),
     Index("eval_runs_open", "number", postgresql_where=_OPEN, sqlite_where=_OPEN),
     Index("eval_runs_tenant", "tenant", postgresql_where=_KEPT, sqlite_where=_KEPT),

@@ -1,0 +1,84 @@
+"""Work with the file store: each tenant does a few things at a time, and what nobody waits for is broken off."""
+
+import asyncio
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Final, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
+
+from headrace_schemas.errors import Category, HeadraceError
+
+EACH: Final = 3  # things that one tenant does at a time; there are eight threads for all
+
+GoesOn: TypeAlias = Callable[[], object]
+T = TypeVar("T")
+
+
+class NobodyWaits(HeadraceError):
+    """Nobody waits for the work any more: the client has hung up, or was told that it took too long."""
+
+    category = Category.PERMANENT
+
+
+class NoPlace(HeadraceError):
+    """A tenant's other work took all the time that there was."""
+
+    category = Category.TRANSIENT
+
+
+class StoreWork:
+    """Does it on the threads of an executor. Belongs to an event loop."""
+
+    def __init__(self, threads: Executor, each: int = EACH) -> None:
+        self._threads = threads
+        self._each = each
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def do(self, tenant: str, work: Callable[[GoesOn], T], seconds: float) -> T:
+        """What some work comes to. It is given what it may call now and then, which raises NobodyWaits as soon as this
+        is cancelled, or its time is over: until then the tenant's place is taken. NoPlace, TimeoutError.
+        """
+        place = self._places.get(tenant)
+        if place is None:
+            place = self._places[tenant] = asyncio.Semaphore(self._each)
+        until = asyncio.get_running_loop().time() + seconds
+        try:
+            async with asyncio.timeout_at(until):
+                await place.acquire()
+        except TimeoutError:
+            raise NoPlace(f"{self._each} files of this tenant are being worked on, for {seconds:.0f} s") from None
+        async with asyncio.timeout_at(until):
+            return await self._on_thread(place, work)
+
+    async def _on_thread(self, place: asyncio.Semaphore, work: Callable[[GoesOn], T]) -> T:
+        loop, over = asyncio.get_running_loop(), threading.Event()
+
+        def goes_on() -> None:
+            if over.is_set():
+                raise NobodyWaits("nobody waits for this any more")
+
+        def run() -> T:
+            try:
+                return work(goes_on)
+            except BaseException as error:
+                # What it held may be megabytes, such as a decoder and a text, and the error lives on in cycles.
+                traceback.clear_frames(error.__traceback__)
+                raise
+
+        def leave(_future: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed, and nobody needs the place
+                loop.call_soon_threadsafe(place.release)
+
+        try:
+            future = self._threads.submit(run)
+        except BaseException:
+            place.release()
+            raise
+        future.add_done_callback(leave)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            over.set()
