@@ -24,6 +24,7 @@ def ingests(ledger):
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 models=Models(), embedder=Embedder(), pipeline=Pipeline(), reach=Reach(), max_active=max_active,
+                retention=86_400.0,
                 clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),

@@ -15,7 +15,7 @@ from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge import partitions
 from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.ledger.work.positions import Advance, Place, Position
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
 IN_MEMORY = replace(KAFKA, groups=False)
@@ -149,20 +149,33 @@ def places():
 def polled(**records):
     """What a poll brought: so many records of a partition of the first topic, from an offset on."""
     return {
-        TopicPartition(NAMES[0], int(name[1:])): [SimpleNamespace(offset=n) for n in offsets]
+        TopicPartition(NAMES[0], int(name[1:])): [raw(offset) for offset in offsets]
         for name, offsets in records.items()
     }
 
 
+def raw(offset, value=b"v", epoch=0):
+    """A record of the first topic as the library gives it."""
+    return SimpleNamespace(
+        topic=NAMES[0], partition=0, offset=offset, leader_epoch=epoch, timestamp=1, key=b"k", value=value, headers=[]
+    )
+
+
+def read(ledger, offsets):
+    """Let the ledger be so far in these places."""
+    ledger.ingest([], following={place: Advance(0, Position(offset)) for place, offset in offsets.items()})
+
+
 def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, bridge):
     """What the ledger does not know, or knows of another log, is read from its beginning."""
-    ledger.ingest([], following={Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
+    read(ledger, {Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
     consumer = bridge.open()
     assert bridge.open() is consumer
     assert sorted(consumer.assigned) == sorted((name, number) for name in NAMES for number in (0, 1))
     assert consumer.sought == dict.fromkeys(consumer.assigned, 0) | {(NAMES[0], 0): 5}
-    assert bridge.following(polled(p0=[5, 6, 9], p1=[0])) == {
-        Place(NAMES[0], 0, "log1"): 10, Place(NAMES[0], 1, "log1"): 1
+    following = bridge.following(polled(p0=[5, 6, 9], p1=[0]))
+    assert {place: (step.expected, step.to.next) for place, step in following.items()} == {
+        Place(NAMES[0], 0, "log1"): (5, 10), Place(NAMES[0], 1, "log1"): (0, 1)
     }  # fmt: skip
     options = consumer.options
     assert (options["group_id"], options["enable_auto_commit"], options["auto_offset_reset"]) == (
@@ -210,7 +223,7 @@ def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places
     """From where the ledger says then, and with nothing that is another's."""
     first = bridge.open()
     ledger.share("b", places, LEASE)
-    ledger.ingest([], following={Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
+    read(ledger, {Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
     time.now += 1
     second = bridge.open()
     assert second is not first
@@ -233,7 +246,7 @@ def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, sec
     second = bridge.open()
     assert second is not first
     assert (len(first.closed), second.closed) == (1, [])
-    assert bridge.following(polled(p0=[1])) == {Place(NAMES[0], 0, "log1"): 2}
+    assert list(bridge.following(polled(p0=[1]))) == [Place(NAMES[0], 0, "log1")]
     time.now += seconds
     assert bridge.open() is second
     assert broker.admins[0].asked == [NAMES] * 3

@@ -120,6 +120,7 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         pipeline=shared.pipeline,
         reach=settings.webhook_reach,
         max_active=settings.max_active,
+        retention=settings.retention,
         clock=shared.clock,
         troubles=shared.troubles,
         hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),

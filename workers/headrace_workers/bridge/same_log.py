@@ -1,0 +1,79 @@
+"""Whether a partition's log is the one that was read, by marks of some of the records that were.
+
+A log that was restored from a backup lacks the last records, and soon has others at their offsets. Nothing else tells:
+the topic is the same, and a consumer goes on behind records that nobody has read.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from time import monotonic
+from typing import Any
+
+from headrace_workers.away import KafkaUnavailable
+from headrace_workers.ledger.work.positions import Again, Mark, Position
+
+_MOST_MARKS = 16
+_SECONDS = 10.0  # for the record at one offset
+_POLL_MS = 500
+
+
+def mark_of(record: Any) -> Mark:
+    """Return the mark of a record as kafka-python gives it."""
+    digest = blake2b(digest_size=8)
+    for part in (record.key, record.value, *(value for _, value in record.headers or ())):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    epoch = -1 if record.leader_epoch is None else record.leader_epoch
+    return Mark(record.offset, epoch, record.timestamp or 0, digest.hexdigest())
+
+
+def with_mark(marks: Sequence[Mark], new: Mark) -> tuple[Mark, ...]:
+    """Return these marks and a newer one, thinned: the further back, the fewer, 16 at most.
+
+    Of the records between 2ⁿ and 2ⁿ⁺¹ before the newest the oldest mark is kept, so that a log is read again from at
+    most a few times further back than it differs.
+    """
+    oldest: dict[int, Mark] = {}
+    for mark in marks:
+        oldest.setdefault((new.offset - mark.offset).bit_length(), mark)
+    return (*sorted(oldest.values())[-(_MOST_MARKS - 1) :], new)
+
+
+def newest_match(consumer: Any, partition: Any, position: Position) -> Position | None:
+    """Return the newest position before this one that the log matches, or None where nothing speaks against this one.
+
+    The consumer is for this alone. What Kafka has deleted by age cannot be compared, and speaks against nothing. Raise
+    `KafkaUnavailable` where it does not answer.
+    """
+    consumer.assign([partition])
+    begin = consumer.beginning_offsets([partition])[partition]
+    end = consumer.end_offsets([partition])[partition]
+    kept = [mark for mark in position.marks if mark.offset >= begin]
+    differing: Mark | None = None
+    while kept:
+        same = _is_there(consumer, partition, kept[-1], end)
+        if same:
+            break
+        last = kept.pop()
+        if same is False:
+            differing = differing or last
+    if differing is None and position.next <= end:
+        return None
+    newest = position.marks[-1] if position.marks else None
+    before = differing or newest
+    again = Again(position.next, before.at if before else 0)
+    return Position(kept[-1].offset + 1 if kept else begin, tuple(kept), again)
+
+
+def _is_there(consumer: Any, partition: Any, mark: Mark, end: int) -> bool | None:
+    """Whether the record at the mark's offset is the marked one; None where there is none at that offset."""
+    if mark.offset >= end:
+        return False
+    consumer.seek(partition, mark.offset)
+    until = monotonic() + _SECONDS
+    while consumer.position(partition) < end:
+        for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
+            return mark_of(found) == mark if found.offset == mark.offset else None
+        if monotonic() > until:
+            raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {mark.offset}")
+    return None
