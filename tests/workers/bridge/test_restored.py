@@ -4,6 +4,7 @@ import shutil
 from contextlib import closing, suppress
 
 import pytest
+from sqlalchemy import delete
 from tests.services.backup import dump, restore
 from tests.services.eventually import eventually
 from tests.workers.bridge.broker import write
@@ -15,6 +16,11 @@ from headrace_producers.admin import ensure_topics
 from headrace_schemas import Topic
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import JOBS as JOB_ROWS
+from headrace_workers.ledger.tables.core import STEPS
+from headrace_workers.ledger.work.positions import Again, Position
+from headrace_workers.ledger.work.replay import DeadFilter
 
 JOBS = [keyed(number) for number in range(40)]
 
@@ -114,6 +120,27 @@ def test_bridges_that_take_over_leave_no_gap_in_a_restored_ledger(ledger, ledger
     eventually(all_there)
     assert states(ledger).keys() == ids(*range(10))
     assert done_with(ledger, kafka, Topic.GENERATION) == 10
+
+
+def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
+    """Of what is read a second time, a job that the ledger knows is passed over, and one that it may have forgotten is
+    a dead letter that a person may replay; what was not read before is taken.
+    """
+    ingest = ingests(kafka, retention=0.0)
+    publish(kafka, 0, 1, 2)
+    until(ingest, lambda: taken(ledger, 0, 1, 2))
+    ingest.close()
+    with writing(ledger.engine) as tx:  # as `prune` does
+        for table, column in ((STEPS, STEPS.c.job_id), (JOB_ROWS, JOB_ROWS.c.id)):
+            tx.execute(delete(table).where(column.in_(ids(0, 1))))
+    [(place, at)] = [(place, at) for place, at in ledger.marked_positions().items() if at.next]
+    ledger.go_back(place, at.next, Position(0, (), Again(at.next, at.marks[-1].at)))
+    publish(kafka, 3)
+    until(ingest, lambda: taken(ledger, 3))
+    assert states(ledger).keys() == ids(2, 3)
+    letters = ledger.dead(DeadFilter())
+    assert {letter.refers_to for letter in letters} == ids(0, 1)
+    assert all("read before, and its log was restored" in letter.reason for letter in letters)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from headrace_producers.admin import ensure_topics, too_small, topic_limits, wan
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.cli import looks
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.deployment import Fact
 
 
 @pytest.fixture
@@ -102,6 +104,8 @@ def test_nothing_is_imported_side_by_side():
     program = """
 import sys
 from headrace_workers.cli import looks
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.deployment import Fact
 before = set(sys.modules)
 looks.LOOKS = {name: lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)] for name in "ab"}
 print([each.wrong for each in looks.examine(None)], {"redis", "kafka.admin"} <= before)
@@ -160,3 +164,24 @@ def test_a_bridge_names_the_variable_that_is_missing(call: Call, env, monkeypatc
     monkeypatch.delenv("HEADRACE_REDIS")
     code, _, err = call("bridge")
     assert (code, "HEADRACE_REDIS is not set" in err) == (2, True)
+
+
+def test_a_ledger_of_another_deployment_is_named_and_bound_on_purpose(
+    call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str, tmp_path: Path
+):
+    """`doctor` says so, a worker refuses to start, and `ledger bind` makes it this one's."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    env(kafka, redis_server.url)
+    assert call("init", "--partitions", "1")[0] == 0
+    ledger = Ledger.at(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.deployment.restate({Fact.PREFIX: "other.", Fact.CLUSTER: "another"})
+    found = wrong(call)["deployment"]
+    assert found is not None
+    assert "the Kafka cluster 'another'" in found
+    code, _, err = call("worker", "--role", "judge")
+    assert (code, "belongs to the topics that begin with 'other.'" in " ".join(err.split())) == (2, True)
+    code, out, _ = call("ledger", "bind")
+    assert (code, f"prefix: {fresh_prefix} (was other.)" in out, "(was another)" in out) == (0, True, True)
+    assert set(wrong(call).values()) == {None}
+    assert call("ledger", "bind", "--json")[0] == 0
+    ledger.close()

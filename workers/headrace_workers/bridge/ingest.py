@@ -61,6 +61,7 @@ class Ingest:
         clock: Clock,
         troubles: Troubles,
         hand_out: HandOut,
+        check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self._partitions = partitions
         self._prefix = prefix
@@ -74,6 +75,7 @@ class Ingest:
         self._clock = clock
         self._troubles = troubles
         self._hand_out = hand_out
+        self._check_cluster = check_cluster
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
         self._consumer: Any = None  # the one that `_fetches` follows
@@ -135,6 +137,7 @@ class Ingest:
 
     def _open(self) -> Any:
         try:
+            self._check_cluster()
             consumer = self._partitions.open()
         except KafkaUnavailable as failure:
             self._without(failure)

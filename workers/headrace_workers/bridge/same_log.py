@@ -14,6 +14,7 @@ from headrace_workers.ledger.work.positions import Again, Mark, Position
 
 _MOST_MARKS = 16
 _SECONDS = 10.0  # for the record at one offset
+_SECONDS_BEHIND_END = 1.0  # where the broker says that there is none
 _POLL_MS = 500
 
 
@@ -57,7 +58,7 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
         last = kept.pop()
         if same is False:
             differing = differing or last
-    if differing is None and position.next <= end:
+    if differing is None and (kept or position.next <= end):
         return None
     newest = position.marks[-1] if position.marks else None
     before = differing or newest
@@ -66,14 +67,20 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
 
 
 def _is_there(consumer: Any, partition: Any, mark: Mark, end: int) -> bool | None:
-    """Whether the record at the mark's offset is the marked one; None where there is none at that offset."""
+    """Whether the record at the mark's offset is the marked one; None where there is none at that offset, though there
+    are later ones.
+
+    The record itself decides, where there is one: the embedded broker tells an end of its log that is too low.
+    """
+    consumer.seek(partition, mark.offset)
+    until = monotonic() + (_SECONDS if mark.offset < end else _SECONDS_BEHIND_END)
+    while monotonic() < until:
+        for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
+            if found.offset == mark.offset:
+                return mark_of(found) == mark
+            return None if found.offset > mark.offset else False  # an offset behind the end leads to the beginning
+        if mark.offset < end <= consumer.position(partition):
+            return None
     if mark.offset >= end:
         return False
-    consumer.seek(partition, mark.offset)
-    until = monotonic() + _SECONDS
-    while consumer.position(partition) < end:
-        for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
-            return mark_of(found) == mark if found.offset == mark.offset else None
-        if monotonic() > until:
-            raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {mark.offset}")
-    return None
+    raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {mark.offset}")
