@@ -43,7 +43,6 @@ from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
 
-
 _AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
 
