@@ -11,9 +11,11 @@ from tests.workers.bridge.broker import write
 from tests.workers.bridge.ingesting import done_with, keyed, states, until
 from tests.workers.bridge.records import record
 from tests.workers.ledger.conftest import tables_of
+from tests.workers.ledger_jobs import claim_one
+from tests.workers.worker.running import answered, run_all, runner
 
 from headrace_producers.admin import ensure_topics
-from headrace_schemas import Topic
+from headrace_schemas import Category, Topic
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.sql.database import writing
@@ -21,6 +23,7 @@ from headrace_workers.ledger.tables.core import JOBS as JOB_ROWS
 from headrace_workers.ledger.tables.core import STEPS
 from headrace_workers.ledger.work.positions import Again, Position
 from headrace_workers.ledger.work.replay import DeadFilter
+from headrace_workers.steps.outcome import Dead
 
 JOBS = [keyed(number) for number in range(40)]
 
@@ -120,6 +123,44 @@ def test_bridges_that_take_over_leave_no_gap_in_a_restored_ledger(ledger, ledger
     eventually(all_there)
     assert states(ledger).keys() == ids(*range(10))
     assert done_with(ledger, kafka, Topic.GENERATION) == 10
+
+
+def half(tasks):
+    """Answer every second job, and let the others end in `dead`."""
+    even = ids(*range(0, len(JOBS), 2))
+    return [answered(task) if task.job_id in even else Dead(Category.PERMANENT, "no") for task in tasks]
+
+
+def said(ledger):
+    """All events that wait to be published: whose they are, and their ids."""
+    return {(row.record.key, row.record.headers["ce_id"]) for row in ledger.outbox(99)}
+
+
+def test_what_was_done_since_the_dump_is_done_again_under_the_same_ids(ledger, ledger_url, kafka, ingests, tmp_path):
+    """Dump, run, restore, run again, compare: each job ends once, with the events of before. A worker that still holds
+    a claim of before changes nothing.
+    """
+    ingest = ingests(kafka)
+    publish(kafka, 0, 1)
+    until(ingest, lambda: taken(ledger, 0, 1))
+    run_all(ledger, half)
+    dump(ledger_url, tmp_path / "dump")
+    publish(kafka, *range(2, 8))
+    until(ingest, lambda: taken(ledger, *range(8)))
+    held = claim_one(ledger, limit=2)
+    run_all(ledger, half)
+    before = said(ledger)
+    restore(ledger_url, tmp_path / "dump")
+    assert len(said(ledger)) == 2
+    until(ingest, lambda: taken(ledger, *range(8)))
+    runner(ledger, half).run(held.id)
+    assert len(said(ledger)) == 2
+    run_all(ledger, half)
+    after = said(ledger)
+    assert before < after
+    assert {key for key, _ in after} == ids(*range(8))
+    assert len(after) == 8
+    assert {state for job, state in states(ledger).items() if job in ids(1, 3, 5, 7)} == {"dead"}
 
 
 def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
