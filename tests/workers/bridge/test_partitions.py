@@ -9,13 +9,16 @@ from types import SimpleNamespace
 import pytest
 from kafka import TopicPartition
 from kafka.errors import KafkaConnectionError, KafkaError
+from sqlalchemy import update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge import partitions
 from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.ledger.work.positions import Advance, Place, Position
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import POSITIONS
+from headrace_workers.ledger.work.positions import Advance, Place, Position, PositionsMoved
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
 IN_MEMORY = replace(KAFKA, groups=False)
@@ -358,3 +361,70 @@ def test_another_broker_is_told_nothing(broker, bridge):
     bridge.commit()
     bridge.close()
     assert consumer.told == []
+
+
+# -- whether the log is the one that was read
+
+
+@pytest.fixture
+def has_read(ledger, broker, bridge):
+    """A bridge that has read records 0 to 2 of the first partition, and its consumer."""
+    consumer = bridge.open()
+    batch = {TopicPartition(NAMES[0], 0): [raw(offset) for offset in range(3)]}
+    following = bridge.following(bridge.unread(batch, False))
+    ledger.ingest([], following=following)
+    bridge.written(following)
+    return consumer
+
+
+def fetched(*records):
+    """These records of the first partition."""
+    return {TopicPartition(NAMES[0], 0): list(records)}
+
+
+def offsets(found):
+    """Which records of the first partition are to be taken."""
+    return [record.offset for batch in found.values() for record in batch]
+
+
+@pytest.mark.parametrize("event", ["a new leader", "a silence of Kafka", "a pause of ours", "a new consumer"])
+def test_the_last_record_is_read_once_more_where_the_log_may_be_another(has_read, bridge, event):
+    """Nothing is taken before it was seen to be the same; then what follows is, and the next is read as usual."""
+    consumer, first = has_read, (NAMES[0], 0)
+    if event == "a new consumer":
+        bridge.close()
+        consumer = bridge.open()
+    elif event == "a pause of ours":
+        bridge.doubt()
+    else:
+        assert bridge.unread(fetched(raw(3, epoch=event == "a new leader")), event == "a silence of Kafka") == {}
+    assert consumer.sought[first] == 2
+    epoch = int(event == "a new leader")
+    assert offsets(bridge.unread(fetched(raw(2), raw(3, epoch=epoch)), False)) == [3]
+    assert offsets(bridge.unread(fetched(raw(3, epoch=epoch)), False)) == [3]
+
+
+def test_a_partition_that_was_never_read_is_not_doubted(broker, bridge):
+    """There is nothing to compare."""
+    consumer = bridge.open()
+    bridge.doubt()
+    assert set(consumer.sought.values()) == {0}
+    assert offsets(bridge.unread(fetched(raw(0)), True)) == [0]
+
+
+def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, has_read, bridge, time):
+    """When the bridge asks for its share again."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(POSITIONS).values(next=1, marks="[]"))
+    time.now += 1
+    assert bridge.open() is has_read
+    assert set(has_read.sought.values()) == {1}
+
+
+def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_read, bridge):
+    """It has another id: it is read from its beginning, and nobody is told of an incident."""
+    broker.logs[NAMES[0]] = "log2"
+    with pytest.raises(PositionsMoved):
+        bridge.unread(fetched(raw(0, b"other")), False)
+    assert bridge.open().sought[NAMES[0], 0] == 0
+    assert ledger.overview().troubles == ()

@@ -65,7 +65,7 @@ def test_a_log_is_read_again_from_the_newest_record_that_is_the_same(kafka, part
     assert len({each.digest for each in marks}) == 6
     cases = [
         (Position(6, marks), None),
-        (Position(6), None),
+        (Position(1), None),
         (Position(6, (*marks[:4], *others[4:])), Position(4, marks[:4], Again(6, others[4].at))),
         (Position(6, (marks[1], others[4], others[5])), Position(2, marks[1:2], Again(6, others[5].at))),
         (Position(6, others), Position(0, (), Again(6, others[5].at))),

@@ -91,11 +91,11 @@ def test_services_that_are_away_are_told_each(call: Call, env):
 def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.MonkeyPatch):
     """All are looked at side by side, and told in their order: several that are silent take no longer than one."""
     env(KafkaSettings.at("127.0.0.1:9"), "redis://127.0.0.1:9/0")
-    all_began = threading.Barrier(5)
+    all_began = threading.Barrier(6)
     waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
     monkeypatch.setattr(looks, "LOOKS", waiting)
     assert list(wrong(call).items()) == [
-        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges")
+        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "deployment", "redis", "bridges")
     ]
 
 
@@ -104,8 +104,6 @@ def test_nothing_is_imported_side_by_side():
     program = """
 import sys
 from headrace_workers.cli import looks
-from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.deployment import Fact
 before = set(sys.modules)
 looks.LOOKS = {name: lambda settings: [str("sqlalchemy.dialects.postgresql.psycopg" in sys.modules)] for name in "ab"}
 print([each.wrong for each in looks.examine(None)], {"redis", "kafka.admin"} <= before)

@@ -100,11 +100,14 @@ class Partitions:
         Nothing comes of a partition whose log may be another now: its last record is read once more first. Where that
         is another, the ledger's position goes back: `PositionsMoved` where it is not ours to write.
         """
+        before = set(self._doubted)
         if silent:
-            self._doubt(self._mine - self._doubted)
+            self._doubt(self._mine - before)
         new = {}
         for partition, batch in polled.items():
-            if rest := self._checked(self._place(partition), batch):
+            place = self._place(partition)
+            since = place in self._doubted and place not in before  # its last record comes with a later poll
+            if not since and (rest := self._checked(place, batch)):
                 new[partition] = rest
         return new
 
@@ -263,7 +266,7 @@ class Partitions:
             self._doubted.discard(place)
             self._epochs[place] = epoch
             return batch[1:]
-        if at.marks and self._epochs.setdefault(place, epoch) != epoch:
+        if at.marks and epoch not in (at.marks[-1].epoch, self._epochs.get(place)):
             self._epochs[place] = epoch
             self._doubt([place])
             return ()
