@@ -70,3 +70,13 @@ def test_nothing_is_read_before_the_cluster_is_known(ledger, kafka, ingests):
     with pytest.raises(ConfigurationError):
         ingest.once(lambda _: None)
     assert states(ledger) == {}
+
+
+def test_nothing_is_published_before_the_cluster_is_known(ledger, kafka, redis_server, tmp_path):
+    """By a relay of whichever bridge: its duty is not even taken."""
+    ledger.deployment.restate({Fact.CLUSTER: "another"})
+    settings = Settings(kafka=kafka, redis=redis_server.url, ledger=str(ledger.engine.url), home=tmp_path)
+    bridge = build_bridge(settings, frozenset({Duty.BATCHES}), Progress())
+    with pytest.raises(ConfigurationError, match="the Kafka cluster 'another'"):
+        bridge._relay.once()
+    assert ledger.hold("relay", "right", 1_000)

@@ -415,7 +415,7 @@ def test_a_partition_that_was_never_read_is_not_doubted(broker, bridge):
 def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, has_read, bridge, time):
     """When the bridge asks for its share again."""
     with writing(ledger.engine) as tx:
-        tx.execute(update(POSITIONS).values(next=1, marks="[]"))
+        tx.execute(update(POSITIONS).values(next=1, fingerprints="[]"))
     time.now += 1
     assert bridge.open() is has_read
     assert set(has_read.sought.values()) == {1}

@@ -174,8 +174,8 @@ def test_what_the_ledger_has_forgotten_is_not_run_again(ledger, kafka, ingests):
     with writing(ledger.engine) as tx:  # as `prune` does
         for table, column in ((STEPS, STEPS.c.job_id), (JOB_ROWS, JOB_ROWS.c.id)):
             tx.execute(delete(table).where(column.in_(ids(0, 1))))
-    [(place, at)] = [(place, at) for place, at in ledger.marked_positions().items() if at.next]
-    ledger.go_back(place, at.next, Position(0, (), Again(at.next, at.marks[-1].at)))
+    [(place, at)] = [(place, at) for place, at in ledger.full_positions().items() if at.next]
+    ledger.go_back(place, at.next, Position(0, (), Again(at.next, at.fingerprints[-1].at)))
     publish(kafka, 3)
     until(ingest, lambda: taken(ledger, 3))
     assert states(ledger).keys() == ids(2, 3)

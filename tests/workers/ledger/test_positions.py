@@ -4,14 +4,14 @@ import pytest
 from sqlalchemy import select
 
 from headrace_workers.ledger.tables.core import JOBS
-from headrace_workers.ledger.work.positions import Advance, Again, Mark, Place, Position, PositionsMoved
+from headrace_workers.ledger.work.positions import Advance, Again, Fingerprint, Place, Position, PositionsMoved
 
 PLACE = Place("t", 0, "log1")
 
 
-def read(ledger, *jobs, place=PLACE, after=0, to=5, marks=()):
+def read(ledger, *jobs, place=PLACE, after=0, to=5, fingerprints=()):
     """Take these jobs in, with the position that follows the one at `after`."""
-    ledger.ingest(jobs, following={place: Advance(after, Position(to, marks))})
+    ledger.ingest(jobs, following={place: Advance(after, Position(to, fingerprints))})
 
 
 def test_positions_are_written_with_the_jobs(ledger, job):
@@ -46,27 +46,27 @@ def test_a_position_of_another_log_is_none(ledger):
 
 def test_marks_stand_with_their_position(ledger):
     """As they were written; a position of before has none."""
-    marks = (Mark(1, -1, 1_700_000_000_000, "ab"), Mark(4, 2, 1_700_000_000_001, "cd"))
-    read(ledger, marks=marks)
-    assert ledger.marked_positions() == {PLACE: Position(5, marks)}
+    fingerprints = (Fingerprint(1, -1, 1_700_000_000_000, "ab"), Fingerprint(4, 2, 1_700_000_000_001, "cd"))
+    read(ledger, fingerprints=fingerprints)
+    assert ledger.full_positions() == {PLACE: Position(5, fingerprints)}
 
 
 def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger):
     """For a day, in `status` and `doctor`; a topic that was made anew has nothing to do with it."""
-    marks = (Mark(1, -1, 10, "ab"),)
+    fingerprints = (Fingerprint(1, -1, 10, "ab"),)
     read(ledger, to=7)
-    back = Position(2, marks, Again(7, 30))
+    back = Position(2, fingerprints, Again(7, 30))
     with pytest.raises(PositionsMoved):
         ledger.go_back(PLACE, 6, back)
     assert ledger.overview().troubles == ()
     ledger.go_back(PLACE, 7, back)
-    assert ledger.marked_positions() == {PLACE: back}
+    assert ledger.full_positions() == {PLACE: back}
     (trouble,) = ledger.overview().troubles
     assert trouble.subject == "t-0"
     assert "read up to offset 7, and matches up to 2" in trouble.reason
     read(ledger, after=2, to=9)
-    assert ledger.marked_positions()[PLACE].again == Again(7, 30)
+    assert ledger.full_positions()[PLACE].again == Again(7, 30)
     anew = Place("t", 0, "log2")
     read(ledger, place=anew, to=1)
-    assert ledger.marked_positions() == {anew: Position(1)}
+    assert ledger.full_positions() == {anew: Position(1)}
     assert ledger.overview().troubles == ()

@@ -22,7 +22,7 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
-from headrace_workers.bridge.same_log import mark_of, newest_match, with_mark
+from headrace_workers.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.positions import Advance, Place, Position, PositionsMoved
 from headrace_workers.log import Action, log
@@ -116,7 +116,7 @@ class Partitions:
         steps = {}
         for partition, batch in polled.items():
             at = self._at[place := self._place(partition)]
-            to = Position(batch[-1].offset + 1, with_mark(at.marks, mark_of(batch[-1])), at.again)
+            to = Position(batch[-1].offset + 1, with_fingerprint(at.fingerprints, fingerprint_of(batch[-1])), at.again)
             steps[place] = Advance(at.next, to)
         return steps
 
@@ -239,7 +239,7 @@ class Partitions:
         return consumer
 
     def _seek(self, consumer: Any) -> None:
-        stored = self._ledger.marked_positions()
+        stored = self._ledger.full_positions()
         # Not known, or of another log: from its beginning.
         self._at = {place: stored.get(place, Position()) for place in self._mine}
         self._doubted, self._epochs = set(), {}
@@ -249,8 +249,8 @@ class Partitions:
 
     def _doubt(self, places: Collection[Place], consumer: Any = None) -> None:
         for place in sorted(places):
-            if marks := self._at[place].marks:
-                (consumer or self._consumer).seek(_partition(place), marks[-1].offset)
+            if fingerprints := self._at[place].fingerprints:
+                (consumer or self._consumer).seek(_partition(place), fingerprints[-1].offset)
                 self._doubted.add(place)
 
     def _place(self, partition: Any) -> Place:
@@ -260,13 +260,13 @@ class Partitions:
         """What of these records is new; none where the log may be another."""
         at, epoch = self._at[place], batch[-1].leader_epoch
         if place in self._doubted or batch[0].offset < at.next:
-            if not at.marks or mark_of(batch[0]) != at.marks[-1]:
+            if not at.fingerprints or fingerprint_of(batch[0]) != at.fingerprints[-1]:
                 self._compare(place, at)
                 return ()
             self._doubted.discard(place)
             self._epochs[place] = epoch
             return batch[1:]
-        if at.marks and epoch not in (at.marks[-1].epoch, self._epochs.get(place)):
+        if at.fingerprints and epoch not in (at.fingerprints[-1].epoch, self._epochs.get(place)):
             self._epochs[place] = epoch
             self._doubt([place])
             return ()

@@ -1,4 +1,4 @@
-"""Whether a partition's log is the one that was read, by marks of some of the records that were.
+"""Whether a partition's log is the one that was read, by fingerprints of some of the records that were.
 
 A log that was restored from a backup lacks the last records, and soon has others at their offsets. Nothing else tells:
 the topic is the same, and a consumer goes on behind records that nobody has read.
@@ -10,34 +10,34 @@ from time import monotonic
 from typing import Any
 
 from headrace_workers.away import KafkaUnavailable
-from headrace_workers.ledger.work.positions import Again, Mark, Position
+from headrace_workers.ledger.work.positions import Again, Fingerprint, Position
 
-_MOST_MARKS = 16
+_MOST = 16
 _SECONDS = 10.0  # for the record at one offset
 _SECONDS_BEHIND_END = 1.0  # where the broker says that there is none
 _POLL_MS = 500
 
 
-def mark_of(record: Any) -> Mark:
-    """Return the mark of a record as kafka-python gives it."""
+def fingerprint_of(record: Any) -> Fingerprint:
+    """Return the fingerprint of a record as kafka-python gives it."""
     digest = blake2b(digest_size=8)
     for part in (record.key, record.value, *(value for _, value in record.headers or ())):
         digest.update(b"-" if part is None else b"%d:" % len(part))
         digest.update(part or b"")
     epoch = -1 if record.leader_epoch is None else record.leader_epoch
-    return Mark(record.offset, epoch, record.timestamp or 0, digest.hexdigest())
+    return Fingerprint(record.offset, epoch, record.timestamp or 0, digest.hexdigest())
 
 
-def with_mark(marks: Sequence[Mark], new: Mark) -> tuple[Mark, ...]:
-    """Return these marks and a newer one, thinned: the further back, the fewer, 16 at most.
+def with_fingerprint(fingerprints: Sequence[Fingerprint], new: Fingerprint) -> tuple[Fingerprint, ...]:
+    """Return these fingerprints and a newer one, thinned: the further back, the fewer, 16 at most.
 
-    Of the records between 2ⁿ and 2ⁿ⁺¹ before the newest the oldest mark is kept, so that a log is read again from at
-    most a few times further back than it differs.
+    Of the records between 2ⁿ and 2ⁿ⁺¹ before the newest the oldest fingerprint is kept, so that a log is read again
+    from at most a few times further back than it differs.
     """
-    oldest: dict[int, Mark] = {}
-    for mark in marks:
-        oldest.setdefault((new.offset - mark.offset).bit_length(), mark)
-    return (*sorted(oldest.values())[-(_MOST_MARKS - 1) :], new)
+    oldest: dict[int, Fingerprint] = {}
+    for fingerprint in fingerprints:
+        oldest.setdefault((new.offset - fingerprint.offset).bit_length(), fingerprint)
+    return (*sorted(oldest.values())[-(_MOST - 1) :], new)
 
 
 def newest_match(consumer: Any, partition: Any, position: Position) -> Position | None:
@@ -49,8 +49,8 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
     consumer.assign([partition])
     begin = consumer.beginning_offsets([partition])[partition]
     end = consumer.end_offsets([partition])[partition]
-    kept = [mark for mark in position.marks if mark.offset >= begin]
-    differing: Mark | None = None
+    kept = [fingerprint for fingerprint in position.fingerprints if fingerprint.offset >= begin]
+    differing: Fingerprint | None = None
     while kept:
         same = _is_there(consumer, partition, kept[-1], end)
         if same:
@@ -60,27 +60,28 @@ def newest_match(consumer: Any, partition: Any, position: Position) -> Position 
             differing = differing or last
     if differing is None and (kept or position.next <= end):
         return None
-    newest = position.marks[-1] if position.marks else None
+    newest = position.fingerprints[-1] if position.fingerprints else None
     before = differing or newest
     again = Again(position.next, before.at if before else 0)
     return Position(kept[-1].offset + 1 if kept else begin, tuple(kept), again)
 
 
-def _is_there(consumer: Any, partition: Any, mark: Mark, end: int) -> bool | None:
-    """Whether the record at the mark's offset is the marked one; None where there is none at that offset, though there
-    are later ones.
+def _is_there(consumer: Any, partition: Any, fingerprint: Fingerprint, end: int) -> bool | None:
+    """Whether the record at the fingerprint's offset is the one that was read; None where there is none at that
+    offset, though there are later ones.
 
     The record itself decides, where there is one: the embedded broker tells an end of its log that is too low.
     """
-    consumer.seek(partition, mark.offset)
-    until = monotonic() + (_SECONDS if mark.offset < end else _SECONDS_BEHIND_END)
+    consumer.seek(partition, fingerprint.offset)
+    until = monotonic() + (_SECONDS if fingerprint.offset < end else _SECONDS_BEHIND_END)
     while monotonic() < until:
         for found in consumer.poll(timeout_ms=_POLL_MS, max_records=1).get(partition, ()):
-            if found.offset == mark.offset:
-                return mark_of(found) == mark
-            return None if found.offset > mark.offset else False  # an offset behind the end leads to the beginning
-        if mark.offset < end <= consumer.position(partition):
+            if found.offset == fingerprint.offset:
+                return fingerprint_of(found) == fingerprint
+            # An offset behind the end leads to the beginning of the log.
+            return None if found.offset > fingerprint.offset else False
+        if fingerprint.offset < end <= consumer.position(partition):
             return None
-    if mark.offset >= end:
+    if fingerprint.offset >= end:
         return False
-    raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {mark.offset}")
+    raise KafkaUnavailable(f"{partition.topic}-{partition.partition} cannot be read at offset {fingerprint.offset}")

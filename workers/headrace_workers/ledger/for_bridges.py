@@ -74,7 +74,7 @@ class ForBridges(Engines):
         with writing(self._volatile) as tx:
             readers.leave(tx, reader)
 
-    def marked_positions(self) -> dict[positions.Place, positions.Position]:
+    def full_positions(self) -> dict[positions.Place, positions.Position]:
         """How far ingest is, with what stands beside it."""
         with reading(self._engine) as tx:
             return positions.read(tx)

@@ -285,7 +285,7 @@ POSITIONS: Final = Table(
     Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
     Column("next", BigInteger, nullable=False),  # the offset that comes next
     Column("reader", String(128)),
-    Column("marks", Text),  # JSON: some of the records that were read, see ledger/work/positions.py
+    Column("fingerprints", Text),  # JSON: some of the records that were read, see ledger/work/positions.py
     # When the log was last found not to match them (ms), up to which offset it had been read, from which it was read
     # again, and the time of the newest record of before.
     Column("back_at", BigInteger),

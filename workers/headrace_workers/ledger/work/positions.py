@@ -7,8 +7,8 @@ A bridge goes on from a position only if it is the one that this bridge wrote or
 another bridge reads the partition now, or that the ledger was restored from a backup: then nothing is written, and the
 bridge seeks to what is stored.
 
-Beside a position stand marks: what some of the records before it were. A log that was restored from a backup has others
-at their offsets, or none.
+Beside a position stand fingerprints: what some of the records before it were. A log that was restored from a backup has
+others at their offsets, or none.
 """
 
 import json
@@ -41,7 +41,7 @@ class Place:
     log: str
 
 
-class Mark(NamedTuple):
+class Fingerprint(NamedTuple):
     """A record that was read: its offset, the leader epoch of its batch (-1: not known), its time (ms since 1970), and
     a digest of its content.
     """
@@ -64,10 +64,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The offset that comes next, marks of records before it, oldest first, and what is read a second time."""
+    """The offset that comes next, fingerprints of records before it, oldest first, and what is read a second time."""
 
     next: int = 0
-    marks: tuple[Mark, ...] = ()
+    fingerprints: tuple[Fingerprint, ...] = ()
     again: Again | None = None
 
 
@@ -90,7 +90,7 @@ def read(connection: Connection) -> dict[Place, Position]:
     return {
         Place(row.topic, row.partition, row.log): Position(
             row.next,
-            tuple(Mark(*mark) for mark in json.loads(row.marks or "[]")),
+            tuple(Fingerprint(*fingerprint) for fingerprint in json.loads(row.fingerprints or "[]")),
             None if row.back_from is None else Again(row.back_from, row.back_before),
         )
         for row in connection.execute(select(POSITIONS))
@@ -106,7 +106,7 @@ def advance(connection: Connection, following: Mapping[Place, Advance]) -> None:
         step = following[place]
         wanted = {
             "at_topic": place.topic, "at_partition": place.partition, "of_log": place.log, "to_next": step.to.next,
-            "to_marks": json.dumps(step.to.marks, separators=(",", ":")), "expected": step.expected,
+            "to_fingerprints": json.dumps(step.to.fingerprints, separators=(",", ":")), "expected": step.expected,
         }  # fmt: skip
         if run(connection, _MOVE, wanted):
             continue
@@ -157,7 +157,7 @@ _MOVE = (
     .values(
         log=bindparam("of_log", type_=String),
         next=bindparam("to_next", type_=BigInteger),
-        marks=bindparam("to_marks", type_=Text),
+        fingerprints=bindparam("to_fingerprints", type_=Text),
         back_from=case((POSITIONS.c.log == bindparam("of_log", type_=String), POSITIONS.c.back_from)),
     )
     .returning(POSITIONS.c.next)
@@ -171,6 +171,6 @@ def _first(dialect: str) -> Any:
         partition=bindparam("at_partition", type_=Integer),
         log=bindparam("of_log", type_=String),
         next=bindparam("to_next", type_=BigInteger),
-        marks=bindparam("to_marks", type_=Text),
+        fingerprints=bindparam("to_fingerprints", type_=Text),
     )
     return new.on_conflict_do_nothing().returning(POSITIONS.c.next)

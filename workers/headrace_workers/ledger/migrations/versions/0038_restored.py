@@ -1,4 +1,4 @@
-"""Marks of what was read, logs that did not match them, and whose topics a ledger belongs to"""
+"""Fingerprints of what was read, logs that did not match them, and whose topics a ledger belongs to"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("positions", sa.Column("marks", sa.Text(), nullable=True))
+    op.add_column("positions", sa.Column("fingerprints", sa.Text(), nullable=True))
     for name in ("back_at", "back_from", "back_to", "back_before"):
         op.add_column("positions", sa.Column(name, sa.BigInteger(), nullable=True))
     op.create_table(
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("deployment")
-    for name in ("back_before", "back_to", "back_from", "back_at", "marks"):
+    for name in ("back_before", "back_to", "back_from", "back_at", "fingerprints"):
         op.drop_column("positions", name)
