@@ -100,6 +100,17 @@ def missing_topics(settings: KafkaSettings, topics: Iterable[Topic], *, timeout:
     return [topic for topic in topics if settings.topic(topic) not in there]
 
 
+def cluster_id(settings: KafkaSettings, *, timeout: float = 10.0) -> str | None:
+    """Return the id of the broker's cluster, or None where it has none. Raises Unavailable."""
+    from kafka.errors import KafkaError
+
+    try:
+        with _admin(settings, timeout) as admin:
+            return admin.describe_cluster().get("cluster_id") or None
+    except KafkaError as error:
+        raise Unavailable(f"the cluster's id cannot be read on {settings.address}: {words(error)}") from error
+
+
 @contextmanager
 def _admin(settings: KafkaSettings, timeout: float) -> Iterator[Any]:
     from kafka.admin import KafkaAdminClient

@@ -58,6 +58,8 @@ class Action(StrEnum):
     SET_ASIDE = "set_aside"  # an event that Kafka will not take
     REQUEST = "request"  # over HTTP
     REQUEST_FAILED = "request_failed"  # one met an error of our own
+    POSITIONS_MOVED = "positions_moved"  # the ledger was restored, or another bridge reads what this one did
+    LOG_DIFFERS = "log_differs"  # a partition's log is not the one that was read
     UNREADABLE = "unreadable"  # a partition, or part of one, cannot be read
 
 

@@ -18,15 +18,17 @@ def ingests(ledger):
     """Makes ingests, and closes them."""
     made = []
 
-    def make(kafka, max_active=1_000, name="a", clock=None):
+    def make(kafka, max_active=1_000, name="a", clock=None, retention=86_400.0, **options):
         clock = clock or SystemClock()
         made.append(
             Ingest(
                 partitions=Partitions(kafka, ledger, name, clock), prefix=kafka.prefix, ledger=ledger,
                 models=Models(), embedder=Embedder(), pipeline=Pipeline(), reach=Reach(), max_active=max_active,
+                retention=retention,
                 clock=clock,
                 troubles=Troubles(ledger, name, clock),
                 hand_out=HandOut(ledger=ledger, tasks=Tasks(waiting=99), sender=name, depth=2, lease_ms=60_000),
+                **options,
             )
         )  # fmt: skip
         return made[-1]

@@ -9,13 +9,16 @@ from types import SimpleNamespace
 import pytest
 from kafka import TopicPartition
 from kafka.errors import KafkaConnectionError, KafkaError
+from sqlalchemy import update
 
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
 from headrace_workers.bridge import partitions
 from headrace_workers.bridge.partitions import Partitions
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.ledger.sql.database import writing
+from headrace_workers.ledger.tables.core import POSITIONS
+from headrace_workers.ledger.work.positions import Advance, Place, Position, PositionsMoved
 
 KAFKA = KafkaSettings.at("127.0.0.1:9", "mine.")
 IN_MEMORY = replace(KAFKA, groups=False)
@@ -149,20 +152,33 @@ def places():
 def polled(**records):
     """What a poll brought: so many records of a partition of the first topic, from an offset on."""
     return {
-        TopicPartition(NAMES[0], int(name[1:])): [SimpleNamespace(offset=n) for n in offsets]
+        TopicPartition(NAMES[0], int(name[1:])): [raw(offset) for offset in offsets]
         for name, offsets in records.items()
     }
 
 
+def raw(offset, value=b"v", epoch=0):
+    """A record of the first topic as the library gives it."""
+    return SimpleNamespace(
+        topic=NAMES[0], partition=0, offset=offset, leader_epoch=epoch, timestamp=1, key=b"k", value=value, headers=[]
+    )
+
+
+def read(ledger, offsets):
+    """Let the ledger be so far in these places."""
+    ledger.ingest([], following={place: Advance(0, Position(offset)) for place, offset in offsets.items()})
+
+
 def test_it_reads_its_partitions_from_where_the_ledger_says(ledger, broker, bridge):
     """What the ledger does not know, or knows of another log, is read from its beginning."""
-    ledger.ingest([], following={Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
+    read(ledger, {Place(NAMES[0], 0, "log1"): 5, Place(NAMES[0], 1, "log0"): 7})
     consumer = bridge.open()
     assert bridge.open() is consumer
     assert sorted(consumer.assigned) == sorted((name, number) for name in NAMES for number in (0, 1))
     assert consumer.sought == dict.fromkeys(consumer.assigned, 0) | {(NAMES[0], 0): 5}
-    assert bridge.following(polled(p0=[5, 6, 9], p1=[0])) == {
-        Place(NAMES[0], 0, "log1"): 10, Place(NAMES[0], 1, "log1"): 1
+    following = bridge.following(polled(p0=[5, 6, 9], p1=[0]))
+    assert {place: (step.expected, step.to.next) for place, step in following.items()} == {
+        Place(NAMES[0], 0, "log1"): (5, 10), Place(NAMES[0], 1, "log1"): (0, 1)
     }  # fmt: skip
     options = consumer.options
     assert (options["group_id"], options["enable_auto_commit"], options["auto_offset_reset"]) == (
@@ -210,7 +226,7 @@ def test_who_gets_another_share_begins_anew(ledger, broker, bridge, time, places
     """From where the ledger says then, and with nothing that is another's."""
     first = bridge.open()
     ledger.share("b", places, LEASE)
-    ledger.ingest([], following={Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
+    read(ledger, {Place(NAMES[1], 1, "log1"): 3, Place(NAMES[1], 0, "log1"): 3})
     time.now += 1
     second = bridge.open()
     assert second is not first
@@ -233,7 +249,7 @@ def test_a_topic_that_was_made_anew_is_noticed(ledger, broker, time, groups, sec
     second = bridge.open()
     assert second is not first
     assert (len(first.closed), second.closed) == (1, [])
-    assert bridge.following(polled(p0=[1])) == {Place(NAMES[0], 0, "log1"): 2}
+    assert list(bridge.following(polled(p0=[1]))) == [Place(NAMES[0], 0, "log1")]
     time.now += seconds
     assert bridge.open() is second
     assert broker.admins[0].asked == [NAMES] * 3
@@ -345,3 +361,70 @@ def test_another_broker_is_told_nothing(broker, bridge):
     bridge.commit()
     bridge.close()
     assert consumer.told == []
+
+
+# -- whether the log is the one that was read
+
+
+@pytest.fixture
+def has_read(ledger, broker, bridge):
+    """A bridge that has read records 0 to 2 of the first partition, and its consumer."""
+    consumer = bridge.open()
+    batch = {TopicPartition(NAMES[0], 0): [raw(offset) for offset in range(3)]}
+    following = bridge.following(bridge.unread(batch, False))
+    ledger.ingest([], following=following)
+    bridge.written(following)
+    return consumer
+
+
+def fetched(*records):
+    """These records of the first partition."""
+    return {TopicPartition(NAMES[0], 0): list(records)}
+
+
+def offsets(found):
+    """Which records of the first partition are to be taken."""
+    return [record.offset for batch in found.values() for record in batch]
+
+
+@pytest.mark.parametrize("event", ["a new leader", "a silence of Kafka", "a pause of ours", "a new consumer"])
+def test_the_last_record_is_read_once_more_where_the_log_may_be_another(has_read, bridge, event):
+    """Nothing is taken before it was seen to be the same; then what follows is, and the next is read as usual."""
+    consumer, first = has_read, (NAMES[0], 0)
+    if event == "a new consumer":
+        bridge.close()
+        consumer = bridge.open()
+    elif event == "a pause of ours":
+        bridge.doubt()
+    else:
+        assert bridge.unread(fetched(raw(3, epoch=event == "a new leader")), event == "a silence of Kafka") == {}
+    assert consumer.sought[first] == 2
+    epoch = int(event == "a new leader")
+    assert offsets(bridge.unread(fetched(raw(2), raw(3, epoch=epoch)), False)) == [3]
+    assert offsets(bridge.unread(fetched(raw(3, epoch=epoch)), False)) == [3]
+
+
+def test_a_partition_that_was_never_read_is_not_doubted(broker, bridge):
+    """There is nothing to compare."""
+    consumer = bridge.open()
+    bridge.doubt()
+    assert set(consumer.sought.values()) == {0}
+    assert offsets(bridge.unread(fetched(raw(0)), True)) == [0]
+
+
+def test_positions_of_a_restored_ledger_are_sought_without_a_new_record(ledger, has_read, bridge, time):
+    """When the bridge asks for its share again."""
+    with writing(ledger.engine) as tx:
+        tx.execute(update(POSITIONS).values(next=1, fingerprints="[]"))
+    time.now += 1
+    assert bridge.open() is has_read
+    assert set(has_read.sought.values()) == {1}
+
+
+def test_a_topic_that_was_made_anew_is_no_log_that_differs(ledger, broker, has_read, bridge):
+    """It has another id: it is read from its beginning, and nobody is told of an incident."""
+    broker.logs[NAMES[0]] = "log2"
+    with pytest.raises(PositionsMoved):
+        bridge.unread(fetched(raw(0, b"other")), False)
+    assert bridge.open().sought[NAMES[0], 0] == 0
+    assert ledger.overview().troubles == ()

@@ -18,6 +18,8 @@ from headrace_producers.admin import ensure_topics, too_small, topic_limits, wan
 from headrace_producers.settings import KafkaSettings
 from headrace_schemas import Topic
 from headrace_workers.cli import looks
+from headrace_workers.ledger.ledger import Ledger
+from headrace_workers.ledger.work.deployment import Fact
 from headrace_workers.models.registry import read_card, write_card
 from headrace_workers.settings import Settings
 from headrace_workers.testing import make_tiny_model
@@ -97,7 +99,8 @@ def test_no_service_waits_for_another(call: Call, env, monkeypatch: pytest.Monke
     waiting = {what: lambda _settings, what=what: [f"{what} {all_began.wait(120) >= 0}"] for what in looks.LOOKS}
     monkeypatch.setattr(looks, "LOOKS", waiting)
     assert list(wrong(call).items()) == [
-        (what, f"{what} True") for what in ("topics", "limits of topics", "ledger", "redis", "bridges", "models")
+        (what, f"{what} True")
+        for what in ("topics", "limits of topics", "ledger", "deployment", "redis", "bridges", "models")
     ]
 
 
@@ -199,3 +202,24 @@ def test_models_that_this_processor_computes_wrongly_are_named(
     monkeypatch.setattr(looks, "int8_saturates", lambda: True)
     write_card(folder, replace(old, weight_range="pairs"))
     assert looks.LOOKS["models"](settings) == []
+
+
+def test_a_ledger_of_another_deployment_is_named_and_bound_on_purpose(
+    call: Call, env, apache_kafka: KafkaServer, redis_server: RedisServer, fresh_prefix: str, tmp_path: Path
+):
+    """`doctor` says so, a worker refuses to start, and `ledger bind` makes it this one's."""
+    kafka = apache_kafka.settings(fresh_prefix)
+    env(kafka, redis_server.url)
+    assert call("init", "--partitions", "1")[0] == 0
+    ledger = Ledger.at(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.deployment.restate({Fact.PREFIX: "other.", Fact.CLUSTER: "another"})
+    found = wrong(call)["deployment"]
+    assert found is not None
+    assert "the Kafka cluster 'another'" in found
+    code, _, err = call("worker", "--role", "judge")
+    assert (code, "belongs to the topics that begin with 'other.'" in " ".join(err.split())) == (2, True)
+    code, out, _ = call("ledger", "bind")
+    assert (code, f"prefix: {fresh_prefix} (was other.)" in out, "(was another)" in out) == (0, True, True)
+    assert set(wrong(call).values()) == {None}
+    assert call("ledger", "bind", "--json")[0] == 0
+    ledger.close()

@@ -50,8 +50,9 @@ def env() -> dict[str, str]:
 
 def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
     """Inside, topics exist and others find the addresses; outside, no process and no address is left."""
-    migrated, shown = [], []
-    with Stack(tmp_path, children, migrated.append, env=env, progress=shown.append) as stack:
+    migrated, owned, shown = [], [], []
+    with Stack(tmp_path, children, migrated.append, own=owned.append, env=env, progress=shown.append) as stack:
+        assert owned == migrated  # both the broker and the ledger are its own
         settings = KafkaSettings.from_env({"HEADRACE_HOME": str(tmp_path)})
         assert settings.address == stack.addresses.kafka
         assert missing_topics(settings, Topic) == []
@@ -66,6 +67,14 @@ def test_all_is_there_between_entry_and_exit(tmp_path: Path, env):
     for row in rows:
         with pytest.raises(ProcessLookupError):
             os.kill(row["pid"], 0)
+
+
+def test_a_ledger_that_was_given_is_not_its_own(tmp_path: Path, env):
+    """It may belong to another Kafka: its bridge finds that out."""
+    owned = []
+    given = {**env, "HEADRACE_LEDGER": f"sqlite:///{tmp_path}/given.db"}
+    with Stack(tmp_path, lambda _addresses: [], lambda _url: None, own=owned.append, env=given):
+        assert owned == []
 
 
 def test_a_crashed_broker_comes_back_with_its_topics(tmp_path: Path, env):

@@ -1,16 +1,72 @@
 """How far ingest is."""
 
-from headrace_workers.ledger.work.positions import Place
+import pytest
+from sqlalchemy import select
+
+from headrace_workers.ledger.tables.core import JOBS
+from headrace_workers.ledger.work.positions import Advance, Again, Fingerprint, Place, Position, PositionsMoved
+
+PLACE = Place("t", 0, "log1")
 
 
-def test_positions_are_written_with_the_jobs_and_never_go_back_in_one_log(ledger, job):
-    """Another bridge may have been further; a topic that was made anew begins where it says."""
-    place, anew = Place("t", 0, "log1"), Place("t", 0, "log2")
-    ledger.ingest([job()], following={place: 5, Place("t", 1, "log1"): 1})
-    ledger.ingest([], following={place: 3})
-    assert ledger.positions() == {place: 5, Place("t", 1, "log1"): 1}
-    ledger.ingest([], following={place: 7})
-    assert ledger.positions()[place] == 7
-    ledger.ingest([], following={anew: 2})
-    assert ledger.positions()[anew] == 2
-    assert place not in ledger.positions()
+def read(ledger, *jobs, place=PLACE, after=0, to=5, fingerprints=()):
+    """Take these jobs in, with the position that follows the one at `after`."""
+    ledger.ingest(jobs, following={place: Advance(after, Position(to, fingerprints))})
+
+
+def test_positions_are_written_with_the_jobs(ledger, job):
+    """Each follows the one before; a topic that was made anew begins at 0 again."""
+    other, anew = Place("t", 1, "log1"), Place("t", 0, "log2")
+    ledger.ingest([job()], following={PLACE: Advance(0, Position(5)), other: Advance(0, Position(1))})
+    assert ledger.positions() == {PLACE: 5, other: 1}
+    read(ledger, after=5, to=7)
+    assert ledger.positions()[PLACE] == 7
+    read(ledger, place=anew, after=0, to=2)
+    assert ledger.positions() == {anew: 2, other: 1}
+
+
+@pytest.mark.parametrize(("stored", "expected"), [(None, 3), (4, 3), (2, 3), (4, 0)])
+def test_a_position_that_is_not_the_expected_one_undoes_all_that_was_read(ledger, job, stored, expected):
+    """Behind it or before it, and where nothing is stored: no job, no other position is written."""
+    other = Place("s", 0, "log1")
+    if stored is not None:
+        read(ledger, to=stored)
+    with pytest.raises(PositionsMoved, match=f"another position of t-0 than offset {expected}"):
+        ledger.ingest([job()], following={PLACE: Advance(expected, Position(9)), other: Advance(0, Position(1))})
+    assert ledger.positions() == ({} if stored is None else {PLACE: stored})
+    assert ledger.read(select(JOBS.c.id)) == []
+
+
+def test_a_position_of_another_log_is_none(ledger):
+    """A bridge that has not seen yet that the topic was made anew writes nothing behind its beginning."""
+    read(ledger, place=Place("t", 0, "log2"), to=4)
+    with pytest.raises(PositionsMoved):
+        read(ledger, after=4, to=6)
+
+
+def test_marks_stand_with_their_position(ledger):
+    """As they were written; a position of before has none."""
+    fingerprints = (Fingerprint(1, -1, 1_700_000_000_000, "ab"), Fingerprint(4, 2, 1_700_000_000_001, "cd"))
+    read(ledger, fingerprints=fingerprints)
+    assert ledger.full_positions() == {PLACE: Position(5, fingerprints)}
+
+
+def test_a_log_that_did_not_match_is_told_and_what_is_read_again_is_known(ledger):
+    """For a day, in `status` and `doctor`; a topic that was made anew has nothing to do with it."""
+    fingerprints = (Fingerprint(1, -1, 10, "ab"),)
+    read(ledger, to=7)
+    back = Position(2, fingerprints, Again(7, 30))
+    with pytest.raises(PositionsMoved):
+        ledger.go_back(PLACE, 6, back)
+    assert ledger.overview().troubles == ()
+    ledger.go_back(PLACE, 7, back)
+    assert ledger.full_positions() == {PLACE: back}
+    (trouble,) = ledger.overview().troubles
+    assert trouble.subject == "t-0"
+    assert "read up to offset 7, and matches up to 2" in trouble.reason
+    read(ledger, after=2, to=9)
+    assert ledger.full_positions()[PLACE].again == Again(7, 30)
+    anew = Place("t", 0, "log2")
+    read(ledger, place=anew, to=1)
+    assert ledger.full_positions() == {anew: Position(1)}
+    assert ledger.overview().troubles == ()

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import READERS
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.ledger.work.positions import Advance, Place, Position
 
 LEASE = 30_000
 PLACES = [Place(topic, number, "log1") for topic in ("a", "b") for number in range(4)]
@@ -93,7 +93,7 @@ def test_a_lease_is_as_long_as_was_asked_for(ledger):
 
 def test_how_far_ingest_is_stays_with_the_place(ledger):
     """Whoever reads it; a partition that joins is shared, too."""
-    ledger.ingest([], following={PLACES[0]: 7})
+    ledger.ingest([], following={PLACES[0]: Advance(0, Position(7))})
     settled(ledger, "ab")
     assert ledger.positions()[PLACES[0]] == 7
     more = [*PLACES, Place("b", 4, "log1")]

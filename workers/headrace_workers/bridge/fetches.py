@@ -36,7 +36,8 @@ class Fetches:
         self._clock = clock
         self._last: dict[Any, Fetch] = {}
         self._rests: dict[Any, float] = {}
-        self._answered_at = clock.monotonic()
+        self._answered_at = self._polls_since = clock.monotonic()
+        self._longest = 0.0
         try:
             fetcher = consumer._fetcher
             self._parse = fetcher._parse_fetched_data
@@ -61,6 +62,15 @@ class Fetches:
             self._answered_at = now
         return now - self._answered_at
 
+    def polls(self) -> None:
+        """A poll begins after a while without: that was no silence of the broker's."""
+        self._polls_since = self._clock.monotonic()
+
+    def interruption(self) -> float:
+        """Return the longest silence, in seconds, since the last call, that an answer ended while we polled."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
     def resting(self) -> set[Any]:
         """Partitions to be left alone for a moment."""
         now = self._clock.monotonic()
@@ -68,7 +78,9 @@ class Fetches:
         return set(self._rests)
 
     def _answered(self, *response: Any) -> Any:
-        self._answered_at = self._clock.monotonic()
+        now = self._clock.monotonic()
+        self._longest = max(self._longest, now - max(self._answered_at, self._polls_since))
+        self._answered_at = now
         return self._handle(*response)
 
     def _parsed(self, completed: Any) -> Any:

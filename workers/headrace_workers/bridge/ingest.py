@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from headrace_producers.any_record import Unreadable
 from headrace_schemas.topics import Topic, topic_of
 from headrace_workers.away import KafkaUnavailable, awaited
-from headrace_workers.bridge.accept import KnownEmbedder, KnownModels, Rules
+from headrace_workers.bridge.accept import Accepted, KnownEmbedder, KnownModels, Rules
 from headrace_workers.bridge.admit import door_of
 from headrace_workers.bridge.fetches import Fetches
 from headrace_workers.bridge.ledger_time import LedgerTime
@@ -21,7 +21,9 @@ from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.work.cancel import Cancellation
 from headrace_workers.ledger.work.dead import Burial
 from headrace_workers.ledger.work.ingest import NewJob
+from headrace_workers.ledger.work.positions import PositionsMoved
 from headrace_workers.ledger.work.records import Record
+from headrace_workers.ledger.work.refusals import forgotten
 from headrace_workers.log import Action, log
 from headrace_workers.pipeline.routing import Pipeline
 from headrace_workers.ports import Clock
@@ -35,6 +37,7 @@ _REST = 0.25  # seconds to the next look while another bridge reads
 _SILENCE = 10.0  # seconds without an answer to a fetch, before Kafka is said to be away
 _LOOK_EVERY = 1.0  # seconds between looks at how full the ledger is, and at what is wrong
 _HELD_UP = 3.0  # seconds between two of those looks: something else took that time
+_INTERRUPTED = 2.0  # seconds without an answer to a fetch, behind which the log may be another
 _RESUME_AT = 0.9  # of the bound
 # Seconds between commits while records keep coming: they are for the broker's tools.
 _COMMIT_EVERY = 1.0
@@ -54,9 +57,11 @@ class Ingest:
         pipeline: Pipeline,
         reach: Reach,
         max_active: int,
+        retention: float,
         clock: Clock,
         troubles: Troubles,
         hand_out: HandOut,
+        check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self._partitions = partitions
         self._prefix = prefix
@@ -66,14 +71,17 @@ class Ingest:
         self._pipeline = pipeline
         self._reach = reach
         self._max_active = max_active
+        self._retention_ms = int(retention * 1000)
         self._clock = clock
         self._troubles = troubles
         self._hand_out = hand_out
+        self._check_cluster = check_cluster
         self._watch = PartitionWatch(clock)
         self._ledger_time = LedgerTime(ledger, clock)
         self._consumer: Any = None  # the one that `_fetches` follows
         self._fetches: Fetches
         self._looked_at = float("-inf")
+        self._polled_at = float("inf")
         self._full = False
         self._taken_since = True  # the last look at how full the ledger is
         self._waits: Awaited | None = None
@@ -90,13 +98,16 @@ class Ingest:
             return self._waits
         self._look(consumer)
         self._pause(consumer)
-        polled = consumer.poll(timeout_ms=self._partitions.poll_ms)
-        records = [self._record(raw) for batch in polled.values() for raw in batch]
-        if not records:
-            self._commit()
-            return self._waits
+        polled = self._poll(consumer)
         try:
-            hints = self._take(records, self._partitions.following(polled))
+            unread = self._partitions.unread(polled, self._fetches.interruption() > _INTERRUPTED)
+            if not unread:
+                self._commit()
+                return self._waits
+            hints = self._take(unread)
+        except PositionsMoved:
+            self._partitions.seek()
+            return self._waits
         except BaseException:
             self._rewind(polled)
             raise
@@ -109,6 +120,16 @@ class Ingest:
             self._commit()
         return self._waits
 
+    def _poll(self, consumer: Any) -> Mapping[Any, Sequence[Any]]:
+        now = self._clock.monotonic()
+        if now - self._polled_at > _REST:
+            self._fetches.polls()
+        if now - self._polled_at > _HELD_UP:
+            self._partitions.doubt()
+        polled: Mapping[Any, Sequence[Any]] = consumer.poll(timeout_ms=self._partitions.poll_ms)
+        self._polled_at = self._clock.monotonic()
+        return polled
+
     def close(self) -> None:
         """Let go of the partitions, so that others take over at once."""
         self._consumer = None
@@ -116,12 +137,14 @@ class Ingest:
 
     def _open(self) -> Any:
         try:
+            self._check_cluster()
             consumer = self._partitions.open()
         except KafkaUnavailable as failure:
             self._without(failure)
             raise
         if consumer is not self._consumer:
             self._consumer, self._uncommitted_since = consumer, None
+            self._polled_at = self._clock.monotonic()
             if consumer is not None:
                 self._fetches = Fetches(consumer, self._clock)
         if consumer is None and not self._partitions.gives_way:  # others read
@@ -133,16 +156,18 @@ class Ingest:
             self._partitions.commit()
             self._uncommitted_since = None
 
-    def _take(self, records: list[Record], following: Mapping[Any, int]) -> list[Hint]:
+    def _take(self, polled: Mapping[Any, Sequence[Any]]) -> list[Hint]:
+        following = self._partitions.following(polled)
         rules = Rules(self._models, self._embedder, self._pipeline, self._ledger_time.ms(), self._reach)
         admit = door_of(rules, self._ledger)
-        decided = [admit(record) for record in records]
+        decided = [self._decided(raw, admit, rules.now) for batch in polled.values() for raw in batch]
         jobs = [item for item in decided if isinstance(item, NewJob)]
         refused = [item for item in decided if isinstance(item, Burial)]
         cancellations = [item for item in decided if isinstance(item, Cancellation)]
         said = [item for item in decided if isinstance(item, Sent)]
         room = self._hand_out.room(lone) if (lone := alone(jobs)) else None
         taken = self._ledger.ingest(jobs, refused, cancellations, following, room, said)
+        self._partitions.written(following)
         self._taken_since = True
         self._hand_out.send(taken.handed_out)
         new = taken.new
@@ -154,6 +179,12 @@ class Ingest:
         events = refused or cancellations or said or new < len(jobs)
         work = cancellations or len(jobs) > len(taken.handed_out)  # what ends may be waited for, or followed
         return [Hint.WORK] * bool(work) + [Hint.EVENTS, Hint.ENDS] * bool(events)
+
+    def _decided(self, raw: Any, admit: Callable[[Record], Accepted], now: int) -> Accepted:
+        found = admit(self._record(raw))
+        if not isinstance(found, NewJob) or found.record.timestamp >= now - self._retention_ms:
+            return found
+        return forgotten(found.record, found.id, found.tenant) if self._partitions.read_before(raw) else found
 
     def _rewind(self, polled: Mapping[Any, Sequence[Any]]) -> None:
         """Polled but not written: read them again."""

@@ -4,9 +4,13 @@ Offsets are written with the jobs that were read. So a bridge takes over from an
 restored from a backup goes on from where it was then, and a log that began anew is read from its beginning. Of the
 broker that needs nothing but its log. Where its consumer groups can be relied on it is told the offsets, too, so that
 its tools show how far behind the bridges are.
+
+The last record that was read is read once more whenever the log may be another: by a new consumer, under a new leader,
+after a silence. Where it is not the same, the log is read again from the newest position that it matches.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +22,10 @@ from headrace_producers.settings import KafkaSettings
 from headrace_producers.words import words
 from headrace_schemas.topics import INBOUND
 from headrace_workers.away import KafkaUnavailable
+from headrace_workers.bridge.same_log import fingerprint_of, newest_match, with_fingerprint
 from headrace_workers.ledger.ledger import Ledger
-from headrace_workers.ledger.work.positions import Place
+from headrace_workers.ledger.work.positions import Advance, Place, Position, PositionsMoved
+from headrace_workers.log import Action, log
 from headrace_workers.ports import Clock
 
 DUTY = "ingest"
@@ -68,6 +74,10 @@ class Partitions:
         self._admin: Any = None
         self._there: frozenset[Place] = frozenset()
         self._mine: frozenset[Place] = frozenset()
+        self._places: dict[tuple[str, int], Place] = {}  # those, by what Kafka calls them
+        self._at: dict[Place, Position] = {}  # what this bridge wrote or sought last
+        self._doubted: set[Place] = set()  # the record that comes first must be the one that was read last
+        self._epochs: dict[Place, int] = {}  # leader epochs under which that was so
         self._ask_at = self._looked_at = self._gives_way_until = float("-inf")
         self._opened_at: float | None = None
         self._round = 0.0  # seconds, of the longest of late
@@ -84,10 +94,52 @@ class Partitions:
             self._consumer = self._assigned()
         return self._consumer
 
-    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, int]:
+    def unread(self, polled: Mapping[Any, Sequence[Any]], silent: bool) -> dict[Any, Sequence[Any]]:
+        """Return what of a poll was not read before. `silent`: Kafka answered nothing for a while before.
+
+        Nothing comes of a partition whose log may be another now: its last record is read once more first. Where that
+        is another, the ledger's position goes back: `PositionsMoved` where it is not ours to write.
+        """
+        before = set(self._doubted)
+        if silent:
+            self._doubt(self._mine - before)
+        new = {}
+        for partition, batch in polled.items():
+            place = self._place(partition)
+            since = place in self._doubted and place not in before  # its last record comes with a later poll
+            if not since and (rest := self._checked(place, batch)):
+                new[partition] = rest
+        return new
+
+    def following(self, polled: Mapping[Any, Sequence[Any]]) -> dict[Place, Advance]:
         """What comes after the last record of each partition, to be written with what was polled."""
-        places = {(place.topic, place.partition): place for place in self._mine}
-        return {places[found.topic, found.partition]: batch[-1].offset + 1 for found, batch in polled.items()}
+        steps = {}
+        for partition, batch in polled.items():
+            at = self._at[place := self._place(partition)]
+            to = Position(batch[-1].offset + 1, with_fingerprint(at.fingerprints, fingerprint_of(batch[-1])), at.again)
+            steps[place] = Advance(at.next, to)
+        return steps
+
+    def written(self, following: Mapping[Place, Advance]) -> None:
+        """These positions are the ledger's now."""
+        self._at |= {place: step.to for place, step in following.items()}
+
+    def read_before(self, record: Any) -> bool:
+        """Whether a record is read a second time, since its log was restored."""
+        again = self._at[self._place(record)].again
+        return again is not None and record.offset < again.below and (record.timestamp or 0) <= again.at
+
+    def seek(self) -> None:
+        """Go on from where the ledger says now."""
+        if self._consumer is None:
+            return
+        reason = "the ledger's positions are not those that this bridge wrote: it goes on from the ledger's"
+        log("ingest", logging.WARNING, Action.POSITIONS_MOVED, reason)
+        self._seek(self._consumer)
+
+    def doubt(self) -> None:
+        """Read the last record of each partition once more: the log may have become another unseen."""
+        self._doubt(self._mine)
 
     def commit(self) -> None:
         """All that was polled is written: tell the broker, for its tools. Nothing depends on whether it hears."""
@@ -138,6 +190,11 @@ class Partitions:
         if mine != self._mine:
             self._let_go()
             self._mine = mine
+            self._places = {(place.topic, place.partition): place for place in mine}
+        elif self._consumer is not None:
+            stored = self._ledger.positions()
+            if any(stored.get(place, 0) != self._at[place].next for place in mine):
+                self.seek()
 
     def _look(self) -> frozenset[Place]:
         """All places there are. A topic that is made anew has another id, and so other places."""
@@ -172,20 +229,71 @@ class Partitions:
         )
 
     def _assigned(self) -> Any:
-        from kafka import TopicPartition
-
-        positions = self._ledger.positions()
-        mine = sorted(self._mine)
         consumer = _consumer(self._kafka, group_id=group_of(self._kafka) if self._kafka.groups else None)
         try:
-            consumer.assign([TopicPartition(place.topic, place.partition) for place in mine])
-            for place in mine:
-                # Not known, or of another log: from its beginning.
-                consumer.seek(TopicPartition(place.topic, place.partition), positions.get(place, 0))
+            consumer.assign([_partition(place) for place in sorted(self._mine)])
+            self._seek(consumer)
         except BaseException:
             _put_away(consumer)
             raise
         return consumer
+
+    def _seek(self, consumer: Any) -> None:
+        stored = self._ledger.full_positions()
+        # Not known, or of another log: from its beginning.
+        self._at = {place: stored.get(place, Position()) for place in self._mine}
+        self._doubted, self._epochs = set(), {}
+        for place in sorted(self._mine):
+            consumer.seek(_partition(place), self._at[place].next)
+        self._doubt(self._mine, consumer)
+
+    def _doubt(self, places: Collection[Place], consumer: Any = None) -> None:
+        for place in sorted(places):
+            if fingerprints := self._at[place].fingerprints:
+                (consumer or self._consumer).seek(_partition(place), fingerprints[-1].offset)
+                self._doubted.add(place)
+
+    def _place(self, partition: Any) -> Place:
+        return self._places[partition.topic, partition.partition]
+
+    def _checked(self, place: Place, batch: Sequence[Any]) -> Sequence[Any]:
+        """What of these records is new; none where the log may be another."""
+        at, epoch = self._at[place], batch[-1].leader_epoch
+        if place in self._doubted or batch[0].offset < at.next:
+            if not at.fingerprints or fingerprint_of(batch[0]) != at.fingerprints[-1]:
+                self._compare(place, at)
+                return ()
+            self._doubted.discard(place)
+            self._epochs[place] = epoch
+            return batch[1:]
+        if at.fingerprints and epoch not in (at.fingerprints[-1].epoch, self._epochs.get(place)):
+            self._epochs[place] = epoch
+            self._doubt([place])
+            return ()
+        return batch
+
+    def _compare(self, place: Place, at: Position) -> None:
+        """The last record is not there any more, or is another: see how far the log is the one that was read."""
+        if place not in self._look():  # it is another topic, by the same name
+            self._leave()
+            raise PositionsMoved(f"{place.topic} was made anew")
+        partition = _partition(place)
+        consumer = _consumer(self._kafka)
+        try:
+            found = newest_match(consumer, partition, at)
+        except KafkaError as error:
+            raise KafkaUnavailable(f"{place.topic}-{place.partition} cannot be read: {words(error)}") from error
+        finally:
+            _put_away(consumer)
+        self._doubted.discard(place)
+        if found is not None:
+            self._ledger.go_back(place, at.next, found)
+            log("ingest", logging.ERROR, Action.LOG_DIFFERS,
+                f"{place.topic}-{place.partition} is not the log that was read: read up to offset {at.next}, it "
+                f"matches up to {found.next}, and is read again from there")  # fmt: skip
+            at = self._at[place] = found
+        self._epochs.pop(place, None)
+        self._consumer.seek(partition, at.next)
 
     def _let_go(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -204,6 +312,12 @@ def _consumer(kafka: KafkaSettings, **options: Any) -> Any:
         _put_away(consumer)
         raise
     return consumer
+
+
+def _partition(place: Place) -> Any:
+    from kafka import TopicPartition
+
+    return TopicPartition(place.topic, place.partition)
 
 
 def _put_away(consumer: Any) -> None:

@@ -10,7 +10,7 @@ follows that under its key: those rows are left where they are, and tried again 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from headrace_producers.words import words
@@ -50,6 +50,7 @@ class Relay:
         clock: Clock,
         troubles: Troubles,
         follow_up: FollowUp,
+        check_cluster: Callable[[], None] = lambda: None,
     ) -> None:
         self._publisher = publisher
         self._ledger = ledger
@@ -57,6 +58,7 @@ class Relay:
         self._clock = clock
         self._troubles = troubles
         self._follow_up = follow_up
+        self._check_cluster = check_cluster
         # Who is told of an end by other ways than Kafka need not wait for that.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self._duty = Duty(DUTY, ledger=ledger, bridge=bridge, clock=clock, seconds=_DUTY_LEASE)
@@ -77,6 +79,7 @@ class Relay:
         """
         self.rest = _IDLE
         self.followed = False
+        self._check_cluster()
         if not self._on_duty():
             return 0
         begun = self._clock.monotonic()

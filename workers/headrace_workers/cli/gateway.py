@@ -38,8 +38,7 @@ def gateway(
     from headrace_workers.cli.reach import is_durable
     from headrace_workers.gateway.serving import Server, listen
     from headrace_workers.health.watched import watched
-    from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.ledger.sql.database import connect
+    from headrace_workers.ledger.belonging import require_ledger
     from headrace_workers.main.gateway import build_gateway
     from headrace_workers.memory import spare_what_is_loaded
 
@@ -49,7 +48,7 @@ def gateway(
     if without_keys and not _is_loopback(host):
         raise ConfigurationError(f"--without-keys lets everybody in who reaches {host}: it is for 127.0.0.1 alone")
     settings = Settings.from_env()
-    require_current(connect(settings.ledger))
+    require_ledger(settings.ledger, settings.kafka.prefix)
     try:
         listening = listen(host, port)
     except OSError as error:

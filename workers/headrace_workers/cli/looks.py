@@ -11,14 +11,16 @@ from dataclasses import dataclass
 import kafka.admin  # noqa: F401 - two looks load it where they ask Kafka
 import redis
 
-from headrace_producers.admin import missing_topics, too_small, topic_limits
+from headrace_producers.admin import cluster_id, missing_topics, too_small, topic_limits
 from headrace_schemas.errors import HeadraceError, Unavailable
 from headrace_schemas.topics import Topic
+from headrace_workers.cli.reach import is_durable
 from headrace_workers.cli.status_views import trouble_lines
 from headrace_workers.engines.hardware import int8_saturates
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.migrate import require_current
 from headrace_workers.ledger.sql.database import connect
+from headrace_workers.ledger.work.deployment import Fact
 from headrace_workers.models.pull import CATALOGUE
 from headrace_workers.models.quantization import DEFAULT, weight_range
 from headrace_workers.models.registry import ModelCard, list_cards
@@ -70,6 +72,17 @@ def _ledger(settings: Settings) -> list[str]:
     return []
 
 
+def _deployment(settings: Settings) -> list[str]:
+    ledger = Ledger.at(settings.ledger)
+    try:
+        found = {Fact.PREFIX: settings.kafka.prefix}
+        if is_durable() and Fact.CLUSTER in ledger.deployment.stated():
+            found[Fact.CLUSTER] = cluster_id(settings.kafka) or ""
+        return [reason for fact, value in found.items() if (reason := ledger.deployment.differs(fact, value))]
+    finally:
+        ledger.close()
+
+
 def _redis(settings: Settings) -> list[str]:
     try:
         with redis_client(settings.redis) as client:
@@ -115,6 +128,7 @@ LOOKS: dict[str, Callable[[Settings], list[str]]] = {
     "topics": _topics,
     "limits of topics": _limits,
     "ledger": _ledger,
+    "deployment": _deployment,
     "redis": _redis,
     "bridges": _bridges,
     "models": _models,

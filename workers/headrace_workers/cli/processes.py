@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init)
     ledger = typer.Typer(help="The ledger's database.", no_args_is_help=True)
     ledger.command("migrate")(migrate)
+    ledger.command("bind")(bind)
     app.add_typer(ledger, name="ledger")
 
 
@@ -38,9 +39,9 @@ def bridge(only: _OnlyOption = None) -> None:
     """
     from headrace_schemas.errors import ConfigurationError
     from headrace_workers.bridge.bridge import Duty
+    from headrace_workers.cli.reach import is_durable
     from headrace_workers.health.watched import watched
-    from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.ledger.sql.database import connect
+    from headrace_workers.ledger.belonging import require_ledger
     from headrace_workers.main.bridge import build_bridge
     from headrace_workers.memory import spare_what_is_loaded
 
@@ -48,13 +49,13 @@ def bridge(only: _OnlyOption = None) -> None:
     if unknown:
         raise ConfigurationError(f"--only is {unknown[0]!r}; it may be {', '.join(Duty)}")
     settings = Settings.from_env()
-    require_current(connect(settings.ledger))
+    require_ledger(settings.ledger, settings.kafka.prefix)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     duties = frozenset(Duty(name) for name in only) if only else frozenset(Duty)
     with watched("bridge", settings) as progress:
-        built = build_bridge(settings, duties, progress)
+        built = build_bridge(settings, duties, progress, durable=is_durable())
         spare_what_is_loaded()
         built.run(stop)
 
@@ -73,8 +74,7 @@ def worker(
     Example: `headrace worker --role generate --model smollm2-135m-instruct`
     """
     from headrace_workers.health.watched import watched
-    from headrace_workers.ledger.migrate import require_current
-    from headrace_workers.ledger.sql.database import connect
+    from headrace_workers.ledger.belonging import require_ledger
     from headrace_workers.main.worker import serve
     from headrace_workers.pipeline.routing import Pipeline
 
@@ -82,7 +82,7 @@ def worker(
     roles = pipeline.roles_of(role)
     pipeline.queues_of(roles, model)
     settings = Settings.from_env()
-    require_current(connect(settings.ledger))
+    require_ledger(settings.ledger, settings.kafka.prefix)
     with watched("worker", settings) as progress:
         code = serve(settings, roles, model, progress, concurrency=concurrency)
     raise typer.Exit(code)
@@ -151,6 +151,36 @@ def migrate(as_json: OneJsonOption = False) -> None:
         put_json({"revision": revision})
     else:
         put(f"ledger: at revision {revision}")
+
+
+def bind(as_json: OneJsonOption = False) -> None:
+    """Let the ledger belong to the topics of HEADRACE_TOPIC_PREFIX on the Kafka cluster of HEADRACE_KAFKA.
+
+    The first bridge does this by itself, and later each process that finds another prefix or cluster refuses to start.
+    Run this after you moved to another cluster or prefix on purpose, with all bridges stopped.
+
+    Example: `HEADRACE_KAFKA=kafka-new:9092 headrace ledger bind`
+    """
+    from headrace_producers.admin import cluster_id
+    from headrace_workers.cli.reach import is_durable
+    from headrace_workers.ledger.ledger import Ledger
+    from headrace_workers.ledger.migrate import require_current
+    from headrace_workers.ledger.work.deployment import Fact
+
+    settings = Settings.from_env()
+    ledger = Ledger.at(settings.ledger)
+    try:
+        require_current(ledger.engine)
+        cluster = cluster_id(settings.kafka) if is_durable() else None
+        facts = {Fact.PREFIX: settings.kafka.prefix, **({Fact.CLUSTER: cluster} if cluster else {})}
+        before = ledger.deployment.restate(facts)
+    finally:
+        ledger.close()
+    if as_json:
+        put_json({"before": before, "now": facts})
+        return
+    for fact, value in facts.items():
+        put(f"{fact}: {value}" + (f" (was {before[fact]})" if before.get(fact, value) != value else ""))
 
 
 def _limits(kafka: "KafkaSettings") -> list[str]:

@@ -60,6 +60,7 @@ def embedded_stack(
         home,
         children_of(home, models, judge_model=judge_model, engine_threads=engine_threads, gateway_port=gateway_port),
         _migrate,
+        own=_own,
         done=_done,
         broker=broker,
         progress=lambda name: say(f"starting {name}"),
@@ -131,6 +132,17 @@ def _done(url: str) -> Done | None:
             ledger.close()
     except HeadraceError:  # then nothing is known of it, and the crash counts
         return None
+
+
+def _own(url: str) -> None:
+    """Another broker may be started in this home than the last time, or another prefix be set: both are its own."""
+    from headrace_workers.ledger.ledger import Ledger
+
+    ledger = Ledger.at(url)
+    try:
+        ledger.deployment.forget()
+    finally:
+        ledger.close()
 
 
 def _migrate(url: str) -> None:

@@ -122,6 +122,7 @@ class Stack:
     """Starts all on entry, stops all on exit; between the two, `watch` keeps it running.
 
     `children` names the processes to run once the services answer, `migrate` brings the ledger at a URL up to date,
+    `own` is told of a ledger that no other Kafka than the stack's own can belong to,
     `done` tells how far the work in that ledger is, `broker` is the one to start, and `progress` is told what is being
     started. Use it from the main thread. Raises
     AlreadyRunning, ConfigurationError, Unavailable, ChildFailed.
@@ -133,6 +134,7 @@ class Stack:
         children: Callable[[Addresses], Sequence[ChildSpec]],
         migrate: Callable[[str], None],
         *,
+        own: Callable[[str], None] = lambda _url: None,
         env: Mapping[str, str] | None = None,
         broker: Kind | None = None,
         done: Callable[[str], Done | None] = lambda _url: None,
@@ -141,6 +143,7 @@ class Stack:
         self.home = home.absolute()
         self._children = children
         self._migrate = migrate
+        self._own = own
         self._env = dict(os.environ if env is None else env)
         self._broker = broker
         self._progress = progress
@@ -172,6 +175,8 @@ class Stack:
             self._start_services(self.services)
             self._progress("ledger")
             self._migrate(self.addresses.ledger)
+            if self.services.broker != "given" and not self._env.get("HEADRACE_LEDGER"):
+                self._own(self.addresses.ledger)
             for spec in self._children(self.addresses):
                 self._start(spec)
             self._write_run_file()

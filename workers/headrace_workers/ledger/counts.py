@@ -23,6 +23,7 @@ from headrace_workers.ledger.tables.core import (
     OUTBOX,
     STEPS,
 )
+from headrace_workers.ledger.work.positions import incidents
 from headrace_workers.ledger.work.troubles import Trouble, troubles
 
 
@@ -131,7 +132,7 @@ def overview(connection: Connection) -> Overview:
         set_aside=connection.execute(
             select(func.count()).select_from(OUTBOX).where(text("outbox.set_aside_at IS NOT NULL"))
         ).scalar_one(),
-        troubles=(*troubles(connection), *standings.troubles(connection)),
+        troubles=(*incidents(connection), *troubles(connection), *standings.troubles(connection)),
         followers=tuple(followers(connection)),
     )
 

@@ -45,13 +45,14 @@ class ForBridges(Engines):
         jobs: Sequence[ingest.NewJob],
         refused: Sequence[dead.Burial] = (),
         cancellations: Sequence[cancel.Cancellation] = (),
-        following: Mapping[positions.Place, int] | None = None,
+        following: Mapping[positions.Place, positions.Advance] | None = None,
         room: hand_out.Room | None = None,
         said: Sequence[labels.Sent] = (),
     ) -> ingest.Taken:
         """Take in what one poll brought, in one transaction.
 
-        `following` are the offsets that come next. With `room`, first steps are handed out at once where there is
+        `following` are the positions that come next; `PositionsMoved`, and nothing is written, where the ledger's are
+        others than those before. With `room`, first steps are handed out at once where there is
         room: the caller sends them.
 
         What comes again with the same content is passed over, also where it is refused now, such as after its
@@ -80,6 +81,16 @@ class ForBridges(Engines):
         """This bridge reads no more: others take over at once."""
         with writing(self._volatile) as tx:
             readers.leave(tx, reader)
+
+    def full_positions(self) -> dict[positions.Place, positions.Position]:
+        """How far ingest is, with what stands beside it."""
+        with reading(self._engine) as tx:
+            return positions.read(tx)
+
+    def go_back(self, place: positions.Place, expected: int, to: positions.Position) -> None:
+        """Read a log again from an earlier position, since it does not match what was read."""
+        with writing(self._engine) as tx:
+            positions.go_back(tx, place, expected, to)
 
     def positions(self) -> dict[positions.Place, int]:
         """How far ingest is."""

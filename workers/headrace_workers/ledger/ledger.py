@@ -32,6 +32,7 @@ from headrace_workers.ledger.stores.file_batches import FileBatches
 from headrace_workers.ledger.stores.vector_stores import VectorStores
 from headrace_workers.ledger.tables.core import IDENTITY
 from headrace_workers.ledger.webhooks.webhooks import Webhooks
+from headrace_workers.ledger.work.deployment import Deployment
 
 
 class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
@@ -52,6 +53,11 @@ class Ledger(ForBridges, ForWorkers, ForGateways, ForPeople):
         """The rows of a query of the caller's own: for checks and reports."""
         with reading(self._engine) as tx:
             return list(tx.execute(query).all())
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """Whose topics and Kafka cluster it belongs to."""
+        return Deployment(self._engine)
 
     @cached_property
     def batches(self) -> Batches:

@@ -1,9 +1,11 @@
 """A bridge."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from headrace_workers.away import KafkaUnavailable
 from headrace_workers.batches.doorway import Admit
 from headrace_workers.batches.feed import Feed
 from headrace_workers.batches.outputs import Outputs
@@ -12,6 +14,7 @@ from headrace_workers.bridge.accept import Rules
 from headrace_workers.bridge.admit import door_of
 from headrace_workers.bridge.bridge import Bridge, Duty
 from headrace_workers.bridge.bulk import Bulk, Room
+from headrace_workers.bridge.cluster import Cluster
 from headrace_workers.bridge.dispatch import Dispatch
 from headrace_workers.bridge.evals import EvalRuns
 from headrace_workers.bridge.ingest import Ingest
@@ -29,6 +32,7 @@ from headrace_workers.health.writes import Writes
 from headrace_workers.identity import process_name
 from headrace_workers.ledger.ledger import Ledger
 from headrace_workers.ledger.probe import Probe
+from headrace_workers.ledger.work.deployment import Fact
 from headrace_workers.main.parts import canaries_of, files_in, follow_up, hand_out, pipeline_of, task_queue
 from headrace_workers.models.registry import Registry
 from headrace_workers.pipeline.routing import Pipeline
@@ -40,6 +44,8 @@ from headrace_workers.wire.redis_client import HINT_SECONDS, redis_client
 from headrace_workers.wire.redis_names import RedisNames
 from headrace_workers.wire.served import served
 from headrace_workers.wire.taskqueue import TaskQueue
+
+_AT_START = 3.0  # seconds for Kafka to say which cluster it is, before the bridge begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,26 @@ class _Shared:
     tasks: TaskQueue
     hand_out: TaskQueue  # for what has other ways, too: it gives up soon
     troubles: Troubles
+    cluster: Cluster
 
 
 def build_bridge(
-    settings: Settings, duties: frozenset[Duty], progress: Progress, pipeline: Pipeline | None = None
+    settings: Settings,
+    duties: frozenset[Duty],
+    progress: Progress,
+    pipeline: Pipeline | None = None,
+    *,
+    durable: bool = True,
 ) -> Bridge:
-    """A bridge with these duties. Unavailable when the ledger does not answer."""
+    """A bridge with these duties; `durable`: Kafka's log outlives its broker. Unavailable when the ledger does not
+    answer, ConfigurationError when it belongs to another deployment.
+    """
     name, ledger, clock = process_name("bridge"), Ledger.at(settings.ledger), SystemClock()
+    ledger.deployment.state(Fact.PREFIX, settings.kafka.prefix)
+    cluster = Cluster(settings.kafka, ledger, durable=durable)
+    if duties & {Duty.INGEST, Duty.RELAY}:
+        with suppress(KafkaUnavailable):  # it is waited for: this is asked again before anything is read or published
+            cluster.check(_AT_START)
     channel, models = RedisNames(settings.kafka.prefix).bell, Registry(settings.home)
     hints = redis_client(settings.redis, HINT_SECONDS)
     bell = Bell(hints, channel)
@@ -80,6 +99,7 @@ def build_bridge(
         tasks=task_queue(settings, redis_client(settings.redis), ledger),
         hand_out=task_queue(settings, hints, ledger),
         troubles=Troubles(ledger, name, clock),
+        cluster=cluster,
     )
     work, events, ends, batches, moved = (threading.Event() for _ in range(5))
     heard: dict[Hint, Rung] = {
@@ -123,9 +143,11 @@ def _ingest(shared: _Shared, dispatch: Dispatch) -> Ingest:
         pipeline=shared.pipeline,
         reach=settings.webhook_reach,
         max_active=settings.max_active,
+        retention=settings.retention,
         clock=shared.clock,
         troubles=shared.troubles,
         hand_out=hand_out(settings, shared.ledger, shared.hand_out, shared.name, dispatch.went_out),
+        check_cluster=shared.cluster.check,
     )
 
 
@@ -157,6 +179,7 @@ def _relay(shared: _Shared) -> Relay:
             shared.ledger,
             hand_out(shared.settings, shared.ledger, shared.hand_out, shared.name),
         ),
+        check_cluster=shared.cluster.check,
     )
 
 

@@ -167,7 +167,8 @@ STEPS: Final = Table(
     Index("steps_expiring", "deadline", postgresql_where=_EXPIRING, sqlite_where=_EXPIRING),
 )  # fmt: skip
 
-# One row for each group that was handed out. Its id is the fencing token; deleting it ends the lease.
+# One row for each group that was handed out. Its id is the fencing token; deleting it ends the lease. The id is drawn
+# at random (claim.py): one that is counted comes again when the ledger is restored from a backup.
 CLAIMS: Final = Table(
     "claims",
     METADATA,
@@ -186,7 +187,7 @@ CLAIMS: Final = Table(
     Column("renewed_at", BigInteger, nullable=False, server_default=text("0")),  # the last sign of life
     Column("lease_until", BigInteger, nullable=False),
     Index("claims_lease", "lease_until"),
-    sqlite_autoincrement=True,  # a fencing token is never given out twice
+    sqlite_autoincrement=True,
 )
 
 OUTBOX: Final = Table(
@@ -294,6 +295,21 @@ POSITIONS: Final = Table(
     Column("log", String(64), nullable=False),  # which log: a topic that was made anew begins at 0 again
     Column("next", BigInteger, nullable=False),  # the offset that comes next
     Column("reader", String(128)),
+    Column("fingerprints", Text),  # JSON: some of the records that were read, see ledger/work/positions.py
+    # When the log was last found not to match them (ms), up to which offset it had been read, from which it was read
+    # again, and the time of the newest record of before.
+    Column("back_at", BigInteger),
+    Column("back_from", BigInteger),
+    Column("back_to", BigInteger),
+    Column("back_before", BigInteger),
+)
+
+# Which deployment the ledger belongs to: the prefix of its topics, and the Kafka cluster. What is not known has no row.
+DEPLOYMENT: Final = Table(
+    "deployment",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(255), nullable=False),
 )
 
 # What a bridge has to say to people: what it cannot do, and since when.

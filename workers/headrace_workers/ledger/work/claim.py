@@ -1,5 +1,6 @@
 """Handing out work: the most urgent group of steps that may share a call, under a lease and a new fencing token."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -164,8 +165,9 @@ _MEMBERS = (
     .limit(bindparam("most", type_=Integer))
 )
 _LOCKED_MEMBERS = _MEMBERS.with_for_update(skip_locked=True)
+_ID_BITS = 63  # what a signed integer of both databases holds
 _CLAIMED = {name: bindparam(name, type_=CLAIMS.c[name].type, required=True) for name in (
-    "queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender",
+    "id", "queue", "stage", "group_key", "lane", "size", "tokens", "full", "sender",
 )} | {
     "claimed_at": now_ms(),
     "renewed_at": now_ms(),
@@ -275,6 +277,9 @@ def new_claim(
         connection,
         _NEW_CLAIM if overtakes else _NEW_CLAIM_OF_NONE,
         {
+            # A ledger restored from a backup would count up to the same numbers again, and a worker that still holds
+            # one of them would complete another's claim.
+            "id": secrets.randbits(_ID_BITS),
             "queue": queue,
             "stage": stage,
             "group_key": group_key,

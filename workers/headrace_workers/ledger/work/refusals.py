@@ -62,6 +62,16 @@ def over_quota(record: Record, job_id: str, tenant: str, reason: str) -> Burial:
     return refusal(record, Category.QUOTA, reason, refers_to=job_id, tenant=tenant)
 
 
+def forgotten(record: Record, job_id: str, tenant: str) -> Burial:
+    """The letter about a record that was read before its log was restored, and that may have been answered."""
+    reason = (
+        "this record was read before, and its log was restored from a backup since. It is older than the ledger "
+        "remembers jobs (HEADRACE_RETENTION), so nothing says whether it was answered, and it is not run again by "
+        "itself. If you need its answer, replay this dead letter"
+    )
+    return refusal(record, Category.INVALID, reason, refers_to=job_id, tenant=tenant, sound=True)
+
+
 def refuse(connection: Connection, burials: Iterable[Burial], now: int) -> int:
     """Write dead letters of records that never became jobs; those that were written before are passed over."""
     by_id = {burial.id: burial for burial in burials}

@@ -52,7 +52,7 @@ def waits(connection: Connection, queue: str, longer_than_ms: int) -> bool:
 
 def take_back(connection: Connection, queue: str) -> int:
     """Give back what was handed out of this queue and nobody began; the number of steps."""
-    query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.id)
+    query = select(CLAIMS.c.id).where(CLAIMS.c.queue == queue, CLAIMS.c.worker.is_(None)).order_by(CLAIMS.c.claimed_at)
     return release(connection, list(connection.execute(query.with_for_update(skip_locked=True)).scalars()))
 
 
