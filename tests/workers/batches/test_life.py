@@ -578,3 +578,12 @@ def test_who_listens_hears_of_a_batchs_end(running):
     assert (told["id"], told["status"]) == (good, "completed")
     assert told["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
     assert told["output_file_id"] == running.batch(good).output_file
+
+
+def test_who_goes_on_with_many_batches_says_so_for_each(running):
+    """Each may take a second: of two hundred the bridge would be taken for stuck."""
+    for number in range(3):
+        running.submit(jobs(1), key=str(number))
+    beats = []
+    assert running.bulk.once(running.heard.append, lambda: beats.append(len(running.jobs()))) == 3
+    assert beats == [0, 1, 2]

@@ -7,6 +7,8 @@ from tests.workers.batches.test_requests import chat, embedding, vector
 from tests.workers.files.stores import s3, store  # noqa: F401 - fixtures
 
 from headrace_schemas.job import derive_job_id
+from headrace_workers.batches.json_lines import Read
+from headrace_workers.batches.rewriting import _telling
 from headrace_workers.ledger.sql.database import writing
 from headrace_workers.ledger.tables.core import JOBS
 
@@ -180,3 +182,11 @@ def test_who_writes_much_anew_says_that_it_goes_on(running):
     assert len(beats) >= 2
     running.settle()
     assert (running.batch(batch_id).state, running.batch(batch_id).completed) == ("completed", 1_002)
+
+
+def test_who_reads_over_few_and_very_long_lines_says_that_it_goes_on():
+    """What counts is how much is read, and not only how many lines."""
+    beats = []
+    lines = [Read(number, number * 50_000_000, b"{}", too_long=True) for number in range(1, 9)]
+    assert list(_telling(lines, lambda: beats.append(1))) == lines
+    assert len(beats) == 4
