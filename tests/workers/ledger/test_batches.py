@@ -26,7 +26,7 @@ def two(ledger):
 def test_a_batch_is_kept_as_it_was_submitted_once(ledger):
     """The same key of the same tenant is the same batch; another's is another."""
     more = {"key": "k", "endpoint": "/v1/x", "metadata": '{"m":"1"}', "defaults": '{"d":2}', "max_tokens": 9,
-            "output_ms": 8, "callback": '{"url":"u"}'}  # fmt: skip
+            "output_ms": 8, "callback": '{"url":"u"}', "withheld": "knowledge"}  # fmt: skip
     before = ledger.now()
     made, is_new = create(ledger, "batch_1", **more)
     assert is_new
