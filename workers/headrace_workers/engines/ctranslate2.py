@@ -178,9 +178,7 @@ class CTranslate2Generator:
         Of a choice's two spellings (with a leading space and without) one whose first token is blank says nothing and
         is left out. ValueError when two choices share their first token, or when none of a choice's tokens counts.
         """
-        ids = first_tokens(
-            choices, lambda text: self._tokenizer.encode(text, add_special_tokens=False).ids, self._decode
-        )
+        ids = first_tokens(choices, self._prompts.text_ids, self._decode)
         found: dict[int, tuple[float, ...] | HeadraceError] = {}
         ready: list[_Prompt] = []
         for index, messages in enumerate(prompts):
