@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from headrace_schemas.errors import ConfigurationError, UnknownModel
-from headrace_workers.models.registry import Registry, list_cards, load_card, model_dir, read_card
+from headrace_workers.models.registry import Registry, list_cards, load_card, model_dir, read_card, write_card
 from headrace_workers.testing import make_echo_model, make_hash_embedder
 
 
@@ -112,6 +113,9 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
         ("size_bytes", "", "missing or unknown"),
         ("size_bytes", 'size_bytes = "big"', "size_bytes is 'big'"),
         ("size_bytes", "size_bytes = true", "size_bytes is True"),
+        ("repetition_penalty", "repetition_penalty = 0.0", "repetition_penalty is 0.0; it must be above 0, and 2.0"),
+        ("repetition_penalty", "repetition_penalty = 2.5", "it must be above 0, and 2.0 at most"),
+        ("repetition_penalty", "repetition_penalty = 1", "which has the wrong type"),
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
         ("context_length", "context_length = -2048", "must be from 2"),
         ("context_length", "context_length = 100000000000000000000", "must be from 2"),
@@ -189,3 +193,11 @@ def test_the_registry_brings_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_names_a_penalty_of_the_models_own(tmp_path: Path) -> None:
+    """Answers depend on it, so the cache serves none across; a model without one is called as ever."""
+    folder = make_echo_model(tmp_path)
+    assert Registry(tmp_path).version("echo") == "echo/none/"
+    write_card(folder, replace(read_card(folder), repetition_penalty=1.1))
+    assert Registry(tmp_path).version("echo") == "echo/none//r1.1"

@@ -182,7 +182,7 @@ class CTranslate2Generator:
         found: dict[int, tuple[float, ...] | HeadraceError] = {}
         ready: list[_Prompt] = []
         for index, messages in enumerate(prompts):
-            prompt = self._prepare(index, messages, Sampling(max_tokens=1))
+            prompt = self._prepare(index, messages, Sampling(max_tokens=1, repetition_penalty=1))
             if isinstance(prompt, HeadraceError):
                 found[index] = prompt
             else:
@@ -199,6 +199,8 @@ class CTranslate2Generator:
         if isinstance(tokens, HeadraceError):
             return tokens
         limit = min(sampling.max_tokens, self._prompts.room(len(tokens)))
+        if sampling.repetition_penalty is None:
+            sampling = sampling.model_copy(update={"repetition_penalty": self._card.repetition_penalty})
         return _Prompt(index, tokens, limit, sampling, given_up=given_up)
 
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
@@ -322,17 +324,19 @@ class CTranslate2Generator:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def _choice_key(sampling: Sampling) -> tuple[float, float, int]:
+def _choice_key(sampling: Sampling) -> tuple[float | None, ...]:
     """Requests with the same key may share a batch. Greedy ones all do: top_p and top_k mean nothing to them."""
     if sampling.temperature == 0:
-        return (0.0, 1.0, 1)
-    return (sampling.temperature, sampling.top_p, sampling.top_k)
+        return (0.0, 1.0, 1, sampling.repetition_penalty)
+    return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty)
 
 
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:
+    penalty = {"repetition_penalty": sampling.repetition_penalty or 1}
     if sampling.temperature == 0:
-        return {"sampling_topk": 1}
+        return {"sampling_topk": 1, **penalty}
     return {
+        **penalty,
         "sampling_topk": sampling.top_k,  # 0: no bound, in the contract and in CTranslate2
         "sampling_topp": sampling.top_p,
         "sampling_temperature": sampling.temperature,
