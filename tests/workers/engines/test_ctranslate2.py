@@ -239,6 +239,12 @@ def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> N
     assert one(tiny, ask("what is this?", seed=7, **cold)) == greedy
 
 
+def test_a_penalty_knows_no_neighbour(tiny: CTranslate2Generator) -> None:
+    """Prompts of every length in one call are answered as each is alone: no prompt's tokens count as an answer's."""
+    requests = [ask(text, max_tokens=40, repetition_penalty=1.5) for text in MIXED]
+    assert done(tiny.generate(requests)) == [one(tiny, request) for request in requests]
+
+
 def test_the_models_own_penalty_is_that_of_requests_without_one(
     tiny: CTranslate2Generator, tiny_home: Path, tmp_path: Path
 ) -> None:

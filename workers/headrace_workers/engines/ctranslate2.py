@@ -206,9 +206,12 @@ class CTranslate2Generator:
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
         # of each a batch.
-        groups: dict[tuple[object, int], list[_Prompt]] = {}
+        groups: dict[tuple[object, int, int], list[_Prompt]] = {}
         for prompt in prompts:
-            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning)), []).append(prompt)
+            # CTranslate2 takes the tokens by which a prompt is longer than the shortest of its batch for the answer's,
+            # the end token among them: a penalty is right only among prompts of one length.
+            length = 0 if prompt.sampling.repetition_penalty == 1 else len(prompt.tokens)
+            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning), length), []).append(prompt)
         for group in groups.values():
             yield from self._plan(group)
 
