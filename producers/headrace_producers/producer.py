@@ -86,6 +86,7 @@ class Producer:
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
         seed: int | None = None,
+        repetition_penalty: float | None = None,
         cache: CacheMode | str | None = None,
         max_age: float | None = None,
         screen: bool | None = None,
@@ -127,6 +128,7 @@ class Producer:
             "max_tokens": max_tokens,
             "stop": sequence_of(stop),
             "seed": seed,
+            "repetition_penalty": repetition_penalty,
         }
         job = validated(
             GenerationJob,

@@ -65,6 +65,12 @@ class Sampling(Value):
     max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS), INTEGRAL] = 256
     stop: Annotated[tuple[Annotated[ShortText, Field(min_length=1)], ...], Field(max_length=MAX_STOPS), FAIL_FAST] = ()
     seed: Annotated[int, Field(ge=0, lt=2**32), INTEGRAL] | None = None
+    repetition_penalty: Annotated[
+        Annotated[float, Field(gt=0, le=2)] | None,
+        Field(
+            description="Above 1, tokens that the answer has already become less likely; the model's own without it."
+        ),
+    ] = None
 
 
 class Job(Value):

@@ -142,6 +142,7 @@ samplings = st.builds(
     max_tokens=st.integers(1, 32_768),
     stop=tuples(filled),
     seed=maybe(st.integers(0, 2**32 - 1)),
+    repetition_penalty=maybe(st.floats(0, 2, exclude_min=True)),
 )
 messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant"]), content=texts)
 floors = [MinQuality(criterion="f1", value=0.5), MinQuality(criterion="f1", value=1, then="hold", attempts=3)]

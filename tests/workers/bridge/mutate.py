@@ -19,7 +19,7 @@ _ODD: tuple[Any, ...] = (
 
 def valid_records() -> list[Record]:
     """Records of every kind that ingest takes."""
-    full = Sampling(temperature=0.7, top_p=0.9, top_k=40, max_tokens=9, stop=("x",), seed=3)
+    full = Sampling(temperature=0.7, top_p=0.9, top_k=40, max_tokens=9, stop=("x",), seed=3, repetition_penalty=1.2)
     rubric = Rubric(question="Kind?", model="other")
     events = [
         generation(),

@@ -45,6 +45,14 @@ def test_it_and_the_converted_model_agree(tiny: CountingEmbedder, embedder_home:
     assert tiny.embed([]).shape == (0, HIDDEN)
 
 
+def test_no_text_brings_in_an_added_token(tiny: CountingEmbedder, embedder_home: Path) -> None:
+    """`[SEP]` in a text is what the converted model reads: letters in brackets; rows are still padded."""
+    texts = ["a [SEP] mill", "[MASK]", "[PAD] [PAD] [PAD] a [CLS] mill"]
+    converted = load_embedder(embedder_home, "tiny-bert-float")
+    np.testing.assert_allclose(tiny.embed(texts), converted.embed(texts), atol=2e-5)
+    assert [tiny.count_tokens(text) for text in texts] == [converted.count_tokens(text) for text in texts]
+
+
 def test_threads_share_it(tiny: CountingEmbedder) -> None:
     """Many calls at once give what each gives alone."""
     asked = [[f"mill {n}", "river " * (n % 5)] for n in range(8)]

@@ -55,6 +55,17 @@ def test_half_a_surrogate_pair_is_a_question_mark(sentence_folder: Path) -> None
     assert list(Tokens.load(sentence_folder, MAX_TOKENS).encode("\ud800")) == [2, mark, 3]
 
 
+@pytest.mark.parametrize("mark", ["[SEP]", "[CLS]", "[MASK]", "[PAD]"])
+def test_no_text_brings_in_an_added_token(sentence_folder: Path, mark: str) -> None:
+    """Only what the encoder wants around a text is added to it: `[SEP]` in a text is letters in brackets."""
+    tokenizer = Tokenizer.from_file(str(sentence_folder / "tokenizer.json"))
+    tokens = Tokens.load(sentence_folder, MAX_TOKENS)
+    ids = list(tokens.encode(f"a {mark} mill"))
+    added = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.content != "[UNK]"}
+    assert [index for index in ids if index in added] == [2, 3]
+    assert tokens.count(f"a {mark} mill") == len(ids) - 2
+
+
 def test_a_tokenizer_that_is_missing_is_told(tmp_path: Path) -> None:
     """With its path, and what to do."""
     with pytest.raises(ConfigurationError, match=r"tokenizer\.json cannot be loaded.*pull or convert"):

@@ -1,6 +1,7 @@
 """The adapter over CTranslate2, on a tiny network: its rules."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from headrace_schemas import Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong, Unavailable
 from headrace_workers.engines.ctranslate2 import CTranslate2Generator
 from headrace_workers.engines.standing_aside import Run
+from headrace_workers.models.registry import read_card, write_card
 from headrace_workers.ports import Completion, GivenUp
 
 MIXED = ("a", "what is this?", "a longer prompt " * 6, "b", "tell me of rivers and mills " * 3)
@@ -221,6 +223,42 @@ def test_temperature_top_k_and_top_p_reach_the_model(
     wild = {"temperature": 2.0, "max_tokens": 20, "seed": seed}
     assert one(tiny, ask("what is this?", **wild)).text != greedy.text
     assert one(tiny, ask("what is this?", **{**wild, **narrow})) == greedy
+
+
+def test_a_repetition_penalty_reaches_the_model(tiny: CTranslate2Generator) -> None:
+    """Greedy, drawn and seeded answers repeat less by it, and all three by the same rule; below 1 they repeat more."""
+
+    def words(penalty: float | None, **sampling: object) -> int:
+        return len(set(one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=penalty, **sampling)).text))
+
+    assert words(0.5) < words(1) < words(2)
+    plain, greedy = (one(tiny, ask("what is this?", max_tokens=60, repetition_penalty=each)) for each in (1, 1.3))
+    assert plain != greedy
+    cold = {"temperature": 0.001, "max_tokens": 60, "repetition_penalty": 1.3}
+    assert one(tiny, ask("what is this?", **cold)) == greedy
+    assert one(tiny, ask("what is this?", seed=7, **cold)) == greedy
+
+
+def test_a_penalty_knows_no_neighbour(tiny: CTranslate2Generator) -> None:
+    """Prompts of every length in one call are answered as each is alone: no prompt's tokens count as an answer's."""
+    requests = [ask(text, max_tokens=40, repetition_penalty=1.5) for text in MIXED]
+    assert done(tiny.generate(requests)) == [one(tiny, request) for request in requests]
+
+
+def test_the_models_own_penalty_is_that_of_requests_without_one(
+    tiny: CTranslate2Generator, tiny_home: Path, tmp_path: Path
+) -> None:
+    """The card has it; a request's own counts, beside others in one call; a judge's probabilities know none."""
+    folder = Path(shutil.copytree(tiny_home / "models" / "tiny", tmp_path / "tiny"))
+    write_card(folder, replace(read_card(folder), repetition_penalty=1.5))
+    careful = CTranslate2Generator.load(folder, device="cpu", inter_threads=1)
+    text = "what is this?"
+    asked = [ask(text, max_tokens=60), ask(text, max_tokens=60, repetition_penalty=1)]
+    mine, none = done(careful.generate(asked))
+    assert mine == one(tiny, ask(text, max_tokens=60, repetition_penalty=1.5)) != none
+    assert none == one(tiny, ask(text, max_tokens=60))
+    prompts = [asked[0].messages]
+    assert careful.choice_probabilities(prompts, ["a", "b"]) == tiny.choice_probabilities(prompts, ["a", "b"])
 
 
 @pytest.mark.parametrize("narrow", [{"temperature": 0.001}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)

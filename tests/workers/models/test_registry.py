@@ -121,6 +121,9 @@ def test_a_hit_does_not_touch_the_disk(tmp_path: Path, monkeypatch: pytest.Monke
         ("size_bytes", "", "missing or unknown"),
         ("size_bytes", 'size_bytes = "big"', "size_bytes is 'big'"),
         ("size_bytes", "size_bytes = true", "size_bytes is True"),
+        ("repetition_penalty", "repetition_penalty = 0.0", "repetition_penalty is 0.0; it must be above 0, and 2.0"),
+        ("repetition_penalty", "repetition_penalty = 2.5", "it must be above 0, and 2.0 at most"),
+        ("repetition_penalty", "repetition_penalty = 1", "which has the wrong type"),
         ("context_length", "context_length = 0", "context_length is 0; it must be from 2"),
         ("context_length", "context_length = -2048", "must be from 2"),
         ("context_length", "context_length = 100000000000000000000", "must be from 2"),
@@ -218,3 +221,11 @@ def test_a_card_of_before_names_no_bound(tmp_path: Path) -> None:
     path = folder / CARD_FILE
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "weight_range" not in line))
     assert read_card(folder).weight_range == ""
+
+
+def test_the_version_names_a_penalty_of_the_models_own(tmp_path: Path) -> None:
+    """Answers depend on it, so the cache serves none across; a model without one is called as ever."""
+    folder = make_echo_model(tmp_path)
+    assert Registry(tmp_path).version("echo") == "echo/none/"
+    write_card(folder, replace(read_card(folder), repetition_penalty=1.1))
+    assert Registry(tmp_path).version("echo") == "echo/none//r1.1"

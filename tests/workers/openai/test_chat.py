@@ -43,6 +43,7 @@ def test_a_body_is_a_generation_job():
         "user": "u2",
         "headrace": {
             "top_k": 40,
+            "repetition_penalty": 1.2,
             "cache": "exact",
             "max_age": 60,
             "knowledge": "mill",
@@ -60,7 +61,8 @@ def test_a_body_is_a_generation_job():
             "metadata": {"order": "17", "safety_identifier": "u1", "user": "u2"},
             "messages": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "a\\nb"},
                          {"role": "assistant", "content": "no"}, {"role": "user", "content": "c"}],
-            "sampling": {"temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["\\n"], "max_tokens": 20, "top_k": 40},
+            "sampling": {"temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["\\n"], "max_tokens": 20, "top_k": 40,
+                         "repetition_penalty": 1.2},
             "cache": "exact", "max_age": 60, "knowledge": "mill", "without_passages": "answer",
             "criteria": [{"criterion": "json_valid"}], "reference": "r"}"""
     )
@@ -110,6 +112,8 @@ def test_two_bounds_that_differ_are_refused():
         ({"stop": {}}, "stop"),
         ({"headrace": {"cache": "some"}}, "headrace.cache"),
         ({"headrace": {"top_k": -1}}, "headrace.top_k"),
+        ({"headrace": {"repetition_penalty": 0}}, "headrace.repetition_penalty"),
+        ({"headrace": {"repetition_penalty": 2.1}}, "headrace.repetition_penalty"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"n": 2}, "n"),
         ({"frobnicate": 1}, "frobnicate"),

@@ -34,6 +34,7 @@ def test_greedy_jobs_share_whatever_greedy_ignores():
 def test_what_changes_the_call_parts_groups():
     """Model, length class, and with sampling its parameters."""
     assert len({group(temperature=t, top_p=p, top_k=k) for t in (0.5, 1) for p in (0.5, 1) for k in (0, 4)}) == 8
+    assert len({group(temperature=t, repetition_penalty=r) for t in (0, 0.5) for r in (None, 1, 1.5)}) == 6
     assert group(max_tokens=200) == group(max_tokens=256) != group(max_tokens=257)
     assert group(max_tokens=1) == group(max_tokens=16)
     assert generate_group(generation(model="other"), ID) != group()

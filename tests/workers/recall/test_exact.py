@@ -47,6 +47,7 @@ def test_a_job_that_asks_for_nothing_pays_nothing(flow, asks):
         {"prompt": "Name a river!"},
         {"sampling": {"max_tokens": 7}},
         {"sampling": {"temperature": 0.5}},
+        {"sampling": {"repetition_penalty": 1.5}},
         {
             "prompt": None,
             "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Name a river."}],

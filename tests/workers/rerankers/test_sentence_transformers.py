@@ -75,6 +75,19 @@ def test_it_says_what_the_model_says(tiny: Reranker, folder: Path) -> None:
     assert tiny.name == "tiny-cross"
 
 
+def test_no_text_brings_in_an_added_token(tiny: Reranker) -> None:
+    """A passage with `[SEP]` is no two passages: it is read as one in which the name is not known as a token."""
+    from tokenizers import Tokenizer
+
+    backend = tiny._model.tokenizer.backend_tokenizer
+    assert isinstance(backend, Tokenizer)
+    ids = tiny._model.tokenizer("a mill?", "a [SEP] mill [PAD]")["input_ids"]
+    assert [each for each in ids if each in (0, 2, 3)] == [2, 3, 3]
+    alone = tiny.scores("a mill?", ["a [SEP] mill"])
+    beside = tiny.scores("a mill?", ["a [SEP] mill", "a much longer passage of a river"])
+    assert beside[:1] == pytest.approx(alone, abs=1e-5)
+
+
 def test_threads_share_it(tiny: Reranker) -> None:
     """Many calls at once give what each gives alone."""
     asked = [(f"mill {n}", PASSAGES[: 1 + n % 4]) for n in range(8)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from headrace_schemas.errors import ConfigurationError
 from headrace_workers.embedders.unit import unit_length
+from headrace_workers.models.added_tokens import read_plainly
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ class SentenceTransformersEmbedder:
     """A loaded model. Thread-safe: one call is computed at a time, on torch's threads."""
 
     def __init__(self, name: str, model: Any) -> None:
+        read_plainly(model)
         self._model = model
         self._id = f"{name}/{_number_format(model)}/{_fingerprint(model)[:12]}"
         self._lock = threading.Lock()  # the library changes the model's tokenizer while it encodes

@@ -7,6 +7,7 @@ from typing import Final, Self
 from tokenizers import Tokenizer
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.models.added_tokens import plain_tokenizer
 
 _READ_FIRST: Final = 16  # characters a token: more than texts have
 # A word that is cut may become other tokens than whole, at most so many: WordPiece takes longer words for unknown.
@@ -14,7 +15,7 @@ _CUT_DOUBT: Final = 100
 
 
 class Tokens:
-    """One model's tokenizer. Thread-safe."""
+    """One model's tokenizer. Thread-safe. A loaded one reads `[SEP]` in a text as text: only the encoder adds such."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         tokenizer.no_padding()
@@ -29,7 +30,7 @@ class Tokens:
         """Read `tokenizer.json`; ConfigurationError when it cannot be used."""
         path = folder / "tokenizer.json"
         try:
-            return cls(Tokenizer.from_file(str(path)), max_tokens)
+            return cls(plain_tokenizer(Tokenizer.from_file(str(path))), max_tokens)
         except Exception as error:  # the library raises bare Exception for files that it refuses
             raise ConfigurationError(f"{path} cannot be loaded: {error}; pull or convert the model again") from error
 

@@ -5,7 +5,7 @@ writes is bounded.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -33,9 +33,14 @@ class ChatTemplate:
         self._template = _compile(source)
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, messages: Sequence[Message], *, max_chars: int = MAX_RENDERED) -> str:
-        """The prompt, ready for the assistant's turn. PromptTooLong above `max_chars`, InvalidTemplate on refusal."""
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def render(
+        self, messages: Sequence[Message], *, max_chars: int = MAX_RENDERED, said: Callable[[str], str] = str
+    ) -> str:
+        """Return the prompt, ready for the assistant's turn. The template gets each message's content as `said`.
+
+        Raises PromptTooLong above `max_chars`, InvalidTemplate on refusal.
+        """
+        turns = [{"role": message.role, "content": said(message.content)} for message in messages]
         parts: list[str] = []
         size = 0
         try:

@@ -71,12 +71,7 @@ class CountingModels:
     def text_tokens(self, alias: str, text: str) -> int | None:
         """The tokens of a text alone; None where only a guess can be had."""
         prompts = self._prompts(alias) if alias in self._registry else None
-        return None if prompts is None else len(prompts.tokenizer.encode(text, add_special_tokens=False))
-
-    def special_tokens(self, alias: str) -> tuple[str, ...]:
-        """The tokens that are no text to this model, as far as they are known."""
-        prompts = self._prompts(alias) if alias in self._registry else None
-        return () if prompts is None else prompts.special
+        return None if prompts is None else len(prompts.text_ids(text))
 
     def _prompts(self, alias: str) -> "Prompts | None":
         card = self._registry.get(alias)

@@ -181,13 +181,11 @@ class CTranslate2Generator:
         Of a choice's two spellings (with a leading space and without) one whose first token is blank says nothing and
         is left out. ValueError when two choices share their first token, or when none of a choice's tokens counts.
         """
-        ids = first_tokens(
-            choices, lambda text: self._tokenizer.encode(text, add_special_tokens=False).ids, self._decode
-        )
+        ids = first_tokens(choices, self._prompts.text_ids, self._decode)
         found: dict[int, tuple[float, ...] | HeadraceError] = {}
         ready: list[_Prompt] = []
         for index, messages in enumerate(prompts):
-            prompt = self._prepare(index, messages, Sampling(max_tokens=1))
+            prompt = self._prepare(index, messages, Sampling(max_tokens=1, repetition_penalty=1))
             if isinstance(prompt, HeadraceError):
                 found[index] = prompt
             else:
@@ -204,14 +202,19 @@ class CTranslate2Generator:
         if isinstance(tokens, HeadraceError):
             return tokens
         limit = min(sampling.max_tokens, self._prompts.room(len(tokens)))
+        if sampling.repetition_penalty is None:
+            sampling = sampling.model_copy(update={"repetition_penalty": self._card.repetition_penalty})
         return _Prompt(index, tokens, limit, sampling, given_up=given_up)
 
     def _batches(self, prompts: Sequence[_Prompt]) -> Iterable[list[_Prompt]]:
         # Requests of one call mostly agree in how tokens are chosen, and in what they begin with; the engine takes one
         # of each a batch.
-        groups: dict[tuple[object, int], list[_Prompt]] = {}
+        groups: dict[tuple[object, int, int], list[_Prompt]] = {}
         for prompt in prompts:
-            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning)), []).append(prompt)
+            # CTranslate2 takes the tokens by which a prompt is longer than the shortest of its batch for the answer's,
+            # the end token among them: a penalty is right only among prompts of one length.
+            length = 0 if prompt.sampling.repetition_penalty == 1 else len(prompt.tokens)
+            groups.setdefault((_choice_key(prompt.sampling), id(prompt.beginning), length), []).append(prompt)
         for group in groups.values():
             yield from self._plan(group)
 
@@ -327,17 +330,19 @@ class CTranslate2Generator:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
-def _choice_key(sampling: Sampling) -> tuple[float, float, int]:
+def _choice_key(sampling: Sampling) -> tuple[float | None, ...]:
     """Requests with the same key may share a batch. Greedy ones all do: top_p and top_k mean nothing to them."""
     if sampling.temperature == 0:
-        return (0.0, 1.0, 1)
-    return (sampling.temperature, sampling.top_p, sampling.top_k)
+        return (0.0, 1.0, 1, sampling.repetition_penalty)
+    return (sampling.temperature, sampling.top_p, sampling.top_k, sampling.repetition_penalty)
 
 
 def _sampling_options(sampling: Sampling) -> dict[str, Any]:
+    penalty = {"repetition_penalty": sampling.repetition_penalty or 1}
     if sampling.temperature == 0:
-        return {"sampling_topk": 1}
+        return {"sampling_topk": 1, **penalty}
     return {
+        **penalty,
         "sampling_topk": sampling.top_k,  # 0: no bound, in the contract and in CTranslate2
         "sampling_topp": sampling.top_p,
         "sampling_temperature": sampling.temperature,

@@ -4,7 +4,7 @@ It loads no weights, so that the bridge counts with it what a worker will run.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,10 +14,26 @@ from headrace_schemas import HeadraceError, Message
 from headrace_schemas.errors import ConfigurationError, PromptTooLong
 from headrace_workers.engines.chat_template import ChatTemplate, InvalidTemplate, load_chat_template
 from headrace_workers.engines.prefixes import common
+from headrace_workers.models.added_tokens import AddedTokens, cut
 from headrace_workers.models.registry import ModelCard
 
 _READ_FIRST: Final = 8_192  # characters: 5 ms at most
 _CUT_DOUBT: Final = 100  # one token of so many may be there only because the text was cut within a word
+_HIDDEN: Final = 16  # times as long as it is: no text is longer when its added tokens are hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A rendered prompt, and the tokenizer that takes nothing in it for an added token but what the template wrote."""
+
+    text: str
+    tokenizer: Tokenizer
+
+    def ids(self, read: int | None = None) -> list[int]:
+        """The tokens of all, or of the first `read` characters."""
+        text = self.text if read is None else cut(self.text, read)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
 
 class Prompts:
@@ -27,6 +43,7 @@ class Prompts:
         self.tokenizer = tokenizer
         self._card = card
         self._template = template
+        self._added = AddedTokens(tokenizer)
         # No prompt that fits has more characters than this: what is longer need not be tokenized to be refused.
         self._max_chars = card.context_length * max(map(len, tokenizer.get_vocab()), default=1)
 
@@ -41,20 +58,19 @@ class Prompts:
             ) from error
         return cls(card, tokenizer, load_chat_template(folder))
 
-    @cached_property
-    def special(self) -> tuple[str, ...]:
-        """The tokens that are no text to this model: a text that holds one must not bring it in."""
-        return tuple(token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special)
+    def text_ids(self, text: str) -> list[int]:
+        """The tokens of a text that stands alone, outside the template."""
+        return self._added.ids(text)
 
     def encode(self, messages: Sequence[Message]) -> list[str] | HeadraceError:
         """The prompt's tokens, so many that at least one more fits the context; else why these messages cannot run.
 
         PromptTooLong names the counts and the bound, InvalidTemplate what the template objects to.
         """
-        text = self._render(messages)
-        if isinstance(text, HeadraceError):
-            return text
-        tokens: list[str] = self.tokenizer.encode(text, add_special_tokens=False).tokens
+        written = self._render(messages)
+        if isinstance(written, HeadraceError):
+            return written
+        tokens = [str(self.tokenizer.id_to_token(number)) for number in written.ids()]
         if not tokens:
             return self._nothing()
         return tokens if self.room(len(tokens)) >= 1 else self._too_long(f"{len(tokens)} tokens")
@@ -72,12 +88,13 @@ class Prompts:
         """How many tokens `encode` gives, or its error, at less cost: of a long prompt that surely fits the number is
         told from its beginning, and one that surely does not is not read to its end.
         """
-        text = self._render(messages)
-        if isinstance(text, HeadraceError):
-            return text
+        written = self._render(messages)
+        if isinstance(written, HeadraceError):
+            return written
+        text = written.text
         read = _READ_FIRST
         while True:
-            tokens = len(self.tokenizer.encode(text[:read], add_special_tokens=False))
+            tokens = len(written.ids(read))
             if read >= len(text) and not tokens:
                 return self._nothing()
             if read >= len(text):
@@ -89,12 +106,21 @@ class Prompts:
                 return about
             read *= 4
 
-    def _render(self, messages: Sequence[Message]) -> str | HeadraceError:
+    def _render(self, messages: Sequence[Message]) -> _Written | HeadraceError:
         try:
-            text = self._template.render(messages, max_chars=self._max_chars)
+            written = self._written(messages)
         except (PromptTooLong, InvalidTemplate) as error:
             return error
-        return text or self._nothing()
+        return written if written.text else self._nothing()
+
+    def _written(self, messages: Sequence[Message]) -> _Written:
+        if not self._added.may_come_from(message.content for message in messages):
+            return _Written(self._template.render(messages, max_chars=self._max_chars), self.tokenizer)
+        hidden = self._template.render(messages, max_chars=_HIDDEN * self._max_chars, said=self._added.said)
+        text = self._added.named(hidden)
+        if len(text) > self._max_chars:
+            raise PromptTooLong(f"the prompt has more than {self._max_chars} characters: shorten the messages")
+        return _Written(text, self._added.plain)
 
     def _nothing(self) -> InvalidTemplate:
         return InvalidTemplate(f"the chat template of {self._card.alias} makes nothing of these messages")

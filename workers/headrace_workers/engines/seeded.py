@@ -62,9 +62,16 @@ class SeededRow:
     def __call__(self, step: LogitsStep) -> bool:
         """Draw this step's token; True ends the run."""
         logits = np.array(step.logits, dtype=np.float32).reshape(-1)[: self._vocabulary_size]
-        token = draw(logits, self._sampling, self._random.random())
+        token = draw(self._penalized(logits), self._sampling, self._random.random())
         self.ended = token in self._end_ids or self._stopper.add(0, token)
         return self.ended or token != step.token_id
+
+    def _penalized(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits, those of tokens that the answer has already moved away from likely by its penalty."""
+        if self._row.ids and (penalty := self._sampling.repetition_penalty or 1) != 1:
+            had = np.unique(self._row.ids)
+            logits[had] = np.where(logits[had] < 0, logits[had] * penalty, logits[had] / penalty)
+        return logits
 
 
 def draw(logits: NDArray[np.float32], sampling: Sampling, point: float) -> int:

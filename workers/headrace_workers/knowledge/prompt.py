@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from headrace_workers.knowledge.chat_tokens import as_text
 from headrace_workers.knowledge.packing import Passage
 
 INSTRUCTION: Final = (
@@ -22,14 +21,14 @@ _BLOCK: Final = re.compile(r"^<<([0-9a-f]{8})>> \[\d{1,6}\] [^\n]*\n(.*?)\n<<end
 _LONGEST_SOURCE: Final = 200  # characters of document and section that are shown
 
 
-def user_turn(question: str, passages: Sequence[Passage], special: Sequence[str] = ()) -> str:
+def user_turn(question: str, passages: Sequence[Passage]) -> str:
     """The user's turn with the passages before the question; without passages it is the question alone.
 
-    `special`: the special tokens of the model's tokenizer, which a passage must not be able to bring in.
+    Tokens of a chat template in a passage are text to every engine, as in all that a caller brings: see `added_tokens`.
     """
     if not passages:
         return question
-    shown = [as_text(shown_passage(number, each), special) for number, each in enumerate(passages, start=1)]
+    shown = [shown_passage(number, each) for number, each in enumerate(passages, start=1)]
     mark = _mark("\n".join([*shown, question]))
     blocks = [f"<<{mark}>> {each}\n<<end {mark}>>" for each in shown]
     return "\n\n".join([INSTRUCTION, *blocks, question])

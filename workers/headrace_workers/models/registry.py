@@ -30,6 +30,7 @@ ENGINES: Final[dict[Kind, tuple[Engine, ...]]] = {
     "embedder": ("ctranslate2", "hash"),
 }
 MAX_CONTEXT: Final = 100_000_000  # tokens
+MAX_PENALTY: Final = 2.0
 RESCAN_SECONDS: Final = 1.0  # whoever asks for all aliases again and again costs one look at all folders a second
 
 _ALIAS: Final = TypeAdapter[str](Alias)
@@ -43,6 +44,7 @@ class ModelCard:
     as it was written ("" where an engine has no weights), `size_bytes` of the whole folder, `context_length` is
     prompt and answer together in tokens; for an embedder, what it reads of a text. `weight_range` names the bound of
     int8 weights (see `int8_weights`); it is "" for other formats, and for older int8 models, which use all of ±127.
+    `repetition_penalty` is what its answers have where a job names none: 1 is none.
     """
 
     alias: str
@@ -55,6 +57,7 @@ class ModelCard:
     context_length: int
     kind: Kind = "generator"
     weight_range: str = ""
+    repetition_penalty: float = 1.0
 
     @property
     def number_format(self) -> str:
@@ -105,7 +108,8 @@ def read_card(folder: Path) -> ModelCard:
             f"{path} has missing or unknown entries: {', '.join(odd)}; pull or convert the model again"
         )
     for name, value in content.items():
-        if type(value) is not (int if expected[name] is int else str):  # a bool is an int to isinstance
+        wanted = expected[name] if expected[name] in (int, float) else str
+        if type(value) is not wanted:  # a bool is an int to isinstance
             raise ConfigurationError(f"{path}: {name} is {value!r}, which has the wrong type")
     card = ModelCard(**content)
     if card.kind not in ENGINES:
@@ -113,6 +117,10 @@ def read_card(folder: Path) -> ModelCard:
     if card.engine not in ENGINES[card.kind]:
         raise ConfigurationError(
             f"{path}: engine {card.engine!r} of this {card.kind} is none of {', '.join(ENGINES[card.kind])}"
+        )
+    if not 0 < card.repetition_penalty <= MAX_PENALTY:
+        raise ConfigurationError(
+            f"{path}: repetition_penalty is {card.repetition_penalty}; it must be above 0, and {MAX_PENALTY} at most"
         )
     # An answer needs a token beside the prompt's; no context of today's models is longer.
     if not 2 <= card.context_length <= MAX_CONTEXT:
@@ -161,9 +169,14 @@ class Registry:
         return card
 
     def version(self, alias: str) -> str:
-        """The alias with what its answers depend on: number format and weights. Only the alias where it is not here."""
+        """The alias with what its answers depend on: number format, weights and its own penalty. Only the alias where
+        it is not here.
+        """
         card = self._find(alias)
-        return alias if card is None else f"{alias}/{card.number_format}/{card.sha256[:12]}"
+        if card is None:
+            return alias
+        penalty = "" if card.repetition_penalty == 1 else f"/r{card.repetition_penalty}"
+        return f"{alias}/{card.number_format}/{card.sha256[:12]}{penalty}"
 
     def aliases(self) -> list[str]:
         """The known aliases in order, at most a second old."""

@@ -47,8 +47,7 @@ def generation_job(
     """
     fields = {**shared_fields(asked, asker, OF_GENERATION), **content}
     sampling = {name: asked[name] for name in _SAMPLING if name in asked}
-    if "top_k" in fields:
-        sampling["top_k"] = fields.pop("top_k")
+    sampling |= {name: fields.pop(name) for name in ("top_k", "repetition_penalty") if name in fields}
     if "stop" in asked:
         stop = asked["stop"]
         sampling["stop"] = [stop] if isinstance(stop, str) else stop
@@ -63,6 +62,7 @@ def generation_job(
         **_NAMES,
         "sampling.max_tokens": (bounds or length)[0],
         "sampling.top_k": "headrace.top_k",
+        "sampling.repetition_penalty": "headrace.repetition_penalty",
         **names,
     }
     return build(GenerationJob, {**fields, "sampling": sampling}, asker, all_names, number)

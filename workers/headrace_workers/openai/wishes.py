@@ -20,7 +20,7 @@ WISHES: Final = "headrace"
 OF_ANY: Final = ("priority", "deadline", "callback")
 OF_GENERATION: Final = (
     *OF_ANY, "cache", "max_age", "screen", "knowledge", "knowledge_filter", "without_passages", "criteria", "reference",
-    "other", "min_quality", "top_k",
+    "other", "min_quality", "top_k", "repetition_penalty",
 )  # fmt: skip
 
 # Who the end user is goes to the receipt under the names that OpenAI has for it.

@@ -35,9 +35,11 @@ def sampling_group(job: GenerationJob, job_id: str) -> str:
     A seeded sample must not depend on its neighbours, so it runs alone.
     """
     s = job.sampling
-    longest = max(16, 1 << (s.max_tokens - 1).bit_length())
+    longest = f"{max(16, 1 << (s.max_tokens - 1).bit_length())}"
+    if s.repetition_penalty is not None:
+        longest = f"{longest}|r{s.repetition_penalty}"
     if s.temperature == 0:
-        return f"{longest}"
+        return longest
     alone = f"|{job_id}" if s.seed is not None else ""
     return f"{longest}|{s.temperature}|{s.top_p}|{s.top_k}{alone}"
 

@@ -47,9 +47,6 @@ class CountsPrompts(Protocol):
     def text_tokens(self, alias: str, text: str) -> int | None:
         """The tokens of a text alone, None where only a guess can be had."""
 
-    def special_tokens(self, alias: str) -> Sequence[str]:
-        """Tokens that no text may bring in."""
-
 
 def as_found(_question: str, hits: Sequence[Hit]) -> Sequence[Hit]:
     """As the search had them."""
@@ -128,7 +125,7 @@ class Retrieval:
             return NoGrounds(self._grounding(job, best, reason=self._why(job, hits, best)))
         chosen = list(packed.passages)
         while chosen:
-            turn = user_turn(job.question, chosen, self.counts.special_tokens(job.model))
+            turn = user_turn(job.question, chosen)
             tokens = self._fitting(job, turn)
             if tokens is not None:
                 of_each = [passages[id(each.chunk)] for each in chosen]

@@ -60,6 +60,8 @@ def _around(job: GenerationJob, model: str, screened: bool) -> dict[str, Any]:
 def _chosen(sampling: Sampling) -> dict[str, Any]:
     """How tokens are chosen, without what is ignored at temperature 0."""
     ignored = {"top_p", "top_k", "seed"} if sampling.temperature == 0 else set[str]()
+    if sampling.repetition_penalty is None:  # then it is the model's, and part of its version
+        ignored.add("repetition_penalty")
     return sampling.model_dump(mode="json", exclude=ignored)
 
 

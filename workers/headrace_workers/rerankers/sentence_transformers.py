@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from headrace_schemas.errors import ConfigurationError
+from headrace_workers.models.added_tokens import read_plainly
 
 _BATCH_ROWS = 32
 
@@ -15,6 +16,7 @@ class SentenceTransformersReranker:
     """A loaded cross-encoder. Thread-safe: one call is computed at a time, on torch's threads."""
 
     def __init__(self, name: str, model: Any) -> None:
+        read_plainly(model)
         self._model = model
         self._name = name
         self._lock = threading.Lock()  # the library changes the model's tokenizer while it encodes
